@@ -224,7 +224,7 @@ def known_table(shared: Path) -> Iterator[str]:
     from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
     from tests.align.known_runs import Outcome, aligned, recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-    from tests.align.torch_configs import ALL_RUNS
+    from tests.align.torch_configs import ALL_RUNS, FRESH_RUNS
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
@@ -241,14 +241,14 @@ def known_table(shared: Path) -> Iterator[str]:
             yield line(f"MindSpore, graph mode on a CPU: {name}", run.plan, len(run.kernels), aligned(run))
         for name in ALL_RUNS:
             run = recorded_run(name, folder)
-            yield line(f"PyTorch on a CPU: {name}, two training steps", run.plan, len(run.kernels), aligned(run))
+            yield line(f"PyTorch on a CPU: {name}, two steps", run.plan, len(run.kernels), aligned(run))
         plan, kernels = alexnet_plan(folder), alexnet_kernels(shared)
         found = alexnet_outcome(plan, kernels, align(plan, kernels))
         yield line("AlexNet by torch_npu, plan from MindSpore", plan, len(kernels), found)
     yield ""
     yield (
         "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
-        "of these runs in view. Of these rows mixtral, llama_wide, llama_short, moe_top2_16 and AlexNet are fresh."
+        f"of these runs in view. Of these rows {', '.join(FRESH_RUNS)} and AlexNet are fresh."
     )
 
 

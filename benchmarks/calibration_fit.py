@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align import Alignment, align
+from memplan.align.probabilities.evidence import MatchEvidence
 from memplan.core.arrays import Floats
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
@@ -54,8 +55,8 @@ def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, NDArray[np.s
     evidence: list[NDArray[np.str_]] = []
     given: dict[str, Floats] = {}
 
-    def noted(chance: Floats, told: NDArray[np.str_], claim: str) -> Floats:
-        evidence.append(told)
+    def noted(chance: Floats, told: MatchEvidence, claim: str) -> Floats:
+        evidence.append(np.array(told.names)[told.kind])
         given[claim] = np.clip(chance, 0.0, 1.0)
         return given[claim].copy()
 

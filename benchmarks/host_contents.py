@@ -21,6 +21,7 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
 from memplan.models.training.step_recipe import Recipe
+from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.readers import read_graph
 from memplan.schema import Tier
 from memplan.schema.contents import content_violations
@@ -59,15 +60,15 @@ def trained(data: Path, config: str, layout: Layout) -> Graph:
     return training_graph(load_config(data / "configs" / f"{config}.json"), layout, Recipe(sequence=4096))
 
 
-def rows(name: str, graph: Graph) -> Iterator[str]:
+def rows(name: str, graph: Graph, recompute: RecomputePolicy) -> Iterator[str]:
     """One line of the table for each share of the peak."""
     use = memplan.plan(graph, chip="910B3").tier(Tier.HBM)
     assert use is not None
     for share in SHARES:
         begin = time.process_time()
-        plan = memplan.plan(graph, chip="910B3", hbm=int(use.peak * share))
+        plan = memplan.plan(graph, chip="910B3", hbm=int(use.peak * share), recompute=recompute)
         moved = sum(move.size for move in plan.transfers)
-        again = sum(op.repeats is not None for op in plan.ops)
+        again = "-" if recompute is RecomputePolicy.NEVER else sum(op.repeats is not None for op in plan.ops)
         wrong = len(content_violations(plan))
         fits = "yes" if plan.fits else f"{plan.missing_bytes:,} short"
         cells = (name, f"{share:.0%}", fits, f"{len(plan.transfers)}", f"{moved / 2**20:.1f}", f"{again}", f"{wrong}")
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("graphs", nargs="*", type=Path)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--recompute", choices=[policy.value for policy in RecomputePolicy], default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = ("graph", "of its peak", "fits", "transfers", "MiB moved", "ops run again",
@@ -87,7 +89,7 @@ def main() -> None:
     lines = [f"| {' | '.join(head)} |", "|" + "-|" * len(head)]
     for name, make in cases(options.graphs, options.data):
         if options.only in name:
-            for line in rows(name, make()):
+            for line in rows(name, make(), RecomputePolicy(options.recompute)):
                 lines.append(line)
                 print(line, flush=True)
     if options.out:

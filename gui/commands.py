@@ -34,6 +34,29 @@ class Command:
         return f"{tr(self.menu)}: {tr(self.text)}"
 
 
+def with_alt_key(text: str, taken: set[str]) -> str:
+    """
+    `text`, English, in the window's language with the letter that Alt chooses it by: one that is not `taken` yet.
+
+    The first letters of words are tried before others. In a language without these letters it stands in brackets, as is
+    usual there.
+    """
+    words = [word[0] for word in text.split() if word[0].isalpha()]
+    letter = next((one for one in [*words, *filter(str.isalpha, text)] if one.casefold() not in taken), None)
+    said = tr(text).replace("&", "&&")
+    if letter is None or not letter.isascii():
+        return said
+    taken.add(letter.casefold())
+    if said == text:
+        place = next(
+            (at for at in range(len(text)) if text[at] == letter and (at == 0 or text[at - 1] == " ")),
+            text.index(letter),
+        )
+        return f"{said[:place]}&{said[place:]}"
+    stem, dots = (said[: -len(" …")], " …") if said.endswith(" …") else (said, "")
+    return f"{stem}(&{letter.upper()}){dots}"
+
+
 class Commands:
     """The commands of a window and the actions made from them."""
 
@@ -43,14 +66,17 @@ class Commands:
         self.actions: dict[str, QAction] = {}
         self.menus: dict[str, QMenu] = {}
         bar = window.menuBar()
+        letters: dict[str, set[str]] = {"": set()}
         for command in self.commands:
             if command.menu not in self.menus:
-                self.menus[command.menu] = bar.addMenu(tr(command.menu))
+                self.menus[command.menu] = bar.addMenu(with_alt_key(command.menu, letters[""]))
                 self.menus[command.menu].aboutToShow.connect(self.refresh)
+                letters[command.menu] = set()
             menu = self.menus[command.menu]
             if command.separated:
                 menu.addSeparator()
-            action = QAction(tr(command.text), window)
+            action = QAction(with_alt_key(command.text, letters[command.menu]), window)
+            action.setToolTip(tr(command.text))
             action.setObjectName(command.name)
             action.setShortcuts([QKeySequence(key) for key in command.keys])
             action.setCheckable(command.checked is not None)

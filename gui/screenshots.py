@@ -21,7 +21,9 @@ from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, Session, TensorRef
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.overview.overview_view import OverviewView
+from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.view_specs import PAGES, VIEW_SPECS
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.view_export import png, write_view
@@ -142,6 +144,28 @@ def screenshots(
         window.documents.select(0)
         window.commands.run("side-by-side")
 
+    def blocks(window: MainWindow) -> None:
+        window.show_page("memory")
+        window.docks.view(MemoryMapView).show_layer("run")
+
+    def planning(window: MainWindow) -> None:
+        window.show_page("planning")
+        qt = application()
+        view = window.docks.view(PlanningView)
+        view.form.show_source(plan_path.parent / "cnn.mindir")
+        for _ in range(4):
+            qt.processEvents()
+        for place in (0, 3, 5):
+            view.hbm.slider.setValue(view.hbm.slider.maximum() - place)
+            for _ in range(4):
+                qt.processEvents()
+
+    def own_clock(window: MainWindow) -> None:
+        window.show_page("plan")
+        window.commands.run("own-clock")
+        low, high = window.session.viewport.bounds
+        window.session.viewport.show(low + 0.6 * (high - low), low + 0.7 * (high - low))
+
     def problems(window: MainWindow) -> None:
         window.opener.open_request(Request(Path("moved-away.plan.json")))
 
@@ -169,6 +193,9 @@ def screenshots(
         "commands": (session, command("commands")),
         "colours": (session, command("colours")),
         "problems": (session, problems),
+        "blocks": (session, blocks),
+        "planning": (session, planning),
+        "own-clock": (session, own_clock),
     }
     views = {spec.picture: (session, front(spec.name)) for spec in VIEW_SPECS if spec.picture} | arranged
     paths = _pictures(views, out_dir, size, ("light",), small=True)

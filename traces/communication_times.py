@@ -10,10 +10,11 @@ from pathlib import Path
 from memplan.traces.decimals import scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import CommunicationTime, PacketTraffic
-from memplan.traces.rank_links import STEP_NAME, communication_documents
+from memplan.traces.rank_links import communication_documents, step_told
 
 _MB, _MS = 10**6, 10**6
-_OF_ENTRY = {"Communication Time Info", "Communication Bandwidth Info"}
+_BANDWIDTH = "Communication Bandwidth Info"
+_OF_ENTRY = {"Communication Time Info", _BANDWIDTH}
 _NUMBERS_OF_OP = re.compile(r"(?:_+\d+)+$")
 _TRANSPORTS = ("RDMA", "HCCS", "PCIE", "SIO", "UB")
 """Of the entries of a bandwidth table; `SDMA` is the sum of those that the copy engine serves."""
@@ -98,14 +99,13 @@ def _placed(value: object) -> int:
 
 def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationTime]:
     for step_name, kinds in _members(value):
-        match = STEP_NAME.fullmatch(step_name)
-        step = int(match.group(1)) if match else None
+        step = step_told(step_name)
         for kind, ops in _members(kinds):
             for name, entry in _members(ops):
                 if name == "Total Op Info":
                     continue
                 times = entry.get("Communication Time Info") if isinstance(entry, dict) else None
-                links = entry.get("Communication Bandwidth Info") if isinstance(entry, dict) else None
+                links = entry.get(_BANDWIDTH) if isinstance(entry, dict) else None
                 if isinstance(entry, dict) and (others := entry.keys() - _OF_ENTRY):
                     notes.add(path, f"{name}: unknown entries, the first {min(others)[:40]!r}, are not read")
                 one = communication_time(step, kind, name, times, links)
@@ -113,6 +113,27 @@ def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationT
                     notes.add(path, f"{name}: no usable start and time; skipped")
                 else:
                     yield one
+
+
+def read_cluster_communications(paths: Sequence[Path], notes: Notebook) -> dict[int, list[CommunicationTime]]:
+    """
+    The communications that `cluster_communication.json` files tell of, by rank, in order of start.
+
+    The file nests kind or group of ranks, step, op and rank; what a rank says is as in its own `communication.json`.
+    """
+    found: dict[int, list[CommunicationTime]] = {}
+    for path, value in communication_documents(paths, notes):
+        for kind, steps in _members(value):
+            for step_name, ops in _members(steps):
+                for name, ranks in _members(ops):
+                    for rank, entry in _members(ranks) if name != "Total Op Info" else ():
+                        times, links = _member(entry, "Communication Time Info"), _member(entry, _BANDWIDTH)
+                        one = communication_time(step_told(step_name), kind, name, times, links)
+                        if one is None or not rank.isascii() or not rank.isdigit() or len(rank) > 7:
+                            notes.add(path, f"{name[:80]}: no usable rank, start and time; skipped")
+                        else:
+                            found.setdefault(int(rank), []).append(one)
+    return {rank: sorted(told, key=lambda one: (one.start_ns, one.op)) for rank, told in found.items()}
 
 
 def communication_time(

@@ -55,6 +55,7 @@ _PROFILE_KINDS = frozenset(
         FileKind.MINDIE, FileKind.OPERATOR,
     }
 )  # fmt: skip
+_CLUSTER = frozenset({FileKind.CLUSTER_STEPS, FileKind.CLUSTER_LINKS, FileKind.CLUSTER_COMMUNICATIONS})
 _IN_FRAMEWORK = frozenset({FileKind.MEMORY_RECORD, FileKind.MEMORY_USAGE, FileKind.HOST_OPS, FileKind.HOST_LAUNCHES})
 _ALONE = frozenset({FileKind.MEMSCOPE, FileKind.SNAPSHOT, FileKind.MEMORY_BLOCKS})  # each file is a profile
 
@@ -77,6 +78,11 @@ class RankSource:
     def of(self, kind: FileKind) -> Sequence[Path]:
         """The rank's files of one kind."""
         return self.files.get(kind, ())
+
+    @property
+    def of_cluster(self) -> bool:
+        """Whether only files that tell of all ranks of a job tell of this one."""
+        return not self.files.keys().isdisjoint(_CLUSTER)
 
 
 def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
@@ -104,7 +110,7 @@ def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
     clusters: list[Path] = []
     for folder, files in _profile_folders(_top_of(path), notes):
         alone = [file for file in files if file_kind(file) in _ALONE]
-        clusters.extend(file for file in files if file_kind(file) is FileKind.CLUSTER_STEPS)
+        clusters.extend(file for file in files if file_kind(file) in _CLUSTER)
         if any(file_kind(file) in _PROFILE_KINDS for file in files) or _MSPROF.fullmatch(folder.name):
             sources.append(_described(folder, [file for file in files if file not in alone], notes))
         elif not alone and (folder / OUTPUT).is_dir():
@@ -134,7 +140,7 @@ def _single(path: Path, notes: Notebook) -> RankSource:
         kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
     if kind in (None, FileKind.LOG, FileKind.IGNORED) and (failures_in_log(path, notes) or not use_in_log(path).empty):
         return RankSource(0, path.parent, "log", {FileKind.LOG: [path]})
-    if kind is FileKind.CLUSTER_STEPS or kind not in _PROFILE_KINDS | _ALONE:
+    if kind in _CLUSTER or kind not in _PROFILE_KINDS | _ALONE:
         raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
     described = _described(path.parent, [path], notes)
     files: dict[FileKind, list[Path]] = {kind: [path]} if kind else {}
@@ -144,14 +150,15 @@ def _single(path: Path, notes: Notebook) -> RankSource:
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
     """One source for each rank that a cluster analysis tells of."""
-    from memplan.traces.tables.cluster_steps import steps_by_rank
+    from memplan.traces.cluster_files import read_cluster
 
     if not paths:
         return []
-    chosen = [path for path in paths if path.suffix != ".db"] or list(paths)
-    ranks = steps_by_rank(chosen, notes)
-    notes.tell(chosen[0], "the ranks' own profiles are not here: only their steps are known")
-    return [RankSource(rank, chosen[0].parent, "msprof-analyze", {FileKind.CLUSTER_STEPS: chosen}) for rank in ranks]
+    folder = paths[0].parent
+    files = sorted_by_kind([path for path in paths if path.parent == folder])
+    ranks = read_cluster(files, notes).ranks
+    notes.tell(paths[0], "the ranks' own profiles are not here: only their steps, links and communications are known")
+    return [RankSource(rank, folder, "msprof-analyze", files) for rank in ranks]
 
 
 def file_kind(path: Path) -> FileKind | None:
@@ -209,7 +216,7 @@ def _profile_folders(path: Path, notes: Notebook) -> Iterator[tuple[Path, list[P
             continue
         if folder.name == "FRAMEWORK":
             continue
-        if any(file_kind(file) in _PROFILE_KINDS | _ALONE | {FileKind.CLUSTER_STEPS} for file in files):
+        if any(file_kind(file) in _PROFILE_KINDS | _ALONE | _CLUSTER for file in files):
             yield folder, files
         pending.extend(reversed(folders))
 

@@ -34,6 +34,8 @@ class FileKind(str, Enum):
     MEMORY_USAGE = "memory usage"
     MINDIE = "service table"
     CLUSTER_STEPS = "cluster steps"
+    CLUSTER_LINKS = "cluster links"
+    CLUSTER_COMMUNICATIONS = "cluster communications"
     OPERATOR = "operator metrics"
     HOST_OPS = "times of ops on the host"
     HOST_LAUNCHES = "launches of ops on the host"
@@ -70,6 +72,8 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.MEMORY_USAGE, r"mindspore\.memory_usage"),
     (FileKind.MINDIE, r"(?:kvcache|batch|request|forward|coordinator|pd_split_\w+)\.csv"),
     (FileKind.CLUSTER_STEPS, r"cluster_step_trace_time\.csv|cluster_analysis\.db"),
+    (FileKind.CLUSTER_LINKS, r"cluster_communication_matrix\.json"),
+    (FileKind.CLUSTER_COMMUNICATIONS, r"cluster_communication\.json"),
     (
         FileKind.OPERATOR,
         r"(?:OpBasicInfo|PipeUtilization|ArithmeticUtilization|Memory|MemoryL0|MemoryUB|L2Cache|ResourceConflictRatio)"
@@ -81,7 +85,7 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.TABLE, r".*\.csv"),
     (
         FileKind.IGNORED,
-        r".*\.(?:done|txt)|README.*|cluster_communication\w*\.json|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
+        r".*\.(?:done|txt)|README.*|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
 _KINDS = tuple(kind for kind, _ in _NAMES)

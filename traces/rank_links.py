@@ -32,6 +32,9 @@ def communication_documents(paths: Sequence[Path], notes: Notebook) -> Iterator[
         except (OSError, ValueError, RecursionError) as error:
             notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
             continue
+        if not isinstance(value, dict):
+            notes.add(path, "skipped: no table of communications")
+            continue
         yield path, value
 
 
@@ -50,9 +53,7 @@ def read_links(paths: Sequence[Path], notes: Notebook) -> list[LinkTraffic]:
 def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
     for outer, inner_of in _items(value):
         for inner, ops in _items(inner_of):
-            names = [name for name in (outer, inner) if name not in ("p2p", "collective")]
-            match = STEP_NAME.fullmatch(names[0]) if names else None
-            step = int(match.group(1)) if match else None
+            step = step_told(outer, inner)
             for op, pairs in _items(ops):
                 if not isinstance(pairs, dict):
                     notes.add(path, f"{op[:80]}: holds no pairs of ranks; skipped")
@@ -66,6 +67,12 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
                         notes.add(path, f"{op} {pair}: no usable size and time; skipped")
                     else:
                         yield use
+
+
+def step_told(*levels: str) -> int | None:
+    """The step that one of the names of nested levels is; the others are kinds or groups of ranks."""
+    found = [match for name in levels if (match := STEP_NAME.fullmatch(name))]
+    return int(found[0].group(1)) if found else None
 
 
 def link_traffic(step: int | None, op: str, source: int, target: int, told: Mapping[str, object]) -> LinkTraffic | None:

@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from statistics import mean
@@ -32,7 +33,7 @@ from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower
 from memplan.traces.notes import Notebook
 from memplan.traces.parallel_groups import ParallelGroups, parallel_groups
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
-from memplan.traces.rank import RankProfile
+from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.readers.choice import open_reader
 from memplan.traces.readers.trace_file import SMALL
 
@@ -95,6 +96,8 @@ def summarise_ranks(
     sources = find_ranks(path, notes or Notebook(path))
     if scheduler is not None:
         return _on_dask(sources, path, scheduler, progress, cache)
+    if all(source.of_cluster for source in sources):
+        return _of_cluster(sources, path, progress)
     workers = min(workers or os.cpu_count() or 1, len(sources))
     if workers <= 1:
         found = []
@@ -110,9 +113,32 @@ def summary_of(
 ) -> RankSummary:
     """The summary of one rank, read with so many threads (`None`: one for each processor)."""
     notes = Notebook(root)
+    return _summed(source, lambda progress: open_reader(source, notes, progress, cache, threads), notes, progress)
+
+
+def _of_cluster(sources: Sequence[RankSource], root: Path, progress: Progress) -> list[RankSummary]:
+    """Summaries from files that tell of all ranks, which are read once."""
+    from memplan.traces.cluster_files import read_cluster
+    from memplan.traces.readers.cluster_reader import ClusterReader
+
+    files, found = read_cluster(sources[0].files, Notebook(root), progress), []
+    for done, source in enumerate(sources):
+        progress(done, len(sources), "ranks")
+        notes = Notebook(root)
+        found.append(_summed(source, partial(_opened, ClusterReader(files, source.rank, notes)), notes, progress))
+    return found
+
+
+def _opened(reader: RankReader, _progress: Progress) -> RankReader:
+    return reader
+
+
+def _summed(
+    source: RankSource, opened: Callable[[Progress], RankReader], notes: Notebook, progress: Progress
+) -> RankSummary:
     groups = parallel_groups(source.metadata)
     try:
-        rank = RankProfile(source.rank, lambda progress: open_reader(source, notes, progress, cache, threads))
+        rank = RankProfile(source.rank, opened)
         curves = rank.memory_curves(progress).values()
         peaks = [
             (curve.component, int(values.max()))

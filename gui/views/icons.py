@@ -85,3 +85,31 @@ _PAGE_LINES: dict[str, list[list[tuple[float, float]]]] = {
 def page_icon(name: str, colour: str) -> QIcon:
     """The picture of a page on the rail."""
     return _drawn(colour, _PAGE_LINES[name])
+
+
+_APP_PARTS = (
+    (0.14, 0.62, 0.72, 0.22, "#0072B2"),
+    (0.14, 0.40, 0.34, 0.20, "#009E73"),
+    (0.50, 0.40, 0.36, 0.20, "#E69F00"),
+    (0.30, 0.18, 0.30, 0.20, "#56B4E9"),
+)
+"""Tensors of a memory map: left, top, width and height as shares of the picture, and their colours."""
+
+
+def app_icon() -> QIcon:
+    """The program's own picture: a memory map on a dark tile, in the sizes that desktops ask for."""
+    icon = QIcon()
+    for size in (16, 24, 32, 48, 64, 128, 256):
+        picture = QPixmap(size, size)
+        picture.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(picture)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor("#1B1F27"))
+        painter.drawRoundedRect(QRectF(0, 0, size, size), size * 0.18, size * 0.18)
+        for left, top, width, height, colour in _APP_PARTS:
+            painter.setBrush(QColor(colour))
+            painter.drawRect(QRectF(left * size, top * size, width * size, height * size))
+        painter.end()
+        icon.addPixmap(picture)
+    return icon

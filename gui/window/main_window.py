@@ -18,6 +18,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.icons import app_icon
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.gui.views.page_rail import PageRail
@@ -71,6 +72,7 @@ class MainWindow(QMainWindow):
         background: bool = True,
     ) -> None:
         super().__init__()
+        self.setWindowIcon(app_icon())
         self.settings = Settings(settings)
         self.colours = palette or self.settings.palette
         self.documents = OpenDocuments(session)
@@ -158,7 +160,6 @@ class MainWindow(QMainWindow):
                 continue
             action = self.commands.actions[tool[0]]
             action.setIconText(tr(tool[1]))
-            action.setToolTip(action.text())
             self.toolbar.addAction(action)
         self.rail.name_pages()
 

@@ -109,7 +109,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     missed, missed_step = _missed(sequence, settled)
-    told = evidence(sequence, ratios, classes, units.kernel_class, settled, len(missed))[units.owner]
+    told = evidence(sequence, ratios, classes, units.kernel_class, settled, len(missed)).of_each(units.owner)
     settled = settled.of_each(units.owner)
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0

@@ -131,7 +131,9 @@ def _as_classes(ops: TokenClasses, row: int) -> TokenClasses:
     main, bits = int(ops.main[row]), int(ops.bits[row])
     if main == family_table().number("grouped_product"):
         return token_classes([])
-    return token_classes([TokenClass((main,), inputs, outputs, bits) for inputs, outputs in ops.pieces[row]])
+    # A piece is one of its own: a share of it is hardly another.
+    cut = ops.pieces[row]
+    return token_classes([TokenClass((main,), *sizes, bits, pieces=(sizes,)) for sizes in cut])
 
 
 def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> _Logarithms:

@@ -10,8 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
-from memplan.deployment.cases import Case
-from memplan.deployment.service_goal import ServiceGoal, Workload
+from memplan.deployment.service_goal import ServiceGoal
 from memplan.deployment.service_model import (
     PromptReading,
     Service,
@@ -20,6 +19,16 @@ from memplan.deployment.service_model import (
     most_rate,
     prompt_reading,
     reading_service,
+)
+from memplan.deployment.service_options import (
+    APART,
+    MIXED,
+    ParetoPoint,
+    ServiceAsk,
+    ServiceOption,
+    ServicePool,
+    ServiceRejection,
+    ServiceSearch,
 )
 from memplan.deployment.service_settings import (
     InstanceRoom,
@@ -36,104 +45,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving.constants import step_interval
 
-MIXED, APART = "mixed", "apart"
 _SENT_OVER = ("roce", "hccs", "ub")
 """Links that caches are sent over from instances that read to those that decode, the first that a chip has."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceAsk:
-    """
-    What is searched for: at most `most` dies of the case's chip, `host` as `memplan step --engine` names it, draft
-    tokens and most tokens of a step to try, and how many drafts are accepted (`None` as public tables state).
-    """
-
-    case: Case
-    goal: ServiceGoal
-    load: Workload
-    most: int
-    host: str
-    drafts: tuple[int, ...] = (0,)
-    chunks: tuple[int, ...] = (2048, 8192)
-    acceptance: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePool:
-    """`instances` alike with a `setting`; what is at once on a rank, what it holds, and the blocks that hold most."""
-
-    setting: ServiceSetting
-    instances: int
-    service: Service
-    room: InstanceRoom
-    block: int | None = None
-
-    @property
-    def dies(self) -> int:
-        """Dies of all instances."""
-        return self.instances * self.setting.layout.ranks
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOption:
-    """
-    A way to serve the workload: one pool that reads and decodes, or a pool for each.
-
-    Times are in nanoseconds as predicted, with what lies between the bounds of the step model. `sure` are the dies with
-    which the goal is met at the upper bound too, `None` where no number is known that does.
-    """
-
-    mode: str
-    pools: tuple[ServicePool, ...]
-    dies: int
-    sure: int | None
-    ttft_ns: float
-    tpot_ns: float
-    ttft_bounds: tuple[float, float]
-    tpot_bounds: tuple[float, float]
-    tokens_per_second_per_die: float
-
-    @property
-    def verdict(self) -> Sentence:
-        """Whether the goal is met whatever the step model's error, or only as predicted."""
-        return Sentence("meets") if self.sure == self.dies else Sentence("meets within uncertainty")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRejection:
-    """A set-up that is out, and why; `room` is set where more room for caches would help."""
-
-    mode: str
-    setting: ServiceSetting
-    why: Text
-    room: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ParetoPoint:
-    """Tokens per second of a die against nanoseconds a token of one set-up with so many sequences on each rank."""
-
-    mode: str
-    setting: ServiceSetting
-    sequences: int
-    tokens_per_second_per_die: float
-    tpot_ns: float
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSearch:
-    """The ways found, fewest dies first, what was rejected, how caches are sent between pools, and the front."""
-
-    options: tuple[ServiceOption, ...]
-    rejected: tuple[ServiceRejection, ...]
-    interval: tuple[float, float]
-    sent_over: Link | None
-    front: tuple[ParetoPoint, ...]
-
-    @property
-    def best(self) -> ServiceOption | None:
-        """The way with the fewest dies."""
-        return self.options[0] if self.options else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,8 +284,8 @@ def _alone_is_late(search: _Search, mode: str, setting: ServiceSetting) -> bool:
     point = search.curve(setting).decoding(1)
     token = point.duration_ns / point.yielded
     if goal.tpot_ns is not None and token > goal.tpot_ns:
-        words = "misses: {} a token even with one sequence on a rank"
-        search.reject(mode, setting, Sentence(words, (format_duration(token),)))
+        words = "misses: {} a token even with one sequence on a rank{}"
+        search.reject(mode, setting, Sentence(words, (format_duration(token), _perhaps(search, token, goal.tpot_ns))))
         return True
     return mode == MIXED and _reads_late(search, mode, setting)
 
@@ -381,10 +294,15 @@ def _reads_late(search: _Search, mode: str, setting: ServiceSetting) -> bool:
     goal = search.ask.goal
     alone = search.reading(setting).alone_ns
     if goal.ttft_ns is not None and alone > goal.ttft_ns:
-        words = "misses: reading a prompt alone takes {}"
-        search.reject(mode, setting, Sentence(words, (format_duration(alone),)))
+        words = "misses: reading a prompt alone takes {}{}"
+        search.reject(mode, setting, Sentence(words, (format_duration(alone), _perhaps(search, alone, goal.ttft_ns))))
         return True
     return False
+
+
+def _perhaps(search: _Search, time_ns: float, most_ns: int) -> str:
+    """What to add where steps as quick as the quickest public ones would keep the goal."""
+    return " (not if steps are as quick as the interval allows)" if time_ns * search.bounds[0] <= most_ns else ""
 
 
 def _why(search: _Search, room: InstanceRoom, holds: float, most: int, served: Callable[[int, float], Service]) -> Text:

@@ -103,6 +103,11 @@ class RecomputeSearch:
         return self._bound(0.0)
 
     @property
+    def bytes_fit(self) -> bool:
+        """Whether some choice leaves no step with more bytes than the room, whether they find addresses or not."""
+        return self.peak <= self.capacity or self.bound is not None
+
+    @property
     def bound_ns(self) -> int:
         """No choice makes the step shorter."""
         compute = int(self.durations.sum())

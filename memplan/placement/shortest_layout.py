@@ -31,6 +31,9 @@ _WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 24_000, 8, 6
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
+_SPARE = (0.99, 0.97, 0.92)
+"""Parts of the room that are planned with where bytes fit in all of it but find no addresses."""
+
 Place = Callable[[Graph, HbmRoom, HostMoves | None], MemoryLayout]
 """Lays out a graph in a room, with the moves where they are chosen already."""
 
@@ -73,6 +76,7 @@ def shortest_layout(
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
             return PlacedGraph(graph, layout)
     best: PlacedGraph | None = None
+    unfit: PlacedGraph | None = None
     weight = _RECOMPUTE_WORK if whole.targets else 1
     for budget in _rungs(room.capacity, whole.peak, len(graph.ops), weight):
         at = whole if budget == room.capacity else search(budget)
@@ -84,11 +88,20 @@ def shortest_layout(
         if found is None:
             continue
         if found.layout.missing:
-            break
+            unfit = unfit or (found if budget == room.capacity else None)
+            if not at.bytes_fit:
+                break
+            continue  # found no addresses: what fits in less room has some
         if best is None or found.rank < best.rank:
             best = found
     if best is None:
-        best = _placed(whole, room, place) or PlacedGraph(graph, place(graph, room, None))
+        best = unfit or _placed(whole, room, place) or PlacedGraph(graph, place(graph, room, None))
+        for part in _SPARE if whole.bytes_fit else ():
+            budget = int(room.capacity * part)
+            roomy = _placed(search(budget), replace(room, capacity=budget), place)
+            if roomy is not None and not roomy.layout.missing:
+                best = roomy
+                break
     bound = None if best.layout.missing else min(whole.bound_ns, best.layout.schedule.makespan_ns)
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
 

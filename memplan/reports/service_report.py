@@ -10,7 +10,7 @@ from typing import Any
 from memplan.core.sentence import Text
 from memplan.core.units import format_duration, format_rate
 from memplan.deployment.service_goal import ServiceGoal, Workload
-from memplan.deployment.service_search import MIXED, ServiceOption, ServiceSearch
+from memplan.deployment.service_options import MIXED, ServiceOption, ServiceSearch
 from memplan.deployment.service_settings import ServiceSetting
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportSection, ReportTable, section
 

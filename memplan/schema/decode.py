@@ -20,6 +20,8 @@ from memplan.schema.planned_tiling import PlannedSentence
 
 Record = TypeVar("Record")
 
+_MOST_BUFFERS, _MOST_SPANS = 256, 64
+"""Of one kernel and of one buffer, several times what any has."""
 _WITHOUT_TILINGS = 2
 """The version whose plans only lack what version 3 added: fields with defaults, which may be left out."""
 
@@ -199,6 +201,8 @@ def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
     for row, layout in enumerate(plan.onchip):
         place = f"onchip[{row}]"
         check(min(layout.shortfall, layout.reuse_cost, layout.slots) >= 0, "a size is negative", place)
+        # Every two of them are compared when the plan is checked, so that a file must not bring any number.
+        check(len(layout.buffers) <= _MOST_BUFFERS, f"more than {_MOST_BUFFERS} buffers", place)
         for use in layout.uses:
             least = min(use.capacity or 0, use.peak, use.lower_bound, use.alignment - 1)
             check(least >= 0, "a size is negative", f"{place}.uses")
@@ -206,6 +210,7 @@ def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
             check(min(buffer.offset, buffer.size) >= 0, "a size or address is negative", f"{place}.buffers")
             sound = all(len(span) == 2 and 0 <= span[0] <= span[1] <= layout.slots for span in buffer.intervals)
             check(sound, "a span leaves the pipeline", f"{place}.buffers")
+            check(len(buffer.intervals) <= _MOST_SPANS, f"more than {_MOST_SPANS} spans", f"{place}.buffers")
 
 
 def _can_be_said(sentence: PlannedSentence) -> bool:

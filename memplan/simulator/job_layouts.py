@@ -49,7 +49,7 @@ def job_of(
         programs = tuple(_sharing(whole, rank, ranks) for rank in range(ranks))
         job = FaultyJob(programs, JobSettings(tensor=2))
     elif layout == "expert":
-        job = FaultyJob((_exchanging(whole),) * ranks, JobSettings())
+        job = FaultyJob((_exchanging(whole, tuple(range(ranks))),) * ranks, JobSettings())
     else:
         programs = tuple(_stage(whole, rank, ranks, batches or _MICRO_BATCHES) for rank in range(ranks))
         # Halves of a few kernels each lie percents apart; that would be a fault of its own.
@@ -123,8 +123,12 @@ def _sharing(program: RankProgram, rank: int, ranks: int) -> RankProgram:
     return tuple(found)
 
 
-def _exchanging(program: RankProgram) -> RankProgram:
-    """Tokens go to the ranks of their experts and back: an all-to-all before and after the experts of a layer."""
+def _exchanging(program: RankProgram, everybody: tuple[int, ...]) -> RankProgram:
+    """
+    Tokens go to the ranks of their experts and back: an all-to-all before and after the experts of a layer.
+
+    They have a communicator of their own, so that computing waits for them and not for the gradients beside them.
+    """
     places = [
         place for place, item in enumerate(program) if item.doing is Doing.KERNEL and item.type == "GroupedMatmul"
     ]
@@ -139,7 +143,10 @@ def _exchanging(program: RankProgram) -> RankProgram:
                 found.append(item)
             if place in chosen:
                 name = f"hcom_alltoallv__3{place:04}_{side == 'after':d}_1"
-                found += [collective(name, transfer), Item(Doing.AWAIT, "await", "", 0)]
+                found += [
+                    collective(name, transfer, group=everybody),
+                    Item(Doing.AWAIT, "await", "", 0, group=everybody),
+                ]
     return tuple(found)
 
 

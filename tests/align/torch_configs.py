@@ -156,6 +156,29 @@ MOE_24: Mapping[str, object] = {
     "num_experts_per_tok": 6,
     "n_shared_experts": 1,
 }
+DEEPSEEK_HITS: Mapping[str, object] = {
+    **DEEPSEEK,
+    "hidden_size": 224,
+    "num_attention_heads": 7,
+    "num_key_value_heads": 7,
+    "vocab_size": 1250,
+    "intermediate_size": 480,
+    "moe_intermediate_size": 120,
+    "n_routed_experts": 14,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+}
+MOE_40: Mapping[str, object] = {
+    **MOE,
+    "hidden_size": 256,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 1900,
+    "num_hidden_layers": 2,
+    "moe_intermediate_size": 64,
+    "num_experts": 40,
+    "num_experts_per_tok": 8,
+}
 MOE_MIXED: Mapping[str, object] = {
     **MOE,
     "hidden_size": 160,
@@ -214,13 +237,15 @@ SEEN_RUNS: Mapping[str, TorchRun] = {
     "moe_hits": TorchRun(MOE_HITS, 2, 72, 2, routing="hits"),
     "deepseek": TorchRun(DEEPSEEK, 1, 144, 2, experts_apart=True, routing="sorted"),
     "moe_prefill": TorchRun(MOE_PREFILL, 1, 40, 1, routing="hits", trains=False),
+    "moe_24": TorchRun(MOE_24, 2, 88, 2, norms_last=True, spelt_attention=True, routing="added"),
 }
 """Runs of other models that the alignment was mended with in view."""
 FRESH_RUNS: Mapping[str, TorchRun] = {
     "llama_wide": TorchRun(LLAMA_WIDE, 1, 192, 2),
     "llama_short": TorchRun(LLAMA_SHORT, 2, 80, 4, norms_last=True, spelt_attention=True),
-    "moe_24": TorchRun(MOE_24, 2, 88, 2, norms_last=True, spelt_attention=True, routing="added"),
     "moe_mixed": TorchRun(MOE_MIXED, 3, 56, 1, experts_apart=True, routing="hits"),
+    "deepseek_hits": TorchRun(DEEPSEEK_HITS, 1, 100, 2, norms_last=True, routing="hits"),
+    "moe_40": TorchRun(MOE_40, 1, 120, 1, experts_apart=True, spelt_attention=True, routing="sorted"),
     "deepseek_prefill": TorchRun(DEEPSEEK_PREFILL, 2, 48, 1, experts_apart=True, trains=False),
 }
 """Runs that nothing was chosen after."""

@@ -10,7 +10,8 @@ from memplan.core.errors import InputError
 from memplan.deployment.cases import Case
 from memplan.deployment.service_goal import ServiceGoal, even_workload, traffic_workload
 from memplan.deployment.service_model import mixed_service, prompt_reading
-from memplan.deployment.service_search import APART, MIXED, ServiceAsk, search_service
+from memplan.deployment.service_options import APART, MIXED, ServiceAsk, ServiceSearch
+from memplan.deployment.service_search import search_service
 from memplan.deployment.service_settings import instance_layouts
 from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import chip
@@ -35,9 +36,14 @@ def ask(rate: float = 8.0, *, tpot_ms: float = 60, ttft_ms: float = 2000, most: 
     return ServiceAsk(case, goal, even_workload(rate, 2000, 500), most, "vllm-ascend", chunks=(2048,))
 
 
-def test_one_instance_fewer_misses_the_goal() -> None:
-    asked = ask()
-    found = search_service(asked)
+@pytest.fixture(scope="module")
+def usual() -> ServiceSearch:
+    """What is found for eight requests a second, and its front."""
+    return search_service(ask(), pareto=True)
+
+
+def test_one_instance_fewer_misses_the_goal(usual: ServiceSearch) -> None:
+    asked, found = ask(), usual
     assert found.best is not None
     assert [item.dies for item in found.options] == sorted(item.dies for item in found.options)
     for item in found.options:
@@ -65,9 +71,8 @@ def test_more_requests_never_take_fewer_dies() -> None:
     assert dies[0] < dies[-1]
 
 
-def test_every_layout_is_served_or_has_its_reason() -> None:
-    asked = ask()
-    found = search_service(asked)
+def test_every_layout_is_served_or_has_its_reason(usual: ServiceSearch) -> None:
+    asked, found = ask(), usual
     said = {item.setting.layout for item in found.rejected}
     said |= {pool.setting.layout for item in found.options for pool in item.pools}
     assert said >= set(instance_layouts(asked.case.model, 8))
@@ -78,6 +83,8 @@ def test_what_no_number_of_dies_can_do_is_said() -> None:
     slow = search_service(ask(tpot_ms=5))
     assert slow.best is None
     assert any("a token even with one sequence" in str(item.why) for item in slow.rejected)
+    near = [item for most in (8, 10, 12, 14, 16) for item in search_service(ask(tpot_ms=most)).rejected]
+    assert any("as quick as the interval allows" in str(item.why) for item in near)
     late = search_service(ask(ttft_ms=20))
     assert late.best is None
     assert any("reading a prompt alone takes" in str(item.why) for item in late.rejected)
@@ -92,8 +99,8 @@ def test_caches_that_do_not_fit_are_said_in_bytes() -> None:
     assert any("missing for" in str(item.why) for item in found.rejected)
 
 
-def test_a_verdict_carries_the_step_models_error() -> None:
-    found = search_service(ask())
+def test_a_verdict_carries_the_step_models_error(usual: ServiceSearch) -> None:
+    found = usual
     for item in found.options:
         # Slower steps have more sequences in them at once, so the bounds are wider than the step's own.
         assert item.tpot_bounds[0] <= found.interval[0] * item.tpot_ns * 1.001
@@ -103,8 +110,8 @@ def test_a_verdict_carries_the_step_models_error() -> None:
             assert item.tpot_bounds[1] <= 60e6
 
 
-def test_no_point_of_the_front_is_beaten() -> None:
-    front = search_service(ask(), pareto=True).front
+def test_no_point_of_the_front_is_beaten(usual: ServiceSearch) -> None:
+    front = usual.front
     for mode in (MIXED, APART):
         points = [item for item in front if item.mode == mode]
         assert len(points) > 3

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 import memplan
 from memplan.core.errors import InputError
@@ -40,6 +41,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     path = tmp_path_factory.mktemp("model") / "config.json"
     path.write_text(json.dumps(EXPERTS), encoding="utf-8")
     return memplan.plan(load_config(path), chip="910B3", phase="train", recipe=Recipe(sequence=1024))
+
+
+def _slow(*kinds: str) -> list[ParameterSet]:
+    return [pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def _output(folder: Path, rank: int) -> Path:
@@ -154,8 +159,8 @@ def test_a_fault_costs_time_in_a_job_of_its_layout(plan: Plan, kind: str) -> Non
 
 @pytest.mark.parametrize(
     "kind",
-    ["uneven-sequences", "starved-host", "launch-blocking", "late-swap", "read-back", "casts", "unfused-chains",
-     "lost-packets", "slow-exchange"],
+    ["uneven-sequences", "launch-blocking", "casts", *_slow("starved-host", "late-swap", "read-back", "unfused-chains",
+     "lost-packets", "slow-exchange")],
 )  # fmt: skip
 def test_faults_of_load_are_the_first_finding(tmp_path: Path, plan: Plan, kind: str) -> None:
     fault = chosen_fault(f"{kind}:strong")
@@ -170,8 +175,8 @@ def test_faults_of_load_are_the_first_finding(tmp_path: Path, plan: Plan, kind: 
 
 @pytest.mark.parametrize(
     "kind",
-    ["slow-rank-warm", "expert-imbalance-rank", "expert-imbalance-layers", "bubble-uneven-stages",
-     "synchronisation-uneven", "unfused-chains", "lost-packets"],
+    ["slow-rank-warm", "expert-imbalance-rank", "bubble-uneven-stages", "synchronisation-uneven",
+     *_slow("expert-imbalance-layers", "unfused-chains", "lost-packets")],
 )  # fmt: skip
 def test_a_cost_is_what_the_job_would_be_shorter_by(tmp_path: Path, plan: Plan, kind: str) -> None:
     """

@@ -12,9 +12,12 @@ from PySide6.QtGui import QGuiApplication, QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+import memplan
+from memplan.gui.model.compare.deviations import verdict
 from memplan.gui.model.details.facts import Fact, Section
 from memplan.gui.model.memory.memory_curves import TierCurves
 from memplan.gui.model.memory.step_curve import StepCurve
+from memplan.gui.model.overview.head_figures import head_figures
 from memplan.gui.model.palette import contrast, kind_names, load_palette, overlap_names, palette_names, theme_names
 from memplan.gui.model.ruler import event_ticks
 from memplan.gui.model.session.open_request import FileRemark, Request, open_session, remarks_on
@@ -32,7 +35,7 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from memplan.simulator import simulate
 from memplan.traces.profile import CounterSeries
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 from tests.gui.two_documents import settle
 
 pytestmark = pytest.mark.gui
@@ -291,3 +294,21 @@ def test_the_step_that_is_compared_is_told_and_can_be_chosen(qtbot: Any, tmp_pat
         assert window.pages.current == "plan"
         assert chooser.steps.currentText() == str(number)
     window.close()
+
+
+def test_a_run_that_needs_more_than_the_plan_may_use_is_called_out(tmp_path: Path) -> None:
+    """Went wrong once: a measured peak of 4.16 MiB over a capacity of 4.00 was nowhere said."""
+    tight = tmp_path / "tight.plan.json"
+    memplan.plan(SAMPLES / "llama_train.mindir", chip="910B3", hbm=7_000_000).save(tight)
+    session = open_session(Request(tight, PROFILE))
+    found = session.document.comparison
+    assert found is not None
+    assert (found.summary.measured_peak or 0) > 7_000_000
+    told = str(verdict(session.document))
+    assert "the measured peak of 7.35 MiB exceeds the 6.68 MiB that the plan may use" in told
+    figures = {str(figure.title): figure for figure in head_figures(session)}
+    assert figures["Memory peak"].warns
+    assert figures["Verdict"].warns
+    assert str(figures["Memory peak"].value) == "7.35 MiB", "the peak that is compared, not the process"
+    roomy = open_session(Request(PLAN, PROFILE))
+    assert "exceeds" not in str(verdict(roomy.document))

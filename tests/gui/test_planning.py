@@ -15,6 +15,7 @@ from PySide6.QtTest import QTest
 from memplan.core.units import parse_bytes
 from memplan.gui.model.planning.plan_answer import hbm_stops, size_words
 from memplan.gui.model.session.open_request import Request
+from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import Tier
@@ -178,3 +179,18 @@ def test_stops_are_sizes_that_a_command_line_takes(need: int) -> None:
     assert sizes == sorted(set(sizes))
     assert all(size is not None and parse_bytes(size_words(size) or "") == size for size in sizes)
     assert need <= (sizes[-1] or 0) < need * 1.001 + 1024
+
+
+def test_the_slider_rests_until_the_need_is_known(qtbot: Any) -> None:
+    slider = HbmSlider()
+    qtbot.addWidget(slider)
+    slider.show()
+    for value in (50, 99):
+        slider.slider.setValue(value)
+        assert slider.value is None
+    slider.set_need(8 << 20)
+    slider.slider.setValue(0)
+    assert (slider.value or 0) < 4 << 20
+    slider.set_need(None)
+    slider.slider.setValue(9)
+    assert slider.value is None

@@ -139,6 +139,26 @@ def test_the_check_finds_an_op_with_the_tiling_of_another_kernel(plan: Plan) -> 
     assert any("its tiling is of kernel" in wrong for wrong in violations(dataclasses.replace(plan, ops=ops)))
 
 
+READ: dict[str, tuple[str, Any, str]] = {
+    "a kernel that is not there": ("tilings.kernel", 9999, r"tilings\[0\]"),
+    "a layout that is not there": ("tilings.onchip", 9999, r"tilings\[0\]"),
+    "a share above one": ("tilings.hot_share", 1.5, r"tilings\[0\]"),
+    "a format that nobody meant": ("tilings.words", [{"text": "{:>9999999999}", "values": ["x"]}], r"tilings\[0\]"),
+    "more buffers than any kernel has": ("onchip.buffers", None, r"onchip\[0\]: more than 256 buffers"),
+    "no alignment": ("onchip.uses", [{"tier": "UB", "capacity": 1, "peak": 0, "lower_bound": 0,
+                                      "lower_bound_method": "", "alignment": 0}], r"onchip\[0\]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value", "place"), READ.values(), ids=READ)
+def test_what_no_plan_can_say_is_refused_with_its_place(plan: Plan, column: str, value: Any, place: str) -> None:
+    document = json.loads(json.dumps(plan_to_json(plan)))
+    table, _, name = column.partition(".")
+    document[table][name][0] = document[table][name][0] * 300 if value is None else value
+    with pytest.raises(memplan.InputError, match=place):
+        plan_from_json(document)
+
+
 @pytest.mark.gui
 def test_the_window_shows_what_the_plan_says_and_works_nothing_out(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

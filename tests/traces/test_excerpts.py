@@ -197,7 +197,7 @@ def test_a_cluster_analysis_gives_the_steps_of_each_rank(tmp_path: Path) -> None
     profile = open_profile(tmp_path)
     assert list(profile.ranks) == [0, 1]
     assert [(step.step, step.computing_ns) for step in profile.rank(0).steps()] == [(2, 75_250), (3, 76_000)]
-    assert any("only their steps are known" in note.text for note in profile.notes)
+    assert any("only their steps, links and communications are known" in note.text for note in profile.notes)
 
 
 def test_the_layout_of_2023_has_times_since_boot(tmp_path: Path) -> None:

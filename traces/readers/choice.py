@@ -96,11 +96,11 @@ def _special(source: RankSource, notes: Notebook, progress: Progress) -> RankRea
         from memplan.traces.readers.mindspore_memory import MemoryBlockReader
 
         return MemoryBlockReader(paths[0], notes)
-    if paths := source.of(FileKind.CLUSTER_STEPS):
+    if source.of_cluster:
+        from memplan.traces.cluster_files import read_cluster
         from memplan.traces.readers.cluster_reader import ClusterReader
-        from memplan.traces.tables.cluster_steps import steps_by_rank
 
-        return ClusterReader(steps_by_rank(paths, notes, progress)[source.rank], notes)
+        return ClusterReader(read_cluster(source.files, notes, progress), source.rank, notes)
     if paths := source.of(FileKind.MINDIE):
         from memplan.traces.readers.mindie import MindieReader
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
-from memplan.traces.communication_times import communication_time
-from memplan.traces.decimals import scaled
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.discover import RankSource
 from memplan.traces.far_times import far_note, far_times
@@ -18,8 +16,8 @@ from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
-from memplan.traces.rank_links import link_traffic
 from memplan.traces.readers.database_events import arguments_of, events_of
+from memplan.traces.tables.communication_tables import communications_in, links_in
 from memplan.traces.tables.sqlite import Database
 from memplan.traces.tables.step_tables import step_table, step_times_of
 from memplan.traces.timeline.merge_events import without_far_slices
@@ -169,61 +167,18 @@ class DatabaseReader(RankReader):
         )
 
     def links(self, progress: Progress) -> list[LinkTraffic]:
-        found = []
-        for data in self._analysis:
-            table = data.watched(progress).texts("CommAnalyzerMatrix")
-            wanted = (
-                "step",
-                "hccl_op_name",
-                "group_name",
-                "src_rank",
-                "dst_rank",
-                "transport_type",
-                "transit_size",
-                "transit_time",
-                "bandwidth",
-            )
-            if not all(name in table for name in wanted):
-                continue
-            for step, op, group, source, target, transport, size, time, rate in zip(
-                *(table[name] for name in wanted), strict=True
-            ):
-                told = {
-                    "Transit Size(MB)": size,
-                    "Transit Time(ms)": time,
-                    "Bandwidth(GB/s)": rate,
-                    "Transport Type": transport,
-                }
-                ends = scaled(source, 1), scaled(target, 1)
-                use = link_traffic(
-                    scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told
-                )
-                if use is None or None in ends:
-                    self._notes.add(data.path, f"{op}: no usable ranks, size and time; skipped")
-                else:
-                    found.append(use)
-        return found
+        return [
+            use
+            for data in self._analysis
+            for use in links_in(data.watched(progress).texts("CommAnalyzerMatrix"), data.path, self._notes)
+        ]
 
     def communications(self, progress: Progress) -> list[CommunicationTime]:
         found = []
         for data in self._analysis:
             data = data.watched(progress)
-            table = data.texts("CommAnalyzerTime")
-            columns = ("step", "type", "hccl_op_name", "group_name", "start_timestamp", "elapse_time", "transit_time",
-                       "wait_time", "synchronization_time")  # fmt: skip
-            if not all(name in table for name in columns):
-                continue
-            packets = _packets_by_op(data.texts("CommAnalyzerBandwidth"))
-            for step, kind, op, group, *times in zip(*(table[name] for name in columns), strict=True):
-                if op == "Total Op Info":
-                    continue
-                told = dict(zip(_TIME_KEYS, times, strict=True))
-                number = scaled(step.removeprefix("step"), 1)
-                one = communication_time(number, kind, f"{op}@{group}", told, packets.get((step, op, group), {}))
-                if one is None:
-                    self._notes.add(data.path, f"{op}: no usable start and time; skipped")
-                else:
-                    found.append(one)
+            times, packets = data.texts("CommAnalyzerTime"), data.texts("CommAnalyzerBandwidth")
+            found += [one for _, one in communications_in(times, packets, data.path, self._notes)]
         return sorted(found, key=lambda one: (one.start_ns, one.op))
 
     def tables(self) -> Sequence[str]:
@@ -234,31 +189,6 @@ class DatabaseReader(RankReader):
         if data is None:
             raise KeyError(name)
         return data.watched(progress).texts(name)
-
-
-_TIME_KEYS = (
-    "Start Timestamp(us)", "Elapse Time(ms)", "Transit Time(ms)", "Wait Time(ms)", "Synchronization Time(ms)",
-)  # fmt: skip
-"""Of `communication.json`, in the order of the columns that hold the same."""
-
-
-def _packets_by_op(table: Mapping[str, Sequence[str]]) -> dict[tuple[str, str, str], dict[str, dict[str, object]]]:
-    """Traffic by step, op and group as `communication.json` nests it: transport, sums, distribution of packet sizes."""
-    columns = ("step", "hccl_op_name", "group_name", "transport_type", "transit_size", "transit_time", "package_size",
-               "count", "total_duration")  # fmt: skip
-    found: dict[tuple[str, str, str], dict[str, dict[str, object]]] = {}
-    if not all(name in table for name in columns):
-        return found
-    sizes: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
-    for step, op, group, transport, size, time, packet, count, duration in zip(
-        *(table[name] for name in columns), strict=True
-    ):
-        spread = sizes.setdefault((step, op, group, transport), {})
-        if scaled(count, 1):
-            spread[packet] = [count, duration]
-        told: dict[str, object] = {"Transit Size(MB)": size, "Transit Time(ms)": time, "Size Distribution": spread}
-        found.setdefault((step, op, group), {})[transport] = told
-    return found
 
 
 def _curve(

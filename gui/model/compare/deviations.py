@@ -7,11 +7,13 @@ import numpy as np
 from memplan.compare import Comparison, Deviation, DeviationWhat
 from memplan.core.arrays import Floats
 from memplan.core.sentence import Sentence, joined
+from memplan.core.units import format_bytes
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.reports.comparison.deviation_table import deviation_row
 from memplan.reports.report import Quantity, cell_text
+from memplan.schema import Tier
 
 DEVIATION_SHAPE = TableShape(
     ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
@@ -56,6 +58,15 @@ def deviation_moments(document: Document) -> Floats:
     return np.sort((starts - document.origin_ns).astype(np.float64))
 
 
+def over_capacity(document: Document) -> tuple[str, str] | None:
+    """The measured peak and what the plan may use of HBM, as text, where the run needed more; else `None`."""
+    found, use = document.comparison, document.plan.tier(Tier.HBM) if document.plan is not None else None
+    if found is None or use is None or use.capacity is None or not found.summary.whole:
+        return None
+    peak = found.summary.measured_peak
+    return (format_bytes(peak), format_bytes(use.capacity)) if peak is not None and peak > use.capacity else None
+
+
 def verdict(document: Document) -> Sentence | None:
     """
     Whether the profile deviates from the plan, and why, in one sentence; `None` unless both are open.
@@ -72,6 +83,9 @@ def verdict(document: Document) -> Sentence | None:
     said = Sentence("within tolerance of the plan")
     if found.deviates:
         said = Sentence("deviates: {}", (joined(found.reasons, "{}; {}"),))
+    over = over_capacity(document)
+    if over is not None:
+        said = Sentence("{}; the measured peak of {} exceeds the {} that the plan may use", (said, *over))
     listed, total = len(found.deviations), found.deviations_total
     if listed == total:
         return said

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from memplan.core.errors import MemplanError
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
-from memplan.gui.model.compare.deviations import verdict
+from memplan.gui.model.compare.deviations import over_capacity, verdict
 from memplan.gui.model.session.session import Session
 from memplan.hardware import chip as find_chip
 from memplan.schema import Tier
@@ -138,7 +138,7 @@ def _verdict(session: Session) -> list[HeadFigure]:
     document = session.document
     told = verdict(document)
     if told is not None and document.comparison is not None:
-        deviates = document.comparison.deviates
+        deviates = document.comparison.deviates or over_capacity(document) is not None
         value = Sentence("off the plan") if deviates else Sentence("as planned")
         return [HeadFigure(Sentence("Verdict"), value, told, "plan", warns=deviates)]
     if session.diagnosis is not None and session.diagnosis.findings:

@@ -43,6 +43,8 @@ class HbmSlider(QWidget):
         rows.addWidget(self.share, 1, 0, 1, 2)
         rows.setColumnStretch(0, 1)
         self.setFocusProxy(self.slider)
+        self.slider.setRange(0, 0)
+        self.slider.setEnabled(False)
         self.slider.valueChanged.connect(self._slid)
         self.field.editingFinished.connect(self._entered)
         self._show()

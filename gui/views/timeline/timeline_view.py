@@ -41,6 +41,7 @@ from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import CounterSeries, TrackKind
 
 _LABEL_PX = 34
+_LEAST_ROOM_PX = 70  # under the strip: a group and two of its tracks
 _DIFFERENCE_PX = 2  # shorter differences between planned and measured can't be seen
 _MAX_LABELS = 300
 
@@ -78,6 +79,7 @@ class TimelineView(TrackCanvas):
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
     ) -> None:
         super().__init__(session, palette, parent)
+        self.setMinimumHeight(self.ruler_px + _LEAST_ROOM_PX)
         self.loader = loader
         self.strip = RunStrip(session, palette, self)
         self.filter = QLineEdit(self)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memplan.align.probabilities.evidence import MatchEvidence
 from memplan.core.arrays import Floats
 from memplan.core.resources import table
 
 
-def calibrated_chance(chance: Floats, told: NDArray[np.str_], claim: str) -> Floats:
+def calibrated_chance(chance: Floats, told: MatchEvidence, claim: str) -> Floats:
     """
     The share of right ones among matches that the model gave `chance`.
 
@@ -21,12 +21,12 @@ def calibrated_chance(chance: Floats, told: NDArray[np.str_], claim: str) -> Flo
     """
     curves: Mapping[str, Sequence[Sequence[float]]] = table("memplan.align", "calibration.json")[claim]
     found = np.clip(chance, 0.0, 1.0)
-    kinds, kind = np.unique(told, return_inverse=True)
-    for number, name in enumerate(kinds.tolist()):
+    for kind in np.flatnonzero(np.bincount(told.kind, minlength=len(told.names))).tolist():
+        name = told.names[kind]
         while name not in curves and "." in name:
             name = name.rpartition(".")[0]
         if name in curves:
             raw, right = zip(*curves[name], strict=True)
-            chosen = kind == number
+            chosen = told.kind == kind
             found[chosen] = np.interp(found[chosen], raw, right)
     return found

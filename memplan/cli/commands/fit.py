@@ -109,7 +109,8 @@ def _decode_times(
 def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
     """The fewest dies for a service."""
     from memplan.deployment.cases import Case
-    from memplan.deployment.service_search import ServiceAsk, search_service
+    from memplan.deployment.service_options import ServiceAsk
+    from memplan.deployment.service_search import search_service
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine

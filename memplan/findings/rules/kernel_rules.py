@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.resources import table
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
@@ -229,7 +229,13 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
     if total <= 0 or not (length * bounds.busy).any():
         return
     order = [code for code in np.argsort(-sums, kind="stable").tolist() if sums[code]]
-    words = ", ".join(f"{format_share(sums[code] / total, 0)} {_WORDS[bounds.limits[code]]}" for code in order[:3])
+    words = joined(
+        (
+            Sentence("{} {}", (format_share(sums[code] / total, 0), Sentence(_WORDS[bounds.limits[code]])))
+            for code in order[:3]
+        ),
+        "{}, {}",
+    )
     evidence = []
     for code in order:
         evidence.append(Evidence(_WORDS[bounds.limits[code]], int(sums[code]), "ns"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes, format_share
 from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
@@ -44,7 +44,10 @@ def _outside(facts: RankFacts) -> Iterator[Finding]:
         return
     inner = (ProcessPart.ALLOCATED, ProcessPart.CACHED)
     items = [item for item in memory.items if item.part not in inner and item.nbytes > 0]
-    named = ", ".join(f"{item.name or 'not itemised'} {format_bytes(item.nbytes)}" for item in items[:3])
+    named = joined(
+        (Sentence("{} {}", (item.name or Sentence("not itemised"), format_bytes(item.nbytes))) for item in items[:3]),
+        "{}, {}",
+    )
     yield Finding(
         kind="memory.outside",
         title=Sentence("{} of the process lie outside of the allocator: {}", (format_bytes(memory.gap), named)),
@@ -274,10 +277,13 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         owners = _owners(blocks, rows)
         known = int(blocks.size[rows].sum())
         evidence.append(Evidence("from before the profile began", max(peak - known, 0), "bytes"))
-    largest = f"; the largest share made since the start by {owners[0].label}" if owners else ""
+    title = Sentence("The peak is {}", (format_bytes(peak),))
+    if owners:
+        values = (format_bytes(peak), owners[0].label)
+        title = Sentence("The peak is {}; the largest share made since the start by {}", values)
     yield Finding(
         kind="memory.peak",
-        title=Sentence("The peak is {}{}", (format_bytes(peak), largest)),
+        title=title,
         rank=facts.case.rank,
         cost_ns=None,
         cost_bytes=None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place
 from memplan.findings.job_case import JobCase
@@ -19,8 +19,12 @@ def path_findings(job: JobCase) -> Iterator[Finding]:
         return
     parts = path.composition
     by_rank = {rank: sum(found.values()) for rank, found in path.parts.items() if found}
-    words = ", ".join(
-        f"{format_share(length / path.length_ns, 0)} {part}" for part, length in list(parts.items())[:_MOST]
+    words = joined(
+        (
+            Sentence("{} {}", (format_share(length / path.length_ns, 0), Sentence(part)))
+            for part, length in list(parts.items())[:_MOST]
+        ),
+        "{}, {}",
     )
     evidence = [Evidence(part, length, "ns") for part, length in parts.items()]
     if len(job.ranks) > 1:

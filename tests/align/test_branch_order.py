@@ -1,0 +1,56 @@
+"""Branches of a layer that need nothing of one another are taken in the order of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memplan.align.branch_order import branches_as_run
+from memplan.schema import Plan
+from tests.align.known_runs import torch_plan
+
+
+def launched(plan: Plan) -> list[int]:
+    return [op.index for op in plan.ops if op.launches]
+
+
+def before_its_readers(plan: Plan, ops: Sequence[int]) -> bool:
+    """Whether no op reads what only a later one writes."""
+    place = {op: at for at, op in enumerate(ops)}
+    planned = sorted(ops)
+    written: dict[int, int] = {}
+    for index in planned:
+        for tensor in plan.ops[index].reads or ():
+            if tensor in written and place[written[tensor]] > place[index]:
+                return False
+        for tensor in plan.ops[index].writes or ():
+            written[tensor] = index
+    return True
+
+
+def test_a_shared_expert_may_run_before_or_behind_the_routed_ones(tmp_path: Path) -> None:
+    plan = torch_plan("deepseek", tmp_path)
+    ops = launched(plan)
+
+    def shared_first(order: Sequence[int]) -> float:
+        names = [plan.ops[op].name for op in order]
+        first, second = (
+            names.index(f"micro_batch.0.layers.1.{part}") for part in ("router", "shared_experts.down_proj")
+        )
+        return float(second - first)
+
+    turned = branches_as_run(plan, ops, shared_first)
+    assert sorted(turned) == sorted(ops)
+    assert turned != ops
+    assert shared_first(turned) > 0 > shared_first(ops)
+    assert before_its_readers(plan, turned)
+    assert branches_as_run(plan, ops, lambda order: -shared_first(order)) == ops
+
+
+def test_a_dense_layer_has_no_branches(tmp_path: Path) -> None:
+    plan = torch_plan("llama", tmp_path)
+
+    def asked(_: Sequence[int]) -> float:
+        raise AssertionError
+
+    assert branches_as_run(plan, launched(plan), asked) == launched(plan)
