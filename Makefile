@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel fuzz fuzz-profiles kv-oracle export-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles kv-oracle export-oracle screenshots lint samples clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -32,6 +32,10 @@ test-torch:  ## the tests with PyTorch, in an environment of its own below build
 
 wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
 	@tools/wheel
+
+wheels-aarch64:  ## whether every dependency has wheels for Linux on aarch64, for each Python and both numpy majors
+	@tools/setup gui,test
+	@$(BIN)/python tools/aarch64_wheels
 
 fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 	@tools/setup gui,test,mindspore

@@ -65,8 +65,9 @@ def plan(
     `source` is a graph file, a `Graph`, or a program of this process with the `inputs` it will be called with: a
     MindSpore cell, a function of cells or a `Model`, in any mode, or a module, step function or `TrainingStep` of
     PyTorch. It is compiled, or recorded on tensors without data, not run; with `layers` one built with a few equal
-    layers is planned with that many, and `kernels` says whose kernels run it (default: those of the device that the
-    process has set). What is made anew of it are whole layers, which its framework can recompute (`Plan.apply`).
+    layers is planned with that many, and `kernels` says whose kernels run it (default: of MindSpore those of the
+    device that the process has set, of PyTorch an NPU's). What is made anew of it are whole layers, which its framework
+    can recompute (`Plan.apply`).
     It may also be what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step
     is planned, on replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or
     `decode`, and `settings` says what each of these rests on where they were not simply given. `hbm` is the bytes of

@@ -62,6 +62,8 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
                     if ends is None or not isinstance(told, dict):
                         notes.add(path, f"{op}: an entry that is no pair of ranks was skipped")
                         continue
+                    if nested := [name for name, one in told.items() if isinstance(one, dict)]:
+                        notes.add(path, f"{op[:80]} {pair}: holds {nested[0][:40]!r}, which is not read there")
                     use = link_traffic(step, op, int(ends[1]), int(ends[2]), told)
                     if use is None:
                         notes.add(path, f"{op} {pair}: no usable size and time; skipped")

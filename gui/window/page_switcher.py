@@ -40,7 +40,7 @@ class PageStack(QStackedWidget):
 
     def minimumSizeHint(self) -> QSize:
         """The same for every page: else turning one would push docks about."""
-        return QSize(200, 60)
+        return QSize(200, 120)
 
 
 class PageSwitcher:

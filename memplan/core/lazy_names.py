@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when first asked for, so that importing the package costs nothing."""
+"""Names that are imported when first asked for, so that importing what has them costs nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def from_above(name: str) -> Callable[..., Any]:
+    """
+    The function `module:function` of a floor above, loaded when it is called.
+
+    What is found needs neither reports nor frameworks to exist, and shows itself with them where it is asked to.
+    """
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:

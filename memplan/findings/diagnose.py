@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError, MemplanError
+from memplan.core.lazy_names import from_above
 from memplan.core.progress import Progress, silent
 from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Finding
@@ -75,6 +76,9 @@ class Diagnosis:
     findings: Sequence[Finding]
     job: JobCase
     chip: str | None
+
+    def _repr_html_(self) -> str:
+        return str(from_above("memplan.reports.diagnosis.diagnosis_page:diagnosis_html")(self))
 
     def explained_ns(self, rank: int) -> int:
         """What the findings of `rank` cost together; never more than its steps took."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from memplan.core.errors import InputError
+from memplan.core.lazy_names import from_above
 from memplan.core.sentence import Sentence, Text
 from memplan.hardware import Chip
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
@@ -117,6 +118,9 @@ class KvBudget:
     notes: tuple[Text, ...]
     choices: tuple[Choice, ...]
     token_pools: TokenPools | None = None
+
+    def _repr_html_(self) -> str:
+        return str(from_above("memplan.reports.kv.kv_page:budget_html")(self))
 
 
 def card_items(chip: Chip, memory: Memory) -> tuple[BudgetItem, BudgetItem]:

@@ -73,6 +73,8 @@ def run_job_process(words: Sequence[str], *, environment: Mapping[str, str] | No
         process.terminate()
         raise
     reader.join(timeout=10)
+    if process.stdout is not None and not reader.is_alive():
+        process.stdout.close()
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     scale = 1 if sys.platform == "darwin" else _KIB
     return JobProcess(tuple(words), code, time.monotonic_ns() - began, most * scale, tuple(lines))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from memplan.schema.peak import plan_peak
 from memplan.schema.plan import Placement, Plan, PlannedOp, PlannedTensor, TierUse, Transfer
+from memplan.schema.same_items import same_items
 from memplan.schema.tier import Tier
 
 Item = TypeVar("Item")
@@ -90,9 +91,9 @@ class PlanChange:
     """
     What differs between two plans; all sequences are empty for equal plans, except `peak_kinds`, which add up.
 
-    Ops and tensors are the same where they have the same name; of several with one name, the first is the first, and so
-    on. Times are nanoseconds and `None` where a plan is not timed; then ops and starts of moves are not held against
-    each other. Largest changes come first. `reordered` is whether ops of both run in another order.
+    Ops and tensors are the same as `same_items` finds them: by name, and in order where numbers in names shifted. Times
+    are nanoseconds and `None` where a plan is not timed; then ops and starts of moves are not held against each other.
+    Largest changes come first. `reordered` is whether ops of both run in another order.
 
     `equal` is whether the plans are, in everything: they may also differ in what is not listed, such as lifetimes.
     """
@@ -125,7 +126,8 @@ class PlanChange:
 def plan_change(before: Plan, after: Plan) -> PlanChange:
     """What differs between the plans `before` and `after`."""
     timed = before.timed and after.timed
-    ops, tensors = _paired(before.ops, after.ops, _name), _paired(before.tensors, after.tensors, _name)
+    ops = same_items(before.ops, after.ops, _name, lambda op: (op.type, op.flops, op.gm_bytes))
+    tensors = same_items(before.tensors, after.tensors, _name, lambda item: (item.kind, item.shape, item.dtype))
     hbm_before, hbm_after = before.tier(Tier.HBM), after.tier(Tier.HBM)
     shared = [(one.index, other.index) for _, one, other in ops if one is not None and other is not None]
     return PlanChange(
@@ -144,7 +146,7 @@ def plan_change(before: Plan, after: Plan) -> PlanChange:
         peak_kinds=_peak_kinds(before, after),
         tensors=_tensors(tensors, _places(before), _places(after)),
         ops=_ops(ops) if timed else [],
-        moves=_moves(before, after, timed),
+        moves=_moves(before, after, tensors, timed),
     )
 
 
@@ -290,8 +292,19 @@ def _ops(rows: Iterable[tuple[PlannedOp, PlannedOp | None, PlannedOp | None]]) -
     return sorted(found, key=lambda op: -abs((op.after_ns or 0) - (op.before_ns or 0)))
 
 
-def _moves(before: Plan, after: Plan, timed: bool) -> list[MoveChange]:
-    one, other = _moves_by_way(before), _moves_by_way(after)
+def _moves(
+    before: Plan,
+    after: Plan,
+    tensors: Iterable[tuple[PlannedTensor, PlannedTensor | None, PlannedTensor | None]],
+    timed: bool,
+) -> list[MoveChange]:
+    here: dict[int, tuple[str, int]] = {}
+    there: dict[int, tuple[str, int]] = {}
+    for number, (known, was_one, now_one) in enumerate(tensors):
+        for item, names in ((was_one, here), (now_one, there)):
+            if item is not None:
+                names[item.index] = known.name, number
+    one, other = _moves_by_way(before, here), _moves_by_way(after, there)
     found = []
     for way in dict.fromkeys([*one, *other]):
         was, now = one.get(way, []), other.get(way, [])
@@ -309,13 +322,8 @@ def _moves(before: Plan, after: Plan, timed: bool) -> list[MoveChange]:
 _Way = tuple[tuple[str, int], str, str]
 
 
-def _moves_by_way(plan: Plan) -> dict[_Way, list[Transfer]]:
-    """Moves in the order of time, by tensor (its name, and the how many-th of that name it is) and both tiers."""
-    seen: Counter[str] = Counter()
-    names: dict[int, tuple[str, int]] = {}
-    for tensor in plan.tensors:
-        names[tensor.index] = tensor.name, seen[tensor.name]
-        seen[tensor.name] += 1
+def _moves_by_way(plan: Plan, names: Mapping[int, tuple[str, int]]) -> dict[_Way, list[Transfer]]:
+    """Moves in the order of time, by tensor (its name, and which of all it is) and both tiers."""
     found: dict[_Way, list[Transfer]] = {}
     for move in sorted(plan.transfers, key=lambda move: move.start_ns):
         found.setdefault((names[move.tensor], move.source.value, move.target.value), []).append(move)

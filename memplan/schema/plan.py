@@ -7,14 +7,13 @@ shown, compared or exported. All byte counts are `int` bytes, all times `int` na
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
+from memplan.core.lazy_names import from_above
 from memplan.schema.applied import AppliedPlan
 from memplan.schema.encode import encoded, save_json
 from memplan.schema.planned_tiling import OnChipPlan, PlannedTiling
@@ -341,28 +340,22 @@ class Plan:
 
     def apply(self, program: Any, *, chip: str | None = None) -> AppliedPlan:
         """Set the plan to work in a training script's `program` (`memplan.runtime.apply.apply_plan`)."""
-        return cast("AppliedPlan", _above("memplan.runtime.apply:apply_plan")(self, program, chip=chip))
+        return cast("AppliedPlan", from_above("memplan.runtime.apply:apply_plan")(self, program, chip=chip))
 
     def applied(self, program: Any, *, chip: str | None = None) -> AbstractContextManager[AppliedPlan]:
         """The same as a context: what can be taken back is, when it ends."""
-        applied = _above("memplan.runtime.apply:applied_plan")(self, program, chip=chip)
+        applied = from_above("memplan.runtime.apply:applied_plan")(self, program, chip=chip)
         return cast("AbstractContextManager[AppliedPlan]", applied)
 
     def __str__(self) -> str:
         """The plan on a page (`memplan.reports.plan_page`)."""
-        return str(_above("memplan.reports.plan_page:plan_page")(self))
+        return str(from_above("memplan.reports.plan_page:plan_page")(self))
 
     def __repr__(self) -> str:
         return f"<Plan of {self.origin.graph} on {self.chip}: {len(self.ops)} ops, {len(self.tensors)} tensors>"
 
     def _repr_html_(self) -> str:
-        return str(_above("memplan.reports.plan_page:plan_page_html")(self))
-
-
-def _above(name: str) -> Callable[..., Any]:
-    """A function of a floor above, loaded when it is called: a plan needs neither reports nor frameworks to exist."""
-    module, _, function = name.partition(":")
-    return cast("Callable[..., Any]", getattr(import_module(module), function))
+        return str(from_above("memplan.reports.plan_page:plan_page_html")(self))
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -154,3 +154,31 @@ def test_what_can_not_be_held_against_a_plan_is_refused_in_one_line(
     assert said.out == ""
     assert words in said.err
     assert said.err.count("\n") == 1
+
+
+def numbered(kinds: list[str]) -> Plan:
+    """A plan whose ops are numbered through, as a compiler names them."""
+    base = layered_plan(len(kinds))
+    ops = tuple(
+        replace(op, name=f"Default/{kind}-op{index}", type=kind, flops=1000 + ord(kind[0]))
+        for index, (op, kind) in enumerate(zip(base.ops, kinds, strict=False))
+    )
+    return replace(base, ops=ops, tensors=(), placements=(), transfers=())
+
+
+def test_an_op_more_shifts_numbers_and_changes_nothing_else() -> None:
+    kinds = ["MatMul", "Add", "MatMul", "ReLU", "MatMul", "Add", "MatMul"]
+    more = [*kinds[:3], "Cast", *kinds[3:]]
+    found = plan_change(numbered(kinds), numbered(more))
+    assert [(op.name, op.before_ns) for op in found.ops] == [("Default/Cast-op3", None)]
+    assert found.shared_ops == len(kinds)
+    assert not found.reordered
+    back = plan_change(numbered(more), numbered(kinds))
+    assert [(op.name, op.after_ns) for op in back.ops] == [("Default/Cast-op3", None)]
+
+
+def test_one_of_many_equal_ops_is_found_by_what_stands_beside_it() -> None:
+    kinds = ["Mul", "Sub", "Mul", "Add", "Mul", "Neg"]
+    found = plan_change(numbered(kinds), numbered([*kinds[:3], "Mul", *kinds[3:]]))
+    assert len(found.ops) == 1
+    assert found.ops[0].name in ("Default/Mul-op2", "Default/Mul-op3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,3 +52,14 @@ def test_a_table_cut_in_its_first_line_says_so(text: str, told: bool, tmp_path: 
     profile = open_profile(tmp_path)
     assert not profile.rank(profile.ranks[0]).kernels()
     assert any("ends within its first line" in note.text for note in profile.notes) == told
+
+
+def test_links_that_fell_into_another_link_are_told(tmp_path: Path) -> None:
+    """A piece lost between two names leaves a file that is well formed."""
+    (known,) = (known for known in known_files() if known.name == "communication_matrix.json")
+    document = json.loads(known.content)
+    ops = document["step1"]["collective"]
+    first, second, *_ = ops
+    (link,) = ops[first].values()
+    link["Bandwidth(1z@7"] = ops.pop(second)
+    assert outcome(known, json.dumps(document).encode(), tmp_path) == "noted"

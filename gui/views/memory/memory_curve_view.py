@@ -270,12 +270,17 @@ class CurveView(TimeCanvas):
                 painter.drawText(QPointF(GUTTER_PX - metrics.horizontalAdvance(text) - 8, y), text)
             self._legend.append((y - metrics.ascent(), curve.name))
             y += metrics.height() + 2
+        bottom = y if further else self.height() + metrics.height()
         first, last = self.ruler_px + 36 - 2 * metrics.height(), y - metrics.ascent() + 2
         for tick in byte_ticks(0, self.highest, max(self.plot.height() // 36, 2)) if legend else ():
             row = self.y_of(tick.value)
             width = metrics.horizontalAdvance(tick.text)
             painter.setPen(self.pen("faint"))
-            if self.plot.top() + 8 < row and (clock is None or not first < row < last):  # values stand there
+            if (
+                self.plot.top() + 8 < row
+                and abs(row - bottom) > metrics.height()
+                and (clock is None or not first < row < last)
+            ):  # values stand there
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + (4 if tick.value else -1)), tick.text)
 
     def _cursor_ns(self) -> int | None:

@@ -79,6 +79,7 @@ class MemoryMapView(TimeCanvas):
             button.setCheckable(True)
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             button.clicked.connect(partial(self.show_layer, name))
+        self._style_switch(palette)
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
@@ -162,9 +163,21 @@ class MemoryMapView(TimeCanvas):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
+        self._style_switch(palette)
         if self.layer.rectangles is not None:
             self._colours = self.layer.rectangles.colours(palette)
         super().set_palette(palette)
+
+    def _style_switch(self, palette: Palette) -> None:
+        """What is shown stands out in every theme."""
+        line, accent, text, ground = (palette.css(role) for role in ("line", "accent", "accent_text", "window"))
+        style = (
+            f"QPushButton {{ border: 1px solid {line}; background: {ground}; padding: 0 6px; }}"
+            f"QPushButton:checked {{ background: {accent}; color: {text}; border-color: {accent}; }}"
+            f"QPushButton:focus {{ border-color: {accent}; }}"
+        )
+        for button in self.switch.values():
+            button.setStyleSheet(style)
 
     @property
     def bytes_per_px(self) -> float:
@@ -345,7 +358,8 @@ class MemoryMapView(TimeCanvas):
             row = self.y_of(tick.value)
             painter.setPen(self.pen("faint"))
             width = metrics.horizontalAdvance(tick.text)
-            if self.plot.top() + 8 < row < self.height() - 2:
+            beside = not self.switch["plan"].isHidden() and abs(row - self.ruler_px - 34) < _SWITCH_PX - 4
+            if self.plot.top() + 8 < row < self.height() - 2 and not beside:
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
             painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
 
@@ -353,7 +367,7 @@ class MemoryMapView(TimeCanvas):
         """Keep the switch under the title."""
         x = 8
         for button in self.switch.values():
-            width = min(button.sizeHint().width(), (GUTTER_PX - 80) // 2)
+            width = min(button.sizeHint().width() + 8, (GUTTER_PX - 16) // 2)
             button.setGeometry(x, self.ruler_px + 22, width, _SWITCH_PX - 4)
             x += width
         super().resizeEvent(event)

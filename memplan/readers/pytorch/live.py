@@ -52,7 +52,7 @@ class TorchProgram:
     """
     `source(*inputs)` as PyTorch runs it, op by op; its layers are recomputed as `torch.utils.checkpoint` does.
 
-    `kernels` are by default those of the CPU where all weights are on one, else of an NPU.
+    `kernels` are by default those of an NPU, wherever the weights are: scripts are planned where there is none.
     """
 
     def __init__(
@@ -60,8 +60,7 @@ class TorchProgram:
     ) -> None:
         self._source, self._inputs, self._layers = source, inputs, layers
         objects = step_objects(source.module if isinstance(source, TrainingStep) else source)
-        devices = {tensor.device.type for _, tensor in objects.named_tensors()}
-        self._kernels = kernels or (Target.CPU if devices == {"cpu"} else Target.ASCEND)
+        self._kernels = kernels or Target.ASCEND
         self._modules = {
             f"{prefix}.{name}".lstrip("."): member
             for prefix, module in objects.modules.items()
