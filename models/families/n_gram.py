@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
-from memplan.models.families.common import assemble, divisor, numbered_mtp
+from memplan.models.families.common import assemble, divisor, indexed_layers, numbered_mtp
 from memplan.models.families.linear import delta_net
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.fields import Fields, layer_count
@@ -13,17 +13,6 @@ from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import Indexer
 
 _INDEXER = ("indexer_n_heads", "indexer_head_dim", "indexer_budget", "indexer_compress_ratio")
-
-
-def _attends(fields: Fields, layers: int) -> list[bool]:
-    if not fields.has("layer_types"):
-        every = fields.count_or("full_attention_interval", 4, least=1)
-        return [(index + 1) % every == 0 for index in range(layers)]
-    kinds = fields.list_of("layer_types", str, at_least=layers)
-    for number, kind in enumerate(kinds):
-        if kind not in ("linear_attention", "indexed_attention", "full_attention"):
-            raise fields.wrong(f"layer_types[{number}]", f"{kind!r:.40} is not an attention of {fields.family}")
-    return [kind != "linear_attention" for kind in kinds]
 
 
 def _is_prime(value: int) -> bool:
@@ -103,7 +92,7 @@ def qwen4_exp(fields: Fields, model_type: str) -> ModelConfig:
     # The norms before each part belong to the hyper-connections.
     stack = [
         Layer(index, full if attends else delta, expert, norms=0, lookup=tables.get(index))
-        for index, attends in enumerate(_attends(fields, layers))
+        for index, attends in enumerate(indexed_layers(fields, layers))
     ]
     drafts = fields.count_or("mtp_num_hidden_layers", 0)
     mtp = numbered_mtp(drafts, layers, Layer(layers, full, expert, norms=0))

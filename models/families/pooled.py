@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.models.architecture import HyperConnections, Layer, ModelConfig
-from memplan.models.families.common import assemble, choose, expert_ffn, moe_layers, numbered_mtp
+from memplan.models.families.common import assemble, choose, expert_ffn, indexed_layers, moe_layers, numbered_mtp
 from memplan.models.families.latent import latent_mixer
 from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
@@ -31,17 +31,6 @@ def _indexes(fields: Fields, layers: int) -> list[bool]:
         if kind not in ("full", "shared"):
             raise fields.wrong(f"indexer_types[{number}]", f"{kind!r:.40} is neither 'full' nor 'shared'")
     return [kind == "full" for kind in kinds[:layers]]
-
-
-def _attends(fields: Fields, layers: int) -> list[bool]:
-    """Which layers attend: one of four where the file does not list them."""
-    if not fields.has("layer_types"):
-        return [index % 4 == 3 for index in range(layers)]
-    kinds = fields.list_of("layer_types", str, at_least=layers)
-    for number, kind in enumerate(kinds):
-        if kind not in ("linear_attention", "indexed_attention", "full_attention"):
-            raise fields.wrong(f"layer_types[{number}]", f"{kind!r:.40} is not an attention of {fields.family}")
-    return [kind != "linear_attention" for kind in kinds]
 
 
 def _delta(fields: Fields) -> KimiDelta:
@@ -71,7 +60,7 @@ def glm5_next(fields: Fields, model_type: str) -> ModelConfig:
     if positioned:
         raise fields.wrong("qk_rope_head_dim", f"{positioned} is not modelled for {fields.family}, which turns no key")
     fields.count("q_lora_rank")
-    attends, owns, delta = _attends(fields, layers), _indexes(fields, layers), _delta(fields)
+    attends, owns, delta = indexed_layers(fields, layers), _indexes(fields, layers), _delta(fields)
     full = latent_mixer(fields, indexer)
     mixers: list[LatentAttention | KimiDelta] = []
     known = False
