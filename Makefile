@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles kv-oracle export-oracle screenshots lint samples clean help
+.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles fuzz-mixtures kv-oracle export-oracle screenshots lint samples docs clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -20,7 +20,7 @@ test:  ## all fast tests, with MindSpore and offscreen windows; `make test JOBS=
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-slow:  ## the tests marked slow
-	@tools/setup gui,test,mindspore
+	@tools/setup docs,gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
 test-torch:  ## the tests with PyTorch, in an environment of its own below build/
@@ -44,6 +44,10 @@ fuzz:  ## 10,000 damaged graphs; `make fuzz SEED=7` for others
 fuzz-profiles:  ## 100,000 damaged profile files: whatever is lost must be noted; `make fuzz-profiles COUNT=5000 SEED=7`
 	@tools/setup gui,test
 	@$(BIN)/python -m tests.traces.lost_rows $(or $(COUNT),100000) $(or $(SEED),1)
+
+fuzz-mixtures:  ## 5,000 folders with several profiles each; `make fuzz-mixtures COUNT=20000 SEED=7`
+	@tools/setup gui,test
+	@$(BIN)/python -m tests.traces.mixtures $(or $(COUNT),5000) $(or $(SEED),1)
 
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
@@ -71,6 +75,10 @@ lint:  ## style, types, structure and layers
 	@MYPYPATH=tools $(BIN)/mypy tools/*.py
 	@$(BIN)/python tools/structure.py
 	@$(BIN)/python -m pytest -q tests/test_layers.py
+
+docs:  ## the documentation as a site in build/site, which loads nothing; links that lead nowhere are errors
+	@tools/setup docs
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --conf-dir docs . build/site
 
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from memplan.reports.kv.worker_section import printed_tokens
 from memplan.traces.logs.worker_memory import WorkerMemory
 
 CASES = Path(__file__).with_name("logs_cases.json")
+HELD = (("weights", 0.005), ("before", 0.05), ("tokens", 0.012), ("concurrency", 0.012))
+"""Columns and the share that the counts below the table are of."""
 
 
 def case_of(row: Mapping[str, Any], data: Path) -> Case:
@@ -85,15 +87,25 @@ def _off(planned: float, was: float | None) -> float | None:
     return None if not was else planned / was - 1
 
 
+def within(found: Sequence[Mapping[str, float | None]], column: str, share: float) -> str:
+    """How many of the rows that tell `column` are met within `share`."""
+    told = [value for row in found if (value := row[column]) is not None]
+    return f"{column} within {share:.1%} in {sum(abs(value) <= share for value in told)} of {len(told)} rows"
+
+
 def main() -> None:
-    """Print a row for each log."""
+    """Print a row for each log, and how many of them hold."""
     data = Path(sys.argv[1])
     print("| log | source | weights | cache before | cache, measured | tokens | concurrency |")
     print("|---|---|---|---|---|---|---|")
+    rows = []
     for row in json.loads(CASES.read_text("utf-8"))["cases"]:
         found = compared(row, data)
+        rows.append(found)
         cells = ("" if value is None else f"{value:+.2%}" for value in found.values())
         print(f"| {row['name']} | {row['source']} | {' | '.join(cells)} |")
+    held = [within(rows, column, share) for column, share in HELD]
+    print(f"\nCounted: {'; '.join(held)}.")
 
 
 if __name__ == "__main__":

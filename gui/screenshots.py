@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QMessageLogContext, QPoint, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import QCoreApplication, QEvent, QMessageLogContext, QPoint, Qt, QtMsgType, qInstallMessageHandler
 from PySide6.QtGui import QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
@@ -278,6 +278,8 @@ def _pictures(
             arrange(window)
             for _ in range(4):  # docks lay themselves out over several rounds of events
                 qt.processEvents()
+            # Without a running loop of events tab bars of the docks of another page would never go.
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             path = out_dir / f"{name}-{theme}.png"
             write_view(path, png(_in_few_colours(_photograph(window)) if small else _photograph(window)))
             paths.append(path)

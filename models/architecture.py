@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from memplan.models.cache_parts import CacheContent, CachePart, RecurrentShape
 from memplan.models.feed_forward import Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.stored_weights import StoredWeights
@@ -20,11 +21,34 @@ class LookupTable:
 
     Each token looks up a row of `width` elements in each of `heads` hashes, `rows` in all of them together; what is
     found is projected to one key for each residual stream and one value, and gates of stream and key weigh the value.
+    With a `conv_kernel` what comes out passes a convolution over so many tokens, `dilation` apart, whose last inputs
+    are kept of every sequence, by every rank (Qwen3.8-Flash-Next). Ranks of tensor parallelism divide the rows
+    (`by_row`) or the hashes.
     """
 
     rows: int
     width: int
     heads: int
+    conv_kernel: int = 0
+    dilation: int = 1
+    by_row: bool = False
+
+    def caches(self, channels: int) -> tuple[CachePart, ...]:
+        """The last inputs of a convolution of `channels`, if there is one."""
+        if not self.conv_kernel:
+            return ()
+        kept = (self.conv_kernel - 1) * self.dilation
+        shape = RecurrentShape(
+            recurrence="short_convolution",
+            heads=0,
+            heads_name="heads",
+            matrix=0,
+            dtype="auto",
+            kernel=kept + 1,
+            channels=0,
+            repeated=channels,
+        )
+        return (CachePart("lookup_state", CacheContent.RECURRENT, (), state=shape),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +93,14 @@ class HyperConnections:
     """
     The residual stream is `streams` times as wide; every block mixes the streams with learnt weights.
 
-    Without a `learnt_head` the last block's own coefficients bring the streams together for the head.
+    Without a `learnt_head` the last block's own coefficients bring the streams together for the head. With a
+    `low_rank` the streams are normalised and read through a product of that rank, and a block's output is added to each
+    by a weight of its own (Qwen3.8-Flash-Next).
     """
 
     streams: int
     learnt_head: bool = True
+    low_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +199,13 @@ class ModelConfig:
     stored: StoredWeights | None = None
     origin: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    def layer_caches(self, layer: Layer) -> tuple[CachePart, ...]:
+        """What `layer` keeps of a sequence."""
+        kept = () if layer.mixer is None else layer.mixer.caches()
+        if layer.lookup is None:
+            return kept
+        return *kept, *layer.lookup.caches(self.hidden_size * (1 if self.hyper is None else self.hyper.streams))
 
     @property
     def experts(self) -> MoeFfn | None:

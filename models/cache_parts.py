@@ -15,6 +15,7 @@ class CacheContent(str, Enum):
     LATENT = "latent"
     INDEX_KEYS = "index_keys"
     BLOCK_KEYS = "block_keys"
+    KEY_TAIL = "key_tail"
     ENTRIES = "entries"
     ENTRY_KEYS = "entry_keys"
     WINDOW = "window"
@@ -28,8 +29,8 @@ class RecurrentShape:
     A recurrent layer's state: `kernel - 1` inputs of each channel of its convolution, `matrix` elements a head.
 
     `groups` of `group_channels` more channels are extended where there are fewer than ranks, so that each rank has
-    those of its heads. `drafts` says that draft tokens lengthen the window. `heads_name` names the heads in errors,
-    `recurrence` what is computed.
+    those of its heads; `repeated` channels are on every rank. `drafts` says that draft tokens lengthen the window.
+    `heads_name` names the heads in errors, `recurrence` what is computed.
     """
 
     recurrence: str
@@ -42,6 +43,7 @@ class RecurrentShape:
     groups: int = 0
     group_channels: int = 0
     drafts: bool = True
+    repeated: int = 0
 
     def on_rank(self, ranks: int, drafts: int) -> tuple[int, int]:
         """
@@ -52,6 +54,7 @@ class RecurrentShape:
         heads = _whole(self.heads, ranks, self.heads_name)
         groups = self.groups if self.groups % ranks == 0 else ranks
         channels = _whole(self.channels + groups * self.group_channels, ranks, "channels of convolution")
+        channels += self.repeated
         return (self.kernel - 1 + (drafts if self.drafts else 0)) * channels, heads * self.matrix
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from memplan.models.architecture import AlternatingStreams, Layer, LookupTable, ModelConfig
+from memplan.models.architecture import AlternatingStreams, HyperConnections, Layer, LookupTable, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weight, table_weight, vector_weight
 
@@ -25,12 +25,24 @@ PER_LAYER_TABLE = "embed_per_layer"
 """The name of the second embedding, which gives every layer elements of its own."""
 
 
-def _streams(name: str, streams: int, hidden: int) -> Iterator[Weight]:
-    """Weights of one hyper-connection: read, write and mixing coefficients of `streams` residual streams."""
+def _streams(name: str, hyper: HyperConnections, hidden: int) -> Iterator[Weight]:
+    """Weights of one hyper-connection: read, write and mixing coefficients of residual streams."""
+    streams = hyper.streams
+    if hyper.low_rank is not None:
+        yield from _low_rank_streams(name, hyper.low_rank, streams * hidden)
+        yield Weight(f"{name}.inject", WeightGroup.HYPER_CONNECTIONS, (streams, streams * hidden))
+        return
     coefficients = streams * (2 + streams)
     yield Weight(f"{name}.fn", WeightGroup.HYPER_CONNECTIONS, (coefficients, streams * hidden))
     yield Weight(f"{name}.base", WeightGroup.HYPER_CONNECTIONS, (coefficients,))
     yield Weight(f"{name}.scale", WeightGroup.HYPER_CONNECTIONS, (3,))
+
+
+def _low_rank_streams(name: str, rank: int, wide: int) -> Iterator[Weight]:
+    """What reads all streams, `wide` elements, through a product of two matrices of a low rank, behind a norm."""
+    yield Weight(f"{name}.norm", WeightGroup.NORM, (wide,))
+    yield Weight(f"{name}.down", WeightGroup.HYPER_CONNECTIONS, (rank, wide))
+    yield Weight(f"{name}.up", WeightGroup.HYPER_CONNECTIONS, (wide, rank))
 
 
 def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
@@ -39,8 +51,10 @@ def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
     yield matrix_weight(
         "lookup.kv_proj", WeightGroup.ATTENTION, (streams + 1) * hidden, table.heads * table.width, Split.WIDTH, hidden
     )
-    for name in ("q_weight", "k_weight"):
+    for name in ("q_weight", "k_weight", "conv_weight")[: 3 if table.conv_kernel else 2]:
         yield Weight(f"lookup.{name}", WeightGroup.NORM, (streams, hidden))
+    if table.conv_kernel:
+        yield Weight("lookup.conv1d", WeightGroup.ATTENTION, (streams * hidden, table.conv_kernel))
 
 
 def _alternating(kept: AlternatingStreams, hidden: int) -> Iterator[Weight]:
@@ -82,7 +96,7 @@ def layer_weights(config: ModelConfig, layer: Layer) -> tuple[Weight, ...]:
         found += _lookup(layer.lookup, config.hyper.streams if config.hyper is not None else 1, hidden)
     if config.hyper is not None:
         for name in ("attn_hc", "ffn_hc"):
-            found += _streams(name, config.hyper.streams, hidden)
+            found += _streams(name, config.hyper, hidden)
     if config.attention_residuals:
         found += _residuals(("attention", "ffn"), hidden)
     if config.alternating is not None:
@@ -125,11 +139,15 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
         found += _norm("embed_norm", hidden, bias=config.norm_bias)
     if config.hyper is not None and config.hyper.learnt_head:
         streams = config.hyper.streams
-        found += [
-            Weight("hc_head.fn", WeightGroup.HYPER_CONNECTIONS, (streams, streams * hidden)),
-            Weight("hc_head.base", WeightGroup.HYPER_CONNECTIONS, (streams,)),
-            Weight("hc_head.scale", WeightGroup.HYPER_CONNECTIONS, (1,)),
-        ]
+        found += (
+            list(_low_rank_streams("hc_head", config.hyper.low_rank, streams * hidden))
+            if config.hyper.low_rank is not None
+            else [
+                Weight("hc_head.fn", WeightGroup.HYPER_CONNECTIONS, (streams, streams * hidden)),
+                Weight("hc_head.base", WeightGroup.HYPER_CONNECTIONS, (streams,)),
+                Weight("hc_head.scale", WeightGroup.HYPER_CONNECTIONS, (1,)),
+            ]
+        )
     if config.attention_residuals:
         found += _residuals(("output",), hidden)
     if config.alternating is not None:

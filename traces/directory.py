@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from memplan.core.progress import Progress
-from memplan.traces.discover import RankSource, find_ranks
+from memplan.traces.discover import find_ranks
 from memplan.traces.notes import Notebook
 from memplan.traces.parallel_groups import parallel_groups
 from memplan.traces.profile import Note
 from memplan.traces.rank import RankProfile, RankReader
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.choice import open_reader
 
 _SIMULATED = "memplan_simulated"  # what the simulator writes into a profile's metadata

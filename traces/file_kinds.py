@@ -44,6 +44,19 @@ class FileKind(str, Enum):
     IGNORED = "ignored"
 
 
+PROFILE_KINDS = frozenset(
+    {
+        FileKind.TRACE, FileKind.PARTIAL_TRACE, FileKind.KERNELS, FileKind.TASK_TIME, FileKind.MEMORY_RECORD,
+        FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS,
+        FileKind.ITERATIONS,
+        FileKind.COMMUNICATION, FileKind.COMMUNICATION_MATRIX, FileKind.DATABASE, FileKind.ANALYSIS_DATABASE,
+        FileKind.MINDIE, FileKind.OPERATOR,
+    }
+)  # fmt: skip
+"""What makes a folder a profile."""
+CLUSTER_KINDS = frozenset({FileKind.CLUSTER_STEPS, FileKind.CLUSTER_LINKS, FileKind.CLUSTER_COMMUNICATIONS})
+"""Files that tell of all ranks of a job."""
+
 _NUMBERED = r"(?:_slice_\d+)?(?:_\d+)*"
 _NAMES: tuple[tuple[FileKind, str], ...] = (
     (FileKind.TRACE, rf"(?:trace_view|msprof){_NUMBERED}\.json|.*\.pt\.trace\.json"),
@@ -88,9 +101,15 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
         r".*\.(?:done|txt)|README.*|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
+_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
 _KINDS = tuple(kind for kind, _ in _NAMES)
 _PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
 """One group for each kind, in their order: the first that fits the whole name counts."""
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a file is called as an archive of several files is."""
+    return _ARCHIVE.fullmatch(name) is not None
 
 
 def kind_by_name(name: str) -> FileKind | None:

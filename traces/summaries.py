@@ -27,13 +27,14 @@ from memplan.traces.communication_times import (
     communication_totals,
     transport_totals,
 )
-from memplan.traces.discover import RankSource, find_ranks
+from memplan.traces.discover import find_ranks
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.link_totals import SLOW_LINK, LinkTotal, link_totals, slower_links
 from memplan.traces.notes import Notebook
 from memplan.traces.parallel_groups import ParallelGroups, parallel_groups
 from memplan.traces.profile import LinkTraffic, Note, OpTotal, Overlap, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.choice import open_reader
 from memplan.traces.readers.trace_file import SMALL
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from PySide6.QtCore import QDateTime, QEvent, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QGuiApplication, QKeyEvent, QKeySequence
+from PySide6.QtGui import QColor, QFont, QGuiApplication, QKeyEvent, QKeySequence, QPainter, QPaintEvent
 from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
 
 from memplan.gui.i18n import tr
@@ -94,6 +94,18 @@ class ProblemsView(QListWidget):
             if self.item(row).data(_KIND) == _ERROR:
                 self.item(row).setForeground(QColor(palette.css("warning")))
         self.show_remarks(self.remarks)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """An empty list says what that means."""
+        super().paintEvent(event)
+        if self.count():
+            return
+        painter = QPainter(self.viewport())
+        painter.setPen(QColor(self.colours.css("faint")))
+        flags = Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
+        text = tr("Nothing went wrong, and nothing is lost of what is open")
+        painter.drawText(self.viewport().rect().adjusted(12, 12, -12, -12), flags, text)
+        painter.end()
 
     def event(self, event: QEvent) -> bool:
         """Copying selected lines goes before what the window does with its key."""

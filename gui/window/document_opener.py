@@ -220,7 +220,7 @@ class DocumentOpener:
         self._documents.show(Request(step.source, step=step), session, new_tab=True)
 
     def open_file(self) -> None:
-        """Ask for plans, or graphs to plan first, and open them."""
+        """Ask for plans, graphs to plan first, or archives of profiles, and open them."""
         names, _ = QFileDialog.getOpenFileNames(self._parent, tr("Open plan or graph"), "", _plan_kinds())
         if names:
             self.open([Path(name) for name in names])
@@ -290,4 +290,5 @@ class DocumentOpener:
 
 
 def _plan_kinds() -> str:
-    return f"{tr('Plans and graphs')} ({PLAN_PATTERNS} *{VIEW_SUFFIX});;{tr('All files')} (*)"
+    archives = f"{tr('Archives of profiles')} (*.zip *.tar *.tgz *.tar.gz *.tar.xz *.tar.bz2)"
+    return f"{tr('Plans and graphs')} ({PLAN_PATTERNS} *{VIEW_SUFFIX});;{archives};;{tr('All files')} (*)"

@@ -16,6 +16,8 @@ from memplan.gui.window.view_docks import ViewDocks
 
 _ANYWHERE = ("details", "problems", "notes")
 """Views that every page may have beside it."""
+_SIZED_FOR_PX = 1000
+"""The height of the window up to which docks have the sizes that their pages say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,12 @@ class PageSwitcher:
         ):
             sized = [name for name in made if page.docks[name] and self._docks.specs[name].area is area]
             if sized:
-                docks, pixels = [self._docks[name] for name in sized], [page.docks[name] for name in sized]
+                # A high window shares what it has more of; to the right there is text, which needs no more room.
+                larger = max(self._window.height() / _SIZED_FOR_PX, 1.0) if area is ViewArea.BOTTOM else 1.0
+                docks, pixels = (
+                    [self._docks[name] for name in sized],
+                    [round(page.docks[name] * larger) for name in sized],
+                )
                 self._window.resizeDocks(docks, pixels, direction)
 
     # -- going ---------------------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ def _place(
             skip_on=skip,
             loose=np.zeros_like(skip),
             block=np.zeros_like(whole),
+            start_inside=1.0,  # where a profile is cut is told by the places, too
         )
         spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)

@@ -11,7 +11,7 @@ from memplan.align.coarse.coarse_places import coarse_places
 from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
 from memplan.align.op_families import family_table
-from memplan.align.pair_prices import PairPrices, other_prices, pair_prices
+from memplan.align.pair_prices import PairPrices, other_prices, pair_prices, unsized_prices
 from memplan.align.pair_result import PairResult, counted_on
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.second_opinions import doubted_by, stand_alike
@@ -60,6 +60,8 @@ def align_pairs(
     known = family_table()
     beside = np.isin(kernels.main, list(known.apart))[kernel_class]
     model = pair_prices(sequence, ratios, row_names)
+    if not kernels.known[kernel_class[~beside]].any():
+        model = unsized_prices(model)
     chain, found = np.flatnonzero(~beside), PairResult.empty(len(kernel_class))
     if len(chain):
         classes, names = kernel_class[chain], kernel_names[chain]

@@ -16,6 +16,10 @@ from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
 SPREAD = 1.0
 """Standard deviation of the logarithm of a collective's time by the planned one, where the run tells no other."""
+_SAME_EVERYWHERE = (
+    "unplanned", "unplanned_on", "back", "jump", "wrap", "same_name", "other_name", "near_jump", "neighbour_jump",
+)  # fmt: skip
+"""Prices that are the same at every row, as the loops take them; the spread of collectives' times follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +84,6 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
     free = sequence.opens | ((sequence.op < 0) & ~extra)
     beside = apart[sequence.token] & (sequence.op >= 0)
-    ordered = (
-        "unplanned",
-        "unplanned_on",
-        "back",
-        "jump",
-        "wrap",
-        "same_name",
-        "other_name",
-        "near_jump",
-        "neighbour_jump",
-    )
     cut = np.array([bool(each) for each in sequence.classes.pieces])[sequence.token]
     pieced = np.isin(sequence.group, np.unique(sequence.group[cut]))
     stay = np.select(
@@ -113,7 +106,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         sequence.group,
         sequence.block,
         np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
-        np.array([*(prices[name] for name in ordered), SPREAD]),
+        np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
         float(prices["start_inside"]),
     )
 
@@ -124,3 +117,10 @@ def other_prices(model: PairPrices) -> PairPrices:
     stay = np.where(model.stay < rules["stay"], model.stay, np.float32(rules["stay"]))
     lead = np.minimum(model.lead, np.float32(rules["stay"]))
     return replace(model, stay=stay, lead=lead, loose=model.loose * np.float32(rules["loose"]))
+
+
+def unsized_prices(model: PairPrices) -> PairPrices:
+    """The model where no kernel tells sizes, without which nothing but neighbours can speak for another order."""
+    prices = model.prices.copy()
+    prices[_SAME_EVERYWHERE.index("near_jump")] = 0.0
+    return replace(model, prices=prices)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from memplan.cli.console import BAD_INPUT, NO, YES, print_error
-from memplan.cli.engine_words import plain_words
+from memplan.cli.engine_words import counted_value, plain_words
+from memplan.cli.settings import CommandSettings, command_settings
 from memplan.core.errors import CancelledError, MemplanError
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
@@ -91,20 +92,36 @@ def _command(error: Any) -> list[str]:
     return error.ctx.command_path.split()[1:] if error.ctx is not None else []
 
 
+def _settings(words: Sequence[str], root: Any) -> CommandSettings:
+    """What files and variables set for the command that `words` name."""
+
+    def others() -> Mapping[str, Any]:
+        found: Mapping[str, Any] = typer.main.get_command(command_app()).commands  # type: ignore[attr-defined]
+        return found
+
+    return command_settings(words, root.commands.get(words[0]) if words else None, _COMMANDS, others, counted_value)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors end here as one line on standard error."""
     # A command makes many objects and frees few before it ends: looking for cycles is a tenth of its time.
     gc.set_threshold(100_000)
     words = sys.argv[1:] if arguments is None else list(arguments)
+    settings = CommandSettings(())
     try:
         asked = plain_words(words)
         if asked.left:
             print_error(f"no meaning for memory is known of {', '.join(asked.left)}: left out")
-        code = command_app(asked.words)(args=list(asked.words), standalone_mode=False)
+        root = typer.main.get_command(command_app(asked.words))
+        settings = _settings(asked.words, root)
+        given = {asked.words[0]: settings.values} if settings.values else {}
+        code = root.main(args=list(settings.words), prog_name="memplan", standalone_mode=False, default_map=given)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
-        print_error(f"{error.format_message().rstrip('.')}; see `{' '.join(['memplan', *_command(error), '--help'])}`")
+        place = settings.places.get(getattr(getattr(error, "param", None), "name", None) or "")
+        said = f"{place}: {error.format_message()}" if place else error.format_message()
+        print_error(f"{said.rstrip('.')}; see `{' '.join(['memplan', *_command(error), '--help'])}`")
         return BAD_INPUT
     except (typer.Abort, KeyboardInterrupt, CancelledError):
         print_error("stopped; nothing was written")

@@ -1,9 +1,8 @@
-"""The engines' own command lines, files of options and counts such as `32k`, as the words that commands here take."""
+"""The engines' own command lines and counts such as `32k`, as the words that commands here take."""
 
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import json
 import re
 import shlex
@@ -18,7 +17,6 @@ from memplan.core.resources import table
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM])")
 _SCALES = {"k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_MOST_FILE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +29,11 @@ class PlainWords:
 
 def plain_words(words: Sequence[str]) -> PlainWords:
     """
-    `words` with files of options, an engine's command line behind `--` and counts with a letter written out.
+    `words` with an engine's command line behind `--` and counts with a letter written out.
 
-    Raises `InputError` for a file or a line that can't be read as such.
+    Raises `InputError` for a line that can't be read as such.
     """
-    if not words or not any("." in word or word == "--" or _COUNT.fullmatch(_value(word)) for word in words):
+    if not words or not any(word == "--" or _COUNT.fullmatch(_value(word)) for word in words):
         return PlainWords(tuple(words))
     known = table("memplan.cli", "engine_words.json")
     own, left = list(words), tuple[str, ...]()
@@ -44,7 +42,6 @@ def plain_words(words: Sequence[str]) -> PlainWords:
         given, left = _served(own[place + 1 :], known)
         # What is given beside the engine's line wins over it.
         own = [own[0], *given, *own[1:place]]
-    own = [own[0], *_with_files(own[0], own[1:])]
     return PlainWords(tuple(_counted(own, known["counts"])), left)
 
 
@@ -63,6 +60,11 @@ def _counted(words: Sequence[str], counts: Sequence[str]) -> Iterator[str]:
         before = word
 
 
+def counted_value(flag: str, value: str) -> str:
+    """The value of the option `flag`, a count with a letter written out if it takes one."""
+    return _count(value) if flag in table("memplan.cli", "engine_words.json")["counts"] else value
+
+
 def _count(text: str) -> str:
     """`32k` as 32000 and `32K` as 32768, as vLLM reads them; other texts as they are."""
     match = _COUNT.fullmatch(text)
@@ -72,59 +74,6 @@ def _count(text: str) -> str:
     if number != int(number):
         raise InputError(f"{text!r} is no whole number", remedy="write it out")
     return str(int(number))
-
-
-def _with_files(command: str, words: Sequence[str]) -> list[str]:
-    """Files of options first, so that what stands in the line wins."""
-    given: list[str] = []
-    rest: list[str] = []
-    named = False
-    for word in words:
-        if named and word.endswith(".toml"):
-            given += _from_file(Path(word), command)
-            rest.pop()
-        elif word.startswith(("--config=", "-c=")) and word.endswith(".toml"):
-            given += _from_file(Path(_value(word)), command)
-        else:
-            rest.append(word)
-        named = word in ("-c", "--config")
-    return [*given, *rest]
-
-
-def _toml() -> Any:
-    """The reader of TOML: Python's own from 3.11 on."""
-    name = next((name for name in ("tomllib", "tomli") if importlib.util.find_spec(name) is not None), None)
-    if name is None:
-        raise InputError("files of options need Python 3.11", remedy="or install tomli")
-    return importlib.import_module(name)
-
-
-def _from_file(path: Path, command: str) -> list[str]:
-    """The options of a TOML file: those of its table `command`, if it has one, with those outside tables."""
-    try:
-        if path.stat().st_size > _MOST_FILE:
-            raise InputError("this is too large for a file of options", path=path)
-        document = _toml().loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
-    except ValueError as error:
-        raise InputError(f"this is no TOML: {error}", path=path) from None
-    plain = {name: value for name, value in document.items() if not isinstance(value, Mapping)}
-    inner = document.get(command, {})
-    found: list[str] = []
-    for name, value in {**plain, **inner}.items():
-        option = "--" + name.replace("_", "-")
-        if value is True:
-            found.append(option)
-        elif value is False:
-            found.append(f"--no-{option[2:]}")
-        elif isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-            found += [option, ",".join(map(str, value))]
-        elif isinstance(value, str | int | float):
-            found += [option, str(value)] if name != "model" else [str(value)]
-        else:
-            raise InputError("is neither a text, a number, a list of them nor true or false", path=path, place=name)
-    return found
 
 
 def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:

@@ -19,6 +19,7 @@ from memplan.core.options import OptionSpec, options_of
 from memplan.reports.report import Report
 
 _PANEL = "Report"
+_GIVEN_BY = frozenset({"COMMANDLINE", "DEFAULT_MAP"})
 _GIVEN = "given"
 """The field of a request that is told which of its options were given."""
 _CONTEXT = "context_of_command"
@@ -97,9 +98,9 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
 
 
 def _said(context: typer.Context) -> frozenset[str]:
-    """Parameters that stand in the command line, those left at their defaults not among them."""
+    """Parameters that the command line, a variable or a file says, those left at their defaults not among them."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+    return frozenset(name for name, source in sources.items() if source is not None and source.name in _GIVEN_BY)
 
 
 def _flags(annotation: Any) -> tuple[str, ...]:

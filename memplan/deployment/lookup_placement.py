@@ -146,7 +146,8 @@ def _tables(case: Case, layout: Layout) -> _Tables | None:
         whole = rank_lookup_bytes(model, ONE_RANK, scheme, range(len(model.layers)))
         rows = sum(table.heads for table in tables)
         token = round(whole / sum(table.rows for table in tables) * rows)
-        return _Tables(whole, mine, 0, token, rows, min(table.heads for table in tables))
+        heads = 0 if all(table.by_row for table in tables) else min(table.heads for table in tables)
+        return _Tables(whole, mine, 0, token, rows, heads)
     own = next((weight for weight in outer_weights(model) if weight.name == PER_LAYER_TABLE), None)
     if own is None or model.per_layer_inputs is None:
         return None

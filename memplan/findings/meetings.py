@@ -14,9 +14,11 @@ class Meeting:
     """
     One communication as each rank that was profiled ran it.
 
-    `place` is its row in `exposed` of each rank; `start_ns` and `end_ns` are on the clock of the first rank.
+    `place` is its row in `exposed` of each rank; `start_ns` and `end_ns` are on the clock of the first rank. `step` is
+    `None` where the profile tells none.
     """
 
+    step: int | None
     group: str
     op: str
     peer_to_peer: bool
@@ -76,11 +78,11 @@ def meetings_of(exposed: Mapping[int, Sequence[ExposedCommunication]]) -> Meetin
         aligned = [end - offsets[rank] for rank, end in met_ends.items()]
         spreads.append(max(aligned) - min(aligned))
     found = []
-    for (_, group, op, _), met in shared.items():
+    for (step, group, op, _), met in shared.items():
         ran_together = {rank: exposed[rank][place].communication for rank, place in met.items()}
         found.append(
             Meeting(
-                group, op, any(one.peer_to_peer for one in ran_together.values()), met,
+                step, group, op, any(one.peer_to_peer for one in ran_together.values()), met,
                 {rank: one.start_ns - offsets[rank] for rank, one in ran_together.items()},
                 {rank: one.end_ns - offsets[rank] for rank, one in ran_together.items()},
             )

@@ -71,6 +71,9 @@ def read_plan(path: str | Path) -> Plan:
     )
 
 
+_OF_PROFILES = (ContentKind.FOLDER, ContentKind.PROFILE_FILE, ContentKind.PROFILE_ARCHIVE)
+
+
 def are_plans(before: str | Path, after: str | Path | None) -> bool:
     """
     Whether both hold plans, of whichever planner. Raises `InputError` for one plan beside anything else, or alone.
@@ -82,7 +85,7 @@ def are_plans(before: str | Path, after: str | Path | None) -> bool:
     if not any(kind.is_plan for kind in kinds):
         return False
     for path, kind in zip(paths, kinds, strict=True):
-        if path.exists() and kind in (ContentKind.FOLDER, ContentKind.PROFILE_FILE):
+        if path.exists() and kind in _OF_PROFILES:
             raise InputError("a plan and a profile", path=path, remedy="use `memplan compare PLAN PROFILE`")
         if not kind.is_plan:
             why = f"beside a plan, this is {kind.value}" if path.exists() else "can't be read: there is no such file"

@@ -51,7 +51,7 @@ class CacheOptions:
 
 def cache_parts(model: ModelConfig) -> list[CachePart]:
     """What all layers of the decoder keep."""
-    return [part for layer in model.layers if layer.mixer is not None for part in layer.mixer.caches()]
+    return [part for layer in model.layers for part in model.layer_caches(layer)]
 
 
 def _holds(model: ModelConfig, *contents: CacheContent) -> bool:
@@ -145,6 +145,9 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: L
     if content is CacheContent.BLOCK_KEYS:
         # vllm 0.33.0 models/minimax_m3/common/indexer.py: bf16 unless attention_config.indexer_kv_dtype says fp8.
         return part.elements * _HALF_BYTES
+    if content is CacheContent.KEY_TAIL:
+        # vllm 0.33.0 models/glm5next/common/attention.py, models/qwen4_exp/common/qsa_cache.py: bf16 whatever is asked.
+        return part.elements * _HALF_BYTES
     if content is CacheContent.COMPRESSOR:
         return part.elements * _FLOAT32_BYTES
     if content is CacheContent.RECURRENT:
@@ -208,13 +211,33 @@ def _head_spec(
     return replace(spec, window=part.window, chunk=part.chunk)
 
 
+def _beside(layer: int, part: CachePart, size: int, engine: Engine, options: CacheOptions, ranks: Layout) -> CacheSpec:
+    """Pages of an indexer's keys, one for every `ratio` tokens, or the ring of those whose pool is not full yet."""
+    entry = entry_bytes(part, engine, options, ranks)
+    if part.content is CacheContent.KEY_TAIL:
+        # A rejected draft must not overwrite a key that the next step needs (get_kv_cache_spec of both caches).
+        rows = round_up(part.ratio + options.speculative_tokens, part.ratio)
+        return _plain(layer, part.part, CacheKind.RING, rows, rows * entry, ("ring", part.elements))
+    if size % part.ratio:
+        raise InputError(f"a block of {size} tokens does not divide into pools of {part.ratio}")
+    return _plain(layer, part.part, CacheKind.LATENT, size, size // part.ratio * entry, ("index", entry, part.ratio))
+
+
 def _latent_specs(
     layer: int, parts: Sequence[CachePart], size: int, engine: Engine, options: CacheOptions, ranks: Layout
 ) -> Iterator[CacheSpec]:
     """The latent of a layer and the keys of its indexer, in its pages or in pages of their own."""
-    layout, (latent, *keys) = engine.latent, parts
+    layout, (latent, *others) = engine.latent, parts
     entry = entry_bytes(latent, engine, options, ranks)
+    keys = [part for part in others if part.content is not CacheContent.KEY_TAIL]
     kept = [part for part in keys if layout.index_kept_by_shared or not part.reused]
+    pooled = [part for part in kept if part.ratio > 1]
+    if pooled:
+        yield _plain(layer, latent.part, CacheKind.LATENT, size, size * entry, ("latent", entry))
+        for part in others:
+            if part in pooled or part.content is CacheContent.KEY_TAIL:
+                yield _beside(layer, part, size, engine, options, ranks)
+        return
     key = sum(entry_bytes(part, engine, options, ranks) for part in kept)
     if layout.index_in_page or layout.index_repeated:
         # With context parallelism the latent is spread over the ranks and the indexer's keys are repeated on each.
@@ -317,8 +340,7 @@ def _layer_specs(
     if content is CacheContent.HEADS:
         yield _head_spec(layer, parts[0], size, engine, options, ranks)
         for part in parts[1:]:
-            entry = entry_bytes(part, engine, options, ranks)
-            yield _plain(layer, part.part, CacheKind.LATENT, size, size * entry, ("index", entry))
+            yield _beside(layer, part, size, engine, options, ranks)
     elif content is CacheContent.LATENT:
         yield from _latent_specs(layer, parts, size, engine, options, ranks)
     elif content is not None:
@@ -342,10 +364,15 @@ def cache_specs(
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
     specs: list[CacheSpec] = []
     for layer in layers:
-        if layer.mixer is not None:
-            specs += _layer_specs(layer.index, layer.mixer.caches(), length, engine, options, ranks)
+        specs += _layer_specs(layer.index, model.layer_caches(layer), length, engine, options, ranks)
     if options.state_page:
-        specs = [replace(spec, page_bytes=max(spec.page_bytes, options.state_page)) for spec in specs]
+        # Keys of an indexer and rings lie beside those pages and are not padded to them.
+        specs = [
+            spec
+            if spec.kind is CacheKind.RING or spec.layout[0] == "index"
+            else replace(spec, page_bytes=max(spec.page_bytes, options.state_page))
+            for spec in specs
+        ]
     specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]
     if not engine.hybrid and any(not spec.kind.grows for spec in specs):
         raise InputError(f"how {engine.name} keeps windows and states is not known; only full attention is")

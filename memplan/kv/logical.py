@@ -59,7 +59,7 @@ def logical_cache(
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
     for layer in layers:
         if span is None or layer.index in span or (layer.index >= len(model.layers) and span.stop == len(model.layers)):
-            for part in () if layer.mixer is None else layer.mixer.caches():
+            for part in model.layer_caches(layer):
                 total = total + _kept(part, engine, options, length, ranks)
     return total
 
@@ -72,6 +72,8 @@ def _kept(part: CachePart, engine: Engine, options: CacheOptions, length: int, r
         return LogicalCache(0, 0, entry)
     if part.content is CacheContent.COMPRESSOR:
         return LogicalCache(0, 0, (part.window or 0) * entry)
+    if part.content is CacheContent.KEY_TAIL:
+        return LogicalCache(0, 0, part.ratio * entry)
     bound = part.window or part.chunk
     if bound is not None:
         return LogicalCache(0, min(length, bound) * entry, 0)

@@ -169,6 +169,18 @@ def _default_block(engine: Engine, backend: AttentionBackend | None) -> tuple[in
     return least, Sentence("the smallest that {} reads", (backend.name,))
 
 
+def _kernel_block(model: ModelConfig, backend: AttentionBackend | None) -> int:
+    """
+    The tokens of which blocks beside states are multiples: those the kernel reads, and whole pages of pooled keys
+    (vllm 0.33.0 v1/attention/backends/mla/indexer.py Glm5NextIndexerBackend).
+    """
+    if backend is None:
+        return 1
+    keys = (CacheContent.INDEX_KEYS, CacheContent.BLOCK_KEYS)
+    pools = {part.ratio for part in cache_parts(model) if part.content in keys and part.ratio > 1}
+    return math.lcm(min(backend.kernel_blocks), *(pool * min(backend.beside, default=1) for pool in pools))
+
+
 def _block_size(
     model: ModelConfig, engine: Engine, options: ServingOptions, backend: AttentionBackend | None
 ) -> tuple[int, Text]:
@@ -267,7 +279,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         state_aligned=aligned,
         mtp=asked.mtp or asked.speculative_tokens > 0,
         checkpoint_tokens=math.lcm(*known) if known and len(known) == len(checkpoints) else 1,
-        kernel_block=1 if backend is None else min(backend.kernel_blocks),
+        kernel_block=_kernel_block(model, backend),
     )
     if recurrences and engine.token_pools is None:
         caches, why_size = with_states_aligned(model, engine, caches, layout, why_size)
@@ -296,7 +308,10 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         in_flight_tokens=in_flight,
     )
     states = 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
-    return EngineSettings(resolved, batches, states, backend is not None and backend.block_outermost, tuple(choices))
+    # Rings of keys not pooled yet lie in blocks that hold all layers (KpoolTailBackend, QSAStateBackend).
+    rings = any(part.content is CacheContent.KEY_TAIL for part in cache_parts(model))
+    outermost = backend is not None and (backend.block_outermost or rings)
+    return EngineSettings(resolved, batches, states, outermost, tuple(choices))
 
 
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:

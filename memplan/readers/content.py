@@ -23,6 +23,7 @@ _READ_ELSEWHERE = (
     ContentKind.CALIBRATION,
     ContentKind.MODEL_CONFIG,
     ContentKind.PROFILE_FILE,
+    ContentKind.PROFILE_ARCHIVE,
     ContentKind.TEXT,
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.readers import ge
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
-from memplan.traces.file_kinds import FileKind, kind_by_name
+from memplan.traces.file_kinds import FileKind, is_archive_name, kind_by_name
 
 MAX_TEXT_BYTES = 128 * 1024**2
 """No text dump comes near this; what lies beyond is not looked at."""
@@ -36,6 +36,7 @@ class ContentKind(str, Enum):
     CALIBRATION = "a calibration"
     MODEL_CONFIG = "a model's config.json"
     PROFILE_FILE = "a file of a profile"
+    PROFILE_ARCHIVE = "an archive of a profile"
     FOLDER = "a folder"
     TEXT = "text of no known kind"
 
@@ -100,10 +101,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 def _kind(data: mmap.mmap, name: str) -> ContentKind:
     head = data[:_HEAD].removeprefix(_BYTE_ORDER_MARK)
-    if head.startswith((_SQLITE, _GZIP)) or _PICKLE.match(head):
-        return ContentKind.PROFILE_FILE
     if head.startswith(_ZIP) and data.find(_EXPORTED) >= 0:
         return ContentKind.TORCH_EXPORT
+    if is_archive_name(name):
+        return ContentKind.PROFILE_ARCHIVE
+    if head.startswith((_SQLITE, _GZIP)) or _PICKLE.match(head):
+        return ContentKind.PROFILE_FILE
     if not _is_text(head[:4096]):
         return ContentKind.ONNX if head.startswith(_VARINT_FIELD_1) else ContentKind.MINDIR
     found = _json_kind(data, head) if _JSON.match(head) else _table_kind(head) or _dump_kind(data)

@@ -1,15 +1,18 @@
-"""What a plan sets in PyTorch: modules to recompute."""
+"""What a plan sets in PyTorch: modules to recompute, and what layers save for the way back to keep on the host."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from memplan.core.units import format_bytes
-from memplan.readers.pytorch.module_recompute import recompute_module
+from memplan.graph import TensorKind
+from memplan.readers.pytorch.module_recompute import list_modules, recompute_module
+from memplan.runtime.host_moves import LayerMoves, host_moves
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
-from memplan.schema import Plan, Tier
+from memplan.runtime.saved_tensors import keep_saved_on_host
+from memplan.schema import Plan
 from memplan.schema.applied import AppliedPlan, AppliedSetting
 
 
@@ -25,7 +28,8 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
         refuse_other_chip(plan, running)
     parameters = dict(module.named_parameters(remove_duplicate=False))
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    planned_prefix(plan, shapes, [name for name, parameter in module.named_parameters() if parameter.requires_grad])
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    prefix = planned_prefix(plan, shapes, trained)
     modules = dict(module.named_modules())
     names = own_names(plan.program.recomputed if plan.program is not None else (), modules)
 
@@ -37,11 +41,13 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
             settings.append(
                 AppliedSetting("torch.utils.checkpoint", planned, True, "the plan makes its activations anew")
             )
+        # Around the checkpoints, so that what they keep goes to the host as well.
+        settings += _moves(host_moves(plan, list_modules(module), prefix), modules, undo)
     except BaseException:
         for take_back in reversed(undo):
             take_back()
         raise
-    return AppliedPlan((*settings, *_left(plan)), tuple(undo))
+    return AppliedPlan(tuple(settings), tuple(undo))
 
 
 def _chip_name() -> str | None:
@@ -50,10 +56,31 @@ def _chip_name() -> str | None:
     return str(npu.get_device_name()) if npu is not None and npu.is_available() else None
 
 
-def _left(plan: Plan) -> list[AppliedSetting]:
-    """What leaves HBM in the plan: offloading is written where the model is made."""
-    moved = sum(transfer.size for transfer in plan.transfers if transfer.source is Tier.HBM)
-    if not moved:
-        return []
-    reason = "wrap what keeps it in torch.autograd.graph.save_on_cpu where the model is written"
-    return [AppliedSetting("save_on_cpu", f"{format_bytes(moved)} moved to the host", False, reason)]
+def _moves(moves: LayerMoves, modules: Mapping[str, Any], undo: list[Callable[[], None]]) -> Iterator[AppliedSetting]:
+    """What leaves HBM in the plan: what layers save waits on the host, the rest is written where it is made."""
+    import torch
+
+    name = "torch.autograd.graph.saved_tensors_hooks"
+    for layer, moved in moves.layers.items():
+        told = f"{layer} keeps {_told(sum(moved.values()), sum(size * count for size, count in moved.items()))}"
+        if isinstance(modules[layer], torch.jit.ScriptModule):
+            yield AppliedSetting(name, told, False, "a script module takes no hooks around its forward pass")
+            continue
+        undo.append(keep_saved_on_host(modules[layer], moved))
+        on_host = all(tensor.device.type == "cpu" for tensor in modules[layer].parameters())
+        why = "its weights are on the host: copies there" if on_host else "on the host until the way back"
+        yield AppliedSetting(name, told, True, why)
+    for kind, (count, nbytes) in moves.left.items():
+        activation = kind == TensorKind.ACTIVATION.value
+        yield AppliedSetting(
+            "save_on_cpu" if activation else f"the device of {kind}",
+            f"{_told(count, nbytes)} moved to the host",
+            False,
+            "no layer of a list saves them: wrap what does in torch.autograd.graph.save_on_cpu"
+            if activation
+            else "is written where it is made, such as by an optimiser that keeps its state on the host",
+        )
+
+
+def _told(count: int, nbytes: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'} of {format_bytes(nbytes)}"

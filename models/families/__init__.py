@@ -18,9 +18,12 @@ from memplan.models.families import (
     latent,
     linear,
     llama4,
+    n_gram,
     nemotron,
+    pooled,
     shared_compressed,
     state_space,
+    varied_heads,
 )
 from memplan.models.fields import Fields
 
@@ -56,7 +59,10 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "deepseek_v32": latent.deepseek_sparse,
         "kimi_k2": latent.deepseek,
         "longcat_flash": latent.longcat_flash,
+        "step3p5": varied_heads.step3_flash,
+        "laguna": varied_heads.laguna,
         "step3_text": grouped.step3,
+        "glm5_next_text": pooled.glm5_next,
         "glm_moe_dsa": latent.deepseek_sparse,
         "pangu_ultra_moe": latent.pangu_ultra_moe,
         "deepseek_v4": compressed.deepseek_v4,
@@ -64,6 +70,7 @@ BUILDERS: Mapping[str, Builder] = MappingProxyType(
         "qwen3_next": linear.qwen3_next,
         "qwen3_5_text": linear.qwen3_5,
         "qwen3_5_moe_text": linear.qwen3_5,
+        "qwen4_exp_text": n_gram.qwen4_exp,
         "olmo_hybrid": linear.olmo_hybrid,
         "kimi_linear": linear.kimi_linear,
         "granitemoehybrid": granite.granite_hybrid,

@@ -49,6 +49,18 @@ def moe_layers(fields: Fields, layers: int, first_dense: int, frequency: int = 1
     return [index >= first_dense and index % frequency == 0 for index in range(layers)]
 
 
+def indexed_layers(fields: Fields, layers: int) -> list[bool]:
+    """Which layers attend to what an indexer picks, among linear ones: those the file lists, else every so many-th."""
+    if not fields.has("layer_types"):
+        every = fields.count_or("full_attention_interval", 4, least=1)
+        return [(index + 1) % every == 0 for index in range(layers)]
+    kinds = fields.list_of("layer_types", str, at_least=layers)
+    for number, kind in enumerate(kinds):
+        if kind not in ("linear_attention", "indexed_attention", "full_attention"):
+            raise fields.wrong(f"layer_types[{number}]", f"{kind!r:.40} is not an attention of {fields.family}")
+    return [kind != "linear_attention" for kind in kinds]
+
+
 def expert_ffn(fields: Fields, shared: int) -> MoeFfn:
     """Routed experts under DeepSeek's names, beside `shared` experts that every token passes."""
     intermediate = fields.count("moe_intermediate_size")

@@ -31,7 +31,7 @@ def latent_mixer(fields: Fields, indexer: Indexer | None = None, shared: Indexer
         q_lora_rank=fields.count_or_none("q_lora_rank"),
         kv_lora_rank=fields.count("kv_lora_rank"),
         nope_dim=fields.count("qk_nope_head_dim"),
-        rope_dim=fields.count("qk_rope_head_dim"),
+        rope_dim=fields.count("qk_rope_head_dim", least=0),
         v_dim=fields.count("v_head_dim"),
         indexer=indexer,
         shared_indexer=shared,

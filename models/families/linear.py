@@ -28,7 +28,8 @@ def _layer_kinds(fields: Fields, layers: int) -> list[str]:
     return kinds
 
 
-def _delta_net(fields: Fields) -> GatedDeltaNet:
+def delta_net(fields: Fields) -> GatedDeltaNet:
+    """Gated delta nets under Qwen's names."""
     return GatedDeltaNet(
         key_heads=fields.count("linear_num_key_heads"),
         value_heads=fields.count("linear_num_value_heads"),
@@ -50,7 +51,7 @@ def _qwen(fields: Fields, family: str) -> ModelConfig:
         qk_norm=QkNorm.PER_HEAD,
         gated=fields.flag("attn_output_gate", True),
     )
-    delta = _delta_net(fields)
+    delta = delta_net(fields)
     ffns: list[Ffn]
     if family == "qwen3_5_text":
         ffns = [DenseFfn(fields.count("intermediate_size"))] * layers
@@ -159,7 +160,7 @@ def olmo_hybrid(fields: Fields, model_type: str) -> ModelConfig:
         qkv_bias=bias,
         out_bias=bias,
     )
-    delta = _delta_net(fields)
+    delta = delta_net(fields)
     ffn = DenseFfn(fields.count("intermediate_size"))
     stack = [
         Layer(index, full if kind == "full_attention" else delta, ffn)

@@ -29,7 +29,8 @@ class GroupedAttention(TokenMixer):
     the query projection by an output gate. `keys_are_values` stores one vector for both. `shares_kv_of` names the
     layer whose cache a KV-sharing layer reads instead of its own. With a `q_rank` the queries are projected down to so
     many elements, normalised and projected up again (multi-matrix factorisation attention, Step-3). With an `indexer`
-    only the blocks of tokens that it picks are attended; it keeps a key of its own for each token (MiniMax-M3).
+    only the blocks of tokens that it picks are attended; it keeps a key of its own for each token (MiniMax-M3), or one
+    for a pool of them. With `head_gates` a number for each head weighs its output (Step-3.5, Laguna).
     """
 
     heads: int
@@ -47,6 +48,7 @@ class GroupedAttention(TokenMixer):
     shares_kv_of: int | None = None
     q_rank: int | None = None
     indexer: Indexer | None = None
+    head_gates: bool = False
 
     @property
     def reads(self) -> int | None:
@@ -72,6 +74,8 @@ class GroupedAttention(TokenMixer):
             if not self.keys_are_values:
                 yield matrix_weight("v_proj", group, v_width, hidden, Split.KV, kv)
         yield matrix_weight("o_proj", group, hidden, heads * self.head_dim_v, Split.HEADS, heads)
+        if self.head_gates:
+            yield matrix_weight("g_proj", group, heads, hidden, Split.HEADS, heads)
         if self.qkv_bias:
             yield vector_weight("q_proj.bias", group, q_width, Split.HEADS, heads)
             yield vector_weight("k_proj.bias", group, k_width, Split.KV, kv)
@@ -87,7 +91,13 @@ class GroupedAttention(TokenMixer):
             yield vector_weight("k_norm", WeightGroup.NORM, k_width, Split.KV, kv)
         if self.indexer is not None:
             index, width = WeightGroup.INDEXER, self.indexer.head_dim
-            yield matrix_weight("index_q_proj", index, self.indexer.heads * width, hidden, Split.KV, self.indexer.heads)
+            # Pooled keys are scored by every rank alike (vllm 0.33.0 models/qwen4_exp/nvidia/indexer_qsa.py).
+            if self.indexer.pool > 1:
+                yield matrix_weight("index_q_proj", index, self.indexer.heads * width, hidden)
+            else:
+                yield matrix_weight(
+                    "index_q_proj", index, self.indexer.heads * width, hidden, Split.KV, self.indexer.heads
+                )
             yield matrix_weight("index_k_proj", index, width, hidden)
             yield vector_weight("index_q_norm", index, width)
             yield vector_weight("index_k_norm", index, width)
@@ -102,7 +112,8 @@ class GroupedAttention(TokenMixer):
         kept = CachePart("attn", CacheContent.HEADS, widths, heads=self.kv_heads, window=self.window, chunk=self.chunk)
         if self.indexer is None:
             return (kept,)
-        return kept, CachePart("indexer", CacheContent.BLOCK_KEYS, (self.indexer.head_dim,))
+        keys = CachePart("indexer", CacheContent.BLOCK_KEYS, (self.indexer.head_dim,), ratio=self.indexer.pool)
+        return kept, keys, *self.indexer.tail()
 
 
 @dataclass(frozen=True, slots=True)

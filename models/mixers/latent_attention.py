@@ -12,11 +12,24 @@ from memplan.models.weight_shapes import Split, Weight, WeightGroup, matrix_weig
 
 @dataclass(frozen=True, slots=True)
 class Indexer:
-    """Selects `topk` cached tokens per query; keeps keys of `head_dim` elements per token."""
+    """
+    Selects `topk` cached tokens per query; keeps keys of `head_dim` elements per token.
+
+    With a `pool` one key stands for so many tokens, and a tail of the tokens whose pool is not full yet is kept of
+    every sequence: `tail_width` elements of each.
+    """
 
     heads: int
     head_dim: int
     topk: int
+    pool: int = 1
+    tail_width: int = 0
+
+    def tail(self) -> tuple[CachePart, ...]:
+        """The tokens whose pool is not full yet, of an indexer that pools."""
+        if self.pool == 1:
+            return ()
+        return (CachePart("tail", CacheContent.KEY_TAIL, (self.tail_width,), ratio=self.pool),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +88,16 @@ class LatentAttention(TokenMixer):
             yield vector_weight("indexer.k_norm", WeightGroup.INDEXER, index.head_dim)
             yield vector_weight("indexer.k_norm.bias", WeightGroup.INDEXER, index.head_dim)
             yield matrix_weight("indexer.weights_proj", WeightGroup.INDEXER, index.heads, hidden)
+            if index.pool > 1:
+                yield matrix_weight("indexer.pool_gate", WeightGroup.INDEXER, index.head_dim, hidden)
+                yield Weight("indexer.pool_positions", WeightGroup.INDEXER, (index.pool, index.head_dim))
 
     def caches(self) -> tuple[CachePart, ...]:
         """Latent and positions of each token, and the indexer's key."""
         kept = [CachePart("attn", CacheContent.LATENT, (self.kv_lora_rank, self.rope_dim))]
         index = self.indexer or self.shared_indexer
         if index is not None:
-            kept.append(CachePart("indexer", CacheContent.INDEX_KEYS, (index.head_dim,), reused=self.indexer is None))
+            reused, keys = self.indexer is None, CacheContent.INDEX_KEYS
+            kept.append(CachePart("indexer", keys, (index.head_dim,), ratio=index.pool, reused=reused))
+            kept += index.tail() if self.indexer is not None else ()
         return tuple(kept)

@@ -195,18 +195,37 @@ def look_up(e: StepEmitter, table: LookupTable, streams: int) -> int:
     out = e.act("lookup.streams", e.shape(streams))
     gates = e.spend("lookup.q_weight", "lookup.k_weight")
     e.op("lookup.gate", "SigmoidMul", (streams, both, *gates), (out,))
-    return out
+    if not table.conv_kernel:
+        return out
+    mixed = e.act("lookup.mixed", e.shape(streams))
+    e.op("lookup.conv1d", "CausalConv1d", (out, *e.spend("lookup.conv_weight", "lookup.conv1d")), (mixed,))
+    return mixed
 
 
 def read_streams(e: StepEmitter, name: str, streams: int) -> int:
     """What a part of the layer works on: the residual streams mixed into one, and the coefficients to write back."""
     count, hidden, tokens = e.model.hyper.streams if e.model.hyper else 1, e.model.hidden_size, e.residual_tokens
     wide = e.view(f"{name}.in", streams, (tokens, count * hidden))
+    rank = e.model.hyper.low_rank if e.model.hyper else None
+    if rank is not None:
+        return read_low_rank(e, name, wide, rank)
     coefficients = e.linear(wide, (f"{name}.fn",), count * (2 + count), count * hidden, rows=tokens, within="HcPre")
     mixed = e.act(f"{name}.mixed", (tokens, hidden))
     small = e.spend(f"{name}.base", f"{name}.scale")
     e.op(f"{name}.pre", "HcPre", (streams, coefficients, *small), (mixed,))
     return mixed
+
+
+def read_low_rank(e: StepEmitter, name: str, wide: int, rank: int) -> int:
+    """The streams, normalised and read through a low rank, mixed into one; their weights to add to where asked for."""
+    (rows, width), count = e.shape(wide), e.model.hyper.streams if e.model.hyper else 1
+    normed = e.norm(f"{name}.norm", wide, f"{name}.norm")
+    low = e.linear(normed, (f"{name}.down",), rank, width, rows=rows)
+    high = e.linear(low, (f"{name}.up",), width, rank, rows=rows)
+    shares = () if name == "hc_head" else (e.linear(normed, (f"{name}.inject",), count, width, rows=rows),)
+    out = e.act(f"{name}.mixed", (rows, width // count))
+    e.op(f"{name}.pre", "HcPre", (wide, high, *shares), (out,))
+    return out
 
 
 def write_streams(e: StepEmitter, name: str, streams: int, x: int) -> int:

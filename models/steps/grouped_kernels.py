@@ -78,24 +78,30 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
         gated = e.act("gated", e.shape(out))
         e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
         out = gated
+    if mixer.head_gates:
+        gate = e.linear(x, ("g_proj",), heads, hidden)
+        gated = e.act("gated", e.shape(out))
+        e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
+        out = gated
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
 
 
 def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
     """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
-    # There are as many as key/value heads, and they are repeated where those are.
-    heads, hidden = e.own(index.heads, "key/value heads"), e.model.hidden_size
+    # There are as many as key/value heads, and they are repeated where those are; every rank has all that pool keys.
+    heads, hidden = index.heads if index.pool > 1 else e.own(index.heads, "key/value heads"), e.model.hidden_size
     query = e.linear(x, ("index_q_proj",), heads * index.head_dim, hidden)
     query = e.norm("index_q_norm", query, "index_q_norm")
     key = e.norm("index_k_norm", e.linear(x, ("index_k_proj",), index.head_dim, hidden), "index_k_norm")
     row = index.head_dim * 2
-    cache = e.cache("index_cache", e.sequences * keys * row, e.dtype)
-    e.op("index_cache.write", "ReshapeAndCache", (key,), (e.part("index_written", cache, e.tokens * row),))
+    cache = e.cache("index_cache", e.sequences * -(-keys // index.pool) * row, e.dtype)
+    written = e.part("index_written", cache, -(-e.tokens // index.pool) * row)
+    e.op("index_cache.write", "ReshapeAndCache", (key,), (written,))
     chosen = e.act("index", (e.tokens, index.topk), "int32")
     e.op(
         "indexer.scores", "LightningIndexer", (query, cache), (chosen,),
         batch=e.sequences, heads=heads, kv_heads=1, q_len=e.queries, kv_len=max(keys, e.queries), d_qk=index.head_dim,
-        d_v=0, ratio=1, top_k=0, indexer=True, keep=index.topk, page=128,
+        d_v=0, ratio=index.pool, top_k=0, indexer=True, keep=index.topk, page=128,
     )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ def latent_attention(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
         query = e.linear(low, ("q_b_proj",), heads * qk_dim, mixer.q_lora_rank, fused=True)
     cache = _append(e, mixer, source)
     if mixer.indexer is not None:
-        indexer(e, mixer.indexer, x, low, ("indexer.wq_b", "indexer.wk"))
+        keys = pooled_keys(e, mixer.indexer, x) if mixer.indexer.pool > 1 else None
+        indexer(e, mixer.indexer, x, low, ("indexer.wq_b", "indexer.wk"), ratio=mixer.indexer.pool, cache=keys)
     if e.step.phase is Phase.PREFILL and not top_k:
         out = _expanded(e, mixer, query, cache, heads)
     else:
@@ -77,14 +78,15 @@ def _absorbed(e: StepEmitter, mixer: LatentAttention, query: int, cache: int, he
     bare = e.view("q_nope", query, (heads, tokens, mixer.nope_dim), tokens * heads * mixer.nope_dim * 2)
     lifted = e.act("q_latent", (heads, tokens, latent))
     e.op("q_absorb", "BatchMatMul", (bare, w_uk), (lifted,), transpose_a=False, transpose_b=True, fused=True)
-    turned = e.act("q_rope", (tokens, heads * mixer.rope_dim))
-    e.op(
-        "rotary",
-        "InterleaveRope",
-        (e.view("q_pe", query, (tokens, heads * mixer.rope_dim), tokens * heads * mixer.rope_dim * 2),),
-        (turned,),
-        fused=True,
-    )
+    if mixer.rope_dim:
+        turned = e.act("q_rope", (tokens, heads * mixer.rope_dim))
+        e.op(
+            "rotary",
+            "InterleaveRope",
+            (e.view("q_pe", query, (tokens, heads * mixer.rope_dim), tokens * heads * mixer.rope_dim * 2),),
+            (turned,),
+            fused=True,
+        )
     keys = e.key_length()
     row = latent * e.kv_bytes + mixer.rope_dim * 2
     seen = min(keys, top_k * e.queries) if top_k else keys
@@ -148,6 +150,16 @@ def index_format(e: StepEmitter, index: Indexer) -> tuple[str, int]:
     if e.kv_dtype == "float8_e4m3":
         return "float8_e4m3", index.head_dim + 4
     return "int8", index.head_dim + 2
+
+
+def pooled_keys(e: StepEmitter, index: Indexer, x: int) -> int:
+    """The cache of an indexer that keeps one key for a pool of tokens, with those that `x` fills weighed into it."""
+    dtype, row = index_format(e, index)
+    gates = e.linear(x, ("indexer.pool_gate",), index.head_dim, e.model.hidden_size)
+    cache = e.cache("index_cache", e.sequences * -(-e.step.context // index.pool) * row, dtype)
+    written = e.part("index_written", cache, -(-e.tokens // index.pool) * row)
+    e.op("indexer.pool", "KvRmsNormRopeCache", (gates, *e.spend("indexer.pool_positions")), (written,), fused=True)
+    return cache
 
 
 def indexer(

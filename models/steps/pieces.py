@@ -8,7 +8,7 @@ from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, PerLayerInputs
 from memplan.models.mixers.base import TokenMixer
-from memplan.models.steps.compressed_kernels import look_up, read_streams, write_streams
+from memplan.models.steps.compressed_kernels import look_up, read_low_rank, read_streams, write_streams
 from memplan.models.steps.emit import Held, StepEmitter
 from memplan.models.steps.ffn_kernels import feed_forward
 from memplan.models.steps.mixer_kernels import mix_tokens
@@ -213,6 +213,10 @@ class StepPieces:
             out = e.act("hc_head.out", (rows, hidden))
             e.op("hc_head", "HcPre", (x,), (out,))
             return out
+        if e.model.hyper.low_rank is not None:
+            names = ("hc_head.norm", "hc_head.down", "hc_head.up")
+            e.add_weights({name: self.outer[name] for name in names})
+            return read_low_rank(e, "hc_head", x, e.model.hyper.low_rank)
         e.add_weights({name: self.outer[name] for name in ("hc_head.fn", "hc_head.base", "hc_head.scale")})
         shares = e.linear(x, ("hc_head.fn",), streams, streams * hidden, rows=rows, within="HcPre")
         out = e.act("hc_head.out", (rows, hidden))

@@ -18,8 +18,10 @@ def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
     q_width, k_width, v_width = heads * mixer.head_dim, kv * mixer.head_dim, kv * mixer.head_dim_v
     if mixer.shares_kv_of is not None or mixer.keys_are_values:
         raise InputError("the backward pass of layers that share keys and values is not modelled")
-    if mixer.q_rank is not None or mixer.indexer is not None:
-        raise InputError("the backward pass of queries of low rank and of block-sparse attention is not modelled")
+    if mixer.q_rank is not None or mixer.indexer is not None or mixer.head_gates:
+        raise InputError(
+            "the backward pass of queries of low rank, of gates by head and of block-sparse attention is not modelled"
+        )
     gate = q_width if mixer.gated else 0
     qkv = e.linear(x, ("q_proj", "k_proj", "v_proj"), q_width + gate + k_width + v_width, hidden)
     query, value = e.act("q", (tokens, q_width)), e.act("v", (tokens, v_width))

@@ -36,3 +36,12 @@ def test_parts_of_steps_and_several_are_matched(shared_data: Path, tmp_path: Pat
             scopes = found.scopes
             between = [row for row, label in enumerate(variant.labels) if label["part"] in ("status_reduce", "barrier")]
             assert {scopes.phases[scopes.phase[row]] for row in between} == {"other"}
+
+
+def test_order_is_kept_where_no_kernel_tells_sizes(shared_data: Path, tmp_path: Path) -> None:
+    """Went wrong once: without sizes updates were matched far out of their order, as only sizes could tell."""
+    profile = shared_data / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt"
+    labels = shared_data / "labels" / "qwen3_rank0.csv"
+    variants = {variant.name: variant for variant in profile_variants(profile, labels, tmp_path)}
+    share, _ = matched(shared_data, variants["no shapes"])
+    assert share >= 0.93

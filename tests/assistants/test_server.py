@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,39 @@ def test_a_profile_is_diagnosed(ask: Ask) -> None:
     good, text = ask("diagnose", profile="llama_train_profile")
     assert good
     assert "SIMULATED" in text or "finding" in text.casefold()
+
+
+def test_two_plans_are_held_against_each_other(ask: Ask, folder: Path) -> None:
+    plan = memplan.load_plan(folder / "llama_train.plan.json")
+    hbm, *others = plan.tiers
+    other = replace(plan, tiers=(replace(hbm, peak=hbm.peak + (3 << 20)), *others))
+    other.save(folder / "other.plan.json")
+    good, text = ask("diff", before="llama_train.plan.json", after="other.plan.json")
+    assert good, text
+    assert "+3.00 MiB" in text
+    good, text = ask("diff", before="llama_train.plan.json", after="../secret.json")
+    assert not good
+    assert "outside the folders" in text
+    assert "wolf" not in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "%2e%2e/secret.json", "..\\secret.json", "file:///etc/passwd", "~/secret.json", "named\n../secret.json",
+        "/proc/self/environ", "/dev/zero", "fifo.json", "loop.json", "a/" * 3000 + "b", "",
+    ],
+)  # fmt: skip
+def test_hostile_names_are_refused_in_one_line(name: str, ask: Ask, folder: Path) -> None:
+    os.mkfifo(folder / "fifo.json")
+    (folder / "loop.json").symlink_to("loop.json")
+    for tool, arguments in (("show_plan", ("plan",)), ("diff", ("before", "after")), ("compare", ("plan", "profile"))):
+        good, text = ask(tool, **dict.fromkeys(arguments, name))
+        assert not good
+        assert "Traceback" not in text
+        assert len(text.strip().splitlines()) == 1
+        assert "wolf" not in text
+        assert "root:" not in text
 
 
 @pytest.mark.parametrize("name", ["../secret.json", "/etc/passwd", "named/../../secret.json", "link.json", "a\0b"])

@@ -40,6 +40,24 @@ CACHE = {
 
 
 @pytest.mark.parametrize(
+    ("name", "form"), [("run.zip", "zip"), ("run.tar.gz", "gztar"), ("RUN.TGZ", "gztar"), ("run.tar", "tar")]
+)
+def test_archives_of_profiles_open_as_profiles(
+    name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: of an archive the folder around it was opened, or it was read as a graph."""
+    monkeypatch.setenv("MEMPLAN_CACHE_DIR", str(tmp_path / "cache"))
+    file = Path(shutil.make_archive(str(tmp_path / "packed"), form, PROFILE)).rename(tmp_path / name)
+    request = request_for([file])
+    assert (request.plan, request.profile) == (None, file)
+    document = open_session(request).document
+    assert document.profile is not None
+    assert document.profile.ranks == [0]
+    assert document.rank is not None
+    assert len(document.rank.kernels() or ())
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("static_op_mem.csv", STATIC),

@@ -7,17 +7,22 @@ import os
 import random
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog
+from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog, QWidget
 
 from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.session.view_file import VIEW_SUFFIX
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.planning.planning_view import PlanningView
+from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.window.main_window import MainWindow
-from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 from tests.gui.two_documents import settle
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
@@ -59,60 +64,161 @@ def test_rounds_of_opening_comparing_and_closing_hold_no_more(qtbot: Any, tmp_pa
     assert held[-1] - held[2] < 5, held
 
 
-def test_no_order_of_actions_ends_in_an_exception(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands, clicks, drags and keys at random; pytest-qt fails for whatever a slot raises."""
+def test_no_order_of_actions_ends_in_an_exception(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Commands, clicks, keys and what the pages are for, at random; pytest-qt fails for whatever a slot raises."""
     other = tmp_path / "other"
     shutil.copytree(PROFILE, other)
+    snapshots = request.config.rootpath.parent / "shared" / "data" / "snapshots"
+    seed = int(os.environ.get("MEMPLAN_RANDOM_SEED", random.randrange(1 << 30)))
+    chance = random.Random(seed)
+
+    def written(_parent: Any, _title: str, name: str, *_: Any) -> tuple[str, str]:
+        return (str(tmp_path / Path(name or "view.png").name), "") if chance.random() < 0.5 else ("", "")
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(SAMPLES / "cnn.mindir"), ""))
     monkeypatch.setattr(QFileDialog, "getOpenFileNames", lambda *_, **__: ([], ""))
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: "")
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: ("", ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", written)
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_, **__: ("", False))
     monkeypatch.setattr(QInputDialog, "getInt", lambda *_, **__: (1, True))
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.resize(1500, 900)
     window.show()
-    seed = random.randrange(1 << 30)
-    chance = random.Random(seed)
-    until, done = time.monotonic() + _SECONDS, 0
+    user = _User(window, chance, [PROFILE, other], snapshots if snapshots.is_dir() else None, tmp_path)
+    until = time.monotonic() + _SECONDS
+    done: Counter[str] = Counter()
     while time.monotonic() < until:
-        _act(window, chance, other)
-        done += 1
+        done[user.act()] += 1
         settle()
         for dialog in window.findChildren(QDialog):
             dialog.close()
-    assert done > 20, f"seed {seed}"
+    print(f"seed {seed}: {done.total()} actions, {dict(sorted(done.items()))}")
+    assert done.total() > 20, f"seed {seed}"
     window.close()
 
 
-def _act(window: MainWindow, chance: random.Random, other: Path) -> None:
-    """One action of a user who does anything."""
-    kind = chance.random()
-    if kind < 0.06:
-        request = chance.choice([Request(PLAN, PROFILE), Request(PLAN), Request(None, PROFILE), Request(PLAN, other)])
-        window.opener.open_request(request, new_tab=chance.random() < 0.4)
-    elif kind < 0.09:
-        window.opener.close()
-    elif kind < 0.5:
-        names = [name for name, action in window.commands.actions.items() if action.isEnabled()]
-        name = chance.choice(names)
+class _User:
+    """Someone who does anything to `window`."""
+
+    def __init__(
+        self, window: MainWindow, chance: random.Random, profiles: list[Path], snapshots: Path | None, folder: Path
+    ) -> None:
+        self._window, self._chance = window, chance
+        self._profiles, self._snapshots, self._folder = profiles, snapshots, folder
+
+    def act(self) -> str:
+        """One action; returns its kind."""
+        kinds = {
+            self.open: 6,
+            self.close: 3,
+            self.command: 36,
+            self.plan: 2,
+            self.map: 5,
+            self.clock: 3,
+            self.filter: 4,
+            self.share: 4,
+            self.click: 20,
+            self.double_click: 5,
+            self.drag: 8,
+            self.key: 8,
+        }
+        if self._snapshots is not None:
+            kinds[self.compare_snapshots] = 2
+        act = self._chance.choices(list(kinds), list(kinds.values()))[0]
+        act()
+        return act.__name__
+
+    def open(self) -> None:
+        plan, profile = self._chance.choice([PLAN, None]), self._chance.choice([*self._profiles, None])
+        self._window.opener.open_request(Request(plan, profile), new_tab=self._chance.random() < 0.4)
+
+    def close(self) -> None:
+        self._window.opener.close()
+
+    def command(self) -> None:
+        self._window.commands.refresh()
+        names = [name for name, action in self._window.commands.actions.items() if action.isEnabled()]
+        name = self._chance.choice(names)
         if name not in _ENDS:
-            window.commands.run(name)
-    else:
-        views = [view for view in window.docks.widgets().values() if not view.visibleRegion().isEmpty()]
-        view = chance.choice(views or [window])
-        places = [QPoint(chance.randrange(max(view.width(), 1)), chance.randrange(max(view.height(), 1))) for _ in "ab"]
+            self._window.commands.run(name)
+
+    def plan(self) -> None:
+        """Slide the memory of a plan, and perhaps open what came of it."""
+        self._window.show_page("planning")
+        view = self._window.docks.view(PlanningView)
+        view.form.show_source(SAMPLES / "cnn.mindir")
+        settle()
+        view.hbm.slider.setValue(self._chance.randint(0, view.hbm.slider.maximum()))
+        settle()
+        button = view.buttons[self._chance.choice(list(view.buttons))]
+        if button.isVisible() and button.isEnabled():
+            button.click()
+
+    def map(self) -> None:
+        """Turn the map to what is planned or what was measured."""
+        self._window.show_page("memory")
+        view = self._window.docks.view(MemoryMapView)
+        button = self._chance.choice(list(view.switch.values()))
+        if button.isVisible():
+            button.click()
+
+    def clock(self) -> None:
+        self._window.commands.refresh()
+        if self._window.commands.actions["own-clock"].isEnabled():
+            self._window.commands.run("own-clock")
+
+    def filter(self) -> None:
+        self._window.show_page("timeline")
+        text = self._chance.choice(["", "aicore", "(", "no such track", "AI_.*"])
+        self._window.docks.view(TimelineView).filter.setText(text)
+
+    def share(self) -> None:
+        """Write a report, or where the window stands; or go to where it stood once."""
+        self._window.commands.refresh()
+        name = self._chance.choice(["save-place", "report", ""])
+        views = sorted(self._folder.glob(f"*{VIEW_SUFFIX}"))
+        if name and self._window.commands.actions[name].isEnabled():
+            self._window.commands.run(name)
+        elif views:
+            self._window.opener.open([self._chance.choice(views)])
+
+    def compare_snapshots(self) -> None:
+        for rank in (0, 1):
+            self._window.opener.open_request(Request(None, self._snapshots, rank=rank), new_tab=bool(rank))
+        self._window.commands.run("side-by-side")
+
+    def _place(self) -> tuple[QWidget, QPoint, QPoint]:
+        """A widget that can be seen, a place in it and another one in its view."""
+        views = [view for view in self._window.docks.widgets().values() if not view.visibleRegion().isEmpty()]
+        view = self._chance.choice(views or [self._window])
+        places = [
+            QPoint(self._chance.randrange(max(view.width(), 1)), self._chance.randrange(max(view.height(), 1)))
+            for _ in "ab"
+        ]
         target = view.childAt(places[0]) or view
-        at = target.mapFrom(view, places[0]) if target is not view else places[0]
-        held = chance.choice([Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier])
-        if kind < 0.75:
-            QTest.mouseClick(target, Qt.MouseButton.LeftButton, held, at)
-        elif kind < 0.8:
-            QTest.mouseDClick(target, Qt.MouseButton.LeftButton, held, at)
-        elif kind < 0.9:
-            QTest.mousePress(target, Qt.MouseButton.LeftButton, held, at)
-            QTest.mouseMove(target, places[1])
-            QTest.mouseRelease(target, Qt.MouseButton.LeftButton, held, places[1])
-        else:
-            key = chance.choice([Qt.Key.Key_Down, Qt.Key.Key_Up, Qt.Key.Key_Return, Qt.Key.Key_Tab, Qt.Key.Key_Right])
-            QTest.keyClick(QApplication.focusWidget() or view, key)
+        return target, target.mapFrom(view, places[0]) if target is not view else places[0], places[1]
+
+    def _held(self) -> Qt.KeyboardModifier:
+        return self._chance.choice([Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier])
+
+    def click(self) -> None:
+        target, at, _ = self._place()
+        QTest.mouseClick(target, Qt.MouseButton.LeftButton, self._held(), at)
+
+    def double_click(self) -> None:
+        target, at, _ = self._place()
+        QTest.mouseDClick(target, Qt.MouseButton.LeftButton, self._held(), at)
+
+    def drag(self) -> None:
+        target, at, to = self._place()
+        held = self._held()
+        QTest.mousePress(target, Qt.MouseButton.LeftButton, held, at)
+        QTest.mouseMove(target, to)
+        QTest.mouseRelease(target, Qt.MouseButton.LeftButton, held, to)
+
+    def key(self) -> None:
+        key = self._chance.choice([Qt.Key.Key_Down, Qt.Key.Key_Up, Qt.Key.Key_Return, Qt.Key.Key_Tab, Qt.Key.Key_Right])
+        QTest.keyClick(QApplication.focusWidget() or self._place()[0], key)

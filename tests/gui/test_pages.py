@@ -219,6 +219,29 @@ def test_a_plan_alone_opens_on_what_it_predicts(qtbot: Any) -> None:
     window.close()
 
 
+def test_the_figures_of_a_plan_alone_are_as_high_as_their_text(qtbot: Any) -> None:
+    """Went wrong once: the tiles took the room of the findings that a plan alone does not have."""
+    window = MainWindow(open_session(Request(PLAN)), background=False)
+    qtbot.addWidget(window)
+    window.resize(1280, 1200)
+    window.show()
+    settle()
+    assert all(tile.height() <= tile.sizeHint().height() + 24 for tile in overview(window).head.tiles)
+
+
+def test_views_of_memory_share_the_height_of_a_large_window(qtbot: Any, read: Session) -> None:
+    """Went wrong once: on 3840x2160 two thirds of the page were an empty timeline."""
+    read.page = "overview"
+    window = MainWindow(read, background=False)
+    qtbot.addWidget(window)
+    window.resize(3840, 2160)
+    window.show()
+    window.show_page("memory")
+    settle()
+    assert window.docks["map"].height() > 0.35 * window.height()
+    window.close()
+
+
 def test_a_view_behind_another_one_comes_to_the_front(opened: MainWindow) -> None:
     """Went wrong once: the command of a view that was behind a tab closed it."""
     opened.show_page("memory")

@@ -12,12 +12,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 
+from memplan.core.progress import Progress
 from memplan.core.units import parse_bytes
-from memplan.gui.model.planning.plan_answer import hbm_stops, size_words
+from memplan.gui.model.planning.plan_answer import PlanAnswer, hbm_stops, size_words, tried_plan
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.window.main_window import MainWindow
+from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Tier
 from tests.gui.conftest import PROFILE, SAMPLES
 from tests.gui.two_documents import settle
@@ -89,6 +91,36 @@ def test_what_was_planned_is_not_planned_again(planning: PlanningView, monkeypat
     planning.evaluate()
     assert planning.found is first
     assert not asked
+
+
+def test_moves_alone_are_shown_until_the_best_plan_is_found(
+    planning: PlanningView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, str]] = []
+
+    def noted(request: PlanRequest, progress: Progress) -> PlanAnswer:
+        said.append((request.recompute, planning.said.text()))
+        return tried_plan(request, progress)
+
+    monkeypatch.setattr("memplan.gui.views.planning.planning_view.tried_plan", noted)
+    free = planning.found
+    assert free is not None
+    planning.hbm.slider.setValue(planning.hbm.slider.maximum() - 5)
+    settle()
+    (first, told), (second, refining) = said
+    assert (first, told) == ("never", "planning …")
+    assert (second, refining) == ("auto", "Moves alone so far; looking whether running ops twice is faster …")
+    assert planning.found is not None
+    assert planning.found.request.recompute == "auto"
+    assert planning.said.text() == ""
+    assert planning.tried.rowCount() == 2
+    said.clear()
+    shown = planning.found
+    planning.hbm.slider.setValue(planning.hbm.slider.maximum() - 1)  # all that it needs: nothing moves
+    settle()
+    assert [kind for kind, _ in said] == ["never"], "the quick answer is the best one where nothing moves"
+    assert planning.found.request.recompute == "auto"
+    assert planning.found is not shown
 
 
 def test_a_size_is_typed_and_one_that_is_none_is_taken_back(planning: PlanningView) -> None:

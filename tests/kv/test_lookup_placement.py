@@ -116,6 +116,35 @@ def test_per_layer_inputs_are_tables_too(tmp_path: Path, capsys: pytest.CaptureF
     assert found["least_tensor"] == 1
 
 
+@pytest.mark.parametrize(("name", "rows"), [("gemma3n_text", 1), ("qwen4_exp-tables", 32)])
+def test_tables_of_other_families(name: str, rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gemma 3n's per-layer inputs, and the n-grams of Qwen3.8-Flash-Next in two layers of 16 hashes."""
+    folder = Path(__file__).parents[1] / "models"
+    known = {**json.loads((folder / "families.json").read_text("utf-8"))}
+    known.update(json.loads((folder / "described.json").read_text("utf-8"))["families"])
+    values = known[name]["config"]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(values), "utf-8")
+    told = ["kv", str(config), "--chip", "910C", "--engine", "vllm-0.33.0-h100", "--context", "8192", "--tp", "4"]
+    assert main([*told, "--ep", "4", "--lookup-tables", "--json"]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)["lookup_places"]
+    by_name = {place["name"]: place for place in found["places"]}
+    die, host = by_name["HBM, divided by tensor parallelism"], by_name["host memory, one copy shared"]
+    if name == "gemma3n_text":
+        whole, token = values["vocab_size_per_layer_input"], values["num_hidden_layers"]
+        whole, token = (count * values["hidden_size_per_layer_input"] * 2 for count in (whole * token, token))
+    else:
+        # Primes from 20,000 on, 16 a table, padded to 128 rows of 128 elements; a token reads one row a hash.
+        whole, token = 2 * 16 * 20_190 * 128 * 2, 32 * 128 * 2
+    assert found["rows"] == rows
+    assert found["token_bytes"] == token
+    assert host["on_host"] == pytest.approx(whole, rel=0.01)
+    assert die["on_die"] == pytest.approx(host["on_host"] / 4, rel=1e-6)
+    assert host["cache"] - die["cache"] == die["on_die"]
+    # Rows, not hashes, are divided: no number of ranks is refused for it.
+    assert all("hashes" not in place["refused"] for place in found["places"])
+
+
 def test_models_without_tables_say_so(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kv", str(shared_data / "configs" / "Qwen--Qwen3-8B.json"), "--lookup-tables"]) == 2
     assert "has no lookup tables" in capsys.readouterr().err

@@ -116,9 +116,10 @@ AFTER_MISS = {"DeepSeek-V4-Flash W8A8 MTP, DP8 EP8", "Qwen3.6-35B-A3B W8A8 on 31
 def test_public_logs(shared_data: Path, logs: ModuleType) -> None:
     rows = json.loads(logs.CASES.read_text("utf-8"))["cases"]
     assert len({row["source"] for row in rows}) >= 12
-    before = set()
+    before, every = set(), []
     for row in rows:
         found = logs.compared(row, shared_data)
+        every.append(found)
         if found["weights"] is not None and row["name"] not in WEIGHTS_MISS:
             assert abs(found["weights"]) < 0.005, row["name"]
         if found["before"] is not None and row["name"] not in BEFORE_MISS:
@@ -128,5 +129,8 @@ def test_public_logs(shared_data: Path, logs: ModuleType) -> None:
             within = 0.05 if row["name"] in AFTER_MISS else 0.02
             assert found[what] is None or abs(found[what]) < within, (row["name"], what)
     assert len(before) >= 12
+    page = Path(logs.__file__).with_name("logs.md").read_text("utf-8")
+    for column, share in logs.HELD:
+        assert logs.within(every, column, share) in page
     # As many again of other models, machines or layouts than those that constants came from.
     assert sum("fit" not in row for row in rows if row["name"] in before) >= 7

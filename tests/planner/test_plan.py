@@ -123,7 +123,7 @@ def test_an_empty_graph_is_a_valid_plan() -> None:
     assert plan.makespan_ns == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graph=graphs(), share=st.sampled_from([None, 0.9, 0.6, 0.3]))
 def test_every_plan_passes_the_check_and_survives_json(graph: Graph, share: float | None) -> None:
     free = memplan.plan(graph, chip="910B3")

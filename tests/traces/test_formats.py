@@ -364,7 +364,7 @@ def test_a_cluster_analysis_gives_the_steps_of_its_ranks(shared_data: Path) -> N
     assert list(profile.ranks) == list(range(16))
     (step,) = profile.rank(1).steps()
     assert (step.step, step.computing_ns, step.communication_ns) == (2, 75_422_220, 158_433_000)
-    assert "only their steps are known" in texts(profile)
+    assert "only their steps, links and communications are known" in texts(profile)
 
 
 def test_links_between_ranks(shared_data: Path) -> None:

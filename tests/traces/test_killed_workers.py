@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from memplan.traces import summaries
-from memplan.traces.discover import RankSource
+from memplan.traces.rank_source import RankSource
 from memplan.traces.summaries import RankSummary, summarise_ranks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing kills a process like this there")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
-from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.rank import RankReader
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.text import TextReader
 from memplan.traces.tables.csv_table import open_source
 from memplan.traces.tables.gzip_files import is_gzip
@@ -40,7 +40,7 @@ def open_reader(
     if databases and (not texts or not (whole or _is_empty(databases[0], notes))):
         from memplan.traces.readers.database_rank import DatabaseReader
 
-        for path in texts:
+        for path in (*texts, *(path for kind in _BESIDE for path in source.of(kind))):
             notes.tell(path, "not read: the database beside it holds more of the profile, and is")
         return DatabaseReader(source, notes)
     for path in databases:
@@ -52,6 +52,8 @@ def open_reader(
     return _special(source, notes, progress) or TextReader(source, notes, cache, threads)
 
 
+_BESIDE = (FileKind.OPERATOR_MEMORY, FileKind.MODULE_MEMORY, FileKind.PROCESS_MEMORY, FileKind.STEPS)
+"""Tables of which a database holds the rows too, if it is of the same run."""
 _SUMMARIES = (FileKind.STEPS, FileKind.COMMUNICATION_MATRIX, FileKind.COMMUNICATION)
 
 

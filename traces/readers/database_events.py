@@ -8,7 +8,8 @@ profiler's own `StepTraceTime`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,10 +37,41 @@ def events_of(database: Database) -> Events:
     return builder.events()
 
 
-def arguments_of(database: Database, at: int, size: int) -> dict[str, object]:
-    """The columns of the row that a slice was made of."""
+@dataclass(frozen=True, slots=True)
+class TaskCopies:
+    """What the database's tasks copied, by `globalTaskId` in ascending order: bytes, and numbers of `directions`."""
+
+    task: Int64s
+    nbytes: Int64s
+    direction: Int64s
+    directions: Mapping[int, str]
+
+    @classmethod
+    def read(cls, database: Database) -> TaskCopies:
+        """The copies of `MEMCPY_INFO`; none where the database has no such table."""
+        task, nbytes, direction = database.numbers("MEMCPY_INFO", "globalTaskId", "size", "memcpyOperation")
+        order = np.argsort(task, kind="stable")
+        return cls(task[order], nbytes[order], direction[order], database.enumeration("ENUM_MEMCPY_OPERATION"))
+
+    def arguments(self, task: object) -> dict[str, object]:
+        """Size and direction of what `task` copied, under the names of the text export; empty where nothing is told."""
+        if not isinstance(task, int):
+            return {}
+        place = int(np.searchsorted(self.task, task))
+        if place == len(self.task) or self.task[place] != task:
+            return {}
+        nbytes, direction = int(self.nbytes[place]), self.directions.get(int(self.direction[place]))
+        size: dict[str, object] = {"data size(Byte)": nbytes} if nbytes >= 0 else {}
+        return size if direction is None else {**size, "memcpy direction": direction}
+
+
+def arguments_of(database: Database, copies: Callable[[], TaskCopies], at: int, size: int) -> dict[str, object]:
+    """The columns of the row that a slice was made of, and what a task copied."""
     table = SOURCES[at >> _SOURCE_BIT] if size else ""
-    return dict(database.row(table, at & ((1 << _SOURCE_BIT) - 1))) if table else {}
+    if not table:
+        return {}
+    found = dict(database.row(table, at & ((1 << _SOURCE_BIT) - 1)))
+    return {**found, **copies().arguments(found.get("globalTaskId"))} if table == "TASK" else found
 
 
 def _at(table: str, rowid: Int64s) -> Int64s:

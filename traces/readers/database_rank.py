@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
-from memplan.traces.discover import RankSource
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
-from memplan.traces.readers.database_events import arguments_of, events_of
+from memplan.traces.rank_source import RankSource
+from memplan.traces.readers.database_events import TaskCopies, arguments_of, events_of
 from memplan.traces.tables.communication_tables import communications_in, links_in
 from memplan.traces.tables.sqlite import Database
 from memplan.traces.tables.step_tables import step_table, step_times_of
@@ -38,6 +39,7 @@ class DatabaseReader(RankReader):
         self._share = source.device
         self._database = Database(main, notes, source.device)
         self._database.note_damage()
+        self._copies = Once(lambda progress: TaskCopies.read(self._database.watched(progress)))
         self._analysis = [Database(path, notes, source.device) for path in source.of(FileKind.ANALYSIS_DATABASE)]
 
     def device(self, progress: Progress) -> str:
@@ -161,7 +163,7 @@ class DatabaseReader(RankReader):
         events = without_far_slices(events_of(self._database.watched(progress)), self._database.path, self._notes)
         timeline = build(events, types_by_name(kernels))
         return (
-            TimelineQuery(timeline, lambda at, size: arguments_of(self._database, at, size))
+            TimelineQuery(timeline, lambda at, size: arguments_of(self._database, self._copies, at, size))
             if timeline.tracks
             else None
         )

@@ -14,13 +14,14 @@ from memplan.traces import dictionary_array
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
 from memplan.traces.devices import DEVICE_HEADERS
-from memplan.traces.discover import KINETO, RankSource
+from memplan.traces.discover import KINETO
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
+from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
 from memplan.traces.readers.host_ops import mindspore_host_kernels
 from memplan.traces.readers.kernel_tables import UNUSED, kernels_of
@@ -83,6 +84,11 @@ class TextReader(RankReader):
                     parts.append(part)
                     if repeats := len(part) - int(fresh[-1].sum()):
                         self._notes.tell(table.path, repeats_note(repeats, "kernels"))
+                    if fresh[-1].any() and _is_export(table.path) != _is_export(self._source.of(kind)[0]):
+                        others = self._source.of(kind)[0].name
+                        self._notes.add(
+                            table.path, f"another tool wrote {others} beside it: shown as one run's kernels"
+                        )
             if parts:
                 return self._with_metrics(concatenate_kernels(parts, fresh))
         of = self._source.of
@@ -178,6 +184,11 @@ class TextReader(RankReader):
                     self._notes.add(path, together_note(devices))
                 found.append(table)
         return found
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a table of kernels is called as msprof exports it, not as a framework's profiler writes it."""
+    return not path.name.startswith("kernel_details")
 
 
 def together_note(devices: Collection[str]) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
 from memplan.traces.devices import DeviceShare
-from memplan.traces.discover import RankSource
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Note
+from memplan.traces.rank_source import RankSource
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
 from memplan.traces.timeline.events import plain_json, read_events

@@ -14,12 +14,13 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from memplan.core.errors import InputError
+from memplan.traces.file_kinds import is_archive_name
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import most_unpacked
 from memplan.traces.timeline.store import cache_directory, key_of
@@ -27,7 +28,8 @@ from memplan.traces.timeline.store import cache_directory, key_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_SUFFIXES = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
+_ENDING = re.compile(r"\.(?:zip|tgz|tar(?:\.\w+)?)$", re.IGNORECASE)
+_MOST_ARCHIVES = 64
 _MOST_ENTRIES = 200_000
 _LONGEST_HEADER = 1 << 20
 _BLOCK = 1 << 20
@@ -41,24 +43,27 @@ _DAMAGES = (
 
 def is_archive(path: Path) -> bool:
     """Whether `path` is called as an archive of several files is."""
-    return _SUFFIXES.fullmatch(path.name) is not None and path.is_file()
+    return is_archive_name(path.name) and path.is_file()
 
 
 def unpacked_archive(path: Path, notes: Notebook) -> Path:
     """
     The folder in the cache that holds what is in the archive at `path`; `notes` tell what of it is left out.
 
+    It is called like the archive, save where all lies in one folder, which it is then: names tell ranks and times.
     Raises `InputError` where it can't be read at all, holds too many files, or far more than an archive of its size.
     """
     try:
         cache = cache_directory() / "archives"
-        folder = cache / key_of([path], "archive").name
+        folder = cache / key_of([path], "named archive").name
         told = folder.with_suffix(".notes")
         if not told.exists():
             cache.mkdir(parents=True, exist_ok=True, mode=0o700)
             building = Path(tempfile.mkdtemp(prefix="memplan-", dir=cache))
             try:
-                left_out = list(_unpack(path, building))
+                inside = building / _called(path)
+                inside.mkdir()
+                left_out = list(_unpack(path, inside))
                 shutil.rmtree(folder, ignore_errors=True)
                 building.replace(folder)
                 told.write_text("\n".join(left_out), encoding="utf-8", errors="replace")
@@ -68,7 +73,26 @@ def unpacked_archive(path: Path, notes: Notebook) -> Path:
             notes.add(path, text)
     except OSError as error:
         raise InputError(f"can't be unpacked: {error.strerror or error}", path=path) from None
-    return folder
+    inside = folder / _called(path)
+    notes.name_below(inside, path)
+    entries = list(inside.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else inside
+
+
+def unpacked_archives(paths: Sequence[Path], notes: Notebook) -> Iterator[Path]:
+    """The folders of what is in `paths`; `notes` tell of those that can't be read, and of those beyond the 64th."""
+    for path in paths[:_MOST_ARCHIVES]:
+        try:
+            yield unpacked_archive(path, notes)
+        except InputError as error:  # noqa: PERF203 - the others are read all the same
+            notes.add(path, error.message)
+    for path in paths[_MOST_ARCHIVES:]:
+        notes.add(path, f"not unpacked: more than {_MOST_ARCHIVES} archives; open it by its own path")
+
+
+def _called(path: Path) -> str:
+    """The name of the folder for what is in an archive."""
+    return _ENDING.sub("", path.name).encode()[:200].decode(errors="ignore") or "archive"
 
 
 def _unpack(path: Path, folder: Path) -> Iterator[str]:

@@ -40,12 +40,30 @@ def devices_told(folder: Path, files: Mapping[FileKind, Sequence[Path]]) -> tupl
     return tuple(sorted(found)) if len(found) <= _MOST_DEVICES else ()
 
 
+def without_devices(folder: Path, files: Mapping[FileKind, Sequence[Path]]) -> frozenset[Path]:
+    """The tables and databases that tell no device, neither by a column nor by the folder that they are in."""
+    tables = (*_TOLD_BY_TABLES, FileKind.OPERATOR_MEMORY, FileKind.MEMORY_RECORD)
+    paths = [path for kind in tables for path in files.get(kind, ()) if device_of(folder, path) is None]
+    heads = {path: _header(table_ends(path, _LOOKED_AT)[0])[0] for path in paths}
+    found = {path for path, names in heads.items() if not set(DEVICE_HEADERS).intersection(names)}
+    for path in files.get(FileKind.DATABASE, ()):
+        with suppress(InputError):
+            if not Database(path, Notebook(path.parent)).has("TASK", "deviceId"):
+                found.add(path)
+    return frozenset(found)
+
+
+def _header(head: str) -> tuple[list[str], str, str]:
+    """The names of a table's columns, what separates them, and what follows them."""
+    header, _, body = head.partition("\n")
+    separator = max(",;\t", key=header.count)
+    return [name.strip() for name in header.lstrip("\ufeff").split(separator)], separator, body
+
+
 def _in_table(path: Path) -> Iterator[int]:
     """Devices of the first and the last rows of a table."""
     head, tail = table_ends(path, _LOOKED_AT)
-    header, _, body = head.partition("\n")
-    separator = max(",;\t", key=header.count)
-    names = [name.strip() for name in header.lstrip("\ufeff").split(separator)]
+    names, separator, body = _header(head)
     place = next((names.index(name) for name in DEVICE_HEADERS[:-1] if name in names), None)
     if place is None:
         return

@@ -50,14 +50,14 @@ PLAN_PATTERNS = "*.json *.mindir *.ir *.onnx *.csv *.log *.txt"
 
 def request_for(paths: list[Path], current: Request = Request()) -> Request:
     """
-    `current` with `paths` put where they belong: a folder (or a file of one) is a profile, other files plans.
+    `current` with `paths` put where they belong: a folder, a file of one or an archive is a profile, other files plans.
 
     The chip of `current` stays for graphs; what holds a plan is shown as it stands.
     """
     plan, profile, rank, chip = current.plan, current.profile, current.rank, current.chip
     for path in paths:
         kind = kind_of_path(path)
-        if kind is ContentKind.FOLDER:
+        if kind in (ContentKind.FOLDER, ContentKind.PROFILE_ARCHIVE):
             profile, rank = path, None
         elif kind is ContentKind.PROFILE_FILE:
             profile, rank = path.parent, None

@@ -245,7 +245,7 @@ class CurveView(TimeCanvas):
         room = GUTTER_PX - 96
         y = self.ruler_px + 36
         self._legend = []
-        rows = max((self.height() - y) // (metrics.height() + 2) + 1, 1)
+        rows = max(int(self.height() - y - metrics.descent()) // (metrics.height() + 2) + 1, 1)
         further = len(legend) > rows
         self._legend_first = min(self._legend_first, max(len(legend) - rows + 1, 0)) if further else 0
         shown_rows = legend[self._legend_first : self._legend_first + rows - 1] if further else legend

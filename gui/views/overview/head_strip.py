@@ -73,6 +73,7 @@ class HeadStrip(QWidget):
         self.colours = palette
         self._asked = asked
         self.tiles: list[HeadTile] = []
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(10)

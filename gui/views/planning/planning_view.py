@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -32,7 +33,9 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.planning.plan_answer import (
     TRIED_HEADER,
     PlanAnswer,
+    is_final,
     plan_figures,
+    quick_request,
     size_words,
     tried_plan,
     tried_rows,
@@ -59,7 +62,8 @@ class PlanningView(QWidget):
     """
     The form and the slider at the left; figures, map and curve of the plan at the right, and all that was tried.
 
-    A change asks for a new plan once nothing has changed for a moment; the one before is cancelled. What was planned
+    A change asks for a new plan once nothing has changed for a moment; the one before is cancelled. Where tensors have
+    to move, a plan in which no op runs twice comes first, and is replaced when the best one is found. What was planned
     once is shown again at once.
     """
 
@@ -196,17 +200,31 @@ class PlanningView(QWidget):
             self._show(known)
             return
         if request in self._failed:
+            self._services.jobs.drop(self)
             self._refuse(request, self._failed[request])
             return
         self._asked = request
         self._say(tr("planning …"))
+        quick = quick_request(request)
+        if quick is None:
+            self._work_out(request, request, self._keep)
+        else:
+            self._work_out(request, quick, partial(self._refine, request))
+
+    def _work_out(self, request: PlanRequest, which: PlanRequest, done: Callable[[PlanAnswer], None]) -> None:
+        """Plan `which` on a worker, on the way to the plan of `request`."""
         self._services.jobs.latest(
-            self,
-            tr("planning"),
-            partial(tried_plan, request),
-            self._keep,
-            failed=lambda line: self._refuse(request, line),
+            self, tr("planning"), partial(tried_plan, which), done, failed=lambda line: self._refuse(request, line)
         )
+
+    def _refine(self, request: PlanRequest, quick: PlanAnswer) -> None:
+        """Show the answer that came quickly; where a better one may exist, say so and look for it."""
+        if is_final(quick):
+            self._keep(replace(quick, request=request))
+            return
+        self._show(quick)
+        self._say(tr("Moves alone so far; looking whether running ops twice is faster …"))
+        self._work_out(request, request, self._keep)
 
     def cancel(self) -> None:
         """Give up the plan that is being made; what was shown stays."""
@@ -235,8 +253,10 @@ class PlanningView(QWidget):
 
     def _show(self, found: PlanAnswer) -> None:
         self.found = found
-        self._answers.move_to_end(found.request)
-        if found.request.hbm is None:
+        final = found.request in self._answers
+        if final:
+            self._answers.move_to_end(found.request)
+        if final and found.request.hbm is None:
             self.hbm.set_need(found.peak)
         self.map.show_session(found.session)
         self.curve.show_session(found.session)
@@ -266,6 +286,7 @@ class PlanningView(QWidget):
         found = self._of_this()
         if row < len(found):
             self._services.jobs.drop(self)
+            self._asked = None
             hbm = found[row].request.hbm
             self.hbm.show_value(None if hbm is None else parse_bytes(hbm))
             self._rest.stop()

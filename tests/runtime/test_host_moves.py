@@ -1,0 +1,72 @@
+"""What leaves HBM in a plan, as layers keep it on the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from memplan.runtime.host_moves import host_moves
+from memplan.schema import Tier, Transfer
+from tests.small_plans import layered_plan
+
+
+def moved(tensor: int, size: int) -> Transfer:
+    return Transfer(tensor, Tier.HBM, Tier.HOST, size, "host", 0, 1, 0, None)
+
+
+def test_an_activation_is_kept_by_the_layer_that_first_reads_it() -> None:
+    plan = layered_plan(6)
+    base = plan.tensors[0]
+    kinds = ["weight", "weight", "weight", "activation", "activation", "activation", "optimizer_state"]
+    names = ["model.layers.0.w", "model.layers.1.w", "model.head", "a", "b", "c", "step"]
+    tensors = tuple(
+        replace(base, index=index, name=name, kind=kind, nbytes=100 + index)
+        for index, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    )
+    reads: list[tuple[int, ...]] = [(0,), (3,), (1, 3, 4), (2, 5), (0, 3), (6,)]
+    ops = tuple(replace(op, reads=read) for op, read in zip(plan.ops, reads, strict=False))
+    plan = replace(plan, tensors=tensors, ops=ops, transfers=tuple(moved(index, 8) for index in (3, 4, 5, 6)))
+    found = host_moves(plan, ["layers.0", "layers.1"], "model.")
+    assert found.layers == {"layers.0": {103: 1}, "layers.1": {104: 1}}
+    assert found.left == {"activation": (1, 105), "optimizer_state": (1, 106)}
+
+
+def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[Any], list[Any], bool]:
+    """Gradients of a small network, what its first layer saves, and whether all is as before at the end."""
+    from memplan.readers.pytorch.module_recompute import recompute_module
+    from memplan.runtime import saved_tensors
+
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True)
+    network = torch.nn.Sequential(torch.nn.Linear(32, 32), layer, torch.nn.Linear(32, 32))
+    packed: list[Any] = []
+    undo = [recompute_module(layer)] if again else []
+    undo.append(saved_tensors.keep_saved_on_host(layer, moved))
+    unpack = saved_tensors._unpack
+    saved_tensors._unpack = lambda item: packed.append(item) or unpack(item)  # type: ignore[func-returns-value]
+    try:
+        for _ in range(2):  # what is counted is counted anew in each pass
+            (network(torch.randn(4, 16, 32)).tanh() ** 2).sum().backward()
+    finally:
+        saved_tensors._unpack = unpack
+    for take_back in reversed(undo):
+        take_back()
+    on_host = [item for item in packed if isinstance(item, saved_tensors._OnHost)]
+    return [parameter.grad for parameter in network.parameters()], on_host, "forward" not in layer.__dict__
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_gradients_are_equal_bit_by_bit_with_saved_tensors_on_the_host(again: bool) -> None:
+    torch = pytest.importorskip("torch")
+    plain, none, _ = gradients(torch, {}, again=again)
+    size = 4 * 16 * 32 * 4
+    kept, on_host, undone = gradients(torch, {size: 2}, again=again)
+    assert not none
+    storages = {id(item.storage) for item in on_host}
+    # In a checkpoint the layer saves what goes into it alone.
+    assert len(storages) == (2 if again else 4)
+    assert all(item.storage.untyped_storage().nbytes() == size for item in on_host)
+    assert undone
+    assert all(torch.equal(one, other) for one, other in zip(plain, kept, strict=True))
