@@ -42,9 +42,9 @@ def scaled(text: str, factor: int) -> int | None:
         return None
     else:
         exact = Decimal(text)
-        if exact.adjusted() > 19:
+        if exact and exact.adjusted() > 19:
             return None
-        value = int((exact * factor).to_integral_value(ROUND_HALF_UP)) if exact.adjusted() > -40 else 0
+        value = int((exact * factor).to_integral_value(ROUND_HALF_UP)) if exact and exact.adjusted() > -40 else 0
     return value if -INT64_MAX <= value <= INT64_MAX else None
 
 

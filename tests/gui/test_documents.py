@@ -311,7 +311,7 @@ def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
     window.opener.open([SAMPLES / "llama_train.plan.json"])
     window.commands.run("language-zh")
     assert window.docks["map"].windowTitle() == "内存分布图"
-    assert window.commands.menus["File"].title() == "文件"
+    assert window.commands.menus["File"].title() == "文件(&F)"
     assert window.session.document.plan is not None
     assert Settings(store).language == "zh"
     window.commands.run("language-en")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memplan.core.errors import CancelledError
@@ -189,6 +189,7 @@ def test_cancelling_stops_the_scan(tmp_path: Path) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@example("0E20")
 @given(
     st.one_of(
         st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=6).map(str),
