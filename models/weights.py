@@ -47,7 +47,8 @@ def _low_rank_streams(name: str, rank: int, wide: int) -> Iterator[Weight]:
 
 def _lookup(table: LookupTable, streams: int, hidden: int) -> Iterator[Weight]:
     """The table, the projection of what is found to a key for each stream and a value, and the gates' weights."""
-    yield Weight("lookup.table", WeightGroup.LOOKUP, (table.rows, table.width), Split.HEADS, table.heads)
+    split = (Split.VOCABULARY, table.rows) if table.by_row else (Split.HEADS, table.heads)
+    yield Weight("lookup.table", WeightGroup.LOOKUP, (table.rows, table.width), *split)
     yield matrix_weight(
         "lookup.kv_proj", WeightGroup.ATTENTION, (streams + 1) * hidden, table.heads * table.width, Split.WIDTH, hidden
     )

@@ -198,7 +198,10 @@ def look_up(e: StepEmitter, table: LookupTable, streams: int) -> int:
     if not table.conv_kernel:
         return out
     mixed = e.act("lookup.mixed", e.shape(streams))
-    e.op("lookup.conv1d", "CausalConv1d", (out, *e.spend("lookup.conv_weight", "lookup.conv1d")), (mixed,))
+    kept = (table.conv_kernel - 1) * table.dilation
+    state = e.cache("lookup.state", e.sequences * kept * count * hidden * e.graph_bytes(e.dtype), e.dtype)
+    used = e.spend("lookup.conv_weight", "lookup.conv1d")
+    e.op("lookup.conv1d", "CausalConv1d", (out, state, *used), (mixed, state))
     return mixed
 
 

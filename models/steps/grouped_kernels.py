@@ -86,6 +86,11 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
 
 
+def pool_tail(e: StepEmitter, index: Indexer) -> int:
+    """What is kept of the tokens of each sequence whose pool is not full yet."""
+    return e.cache("index_tail", e.sequences * index.pool * index.tail_width * e.graph_bytes(e.dtype), e.dtype)
+
+
 def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
     """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
     # There are as many as key/value heads, and they are repeated where those are; every rank has all that pool keys.
@@ -96,7 +101,8 @@ def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
     row = index.head_dim * 2
     cache = e.cache("index_cache", e.sequences * -(-keys // index.pool) * row, e.dtype)
     written = e.part("index_written", cache, -(-e.tokens // index.pool) * row)
-    e.op("index_cache.write", "ReshapeAndCache", (key,), (written,))
+    tails = (pool_tail(e, index),) if index.pool > 1 else ()
+    e.op("index_cache.write", "ReshapeAndCache", (key, *tails), (*tails, written))
     chosen = e.act("index", (e.tokens, index.topk), "int32")
     e.op(
         "indexer.scores", "LightningIndexer", (query, cache), (chosen,),

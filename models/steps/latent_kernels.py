@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.steps.emit import StepEmitter
-from memplan.models.steps.grouped_kernels import merge_contexts
+from memplan.models.steps.grouped_kernels import merge_contexts, pool_tail
 from memplan.models.steps.options import Phase
 
 
@@ -158,7 +158,9 @@ def pooled_keys(e: StepEmitter, index: Indexer, x: int) -> int:
     gates = e.linear(x, ("indexer.pool_gate",), index.head_dim, e.model.hidden_size)
     cache = e.cache("index_cache", e.sequences * -(-e.step.context // index.pool) * row, dtype)
     written = e.part("index_written", cache, -(-e.tokens // index.pool) * row)
-    e.op("indexer.pool", "KvRmsNormRopeCache", (gates, *e.spend("indexer.pool_positions")), (written,), fused=True)
+    tail = pool_tail(e, index)
+    positions = e.spend("indexer.pool_positions")
+    e.op("indexer.pool", "KvRmsNormRopeCache", (gates, tail, *positions), (tail, written), fused=True)
     return cache
 
 

@@ -74,7 +74,7 @@ def needed_flops(model: ModelConfig, step: ServedStep) -> int:
     total = 0
     for item in weights(model):
         head = item.group is WeightGroup.LM_HEAD or (item.name == "embed_tokens" and model.tied_embeddings)
-        narrowing = item.name.startswith("hc_head.fn")
+        narrowing = item.name.startswith(("hc_head.fn", "hc_head.down", "hc_head.up"))
         if head or narrowing:
             total += 2 * (step.batch if step.phase is Phase.PREFILL else tokens) * item.elements
         elif item.group is WeightGroup.EXPERTS and item.layer is not None and len(item.shape) > 1:
@@ -83,7 +83,7 @@ def needed_flops(model: ModelConfig, step: ServedStep) -> int:
             # Index keys are made of the entries, one for `ratio` tokens.
             entries = -(-tokens // getattr(model.layers[item.layer or 0].mixer, "ratio", 1))
             total += 2 * entries * item.elements
-        elif item.linear or item.name.endswith("_hc.fn"):
+        elif item.linear or item.name.endswith(("_hc.fn", "_hc.down", "_hc.up", "_hc.inject")):
             total += 2 * tokens * item.elements
     return total
 
