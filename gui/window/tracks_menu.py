@@ -10,7 +10,8 @@ from memplan.gui.commands import Command
 from memplan.gui.i18n import tr
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.views.timeline.timeline_view import TRACK_ACTIONS, TimelineView, TrackAction
+from memplan.gui.views.timeline.timeline_view import TimelineView
+from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS, TrackAction
 
 
 def track_commands(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -22,46 +21,29 @@ from memplan.gui.model.slices.counterparts import framed_slices
 from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
-from memplan.gui.model.timeline.counter_text import counter_lines, highest, highest_text
+from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
 from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
     Placed,
     TimelineTrack,
-    TimelineTracks,
     group_name,
 )
 from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.timeline.counter_shapes import draw_counter, paint_counters
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
+from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
-from memplan.gui.views.vector_shapes import draw_area, draw_boxes
+from memplan.gui.views.vector_shapes import draw_boxes
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
-from memplan.traces.profile import CounterSeries, TrackKind
+from memplan.traces.profile import TrackKind
 
 _LABEL_PX = 34
 _LEAST_ROOM_PX = 70  # under the strip: a group and two of its tracks
 _DIFFERENCE_PX = 2  # shorter differences between planned and measured can't be seen
 _MAX_LABELS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class TrackAction:
-    """What can be done to one track, by a key or in its menu; `text` is English."""
-
-    name: str
-    text: str
-    keys: tuple[str, ...]
-    run: Callable[[TimelineTracks, str], None]
-
-
-TRACK_ACTIONS = (
-    TrackAction("pin-track", "Pin the track, or let it go", ("T",), TimelineTracks.pin),
-    TrackAction("hide-track", "Hide the track", ("H",), TimelineTracks.hide),
-    TrackAction("track-up", "Move the track up", ("Shift+Up",), lambda tracks, key: tracks.shift(key, -1)),
-    TrackAction("track-down", "Move the track down", ("Shift+Down",), lambda tracks, key: tracks.shift(key, 1)),
-)
 
 
 class TimelineView(TrackCanvas):
@@ -201,7 +183,9 @@ class TimelineView(TrackCanvas):
                 continue
             view = pixels[limit:]
             if placed.track.kind == TrackKind.COUNTER.value:
-                self._paint_counter(view, placed.track, first - limit, last - limit, ns_per_px)
+                counters = tracks.counters(placed.track)
+                edges = self._edges(view.shape[1], ns_per_px)
+                paint_counters(view, counters, (first - limit, last - limit), edges, self.colours.category)
                 continue
             lanes = tracks.lanes(placed.track)
             if lanes is None:
@@ -232,7 +216,8 @@ class TimelineView(TrackCanvas):
                 )
                 continue
             if series := tracks.counters(placed.track):
-                self._draw_counter(painter, series[0], y, placed.height)
+                edges = self._edges(self.plot.width(), px)
+                draw_counter(painter, series[0], edges, (GUTTER_PX, y, placed.height), self.colours.category)
             lanes = tracks.lanes(placed.track)
             if lanes is None:
                 continue
@@ -248,34 +233,11 @@ class TimelineView(TrackCanvas):
                 )
         painter.setClipRect(self.plot)
 
-    def _draw_counter(self, painter: QPainter, series: CounterSeries, y: float, height: float) -> None:
-        top = highest(series)
-        if top <= 0:
-            return
+    def _edges(self, columns: int, ns_per_px: float) -> Int64s:
+        """The times between which so many columns of the visible stretch lie, ns of the profile's clock."""
         whole, fraction = self.whole_start()
-        edges = whole + (fraction + np.arange(self.plot.width() + 1) * self.ns_per_px).astype(np.int64)
-        tall = counter_columns(series, edges) / top * (height - 4)
-        foot = np.full(len(tall), y + height)
-        draw_area(painter, GUTTER_PX, foot, foot - tall, self.colours.category(series.name))
-
-    def _paint_counter(
-        self, pixels: NDArray[np.uint32], track: TimelineTrack, first: int, last: int, ns_per_px: float
-    ) -> None:
-        series = self.session.tracks.counters(track)
-        if not series:
-            return
-        top = max(highest(item) for item in series)
-        if top <= 0:
-            return
-        whole, fraction = self.whole_start()
-        edges = whole + (fraction + np.arange(pixels.shape[1] + 1) * ns_per_px).astype(np.int64)
-        for index, item in enumerate(series):
-            columns = counter_columns(item, edges)
-            tall = np.rint(columns / top * (last - first - 4)).astype(np.int64)
-            colour = self.colours.category(item.name) if index == 0 else self.colours.category(f"{item.name}{index}")
-            shown = slice(max(first, 0), min(last, pixels.shape[0]))
-            below = (last - np.arange(shown.start, shown.stop))[:, None] <= tall[None, :]
-            pixels[shown][below] = colour
+        edges: Int64s = whole + (fraction + np.arange(columns + 1) * ns_per_px).astype(np.int64)
+        return edges
 
     def paint_over(self, painter: QPainter) -> None:
         """Group names, slice names where they fit, the selected slice's frame and arrows."""
@@ -529,16 +491,3 @@ class TimelineView(TrackCanvas):
             self.session.tracks.fold(found[0].group)
         elif position.x() >= GUTTER_PX:
             self.session.select(self.slice_at(position))
-
-
-def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Highest value of `series` between neighbouring `edges`; a sample holds until the next one."""
-    if not len(series.time_ns):
-        return np.zeros(len(edges) - 1)
-    first = np.searchsorted(series.time_ns, edges[:-1], side="right") - 1
-    last = np.searchsorted(series.time_ns, edges[1:], side="left")
-    values = np.where(np.isfinite(series.values), series.values, 0.0)
-    bounds = np.clip(np.stack([first, np.maximum(last, first + 1)], axis=1), 0, len(values)).ravel()
-    padded = np.append(values, 0.0)
-    tops = np.maximum.reduceat(padded, bounds)[::2]
-    return np.where(last <= 0, 0.0, tops)
