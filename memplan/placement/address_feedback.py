@@ -18,6 +18,7 @@ from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
 from memplan.placement.host import HostMoves, choose_moves, rule_moves
+from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -91,7 +92,11 @@ class _Feedback:
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)
         known = self.first if near is None and not lost.any() else None
-        return self.placed(known or choose_moves(problem, self.capacity, bound, moved), near, lost)
+        if known is None:
+            if bound is None and lost.any():
+                bound = move_bound(problem, self.capacity, thorough=False)
+            known = choose_moves(problem, self.capacity, bound, moved)
+        return self.placed(known, near, lost)
 
     def placed(self, chosen: HostMoves, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
         """`chosen` with its schedule and addresses, close to those of `near` where there are many."""

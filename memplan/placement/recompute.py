@@ -61,7 +61,8 @@ class RecomputeSearch:
     """
     Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM.
 
-    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
+    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice. Where not
+    `thorough` its bounds take less time.
     """
 
     def __init__(
@@ -72,9 +73,11 @@ class RecomputeSearch:
         capacity: int,
         round_size: Rounding,
         host: HostTier,
+        *,
+        thorough: bool = True,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
-        self.capacity, self.round_size, self.host = capacity, round_size, host
+        self.capacity, self.round_size, self.host, self.thorough = capacity, round_size, host, thorough
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
         over = self.base.live - capacity
@@ -120,7 +123,7 @@ class RecomputeSearch:
         quick = self.base.units > _SMALL
         return move_bound(
             self.base, int(self.capacity * (1 - slack)), rows=_ROWS if quick else MOST_LP_ROWS, recompute=columns,
-            exact=not slack, alike=quick and slack > 0,
+            exact=not slack, thorough=self.thorough, alike=quick and slack > 0,
         )  # fmt: skip
 
     def choices(self) -> list[RecomputeChoice]:
@@ -143,7 +146,7 @@ class RecomputeSearch:
         elif problem.units > _SMALL:
             bound = move_bound(problem, self.capacity, rows=_ROWS, exact=False, alike=True)
         elif graph is self.graph:
-            bound = move_bound(problem, self.capacity)
+            bound = move_bound(problem, self.capacity, thorough=self.thorough)
         else:
             bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS, exact=False)
         return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)

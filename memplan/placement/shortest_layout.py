@@ -1,11 +1,10 @@
 """
 The layout with the shortest step: which graph to run, with some ops run again or none, and what moves in it.
 
-A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
-on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
-more HBM makes no step longer. Of larger graphs a budget is taken as it is, and the ladder below it has wider rungs, of
-which as many are looked at as a limit of work allows, and those get addresses whose moves alone are faster; of the
-largest none.
+A layout for less HBM is one for more as well. Budgets are therefore taken from a ladder that depends on the graph
+alone, and what fits the rungs below is found as long as their bounds say that it could be faster and a limit of work
+allows, so that more HBM makes no step longer: the nearest ones first, then those of a ladder of wider rungs. Of larger
+graphs only those rungs get addresses whose moves alone are faster.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ from memplan.placement.memory_layout import HbmRoom, MemoryLayout
 from memplan.placement.recompute import RecomputeChoice, RecomputeSearch
 from memplan.placement.rounding import Rounding
 
-_RUNGS = 240
-"""Rungs of the ladder up to what the graph takes without moves."""
-_LOWER_WORK = 1000
-"""Ops in all graphs that are laid out for lower rungs."""
-_MOST_LOWER = 2
-"""Rungs below a budget that are looked at at most."""
+_RUNGS, _LARGE_RUNGS = 240, 120
+"""Rungs of the ladder up to what the graph takes without moves, of small and of larger graphs."""
+_LOWER_WORK, _MOST_LOWER = 1000, 2
+"""Ops in all graphs that are laid out for rungs just below, and how many of those at most; larger graphs have none."""
 _WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 24_000, 8, 6
-"""The same of larger graphs, whose ops count so many times where some may run again."""
+"""The same of the rungs of the wider ladder below; ops count so many times where some may run again."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -68,9 +65,10 @@ def shortest_layout(
     """
 
     def search(capacity: int) -> RecomputeSearch:
-        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host)
+        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host, thorough=False)
 
-    whole = search(2**62 if room.capacity is None else room.capacity)
+    given = 2**62 if room.capacity is None else room.capacity
+    whole = RecomputeSearch(graph, durations_ns, allowed, given, round_size, host)
     if room.capacity is None or whole.peak <= room.capacity:
         layout = place(graph, room, None)
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
@@ -107,17 +105,17 @@ def shortest_layout(
 
 
 def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
-    """Budgets to look at, the largest first: `capacity`, or the rung of the ladder below it, and further ones below."""
-    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
+    """Budgets to look at, the largest first: the rung of the ladder at or below `capacity`, and further ones below."""
     if not peak:
         return [capacity]
-    if lower:
-        # What a share of the peak comes to may be a byte less than the rung.
-        top = min((capacity + 1) * _RUNGS // peak, _RUNGS)
-        return [min(peak * number // _RUNGS, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
-    lower = min(_WIDE_WORK // (steps * weight), _MOST_WIDE)
-    below = (min(capacity, peak) - 1) * _WIDE_RUNGS // peak
-    return [capacity, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - lower, 0), -1))]
+    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
+    rungs = _RUNGS if lower else _LARGE_RUNGS
+    # What a share of the peak comes to may be a byte less than the rung.
+    top = max(min((capacity + 1) * rungs // peak, rungs), 1)
+    near = [min(peak * number // rungs, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
+    wide = min(_WIDE_WORK // (max(steps, 1) * weight), _MOST_WIDE)
+    below = (near[-1] - 1) * _WIDE_RUNGS // peak
+    return [*near, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - wide, 0), -1))]
 
 
 def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:
