@@ -18,7 +18,6 @@ from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
 from memplan.placement.host import HostMoves, choose_moves, rule_moves
-from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -93,8 +92,6 @@ class _Feedback:
         problem = replace(self.problem, live=self.problem.live + lost)
         known = self.first if near is None and not lost.any() else None
         if known is None:
-            if bound is None and lost.any():
-                bound = move_bound(problem, self.capacity, thorough=False)
             known = choose_moves(problem, self.capacity, bound, moved)
         return self.placed(known, near, lost)
 

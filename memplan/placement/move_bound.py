@@ -66,7 +66,7 @@ def move_bound(
     rows: int = MOST_LP_ROWS,
     recompute: RecomputeColumns | None = None,
     exact: bool = True,
-    thorough: bool = True,
+    thorough: bool = False,
     alike: bool = False,
 ) -> MoveBound | None:
     """

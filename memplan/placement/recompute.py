@@ -29,6 +29,7 @@ from memplan.placement.recompute_options import (
     recompute_targets,
 )
 from memplan.placement.rounding import Rounding
+from memplan.placement.whole_moves import whole_bound
 from memplan.schema.storages import planned_tensors
 
 _ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
@@ -39,6 +40,8 @@ _SMALL = 1000
 """Up to so many units all programs are solved unit by unit."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
+_NEAR = 1.05
+"""A step time above its bound by no more than this is near it."""
 _IMPOSSIBLE = 2**62
 
 
@@ -61,8 +64,7 @@ class RecomputeSearch:
     """
     Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM.
 
-    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice. Where not
-    `thorough` its bounds take less time.
+    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
     """
 
     def __init__(
@@ -73,11 +75,9 @@ class RecomputeSearch:
         capacity: int,
         round_size: Rounding,
         host: HostTier,
-        *,
-        thorough: bool = True,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
-        self.capacity, self.round_size, self.host, self.thorough = capacity, round_size, host, thorough
+        self.capacity, self.round_size, self.host = capacity, round_size, host
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
         over = self.base.live - capacity
@@ -118,12 +118,22 @@ class RecomputeSearch:
             return compute
         return _IMPOSSIBLE if self.bound is None else max(self.bound.makespan_ns, compute)
 
+    def tightened_ns(self, found_ns: int) -> int:
+        """
+        The bound on any step time where one of `found_ns` was found: where that is far above `bound_ns` and nothing can
+        be made anew, what tensors that move as a whole can reach is asked for as well.
+        """
+        if self.targets or self.bound is None or found_ns <= self.bound_ns * _NEAR:
+            return self.bound_ns
+        whole = whole_bound(self.base, self.capacity)
+        return self.bound_ns if whole is None else max(self.bound_ns, whole.makespan_ns)
+
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None
         quick = self.base.units > _SMALL
         return move_bound(
             self.base, int(self.capacity * (1 - slack)), rows=_ROWS if quick else MOST_LP_ROWS, recompute=columns,
-            exact=not slack, thorough=self.thorough, alike=quick and slack > 0,
+            exact=not slack, alike=quick and slack > 0,
         )  # fmt: skip
 
     def choices(self) -> list[RecomputeChoice]:
@@ -146,7 +156,7 @@ class RecomputeSearch:
         elif problem.units > _SMALL:
             bound = move_bound(problem, self.capacity, rows=_ROWS, exact=False, alike=True)
         elif graph is self.graph:
-            bound = move_bound(problem, self.capacity, thorough=self.thorough)
+            bound = move_bound(problem, self.capacity)
         else:
             bound = move_bound(problem, self.capacity, rows=_QUICK_ROWS, exact=False)
         return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)

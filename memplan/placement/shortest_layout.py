@@ -65,10 +65,9 @@ def shortest_layout(
     """
 
     def search(capacity: int) -> RecomputeSearch:
-        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host, thorough=False)
+        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host)
 
-    given = 2**62 if room.capacity is None else room.capacity
-    whole = RecomputeSearch(graph, durations_ns, allowed, given, round_size, host)
+    whole = search(2**62 if room.capacity is None else room.capacity)
     if room.capacity is None or whole.peak <= room.capacity:
         layout = place(graph, room, None)
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
@@ -100,7 +99,8 @@ def shortest_layout(
             if roomy is not None and not roomy.layout.missing:
                 best = roomy
                 break
-    bound = None if best.layout.missing else min(whole.bound_ns, best.layout.schedule.makespan_ns)
+    makespan = best.layout.schedule.makespan_ns
+    bound = None if best.layout.missing else min(whole.tightened_ns(makespan), makespan)
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
 
 
