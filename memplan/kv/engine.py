@@ -154,7 +154,7 @@ class StateRules:
     `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches)
     until they cover a state, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
     that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
-    recurrences named there, and one more state is held for each request.
+    recurrences named there, and one more state is held for each request, except by models of `unmarked` types.
     """
 
     rule: str
@@ -162,6 +162,11 @@ class StateRules:
     latent_alignment: int | None
     prefix_caching: bool
     checkpoints: Mapping[str, int]
+    unmarked: tuple[str, ...] = ()
+
+    def checkpoint(self, model: ModelConfig, recurrence: str) -> int | None:
+        """Tokens between the states that `model` keeps of a prefill; `None` where it keeps none."""
+        return None if model.model_type in self.unmarked else self.checkpoints.get(recurrence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +269,9 @@ class Engine:
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
+    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It has no
+    class for models of `unserved` types. `checks_heads` says that query heads must divide among the ranks of tensor
+    parallelism, of which those that share tokens are some.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -290,6 +297,8 @@ class Engine:
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
     unpiped: tuple[str, ...]
+    unserved: tuple[str, ...]
+    checks_heads: bool
     plain_experts: bool
     workspace_share: float
     token_pools: TokenPoolRules | None

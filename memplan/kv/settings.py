@@ -9,6 +9,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of, kv_types
+from memplan.kv.runnable import check_heads, check_runnable
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -201,30 +202,6 @@ def _block_size(
     return size, reason
 
 
-def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout) -> None:
-    """Refuse what the engine refuses whatever memory there is."""
-    experts = model.experts
-    if experts is not None and not experts.gated and not engine.plain_experts:
-        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
-    if layout.pipeline > 1 and model.model_type in engine.unpiped:
-        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
-    fitted = engine_of(model, engine)
-    if attention_kind(model, fitted) not in ("compressed", "shared_compressed"):
-        return
-    for kept in fitted.compressed[:1]:
-        if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
-            sizes = ", ".join(map(str, kept.tensor))
-            raise InputError(
-                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
-                "parallelism only"
-            )
-        if kept.runner is not None and options.runner != kept.runner:
-            raise InputError(
-                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
-                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
-            )
-
-
 def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> EngineSettings:
     """
     What `engine` makes of `options` for `model` in `layout`.
@@ -237,7 +214,9 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     asked = options.caches
     if asked.speculative_tokens and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
-    _check_runnable(model, engine, options, layout)
+    check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
+    if engine.checks_heads and options.in_flight_tokens is None:
+        check_heads(model, layout)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
@@ -265,7 +244,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     aligned = asked.state_aligned
     if aligned is None:
         aligned = prefix and bool(recurrences)
-    checkpoints = [engine.states.checkpoints.get(state.recurrence) for state in recurrences] if aligned else []
+    checkpoints = [engine.states.checkpoint(model, state.recurrence) for state in recurrences] if aligned else []
     known = [tokens for tokens in checkpoints if tokens is not None]
     # Eight-bit latents have indexes in eight bits, where both have a page of their own.
     index_kv = asked.index_kv
@@ -317,8 +296,12 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
     if options.prefix_caching is not None:
         return options.prefix_caching, _GIVEN
-    if not any(part.content is CacheContent.RECURRENT for part in cache_parts(model)):
+    contents = {part.content for part in cache_parts(model)}
+    if CacheContent.RECURRENT not in contents:
         return engine.paged, Sentence("the engine's default")
+    if contents == {CacheContent.RECURRENT} and engine.token_pools is None:
+        # vllm 0.23.0 and 0.33.0 config/model.py is_prefix_caching_supported
+        return False, Sentence("off without attention")
     reason = (
         Sentence("the engine's default") if engine.states.prefix_caching else Sentence("off beside recurrent states")
     )

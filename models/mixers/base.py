@@ -27,6 +27,11 @@ class TokenMixer:
         return ()
 
     @property
+    def query_heads(self) -> int | None:
+        """Heads of queries that attend to tokens, `None` without any."""
+        return None
+
+    @property
     def reads(self) -> int | None:
         """The earlier layer whose cache is read, `None` for a layer that reads its own or none."""
         return None

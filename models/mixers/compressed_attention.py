@@ -36,6 +36,11 @@ class WindowedLatent(TokenMixer):
     window: int
     ratio: int
 
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.heads
+
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
         group, heads, dim = WeightGroup.ATTENTION, self.heads, self.head_dim

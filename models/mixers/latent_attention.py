@@ -58,6 +58,11 @@ class LatentAttention(TokenMixer):
         index = self.indexer or self.shared_indexer
         return 0 if index is None else index.topk
 
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.heads
+
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
         group, heads = WeightGroup.ATTENTION, self.heads
