@@ -34,6 +34,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "default_kv",
             "checkpoint_kv",
             "latent",
+            "expanded",
             "compressed",
             "hybrid",
             "paged",

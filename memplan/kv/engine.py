@@ -154,7 +154,9 @@ class StateRules:
     `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches)
     until they cover a state, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
     that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
-    recurrences named there, and one more state is held for each request, except by models of `unmarked` types.
+    recurrences named there, and one more state is held for each request, except by models of `unmarked` types. Models
+    of `whole` types keep a state for every block instead, whose tokens are multiples of what a recurrence computes at
+    once; beside attention with `equal_keys` that block is the whole sequence.
     """
 
     rule: str
@@ -163,6 +165,7 @@ class StateRules:
     prefix_caching: bool
     checkpoints: Mapping[str, int]
     unmarked: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
     def checkpoint(self, model: ModelConfig, recurrence: str) -> int | None:
         """Tokens between the states that `model` keeps of a prefill; `None` where it keeps none."""
@@ -269,9 +272,10 @@ class Engine:
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It has no
-    class for models of `unserved` types. `checks_heads` says that query heads must divide among the ranks of tensor
-    parallelism, of which those that share tokens are some.
+    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
+    has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
+    tokens are some.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -298,6 +302,7 @@ class Engine:
     drafts_in_pipelines: tuple[str, ...] | None
     unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
+    expanded: tuple[str, ...]
     checks_heads: bool
     plain_experts: bool
     workspace_share: float
