@@ -17,9 +17,13 @@ from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
 
+_SWITCH_S = 0.0005
+"""How long a worker may go on while the window waits for the interpreter: Qt gives it up at many calls of a frame."""
+
 
 def application() -> QApplication:
     """The running Qt application, or a new one."""
+    sys.setswitchinterval(_SWITCH_S)
     running = QApplication.instance()
     if isinstance(running, QApplication):
         return running
