@@ -37,23 +37,26 @@ class GarbageCollection(QObject):
         self._quiet.setInterval(_IDLE_MS)
         self._quiet.timeout.connect(self._collect)
         jobs.changed.connect(self._follow)
+        self._following = True
 
     def dropped(self) -> None:
         """A document is gone: have what only its own cycles hold collected once nothing runs."""
         self._due = True
-        if not self._working:
+        if not self._working and self._following:
             self._quiet.start()
 
     def stop(self) -> None:
         """Leave collecting to Python again, as it was before."""
-        self._jobs.changed.disconnect(self._follow)
+        if not self._following:
+            return
+        self._following = False
         self._quiet.stop()
         gc.set_threshold(*self._before)
         gc.unfreeze()
 
     def _follow(self) -> None:
         working = bool(self._jobs.running)
-        if working == self._working:
+        if working == self._working or not self._following:
             return
         self._working = working
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER if working else _OLD)
