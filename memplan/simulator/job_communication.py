@@ -51,8 +51,6 @@ def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str,
             continue
         kind = "collective" if one.item.doing is Doing.COLLECTIVE else "p2p"
         elapsed, size = one.end_ns - one.start_ns, _bytes(one)
-        packet = max(min(one.item.packet, size), 1)
-        count = max(size // packet, 1)
         group = names.get(one.item.group, (_GROUP, ""))[0]
         # Ops are called alike in every step, as HCCL numbers them anew.
         found.setdefault(f"step{one.step + 1}", {"p2p": {}, "collective": {}})[kind][f"{one.item.name}@{group}"] = {
@@ -69,7 +67,7 @@ def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str,
                     "Transit Size(MB)": size / 1e6,
                     "Transit Time(ms)": one.transfer_ns / 1e6,
                     "Bandwidth(GB/s)": size / max(one.transfer_ns, 1),
-                    "Size Distribution": {str(packet / 1e6): [count, one.transfer_ns / 1e6]},
+                    "Size Distribution": _sizes(size, one.item.packet, one.transfer_ns / 1e6),
                 }
             },
         }
@@ -109,6 +107,13 @@ def matrix_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
             step[f"{kind}-bottom{place + 1}@{name}"] = _links([pair], rank, group)
         step[f"{kind}-total@{name}"] = _links(ran, rank, group)
     return found
+
+
+def _sizes(size: int, packet: int, time_ms: float) -> dict[str, list[float]]:
+    """Packets of `size` bytes in `packet` each by their megabytes: how many, and their ms; the last holds the rest."""
+    whole, rest = divmod(size, max(packet, 1))
+    parts = {packet: whole, rest: 1} if rest else {packet: whole}
+    return {str(each / 1e6): [count, time_ms * each * count / max(size, 1)] for each, count in parts.items() if count}
 
 
 def _bytes(one: Ran) -> int:

@@ -26,6 +26,8 @@ _STAGES = 2
 _MICRO_BATCHES = 24
 _BUSY_BLOCKS = 60
 _FEW_MEETINGS = 8
+_LAUNCHING, _PAUSE = 0.4, 0.001
+"""Of a clean job: launches as a share of what they launch, and each pause of a host as a share of a step, at most."""
 
 
 def job_of(
@@ -56,7 +58,19 @@ def job_of(
         even = sum(map(computing_ns, programs)) / ranks
         programs = tuple(scaled_kernels(program, even / computing_ns(program)) for program in programs)
         job = FaultyJob(programs, JobSettings(stages=_STAGES))
-    return job if background is None else _in_the_field(job, background)
+    return _kept_up(job if background is None else _in_the_field(job, background))
+
+
+def _kept_up(job: FaultyJob) -> FaultyJob:
+    """`job` whose hosts keep ahead of their devices and pause for no more than a share of a step, however short it is."""
+    length = max(map(computing_ns, job.programs))
+    launches = max(sum(item.doing is Doing.KERNEL for item in program) for program in job.programs)
+    settings = replace(
+        job.settings,
+        call_ns=min(job.settings.call_ns, round(_LAUNCHING * length / max(launches, 1))),
+        gaps_ns=tuple(min(gap, round(_PAUSE * length)) for gap in job.settings.gaps_ns),
+    )
+    return replace(job, settings=settings)
 
 
 def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
@@ -92,8 +106,10 @@ def _with_host(program: RankProgram) -> RankProgram:
     length = computing_ns(program)
     fetch = Item(Doing.HOST, "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "", length // 500)
     garbage = Item(Doing.HOST, "GC", "", length // 2000)
-    loss = Item(Doing.SYNCHRONISE, "aten::item", "", 15_000)
-    clipped = Item(Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", 10_000)
+    loss = Item(Doing.SYNCHRONISE, "aten::item", "", min(15_000, round(_PAUSE * length)))
+    clipped = Item(
+        Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", min(10_000, round(_PAUSE * length))
+    )
     return (fetch, *spread_out(program[:-1], garbage, 1), clipped, program[-1], loss)
 
 

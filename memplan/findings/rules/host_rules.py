@@ -13,7 +13,7 @@ from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, TRANSFER, idle_part
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.rank_case import RankCase
+from memplan.findings.rank_case import NOTHING, RankCase
 from memplan.findings.stall_waits import StallWaits, claimed_stall, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, laid_bare, waits_for_host
 
@@ -76,12 +76,15 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
     bare = interval_total(*laid_bare(facts.case)) if gaps else 0
     for cause in IDLE_CAUSES:
+        if cause == "dispatch":
+            start, end = gaps.get(cause, NOTHING)
+            facts.claims.excuse(idle_part(cause), int((end - start)[end - start <= threshold("queue_gap_ns")].sum()))
         idle = facts.claims.left(idle_part(cause))
         alone = min(bare, facts.claims.left(TRANSFER)) if cause == "synchronise" else 0
         total = idle + alone
         if not idle or not facts.worth(total):
             continue
-        start, end = gaps.get(cause, (np.empty(0, np.int64), np.empty(0, np.int64)))
+        start, end = gaps.get(cause, NOTHING)
         worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         evidence = [
             Evidence("idle", idle, "ns"),
@@ -112,7 +115,7 @@ _FORMULAS = {
     "stalled": "gaps in which the host calls next to nothing of the runtime",
     "between": "from the last kernel of a step to the first of the next",
     "host": "from the end of the kernel before to the host's launch of the next one",
-    "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
+    "dispatch": "from the host's launch to the start of the kernel, beyond what any queue takes",
     "synchronise": "gaps that begin when a synchronising call comes back",
     "unexplained": "idle time less what has a cause",
 }
