@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from memplan.core.intervals import interval_difference
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.chance_waits import chance_waits
 from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
-from memplan.findings.finding import Confidence, Evidence, Finding, Place
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.step_breakdown import ExposedCommunication
 
@@ -55,6 +56,7 @@ def _bubble(facts: RankFacts) -> Iterator[Finding]:
 
 def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding]:
     claims = facts.claims
+    claims.excuse(TRANSFER, _between_kernels(facts))
     # Of what nobody else explains: no knob makes kernels scatter less.
     by_chance = min(by_chance, claims.left(WAITING))
     claims.excuse(WAITING, by_chance)
@@ -110,6 +112,13 @@ def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding
         places=places_of(facts, rest),
         evidence=tuple(evidence),
     )
+
+
+def _between_kernels(facts: RankFacts) -> int:
+    """Time in which a communication shows only because one kernel of a full queue follows another, ns."""
+    starts, ends = interval_difference(facts.case.communicating, facts.case.computing)
+    length = ends - starts
+    return int(length[length <= threshold("queue_gap_ns")].sum())
 
 
 def _stalled(job: JobCase, facts: RankFacts) -> int:
