@@ -358,7 +358,7 @@ def planted(job: FaultyJob, chosen: ChosenFault) -> FaultyJob:
             f"{chosen.kind} takes {chosen.fault.ranks} ranks at least", remedy=f"add --ranks {chosen.fault.ranks}"
         )
     done = chosen.fault.plant(job, chosen.strength)
-    if done == job and chosen.fault.batches is None:
+    if done == job and chosen.kind in FAULTS and chosen.fault.batches is None:
         raise InputError(
             f"{chosen.kind} changes nothing in a job of this plan", remedy="plan what it could slow, or plant another"
         )

@@ -9,9 +9,9 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.chance_waits import chance_waits
 from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
+from memplan.findings.exposed_communication import ExposedCommunication
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.step_breakdown import ExposedCommunication
 
 _MOST_PLACES = 10
 
@@ -56,13 +56,12 @@ def _bubble(facts: RankFacts) -> Iterator[Finding]:
 
 def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding]:
     claims = facts.claims
-    claims.excuse(TRANSFER, _between_kernels(facts))
     # Of what nobody else explains: no knob makes kernels scatter less.
     by_chance = min(by_chance, claims.left(WAITING))
     claims.excuse(WAITING, by_chance)
     transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
     total = transfer + waiting
-    if not facts.worth(total):
+    if not facts.worth(total - _between_kernels(facts)):
         return
     told = all(step.transfer_ns is not None for step in facts.steps)
     rest = [one for one in facts.exposed if not one.is_bubble and one.exposed_ns]

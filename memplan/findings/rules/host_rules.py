@@ -74,13 +74,15 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
 
 def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding]:
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
-    bare = interval_total(*laid_bare(facts.case)) if gaps else 0
+    bare = laid_bare(facts.case) if gaps else {}
     for cause in IDLE_CAUSES:
         if cause == "dispatch":
             start, end = gaps.get(cause, NOTHING)
             facts.claims.excuse(idle_part(cause), int((end - start)[end - start <= threshold("queue_gap_ns")].sum()))
         idle = facts.claims.left(idle_part(cause))
-        alone = min(bare, facts.claims.left(TRANSFER)) if cause == "synchronise" else 0
+        alone = min(interval_total(*bare.get(cause, NOTHING)), facts.claims.left(TRANSFER))
+        # What is too little to be told by itself stays with communication, whose sum other tools tell too.
+        alone = alone if facts.worth(alone) else 0
         total = idle + alone
         if not idle or not facts.worth(total):
             continue

@@ -11,10 +11,10 @@ from memplan.core.intervals import interval_intersection, interval_total
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_rate, format_share
 from memplan.findings.claims import TRANSFER
+from memplan.findings.exposed_communication import ExposedCommunication
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rules.communication_rules import places_of
-from memplan.findings.step_breakdown import ExposedCommunication
 from memplan.traces.profile import PacketTraffic
 
 _MOST = 10
