@@ -50,9 +50,10 @@ class ExposedCommunication:
 
 def awaited_copies(case: RankCase) -> Intervals:
     """
-    Copies that computing waits for although something communicates beside them: what ends last in a gap ends it.
+    What computing waits for a copy although something communicates beside it: what ends last in a gap ends it.
 
-    Without the copy computing would have gone on, and hidden the communication that goes on beside it.
+    Without the copy computing would have gone on, and hidden the communication that goes on beside it. The vendor's
+    sums call this exposed communication all the same, and so do the parts of a step.
     """
     if not len(case.copying[0]) or not len(case.communicating[0]):
         return NOTHING
@@ -79,7 +80,7 @@ def exposed_communications(case: RankCase) -> list[ExposedCommunication]:
     ran = sorted(case.communications, key=lambda one: one.start_ns)
     start = np.array([one.start_ns for one in ran], dtype=np.int64)
     end = np.array([one.end_ns for one in ran], dtype=np.int64)
-    free = _gaps(interval_union(*_joined(case.computing, awaited_copies(case))))
+    free = _gaps(case.computing)
     own = _awaited(start, end, free)
     theirs = interval_union(own[0][own[1] > own[0]], own[1][own[1] > own[0]], keep_touching=True)
     free = interval_difference(free, theirs)
@@ -96,10 +97,6 @@ def _gaps(busy: Intervals) -> Intervals:
     """All time but `busy`, which is disjoint and in order."""
     edge = np.iinfo(np.int64)
     return np.append(edge.min, busy[1]), np.append(busy[0], edge.max)
-
-
-def _joined(one: Intervals, other: Intervals) -> tuple[Int64s, Int64s]:
-    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])
 
 
 def _awaited(start: Int64s, end: Int64s, free: Intervals) -> Intervals:

@@ -206,7 +206,7 @@ def breakdown(case: RankCase, exposed: Sequence[ExposedCommunication]) -> list[S
     idle = idle_by_cause(case)
     both = interval_intersection(case.computing, case.communicating)
     covered = interval_union(*_joined(case.computing, case.communicating))
-    copies = interval_union(*_joined(interval_difference(case.copying, covered), awaited_copies(case)))
+    copies = interval_difference(case.copying, covered)
     found = []
     starts = np.array([one.communication.start_ns for one in exposed], dtype=np.int64)
     reach = np.maximum.accumulate(np.array([one.communication.end_ns for one in exposed], dtype=np.int64))

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from memplan.core.intervals import interval_difference, interval_total, interval_union
+from memplan.core.intervals import interval_difference, interval_intersection, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, TRANSFER, idle_part
+from memplan.findings.exposed_communication import awaited_copies
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rank_case import NOTHING, RankCase
@@ -124,9 +125,11 @@ _FORMULAS = {
 
 
 def _copies(facts: RankFacts) -> Iterator[Finding]:
-    total = facts.claims.left(COPYING)
+    case, copying = facts.case, facts.claims.left(COPYING)
+    beside = interval_total(*interval_intersection(awaited_copies(case), case.communicating))
+    beside = min(beside, facts.claims.left(TRANSFER)) if facts.worth(beside) else 0
+    total = copying + beside
     if facts.worth(total):
-        case = facts.case
         hiding = (case.computing, case.communicating)
         starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
         start, end = interval_difference(case.copying, interval_union(starts, ends))
@@ -138,10 +141,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
                 (format_duration(total), format_share(total / facts.length_ns)),
             ),
             rank=facts.case.rank,
-            cost_ns=facts.claims.take(COPYING, total),
+            cost_ns=facts.claims.take(COPYING, copying) + facts.claims.take(TRANSFER, beside),
             cost_bytes=None,
             bound="copies wholly hidden behind computing",
-            formula="copy intervals less computing and communication intervals",
+            formula="copy intervals less computing and communication intervals; communication beside a copy that"
+            " computing waits for",
             confidence=Confidence.MEASURED,
             places=tuple(
                 Place((case.rank,), span_ns=(int(start[row]), int(end[row])), ops=_waiting_kernel(case, int(end[row])))
@@ -150,6 +154,7 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             evidence=(
                 Evidence("copies", len(case.copying[0]), "count"),
                 Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
+                Evidence("beside communication that computing would hide without them", beside, "ns"),
                 Evidence("times that the device waits for one", len(start), "count"),
                 Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
             ),
