@@ -79,7 +79,13 @@ class RecipeRequest:
     clip_copies: bool = option(
         "--clip-copies", default=False, about="Gradients are clipped into copies, as before 2026.", panel=_PANEL
     )
-    loss: str = option("--loss", default="in-place", about="in-place, eager or fused.", panel=_PANEL)
+    forward_first: bool = option(
+        "--forward-first",
+        default=False,
+        about="Interleaved: all forward passes first where micro-batches are as many as stages, as before Core 0.10.",
+        panel=_PANEL,
+    )
+    loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
@@ -124,6 +130,7 @@ class RecipeRequest:
             dropout=self.dropout,
             lora_rank=self.lora_rank,
             clip_copies=self.clip_copies,
+            forward_first=self.forward_first,
             loss=_named(Loss, self.loss, "loss"),
         )
 
