@@ -89,6 +89,12 @@ def backward_parts(
     return parts
 
 
+def tied_head(model: ModelConfig, layout: Layout) -> MemoryPart:
+    """Where head and embedding are one weight on one rank, autograd adds both gradients up before it hands them on."""
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the embedding's joins it")
+
+
 def embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
     """By then the pass that reaches the embedding has freed its activations."""
     table = model.vocab_size * model.hidden_size // layout.tensor
@@ -130,22 +136,27 @@ _JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "
 """Projections that are one parameter in Megatron."""
 
 
-def _largest_piece(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, experts: bool, shared: int) -> int:
+def _largest_piece(
+    model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, experts: bool, grouped: bool, shared: int
+) -> int:
     """
     Elements of the largest parameter, or piece of one, of which a rank has the states.
 
     Parameters stand one behind the other in a buffer, the last one first, which is cut into as many equal shares as
-    there are ranks (Megatron's `param_and_grad_buffer`); those of experts have a buffer of their own.
+    there are ranks (Megatron's `param_and_grad_buffer`); those of experts have a buffer of their own, in which a
+    rank's experts of a layer are one parameter if they are `grouped`.
     """
     sizes: dict[tuple[int | None, str], int] = {}
+    copies: dict[tuple[int | None, str], int] = {}
     for item in weights(model):
         if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts:
             name = item.name.rpartition(".")[2]
             key = item.layer, item.name.replace(name, _JOINED.get(name, name))
             sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
+            copies[key] = 1 if grouped else -(-item.copies // layout.expert)
     share = max(1, -(-sum(sizes.values()) // shared))
     largest = start = 0
-    for size in reversed(sizes.values()):
+    for size in (sizes[key] // copies[key] for key in reversed(sizes) for _ in range(copies[key])):
         stop = start + size
         before = min(size, share - start % share)
         whole = share if size - before >= share else 0
@@ -163,7 +174,14 @@ def optimizer_parts(
     """
     divided = recipe.sharding is Sharding.DISTRIBUTED
     largest = max(
-        _largest_piece(model, layout, spans, experts=experts, shared=ranks if divided else 1)
+        _largest_piece(
+            model,
+            layout,
+            spans,
+            experts=experts,
+            grouped=recipe.grouped_experts or not experts,
+            shared=ranks if divided else 1,
+        )
         for experts, ranks in ((False, layout.data * layout.context), (True, expert_ranks))
     )
     each = _SINGLE * (3 if recipe.half_moments else 1 if recipe.clip_copies else 0)

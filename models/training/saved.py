@@ -49,10 +49,17 @@ def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
     yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
 
 
+def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
+    yield Saved("attention output", "attention", _HALF * width, attended=True)
+    if recipe.ulysses:
+        yield Saved("attention output, exchanged", "attention", _HALF * width)
+
+
 def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     ranks = layout.tensor
     heads, kv_heads = mixer.heads / ranks, max(1.0, mixer.kv_heads / ranks)
     queries, keys, values = heads * mixer.head_dim, kv_heads * mixer.head_dim, kv_heads * mixer.head_dim_v
+    again = heads / kv_heads if recipe.repeat_kv else 1.0
     if mixer.gated:
         yield Saved("gate of the attention output", "attention", _HALF * queries)
     if mixer.qk_norm is not QkNorm.NONE or recipe.strided_values:
@@ -63,14 +70,14 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
         yield Saved("queries before their norm", "attention", _HALF * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
     yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
-    yield Saved("rotated queries and keys", "attention", _HALF * (queries + keys))
+    yield Saved("rotated queries and keys", "attention", _HALF * (queries + again * keys))
     if not recipe.strided_values:
-        yield Saved("values", "attention", _HALF * values)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.head_dim_v, attended=True)
+        yield Saved("values", "attention", _HALF * again * values)
+    yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
-def _latent(mixer: LatentAttention, layout: Layout, shards: int, _recipe: Recipe) -> Iterator[Saved]:
+def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
     heads = mixer.heads / layout.tensor
     qk_dim = mixer.nope_dim + mixer.rope_dim
     if mixer.q_lora_rank is not None:
@@ -82,7 +89,7 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, _recipe: Recipe
     yield Saved("queries", "attention", _HALF * heads * qk_dim)
     yield Saved("keys", "attention", _HALF * heads * qk_dim)
     yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim, attended=True)
+    yield from _attended(heads * mixer.v_dim, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 

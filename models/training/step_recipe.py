@@ -69,6 +69,10 @@ class Recipe:
     and nothing else. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and
     MindSpeed's optimisers did before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as
     stages run all of its forward passes before the first backward one, as Megatron-Core did before 0.10.
+    `ulysses` has context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both
+    sides of the exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it
+    (MindSpeed's `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
+    parameter (`--moe-grouped-gemm`).
     `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
     FlashAttention); Ascend's kernels take copies.
     """
@@ -94,6 +98,9 @@ class Recipe:
     lora_rank: int = 0
     clip_copies: bool = False
     forward_first: bool = False
+    ulysses: bool = False
+    repeat_kv: bool = False
+    grouped_experts: bool = True
     strided_values: bool = False
 
     def __post_init__(self) -> None:
