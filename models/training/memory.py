@@ -134,8 +134,8 @@ def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
     """
     Micro-batches whose activations a stage holds at once, each of one run of its layers.
 
-    1F1B: `p - i`. Interleaved: `2(p - i - 1) + (v - 1)p + 1` of a chunk each, or all of them. DualPipe-V: `2p + 1` of half the layers
-    of a rank. GPipe: all.
+    1F1B: `p - i`. Interleaved: `2(p - i - 1) + (v - 1)p + 1` of a chunk each, or all of them. DualPipe-V: `2p + 1` of
+    half the layers of a rank. GPipe: all.
     """
     pipeline, total = layout.pipeline, recipe.micro_batches
     if recipe.schedule is Schedule.GPIPE:
