@@ -49,7 +49,7 @@ def test_blocks_beside_states_kept_whole_are_chunks(shared_data: Path) -> None:
 def test_latents_that_an_engine_expands_are_kept_by_head(served: str, width: int) -> None:
     """Vllm model_executor/models/minicpm3.py: 40 heads of 96 elements, values padded to the width of keys."""
     rows = json.loads((Path(__file__).parents[1] / "models" / "described.json").read_text("utf-8"))
-    model = load_config(rows["minicpm3"]["config"])
+    model = load_config(rows["families"]["minicpm3"]["config"])
     for ranks in (1, 4):
         pool = plan_cache(model, engine(served), ServingOptions(1024), GIB, Layout(tensor=ranks))
         size = pool.groups[0].specs[0].block_size
