@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
+from memplan.models.mixers.compressed_attention import WindowedLatent
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +223,27 @@ class HeldRules:
 
     A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
     entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
-    second time, in another layout.
+    second time, in another layout. `streams` says when the residual streams of a step's tokens are kept for drafts,
+    `always` or with `drafts`.
     """
 
     copies: Mapping[str, int]
     compressed_bytes: int
     twice: tuple[str, ...] = ()
+    streams: str | None = None
+
+    def step_bytes(self, model: ModelConfig, tokens: int, *, drafts: bool, last: bool) -> int:
+        """
+        Bytes that a model's class keeps for the `tokens` of a step: what its indexer picks for each, in 32 bits, and of
+        compressed attention the residual streams on the `last` pipeline stage, in 16.
+        """
+        mixers = {layer.mixer for layer in model.layers}
+        picked = max((mixer.picks for mixer in mixers if mixer is not None), default=0)
+        streams = 0
+        if last and model.hyper is not None and any(isinstance(mixer, WindowedLatent) for mixer in mixers):
+            kept = self.streams == "always" or (self.streams == "drafts" and drafts)
+            streams = model.hyper.streams * model.hidden_size if kept else 0
+        return tokens * (picked * 4 + streams * 2)
 
     def rotary_bytes(self, table: RotaryTable) -> int:
         """Bytes of `table` on one rank: 16 bits an element."""

@@ -104,7 +104,8 @@ def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
 
 
 def _held(row: Mapping[str, Any]) -> HeldRules:
-    return HeldRules(row.get("copies", {}), row["compressed_bytes"], tuple(row.get("twice", ())))
+    twice = tuple(row.get("twice", ()))
+    return HeldRules(row.get("copies", {}), row["compressed_bytes"], twice, row.get("streams"))
 
 
 def _profile(row: Mapping[str, Any]) -> ProfileRules:

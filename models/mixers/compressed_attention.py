@@ -71,6 +71,11 @@ class CompressedAttention(WindowedLatent):
     indexer: Indexer | None = None
 
     @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return 0 if self.indexer is None else self.indexer.topk
+
+    @property
     def overlap(self) -> int:
         """2 where neighbouring compressed entries overlap (CSA), else 1: the factor on the compressor's widths."""
         return 2 if self.indexer is not None else 1
@@ -127,6 +132,11 @@ class SharedCompressedAttention(WindowedLatent):
     top_k: int = 0
     index_dim: int = 0
     indexer: Indexer | None = None
+
+    @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return self.top_k
 
     @property
     def reads(self) -> int | None:

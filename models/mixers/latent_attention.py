@@ -61,6 +61,11 @@ class LatentAttention(TokenMixer):
         return 0 if index is None else index.topk
 
     @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return self.top_k
+
+    @property
     def query_heads(self) -> int:
         """Heads of queries that attend to tokens."""
         return self.heads
