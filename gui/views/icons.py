@@ -1,90 +1,52 @@
-"""Small icons drawn in the theme's colours: Qt's own are black whatever lies behind them."""
+"""Icons of a kept set in the theme's colours, and the program's own picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 
-from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
+from PySide6.QtCore import QByteArray, QRectF, Qt
+from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QAbstractButton, QDockWidget
 
-_PX = 16
-_DENSITY = 4  # sharp on any screen
+from memplan.core.resources import table
+
+_SIZES_PX = (16, 22, 32, 44)
+"""Small and large icons, on usual and on dense screens."""
+_FRAME = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="{colour}" stroke-width="1.75" '
+    'stroke-linecap="round" stroke-linejoin="round">{shape}</svg>'
+)
 
 
-def arrow(colour: str) -> QIcon:
-    """A triangle that points at what follows."""
-    return _drawn(colour, [[(5, 3), (11, 8), (5, 13)]], filled=True)
+def icon_names() -> tuple[str, ...]:
+    """What there are icons for: commands, pages, and parts of the window."""
+    return tuple(table("memplan.gui", "data/icons.json")["uses"])
+
+
+@cache
+def icon(name: str, colour: str) -> QIcon:
+    """The icon for `name`, one of `icon_names`, in a colour such as `#1B1F24`; drawn once."""
+    data = table("memplan.gui", "data/icons.json")
+    shape = _FRAME.format(colour=colour, shape=data["shapes"][data["uses"][name]])
+    renderer = QSvgRenderer(QByteArray(shape.encode()))
+    made = QIcon()
+    for size in _SIZES_PX:
+        picture = QPixmap(size, size)
+        picture.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(picture)
+        renderer.render(painter, QRectF(0, 0, size, size))
+        painter.end()
+        made.addPixmap(picture)
+    return made
 
 
 def colour_title_buttons(dock: QDockWidget, colour: str) -> None:
     """Give the buttons in the title of `dock` that colour."""
-    lines = {
-        "qt_dockwidget_closebutton": [[(4, 4), (12, 12)], [(12, 4), (4, 12)]],
-        "qt_dockwidget_floatbutton": [
-            [(3, 6), (10, 6), (10, 13), (3, 13), (3, 6)], [(6, 6), (6, 3), (13, 3), (13, 10), (10, 10)]
-        ],
-    }  # fmt: skip
-    for name, drawn in lines.items():
+    for name, use in (("qt_dockwidget_closebutton", "close"), ("qt_dockwidget_floatbutton", "float")):
         button = dock.findChild(QAbstractButton, name)
         if isinstance(button, QAbstractButton):
-            button.setIcon(_drawn(colour, drawn))
-
-
-def _drawn(colour: str, lines: Sequence[Sequence[tuple[float, float]]], *, filled: bool = False) -> QIcon:
-    """`lines` through points on a square of 16 pixels, or the areas in them."""
-    picture = QPixmap(_PX * _DENSITY, _PX * _DENSITY)
-    picture.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(picture)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setWindow(QRectF(0, 0, _PX, _PX).toRect())
-    pen = QPen(QColor(colour))
-    pen.setWidthF(1.2)
-    painter.setPen(Qt.PenStyle.NoPen if filled else pen)
-    if filled:
-        painter.setBrush(QColor(colour))
-    for points in lines:
-        shape = QPolygonF([QPointF(x, y) for x, y in points])
-        if filled:
-            painter.drawPolygon(shape)
-        else:
-            painter.drawPolyline(shape)
-    painter.end()
-    return QIcon(picture)
-
-
-_PAGE_LINES: dict[str, list[list[tuple[float, float]]]] = {
-    "overview": [[(2, 13), (14, 13)], [(4, 13), (4, 8)], [(8, 13), (8, 3)], [(12, 13), (12, 6)]],
-    "timeline": [[(2, 4), (9, 4)], [(5, 8), (14, 8)], [(3, 12), (7, 12)], [(10, 12), (13, 12)]],
-    "memory": [
-        [(3, 3), (13, 3), (13, 13), (3, 13), (3, 3)], [(3, 9), (8, 9)], [(8, 3), (8, 13)], [(8, 6), (13, 6)],
-    ],
-    "plan": [
-        [(2, 4), (11, 4), (11, 7), (2, 7), (2, 4)], [(2, 9), (14, 9), (14, 12), (2, 12), (2, 9)], [(11, 9), (11, 12)],
-    ],
-    "kernels": [
-        [(4, 4), (12, 4), (12, 12), (4, 12), (4, 4)], [(6, 2), (6, 4)], [(10, 2), (10, 4)], [(6, 12), (6, 14)],
-        [(10, 12), (10, 14)], [(2, 6), (4, 6)], [(2, 10), (4, 10)], [(12, 6), (14, 6)], [(12, 10), (14, 10)],
-    ],
-    "cluster": [
-        [(2, 2), (6, 2), (6, 6), (2, 6), (2, 2)], [(10, 2), (14, 2), (14, 6), (10, 6), (10, 2)],
-        [(2, 10), (6, 10), (6, 14), (2, 14), (2, 10)], [(10, 10), (14, 10), (14, 14), (10, 14), (10, 10)],
-        [(6, 4), (10, 4)], [(4, 6), (4, 10)], [(12, 6), (12, 10)], [(6, 12), (10, 12)],
-    ],
-    "planning": [
-        [(2, 4), (14, 4)], [(5, 2), (5, 6)], [(2, 8), (14, 8)], [(11, 6), (11, 10)], [(2, 12), (14, 12)],
-        [(7, 10), (7, 14)],
-    ],
-    "kv": [
-        [(2, 3), (14, 3), (14, 6), (2, 6), (2, 3)], [(2, 7), (14, 7), (14, 10), (2, 10), (2, 7)],
-        [(2, 11), (14, 11), (14, 14), (2, 14), (2, 11)], [(6, 3), (6, 6)], [(10, 7), (10, 10)],
-    ],
-}  # fmt: skip
-
-
-def page_icon(name: str, colour: str) -> QIcon:
-    """The picture of a page on the rail."""
-    return _drawn(colour, _PAGE_LINES[name])
+            button.setIcon(icon(use, colour))
 
 
 _APP_PARTS = (
@@ -98,7 +60,7 @@ _APP_PARTS = (
 
 def app_icon() -> QIcon:
     """The program's own picture: a memory map on a dark tile, in the sizes that desktops ask for."""
-    icon = QIcon()
+    made = QIcon()
     for size in (16, 24, 32, 48, 64, 128, 256):
         picture = QPixmap(size, size)
         picture.fill(Qt.GlobalColor.transparent)
@@ -111,5 +73,5 @@ def app_icon() -> QIcon:
             painter.setBrush(QColor(colour))
             painter.drawRect(QRectF(left * size, top * size, width * size, height * size))
         painter.end()
-        icon.addPixmap(picture)
-    return icon
+        made.addPixmap(picture)
+    return made

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, Q
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_request import Request
-from memplan.gui.views.icons import arrow
+from memplan.gui.views.icons import icon
 
 _MOST = 6
 _LEAST_PX = 340  # the docks around the middle of a small window leave it no more than it asks for
@@ -20,8 +20,8 @@ _USUAL_PX = 300
 _MARGINS_PX = 24
 
 
-WayToBegin = tuple[str, str, Callable[[], object]]
-"""A title, a line under it, and what it does."""
+WayToBegin = tuple[str, str, str, Callable[[], object]]
+"""A title, a line under it, the name of its icon, and what it does."""
 
 
 class WelcomeView(QScrollArea):
@@ -43,7 +43,8 @@ class WelcomeView(QScrollArea):
         self._reopen = reopen
         self.buttons: list[QCommandLinkButton] = []
         left = QVBoxLayout()
-        for title, line, run in ways:
+        self._icons = [name for _, _, name, _ in ways]
+        for title, line, _, run in ways:
             button = QCommandLinkButton(tr(title), tr(line), self)
             button.clicked.connect(lambda *_, run=run: run())
             button.setMinimumHeight(button.heightForWidth(_USUAL_PX))  # else Qt cuts the line under the title
@@ -86,8 +87,8 @@ class WelcomeView(QScrollArea):
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self.colours = palette
-        for button in (*self.buttons, *self.recent_buttons):
-            button.setIcon(arrow(palette.css("accent")))
+        for button, name in zip((*self.buttons, *self.recent_buttons), (*self._icons, *["next"] * _MOST), strict=False):
+            button.setIcon(icon(name, palette.css("accent")))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep every button as tall as its lines need at this width: Qt cuts them otherwise."""

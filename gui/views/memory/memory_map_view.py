@@ -363,14 +363,22 @@ class MemoryMapView(TimeCanvas):
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
             painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
 
+    def rule(self, ruled: bool) -> None:
+        """Keep the switch under the title, wherever that is."""
+        super().rule(ruled)
+        self._place_switch()
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the switch under the title."""
+        super().resizeEvent(event)
+        self._place_switch()
+
+    def _place_switch(self) -> None:
         x = 8
         for button in self.switch.values():
             width = min(button.sizeHint().width() + 8, (GUTTER_PX - 16) // 2)
             button.setGeometry(x, self.ruler_px + 22, width, _SWITCH_PX - 4)
             x += width
-        super().resizeEvent(event)
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""
