@@ -43,8 +43,8 @@ def apply_theme(application: QApplication, palette: Palette) -> None:
 
 def _flat(palette: Palette) -> str:
     """Bars, heads of tables and tabs without the relief that Qt's own style gives them."""
-    line, faint, text, window, band, accent = (
-        palette.css(name) for name in ("line", "faint", "text", "window", "selection_band", "accent")
+    line, faint, text, window, base, band, accent = (
+        palette.css(name) for name in ("line", "faint", "text", "window", "base", "selection_band", "accent")
     )
     red, green, blue = (palette.role("faint") >> shift & 255 for shift in (16, 8, 0))
     handle = f"rgba({red}, {green}, {blue}, 90)"
@@ -63,6 +63,7 @@ def _flat(palette: Palette) -> str:
         QHeaderView {{ background: {window}; }}
         QHeaderView::section {{ background: {window}; color: {faint}; border: none; border-bottom: 1px solid {line};
             padding: 4px 8px; }}
+        QHeaderView::up-arrow, QHeaderView::down-arrow {{ width: 0; height: 0; image: none; }}
         QTableView {{ border: 1px solid {line}; border-radius: 4px; }}
         QTableView::item {{ padding: 0 5px; border: none; }}
         QScrollBar:vertical {{ background: transparent; width: 12px; margin: 0; }}
@@ -73,7 +74,7 @@ def _flat(palette: Palette) -> str:
         QScrollBar::handle:hover {{ background: {faint}; }}
         QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; border: none; }}
         QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
-        QTabBar {{ background: {window}; }}
+        QTabBar {{ background: {window}; qproperty-drawBase: 0; }}
         QTabBar::tab {{ background: {window}; color: {faint}; border: none; padding: 5px 12px; }}
         QTabBar::tab:top {{ border-bottom: 2px solid transparent; }}
         QTabBar::tab:bottom {{ border-top: 2px solid transparent; }}
@@ -82,5 +83,11 @@ def _flat(palette: Palette) -> str:
         QTabBar::tab:bottom:selected {{ border-top-color: {accent}; }}
         QTabBar::tab:hover {{ background: {band}; }}
         QDockWidget::title {{ background: {window}; padding: 5px 8px; border-bottom: 1px solid {line}; }}
+        QPushButton {{ background: {base}; border: 1px solid {line}; border-radius: 5px; padding: 4px 12px; }}
+        QPushButton:hover, QPushButton:focus {{ border-color: {accent}; }}
+        QPushButton:pressed, QPushButton:checked {{ background: {band}; }}
+        QPushButton:disabled {{ color: {faint}; background: {window}; }}
+        QLineEdit {{ background: {base}; border: 1px solid {line}; border-radius: 5px; padding: 3px 6px; }}
+        QLineEdit:focus {{ border-color: {accent}; }}
         QToolTip {{ background: {window}; color: {text}; border: 1px solid {line}; padding: 3px; }}
     """

@@ -361,7 +361,7 @@ class MemoryMapView(TimeCanvas):
             beside = not self.switch["plan"].isHidden() and abs(row - self.ruler_px - 34) < _SWITCH_PX - 4
             if self.plot.top() + 8 < row < self.height() - 2 and not beside:
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
-            painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
+                painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
 
     def rule(self, ruled: bool) -> None:
         """Keep the switch under the title, wherever that is."""
