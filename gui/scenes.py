@@ -68,7 +68,7 @@ def page_scenes(files: SceneFiles) -> dict[str, Scene]:
             Request(),
         )
     )
-    scenes = {}
+    scenes: dict[str, Scene] = {}
     for page in PAGES:
         if page.needs == "ranks":
             scenes |= {

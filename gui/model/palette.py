@@ -99,9 +99,11 @@ class Palette:
             return self.colours[fixed % len(self.colours)]
         family = next((one for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
         if family is not None:
-            return self.roles[family["role"]] if "role" in family else self.colours[family["colour"]]
-        others = _data()["compute"][self.name]
-        return self.colours[others[zlib.crc32(name.encode()) % len(others)]]
+            if "role" in family:
+                return self.roles[str(family["role"])]
+            return self.colours[int(family["colour"])]
+        others = self.others
+        return others[zlib.crc32(name.encode()) % len(others)]
 
     @property
     def others(self) -> tuple[int, ...]:

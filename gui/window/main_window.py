@@ -161,7 +161,8 @@ class MainWindow(QMainWindow):
                 self.toolbar.addSeparator()
                 continue
             action = self.commands.actions[tool[0]]
-            action.setIconText(tr(tool[1]))
+            if tool[1]:
+                action.setIconText(tr(tool[1]))
             self.toolbar.addAction(action)
             button = self.toolbar.widgetForAction(action)
             if tool[1] and isinstance(button, QToolButton):

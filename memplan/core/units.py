@@ -129,7 +129,9 @@ def format_share(share: float, digits: int = 1) -> str:
 
 
 def format_change(share: float, digits: int = 1) -> str:
-    """A change in percent of what it is against, with its sign: `+12.3%` of 0.123."""
+    """A change in percent of what it is against, signed: `+12.3%` of 0.123; one too small to be seen has no sign."""
+    if abs(share) < 0.5 * 10.0 ** -(digits + 2):
+        return f"{0.0:.{digits}%}"
     return f"{share:+.{digits}%}".replace("-", MINUS)
 
 

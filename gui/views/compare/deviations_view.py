@@ -33,6 +33,7 @@ class DeviationsView(TableView):
         self.ways: dict[str, QPushButton] = {}
         row = QHBoxLayout()
         row.setContentsMargins(6, 0, 6, 6)
+        row.setSpacing(8)
         for command, text in _WAYS.items():
             button = self.ways[command] = QPushButton(tr(text), self)
             button.clicked.connect(lambda *_, command=command: services.run(command))

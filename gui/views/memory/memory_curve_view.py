@@ -245,6 +245,7 @@ class CurveView(TimeCanvas):
         room = GUTTER_PX - (96 if clock is not None else 34)
         y = self.ruler_px + 36
         self._legend = []
+        taken: list[tuple[float, float]] = []
         rows = max(int(self.height() - y - metrics.descent()) // (metrics.height() + 2) + 1, 1)
         further = len(legend) > rows
         self._legend_first = min(self._legend_first, max(len(legend) - rows + 1, 0)) if further else 0
@@ -269,6 +270,7 @@ class CurveView(TimeCanvas):
                 text = format_bytes(value)
                 painter.drawText(QPointF(GUTTER_PX - metrics.horizontalAdvance(text) - 8, y), text)
             self._legend.append((y - metrics.ascent(), curve.name))
+            taken.append((y, 26.0 + metrics.horizontalAdvance(label)))
             y += metrics.height() + 2
         bottom = y if further else self.height() + metrics.height()
         first, last = self.ruler_px + 36 - 2 * metrics.height(), y - metrics.ascent() + 2
@@ -278,6 +280,7 @@ class CurveView(TimeCanvas):
             painter.setPen(self.pen("faint"))
             if (
                 self.plot.top() + 8 < row
+                and not any(abs(row + 4 - y) < metrics.height() and GUTTER_PX - width - 14 < end for y, end in taken)
                 and abs(row - bottom) > metrics.height()
                 and (clock is None or not first < row < last)
             ):  # values stand there
