@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from copy import copy
 from itertools import chain
@@ -113,14 +113,17 @@ class Database:
 
         Alternatives are written `new|old`. An absent table has no rows.
         """
+        parts = list(self.number_batches(table, *columns))
+        if not parts:
+            return [np.empty(0, dtype=np.int64) for _ in columns]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    def number_batches(self, table: str, *columns: str) -> Iterator[Sequence[NDArray[np.int64]]]:
+        """The columns that `numbers` gives, some tens of thousands of rows at a time."""
         wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in columns]
-        rows = self._rows(table, wanted)
-        parts = [
-            np.fromiter(chain.from_iterable(block), np.int64, len(block) * len(columns)).reshape(-1, len(columns))
-            for block in rows
-        ]
-        joined = np.concatenate(parts) if parts else np.empty((0, len(columns)), dtype=np.int64)
-        return [np.ascontiguousarray(joined[:, number]) for number in range(len(columns))]
+        for block in self._blocks(table, wanted):
+            part = np.fromiter(chain.from_iterable(block), np.int64, len(block) * len(columns))
+            yield list(np.ascontiguousarray(part.reshape(-1, len(columns)).T))
 
     def measured(
         self, table: str, numbers: Sequence[str], quantities: Sequence[str]
@@ -226,10 +229,14 @@ class Database:
         return ""
 
     def _rows(self, table: str, expressions: Sequence[str]) -> list[list[tuple[Any, ...]]]:
-        """Rows of a table in blocks; a damaged table gives what can be read of it, with a note."""
-        blocks: list[list[tuple[Any, ...]]] = []
+        """Rows of a table in blocks, all of them."""
+        return list(self._blocks(table, expressions))
+
+    def _blocks(self, table: str, expressions: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of a table block by block; a damaged table gives what can be read of it, with a note."""
         if table not in self._tables or not expressions:
-            return blocks
+            return
+        read = 0
         query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}{self._condition(table)}"  # noqa: S608
         with closing(self._connect()) as connection:
             look = _Look(self._progress, f"rows of {table}")
@@ -237,22 +244,21 @@ class Database:
             try:
                 cursor = connection.execute(query)
                 while block := cursor.fetchmany(_ROWS):
-                    blocks.append(block)
-                    self._progress(len(blocks) * _ROWS, 0, look.what)
+                    read += len(block)
+                    yield block
+                    self._progress(read, 0, look.what)
             except _DAMAGES as error:
                 look.raise_stop()
                 # The block that failed is lost whole: its rows up to the damage come one by one.
-                read = sum(map(len, blocks))
                 rest: list[tuple[Any, ...]] = []
                 with suppress(*_DAMAGES):
                     for row in connection.execute(f"{query} LIMIT -1 OFFSET {read}"):
                         rest.append(row)  # noqa: PERF402 - what came before an error is kept
                 look.raise_stop()
                 if rest:
-                    blocks.append(rest)
+                    yield rest
                 read += len(rest)
                 self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
-        return blocks
 
 
 class _Look:
