@@ -96,7 +96,7 @@ class Palette:
             return _rgb(self.overrides[name])
         fixed = _data()["overlap"].get(name)
         if fixed is not None:
-            return self.colours[fixed % len(self.colours)]
+            return self.colours[int(fixed) % len(self.colours)]
         family = next((one for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
         if family is not None:
             if "role" in family:
