@@ -9,8 +9,8 @@ from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QMainWindow, QMenu
 
 from memplan.gui.i18n import tr
+from memplan.gui.icons import icon, icon_names
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.icons import icon, icon_names
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QToolBar, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
+from memplan.gui.icons import icon
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.icons import icon
 from memplan.gui.views.view import PageSpec
 
 _ICON_PX, _WIDTH_PX = 22, 90

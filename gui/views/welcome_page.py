@@ -8,9 +8,9 @@ from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QCommandLinkButton, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import tr
+from memplan.gui.icons import icon
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_request import Request
-from memplan.gui.views.icons import icon
 
 _MOST = 6
 _LEAST_PX = 340  # the docks around the middle of a small window leave it no more than it asks for

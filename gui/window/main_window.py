@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolB
 
 from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
+from memplan.gui.icons import app_icon
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, remarks_on
@@ -18,7 +19,6 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
-from memplan.gui.views.icons import app_icon
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.gui.views.page_rail import PageRail
