@@ -16,11 +16,11 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
     of `model`, `runner` the model runner asked for.
     """
     experts = model.experts
-    if model.model_type in engine.unserved or model.family in engine.unserved:
+    if model.model_type in engine.unserved:
         raise InputError(f"{engine.name} has no class for {model.model_type}")
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
-    if layout.pipeline > 1 and (model.model_type in engine.unpiped or model.family in engine.unpiped):
+    if layout.pipeline > 1 and model.model_type in engine.unpiped:
         raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
     if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
         # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.

@@ -228,6 +228,20 @@ def test_layouts_that_heads_do_not_divide_among_are_refused(
             resolve(model, engine(served), ServingOptions(4096, hybrid=False), layout)
 
 
+@pytest.mark.parametrize(
+    ("served", "document", "said"),
+    [
+        ("vllm-0.23.0", "deepseek-ai--DeepSeek-V4.1-Flash", "has no class for deepseek_v41"),
+        ("vllm-ascend-0.23.0.post1-a3", "deepseek-ai--DeepSeek-V4.1-Flash", "has no class for deepseek_v41"),
+    ],
+)
+def test_models_of_later_releases_are_refused(shared_data: Path, served: str, document: str, said: str) -> None:
+    """Went wrong once: the draws against vLLM 0.23 stopped at a kind of cache that it does not have."""
+    model = load_config(shared_data / "configs" / f"{document}.json")
+    with pytest.raises(InputError, match=said):
+        resolve(model, engine(served), ServingOptions(4096))
+
+
 def test_models_without_attention_keep_no_prefixes_unless_told() -> None:
     model = load_config(
         {
