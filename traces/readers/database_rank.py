@@ -72,6 +72,8 @@ class DatabaseReader(RankReader):
         rows = order[place[timed]] if len(task) else timed
         if missing := len(owner) - len(timed):
             self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
+        if len(task) and not data.has("COMPUTE_TASK_INFO"):
+            self._notes.add(data.path, f"no table COMPUTE_TASK_INFO: what its {len(task)} tasks compute is not known")
         if not len(rows) + len(begins):
             return None
         if nameless := int((name[timed] < 0).sum() + (op_name < 0).sum()):
