@@ -19,6 +19,7 @@ from memplan.traces.search.archives import UNPACK_BY_HAND, is_archive, unpacked_
 from memplan.traces.search.folder_parts import folder_parts
 from memplan.traces.search.one_per_rank import MOST_NAMED, RANK_IN_NAME, one_per_rank
 from memplan.traces.search.small_json import small_json
+from memplan.traces.tables.cluster_steps import steps_by_rank
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
 _MEMSCOPE_DATABASE = re.compile(r"memscope_dump_\w+\.db", re.IGNORECASE)
@@ -80,7 +81,7 @@ def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
         for archive in archives:
             notes.add(archive, "an archive beside profiles is not unpacked: open it by its own path")
     _say_of_cluster(clusters, sources, notes)
-    sources = sources or _from_cluster(clusters, notes)
+    sources = [*sources, *_only_in_cluster(clusters, sources, notes)] if sources else _from_cluster(clusters, notes)
     if not sources and (raw := next((note for note in notes.notes if _UNPARSED in note.text), None)) is not None:
         raise InputError(_UNPARSED, path=path / raw.file, remedy=raw.text.partition("; ")[2])
     if not sources and archives:
@@ -147,6 +148,24 @@ def _say_of_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes:
     for path in paths:
         if path.parent != shown:
             notes.tell(path, f"not read: {why}; open it by its own path for what it says of all ranks")
+
+
+def _only_in_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes: Notebook) -> list[RankSource]:
+    """Sources for the ranks that an analysis has steps of, and that have no profile of their own beside it."""
+    known = {source.rank for source in sources}
+    folders = dict.fromkeys(path.parent for path in paths)
+    if len(folders) != 1 or -1 in known or any(source.device is not None for source in sources):
+        return []
+    files = sorted_by_kind(paths)
+    steps = files.get(FileKind.CLUSTER_STEPS, ())
+    missing = sorted(steps_by_rank(steps, notes).keys() - known) if steps else []
+    if missing:
+        listed = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." if len(missing) > MOST_NAMED else "")
+        ranks = "rank" if len(missing) == 1 else "ranks"
+        notes.tell(
+            steps[0], f"{ranks} {listed}: only their steps, links and communications are known, from this analysis"
+        )
+    return [RankSource(rank, paths[0].parent, "msprof-analyze", files) for rank in missing]
 
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:

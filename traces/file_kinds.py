@@ -94,7 +94,7 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     ),
     (FileKind.HOST_OPS, r"cpu_op_execute_timestamp_\d+\.txt"),
     (FileKind.HOST_LAUNCHES, r"cpu_framework_\d+\.txt"),
-    (FileKind.LOG, r".*\.(?:log|out|err)"),
+    (FileKind.LOG, r".*\.(?:log|out|err|prom)|metrics.*\.txt|.*(?:npu[-_]?smi|ascend[-_]?dmi).*\.txt"),
     (FileKind.TABLE, r".*\.csv"),
     (
         FileKind.IGNORED,

@@ -55,7 +55,8 @@ class DatabaseReader(RankReader):
     def chip(self, progress: Progress) -> str | None:
         names = self._database.watched(progress).enumeration("NPU_INFO")
         first = next(iter(names.values()), None)
-        return names.get(self._share.number, first) if self._share is not None else first
+        told = names.get(self._share.number, first) if self._share is not None else first
+        return told or super().chip(progress)
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
