@@ -264,7 +264,8 @@ def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], 
             rows = np.isin(slices.name, codes)
             starts.append(slices.start_ns[rows])
             ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
-    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else NOTHING
+    # Copies that follow each other stay apart: computing may wait for the first of them alone.
+    return interval_union(np.concatenate(starts), np.concatenate(ends), keep_touching=True) if starts else NOTHING
 
 
 def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
