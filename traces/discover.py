@@ -157,7 +157,7 @@ def _only_in_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes
     if len(folders) != 1 or -1 in known or any(source.device is not None for source in sources):
         return []
     files = sorted_by_kind(paths)
-    steps = files.get(FileKind.CLUSTER_STEPS, ())
+    steps = list(files.get(FileKind.CLUSTER_STEPS, ()))
     missing = sorted(steps_by_rank(steps, notes).keys() - known) if steps else []
     if missing:
         listed = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." if len(missing) > MOST_NAMED else "")
