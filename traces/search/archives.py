@@ -103,7 +103,9 @@ def _unpack(path: Path, folder: Path) -> Iterator[str]:
     """Write the files of an archive into `folder`; what was left out, in words."""
     most, done, skipped = most_unpacked(path), 0, 0
     if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
-        raise InputError("is no archive, or was cut off: its list of files, at the end, is missing", path=path)
+        raise InputError(
+            "can't be unpacked: no archive, or cut off: its list of files, at the end, is missing", path=path
+        )
     entries = _zip_entries(path) if zipfile.is_zipfile(path) else _tar_entries(path)
     try:
         for number, (name, file) in enumerate(entries):
