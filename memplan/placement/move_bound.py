@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.placement.move_problem import MoveProblem
-from memplan.placement.whole_moves import FEW_CELLS, MOST_CELLS, whole_bound
+from memplan.placement.whole_moves import LARGEST_CASE, SMALL_CASE, whole_bound
 
 MOST_LP_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
@@ -233,7 +233,7 @@ def move_bound(
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
-    cells = MOST_CELLS if thorough else FEW_CELLS
+    cells = LARGEST_CASE if thorough else SMALL_CASE
     together = whole_bound(problem, capacity, cells=cells) if exact and anew is None else None
     if together is not None:
         wholes = together.moved

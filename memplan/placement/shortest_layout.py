@@ -3,8 +3,9 @@ The layout with the shortest step: which graph to run, with some ops run again o
 
 A layout for less HBM is one for more as well. Budgets are therefore taken from a ladder that depends on the graph
 alone, and what fits the rungs below is found as long as their bounds say that it could be faster and a limit of work
-allows, so that more HBM makes no step longer: the nearest ones first, then those of a ladder of wider rungs. Of larger
-graphs only those rungs get addresses whose moves alone are faster.
+allows, so that more HBM makes no step longer. Small graphs have narrow rungs, and after the nearest ones those of a
+ladder of wide ones are looked at; larger graphs have one ladder, narrow where a little HBM is worth much time, and only
+those of its rungs get addresses whose moves alone are faster.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from memplan.placement.host import HostMoves, choose_moves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout
 from memplan.placement.recompute import RecomputeChoice, RecomputeSearch
 from memplan.placement.rounding import Rounding
+from memplan.placement.schedule import transfer_ns
 
-_RUNGS, _LARGE_RUNGS = 240, 120
-"""Rungs of the ladder up to what the graph takes without moves, of small and of larger graphs."""
-_LOWER_WORK, _MOST_LOWER = 1000, 2
-"""Ops in all graphs that are laid out for rungs just below, and how many of those at most; larger graphs have none."""
-_WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 24_000, 8, 6
-"""The same of the rungs of the wider ladder below; ops count so many times where some may run again."""
+_NARROW, _MIDDLE, _WIDE = 240, 60, 20
+"""Rungs of the ladders up to what the graph takes without moves."""
+_STEEP = 8
+"""Where moving all that HBM holds takes so many times what the ops take, rungs are narrow."""
+_SMALL, _NEAREST = 1000, 2
+"""Ops of a small graph, and of all graphs that are laid out for the narrow rungs just below; how many at most."""
+_WORK, _MOST_LOWER, _RECOMPUTE_WORK = 24_000, 8, 6
+"""Ops of all graphs for further rungs, and how many of those; ops count so many times where some may run again."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -74,13 +78,12 @@ def shortest_layout(
             return PlacedGraph(graph, layout)
     best: PlacedGraph | None = None
     unfit: PlacedGraph | None = None
-    weight = _RECOMPUTE_WORK if whole.targets else 1
-    for budget in _rungs(room.capacity, whole.peak, len(graph.ops), weight):
+    for budget in _rungs(room.capacity, whole):
         at = whole if budget == room.capacity else search(budget)
         if best is not None and at.bound_ns >= best.layout.schedule.makespan_ns:
             break
         # Of small graphs every rung below gets addresses, of larger ones those whose moves alone are faster.
-        known = None if best is None or len(graph.ops) <= _LOWER_WORK else best.layout.schedule.makespan_ns
+        known = None if best is None or len(graph.ops) <= _SMALL else best.layout.schedule.makespan_ns
         found = _placed(at, replace(room, capacity=budget), place, known)
         if found is None:
             continue
@@ -104,18 +107,22 @@ def shortest_layout(
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
 
 
-def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
+def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
     """Budgets to look at, the largest first: the rung of the ladder at or below `capacity`, and further ones below."""
+    peak, steps = whole.peak, max(whole.base.steps, 1)
     if not peak:
         return [capacity]
-    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
-    rungs = _RUNGS if lower else _LARGE_RUNGS
+    lower = min(_WORK // (steps * (_RECOMPUTE_WORK if whole.targets else 1)), _MOST_LOWER)
+    steep = transfer_ns(peak, whole.host.in_link) > _STEEP * int(whole.base.durations.sum())
+    rungs = _NARROW if steep or steps <= _SMALL else _MIDDLE
     # What a share of the peak comes to may be a byte less than the rung.
     top = max(min((capacity + 1) * rungs // peak, rungs), 1)
-    near = [min(peak * number // rungs, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
-    wide = min(_WIDE_WORK // (max(steps, 1) * weight), _MOST_WIDE)
-    below = (near[-1] - 1) * _WIDE_RUNGS // peak
-    return [*near, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - wide, 0), -1))]
+    near = min(_SMALL // steps, _NEAREST) if steps <= _SMALL else lower
+    found = [min(peak * number // rungs, capacity) for number in range(top, max(top - near, 1) - 1, -1)]
+    if steps <= _SMALL:
+        below = (found[-1] - 1) * _WIDE // peak
+        found += [peak * number // _WIDE for number in range(below, max(below - lower, 0), -1)]
+    return found
 
 
 def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:

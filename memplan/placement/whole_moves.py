@@ -16,7 +16,7 @@ import numpy as np
 from memplan.core.arrays import Floats
 from memplan.placement.move_problem import MoveProblem
 
-FEW_CELLS, MOST_CELLS = 120, 400
+SMALL_CASE, LARGEST_CASE = 120, 400
 """Steps that gaps have together, at most, for the program to be solved often, and once: 2 s of CPU at 350."""
 _NODES = 60
 """Nodes of its search at most."""
@@ -49,7 +49,9 @@ class _Rows:
         self.high.append(high)
 
 
-def whole_bound(problem: MoveProblem, capacity: int, nodes: int = _NODES, cells: int = MOST_CELLS) -> WholeBound | None:
+def whole_bound(
+    problem: MoveProblem, capacity: int, nodes: int = _NODES, cells: int = LARGEST_CASE
+) -> WholeBound | None:
     """The bound with at most `capacity` bytes in HBM; `None` where gaps have over `cells` steps or nothing fits."""
     columns, steps = problem.columns, problem.steps
     if int((columns.end - columns.start).sum()) + len(columns.gaps) > cells or not problem.units:
