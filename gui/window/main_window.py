@@ -39,6 +39,7 @@ from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.gui.window.view_menu import view_commands
+from memplan.gui.work.garbage_collection import GarbageCollection
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
 
@@ -78,6 +79,8 @@ class MainWindow(QMainWindow):
         self.documents = OpenDocuments(session)
         self.jobs = Jobs(self, background=background)
         self.jobs.failed.connect(self.problem)
+        self._garbage = GarbageCollection(self.jobs, self)
+        self.documents.dropped.connect(self._garbage.dropped)
         self.loader = DocumentLoader(self.jobs, self)
         self.loader.tracks_read.connect(self._show_tracks)
         self.opener = DocumentOpener(
@@ -412,5 +415,6 @@ class MainWindow(QMainWindow):
             if request.plan is not None or request.profile is not None
         ]
         self.jobs.stop()
+        self._garbage.stop()
         self.docks.forget()
         super().closeEvent(event)
