@@ -178,11 +178,13 @@ def _deviations(document: Mapping[str, Any]) -> Deviations:
     prior = Prior(*(_number(document["prior"][item.name]) for item in fields(Prior)))
     if min(prior.size_length, prior.row_length) <= 0:
         raise ValueError("a length of 0")
-    kernels = [(str(kind), str(bound), *map(_finite, rest)) for kind, bound, *rest in document["kernels"]]
     return Deviations(
         prior,
-        tuple(Trait(kind, bound, size, row) for kind, bound, size, row, _ in kernels),
-        tuple(weight for *_, weight in kernels),
+        tuple(
+            Trait(str(kind), str(bound), _finite(size), _finite(row))
+            for kind, bound, size, row, _ in document["kernels"]
+        ),
+        tuple(_finite(weight) for *_, weight in document["kernels"]),
         {str(kind): _number(share) for kind, share in document["kept"].items()},
     )
 

@@ -113,15 +113,16 @@ class _Columns:
         )
 
     def scale(self, prior: Prior) -> Array:
-        return np.exp(-prior.falloff * (self.size - math.log(_MIDDLE_NS)))
+        return np.asarray(np.exp(-prior.falloff * (self.size - math.log(_MIDDLE_NS))))
 
 
 def _covariance(one: _Columns, other: _Columns, prior: Prior) -> Array:
     def alike(name: str) -> Array:
-        return np.equal.outer(getattr(one, name), getattr(other, name)).astype(np.float64)
+        return np.asarray(np.equal.outer(getattr(one, name), getattr(other, name)), dtype=np.float64)
 
     def near(name: str, length: float) -> Array:
-        return np.exp(-0.5 * (np.subtract.outer(getattr(one, name), getattr(other, name)) / length) ** 2)
+        far = np.subtract.outer(getattr(one, name), getattr(other, name)) / length
+        return np.asarray(np.exp(-0.5 * far**2))
 
     near_size, near_row = near("size", prior.size_length), near("row", prior.row_length)
     bound, types = alike("bound"), alike("type")
