@@ -2,7 +2,7 @@
 A calibration: how kernels really went on one chip, as corrections to the model's time.
 
 A kernel that was measured takes what it took. Another one takes the model's time as often as kernels like it did
-(`memplan.cost.deviations`), where kernels left out came out better for that.
+(`memplan.cost.kernel_deviations`), where kernels left out came out better for that.
 """
 
 from __future__ import annotations
@@ -12,29 +12,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
-from memplan.cost.deviations import Deviations, Prior, Trait, trait_of
+from memplan.cost.kernel_deviations import Deviations, Predicted, Prior, Trait, trait_of
 from memplan.cost.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
 CALIBRATION_VERSION = 3
 _LARGEST_FILE = 16 << 20
-
-
-class Predicted(Protocol):
-    """What a correction starts from: the model's time and what limits it."""
-
-    @property
-    def duration_ns(self) -> int: ...
-    @property
-    def bound(self) -> str: ...
-    @property
-    def known(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,21 @@ from memplan.cost.kernel import Kernel, op_class
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
-if TYPE_CHECKING:
-    from memplan.cost.calibration import Predicted
-
 _FLOOR = 1e-3
 """Variance that no repetition of a kernel is without: 3 % of its time."""
 _MIDDLE_NS = 20_000.0
 """The size at which variances are told: longer kernels are predicted the better, shorter ones the worse."""
+
+
+class Predicted(Protocol):
+    """What a correction starts from: the model's time and what limits it."""
+
+    @property
+    def duration_ns(self) -> int: ...
+    @property
+    def bound(self) -> str: ...
+    @property
+    def known(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
