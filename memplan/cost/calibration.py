@@ -17,8 +17,8 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
-from memplan.cost.kernel_deviations import Deviations, Predicted, Prior, Trait, trait_of
 from memplan.cost.kernel import Kernel
+from memplan.cost.kernel_deviations import Deviations, Predicted, Prior, Trait, trait_of
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"

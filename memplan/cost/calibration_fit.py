@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
-from memplan.cost.kernel_deviations import Trait, fitted_deviations, trait_of
 from memplan.cost.kernel import Kernel
+from memplan.cost.kernel_deviations import Trait, fitted_deviations, trait_of
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
