@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Palette:
         """
         if name in self.overrides:
             return _rgb(self.overrides[name])
-        role = next((one["role"] for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
+        role = _family_role(name)
         if role is not None and name not in _data()["overlap"]:
             return self.roles[role]
         fixed = _data()["overlap"].get(name)
@@ -108,6 +109,12 @@ class Palette:
     def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
         """Colours of many categories, for the drawing kernels; at least one row."""
         return np.array([self.category(name) for name in names] or [self.colours[0]], dtype=np.uint32)
+
+
+@lru_cache(maxsize=1 << 16)
+def _family_role(name: str) -> str | None:
+    """The role that all names of a family share, `None` for a name of none."""
+    return next((one["role"] for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
 
 
 def load_palette(
