@@ -209,7 +209,7 @@ def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
 
 
 def _most_frequent(kinds: Codes, names: tuple[str, ...]) -> tuple[Codes, tuple[str, ...]]:
-    """The kinds that most slices are of, and one for all others: of a name for each slice, a window can't tell colours."""
+    """The kinds that most slices are of, and one for all others: of a name a slice, a window can't tell colours."""
     kept = np.sort(np.argsort(-np.bincount(kinds, minlength=len(names)), kind="stable")[:_MOST_KINDS])
     renumbered = np.full(len(names), _MOST_KINDS, dtype=np.int32)
     renumbered[kept] = np.arange(_MOST_KINDS, dtype=np.int32)
