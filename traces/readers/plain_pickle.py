@@ -53,12 +53,6 @@ class _Shared(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(size)
 
-    def peek(self, size: int, /) -> bytes:
-        at = self.tell()
-        found = super().read(size)
-        self.seek(at)
-        return found
-
 
 def load_plain(path: Path) -> Any:
     """
