@@ -10,8 +10,8 @@ Each `knobs/NAME-VERSION.json` states one version of one consumer:
 - `files`: names with their `form` and, of a form `command`, the words that the settings follow.
 - `knobs`: facts by memplan's name (`serving_facts`, `training_facts`). `set` gives settings and values, of which `{}`
   is the fact's; `values` gives such a set for each value (`*`: any other), `null` for one that needs nothing; `divide`
-  changes its unit, rounded down, `least` and `most` refuse what is beyond them after that; `product_of` names facts that must multiply
-  to it.
+  changes its unit, rounded down, `least` and `most` refuse what is beyond them after that; `product_of` names facts
+  that must multiply to it.
 - `always`: settings that are there whatever was planned; with `with`, only beside that fact.
 - `conflicts`: settings that the consumer refuses beside each other; `needs`: settings that another one rests on, unless
   it has the value `unless`.

@@ -2,8 +2,8 @@
 MemCache's own services asked to take exported settings; run by the Python of a venv that has it.
 
 Reads a JSON line for each export: `{"mmc-local.conf": text, "mmc-meta.conf": text}`. A service that takes its settings
-goes on to its sockets, which nobody answers here, and is ended then. Answers with the settings of the local service as it
-read them, or the words of refusal.
+goes on to its sockets, which nobody answers here, and is ended then. Answers with the settings of the local service as
+it read them, or the words of refusal.
 """
 
 import json
