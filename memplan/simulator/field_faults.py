@@ -70,7 +70,8 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
             layout="expert", without=device.even_experts,
         ),
         "expert-imbalance-rank": FieldFault(
-            "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert"
+            "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert",
+            without=device.even_rank,
         ),
         "late-prefetch-deep": FieldFault(
             "weights of some layers come late from the host", ("copy.exposed",), device.deep_prefetch
@@ -150,7 +151,7 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
         ),
         "uneven-sequences": FieldFault(
             "another rank has the long sequences in every step", ("rank.uneven",), load.uneven_sequences, ranks=2,
-            planned=False,
+            without=load.even_sequences, planned=False,
         ),
         "starved-host": FieldFault(
             "one rank's host has too few processors", ("idle.host", "rank.late"), load.starved_host, ranks=2

@@ -85,13 +85,13 @@ def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length:
     runs = np.bincount(planned.op[planned.op >= 0], minlength=len(planned.plan.ops))
     costs = {part: float(excess[rows].sum()) for part, rows in by_part.items()}
     for part in sorted(costs, key=lambda key: -costs[key]):
-        cost = int(costs[part])
+        cost = facts.claims.beyond_spread(int(costs[part]))
         if not facts.worth(cost):
-            return
+            continue
         once = max((int(excess[kernel]) for kernel in by_part[part] if runs[planned.op[kernel]] == 1), default=0)
         if not facts.worth(cost - once) and cost < threshold("irregular_share") * facts.length_ns:
             continue
-        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess)
+        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess, cost)
 
 
 def _reached(length: Floats, planned: PlannedKernels) -> Floats:
@@ -107,11 +107,16 @@ def _reached(length: Floats, planned: PlannedKernels) -> Floats:
 
 
 def _slow_part(
-    facts: RankFacts, kernels: Kernels, planned: PlannedKernels, part: tuple[str, str], rows: Int64s, excess: Floats
+    facts: RankFacts,
+    kernels: Kernels,
+    planned: PlannedKernels,
+    part: tuple[str, str],
+    rows: Int64s,
+    excess: Floats,
+    cost: int,
 ) -> Finding:
     length = kernels.duration_ns[facts.case.computing_rows]
     took, expected = int(length[rows].sum()), float((length[rows] - excess[rows]).sum())
-    cost = int(excess[rows].sum())
     ops = [planned.plan.ops[int(planned.op[kernel])] for kernel in rows.tolist()]
     layers = _layers(ops, excess[rows])
     name = ", ".join(text for text in part if text)
