@@ -91,7 +91,7 @@ class Lane:
         found = np.empty(most, dtype=np.int64)
         left, right = np.empty((2, most))
         count = kernels.wide_slices(
-            self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, shortest_px,
+            self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, float(shortest_px),
             found, left, right,
         )  # fmt: skip
         return found[:count], left[:count], right[:count]
@@ -137,6 +137,7 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
         lane_kernels as kernels,  # its compiler is slow to import: not before it is needed
     )
 
+    start, duration, category = (_read_only(column) for column in (start, duration, category))
     count = len(start)
     origin = int(start[0])
     end = int((start[-_TAIL:] + duration[-_TAIL:]).max())
@@ -160,6 +161,13 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
     lane.add_times(0, 0, np.zeros(1, np.int64), np.zeros(1, np.int64))
     paint(np.zeros((1, 1), np.uint32), (0, 1), lane, origin, 0.0, 1.0, np.zeros(int(category.max()) + 1, np.uint32), 0)
     return lane
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    """`column` as what lies in a mapped file is: loops are compiled for one sort of array only, whoever made it."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def category_kind(name: str) -> str:

@@ -69,7 +69,7 @@ def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
     evidence = []
     for form in order:
         mine = by_form[form]
-        evidence.append(Evidence(f"{form}, as pieces", len(mine), "count"))
+        evidence.append(Evidence(Sentence("{}, as pieces", (form,)), len(mine), "count"))
         evidence.append(Evidence("  one kernel would save", sum(piece.saved_ns for piece in mine), "ns"))
     places = np.concatenate([piece.places for piece in found])
     worst = sorted(found, key=lambda piece: -piece.saved_ns)[:_MOST]

@@ -184,7 +184,7 @@ def _growing(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         confidence=Confidence.MEASURED,
         places=(
             Place((facts.case.rank,), span_ns=(windows[0].start_ns, windows[-1].end_ns), tracks=(curve.component,),
-                  tensors=tuple(one.label for one in owners[:_MOST_OWNERS])),
+                  tensors=tuple(str(one.label) for one in owners[:_MOST_OWNERS])),
         ),
         evidence=(
             Evidence("steps", len(windows), "count"),
@@ -311,6 +311,6 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         bound="",
         formula="blocks alive when most is allocated, by the op that made them",
         confidence=Confidence.MEASURED,
-        places=(Place((facts.case.rank,), span_ns=(time, time), tensors=tuple(one.label for one in owners)),),
+        places=(Place((facts.case.rank,), span_ns=(time, time), tensors=tuple(str(one.label) for one in owners)),),
         evidence=(*evidence, *owners),
     )
