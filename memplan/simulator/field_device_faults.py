@@ -190,11 +190,10 @@ def uneven_stages(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def evened_stages(job: FaultyJob, strength: float) -> FaultyJob:
-    """The same work, all stages alike."""
-    uneven = uneven_stages(job, strength)
-    lengths = [computing_ns(program) for program in uneven.programs]
-    even = sum(lengths) / len(lengths)
-    return each_rank(uneven, lambda rank, program: scaled_kernels(program, even / lengths[rank]))
+    """The same work, all stages alike, as they are without the fault."""
+    ranks = len(job.programs)
+    last = ranks - ranks // 2
+    return each_rank(job, lambda _, program: scaled_kernels(program, 1 + strength * last / ranks))
 
 
 def hot_experts(job: FaultyJob, strength: float) -> FaultyJob:
