@@ -68,7 +68,8 @@ def gemma3n(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     of the last layer of their kind before them.
     """
     layers = layer_count(fields)
-    sliding = _sliding_layers(fields, layers)
+    # The last layer attends to everything whatever the file says (transformers 5.20.2 Gemma4TextConfig).
+    sliding = [*_sliding_layers(fields, layers)[:-1], False]
     shared_from = layers - fields.count_or("num_kv_shared_layers", 15)
     window = fields.count("sliding_window")
     stack = []
