@@ -23,6 +23,7 @@ from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from memplan.traces.readers.host_ops import host_kernels
 from tests.align.torch_configs import ALL_RUNS
+from tests.align.torch_runs import ANY_UPDATE
 
 RECORDED = Path(__file__).with_name("recorded")
 
@@ -66,7 +67,10 @@ def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRu
         [row["input_shapes"] for row in rows],
         [row["input_dtypes"] for row in rows],
     )
-    return KnownRun(torch_plan(name, folder), kernels, tuple(frozenset(row["truth"].split("|")) for row in rows))
+    plan = torch_plan(name, folder)
+    updates = frozenset(op.name for op in plan.ops if op.name.endswith(".adam"))
+    named = [frozenset(row["truth"].split("|")) for row in rows]
+    return KnownRun(plan, kernels, tuple(updates if ANY_UPDATE in names else names for names in named))
 
 
 def without_stalls(duration_ns: Int64s, alike: Sequence[str]) -> Int64s:
@@ -88,7 +92,10 @@ def torch_plan(name: str, folder: Path) -> Plan:
         return memplan.plan(
             step_graph(model, Layout(), ServedStep(Phase.PREFILL, run.batch, run.sequence)), chip="910B2"
         )
-    recipe = Recipe(sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches)
+    again = len(model.layers) if run.checkpoints else 0
+    recipe = Recipe(
+        sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches, recompute_layers=again
+    )
     return memplan.plan(training_graph(model, Layout(), recipe), chip="910B2")
 
 
