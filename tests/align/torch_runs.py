@@ -139,7 +139,7 @@ def weight_part(run: TorchRun, name: str) -> str:
     if run.routing == "batched" and "shared_experts" not in name and parts[-1] in ("gate_proj+up_proj", "down_proj"):
         parts[-1:] = ["experts", "down_proj" if parts[-1] == "down_proj" else "up_proj"]
     if "experts" in parts:
-        parts = [*parts[:2], "experts", "down_proj" if parts[-1] == "down" else "up_proj"]
+        parts = [*parts[:2], "experts", "down_proj" if parts[-1] in ("down", "down_proj") else "up_proj"]
     if parts[-1].isdigit() and parts[-2] in ("gate_proj+up_proj", "down_proj"):
         parts[-2:] = ["experts", "down_proj" if parts[-2] == "down_proj" else "up_proj"]
     if name.endswith(".bias"):
@@ -248,8 +248,10 @@ def _backward(run: TorchRun, region: str, kind: str, event: Mapping[str, Any], p
         if event["name"] == "aten::sum" and run.bias:
             return [f"{region}.dbias"]
         return [f"{region}.dx", f"{region}.dw", f"{region}.dbias"]
-    if region.endswith(("embedding", "embedding.positions")):
-        return [*(f"{region.removesuffix('.positions')}.{end}" for end in ("dw.sum", "dw", "add")), *whole]
+    if region.endswith("embedding"):
+        return [*(f"{region}.{end}" for end in ("dw.sum", "dw", "add")), *whole]
+    if region.endswith("embedding.positions"):
+        return ["-embedding grad", "-setting memory", "-reduction"]  # no plan has it
     return [f"{region}.gamma"] if kind == "accumulate" else [f"{region}.grad", f"{region}.gamma"]
 
 
