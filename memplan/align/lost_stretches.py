@@ -25,9 +25,7 @@ _MOST_TIMES = 4
 """How many alignments of the largest size are done at most."""
 
 
-def find_lost_stretches(
-    model: PairPrices, kernel_class: Int32s, kernel_names: Int64s, found: PairResult
-) -> PairResult:
+def find_lost_stretches(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s, found: PairResult) -> PairResult:
     """The result, with stretches that were lost as all rows tell them, where more kernels fit so."""
     rows, left = len(model.token), MOST_CELLS * _MOST_TIMES
     for begin, end in _stretches(found.row < 0):

@@ -164,7 +164,9 @@ class _Candidates:
             count = len(weights)
             mine = [at for at in sorted(left) if sizes[at] == weights * (len(sizes[at]) // count)]
             sweeps = [runs[at][begin : begin + count] for at in mine for begin in range(0, len(runs[at]), count)]
-            before = [self.norm[kernel_class[sweep[0] - count : sweep[0]]].any() for sweep in sweeps if sweep[0] >= count]
+            before = [
+                self.norm[kernel_class[sweep[0] - count : sweep[0]]].any() for sweep in sweeps if sweep[0] >= count
+            ]
             sweeps = sweeps[1:] if before and before[0] else sweeps
             if len(sweeps) < _LEAST_KERNELS or len(set(weights)) < _FEWEST_SIZES:
                 continue

@@ -225,11 +225,11 @@ class TorchRun:
     expert and back, or sorted and `added` to where they came from, or every expert takes all of them, `batched`.
     `trains` is whether a step goes back.
 
-    A layer has `norms` of them: one before attention and the feed-forward part side by side, two, or four.
-    Weights of queries, keys and values, of gate and up may be `joined`; `bias`
-    names what has one: `qkv`, `o`, `ffn`, `norm`. `checkpoints` is whether layers run again on the way back. `optimizer`
-    is `apart` (AdamW weight by weight), `foreach`, `fused` or `sgd`; `clips` is whether gradients are clipped. The
-    profile begins that share `cut` of its ops late.
+    A layer has `norms` of them: one before attention and the feed-forward part side by side, two, or four. Weights of
+    queries, keys and values, of gate and up may be `joined`; `bias` names what has one: `qkv`, `o`, `ffn`, `norm`.
+    `checkpoints` is whether layers run again on the way back. `optimizer` is `apart` (AdamW weight by weight),
+    `foreach`, `fused` or `sgd`; `clips` is whether gradients are clipped. The profile begins that share `cut` of its
+    ops late.
     """
 
     config: Mapping[str, Any]
@@ -282,4 +282,3 @@ FRESH_RUNS: Mapping[str, TorchRun] = {
     "deepseek_prefill": TorchRun(DEEPSEEK_PREFILL, 2, 48, 1, experts_apart=True, trains=False),
 }
 """Runs that nothing was chosen after."""
-ALL_RUNS: Mapping[str, TorchRun] = {**RUNS, **SEEN_RUNS, **FRESH_RUNS}

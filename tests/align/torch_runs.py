@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.align.torch_configs import ALL_RUNS, TorchRun
+from tests.align.torch_configs import TorchRun
 
 ANY_UPDATE = "*.adam"
 """What an op that works on all weights at once may be."""
@@ -275,12 +275,12 @@ def _ns(microseconds: object) -> int:
     return round(float(str(microseconds)) * 1000)
 
 
-def record(name: str, target: Path) -> None:
+def record(run: TorchRun, target: Path) -> None:
     """Run a model and write its ops with their truth to `target`."""
     with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / f"{name}.pt.trace.json"
-        ran(ALL_RUNS[name], trace)
-        rows = labelled_ops(ALL_RUNS[name], trace)
+        trace = Path(folder) / "run.pt.trace.json"
+        ran(run, trace)
+        rows = labelled_ops(run, trace)
     with gzip.open(target, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -288,5 +288,7 @@ def record(name: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    from tests.align.torch_kinds import ALL_RUNS
+
     for model in sys.argv[2:] or ALL_RUNS:
-        record(model, Path(sys.argv[1]) / f"{model}.csv.gz")
+        record(ALL_RUNS[model], Path(sys.argv[1]) / f"{model}.csv.gz")

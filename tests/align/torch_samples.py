@@ -2,13 +2,16 @@
 Models and ways to write them drawn at random, for fits and checks on many kinds: `sampled_run(seed)` is one `TorchRun`.
 
 Families, sizes and styles are drawn apart from one another, so that a check on other seeds is one on other kinds.
+`python -m tests.align.torch_samples FOLDER FIRST LAST` records them.
 """
 
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tests.align.torch_configs import Norms, TorchRun
@@ -146,9 +149,7 @@ def _shared(chance: random.Random, sizes: Config) -> TorchRun:
             "shared_expert_intermediate_size": chance.randrange(10, 30) * 16, "decoder_sparse_step": 1,
             "mlp_only_layers": [],
         }  # fmt: skip
-        return TorchRun(
-            config, norm=_norm(chance), bias=frozenset({"qkv"}), shared_gate=True, **_routing(chance)
-        )
+        return TorchRun(config, norm=_norm(chance), bias=frozenset({"qkv"}), shared_gate=True, **_routing(chance))
     config |= {
         "architectures": ["DeepseekForCausalLM"], "model_type": "deepseek", "n_routed_experts": count,
         "n_shared_experts": chance.randrange(1, 3), "first_k_dense_replace": 1, "moe_layer_freq": 1,
@@ -180,3 +181,10 @@ _FAMILIES: Mapping[str, Callable[[random.Random, Config], TorchRun]] = {
     "shared": _shared,
     "latent": _latent,
 }
+
+
+if __name__ == "__main__":
+    from tests.align.torch_runs import record
+
+    for number in range(int(sys.argv[2]), int(sys.argv[3]) + 1):
+        record(sampled_run(number), Path(sys.argv[1]) / f"{number}.csv.gz")

@@ -151,7 +151,7 @@ def _places(rows: Int64s, ran: Int64s) -> Iterator[Floats]:
     """
     Where each row begins, in kernels, and where a step ends: how often each kind ran for each time it is planned.
 
-    How many steps a run has is not known: that often each kind ran which is one kernel. Whichever they may be are tried.
+    How many steps a run has is not known: as many as each kind ran which is one kernel. Those it may be are tried.
     """
     often = np.bincount(rows).astype(np.float64)
     times = np.bincount(ran[ran >= 0], minlength=len(often)) / np.maximum(often, 1.0)

@@ -1,9 +1,9 @@
 """
 What is known of every match beside the probability that a model gives it: numbers that tell how far to trust that.
 
-Matches of one kind share one fate: where kernels of a class are taken for the wrong op, they are so in every layer. What
-tells is how regular a kind is (in every layer alike, or here and there), whether another op near fits as well,
-and how well the run as a whole fits the plan.
+Matches of one kind share one fate: where kernels of a class are taken for the wrong op, they are so in every layer.
+What tells is how regular a kind is (in every layer alike, or here and there), whether another op near fits as well, and
+how well the run as a whole fits the plan.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 
 WAYS = (*(way.value for way in HOW), "written", "unplanned", "beside")
 """How kernels are matched; a part of an op written out, of no op, of what frameworks run beside a plan are apart."""
 _NEAR = 12
 """Rows to either side in which another op may be the right one."""
-_LEAST, _MOST = -12.0, 12.0
-"""Limits of logarithms."""
+_LEAST_RATIO, _MOST = 1e-6, 12.0
+"""The least ratio that is told from smaller ones, and the limit of logarithms of them."""
+_LEAST_CHANCE = 1e-4
+"""The least probability whose odds are told from smaller ones."""
 _PIECE = 1 << 16
 """Kernels looked at in one go."""
 _NONE, _NO_OP = -2, -3
@@ -47,27 +49,40 @@ class MatchFeatures:
     """
 
     way: NDArray[np.int8]
-    own: Floats
-    margin: Floats
-    alike: Floats
-    spread: Floats
-    uneven: Floats
-    twice: Floats
-    left: Floats
-    beside: Floats
-    missed: Floats
-    unplanned: Floats
-    doubt: Floats
-    blind: Floats
-    scalar: Floats
-    mover: Floats
-    heavy: Floats
-    updates: Floats
-    many: Floats
+    own: Float32s
+    margin: Float32s
+    alike: Float32s
+    spread: Float32s
+    uneven: Float32s
+    twice: Float32s
+    left: Float32s
+    beside: Float32s
+    missed: Float32s
+    unplanned: Float32s
+    doubt: Float32s
+    blind: Float32s
+    scalar: Float32s
+    mover: Float32s
+    heavy: Float32s
+    updates: Float32s
+    many: Float32s
 
-    def of_each(self, owner: Int64s) -> MatchFeatures:
-        """Those of every kernel, of which some count as one here: `owner` is the place of each."""
-        return MatchFeatures(*(getattr(self, column.name)[owner] for column in fields(self)))
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """What `rows` has, in order: the probability given as log-odds, all features, and each way as a flag."""
+        plain = (column.name for column in fields(MatchFeatures) if column.name != "way")
+        return "chance", *plain, *(f"way.{name}" for name in WAYS)
+
+    def rows(self, chance: Floats) -> Float32s:
+        """A row a kernel that was given `chance`, as `names` says."""
+        odds = np.clip(chance, _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
+        plain = [getattr(self, column.name) for column in fields(self) if column.name != "way"]
+        ways = [self.way == number for number in range(len(WAYS))]
+        return np.stack([np.log(odds / (1.0 - odds)), *plain, *ways], axis=1).astype(np.float32)
+
+    def part(self, some: slice) -> MatchFeatures:
+        """Those kernels alone."""
+        return MatchFeatures(*(getattr(self, column.name)[some] for column in fields(self)))
 
 
 def match_features(
@@ -79,69 +94,62 @@ def match_features(
     missed: int,
 ) -> MatchFeatures:
     """The features of every kernel of an assignment that leaves `missed` planned ops without one."""
-    known = family_table()
+    known, rows, kinds = family_table(), len(sequence), len(kernels)
     matched = found.row >= 0
     row = np.where(matched, found.row, found.place)
-    kinds = len(kernels)
-    token = np.where(matched, sequence.token[row], len(sequence.classes)).astype(np.int64)
     planned = matched & (sequence.scope[row] >= 0)
-    place: Int64s = found.step * len(sequence) + row
+    token = np.where(matched, sequence.token[row], len(sequence.classes)).astype(np.int64)
+    place: Int64s = found.step * rows + row
     fit = np.maximum(ratios.core, ratios.behind)
-    own = np.where(matched, fit[sequence.token[row], kernel_class], 1.0 / pair_model()["prices"]["unplanned"])
-    # Kernels of a class by what they are taken for, and ops of a class by what runs them.
-    like = token * kinds + kernel_class
-    _, pair, in_pair = np.unique(like, return_inverse=True, return_counts=True)
-    of_kind = np.bincount(kernel_class, minlength=kinds)
-    on_row = np.where(matched, place, -1)
-    _, first, runs = np.unique(on_row, return_index=True, return_inverse=True)
-    run_rows = np.bincount(token[first], minlength=len(sequence.classes) + 1)
-    both = runs * np.int64(kinds) + kernel_class
-    _, begin, here, count = np.unique(both, return_index=True, return_inverse=True, return_counts=True)
-    rows_with = np.bincount(pair[begin], minlength=len(in_pair))
-    usual = in_pair[pair] / rows_with[pair]
-    mains = np.bincount(runs, found.core & matched, len(first))
-    steps = max(1, len(np.unique(found.step)))
-    rows_of = np.bincount(sequence.token[sequence.op >= 0], minlength=len(sequence.classes) + 1) * steps
-    some = int(planned.any()) and len(np.unique(place[planned]))
-    scope = np.where(planned, sequence.scope[row] * np.int64(2) + 0, _NONE) + np.where(
-        planned, found.step * np.int64(4 * len(sequence)), 0
+    free = 1.0 / pair_model()["prices"]["unplanned"]
+    own = np.where(matched, fit[sequence.token[row], kernel_class], free)
+    own = np.log(np.maximum(own, _LEAST_RATIO))
+    other = np.log(np.maximum(_best_other(sequence, fit, kernel_class, found), _LEAST_RATIO))
+    # Kernels of a class by what they are taken for, ops of a class by what runs them.
+    of_kind = np.bincount(kernel_class, minlength=kinds)[kernel_class]
+    _, pair, in_pair = np.unique(token * kinds + kernel_class, return_inverse=True, return_counts=True)
+    _, first, run = np.unique(np.where(matched, place, -1), return_index=True, return_inverse=True)
+    ran = np.bincount(token[first], minlength=len(sequence.classes) + 1)
+    there = np.bincount(sequence.token[sequence.op >= 0], minlength=len(ran)) * max(1, len(np.unique(found.step)))
+    _, begin, here, count = np.unique(
+        run * np.int64(kinds) + kernel_class, return_index=True, return_inverse=True, return_counts=True
     )
-    same = np.concatenate(([False], scope[1:] == scope[:-1], [False]))
-    part = matched & (found.how == HOW.index(MatchedBy.PART))
+    rows_with = np.bincount(pair[begin], minlength=len(in_pair))[pair]
+    mains = np.bincount(run, found.core & matched, len(first))[run]
+    scope = np.where(planned, sequence.scope[row] + found.step * rows, _NONE)
+    alike = np.concatenate(([False], scope[1:] == scope[:-1], [False])).astype(np.float32)
     way = np.select(
-        [~matched, ~planned, part & ~(mains > 0)[runs]],
+        [~matched, ~planned, (found.how == HOW.index(MatchedBy.PART)) & (mains == 0)],
         [WAYS.index(name) for name in ("unplanned", "beside", "written")],
         found.how,
     )
-    flags = [
+    kind_flags = (
         ~kernels.known,
         kernels.scalar,
         np.isin(kernels.main, list(known.movers)),
         np.isin(kernels.main, list(known.heavy)),
-    ]
-    updates = np.isin(sequence.classes.main[sequence.token[row]], [known.number("optimizer")])
-    everywhere = np.ones(len(row))
-    log_own = np.log(np.maximum(own, 1e-6))
-    return MatchFeatures(
-        way.astype(np.int8),
-        np.clip(log_own, _LEAST, _MOST),
-        np.clip(log_own - np.log(np.maximum(_best_other(sequence, fit, kernel_class, found), 1e-6)), _LEAST, _MOST),
-        in_pair[pair] / of_kind[kernel_class],
-        np.where(matched, rows_with[pair] / np.maximum(run_rows[token], 1), 1.0),
-        np.where(matched, np.abs(count[here] - usual), 0.0),
-        np.where(matched, mains[runs] - found.core, 0.0),
-        np.where(matched, 1.0 - np.minimum(run_rows[token] / np.maximum(rows_of[token], 1), 1.0), 0.0),
-        same[1:].astype(np.float64) + same[:-1],
-        everywhere * (missed / max(1, some + missed)),
-        everywhere * float(np.mean(~matched)),
-        everywhere * float(np.mean(1.0 - found.chance)),
-        *(flag[kernel_class].astype(np.float64) for flag in flags),
-        updates.astype(np.float64),
-        np.log(of_kind[kernel_class]),
     )
+    ops = len(np.unique(place[planned]))
+    columns = (
+        np.clip(own, -_MOST, _MOST),
+        np.clip(own - other, -_MOST, _MOST),
+        in_pair[pair] / of_kind,
+        np.where(matched, rows_with / np.maximum(ran[token], 1), 1.0),
+        np.where(matched, np.abs(count[here] - in_pair[pair] / rows_with), 0.0),
+        np.where(matched, mains - found.core, 0.0),
+        np.where(matched, 1.0 - np.minimum(ran[token] / np.maximum(there[token], 1), 1.0), 0.0),
+        alike[1:] + alike[:-1],
+        np.full(len(row), missed / max(1, ops + missed)),
+        np.full(len(row), np.mean(~matched) if len(row) else 0.0),
+        np.full(len(row), np.mean(1.0 - found.chance) if len(row) else 0.0),
+        *(flag[kernel_class] for flag in kind_flags),
+        sequence.classes.main[sequence.token[row]] == known.number("optimizer"),
+        np.log(of_kind),
+    )
+    return MatchFeatures(way.astype(np.int8), *(column.astype(np.float32) for column in columns))
 
 
-def _best_other(sequence: PlannedSequence, fit: NDArray[np.float32], kernel_class: Int32s, found: KernelAssignment) -> Floats:
+def _best_other(sequence: PlannedSequence, fit: Float32s, kernel_class: Int32s, found: KernelAssignment) -> Float32s:
     """The best ratio among rows near of another scope than a kernel's own."""
     rows, classes = len(sequence), fit.shape[1]
     flat = np.ascontiguousarray(fit).ravel()
@@ -149,7 +157,7 @@ def _best_other(sequence: PlannedSequence, fit: NDArray[np.float32], kernel_clas
     matched = found.row >= 0
     at, scope = np.where(matched, found.row, found.place), np.where(matched, sequence.scope[found.row], _NONE)
     there = np.where(sequence.op >= 0, sequence.scope, _NO_OP)
-    best = np.zeros(len(at))
+    best = np.zeros(len(at), dtype=np.float32)
     for begin in range(0, len(at), _PIECE):
         some = slice(begin, begin + _PIECE)
         for away in range(-_NEAR, _NEAR + 1):
