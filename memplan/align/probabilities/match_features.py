@@ -78,7 +78,8 @@ class MatchFeatures:
         odds = np.clip(chance, _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
         plain = [getattr(self, column.name) for column in fields(self) if column.name != "way"]
         ways = [self.way == number for number in range(len(WAYS))]
-        return np.stack([np.log(odds / (1.0 - odds)), *plain, *ways], axis=1).astype(np.float32)
+        found: Float32s = np.stack([np.log(odds / (1.0 - odds)), *plain, *ways], axis=1).astype(np.float32)
+        return found
 
     def part(self, some: slice) -> MatchFeatures:
         """Those kernels alone."""
@@ -117,7 +118,9 @@ def match_features(
     rows_with = np.bincount(pair[begin], minlength=len(in_pair))[pair]
     mains = np.bincount(run, found.core & matched, len(first))[run]
     scope = np.where(planned, sequence.scope[row] + found.step * rows, _NONE)
-    alike = np.concatenate(([False], scope[1:] == scope[:-1], [False])).astype(np.float32)
+    beside = np.zeros(len(row))
+    beside[1:] += scope[1:] == scope[:-1]
+    beside[:-1] += scope[1:] == scope[:-1]
     way = np.select(
         [~matched, ~planned, (found.how == HOW.index(MatchedBy.PART)) & (mains == 0)],
         [WAYS.index(name) for name in ("unplanned", "beside", "written")],
@@ -138,7 +141,7 @@ def match_features(
         np.where(matched, np.abs(count[here] - in_pair[pair] / rows_with), 0.0),
         np.where(matched, mains - found.core, 0.0),
         np.where(matched, 1.0 - np.minimum(ran[token] / np.maximum(there[token], 1), 1.0), 0.0),
-        alike[1:] + alike[:-1],
+        beside,
         np.full(len(row), missed / max(1, ops + missed)),
         np.full(len(row), np.mean(~matched) if len(row) else 0.0),
         np.full(len(row), np.mean(1.0 - found.chance) if len(row) else 0.0),
