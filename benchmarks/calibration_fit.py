@@ -15,6 +15,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +24,7 @@ import numpy as np
 
 from benchmarks.boosted_trees import boosted_trees
 from memplan.align import Alignment, align
+from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.core.arrays import Float32s, Floats
 from memplan.schema import Plan
@@ -33,6 +35,9 @@ from tests.align.torch_configs import RUNS, SEEN_RUNS
 _CLAIMS = ("op", "scope")
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
 """Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
+_FOLDS, _THIN = 3, 3
+"""Parts of the runs, each of which is asked of trees that were fitted to the others, to every so manieth kernel."""
+_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.985, 0.995)
 _MOST = 4000
 """Kernels of a run that are looked at: its matches share few fates."""
 
@@ -139,19 +144,50 @@ def _known_claims(run: Any) -> RawClaims:
 
 
 def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
-    """Trees for every claim; each run weighs by the root of its kernels that are looked at."""
+    """
+    Trees for every claim, each run weighing by the root of its kernels that are looked at, and the curve behind them.
+
+    Trees are surer of runs that they were fitted to than of others: the curve is what runs showed of trees that were
+    fitted to the rest.
+    """
     found = {}
     for claim in _CLAIMS:
+        fold = np.concatenate([np.full(len(run.right[claim]), place % _FOLDS) for place, run in enumerate(runs)])
         rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
         weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
-        found[claim] = boosted_trees(rows, right, weight * (len(weight) / weight.sum()), MatchFeatures.names())
+        weight *= len(weight) / weight.sum()
+        others = np.empty(len(right))
+        for one in range(_FOLDS):
+            rest, mine = np.flatnonzero(fold != one)[::_THIN], fold == one
+            trees = boosted_trees(rows[rest], right[rest], weight[rest], MatchFeatures.names())
+            others[mine] = summed_chance(trees, rows[mine])
+        found[claim] = {
+            **boosted_trees(rows, right, weight, MatchFeatures.names()),
+            "curve": _rising_curve(others, right, weight),
+        }
     return found
+
+
+def _rising_curve(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
+    """Bins of what is given with the share right, pooled until they rise together."""
+    order = np.argsort(given, kind="stable")
+    given, right, weight = given[order], right[order], weight[order]
+    edges = np.unique(np.concatenate(([0], np.searchsorted(given, _EDGES), [len(given)])))
+    points: list[tuple[float, float, float]] = []
+    for begin, end in pairwise(edges.tolist()):
+        mine = slice(begin, end)
+        sums = [float((weight[mine] * of[mine]).sum()) for of in (given, right, np.ones(len(given)))]
+        points.append((sums[0], sums[1], sums[2]))
+        while len(points) > 1 and points[-2][1] / points[-2][2] >= points[-1][1] / points[-1][2]:
+            last, before = points.pop(), points.pop()
+            points.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+    return [[round(point[0] / point[2], 4), round(point[1] / point[2], 4)] for point in points]
 
 
 def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
     """The file as it is kept: one tree a line."""
     texts = [
-        f'  "{claim}": {{\n    "begin": {of["begin"]},\n    "trees": [\n      '
+        f'  "{claim}": {{\n    "curve": {json.dumps(of["curve"])},\n    "begin": {of["begin"]},\n    "trees": [\n      '
         + ",\n      ".join(json.dumps(tree) for tree in of["trees"])
         + "\n    ]\n  }"
         for claim, of in claims.items()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
+from memplan.align.equal_ops import take_equal_ops_in_turn
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import Likelihoods, likelihoods
@@ -108,6 +109,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
     planned = settled.row >= 0

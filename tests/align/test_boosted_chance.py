@@ -13,9 +13,7 @@ from memplan.align.probabilities.match_features import WAYS, MatchFeatures
 
 def features(way: str, **values: float) -> MatchFeatures:
     """One match of that way; what isn't given is 0."""
-    columns = [
-        np.array([values.get(column.name, 0.0)], dtype=np.float32) for column in fields(MatchFeatures)[1:]
-    ]
+    columns = [np.array([values.get(column.name, 0.0)], dtype=np.float32) for column in fields(MatchFeatures)[1:]]
     return MatchFeatures(np.array([WAYS.index(way)], dtype=np.int8), *columns)
 
 
