@@ -176,3 +176,43 @@ def write_kernels(path: Path, size: int, seed: int = 0) -> None:
         while file.tell() < size:
             file.write(step.copy(number))
             number += 1
+
+
+def write_memory(folder: Path, size: int, seed: int = 0) -> None:
+    """A `memory_record.csv` of about `size` bytes in `folder`, and an `operator_memory.csv` as long."""
+    rng = random.Random(seed)
+    records, blocks = [], []
+    for number in range(20_000):
+        at = STEP_US * 1000 * number // 20_000
+        time = f"\x01{_EPOCH_US + at // 1000:016d}.{at % 1000:03d}"
+        held = 20_000 + rng.randrange(40_000_000) / 2048
+        records.append(f"PTA,{time}\t,{held:.8f},{held * 1.1:.8f},{held:.8f},2710281216,NPU:0\n")
+        if number % 100 == 0:
+            records.append(f"APP,{time}\t,,61440.0,,,NPU:0\n")
+        end = f"\x01{_EPOCH_US + at // 1000 + 40 + rng.randrange(STEP_US // 2):016d}.{at % 1000:03d}"
+        lasting = number % 1999 == 0
+        blocks.append(
+            f"aten::op_{number % 61},{rng.randrange(1, 9000) / 2},{time}\t,{'' if lasting else end + chr(9)},,"
+            f"{'' if lasting else 40.25},,{held:.8f},{held * 1.1:.8f},{held:.8f},{held:.8f},{held * 1.1:.8f},{held:.8f},"
+            "2710281216,NPU:0\n"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, header, lines in (
+        ("memory_record.csv", _RECORD, records),
+        ("operator_memory.csv", _BLOCKS, blocks),
+    ):
+        step = _Template("".join(lines), {"\x01": (16, STEP_US)})
+        with (folder / name).open("wb") as file:
+            file.write(header.encode())
+            number = 0
+            while file.tell() < size:
+                file.write(step.copy(number))
+                number += 1
+
+
+_RECORD = "Component,Timestamp(us),Total Allocated(MB),Total Reserved(MB),Total Active(MB),Stream Ptr,Device Type\n"
+_BLOCKS = (
+    "Name,Size(KB),Allocation Time(us),Release Time(us),Active Release Time(us),Duration(us),Active Duration(us),"
+    "Allocation Total Allocated(MB),Allocation Total Reserved(MB),Allocation Total Active(MB),"
+    "Release Total Allocated(MB),Release Total Reserved(MB),Release Total Active(MB),Stream Ptr,Device Type\n"
+)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.profile_files import write_kernels, write_trace
+from benchmarks.profile_files import write_kernels, write_memory, write_trace
 
 MB = 10**6
 
@@ -174,6 +174,21 @@ def read_kernels(path: Path) -> dict[str, object]:
     return {name: min(values[1:]) for name, values in times.items()} | {"rows": rows["memplan"]}
 
 
+def read_memory(folder: Path, part: str) -> dict[str, object]:
+    """Read the memory curves or the allocations of `folder`."""
+    from memplan.traces import open_profile
+
+    with Stopwatch() as watch:
+        rank = open_profile(folder).rank(0)
+        if part == "blocks":
+            blocks = rank.allocations()
+            assert blocks is not None
+            kept = len(blocks)
+        else:
+            kept = sum(len(curve.time_ns) for curve in rank.memory_curves().values())
+    return watch.report(kept=kept)
+
+
 def sum_up(folder: Path, *, workers: int | None, dask: bool = False) -> dict[str, object]:
     """Summarise all ranks below `folder` into an empty cache."""
     from memplan.traces.summaries import summarise_ranks
@@ -259,6 +274,13 @@ def _run(arguments: argparse.Namespace) -> str:
         f"| busy time in a third of one track | {found['busy_ms'] / 1e3:.6f} | | |",
         f"| top ops of everything | {found['top_ms'] / 1e3:.4f} | | limit 0.1 s |",
     ]
+    memory = work / "memory" / "ASCEND_PROFILER_OUTPUT"
+    write_memory(memory, 1000 * MB)
+    found = _measured(arguments, "curves", memory.parent)
+    row("1 GB memory_record.csv", found, f"{found['kept']:,} samples kept, with every peak")
+    found = _measured(arguments, "blocks", memory.parent)
+    row("1 GB operator_memory.csv", found, f"{found['kept']:,} allocations")
+    shutil.rmtree(memory.parent)
     path = work / "kernels" / "kernel_details.csv"
     write_kernels(path, 200 * MB)
     found = _measured(arguments, "kernels", path)
@@ -307,6 +329,8 @@ def main() -> None:
             "warm": lambda: import_trace(Path(of), warm=True),
             "reopen": lambda: reopen(Path(of)),
             "kernels": lambda: read_kernels(Path(of)),
+            "curves": lambda: read_memory(Path(of), "curves"),
+            "blocks": lambda: read_memory(Path(of), "blocks"),
             "one": lambda: sum_up(Path(of), workers=1),
             "two": lambda: sum_up(Path(of), workers=2),
             "dask": lambda: sum_up(Path(of), workers=None, dask=True),

@@ -21,13 +21,14 @@ from memplan.serving import training_time
 RUNS = Path(__file__).with_name("training_cases.json")
 _A2 = "910B1"
 """The chip that runs on 910B are taken to have had: they don't tell which of its bins."""
+_PEAKS = {"peak_gib": "steady step", "reserved_gib": "reserved"}
 _NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
 
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
     """Every figure of `training_cases.json`; `configs` is the folder of published configs."""
     for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
-        stages = sorted({*run.get("stages", {}), *run.get("peak_gib", {})}, key=int)
+        stages = sorted({stage for figures in ("stages", *_PEAKS) for stage in run.get(figures, {})}, key=int)
         for stage in stages:
             yield from _stage_rows(run, int(stage), configs)
 
@@ -49,9 +50,10 @@ def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[M
         yield row("states", "MiB", states, None if memory is None else memory.between_steps / MIB)
         if first is not None:
             yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
-    if str(stage) in run.get("peak_gib", {}):
-        peak = run["peak_gib"][str(stage)]
-        yield row("steady step", "GiB", peak, None if memory is None else memory.peak_bytes / GIB)
+    for figures, kind in _PEAKS.items():
+        if str(stage) in run.get(figures, {}):
+            peak = run[figures][str(stage)]
+            yield row(kind, "GiB", peak, None if memory is None else memory.peak_bytes / GIB)
 
 
 def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMemory:

@@ -17,9 +17,14 @@ from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
 
+_SWITCH_S = 0.0005
+"""How long a worker may go on while the window waits for the interpreter: Qt gives it up at many calls of a frame."""
+_LATER_MS = 30_000
+
 
 def application() -> QApplication:
     """The running Qt application, or a new one."""
+    sys.setswitchinterval(_SWITCH_S)
     running = QApplication.instance()
     if isinstance(running, QApplication):
         return running
@@ -59,7 +64,8 @@ def run(plan_path: Path | None = None, profile_path: Path | None = None, chip: s
     window.show()
     if plan_path is not None or profile_path is not None:
         QTimer.singleShot(0, lambda: window.opener.open_planned(Request(plan_path, profile_path, chip=chip)))
+        QTimer.singleShot(_LATER_MS, lambda: _prepare(settings))  # what is opened at once compiles what it needs itself
     else:
-        QTimer.singleShot(0, lambda: _prepare(settings))  # what is opened at once compiles what it needs itself
+        QTimer.singleShot(0, lambda: _prepare(settings))
         QTimer.singleShot(0, window.opener.reopen)
     return qt.exec()

@@ -9,6 +9,8 @@ from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QMainWindow, QMenu
 
 from memplan.gui.i18n import tr
+from memplan.gui.icons import icon, icon_names
+from memplan.gui.model.palette import Palette
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ def with_alt_key(text: str, taken: set[str]) -> str:
     return f"{stem}(&{letter.upper()}){dots}"
 
 
+def _with_key(text: str, keys: Sequence[str]) -> str:
+    """`text` with the key that does the same, as the platform writes it."""
+    return f"{text} ({QKeySequence(keys[0]).toString(QKeySequence.SequenceFormat.NativeText)})" if keys else text
+
+
 class Commands:
     """The commands of a window and the actions made from them."""
 
@@ -76,7 +83,7 @@ class Commands:
             if command.separated:
                 menu.addSeparator()
             action = QAction(with_alt_key(command.text, letters[command.menu]), window)
-            action.setToolTip(tr(command.text))
+            action.setToolTip(_with_key(tr(command.text), command.keys))
             action.setObjectName(command.name)
             action.setShortcuts([QKeySequence(key) for key in command.keys])
             action.setCheckable(command.checked is not None)
@@ -85,6 +92,11 @@ class Commands:
             window.addAction(action)
             self.actions[command.name] = action
         self.refresh()
+
+    def set_palette(self, palette: Palette) -> None:
+        """Give the commands that have an icon one in the colours of `palette`."""
+        for name in self.actions.keys() & set(icon_names()):
+            self.actions[name].setIcon(icon(name, palette.css("text")))
 
     def remove(self) -> None:
         """Take all actions and menus out of the window."""

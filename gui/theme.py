@@ -38,3 +38,59 @@ def apply_theme(application: QApplication, palette: Palette) -> None:
     for role in (QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText, QPalette.ColorRole.WindowText):
         colours.setColor(QPalette.ColorGroup.Disabled, role, QColor(palette.css("faint")))
     application.setPalette(colours)
+    application.setStyleSheet(_flat(palette))
+
+
+def _flat(palette: Palette) -> str:
+    """Bars, heads of tables and tabs without the relief that Qt's own style gives them."""
+    line, faint, text, window, base, band, accent = (
+        palette.css(name) for name in ("line", "faint", "text", "window", "base", "selection_band", "accent")
+    )
+    red, green, blue = (palette.role("faint") >> shift & 255 for shift in (16, 8, 0))
+    handle = f"rgba({red}, {green}, {blue}, 90)"
+    return f"""
+        QToolBar#tools {{ background: {window}; border: none; border-bottom: 1px solid {line}; padding: 3px 6px;
+            spacing: 1px; }}
+        QToolBar#tools QToolButton {{ border: none; border-radius: 5px; padding: 4px 7px; color: {text}; }}
+        QToolBar#tools QToolButton:hover, QToolBar#tools QToolButton:focus {{ background: {band}; }}
+        QToolBar#tools QToolButton:disabled {{ color: {faint}; }}
+        QToolBar#tools::separator {{ background: {line}; width: 1px; margin: 5px 4px; }}
+        QMenuBar {{ background: {window}; }}
+        QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; margin: 0; }}
+        QMainWindow::separator:hover {{ background: {accent}; }}
+        QStatusBar {{ background: {window}; border-top: 1px solid {line}; }}
+        QStatusBar::item {{ border: none; }}
+        QHeaderView {{ background: {window}; }}
+        QHeaderView::section {{ background: {window}; color: {faint}; border: none; border-bottom: 1px solid {line};
+            padding: 4px 8px; }}
+        QHeaderView::up-arrow, QHeaderView::down-arrow {{ width: 0; height: 0; image: none; }}
+        QTableView {{ border: 1px solid {line}; border-radius: 4px; }}
+        QTableView::item {{ padding: 0 5px; border: none; }}
+        QScrollBar:vertical {{ background: transparent; width: 12px; margin: 0; }}
+        QScrollBar:horizontal {{ background: transparent; height: 12px; margin: 0; }}
+        QScrollBar::handle {{ background: {handle}; border-radius: 4px; margin: 2px; }}
+        QScrollBar::handle:vertical {{ min-height: 28px; }}
+        QScrollBar::handle:horizontal {{ min-width: 28px; }}
+        QScrollBar::handle:hover {{ background: {faint}; }}
+        QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; border: none; }}
+        QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
+        QTabBar {{ background: {window}; qproperty-drawBase: 0; }}
+        QTabBar::tab {{ background: {window}; color: {faint}; border: none; padding: 5px 12px; }}
+        QTabBar::tab:top {{ border-bottom: 2px solid transparent; }}
+        QTabBar::tab:bottom {{ border-top: 2px solid transparent; }}
+        QTabBar::tab:selected {{ color: {text}; }}
+        QTabBar::tab:top:selected {{ border-bottom-color: {accent}; }}
+        QTabBar::tab:bottom:selected {{ border-top-color: {accent}; }}
+        QTabBar::tab:hover {{ background: {band}; }}
+        QDockWidget::title {{ background: {window}; padding: 0 8px; text-align: left center;
+            border-bottom: 1px solid {line}; }}
+        QDockWidget::close-button, QDockWidget::float-button {{ border: none; background: transparent; padding: 0; }}
+        QDialog QListView::item {{ padding: 3px 2px; }}
+        QPushButton {{ background: {base}; border: 1px solid {line}; border-radius: 5px; padding: 4px 12px; }}
+        QPushButton:hover, QPushButton:focus {{ border-color: {accent}; }}
+        QPushButton:pressed, QPushButton:checked {{ background: {band}; }}
+        QPushButton:disabled {{ color: {faint}; background: {window}; }}
+        QLineEdit {{ background: {base}; border: 1px solid {line}; border-radius: 5px; padding: 3px 6px; }}
+        QLineEdit:focus {{ border-color: {accent}; }}
+        QToolTip {{ background: {window}; color: {text}; border: 1px solid {line}; padding: 3px; }}
+    """

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,26 @@ class Palette:
         """
         Colour of a category of slices: the same for one name in every profile and on every machine.
 
-        Waits are grey, communication and copies have a colour each; only what computes is told apart by name.
+        Waits are grey; communication, copies and matrix products have a colour each. What else computes is told apart
+        by name, in colours that none of these has, nor deviations.
         """
         if name in self.overrides:
             return _rgb(self.overrides[name])
-        role = next((one["role"] for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
-        if role is not None and name not in _data()["overlap"]:
-            return self.roles[role]
         fixed = _data()["overlap"].get(name)
-        index = fixed if fixed is not None else zlib.crc32(name.encode())
-        return self.colours[index % len(self.colours)]
+        if fixed is not None:
+            return self.colours[int(fixed) % len(self.colours)]
+        family = _family(name)
+        if family is not None:
+            if "role" in family:
+                return self.roles[str(family["role"])]
+            return self.colours[int(family["colour"])]
+        others = self.others
+        return others[zlib.crc32(name.encode()) % len(others)]
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        """The colours of what computes and belongs to no family."""
+        return tuple(self.colours[place] for place in _data()["compute"][self.name])
 
     def label_on(self, colour: int) -> int:
         """What can be read best on `colour`: black or white, one of which always has a contrast of 4.5 : 1 or more."""
@@ -108,6 +119,12 @@ class Palette:
     def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
         """Colours of many categories, for the drawing kernels; at least one row."""
         return np.array([self.category(name) for name in names] or [self.colours[0]], dtype=np.uint32)
+
+
+@lru_cache(maxsize=1 << 16)
+def _family(name: str) -> Mapping[str, Any] | None:
+    """What all names of a family share, `None` for a name of none."""
+    return next((one for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
 
 
 def load_palette(
@@ -124,3 +141,12 @@ def load_palette(
         roles={name: _rgb(text) for name, text in roles.items()},
         overrides={key: text for key, text in (overrides or {}).items() if _COLOUR.fullmatch(text)},
     )
+
+
+def tinted(colour: int, ground: int, share: float = 0.35) -> int:
+    """`colour` thinned to `share` over `ground`."""
+    mixed = 0xFF
+    for shift in (16, 8, 0):
+        part = round((colour >> shift & 255) * share + (ground >> shift & 255) * (1 - share))
+        mixed = mixed << 8 | part
+    return mixed

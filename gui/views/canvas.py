@@ -7,26 +7,29 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFont,
     QFontMetrics,
+    QHideEvent,
     QImage,
     QKeyEvent,
     QMouseEvent,
+    QMoveEvent,
     QPaintEngine,
     QPainter,
     QPaintEvent,
     QPen,
     QResizeEvent,
+    QShowEvent,
     QWheelEvent,
 )
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import say
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import event_ticks, time_ticks
+from memplan.gui.model.ruler import Tick, event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.viewport import ZOOM_STEP
 from memplan.gui.views.view import ViewServices
@@ -52,6 +55,7 @@ class TimeCanvas(QWidget):
 
     hovered = Signal(str)
     ruler_px = RULER_PX
+    own_ruler = False  # whether it has a ruler also under another view of the same columns
     strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
     covered_px = 0  # what a scroll bar takes at the right edge
 
@@ -154,6 +158,34 @@ class TimeCanvas(QWidget):
         whole = int(np.floor(start))
         return self.session.origin_ns + whole, start - whole
 
+    def share_ruler(self) -> None:
+        """Do without a ruler where another view of the same columns, which has one, is right above."""
+        if self.own_ruler:
+            return
+        window = self.window()
+        corner = self.mapTo(window, QPoint(0, 0))
+        above = any(
+            other is not self
+            and other.session is self.session
+            and other.isVisible()
+            and (at := other.mapTo(window, QPoint(0, 0))).x() == corner.x()
+            and at.y() < corner.y()
+            and other.width() == self.width()
+            for other in window.findChildren(TimeCanvas)
+        )
+        self.rule(not above)
+
+    def _moved_about(self) -> None:
+        """The view is elsewhere: those under it may need a ruler now, or none."""
+        for other in self.window().findChildren(TimeCanvas):
+            other.share_ruler()
+
+    def rule(self, ruled: bool) -> None:
+        """Have a ruler, or none."""
+        if self.ruler_px != (RULER_PX if ruled else 0):
+            self.ruler_px = RULER_PX if ruled else 0
+            self.refresh()
+
     # -- painting ------------------------------------------------------------------------------------------------
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
@@ -204,6 +236,10 @@ class TimeCanvas(QWidget):
         if self._pixels.shape != (rows, columns):
             self._pixels = np.empty((rows, columns), dtype=np.uint32)
         self._pixels[:] = self.colours.role("ground")
+        for tick in self._ticks():
+            column = round((tick.value - self.session.viewport.start) / self.session.viewport.span * columns)
+            if 0 <= column < columns:
+                self._pixels[:, column] = self.colours.role("grid")
         self.paint_pixels(self._pixels, self.session.viewport.span / columns, scale)
         image = QImage(self._pixels.data, columns, rows, columns * 4, QImage.Format.Format_RGB32)
         image.setDevicePixelRatio(scale)
@@ -249,12 +285,9 @@ class TimeCanvas(QWidget):
         self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
         metrics = self.small_metrics
-        viewport = self.session.viewport
-        count = max(self.plot.width() // 130, 2)
         painter.setPen(self.pen("faint"))
-        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(viewport.span))}")
-        ticks = event_ticks if self.session.numbered else time_ticks
-        for tick in ticks(viewport.start, viewport.end, count):
+        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(self.session.viewport.span))}")
+        for tick in self._ticks():
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
             painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
@@ -264,6 +297,11 @@ class TimeCanvas(QWidget):
         painter.setPen(self.pen("line"))
         painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
         self.paint_ruler_marks(painter, bottom)
+
+    def _ticks(self) -> list[Tick]:
+        """The round moments of the ruler, which lines in the plot lead down."""
+        ticks = event_ticks if self.session.numbered else time_ticks
+        return ticks(self.session.viewport.start, self.session.viewport.end, max(self.plot.width() // 130, 2))
 
     def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
         """Paint what is marked on the ruler, which ends at row `bottom`."""
@@ -401,8 +439,24 @@ class TimeCanvas(QWidget):
         self.update()
         super().leaveEvent(event)
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Share rulers."""
+        self._moved_about()
+        super().showEvent(event)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Share rulers."""
+        self._moved_about()
+        super().hideEvent(event)
+
+    def moveEvent(self, event: QMoveEvent) -> None:
+        """Share rulers."""
+        self._moved_about()
+        super().moveEvent(event)
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Paint anew at the new size."""
+        self._moved_about()
         self.refresh()
         super().resizeEvent(event)
 

@@ -21,6 +21,7 @@ from memplan.gui.work.loader import DocumentLoader
 _TITLE, _LABEL, _VALUE = 160, 80, 600  # letters shown: more would bury everything else; what is copied or saved has all
 
 
+_LINE = "margin:0;line-height:17px"  # else lines with Chinese letters in them stand lower than those beside them
 _ONE_WORD = 30  # letters: a header with its unit is not broken, a path is
 
 
@@ -128,7 +129,8 @@ class DetailsView(QTextBrowser):
                 one_word = "white-space:nowrap;" if " " not in label and len(label) <= _ONE_WORD else ""
                 parts.append(
                     f'<tr><td width="34%" style="{one_word}color:{faint};border-bottom:1px solid {line}">'
-                    f'{label}</td><td style="border-bottom:1px solid {line}">{value}</td></tr>'
+                    f'<p style="{_LINE}">{label}</p></td>'
+                    f'<td style="border-bottom:1px solid {line}"><p style="{_LINE}">{value}</p></td></tr>'
                 )
             parts.append("</table>")
         if not parts:

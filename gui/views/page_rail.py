@@ -9,11 +9,11 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QToolBar, QToolButton, QWidget
 
 from memplan.gui.i18n import tr
+from memplan.gui.icons import icon
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.icons import page_icon
 from memplan.gui.views.view import PageSpec
 
-_ICON_PX, _WIDTH_PX = 22, 84
+_ICON_PX, _WIDTH_PX = 22, 90
 
 
 class PageRail(QToolBar):
@@ -37,6 +37,7 @@ class PageRail(QToolBar):
             button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
             button.setCheckable(True)
             button.setFixedWidth(_WIDTH_PX)
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             button.clicked.connect(lambda *_, name=page.name: asked(name))
             self._shown[page.name] = self.addWidget(button)
             self.buttons[page.name] = button
@@ -59,13 +60,19 @@ class PageRail(QToolBar):
             f" font-size: 12px; color: {text}; }}"
             f"QToolBar#pages QToolButton:checked {{ border-left-color: {accent}; background: {band}; }}"
             f"QToolBar#pages QToolButton:hover {{ background: {band}; }}"
-            f"QToolBar#pages QToolButton:focus {{ border-right: 1px solid {accent}; }}"
+            f"QToolBar#pages QToolButton:focus {{ border-left-color: {accent}; background: {band}; }}"
         )
+        self._palette = palette
+        self._draw_icons()
+
+    def _draw_icons(self) -> None:
+        """The icon of the shown page in the colour that stands for what is chosen."""
         for name, button in self.buttons.items():
-            button.setIcon(page_icon(name, palette.css("text")))
+            button.setIcon(icon(name, self._palette.css("accent" if button.isChecked() else "faint")))
 
     def show_page(self, name: str, offered: Callable[[str], bool]) -> None:
         """Mark the page that is shown; those that have nothing to show are left out."""
         for page, button in self.buttons.items():
             button.setChecked(page == name)
             self._shown[page].setVisible(offered(page))
+        self._draw_icons()

@@ -27,6 +27,7 @@ class RowsModel(QAbstractTableModel):
         super().__init__()
         self.shape = shape
         self.rows = rows
+        self.sorted_by: tuple[int, Qt.SortOrder] | None = None
 
     def rowCount(self, parent: _Index = _ROOT) -> int:
         """One row a thing."""
@@ -48,10 +49,24 @@ class RowsModel(QAbstractTableModel):
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        """Names of the columns."""
+        """Names of the columns, above their texts and figures."""
+        if role == Qt.ItemDataRole.TextAlignmentRole and orientation is Qt.Orientation.Horizontal:
+            side = Qt.AlignmentFlag.AlignRight if section >= self.shape.numbers else Qt.AlignmentFlag.AlignLeft
+            return int(side | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.DisplayRole and orientation is Qt.Orientation.Horizontal:
-            return tr(self.shape.header[section])
+            return f"{tr(self.shape.header[section])}{self._arrow(section)}"
         return None
+
+    def _arrow(self, section: int) -> str:
+        """Which way the rows are sorted by a column: Qt's own sign would lie over the name."""
+        if self.sorted_by is None or self.sorted_by[0] != section:
+            return ""
+        return " ↑" if self.sorted_by[1] is Qt.SortOrder.AscendingOrder else " ↓"
+
+    def say_sorted(self, section: int, order: Qt.SortOrder) -> None:
+        """Say in the head that the rows are sorted by a column."""
+        self.sorted_by = section, order
+        self.headerDataChanged.emit(Qt.Orientation.Horizontal, 0, self.columnCount() - 1)
 
 
 class TableView(QWidget):
@@ -64,7 +79,7 @@ class TableView(QWidget):
         self.session = session
         self.headline = QLabel(self)
         self.headline.setWordWrap(True)
-        self.headline.setMargin(4)
+        self.headline.setMargin(6)
         self.table = QTableView(self)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -87,8 +102,10 @@ class TableView(QWidget):
         self.sorted.setSortRole(_SORT_ROLE)
         self.sorted.setSourceModel(self.model)
         self.table.setModel(self.sorted)
-        self.table.sortByColumn(self.shape.sorted_by, Qt.SortOrder.DescendingOrder)
         header = self.table.horizontalHeader()
+        header.sortIndicatorChanged.connect(lambda section, order: self.model.say_sorted(section, order))
+        self.table.sortByColumn(self.shape.sorted_by, Qt.SortOrder.DescendingOrder)
+        header.setHighlightSections(False)
         header.setResizeContentsPrecision(_LOOKED_AT)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         for column in (self.shape.wide, *self.shape.also_wide):
@@ -102,9 +119,13 @@ class TableView(QWidget):
     def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
         """Show other rows, sorted as the user has it."""
         self.model = RowsModel(self.shape, rows)
+        self.model.sorted_by = self.table.horizontalHeader().sortIndicatorSection(), self._order()
         self.sorted.setSourceModel(self.model)
         self.headline.setText(headline)
         self.headline.setVisible(bool(headline))
+
+    def _order(self) -> Qt.SortOrder:
+        return self.table.horizontalHeader().sortIndicatorOrder()
 
     def sheet(self) -> Sheet:
         """The rows in the order they are sorted by, numbers as bytes and nanoseconds."""

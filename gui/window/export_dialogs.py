@@ -15,7 +15,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.view import MenuEntry
 from memplan.gui.window.view_docks import ViewDocks
-from memplan.gui.window.view_export import VIEW_FORMATS, copy_view_data, view_picture, write_view
+from memplan.gui.window.view_export import VIEW_FORMATS, copy_view_data, picture, view_picture, write_view
 from memplan.gui.work.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ExportDialogs:
 
     def copy_view(self, name: str) -> None:
         """Put the picture and the table of view `name`, or the picture of the window, on the clipboard."""
-        image = self._widget(name).grab().toImage()
+        image = picture(self._widget(name)).toImage()
 
         def done(table: str | None) -> None:
             copy_view_data(image, table)

@@ -105,24 +105,36 @@ def go_commands(
         time = viewport.cursor if viewport.cursor is not None else (viewport.start + viewport.end) / 2
         session().add_marker(time)
 
+    def opened() -> bool:
+        return not session().document.empty
+
     return [
-        Command("find", "Go", "Find …", search.open, ("Ctrl+F", "/")),
+        Command("find", "Go", "Find …", search.open, ("Ctrl+F", "/"), enabled=opened),
         Command("find-next", "Go", "Next hit", search.step, ("F3", "Ctrl+G")),
         Command("find-previous", "Go", "Previous hit", lambda: search.step(False), ("Shift+F3",)),
         Command("commands", "Go", "All commands …", show_commands, ("Ctrl+Shift+P",)),
-        Command("show-all", "Go", "Show everything", lambda: session().viewport.show_all(), ("Home", "0")),
+        Command(
+            "show-all", "Go", "Show everything", lambda: session().viewport.show_all(), ("Home", "0"), enabled=opened
+        ),
         Command("zoom-to", "Go", "Zoom to the selected time range or item", to_selected, ("F",)),
         Command("zoom-in", "Go", "Closer", lambda: session().viewport.zoom_step(True), ("W", "+")),
         Command("zoom-out", "Go", "Farther", lambda: session().viewport.zoom_step(False), ("S", "-")),
         Command("pan-left", "Go", "Earlier", lambda: session().viewport.pan_step(False), ("A",)),
         Command("pan-right", "Go", "Later", lambda: session().viewport.pan_step(True), ("D",)),
-        Command("back", "Go", "Back to before the jump", lambda: session().viewport.back(), ("Backspace", "Alt+Left")),
+        Command(
+            "back",
+            "Go",
+            "Back to before the jump",
+            lambda: session().viewport.back(),
+            ("Backspace", "Alt+Left"),
+            enabled=opened,
+        ),
         Command("next-slice", "Go", "Next slice of the lane", along(True), (".",), separated=True),
         Command("previous-slice", "Go", "Previous slice of the lane", along(False), (",",)),
         Command("slice-below", "Go", "Slice of the lane below", across(True), ("Alt+Down",)),
         Command("slice-above", "Go", "Slice of the lane above", across(False), ("Alt+Up",)),
-        Command("peak", "Go", "To the memory peak", to_peak, ("P",), separated=True),
-        Command("costliest", "Go", "To the costliest difference", to_costliest, ("C",)),
+        Command("peak", "Go", "To the memory peak", to_peak, ("P",), enabled=opened, separated=True),
+        Command("costliest", "Go", "To the costliest difference", to_costliest, ("C",), enabled=opened),
         Command("next-difference", "Go", "Next costliest difference", lambda: beside(1), ("N",)),
         Command("previous-difference", "Go", "Costliest difference before", lambda: beside(-1), ("Shift+N",)),
         Command("step", "Go", "To a step …", steps_of.choose, ("J",), separated=True),

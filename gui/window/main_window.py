@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import QSettings, QSize, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolBar, QToolButton, QVBoxLayout, QWidget
 
 from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
+from memplan.gui.icons import app_icon
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, remarks_on
@@ -18,7 +19,6 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.command_palette import CommandPalette
-from memplan.gui.views.icons import app_icon
 from memplan.gui.views.job_bar import JobBar
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.gui.views.page_rail import PageRail
@@ -39,20 +39,22 @@ from memplan.gui.window.side_by_side_controller import SideBySideController
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.gui.window.view_menu import view_commands
+from memplan.gui.work.garbage_collection import GarbageCollection
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
 
 _RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
 _SAID_MS, _PROBLEM_MS = 5_000, 10_000
+_ICON_PX = 16
 _FIRST_PX = (1600, 1000)
 """The size of the first window, where the screen has room for it."""
 
 TOOLS: Sequence[tuple[str, str] | None] = (
-    ("open-file", "Open plan"), ("open-folder", "Open profile"), ("open-sample", "Sample"), None, ("back", "Back"),
-    ("show-all", "Show all"), ("find", "Find"), None, ("peak", "Memory peak"), ("costliest", "Costliest difference"),
-    None, ("kv", "KV budget"), ("roofline", "Roofline"), ("kernel", "Kernel"), None, ("export-plan", "Export plan"),
+    ("open-file", "Open plan"), ("open-folder", "Open profile"), None, ("back", ""), ("show-all", ""),
+    ("find", "Find"), None, ("peak", "Memory peak"), ("costliest", "Costliest difference"), None,
+    ("report", "Report"), ("export-plan", "Export plan"), ("save-place", ""), ("commands", ""),
 )  # fmt: skip
-"""The commands in the tool bar with their short names; `None` is a gap."""
+"""The commands in the tool bar with their short names, of which some need none; `None` is a gap."""
 
 
 class MainWindow(QMainWindow):
@@ -78,6 +80,8 @@ class MainWindow(QMainWindow):
         self.documents = OpenDocuments(session)
         self.jobs = Jobs(self, background=background)
         self.jobs.failed.connect(self.problem)
+        self._garbage = GarbageCollection(self.jobs, self)
+        self.documents.dropped.connect(self._garbage.dropped)
         self.loader = DocumentLoader(self.jobs, self)
         self.loader.tracks_read.connect(self._show_tracks)
         self.opener = DocumentOpener(
@@ -109,6 +113,7 @@ class MainWindow(QMainWindow):
         self.side_by_side.changed.connect(self._side_by_side_changed)
         self._page_shown: tuple[str, bool, bool] | None = None
         self._restore_layout()
+        self.middle.setFocus()
         self.documents.changed.connect(self._show_current)
         self._show_current()
 
@@ -159,8 +164,13 @@ class MainWindow(QMainWindow):
                 self.toolbar.addSeparator()
                 continue
             action = self.commands.actions[tool[0]]
-            action.setIconText(tr(tool[1]))
+            if tool[1]:
+                action.setIconText(tr(tool[1]))
             self.toolbar.addAction(action)
+            button = self.toolbar.widgetForAction(action)
+            if tool[1] and isinstance(button, QToolButton):
+                button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.commands.set_palette(self.colours)
         self.rail.name_pages()
 
     def _commands(self) -> list[Command]:
@@ -197,11 +207,26 @@ class MainWindow(QMainWindow):
     def _ways_to_begin(self) -> list[WayToBegin]:
         opener = self.opener
         return [
-            ("Open the sample", "A small Llama training step: its plan and a profile of it", opener.open_sample),
-            ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", opener.open_file),
-            ("Open profile directory …", "What the CANN profiler left: one rank or many", opener.open_folder),
-            ("Plan a model …", "A step of a published model: training, prefill or decode", lambda: opener.plan_model()),
-            ("KV budget …", "How many tokens a served model has room for", lambda: self.docks.show("kv")),
+            (
+                "Open the sample",
+                "A small Llama training step: its plan and a profile of it",
+                "open-sample",
+                opener.open_sample,
+            ),
+            ("Open plan or graph …", "A plan of memplan, MindIR, kernel IR or ONNX", "open-file", opener.open_file),
+            (
+                "Open profile directory …",
+                "What the CANN profiler left: one rank or many",
+                "open-folder",
+                opener.open_folder,
+            ),
+            (
+                "Plan a model …",
+                "A step of a published model: training, prefill or decode",
+                "plan-model",
+                lambda: opener.plan_model(),
+            ),
+            ("KV budget …", "How many tokens a served model has room for", "kv", lambda: self.docks.show("kv")),
         ]
 
     def _make_middle(self) -> None:
@@ -231,6 +256,7 @@ class MainWindow(QMainWindow):
         self.toolbar = QToolBar(self)
         self.toolbar.setObjectName("tools")
         self.toolbar.setMovable(False)
+        self.toolbar.setIconSize(QSize(_ICON_PX + 4, _ICON_PX))
         self.addToolBar(self.toolbar)
         self.rail = PageRail(PAGES, self.show_page, self.colours, self)
         self.addToolBar(Qt.ToolBarArea.LeftToolBarArea, self.rail)
@@ -362,6 +388,7 @@ class MainWindow(QMainWindow):
         self.welcome.set_palette(palette)
         self.side_by_side.set_palette()
         self.rail.set_palette(palette)
+        self.commands.set_palette(palette)
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""
@@ -412,5 +439,6 @@ class MainWindow(QMainWindow):
             if request.plan is not None or request.profile is not None
         ]
         self.jobs.stop()
+        self._garbage.stop()
         self.docks.forget()
         super().closeEvent(event)

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication, QDockWidget, QMainWindow, QMenu, QWi
 
 from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
-from memplan.gui.views.icons import colour_title_buttons
+from memplan.gui.icons import colour_title_buttons
 from memplan.gui.views.view import MenuEntry, MenuView, SessionView, View, ViewArea, ViewServices, ViewSpec
 from memplan.hardware import chips
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMimeData, QPoint, QSize
 from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPainter, QPixmap, QRegion
+from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.errors import InputError
@@ -33,28 +36,41 @@ def png(picture: QPixmap | QImage) -> bytes:
     return bytes(buffer.data().data())
 
 
+@contextmanager
+def _by_itself(widget: QWidget) -> Iterator[None]:
+    """A view on the time axis with its ruler, also where the window's is above it."""
+    if isinstance(widget, TimeCanvas) and not widget.own_ruler:
+        widget.rule(True)
+        yield
+        widget.share_ruler()
+    else:
+        yield
+
+
+def picture(widget: QWidget) -> QPixmap:
+    """What `widget` shows, dot by dot."""
+    with _by_itself(widget):
+        return widget.grab()
+
+
 def svg(widget: QWidget) -> bytes:
     """What `widget` shows as a vector picture; parts that are drawn as pixels are embedded as such."""
-    from PySide6.QtSvg import QSvgGenerator  # not needed before something is saved
-
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
     generator = QSvgGenerator()
     generator.setOutputDevice(buffer)
-    generator.setSize(QSize(widget.width(), widget.height()))
-    generator.setViewBox(widget.rect())
     generator.setTitle(f"memplan: {widget.windowTitle() or widget.objectName()}".rstrip(": "))
     if isinstance(widget, TimelineView):
         widget = whole_timeline(widget)
-        generator.setSize(QSize(widget.width(), widget.height()))
-        generator.setViewBox(widget.rect())
-    if isinstance(widget, TimeCanvas):  # scroll bars and fields in it are no part of a picture
-        flags, painter = QWidget.RenderFlag.DrawWindowBackground, QPainter(generator)
-        widget.render(painter, QPoint(0, 0), QRegion(), flags)
-    else:
+    generator.setSize(QSize(widget.width(), widget.height()))
+    generator.setViewBox(widget.rect())
+    with _by_itself(widget):
         painter = QPainter(generator)
-        widget.render(painter, QPoint(0, 0))
-    painter.end()
+        if isinstance(widget, TimeCanvas):  # scroll bars and fields in it are no part of a picture
+            widget.render(painter, QPoint(0, 0), QRegion(), QWidget.RenderFlag.DrawWindowBackground)
+        else:
+            widget.render(painter, QPoint(0, 0))
+        painter.end()
     return bytes(buffer.data().data())
 
 
@@ -87,7 +103,7 @@ def view_picture(widget: QWidget, path: Path) -> bytes | None:
         raise InputError(
             "this can't be saved under that name", path=path, remedy=f"end it in {', '.join(VIEW_FORMATS)}"
         )
-    return png(widget.grab()) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
+    return png(picture(widget)) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
 
 
 def write_view(path: Path, data: bytes) -> Path:

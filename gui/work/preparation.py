@@ -7,11 +7,15 @@ while the user still looks for a file; in the window's process it would hold the
 
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 import sys
+import tempfile
 from importlib import metadata, resources
 from pathlib import Path
 
+import numpy as np
 from PySide6.QtCore import QProcess
 
 from memplan.core.errors import MemplanError
@@ -42,12 +46,49 @@ def prepare_aside(settings: Settings) -> bool:
 
 
 def prepare() -> None:
-    """Do with the sample what a window does with the first document: read, compare, lay out every track, diagnose."""
+    """
+    Do with the sample what a window does with documents, what comes first of all first.
+
+    Lay out and paint tracks, also of more kinds than a byte counts; import a trace as large ones are; find blocks and
+    costs; plan into less memory than the step needs.
+    """
+    from memplan.gui.model.timeline.lanes import build_lane
+
     samples = Path(str(resources.files("memplan.samples")))
     session = open_session(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
     for track in session.tracks.all:
         session.tracks.load(track)
+    one = np.ones(1, dtype=np.int64)
+    build_lane(one, one, one.astype(np.int32), None)
+    _import_packed(samples / "llama_train_profile")
+    session.find_blocks()
     session.diagnose()
+    _plan_in_less(samples / "llama_train.mindir")
+
+
+def _import_packed(profile: Path) -> None:
+    """Read `profile` with its traces packed: those go through the scanner and the store, however small."""
+    from memplan.traces import open_profile
+
+    with tempfile.TemporaryDirectory(prefix="memplan-") as folder:
+        packed = Path(folder) / profile.name
+        shutil.copytree(profile, packed)
+        for trace in packed.rglob("trace_view.json"):
+            with gzip.open(f"{trace}.gz", "wb", compresslevel=1) as target:
+                target.write(trace.read_bytes())
+            trace.unlink()
+        opened = open_profile(packed, cache=Path(folder) / "cache")
+        for rank in opened.ranks:
+            opened.rank(rank).timeline()
+
+
+def _plan_in_less(graph: Path) -> None:
+    from memplan import plan
+    from memplan.schema import Tier
+
+    whole = plan(graph).tier(Tier.HBM)
+    if whole is not None:
+        plan(graph, hbm=whole.peak * 3 // 4)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.files import replacing_file
 from memplan.core.units import microseconds
 from memplan.schema import Plan
+from memplan.traces.kernel_lanes import kernel_lanes
 from memplan.traces.profile import Kernels
 
 _HEADER = (
@@ -104,18 +106,23 @@ def write_kernels(places: KernelPlaces, kernels: Kernels, path: Path) -> None:
             writer.writerow(_HEADER)
             writer.writerows(places.rows(kernels))
             return
+        lanes = kernel_lanes(kernels)
+        events: list[dict[str, Any]] = [
+            {"ph": "M", "name": "thread_name", "pid": 1, "tid": lane, "args": {"name": name}}
+            for lane, name in enumerate(lanes.names)
+        ]
+        file.write("[\n" + ",\n".join(map(json.dumps, events)))
         for done, row in enumerate(places.rows(kernels)):
             facts = dict(zip(_HEADER, row, strict=True))
             event = {
                 "ph": "X", "name": facts["place"] or facts["name"], "cat": facts["phase"] or "not in the plan",
-                "pid": 1, "tid": facts["stream"] if facts["stream"] != "" else 0,
-                "ts": microseconds(int(kernels.start_ns[done])),
+                "pid": 1, "tid": int(lanes.lane[done]), "ts": microseconds(int(kernels.start_ns[done])),
                 "dur": int(kernels.duration_ns[done]) / 1000,
                 "args": {key: value for key, value in facts.items() if value != ""},
             }  # fmt: skip
-            file.write(",\n" if done else "[\n")
+            file.write(",\n")
             json.dump(event, file, ensure_ascii=False)
-        file.write("\n]\n" if len(kernels) else "[]\n")
+        file.write("\n]\n")
 
 
 def _known(number: int) -> int | None:

@@ -15,6 +15,7 @@ from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
 from memplan.core.units import microseconds
 from memplan.schema import Plan, Tier, memory_curve
+from memplan.traces.kernel_lanes import kernel_lanes
 from memplan.traces.profile import Kernels
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import StepSpan, step_spans
@@ -22,7 +23,7 @@ from memplan.traces.steps import StepSpan, step_spans
 _Event = dict[str, Any]
 
 _MEASURED, _OPS, _TRANSFERS, _MEMORY = 0, 1, 2, 3
-_STEP_LANE = -2
+_STEP_LANE = 0
 
 
 def write_chrome_trace(plan: Plan, path: Path, progress: Progress) -> None:
@@ -71,12 +72,16 @@ def _measured(rank: int, kernels: Kernels, spans: Sequence[StepSpan], zero: int)
         words = "Step" if span.number is None else f"Step {span.number}"
         length = span.end_ns - span.start_ns
         yield _slice(words, "step", _MEASURED, _STEP_LANE, span.start_ns - zero, length, told)
-    for stream in np.unique(kernels.stream).tolist():
-        yield _named("thread_name", _MEASURED, stream, f"Stream {stream}" if stream >= 0 else "Communication")
-    times = zip(kernels.start_ns.tolist(), kernels.duration_ns.tolist(), kernels.stream.tolist(), strict=True)
-    for row, (start, length, stream) in enumerate(times):
+    lanes = kernel_lanes(kernels)
+    # Counted from the steps' lane on: Perfetto leaves the names of threads with negative numbers out.
+    for lane, name in enumerate(lanes.names, start=_STEP_LANE + 1):
+        yield _named("thread_name", _MEASURED, lane, name)
+    times = zip(kernels.start_ns.tolist(), kernels.duration_ns.tolist(), lanes.lane.tolist(), strict=True)
+    for row, (start, length, lane) in enumerate(times):
         about = {"type": kernels.type[row], "core": kernels.core[row]}
-        yield _slice(kernels.name[row], kernels.type[row], _MEASURED, stream, start - zero, length, about)
+        yield _slice(
+            kernels.name[row], kernels.type[row], _MEASURED, lane + _STEP_LANE + 1, start - zero, length, about
+        )
 
 
 def _named(kind: str, pid: int, tid: int, name: str) -> _Event:

@@ -11,10 +11,11 @@ from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals, interval_difference, interval_intersection, interval_total, interval_union
 from memplan.findings.claims import BUBBLE, COMPUTING, COPYING, TRANSFER, WAITING, Taken, idle_part
 from memplan.findings.device_nodes import DeviceNodes, NodeKind, device_nodes
+from memplan.findings.exposed_communication import ExposedCommunication
 from memplan.findings.finding import threshold
 from memplan.findings.meetings import Meetings
 from memplan.findings.rank_case import RankCase
-from memplan.findings.step_breakdown import ExposedCommunication, idle_by_cause
+from memplan.findings.step_breakdown import idle_by_cause
 
 HOST_BEHIND, NOT_SEEN = "host, while the device works", "what the profile doesn't show"
 

@@ -36,7 +36,7 @@ class Place:
 class Evidence:
     """One measured figure behind a finding, in `unit`: `ns`, `bytes`, `share`, `count`, `B/s` or none (a word)."""
 
-    label: str
+    label: Text
     value: int | float | str
     unit: str = ""
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from memplan.core.progress import Progress, silent
 from memplan.findings.claims import Claims
 from memplan.findings.critical_path import CriticalPath, critical_path
+from memplan.findings.exposed_communication import ExposedCommunication, exposed_communications
 from memplan.findings.finding import Finding, threshold
 from memplan.findings.meetings import Meetings, meetings_of
 from memplan.findings.rank_case import RankCase
-from memplan.findings.step_breakdown import ExposedCommunication, StepBreakdown, breakdown, exposed_communications
+from memplan.findings.step_breakdown import StepBreakdown, breakdown
 
 if TYPE_CHECKING:
     from memplan.cost import Machine

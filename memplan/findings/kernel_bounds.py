@@ -84,6 +84,16 @@ def kernel_bounds(
     return KernelBounds(bound, limit, limits, modelled, most)
 
 
+def recurring_of_rank(job: JobCase, rank: int, kernels: Kernels) -> Floats:
+    """`recurring_ns` of the computing kernels of `rank`: runs of a planned op, or of a kernel on the same operands."""
+    rows = job.ranks[rank].case.computing_rows
+    _, number = signatures(kernels, rows)
+    planned = job.planned.get(rank)
+    if planned is not None:
+        number = np.where(planned.op >= 0, planned.op + len(rows), number)
+    return recurring_ns(kernels.duration_ns[rows].astype(np.float64), number)
+
+
 def bounds_of_rank(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
     """Bounds of the computing kernels of `rank`, by the plan where it has them."""
     planned = job.planned.get(rank)
@@ -114,6 +124,23 @@ def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
         key = np.unique(key, return_inverse=True)[1].reshape(-1)
     _, first, number = np.unique(key, return_index=True, return_inverse=True)
     return first.astype(np.int64), number.reshape(-1).astype(np.int64)
+
+
+def recurring_ns(duration_ns: Floats, run_of: Int64s) -> Floats:
+    """
+    What each kernel took, up to the second longest of its kind, which `run_of` numbers (-1: of no kind).
+
+    A kernel that once took far longer than ever else is chance, whose cost no knob changes. Kernels that ran once are
+    left as they are.
+    """
+    order = np.lexsort((duration_ns, run_of))
+    kind = run_of[order]
+    last = np.append(kind[1:] != kind[:-1], True)
+    repeated = np.append(False, kind[1:] == kind[:-1]) & (kind >= 0)
+    found = duration_ns.copy()
+    longest = np.flatnonzero(last & repeated)
+    found[order[longest]] = duration_ns[order[longest - 1]]
+    return found
 
 
 def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from memplan.findings.step_breakdown import ExposedCommunication
+from memplan.findings.exposed_communication import ExposedCommunication
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from memplan.findings.device_communication import (
     traced_communications,
 )
 from memplan.graph.op_names import type_of_kernel
+from memplan.traces.dictionary_array import DictionaryArray, concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.profile import Kernels, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
@@ -224,8 +225,8 @@ def _traced_case(rank: RankProfile, copies: Intervals, progress: Progress) -> Ra
 def _traced_kernels(rank: RankProfile) -> Kernels | None:
     """The kernels on the streams of a trace, in order of start; their category is their core where it names one."""
     parts: list[tuple[Int64s, Int64s, Int64s]] = []
-    names: list[str] = []
-    cores: list[str] = []
+    names: list[DictionaryArray] = []
+    cores: list[DictionaryArray] = []
     for track in rank.tracks:
         if track.kind is not TrackKind.STREAM:
             continue
@@ -238,20 +239,26 @@ def _traced_kernels(rank: RankProfile) -> Kernels | None:
         rows = np.flatnonzero((slices.depth == 0) & ~np.isin(slices.name, list(tasks)))
         number = np.full(len(rows), track.id, dtype=np.int64)
         parts.append((slices.start_ns[rows], slices.duration_ns[rows], number))
-        names += [slices.names[code] for code in slices.name[rows].tolist()]
-        cores += [slices.categories[code] for code in slices.category[rows].tolist()]
-    if not names:
+        names.append(_texts(slices.name[rows], slices.names))
+        cores.append(_texts(slices.category[rows], slices.categories))
+    if not any(map(len, names)):
         return None
     start, duration, stream = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
     unknown = np.full(len(order), -1, dtype=np.int64)
-    rows_in_order = order.tolist()
-    blank = ["N/A"] * len(order)
-    named = [names[row] for row in rows_in_order]
+    blank = DictionaryArray(np.zeros(len(order), dtype=np.int32), ["N/A"])
+    named = dictionary_encoded(take_rows(concatenate_texts(names), order))
+    typed = concatenate_texts([DictionaryArray(named.codes, [type_of_kernel(name) or name for name in named.values])])
     return Kernels(
-        start[order], duration[order], unknown, unknown, stream[order], unknown, named,
-        [type_of_kernel(name) or name for name in named], [cores[row] for row in rows_in_order], *(blank,) * 4, {},
+        start[order], duration[order], unknown, unknown, stream[order], unknown, named, typed,
+        take_rows(concatenate_texts(cores), order), *(blank,) * 4, {},
     )  # fmt: skip
+
+
+def _texts(codes: NDArray[np.int32], values: Sequence[str]) -> DictionaryArray:
+    """The texts at `codes` of `values`, of which only these are looked at."""
+    used, own = np.unique(codes, return_inverse=True)
+    return DictionaryArray(own.reshape(-1).astype(np.int32), [values[code] for code in used.tolist()])
 
 
 def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], bool]) -> Intervals:
@@ -264,7 +271,8 @@ def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], 
             rows = np.isin(slices.name, codes)
             starts.append(slices.start_ns[rows])
             ends.append(slices.start_ns[rows] + slices.duration_ns[rows])
-    return interval_union(np.concatenate(starts), np.concatenate(ends)) if starts else NOTHING
+    # Copies that follow each other stay apart: computing may wait for the first of them alone.
+    return interval_union(np.concatenate(starts), np.concatenate(ends), keep_touching=True) if starts else NOTHING
 
 
 def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -308,9 +316,9 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
         slices = rank.slices(track.id)
         if track.kind is TrackKind.CANN:
             found[CALLS].append((slices.start_ns, slices.start_ns + slices.duration_ns))
-        used = np.unique(slices.name).tolist()
+        used = [(code, slices.names[code]) for code in np.unique(slices.name).tolist()]
         for kind, patterns in kinds.items():
-            codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]
+            codes = [code for code, name in used if any(pattern.search(name) for pattern in patterns)]
             if codes or (kind == "garbage" and track.process == "GC"):
                 rows = np.isin(slices.name, codes) if codes else np.ones(len(slices), dtype=bool)
                 found[kind].append((slices.start_ns[rows], slices.start_ns[rows] + slices.duration_ns[rows]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.intervals import (
     Intervals,
     interval_difference,
@@ -16,7 +16,7 @@ from memplan.core.intervals import (
     interval_union,
     intervals_within,
 )
-from memplan.findings.device_communication import DeviceCommunication
+from memplan.findings.exposed_communication import ExposedCommunication, awaited_copies
 from memplan.findings.finding import threshold
 from memplan.findings.rank_case import CALLS, NOTHING, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
@@ -56,70 +56,6 @@ class StepBreakdown:
     def idle_total_ns(self) -> int:
         """Idle time of all causes."""
         return sum(self.idle_ns.values())
-
-
-@dataclass(frozen=True, slots=True)
-class ExposedCommunication:
-    """A communication with what no computing hides of it, and how much of that moved bytes (`None`: unknown); ns."""
-
-    communication: DeviceCommunication
-    exposed: Intervals
-    exposed_ns: int
-    transfer_ns: int | None
-
-    @property
-    def waiting_ns(self) -> int | None:
-        """What it waited for others."""
-        return None if self.transfer_ns is None else self.exposed_ns - self.transfer_ns
-
-    @property
-    def bubble_ns(self) -> int:
-        """What of it is a pipeline's bubble: a send or receive waits for its peer, which works on another stage."""
-        if self.is_bubble:
-            return self.exposed_ns
-        return (self.waiting_ns or 0) if self.communication.peer_to_peer else 0
-
-    @property
-    def is_bubble(self) -> bool:
-        """Whether it is a send or receive that mostly waits: then all of it counts as a bubble."""
-        if not self.communication.peer_to_peer or self.transfer_ns is None:
-            return False
-        return self.transfer_ns < threshold("bubble_share") * self.exposed_ns
-
-
-def exposed_communications(case: RankCase) -> list[ExposedCommunication]:
-    """
-    The communications of a rank with what of each is exposed; where several run at once the first takes the time.
-
-    Bytes move last: a collective first waits until all are there. So of a communication that is partly hidden the
-    transfer is what lies at its end.
-    """
-    ran = sorted(case.communications, key=lambda one: one.start_ns)
-    edge = np.iinfo(np.int64)
-    free = (np.append(edge.min, case.computing[1]), np.append(case.computing[0], edge.max))
-    start = np.array([one.start_ns for one in ran], dtype=np.int64)
-    end = np.array([one.end_ns for one in ran], dtype=np.int64)
-    # Whatever began earlier covers all from the start of this one to the latest of their ends.
-    low = np.maximum(start, np.append(edge.min, np.maximum.accumulate(end)[:-1])) if len(ran) else start
-    first = np.searchsorted(free[1], low, side="right")
-    last = np.where(end > low, np.searchsorted(free[0], end, side="left"), first)
-    rows = zip(ran, low.tolist(), first.tolist(), last.tolist(), strict=True)
-    return [_exposed(one, free, begin, slice(near, far)) for one, begin, near, far in rows]
-
-
-def _exposed(one: DeviceCommunication, free: Intervals, begin: int, near: slice) -> ExposedCommunication:
-    """What of `one` from `begin` on lies in the intervals `near` of those in which nothing computes."""
-    if near.stop <= near.start:
-        return ExposedCommunication(one, NOTHING, 0, None if one.transfer_ns is None else 0)
-    starts, ends = free[0][near].copy(), free[1][near].copy()
-    starts[0], ends[-1] = max(int(starts[0]), begin), min(int(ends[-1]), one.end_ns)
-    length = interval_total(starts, ends)
-    transfer: int | None = None
-    if one.transfer_ns is not None:
-        moves = one.end_ns - one.transfer_ns
-        inside = moves > starts[0]
-        transfer = interval_total(*intervals_within((starts, ends), moves, one.end_ns)) if inside else length
-    return ExposedCommunication(one, (starts, ends), length, transfer)
 
 
 def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
@@ -194,23 +130,33 @@ def _last_before(ends: Int64s, times: Int64s) -> Int64s:
     return np.where(place >= 0, ends[np.maximum(place, 0)], times)
 
 
-def laid_bare(case: RankCase) -> Intervals:
+def laid_bare(case: RankCase) -> dict[str, Intervals]:
     """
-    Communication that runs alone after a call that waited for the device, until the host launches the next kernel.
+    By cause as of idle time, communication that runs alone while the host has not yet launched the next kernel.
 
-    Without it the device would idle for just as long. Until the call returns it may have waited for the communication.
+    Without it the device would idle for just as long. Until a call that waits for the device returns it may have waited
+    for the communication; what follows it is the call's.
     """
     stops, begins = case.computing[1][:-1], case.computing[0][1:]
-    calls = case.host.get("synchronise", NOTHING)
-    if not len(stops) or not len(calls[0]) or not len(case.launch_ns) or case.kernels is None:
-        return NOTHING
+    if not len(stops) or not len(case.launch_ns) or case.kernels is None:
+        return {}
     place = np.searchsorted(case.kernels.start_ns[case.computing_rows], begins, side="left")
     until = np.clip(case.launch_ns[np.minimum(place, len(case.launch_ns) - 1)], stops, begins)
+    calls = case.host.get("synchronise", NOTHING)
     last = np.searchsorted(calls[0], stops, side="left") - 1
-    back = calls[1][np.maximum(last, 0)]
-    waited = (last >= 0) & (back >= stops - int(threshold("sync_tail_ns"))) & (back < until)
-    alone = interval_difference(case.communicating, case.computing)
-    return interval_intersection(alone, (np.maximum(back, stops)[waited], until[waited]))
+    back = calls[1][np.maximum(last, 0)] if len(calls[0]) else stops
+    waited = (last >= 0) & (back >= stops - int(threshold("sync_tail_ns")))
+    alone = interval_difference(interval_difference(case.communicating, case.computing), awaited_copies(case))
+
+    def during(chosen: Bools, since: Int64s) -> Intervals:
+        return interval_intersection(alone, interval_union(since[chosen], until[chosen], keep_touching=True))
+
+    found = {"synchronise": during(waited, np.maximum(back, stops))}
+    rest = during(~waited, stops)
+    for cause in HOST_EVENT_CAUSES:
+        found[cause] = interval_intersection(rest, case.host.get(cause, NOTHING))
+        rest = interval_difference(rest, found[cause])
+    return found | {"host": rest}
 
 
 def _by_launch(case: RankCase, rest: Intervals) -> dict[str, Intervals]:

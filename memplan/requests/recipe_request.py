@@ -79,7 +79,26 @@ class RecipeRequest:
     clip_copies: bool = option(
         "--clip-copies", default=False, about="Gradients are clipped into copies, as before 2026.", panel=_PANEL
     )
-    loss: str = option("--loss", default="in-place", about="in-place, eager or fused.", panel=_PANEL)
+    forward_first: bool = option(
+        "--forward-first",
+        default=False,
+        about="Interleaved: all forward passes first where micro-batches are as many as stages, as before Core 0.10.",
+        panel=_PANEL,
+    )
+    ulysses: bool = option(
+        "--ulysses", default=False, about="Context-parallel ranks exchange heads for tokens.", panel=_PANEL
+    )
+    repeat_kv: bool = option(
+        "--repeat-kv",
+        "--kv-head-repeat-before-uly-alltoall",
+        default=False,
+        about="Keys and values are repeated for every head before that.",
+        panel=_PANEL,
+    )
+    split_experts: bool = option(
+        "--split-experts", default=False, about="Each expert's weights are parameters of their own.", panel=_PANEL
+    )
+    loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
@@ -124,6 +143,10 @@ class RecipeRequest:
             dropout=self.dropout,
             lora_rank=self.lora_rank,
             clip_copies=self.clip_copies,
+            forward_first=self.forward_first,
+            ulysses=self.ulysses,
+            repeat_kv=self.repeat_kv,
+            grouped_experts=not self.split_experts,
             loss=_named(Loss, self.loss, "loss"),
         )
 

@@ -352,9 +352,14 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
 
 
 def planted(job: FaultyJob, chosen: ChosenFault) -> FaultyJob:
-    """`job` with the fault; raises `InputError` where it takes more ranks than there are."""
+    """`job` with the fault; raises `InputError` where it takes more ranks than there are, or would change nothing."""
     if len(job.programs) < chosen.fault.ranks:
         raise InputError(
             f"{chosen.kind} takes {chosen.fault.ranks} ranks at least", remedy=f"add --ranks {chosen.fault.ranks}"
         )
-    return chosen.fault.plant(job, chosen.strength)
+    done = chosen.fault.plant(job, chosen.strength)
+    if done == job and chosen.kind in FAULTS and chosen.fault.batches is None:
+        raise InputError(
+            f"{chosen.kind} changes nothing in a job of this plan", remedy="plan what it could slow, or plant another"
+        )
+    return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from memplan.core.units import microseconds
@@ -15,8 +16,17 @@ COMMUNICATING = (Doing.COLLECTIVE, Doing.EXCHANGE)
 _GROUP = "77"
 
 
-def communication_groups(job: FaultyJob, rank: int) -> dict[tuple[int, ...], tuple[str, str]]:
-    """The groups that `rank` is in, with the name and purpose of each: the world, its data, line and layer's share."""
+@dataclass(frozen=True, slots=True)
+class SimulatedGroup:
+    """One communicator: its name, what it is for, and its ranks."""
+
+    name: str
+    purpose: str
+    ranks: tuple[int, ...]
+
+
+def communication_groups(job: FaultyJob, rank: int) -> list[SimulatedGroup]:
+    """The groups that `rank` is in, the more particular last: the world, its data, line and layer's share."""
     ranks, stages, tensor = len(job.programs), job.settings.stages, job.settings.tensor
     each = ranks // stages
     stage, place = divmod(rank, each) if each else (0, 0)
@@ -27,33 +37,38 @@ def communication_groups(job: FaultyJob, rank: int) -> dict[tuple[int, ...], tup
     }
     if tensor > 1:
         members["tp"] = tuple(stage * each + place // tensor * tensor + number for number in range(tensor))
-    found: dict[tuple[int, ...], tuple[str, str]] = {}
-    for number, (purpose, own) in enumerate(members.items()):
-        if rank in own:
-            found.setdefault(own, (f"group_name_{number}", purpose))
-    return found
+    return [
+        SimulatedGroup(f"group_name_{number}", purpose, own)
+        for number, (purpose, own) in enumerate(members.items())
+        if rank in own
+    ]
+
+
+def _names(job: FaultyJob, rank: int) -> dict[tuple[int, ...], str]:
+    """The name of the most particular group of the same ranks."""
+    return {group.ranks: group.name for group in communication_groups(job, rank)}
 
 
 def group_document(job: FaultyJob, rank: int) -> dict[str, Any]:
     """The groups of `rank` as `parallel_group_info` of profiler_metadata.json has them."""
     return {
-        name: {"group_name": purpose, "group_rank": own.index(rank), "global_ranks": list(own)}
-        for own, (name, purpose) in communication_groups(job, rank).items()
-    }
+        group.name: {
+            "group_name": group.purpose, "group_rank": group.ranks.index(rank), "global_ranks": list(group.ranks)
+        }
+        for group in communication_groups(job, rank)
+    }  # fmt: skip
 
 
 def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
     """Every communication of `rank`: when, how long, how much of it waiting, in packets of which size."""
-    names = communication_groups(job, rank)
+    names = _names(job, rank)
     found: dict[str, Any] = {}
     for one in run.ran:
         if one.item.doing not in COMMUNICATING:
             continue
         kind = "collective" if one.item.doing is Doing.COLLECTIVE else "p2p"
         elapsed, size = one.end_ns - one.start_ns, _bytes(one)
-        packet = max(min(one.item.packet, size), 1)
-        count = max(size // packet, 1)
-        group = names.get(one.item.group, (_GROUP, ""))[0]
+        group = names.get(one.item.group, _GROUP)
         # Ops are called alike in every step, as HCCL numbers them anew.
         found.setdefault(f"step{one.step + 1}", {"p2p": {}, "collective": {}})[kind][f"{one.item.name}@{group}"] = {
             "Communication Time Info": {
@@ -69,7 +84,7 @@ def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str,
                     "Transit Size(MB)": size / 1e6,
                     "Transit Time(ms)": one.transfer_ns / 1e6,
                     "Bandwidth(GB/s)": size / max(one.transfer_ns, 1),
-                    "Size Distribution": {str(packet / 1e6): [count, one.transfer_ns / 1e6]},
+                    "Size Distribution": _sizes(size, one.item.packet, one.transfer_ns / 1e6),
                 }
             },
         }
@@ -84,7 +99,7 @@ def matrix_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
     sums them up: of each kind of collective the slowest, the middle, the fastest three and the total.
     """
     summed = bool(job.settings.conditions.speeds)
-    names = communication_groups(job, rank)
+    names = _names(job, rank)
     found: dict[str, Any] = {}
     kinds: dict[tuple[int, str, str], list[tuple[Ran, float]]] = {}
     for one in run.ran:
@@ -92,7 +107,7 @@ def matrix_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
         if one.item.doing is not Doing.COLLECTIVE or len(group) < 2:
             continue
         slow = job.settings.slow_link if rank == 1 and one.item.packet >= job.settings.slow_from else 1.0
-        name = names.get(one.item.group, (_GROUP, ""))[0]
+        name = names.get(one.item.group, _GROUP)
         if summed:
             kind = one.item.type.removeprefix("hcom_").rstrip("_").lower()
             kinds.setdefault((one.step, kind, name), []).append((one, slow))
@@ -109,6 +124,13 @@ def matrix_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
             step[f"{kind}-bottom{place + 1}@{name}"] = _links([pair], rank, group)
         step[f"{kind}-total@{name}"] = _links(ran, rank, group)
     return found
+
+
+def _sizes(size: int, packet: int, time_ms: float) -> dict[str, list[float]]:
+    """Packets of `size` bytes in `packet` each by their megabytes: how many, and their ms; the last holds the rest."""
+    whole, rest = divmod(size, max(packet, 1))
+    parts = {packet: whole, rest: 1} if rest else {packet: whole}
+    return {str(each / 1e6): [count, time_ms * each * count / max(size, 1)] for each, count in parts.items() if count}
 
 
 def _bytes(one: Ran) -> int:

@@ -26,6 +26,10 @@ _STAGES = 2
 _MICRO_BATCHES = 24
 _BUSY_BLOCKS = 60
 _FEW_MEETINGS = 8
+_LAUNCHING, _PAUSE = 0.4, 0.001
+"""Of a clean job: launches as a share of what they launch, and each pause of a host as a share of a step, at most."""
+_SHORT_NS = 1_200_000
+"""Steps so short that nobody reads a value in each: the device would idle for a launch, some 3 us, 0.25 % of them."""
 
 
 def job_of(
@@ -56,7 +60,19 @@ def job_of(
         even = sum(map(computing_ns, programs)) / ranks
         programs = tuple(scaled_kernels(program, even / computing_ns(program)) for program in programs)
         job = FaultyJob(programs, JobSettings(stages=_STAGES))
-    return job if background is None else _in_the_field(job, background)
+    return _kept_up(job if background is None else _in_the_field(job, background))
+
+
+def _kept_up(job: FaultyJob) -> FaultyJob:
+    """`job` whose hosts keep ahead of their devices, and whose pauses are a small share of a step however short."""
+    length = max(map(computing_ns, job.programs))
+    launches = max(sum(item.doing is Doing.KERNEL for item in program) for program in job.programs)
+    settings = replace(
+        job.settings,
+        call_ns=min(job.settings.call_ns, round(_LAUNCHING * length / max(launches, 1))),
+        gaps_ns=tuple(min(gap, round(_PAUSE * length)) for gap in job.settings.gaps_ns),
+    )
+    return replace(job, settings=settings)
 
 
 def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
@@ -92,9 +108,14 @@ def _with_host(program: RankProgram) -> RankProgram:
     length = computing_ns(program)
     fetch = Item(Doing.HOST, "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "", length // 500)
     garbage = Item(Doing.HOST, "GC", "", length // 2000)
-    loss = Item(Doing.SYNCHRONISE, "aten::item", "", 15_000)
-    clipped = Item(Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", 10_000)
-    return (fetch, *spread_out(program[:-1], garbage, 1), clipped, program[-1], loss)
+    busy = (fetch, *spread_out(program[:-1], garbage, 1))
+    if length < _SHORT_NS:
+        return (*busy, program[-1])
+    loss = Item(Doing.SYNCHRONISE, "aten::item", "", min(15_000, round(_PAUSE * length)))
+    clipped = Item(
+        Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", min(10_000, round(_PAUSE * length))
+    )
+    return (*busy, clipped, program[-1], loss)
 
 
 def phases(program: RankProgram) -> tuple[RankProgram, RankProgram, RankProgram]:

@@ -9,9 +9,9 @@ from memplan.schema import Plan, PlannedOp
 from memplan.simulator.kernel_records import COMMUNICATION, core_of
 
 _BUCKETS = (0.45, 0.6, 0.75, 0.85)
-"""After which shares of a step's computing gradients are reduced: early enough that computing hides them."""
+"""After which shares of what a step computes before its last op gradients are reduced."""
 _BUCKET_SHARE = 0.03
-"""Time of one bucket's transfer as a share of the step's computing."""
+"""Time of one bucket's transfer as a share of the same: early enough that computing hides them all."""
 LINK_BYTES_PER_NS = 18.0
 """Rate of the simulated links; round, near the 18.9 GB/s of HCCS in a real profile of four ranks."""
 
@@ -65,21 +65,29 @@ RankProgram = tuple[Item, ...]
 
 
 def program_of(plan: Plan, ranks: int) -> RankProgram:
-    """One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them."""
+    """
+    One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them.
+
+    The last op needs all gradients. A bucket leaves before the op in which its share of the computing is reached: after
+    a long one, too little might be left to hide it.
+    """
     ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
-    total = sum(op.duration_ns for op in ops)
+    total = sum(op.duration_ns for op in ops[:-1])
     items: list[Item] = []
     done, bucket = 0, 0
-    for op in ops:
-        items.append(Item(Doing.KERNEL, op.name, op.type, op.duration_ns, op, core_of(op.type)))
+    for op in ops[:-1]:
         done += op.duration_ns
         while ranks > 1 and bucket < len(_BUCKETS) and done >= _BUCKETS[bucket] * total:
             items.append(collective(f"hcom_allReduce__{bucket:03}_1_1", round(_BUCKET_SHARE * total)))
             bucket += 1
+        items.append(_kernel(op))
     if ranks > 1:
-        # The optimiser's last op needs all gradients.
-        items.insert(len(items) - 1, Item(Doing.AWAIT, "await", "", 0))
-    return tuple(items)
+        items.append(Item(Doing.AWAIT, "await", "", 0))
+    return (*items, *map(_kernel, ops[-1:]))
+
+
+def _kernel(op: PlannedOp) -> Item:
+    return Item(Doing.KERNEL, op.name, op.type, op.duration_ns, op, core_of(op.type))
 
 
 def collective(name: str, transfer_ns: int, packet: int = 64_000_000, group: tuple[int, ...] = ()) -> Item:

@@ -89,6 +89,12 @@ def backward_parts(
     return parts
 
 
+def tied_head(model: ModelConfig, layout: Layout) -> MemoryPart:
+    """Where head and embedding are one weight on one rank, autograd adds both gradients up before it hands them on."""
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the embedding's joins it")
+
+
 def embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
     """By then the pass that reaches the embedding has freed its activations."""
     table = model.vocab_size * model.hidden_size // layout.tensor
@@ -101,38 +107,85 @@ def embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -
     ]
 
 
+_LOSSES = {
+    Loss.IN_PLACE: (1, "float32 copy of the logits, whose 16-bit gradient takes the place of the logits"),
+    Loss.COPIED: (2, "float32 copy of the logits, and another less their maximum"),
+    Loss.EAGER: (3, "float32 logarithms of the softmax, their gradient and the logits'"),
+}
+"""Float32 copies of the logits that are alive at once."""
+
+
 def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
     """What is alive of the logits when their gradient is made."""
     if recipe.loss is Loss.FUSED:
         return []
     logits = tokens * model.vocab_size / layout.tensor
-    copies, what = 1, "float32 copy of the logits, whose 16-bit gradient takes the place of the logits"
-    if recipe.loss is Loss.EAGER:
-        copies, what = 3, "float32 logarithms of the softmax, their gradient and the logits'"
-    return [
+    copies, what = _LOSSES[recipe.loss]
+    parts = [
         MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
+    if recipe.forward_passes_first(layout.pipeline) and recipe.micro_batches > 1:
+        waiting = recipe.micro_batches - 1
+        nbytes = round(waiting * _SINGLE * logits)
+        parts.append(MemoryPart("losses that wait", nbytes, f"{_SINGLE} B of each of {waiting} micro-batches"))
+    return parts
+
+
+_JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+"""Projections that are one parameter in Megatron."""
+
+
+def _largest_piece(
+    model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, experts: bool, grouped: bool, shared: int
+) -> int:
+    """
+    Elements of the largest parameter, or piece of one, of which a rank has the states.
+
+    Parameters stand one behind the other in a buffer, the last one first, which is cut into as many equal shares as
+    there are ranks (Megatron's `param_and_grad_buffer`); those of experts have a buffer of their own, in which a
+    rank's experts of a layer are one parameter if they are `grouped`.
+    """
+    sizes: dict[tuple[int | None, str], int] = {}
+    copies: dict[tuple[int | None, str], int] = {}
+    for item in weights(model):
+        if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts:
+            name = item.name.rpartition(".")[2]
+            key = item.layer, item.name.replace(name, _JOINED.get(name, name))
+            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
+            copies[key] = 1 if grouped else -(-item.copies // layout.expert)
+    share = max(1, -(-sum(sizes.values()) // shared))
+    largest = start = 0
+    for size in (sizes[key] // copies[key] for key in reversed(sizes) for _ in range(copies[key])):
+        stop = start + size
+        before = min(size, share - start % share)
+        whole = share if size - before >= share else 0
+        largest = max(largest, before, whole, min(size - before, stop % share))
+        start = stop
+    return largest
 
 
 def optimizer_parts(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], activations: int
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], expert_ranks: int
 ) -> list[MemoryPart]:
     """
     Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
-    moments in 16 bits are widened for it together with their gradient.
+    moments in 16 bits are widened for it together with their gradient. Experts are repeated on `expert_ranks`.
     """
-    sizes: dict[tuple[int | None, str], int] = {}
-    for item in weights(model):
-        if on_stage(model, item, spans):
-            # Gate and up projection are one parameter.
-            key = item.layer, item.name.replace("gate_proj", "up_proj")
-            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
-    shared = layout.data * layout.context if recipe.sharding is Sharding.DISTRIBUTED else 1
-    largest = min(max(sizes.values(), default=0), -(-sum(sizes.values()) // shared))
+    divided = recipe.sharding is Sharding.DISTRIBUTED
+    largest = max(
+        _largest_piece(
+            model,
+            layout,
+            spans,
+            experts=experts,
+            grouped=recipe.grouped_experts or not experts,
+            shared=ranks if divided else 1,
+        )
+        for experts, ranks in ((False, layout.data * layout.context), (True, expert_ranks))
+    )
     each = _SINGLE * (3 if recipe.half_moments else 1 if recipe.clip_copies else 0)
     return [
-        MemoryPart("freed activations", -activations, "of all passes, which are over"),
         MemoryPart(
             "parameter being updated", each * largest, f"{each} B x {largest:,}: the largest of the rank's share"
         ),

@@ -19,6 +19,7 @@ from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
+from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE = 2, 4
 _SOFTMAX_LANES = 8
@@ -48,23 +49,35 @@ def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
     yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
 
 
-def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int) -> Iterator[Saved]:
+def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
+    yield Saved("attention output", "attention", _HALF * width, attended=True)
+    if recipe.ulysses:
+        yield Saved("attention output, exchanged", "attention", _HALF * width)
+
+
+def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     ranks = layout.tensor
     heads, kv_heads = mixer.heads / ranks, max(1.0, mixer.kv_heads / ranks)
     queries, keys, values = heads * mixer.head_dim, kv_heads * mixer.head_dim, kv_heads * mixer.head_dim_v
-    yield Saved("qkv projection", "attention", _HALF * (queries * (2 if mixer.gated else 1) + keys + values))
+    again = heads / kv_heads if recipe.repeat_kv else 1.0
+    if mixer.gated:
+        yield Saved("gate of the attention output", "attention", _HALF * queries)
+    if mixer.qk_norm is not QkNorm.NONE or recipe.strided_values:
+        # Who keeps a part of the joint projection keeps all of it: the norm of the keys, or attention the values.
+        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
     if mixer.qk_norm is not QkNorm.NONE:
         # The queries leave the joint projection as a copy, which their norm keeps as its input.
         yield Saved("queries before their norm", "attention", _HALF * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
     yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
-    yield Saved("rotated queries and keys", "attention", _HALF * (queries + keys))
-    yield Saved("values", "attention", _HALF * values)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.head_dim_v, attended=True)
+    yield Saved("rotated queries and keys", "attention", _HALF * (queries + again * keys))
+    if not recipe.strided_values:
+        yield Saved("values", "attention", _HALF * again * values)
+    yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
-def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Saved]:
+def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
     heads = mixer.heads / layout.tensor
     qk_dim = mixer.nope_dim + mixer.rope_dim
     if mixer.q_lora_rank is not None:
@@ -76,11 +89,11 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int) -> Iterator[Sav
     yield Saved("queries", "attention", _HALF * heads * qk_dim)
     yield Saved("keys", "attention", _HALF * heads * qk_dim)
     yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
-    yield Saved("attention output", "attention", _HALF * heads * mixer.v_dim, attended=True)
+    yield from _attended(heads * mixer.v_dim, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
-_MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int], Iterator[Saved]]] = MappingProxyType(
+_MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator[Saved]]] = MappingProxyType(
     {GroupedAttention: _grouped, LatentAttention: _latent}
 )
 """What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
@@ -107,32 +120,32 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
     yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
     if ffn.shared_intermediate:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", gated=ffn.gated)
+    if ffn.shared_gate:
+        yield Saved("shared expert's output before its gate", "ffn", _HALF * hidden / shards)
 
 
-def saved_tensors(
-    model: ModelConfig, layer: Layer, layout: Layout, *, sequence_parallel: bool, dropout: bool = False
-) -> tuple[Saved, ...]:
+def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe) -> tuple[Saved, ...]:
     """
     What one layer keeps per token on one rank.
 
-    With `sequence_parallel` residuals and norms are spread over the tensor-parallel ranks; `dropout` keeps a mask of a
-    byte an element of what is added to each residual. Raises `InputError` naming
-    the kind of layer whose op list is not known.
+    With sequence parallelism residuals and norms are spread over the tensor-parallel ranks; dropout keeps a mask of a
+    byte an element of what is added to each residual. Raises `InputError` naming the kind of layer whose op list is not
+    known.
     """
-    shards = layout.tensor if sequence_parallel else 1
+    shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
     kept: list[Saved] = []
     for name, part in (("attention", layer.mixer), ("feed-forward", layer.ffn)):
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards)
-            if dropout:
+            if recipe.dropout:
                 kept.append(Saved(f"dropout mask behind {name}", "residual", model.hidden_size / shards))
     if layer.mixer is not None:
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
             raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
-        kept += kept_by(layer.mixer, layout, shards)
+        kept += kept_by(layer.mixer, layout, shards, recipe)
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards)
     return tuple(kept)

@@ -29,12 +29,14 @@ class Loss(str, Enum):
     How the cross entropy is computed, which decides what lives of a token's logits.
 
     `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
-    takes the logits' place. `eager` is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their
+    takes the logits' place. `copied` is MindSpeed's before August 2025, which takes the largest logit off in a second
+    float32 copy. `eager` is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their
     gradient and the copy's are there at once beside the logits. `fused` works through the head's product in pieces and
     keeps none.
     """
 
     IN_PLACE = "in-place"
+    COPIED = "copied"
     EAGER = "eager"
     FUSED = "fused"
 
@@ -65,7 +67,14 @@ class Recipe:
     `--exp-avg-dtype`).`loss` is how the cross entropy is computed, `dropout` keeps a mask behind every
     residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts,
     and nothing else. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and
-    MindSpeed's optimisers did before 2026.
+    MindSpeed's optimisers did before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as
+    stages run all of its forward passes before the first backward one, as Megatron-Core did before 0.10.
+    `ulysses` has context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both
+    sides of the exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it
+    (MindSpeed's `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
+    parameter (`--moe-grouped-gemm`).
+    `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
+    FlashAttention); Ascend's kernels take copies.
     """
 
     sequence: int
@@ -88,6 +97,11 @@ class Recipe:
     dropout: bool = False
     lora_rank: int = 0
     clip_copies: bool = False
+    forward_first: bool = False
+    ulysses: bool = False
+    repeat_kv: bool = False
+    grouped_experts: bool = True
+    strided_values: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
@@ -97,6 +111,12 @@ class Recipe:
             raise InputError(f"lora_rank must not be negative, found {self.lora_rank}")
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
+
+    def forward_passes_first(self, stages: int) -> bool:
+        """Whether every micro-batch of a pipeline of `stages` has run forward before the first one runs back."""
+        if self.schedule is Schedule.GPIPE:
+            return True
+        return self.schedule is Schedule.INTERLEAVED and self.forward_first and self.micro_batches == stages
 
     def makes_anew(self, *, norm: bool) -> bool:
         """Whether outputs of norms, or of activation functions, are made anew on the way back."""

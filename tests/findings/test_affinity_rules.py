@@ -37,7 +37,7 @@ def test_a_layer_in_pieces_is_named_with_what_one_kernel_would_save(
 ) -> None:
     found = diagnosed(tmp_path / "run", lambda program: after_each(program, kernels(types, 40_000), 6))
     (pieces,) = named(found, "kernel.pieces")
-    (layers,) = [item.value for item in pieces.evidence if item.label.startswith(form)]
+    (layers,) = [item.value for item in pieces.evidence if str(item.label).startswith(form)]
     assert layers == 3 * 20
     saved = len([name for name in types if name != "BatchMatMul"]) - (1 if form == "npu_rms_norm" else 0)
     assert pieces.cost_ns == pytest.approx(layers * saved * 40_000, rel=0.05)

@@ -12,10 +12,10 @@ import memplan
 from memplan.core.intervals import interval_union
 from memplan.findings import diagnose
 from memplan.findings.critical_path import NOT_SEEN, CriticalPath, critical_path
+from memplan.findings.exposed_communication import exposed_communications
 from memplan.findings.meetings import clock_offsets, meetings_of
 from memplan.findings.rank_case import NOTHING, RankCase, StepWindow
 from memplan.findings.stall_waits import bare_transfers
-from memplan.findings.step_breakdown import exposed_communications
 from memplan.simulator.faults import drained
 from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns, scaled_kernels, spread_out
 from memplan.traces.notes import Notebook

@@ -21,8 +21,11 @@ pytest.importorskip("PySide6.QtWidgets")
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
+from memplan.gui.application import application
+from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session
+from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.two_documents import press, settle
 
@@ -65,7 +68,8 @@ def session() -> Session:
 
 @pytest.fixture
 def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
-    """A window on the sample, shown offscreen."""
+    """A window on the sample, shown offscreen in the light theme."""
+    apply_theme(application(), load_palette())
     session.page = "timeline"
     made = MainWindow(session, background=False)
     made.resize(1400, 900)

@@ -86,7 +86,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert viewport.start <= first.span_ns[0] - origin < viewport.end
 
     # The KV budget: a model is there, the figures follow the slider.
-    press(qtbot, window, "kv")
+    qtbot.mouseClick(window.rail.buttons["kv"], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: window.docks.find(KvBudgetView) is not None, timeout=10_000)
     kv = window.docks.view(KvBudgetView)
     assert kv is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_what_the_run_holds_between_steps_is_met_exactly(qwen: ModelConfig) -> N
 
 def test_what_a_layer_of_the_run_keeps_is_met(qwen: ModelConfig) -> None:
     """The allocator grows by 208.417 MiB a layer; rounding every tensor up to 512 B is all of the difference."""
-    kept = saved_tensors(qwen, qwen.layers[0], LAYOUT, sequence_parallel=False)
+    kept = saved_tensors(qwen, qwen.layers[0], LAYOUT, RECIPE)
     assert 4096 * sum(item.nbytes for item in kept) / MIB == pytest.approx(208.417, abs=0.02)
 
 
@@ -114,24 +114,30 @@ def test_what_stays_between_steps_is_met(
 
 
 def test_public_training_runs_are_met(shared_data: Path) -> None:
-    """States after the first step of every public run within 7 % but for five stages of two runs, and steady peaks."""
+    """Each within 7 % but for Grok, whose states are not understood, and Gemma, whose norms are not fused."""
     rows = list(training_rows(shared_data / "configs"))
     states = [abs(row.error) for row in rows if row.kind.endswith("states") and row.error is not None]
     steady = [abs(row.error) for row in rows if row.kind.endswith("steady step") and row.error is not None]
     first = [abs(row.error) for row in rows if row.kind.endswith("first step") and row.error is not None]
+    reserved = [row.error for row in rows if row.kind.endswith("reserved") and row.error is not None]
     assert len(states) > 60
     assert median(states) < 0.01
-    assert sum(error > 0.07 for error in states) <= 5
+    assert sum(error > 0.07 for error in states) <= 1
     assert max(steady) < 0.07
-    assert median(steady) < 0.03
-    assert median(first) < 0.03
+    assert median(steady) < 0.04
+    assert median(first) < 0.01
+    assert sum(error > 0.07 for error in first) <= 2
+    assert all(-0.07 < error < 0 for error in reserved)
 
 
 def test_four_of_five_public_peaks_are_inside_the_interval(shared_data: Path) -> None:
-    rows = [row for row in training_rows(shared_data / "configs") if not row.kind.endswith("states")]
-    measured = [row.measured / row.predicted for row in rows if row.predicted is not None]
+    ratios: dict[str, list[float]] = {}
+    for row in training_rows(shared_data / "configs"):
+        if not row.kind.endswith("states") and row.predicted is not None:
+            ratios.setdefault(row.name.split(",")[0], []).append(row.measured / row.predicted)
     low, high = (share / 1e9 for share in replace_peak(10**9))
-    assert sum(low <= ratio <= high for ratio in measured) >= 0.8 * len(measured)
+    inside = sum(low <= fmean(found) <= high for found in ratios.values()) / len(ratios)
+    assert 0.75 <= inside <= 0.9
 
 
 def replace_peak(nbytes: int) -> tuple[int, int]:
@@ -171,10 +177,71 @@ def test_a_loss_keeps_what_its_kind_needs(qwen: ModelConfig) -> None:
     logits = 4096 * qwen.vocab_size
     peaks = [
         dict(training_memory(qwen, LAYOUT, replace(RECIPE, loss=loss), stage=1).phases)["loss"]
-        for loss in (Loss.FUSED, Loss.IN_PLACE, Loss.EAGER)
+        for loss in (Loss.FUSED, Loss.IN_PLACE, Loss.COPIED, Loss.EAGER)
     ]
-    assert peaks[1] - peaks[0] == 6 * logits
-    assert peaks[2] - peaks[0] == 14 * logits
+    assert [peak - peaks[0] for peak in peaks[1:]] == [6 * logits, 10 * logits, 14 * logits]
+
+
+def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> None:
+    """Two micro-batches on two stages: the softmax of one is there when that of the other is made."""
+    interleaved = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)
+    early = replace(interleaved, forward_first=True)
+    assert [in_flight(LAYOUT, recipe, 1) for recipe in (interleaved, early)] == [3, 4]
+    phases = [dict(training_memory(qwen, LAYOUT, recipe, 1).phases) for recipe in (interleaved, early)]
+    pass_bytes = part(training_memory(qwen, LAYOUT, early, 1), "activations") // 4
+    waits = phases[1]["loss"] - phases[0]["loss"] - pass_bytes
+    assert waits == pytest.approx(4 * 4096 * qwen.vocab_size, rel=1e-6)
+    more = replace(early, micro_batches=4)
+    assert in_flight(LAYOUT, more, 1) == 3
+
+
+def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    layout = Layout(tensor=2, context=4)
+    kept = {
+        name: sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, replace(RECIPE, **told)))
+        for name, told in {
+            "ring": {},
+            "ulysses": {"ulysses": True},
+            "repeated": {"ulysses": True, "repeat_kv": True},
+            "strided": {"strided_values": True},
+        }.items()
+    }
+    assert kept["ulysses"] - kept["ring"] == 2 * 16 * 128
+    assert kept["repeated"] - kept["ulysses"] == 2 * (2 * 16 - 2 * 4) * 128
+    assert kept["strided"] - kept["ring"] == 2 * (16 + 4) * 128
+
+
+def test_a_rank_updates_no_larger_piece_than_its_share_holds(shared_data: Path) -> None:
+    """Clipped into copies: one parameter of a grouped layer's experts, one expert's, or a piece of it."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    model = replace(model, layers=model.layers[:1])
+    expert = 3 * 768 * 2048
+    recipe = Recipe(4096, clip_copies=True)
+    table = model.vocab_size * model.hidden_size
+    dense = training_memory(model, Layout(), recipe).parameters - 128 * expert
+    for layout, grouped, largest in (
+        (Layout(), True, 128 * expert * 2 // 3),
+        (Layout(), False, table),
+        (Layout(data=8, expert=2, expert_tensor=1), True, dense // 8),
+    ):
+        memory = training_memory(model, layout, replace(recipe, grouped_experts=grouped))
+        assert dict(memory.phases)["optimizer"] - memory.between_steps == 4 * largest
+
+
+def test_a_tied_head_waits_for_the_embedding(qwen: ModelConfig) -> None:
+    phases = [
+        dict(training_memory(model, Layout(), RECIPE).phases) for model in (qwen, replace(qwen, tied_embeddings=False))
+    ]
+    table = qwen.vocab_size * qwen.hidden_size
+    states = 18 * table
+    assert phases[0]["backward of a layer"] - (phases[1]["backward of a layer"] - states) == 2 * table
+
+
+def test_the_last_micro_batch_leaves_its_input_behind(qwen: ModelConfig) -> None:
+    first, last = (training_memory(qwen, LAYOUT, RECIPE, stage) for stage in range(2))
+    assert first.between_steps == 12 * first.parameters
+    assert last.between_steps == 12 * last.parameters + 2 * 4096 * 2 * 1024
 
 
 def test_norms_and_activation_functions_are_dropped_apart(qwen: ModelConfig) -> None:

@@ -13,8 +13,11 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kv_oracle"))
 from draws import ENGINES, Draw, draws, told
 
 from memplan.core.errors import InputError
+from memplan.core.progress import silent
 from memplan.deployment.cases import Case
 from memplan.export import export_budget
+from memplan.export.chrome_trace import write_chrome_trace, write_trace_beside
 from memplan.export.consumer_settings import plan_settings
 from memplan.export.settings import ConsumerSettings
 from memplan.export.settings_text import argument_words, settings_text
@@ -36,11 +41,14 @@ from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.planner import plan
-from memplan.schema import Tier
+from memplan.schema import Plan, Tier
+from memplan.simulator.simulation import simulate
+from memplan.traces import open_profile
 
 HERE = Path(__file__).parent
 SCRIPTS = {"vllm": "vllm_arguments.py", "sglang": "sglang_arguments.py", "torchtitan": "torchtitan_job.py",
-           "megatron": "megatron_config.py", "mindformers": "mindformers_config.py"}  # fmt: skip
+           "megatron": "megatron_config.py", "mindformers": "mindformers_config.py",
+           "memcache": "memcache_conf.py", "perfetto": "perfetto_trace.py"}  # fmt: skip
 TRAINED = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 512, "num_hidden_layers": 8,
     "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 1024, "vocab_size": 4096,
@@ -140,15 +148,39 @@ def check_sglang(consumer: str, python: str, count: int, seed: int) -> tuple[int
     return len(drawn), wrong
 
 
+def check_memcache(consumer: str, python: str, count: int, seed: int) -> tuple[int, list[str]]:
+    """Pools of drawn sizes through the services that read them: world and size come out as they were planned."""
+    chance, lines, planned = random.Random(seed), [], []
+    while len(lines) < count:
+        model, die = chance.choice(models()), chip(chance.choice(("910B3", "910C")))
+        layout = Layout(tensor=chance.choice((1, 2, 4, 8)), pipeline=chance.choice((1, 2)))
+        case = Case(model, die, engine("vllm-ascend", die), ServingOptions(length=4096), layout, Memory())
+        size = chance.randrange(1, 1025) << 30
+        try:
+            settings = export_budget(case, case.budget(), consumer, {"pool": size})
+        except InputError:
+            continue
+        confs = [file for file in settings.files if file.form == "conf"]
+        lines.append({file.name: settings_text(settings, file) for file in confs})
+        planned.append((f"{size >> 30}GB", str(layout.ranks)))
+    wrong = []
+    for line, sizes, answer in zip(lines, planned, asked(python, SCRIPTS["memcache"], lines), strict=True):
+        read = answer.get("understood", {})
+        found = tuple(read.get(f"ock.mmc.local_service.{name}") for name in ("dram.size", "world_size"))
+        if found != sizes:
+            wrong.append(answer.get("refused") or f"planned {sizes}, read {found}: {line['mmc-local.conf'][:300]}")
+    return count, wrong
+
+
 def settings_value(settings: ConsumerSettings, name: str) -> Any:
     """The value of the setting called `name`."""
     return next(item.value for item in settings.settings if item.name == name)
 
 
-def trained(consumer: str, count: int, seed: int) -> Iterator[ConsumerSettings]:
-    """Exports of drawn training steps."""
-    chance, model, made = random.Random(seed), load_config(TRAINED), 0
-    while made < count:
+def training_steps(seed: int) -> Iterator[Plan]:
+    """Plans of drawn training steps, without end."""
+    chance, model = random.Random(seed), load_config(TRAINED)
+    while True:
         pipeline = chance.choice((1, 2, 4))
         schedule = chance.choice((Schedule.ONE_F_ONE_B, Schedule.GPIPE, Schedule.INTERLEAVED))
         interleaved = schedule is Schedule.INTERLEAVED
@@ -175,6 +207,18 @@ def trained(consumer: str, count: int, seed: int) -> Iterator[ConsumerSettings]:
                 room = int(0.65 * use.peak)
                 never = RecomputePolicy.NEVER
                 step = plan(model, phase="train", layout=layout, recipe=recipe, hbm=room, recompute=never)
+        except InputError:
+            continue
+        yield step
+
+
+def trained(consumer: str, count: int, seed: int) -> Iterator[ConsumerSettings]:
+    """Exports of drawn training steps."""
+    made = 0
+    for step in training_steps(seed):
+        if made == count:
+            return
+        try:
             yield plan_settings(step, consumer)
         except InputError:
             continue
@@ -202,6 +246,56 @@ def check_trained(consumer: str, python: str, count: int, seed: int) -> tuple[in
     return len(lines), wrong
 
 
+def check_perfetto(_consumer: str, python: str, count: int, seed: int) -> tuple[int, list[str]]:
+    """Traces through Perfetto's processor, every other one beside a simulated run: all slices and counters come out."""
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        traces = [Path(folder) / f"{number}.json" for number in range(count)]
+        for number, (path, step) in enumerate(zip(traces, training_steps(seed), strict=False)):
+            if number % 2:
+                write_chrome_trace(step, path, silent)
+            else:
+                run = simulate(step, path.with_suffix(""), steps=2, seed=seed + number)
+                rank = open_profile(run).rank(0)
+                write_trace_beside(step, rank, path, silent)
+        lines = [{"trace": str(path)} for path in traces]
+        for path, answer in zip(traces, asked(python, SCRIPTS["perfetto"], lines), strict=True):
+            read = answer.get("understood")
+            if read is None:
+                wrong.append(answer["refused"])
+                continue
+            wrong += [f"{value} of {name}" for name, value in read["errors"]]
+            for kind, rows in told_to_perfetto(json.loads(path.read_text("utf-8"))).items():
+                lost = rows - Counter(map(tuple, read[kind]))
+                wrong += [f"lost of {kind}: {row} ({times})" for row, times in lost.items()]
+                if len(read[kind]) != rows.total():
+                    wrong.append(f"{len(read[kind])} {kind} of {rows.total()}")
+    return count, wrong
+
+
+def told_to_perfetto(events: list[dict[str, Any]]) -> dict[str, Counter[tuple[Any, ...]]]:
+    """The rows that a trace's events say, as Perfetto's processor calls them; times in ns."""
+    names = {
+        (event["name"], event["pid"], event["tid"]): event["args"].get("name") for event in events if event["ph"] == "M"
+    }
+    told: dict[str, Counter[tuple[Any, ...]]] = {"slices": Counter(), "counters": Counter()}
+    for event in events:
+        process = names.get(("process_name", event["pid"], 0))
+        if event["ph"] == "X":
+            thread = names.get(("thread_name", event["pid"], event["tid"]), "")
+            start, length = nanoseconds(event["ts"]), nanoseconds(event["dur"])
+            told["slices"][process, thread, event["name"], start, length] += 1
+        elif event["ph"] == "C":
+            for series, value in event["args"].items():
+                told["counters"][process, f"{event['name']} {series}", nanoseconds(event["ts"]), float(value)] += 1
+    return told
+
+
+def nanoseconds(written: str | float) -> int:
+    """A time in us as a trace has it."""
+    return int(Decimal(str(written)) * 1000)
+
+
 def main() -> int:
     """Print what the consumer refuses or reads otherwise; exit with 1 where there is any of that."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,7 +304,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    kinds = {"vllm": check_vllm, "sglang": check_sglang}
+    kinds = {"vllm": check_vllm, "sglang": check_sglang, "memcache": check_memcache, "perfetto": check_perfetto}
     check = kinds.get(given.consumer.partition("-")[0], check_trained)
     count, wrong = check(given.consumer, given.python, given.draws, given.seed)
     for line in wrong:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from memplan.traces.op_totals import types_by_name
 from memplan.traces.profile import Allocations, CommunicationTime, Kernels, LinkTraffic, MemoryCurve, StepTimes
 from memplan.traces.rank import RankReader
 from memplan.traces.rank_source import RankSource
+from memplan.traces.readers.curve_samples import CurveSamples, thinned_note
 from memplan.traces.readers.database_events import TaskCopies, arguments_of, events_of
 from memplan.traces.tables.communication_tables import communications_in, links_in
 from memplan.traces.tables.sqlite import Database
@@ -54,7 +55,8 @@ class DatabaseReader(RankReader):
     def chip(self, progress: Progress) -> str | None:
         names = self._database.watched(progress).enumeration("NPU_INFO")
         first = next(iter(names.values()), None)
-        return names.get(self._share.number, first) if self._share is not None else first
+        told = names.get(self._share.number, first) if self._share is not None else first
+        return told or super().chip(progress)
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
@@ -71,6 +73,8 @@ class DatabaseReader(RankReader):
         rows = order[place[timed]] if len(task) else timed
         if missing := len(owner) - len(timed):
             self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
+        if len(task) and not data.has("COMPUTE_TASK_INFO"):
+            self._notes.add(data.path, f"no table COMPUTE_TASK_INFO: what its {len(task)} tasks compute is not known")
         if not len(rows) + len(begins):
             return None
         if nameless := int((name[timed] < 0).sum() + (op_name < 0).sum()):
@@ -124,25 +128,35 @@ class DatabaseReader(RankReader):
     def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         data = self._database.watched(progress)
         found: dict[str, MemoryCurve] = {}
-        component, time, allocated, reserved, active, device = data.numbers(
-            "MEMORY_RECORD", "component", "timestamp", "totalAllocated", "totalReserved", "totalActive", "deviceId"
-        )
-        for number in dict.fromkeys(component.tolist()):
+        totals = ("component", "timestamp", "totalAllocated", "totalReserved", "totalActive", "deviceId")
+        for number, (time, allocated, reserved, active, device) in self._samples(data, "MEMORY_RECORD", *totals):
             name = data.strings.get(number, str(number))
-            found[name] = _curve(name, component == number, device, time, allocated, reserved, active)
-        component, time, hbm, ddr, device = data.numbers("NPU_MEM", "type", "timestampNs", "hbm", "ddr", "deviceId")
-        for number in dict.fromkeys(component.tolist()):
+            found[name] = _curve(name, device, time, allocated, reserved, active)
+        process = ("type", "timestampNs", "hbm", "ddr", "deviceId")
+        for number, (time, hbm, ddr, device) in self._samples(data, "NPU_MEM", *process):
             if data.strings.get(number) == "app" and "APP" not in found:
-                found["APP"] = _curve("APP", component == number, device, time, None, hbm + np.maximum(ddr, 0), None)
+                found["APP"] = _curve("APP", device, time, None, hbm + np.maximum(ddr, 0), None)
         modules = data.enumeration("ENUM_MODULE")
-        component, time, reserved, device = data.numbers(
-            "NPU_MODULE_MEM", "moduleId", "timestampNs", "totalReserved", "deviceId"
-        )
-        for number in dict.fromkeys(component.tolist()):
+        held = ("moduleId", "timestampNs", "totalReserved", "deviceId")
+        for number, (time, reserved, device) in self._samples(data, "NPU_MODULE_MEM", *held):
             name = modules.get(number, str(number))
             if name not in found:
-                found[name] = _curve(name, component == number, device, time, None, reserved, None)
+                found[name] = _curve(name, device, time, None, reserved, None)
         return found
+
+    def _samples(self, data: Database, table: str, *columns: str) -> Iterator[tuple[int, Sequence[Int64s]]]:
+        """Of each number in the first column the others, in order of the second, which is time."""
+        samples: dict[int, CurveSamples] = {}
+        for component, *batch in data.number_batches(table, *columns):
+            for number in dict.fromkeys(component.tolist()):
+                rows = np.flatnonzero(component == number)
+                samples.setdefault(number, CurveSamples()).add(*(column[rows] for column in batch))
+        for number, kept in samples.items():
+            if kept.bucket > 1:
+                self._notes.add(data.path, f"table {table}: {thinned_note(str(number), kept.seen, kept.bucket)}")
+            found = kept.columns()
+            order = np.argsort(found[0], kind="stable")
+            yield number, [column[order] for column in found]
 
     def allocations(self, progress: Progress) -> Allocations | None:
         data = self._database.watched(progress)
@@ -195,20 +209,16 @@ class DatabaseReader(RankReader):
 
 def _curve(
     name: str,
-    rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
     device: Int64s,
     time: Int64s,
     allocated: Int64s | None,
     reserved: Int64s | None,
     active: Int64s | None,
 ) -> MemoryCurve:
-    index = np.flatnonzero(rows)
-    index = index[np.argsort(time[index], kind="stable")]
+    def told(column: Int64s | None) -> Int64s | None:
+        return column if column is not None and (column >= 0).any() else None
 
-    def part(column: Int64s | None) -> Int64s | None:
-        return column[index] if column is not None and (column[index] >= 0).any() else None
-
-    return MemoryCurve(name, f"NPU:{device[index[0]]}", time[index], part(allocated), part(reserved), part(active))
+    return MemoryCurve(name, f"NPU:{device[0]}", time, told(allocated), told(reserved), told(active))
 
 
 def _pmu(data: Database, owner: Int64s, further: int, sort: Int64s) -> dict[str, Floats]:

@@ -7,107 +7,193 @@ its KB by 1000; msprof writes KB of 1024 bytes throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.units import KIB, MIB
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.file_kinds import FileKind, kind_by_name
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, MemoryCurve
+from memplan.traces.readers.curve_samples import CurveSamples, thinned_note
 from memplan.traces.tables.text_table import TextTable
 
 MINDSPORE_RECORD_MB = 1000 * KIB  # its MemoryRecordBean divides KB of 1024 bytes by 1000
 
 
-def curves_of(table: TextTable, mb: int, notes: Notebook) -> list[MemoryCurve]:
-    """
-    Memory curves of a `memory_record`, `npu_module_mem` or `npu_mem` table, one per component and device.
+_TIMES = ("Timestamp(us)", "Timestamp", "timestamp(us)")
+_TIMES_NS = "Timestamp(ns)"  # MindSpore's own record on CPU
+_COMPONENTS = ("Component", "event")
+_DEVICES = ("Device Type", "Device", "Device_id")
+_UNITS = ("MB", "KB", "Byte", "B", "GB")
+_QUANTITIES = ("Total Allocated", "Total Reserved", "Total Active")
+_HELD = "memory"  # what msprof calls all that a process holds
+CURVE_COLUMNS = frozenset(
+    {
+        *_TIMES, _TIMES_NS, *_COMPONENTS, *_DEVICES,
+        *(f"{quantity}({unit})" for quantity in (*_QUANTITIES, _HELD) for unit in _UNITS),
+    }
+)  # fmt: skip
+"""What `curves_of` reads of a table."""
 
-    `mb` is what the file's producer means by MB, in bytes.
+
+def curves_of(path: Path, batches: Iterable[TextTable], mb: int, notes: Notebook) -> list[MemoryCurve]:
     """
-    time = table.times_ns("Timestamp(us)", "Timestamp", "timestamp(us)")
-    if time is None:
-        time = table.integers("Timestamp(ns)")  # MindSpore's own record on CPU
-    if time is None:
-        notes.add(table.path, "skipped: no column of timestamps")
-        return []
-    allocated = sizes(table, "Total Allocated", mb)
-    reserved = sizes(table, "Total Reserved", mb)
-    active = sizes(table, "Total Active", mb)
-    if all(column is None for column in (allocated, reserved, active)):
-        reserved = sizes(table, "memory", mb)
-    if kind_by_name(table.path.name) is FileKind.MEMORY_RECORD and table.path.suffix == ".csv":
-        told = (("component", table.find("Component")), ("allocated", allocated), ("reserved", reserved))
-        if missing := [name for name, column in told if column is None]:
-            notes.add(table.path, f"no known column of {' and '.join(missing)} memory: that is unknown")
-    valid = time >= 0
-    if dropped := int((~valid).sum()):
-        notes.add(table.path, f"{dropped} rows without a timestamp skipped")
-    far = far_times(time[valid])
-    if far.any():
-        notes.add(table.path, far_note(int(far.sum()), "samples"))
-        valid[np.flatnonzero(valid)[far]] = False
-    if table.has_exponents("Timestamp(us)"):
-        notes.add(table.path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
-    components = dictionary_encoded(table.text("Component", "event"))
-    devices = dictionary_encoded(table.text("Device Type", "Device", "Device_id"))
-    groups = components.codes.astype(np.int64) * max(len(devices.values), 1) + devices.codes
-    firsts = np.unique(groups[valid], return_index=True)[1]
-    curves = []
-    for first in np.flatnonzero(valid)[np.sort(firsts)].tolist():
-        component, device = components[first], devices[first]
-        index = np.flatnonzero(valid & (groups == groups[first]))
+    Memory curves of a `memory_record`, `npu_module_mem` or `npu_mem` file, one per component and device.
+
+    `batches` are its rows, part by part; `mb` is what its producer means by MB, in bytes.
+    """
+    samples: dict[tuple[str, str], CurveSamples] = {}
+    untimed, exponents = 0, False
+    told = (True, True, True)
+    for number, table in enumerate(batches):
+        time = table.times_ns(*_TIMES)
+        if time is None:
+            time = table.integers(_TIMES_NS)
+        if time is None:
+            notes.add(path, "skipped: no column of timestamps")
+            return []
+        quantities = [sizes(table, quantity, mb) for quantity in _QUANTITIES]
+        if all(column is None for column in quantities):
+            quantities[1] = sizes(table, _HELD, mb)
+        told = (quantities[0] is not None, quantities[1] is not None, quantities[2] is not None)
+        if not number:
+            _note_missing(path, table, quantities, notes)
+        untimed += int((time < 0).sum())
+        exponents |= table.has_exponents("Timestamp(us)")
+        for key, rows in _by_place(table, time >= 0):
+            known = samples.setdefault(key, CurveSamples())
+            known.add(time[rows], *(column[rows] for column in quantities if column is not None))
+    if untimed:
+        notes.add(path, f"{untimed} rows without a timestamp skipped")
+    if exponents:
+        notes.add(path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
+    columns = {key: known.columns() for key, known in samples.items()}
+    far = iter(far_times(np.concatenate([column[0] for column in columns.values()])) if columns else ())
+    curves, set_aside = [], 0
+    for (component, device), (time, *rest) in columns.items():
+        kept = ~np.fromiter(islice(far, len(time)), dtype=np.bool_, count=len(time))
+        set_aside += int((~kept).sum())
+        index = np.flatnonzero(kept)
         index = index[np.argsort(time[index], kind="stable")]
-        curves.append(
-            MemoryCurve(
-                component=component or "MindSpore",
-                device=device,
-                time_ns=time[index],
-                allocated=_part(allocated, index),
-                reserved=_part(reserved, index),
-                active=_part(active, index),
-            )
-        )
+        if not len(index):
+            continue
+        known = samples[component, device]
+        name = component or "MindSpore"
+        if known.bucket > 1:
+            notes.add(path, thinned_note(name, known.seen, known.bucket))
+        column = iter(rest)
+        allocated, reserved, active = (_part(next(column), index) if there else None for there in told)
+        curves.append(MemoryCurve(name, device, time[index], allocated, reserved, active))
+    if set_aside:
+        notes.add(path, far_note(set_aside, "samples"))
     return curves
 
 
-def allocations_of(tables: Iterable[TextTable], notes: Notebook) -> Allocations | None:
-    """Allocations of one or several `operator_memory` tables, in order of allocation; `None` where there are none."""
+def _note_missing(path: Path, table: TextTable, quantities: Sequence[Int64s | None], notes: Notebook) -> None:
+    if kind_by_name(path.name) is not FileKind.MEMORY_RECORD or path.suffix != ".csv":
+        return
+    told = (("component", table.find("Component")), ("allocated", quantities[0]), ("reserved", quantities[1]))
+    if missing := [name for name, column in told if column is None]:
+        notes.add(path, f"no known column of {' and '.join(missing)} memory: that is unknown")
+
+
+def _by_place(table: TextTable, valid: Bools) -> Iterator[tuple[tuple[str, str], Int64s]]:
+    """The valid rows of each component and device, which stand in the order of their first row."""
+    components = dictionary_encoded(table.text(*_COMPONENTS))
+    devices = dictionary_encoded(table.text(*_DEVICES))
+    groups = components.codes.astype(np.int64) * max(len(devices.values), 1) + devices.codes
+    for first in np.flatnonzero(valid)[np.sort(np.unique(groups[valid], return_index=True)[1])].tolist():
+        yield (components[first], devices[first]), np.flatnonzero(valid & (groups == groups[first]))
+
+
+ALLOCATION_COLUMNS = frozenset(
+    {"Name", "Allocation Time(us)", "Release Time(us)", *(f"Size({unit})" for unit in _UNITS), *_DEVICES}
+)
+"""What `allocations_of` reads of a table."""
+
+
+def allocations_of(files: Iterable[tuple[Path, Iterable[TextTable]]], notes: Notebook) -> Allocations | None:
+    """
+    Allocations of one or several `operator_memory` files, in order of allocation; `None` where there are none.
+
+    Each file comes as its rows, part by part.
+    """
+    found: list[Allocations] = []
+    for path, batches in files:
+        part = _allocations_in(path, batches, notes)
+        if part is None:
+            continue
+        repeated = _repeated(part, found)
+        if repeats := int(repeated.sum()):
+            notes.tell(path, repeats_note(repeats, "allocations"))
+            part = _rows_of(part, np.flatnonzero(~repeated))
+        found.append(part)
+    if not found:
+        return None
+    joined = found[0]
+    if len(found) > 1:
+        joined = Allocations(
+            concatenate_texts([part.name for part in found]),
+            *(np.concatenate([getattr(part, name) for part in found]) for name in _COLUMNS),
+        )
+    if (np.diff(joined.allocation_ns) >= 0).all():
+        return joined
+    return _rows_of(joined, np.argsort(joined.allocation_ns, kind="stable"))
+
+
+_COLUMNS = ("size", "allocation_ns", "release_ns")
+
+
+def _rows_of(blocks: Allocations, rows: Int64s) -> Allocations:
+    return Allocations(take_rows(blocks.name, rows), *(getattr(blocks, name)[rows] for name in _COLUMNS))
+
+
+def _allocations_in(path: Path, batches: Iterable[TextTable], notes: Notebook) -> Allocations | None:
+    """Allocations of one file, in its order; `None` where it holds no such table."""
     names: list[Sequence[str]] = []
     parts: list[tuple[Int64s, Int64s, Int64s]] = []
-    seen: set[tuple[str, int, int, int]] = set()
-    tables = list(tables)
-    for table in tables:
+    unsized = 0
+    for table in batches:
         size, start, end = sizes(table, "Size", MIB), table.times_ns(*_ALLOCATED), table.times_ns(*_RELEASED)
         if size is None or start is None:
-            notes.add(table.path, "skipped: no columns of sizes and allocation times")
-            continue
+            notes.add(path, "skipped: no columns of sizes and allocation times")
+            return None
         if not table.has("Name"):
-            notes.add(table.path, "no column of names: its allocations have none")
+            notes.add(path, "no column of names: its allocations have none")
         known = size != -1
-        if dropped := int((~known).sum()):
-            notes.add(table.path, f"{dropped} rows without a size skipped")
+        unsized += int((~known).sum())
         if end is None:
-            notes.add(table.path, "no column of release times: no block is known to be released")
+            notes.add(path, "no column of release times: no block is known to be released")
             end = np.full(table.rows, -1, dtype=np.int64)
-        if len(tables) > 1:
-            rows = list(zip(table.text("Name"), size.tolist(), start.tolist(), end.tolist(), strict=True))
-            repeated = known & np.array([row in seen for row in rows], dtype=np.bool_)
-            if repeats := int(repeated.sum()):
-                notes.tell(table.path, repeats_note(repeats, "allocations"))
-            known &= ~repeated
-            seen.update(rows)
-        names.append(take_rows(table.text("Name"), np.flatnonzero(known)))
-        parts.append((size[known], start[known], end[known]))
+        names.append(take_rows(dictionary_encoded(table.text("Name")), np.flatnonzero(known)))
+        parts.append((np.abs(size[known]), start[known], end[known]))
+    if unsized:
+        notes.add(path, f"{unsized} rows without a size skipped")
     if not parts:
         return None
-    size, start, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(start, kind="stable")
-    return Allocations(take_rows(concatenate_texts(names), order), np.abs(size[order]), start[order], end[order])
+    return Allocations(concatenate_texts(names), *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _repeated(part: Allocations, earlier: Sequence[Allocations]) -> Bools:
+    """Which rows of `part` an earlier file holds too."""
+    repeated = np.zeros(len(part), dtype=np.bool_)
+    for other in earlier:
+        same = np.flatnonzero(np.isin(part.allocation_ns, other.allocation_ns))
+        rows = np.flatnonzero(np.isin(other.allocation_ns, part.allocation_ns[same]))
+        known = set(_identities(other, rows))
+        repeated[same] |= np.array([row in known for row in _identities(part, same)], dtype=np.bool_)
+    return repeated
+
+
+def _identities(blocks: Allocations, rows: Int64s) -> Iterator[tuple[str, int, int, int]]:
+    columns = (getattr(blocks, name)[rows].tolist() for name in _COLUMNS)
+    return zip(take_rows(blocks.name, rows), *columns, strict=True)
 
 
 def repeats_note(count: int, what: str) -> str:
@@ -121,8 +207,8 @@ _RELEASED = ("Release Time(us)",)
 
 def sizes(table: TextTable, quantity: str, mb: int) -> Int64s | None:
     """Column `quantity` in bytes, whichever unit its header names; -1 where absent, `None` if no such column."""
-    for unit, factor in (("MB", mb), ("KB", KIB), ("Byte", 1), ("B", 1)):
-        if table.find(f"{quantity}({unit})") is not None:
+    for unit, factor in zip(_UNITS, (mb, KIB, 1, 1, mb * KIB), strict=True):
+        if table.has(f"{quantity}({unit})"):
             return table.whole(factor, f"{quantity}({unit})")
     return None
 

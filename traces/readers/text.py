@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy as np
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress
 from memplan.core.units import MIB
-from memplan.traces import dictionary_array
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
 from memplan.traces.devices import DEVICE_HEADERS
+from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.discover import KINETO
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
@@ -23,11 +24,14 @@ from memplan.traces.rank import RankReader
 from memplan.traces.rank_links import read_links
 from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.block_events import BlockEvent, allocations_of_events
+from memplan.traces.readers.curve_samples import bounded, thinned_note
 from memplan.traces.readers.host_ops import mindspore_host_kernels
 from memplan.traces.readers.kernel_tables import UNUSED, kernels_of
 from memplan.traces.readers.kernel_tracks import timeline_of
 from memplan.traces.readers.kineto_ops import kineto_kernels
 from memplan.traces.readers.memory_tables import (
+    ALLOCATION_COLUMNS,
+    CURVE_COLUMNS,
     MINDSPORE_RECORD_MB,
     allocations_of,
     curves_of,
@@ -37,7 +41,7 @@ from memplan.traces.readers.memory_tables import (
 from memplan.traces.readers.metric_columns import with_metrics
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
-from memplan.traces.tables.csv_table import read_table
+from memplan.traces.tables.csv_table import read_batches, read_table
 from memplan.traces.tables.step_tables import iterations_of, step_times_of
 from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
@@ -59,15 +63,12 @@ class TextReader(RankReader):
     def device(self, progress: Progress) -> str:
         if self._source.device is not None:
             return f"NPU:{self._source.device.number}"
+        kinds = (FileKind.STEPS, FileKind.ITERATIONS, FileKind.MEMORY_RECORD, FileKind.KERNELS)  # the short one first
         told = (
             device
-            for kind in (
-                FileKind.STEPS,
-                FileKind.ITERATIONS,
-                FileKind.MEMORY_RECORD,
-                FileKind.KERNELS,
-            )  # the short one first
-            for table in self._tables(kind, progress)
+            for kind in kinds
+            for path in self._source.of(kind)
+            for table in islice(self._batches(path, frozenset(DEVICE_HEADERS), progress), 1)
             for device in (*table.text("Device Type")[:1], *table.text("Device_id")[:1])
         )
         device = next((device for device in told if device not in ABSENT), "")
@@ -115,30 +116,37 @@ class TextReader(RankReader):
     def memory_curves(self, progress: Progress) -> dict[str, MemoryCurve]:
         """Curves by component; those of further devices carry the device in their name."""
         record_mb = MINDSPORE_RECORD_MB if self._source.producer == "MindSpore" else MIB
-        found: dict[str, list[MemoryCurve]] = {}
+        found: dict[str, MemoryCurve] = {}
         for kind, mb in (
             (FileKind.MEMORY_RECORD, record_mb),
             (FileKind.MODULE_MEMORY, MIB),
             (FileKind.PROCESS_MEMORY, MIB),
         ):
-            of_kind: dict[str, list[MemoryCurve]] = {}
-            for table in self._tables(kind, progress):
-                for curve in curves_of(table, mb, self._notes):
-                    peers = of_kind.setdefault(curve.component, [])
-                    if peers and peers[0].device != curve.device:
-                        peers = of_kind.setdefault(f"{curve.component} {curve.device}", [])
-                    peers.append(curve)
-            for name, curves in of_kind.items():
-                found.setdefault(name, curves)
+            of_kind: dict[str, MemoryCurve] = {}
+            for path, batches in self._files(kind, CURVE_COLUMNS, progress):
+                for curve in curves_of(path, batches, mb, self._notes):
+                    name = curve.component
+                    if name in of_kind and of_kind[name].device != curve.device:
+                        name = f"{name} {curve.device}"
+                    of_kind[name] = self._joined(of_kind[name], curve, path) if name in of_kind else curve
+            for name, curve in of_kind.items():
+                found.setdefault(name, curve)
         if "MindSpore" not in found and (usage := curve_of(self._memory_usage())) is not None:
-            found["MindSpore"] = [usage]
-        return {name: merge_curves(curves) for name, curves in found.items()}
+            found["MindSpore"] = usage
+        return found
+
+    def _joined(self, first: MemoryCurve, second: MemoryCurve, path: Path) -> MemoryCurve:
+        """One curve of two files."""
+        joined = merge_curves((first, second))
+        curve, bucket = bounded(joined)
+        if bucket > 1:
+            self._notes.add(path, thinned_note(curve.component, len(joined.time_ns), bucket))
+        return curve
 
     def allocations(self, progress: Progress) -> Allocations | None:
-        tables = self._tables(FileKind.OPERATOR_MEMORY, progress)
-        if not tables and (events := self._memory_usage()):
+        if not self._source.of(FileKind.OPERATOR_MEMORY) and (events := self._memory_usage()):
             return allocations_of_events(events)[0]
-        return allocations_of(tables, self._notes)
+        return allocations_of(self._files(FileKind.OPERATOR_MEMORY, ALLOCATION_COLUMNS, progress), self._notes)
 
     def _memory_usage(self) -> list[BlockEvent]:
         """Events of MindSpore's binary memory record, which says more than the CSV made of it."""
@@ -177,18 +185,45 @@ class TextReader(RankReader):
             progress(number, len(paths), path.name)
             table = read_table(path, self._notes, unused)
             if table is not None:
-                if self._source.device is not None and (column := table.find(*DEVICE_HEADERS)) is not None:
-                    table = table.rows_where(self._source.device.rows(column))
-                devices = set(dictionary_array.dictionary_encoded(table.text("Device_id")).values) - ABSENT
-                if len(devices) > 1:
-                    self._notes.add(path, together_note(devices))
-                found.append(table)
+                found.append(self._share_of(table))
+                self._note_devices(path, _devices_in(found[-1]))
         return found
+
+    def _files(
+        self, kind: FileKind, wanted: frozenset[str], progress: Progress
+    ) -> Iterator[tuple[Path, Iterator[TextTable]]]:
+        """The files of a kind, each with its rows part by part."""
+        for path in self._source.of(kind):
+            yield path, self._batches(path, wanted | frozenset(DEVICE_HEADERS), progress)
+
+    def _batches(self, path: Path, wanted: frozenset[str], progress: Progress) -> Iterator[TextTable]:
+        rows, devices = 0, set[str]()
+        for table in read_batches(path, self._notes, wanted):
+            progress(rows, 0, path.name)
+            rows += table.rows
+            table = self._share_of(table)
+            devices |= _devices_in(table)
+            yield table
+        self._note_devices(path, devices)
+
+    def _note_devices(self, path: Path, devices: Collection[str]) -> None:
+        if len(devices) > 1:
+            self._notes.add(path, together_note(devices))
+
+    def _share_of(self, table: TextTable) -> TextTable:
+        """The rows of this rank's device."""
+        if self._source.device is None or (column := table.find(*DEVICE_HEADERS)) is None:
+            return table
+        return table.rows_where(self._source.device.rows(column))
 
 
 def _is_export(path: Path) -> bool:
     """Whether a table of kernels is called as msprof exports it, not as a framework's profiler writes it."""
     return not path.name.startswith("kernel_details")
+
+
+def _devices_in(table: TextTable) -> set[str]:
+    return set(dictionary_encoded(table.text("Device_id")).values) - ABSENT
 
 
 def together_note(devices: Collection[str]) -> str:
@@ -218,7 +253,7 @@ def concatenate_kernels(parts: Sequence[Kernels], fresh: Sequence[Bools]) -> Ker
     headers = {header: None for part in parts for header in part.pmu}
 
     def texts(columns: Sequence[Sequence[str]]) -> Sequence[str]:
-        return dictionary_array.take_rows(dictionary_array.concatenate_texts(columns), order)
+        return take_rows(concatenate_texts(columns), order)
 
     def texts_of_all(columns: Sequence[Sequence[str]]) -> Sequence[str]:
         return texts(columns) if all(columns) else ()

@@ -149,28 +149,78 @@ def _each_text(column: Any, loop: Any, values: NDArray[Any]) -> None:
 
 def read_arrow_table(path: Path, unused: frozenset[str]) -> ArrowTable | None:
     """The table at `path` without the `unused` columns; `None` where the file has to be read more patiently."""
+    names = _header(path)
+    if names is None:
+        return None
+    wanted = [name for name in names if name not in unused]
+    for types in _types(names):
+        try:
+            table = csv.read_csv(
+                path, read_options=_read_options(names), convert_options=_convert_options(types, wanted)
+            )
+        except (OSError, pa.ArrowException):
+            continue
+        return None if _repeats_header(table) else ArrowTable(path, _Columns(table), int(table.num_rows))
+    return None
+
+
+def read_arrow_batches(path: Path, wanted: frozenset[str]) -> Iterator[ArrowTable]:
+    """
+    The `wanted` columns of the table at `path`, some tens of thousands of rows at a time.
+
+    Raises `IrregularTableError` at what has to be read more patiently; the rows before it have been given.
+    """
+    names = _header(path)
+    if names is None:
+        raise IrregularTableError
+    kept = [name for name in names if name in wanted]
+    try:
+        options = _convert_options(next(_types(names)), kept)
+        for batch in csv.open_csv(path, read_options=_read_options(names), convert_options=options):
+            table = pa.Table.from_batches([batch])
+            if _repeats_header(table):
+                raise IrregularTableError
+            yield ArrowTable(path, _Columns(table), int(table.num_rows))
+    except (OSError, pa.ArrowException):
+        raise IrregularTableError from None
+
+
+def _repeats_header(table: pa.Table) -> bool:
+    """Whether the header stands among the rows: then text stands in every column, so none of them holds numbers."""
+    if not table.num_columns or any(pa.types.is_floating(column.type) for column in table.columns):
+        return False
+    name, column = table.column_names[0], table.column(0)
+    if pa.types.is_dictionary(column.type):
+        return any(name in chunk.dictionary.to_pylist() for chunk in column.chunks)
+    return bool(pc.any(pc.equal(column, name)).as_py())
+
+
+class IrregularTableError(Exception):
+    """A table is not in the order that Arrow needs."""
+
+
+def _header(path: Path) -> list[str] | None:
+    """The names of the columns, `None` where their line is not a plain one."""
     try:
         with path.open("rb") as file:
             header = file.readline(1 << 20).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None
     names = [name.strip() for name in header.rstrip("\r\n").split(",")]
-    if not header.endswith("\n") or '"' in header or len(set(names)) < len(names):
-        return None
-    typed = {name: pa.string() if name in _TIMES else _CODED if name in _TEXTS else pa.float64() for name in names}
-    for types in (typed, dict.fromkeys(names, pa.string())):
-        try:
-            table = csv.read_csv(
-                path,
-                read_options=csv.ReadOptions(column_names=names, skip_rows=1),
-                convert_options=csv.ConvertOptions(
-                    column_types=types,
-                    include_columns=[name for name in names if name not in unused],
-                    strings_can_be_null=False,
-                    null_values=sorted(ABSENT),
-                ),
-            )
-        except (OSError, pa.ArrowException):
-            continue
-        return ArrowTable(path, _Columns(table), int(table.num_rows))
-    return None
+    return None if not header.endswith("\n") or '"' in header or len(set(names)) < len(names) else names
+
+
+def _types(names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """The types that columns should have, then those that they can't fail to have."""
+    yield {name: pa.string() if name in _TIMES else _CODED if name in _TEXTS else pa.float64() for name in names}
+    yield dict.fromkeys(names, pa.string())
+
+
+def _read_options(names: Sequence[str]) -> csv.ReadOptions:
+    return csv.ReadOptions(column_names=names, skip_rows=1)
+
+
+def _convert_options(types: Mapping[str, Any], wanted: Sequence[str]) -> csv.ConvertOptions:
+    return csv.ConvertOptions(
+        column_types=types, include_columns=wanted, strings_can_be_null=False, null_values=sorted(ABSENT)
+    )

@@ -25,6 +25,8 @@ from memplan.traces.tables.gzip_files import GZIP_MARK, is_gzip, most_unpacked
 from memplan.traces.tables.text_table import TextTable
 
 _LARGE = 8 * 1024 * 1024
+_ROWS_AT_ONCE = 1 << 16
+_MOST_COLUMNS = 4096
 _LONGEST_FIELD = 16 * 1024 * 1024  # call stacks and shapes are long, but not that long
 
 
@@ -54,8 +56,51 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
             return large
     elif (table := _regular_table(path)) is not None:
         return table
+    return next(_patient_batches(path, form, notes), None)
+
+
+def read_batches(path: Path, notes: Notebook, wanted: frozenset[str]) -> Iterator[TextTable]:
+    """
+    The `wanted` columns of the CSV file at `path` as `read_table` reads them, of a large file some rows at a time.
+
+    A file without a table gives none, with a note.
+    """
+    done = 0
+    if _size(path) <= _LARGE:
+        table = read_table(path, notes)
+        yield from () if table is None else (table,)
+        return
+    if (form := _form_of(path)).plain:
+        from memplan.traces.tables.arrow_table import IrregularTableError, read_arrow_batches
+
+        try:
+            for part in read_arrow_batches(path, wanted):
+                done += part.rows
+                yield part
+            return
+        except IrregularTableError:
+            pass  # the rest is read below
+    else:
+        _note_form(path, form, notes)
+    yield from _patient_batches(path, form, notes, wanted, _ROWS_AT_ONCE, done)
+
+
+def _patient_batches(
+    path: Path,
+    form: _Form,
+    notes: Notebook,
+    wanted: frozenset[str] | None = None,
+    at_once: int | None = None,
+    skipped: int = 0,
+) -> Iterator[TextTable]:
+    """
+    The table at `path` without its first `skipped` rows, row for row: at once, or so many rows `at_once`.
+
+    What is wrong with the file is noted before the last of it is given.
+    """
     header: list[str] = []
     cells: list[list[str]] = []
+    again = _Again(path, notes)
     rows = ragged = 0
     first_ragged = 0
     lines = _Lines(path, form)
@@ -63,47 +108,94 @@ def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()
     try:
         for line, row in lines.rows():
             if not header:
-                header = [name.strip() for name in row]
-                while header and not header[-1]:
-                    header.pop()
-                if not header or len(header) > 4096:
+                header = _header_of(row)
+                if not header:
                     notes.add(path, "skipped: the first line is not a header")
-                    return None
+                    return
+                _note_twins(path, header, notes)
                 continue
             if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            rows += 1
+            if rows <= skipped or again.holds(row, header, cells, line):
                 continue
             if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :] or ["?"]):
                 ragged += 1
                 first_ragged = first_ragged or line
-            rows += 1
             cells.append(row if len(row) == len(header) else [*row[: len(header)], *[""] * (len(header) - len(row))])
+            if len(cells) == at_once:
+                yield _table_of(path, form, header, cells, wanted)
+                cells = []
     except (csv.Error, EOFError, OSError, zlib.error) as error:
         notes.add(path, f"stopped after {rows} rows: {error}")
     if not header:
         notes.add(path, "skipped: the file is empty")
-        return None
+        return
     if ragged:
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
     if not rows and not table_ends(path, 1 << 20)[0].endswith(("\n", "\r")):
         notes.add(path, "ends within its first line: its rows are missing")
+    again.note()
     if lines.nuls:
         notes.add(path, "holds NUL bytes: what they replaced is missing")
     if lines.quotes % 2:
         notes.add(path, "a quote in it is never closed: lines after one may have become part of a field")
     if lines.replaced:
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
-    columns: dict[str, Sequence[str]] = {}
-    fields = [[cell.strip() for cell in column] for column in zip(*cells, strict=True)] or [[] for _ in header]
-    if form.separator != ",":
-        fields = [
-            column if "Shape" in name else _decimal_points(column) for name, column in zip(header, fields, strict=True)
-        ]
-    for name, column in zip(header, fields, strict=True):
-        if name in columns:
+    yield _table_of(path, form, header, cells, wanted)
+
+
+class _Again:
+    """A table behind whose rows its header, and mostly the rows too, come again: two exports in one file."""
+
+    def __init__(self, path: Path, notes: Notebook) -> None:
+        self._path, self._notes = path, notes
+        self._line = 0
+        self._seen: set[tuple[str, ...]] = set()
+        self._repeats = 0
+
+    def holds(self, row: Sequence[str], header: Sequence[str], cells: Sequence[Sequence[str]], line: int) -> bool:
+        """Whether `row`, which follows `cells`, is the header or, behind one that came again, an earlier row."""
+        if row[0].strip() == header[0] and [cell.strip() for cell in row[: len(header)]] == header:
+            self._line = self._line or line
+            self._seen.update(map(tuple, cells))
+            return True
+        repeats = bool(self._line) and tuple(row) in self._seen
+        self._repeats += repeats
+        return repeats
+
+    def note(self) -> None:
+        """Say what came again."""
+        if self._line:
+            rows = f"{self._repeats} rows behind it that were there before are counted once"
+            self._notes.tell(self._path, f"its header comes again in line {self._line}; {rows}")
+
+
+def _header_of(row: Sequence[str]) -> list[str]:
+    """The names of the columns; none where they can't be such."""
+    header = [name.strip() for name in row]
+    while header and not header[-1]:
+        header.pop()
+    return header if len(header) <= _MOST_COLUMNS else []
+
+
+def _note_twins(path: Path, header: Sequence[str], notes: Notebook) -> None:
+    for place, name in enumerate(header):
+        if name in header[:place]:
             notes.add(path, f"column {name!r} occurs twice; the first is used")
-        else:
-            columns[name] = column
-    return TextTable(path, columns, rows)
+
+
+def _table_of(
+    path: Path, form: _Form, header: Sequence[str], cells: Sequence[Sequence[str]], wanted: frozenset[str] | None
+) -> TextTable:
+    """Rows of cells as columns of stripped text, numbers with decimal points."""
+    columns: dict[str, Sequence[str]] = {}
+    for place, name in enumerate(header):
+        if name in columns or (wanted is not None and name not in wanted):
+            continue
+        column = [row[place].strip() for row in cells]
+        columns[name] = _decimal_points(column) if form.separator != "," and "Shape" not in name else column
+    return TextTable(path, columns, len(cells))
 
 
 def table_ends(path: Path, size: int) -> tuple[str, str]:
@@ -136,7 +228,7 @@ def _regular_table(path: Path) -> TextTable | None:
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (csv.Error, OSError, UnicodeDecodeError):
         return None
-    if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1:
+    if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1 or rows[0] in rows[1:]:
         return None
     return _named_columns(path, [list(map(str.strip, column)) for column in zip(*rows, strict=True)])
 
@@ -147,7 +239,7 @@ _BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
 def _unquoted_columns(text: str) -> list[list[str]] | None:
     """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if len(lines) < 2 or '"' in text or "\r" in lines[0] or not text.isascii():
+    if len(lines) < 2 or lines[0] in lines[1:] or '"' in text or "\r" in lines[0] or not text.isascii():
         return None
     width = lines[0].count(",") + 1
     body = ",".join(lines[1:])
@@ -187,7 +279,7 @@ class _Form:
         return self == _Form()
 
 
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?")
 
@@ -207,7 +299,7 @@ def _form_of(path: Path) -> _Form:
 
     def columns(separator: str) -> int:
         try:
-            return sum(bool(name.strip(" \t,;")) for name in next(csv.reader([first], delimiter=separator), []))
+            return sum(bool(name.strip(" \t,;|")) for name in next(csv.reader([first], delimiter=separator), []))
         except csv.Error:
             return 0
 

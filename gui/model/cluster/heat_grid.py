@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from memplan.core.sentence import Text
 
+_LEAST_SPREAD = 0.1
+"""Figures that lie closer together than this share of the largest don't use the whole range of colours."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeatGrid:
@@ -38,6 +41,6 @@ class HeatGrid:
 
     def share(self, cell: tuple[int, int]) -> float:
         """How far the figure of `cell` stands out among all: 0 to 1."""
-        spread = self.high - self.low
-        share = (self.values[cell] - self.low) / spread if spread > 0 else 0.0
-        return 1.0 - share if self.fewer_is_worse else share
+        spread = max(self.high - self.low, _LEAST_SPREAD * abs(self.high))
+        off = self.high - self.values[cell] if self.fewer_is_worse else self.values[cell] - self.low
+        return off / spread if spread > 0 else 0.0

@@ -45,7 +45,10 @@ def finding_sections(session: Session, item: FindingRef) -> list[Section]:
     head.append(fact("how known", Sentence(one.confidence.value)))
     sections = [Section(one.title, tuple(head))]
     if one.evidence:
-        shown = tuple(Fact(Sentence(item.label), evidence_text(item)) for item in one.evidence)
+        shown = tuple(
+            Fact(Sentence(item.label) if isinstance(item.label, str) else item.label, evidence_text(item))
+            for item in one.evidence
+        )
         sections.append(Section(Sentence("What shows it"), shown))
     places = tuple(_places(session, item, one))
     if places:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from memplan.core.errors import MemplanError
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
+from memplan.findings.alike import folded
 from memplan.gui.model.compare.deviations import over_capacity, verdict
 from memplan.gui.model.session.session import Session
 from memplan.hardware import chip as find_chip
@@ -142,7 +143,7 @@ def _verdict(session: Session) -> list[HeadFigure]:
         value = Sentence("off the plan") if deviates else Sentence("as planned")
         return [HeadFigure(Sentence("Verdict"), value, told, "plan", warns=deviates)]
     if session.diagnosis is not None and session.diagnosis.findings:
-        count = len(session.diagnosis.findings)
+        count = len(folded(session.diagnosis.findings)[0])
         value = Sentence("1 finding") if count == 1 else Sentence("{} findings", (f"{count:,}",))
         return [HeadFigure(Sentence("Verdict"), value, session.diagnosis.findings[0].title, "timeline", warns=True)]
     if session.diagnosis is not None:

@@ -26,6 +26,8 @@ class OpenDocuments:
 
     def __init__(self, session: Session | None = None, request: Request | None = None) -> None:
         self.changed = Event()
+        self.dropped = Event()
+        """A document is no longer open."""
         self.opened: list[OpenDocument] = [OpenDocument(request or Request(), session or Session(Document()))]
         self.index = 0
 
@@ -57,7 +59,9 @@ class OpenDocuments:
             self.opened.append(item)
             self.index = len(self.opened) - 1
         else:
-            self.opened[self.index] = item
+            before, self.opened[self.index] = self.opened[self.index], item
+            if not before.session.document.empty:
+                self.dropped.emit()
         self.changed.emit()
 
     def add(self, request: Request, session: Session) -> OpenDocument:
@@ -82,6 +86,7 @@ class OpenDocuments:
             self.index -= 1
         self.index = max(self.index, 0)
         self.changed.emit()
+        self.dropped.emit()
 
 
 def _told_apart(documents: Sequence[Document]) -> list[Text]:

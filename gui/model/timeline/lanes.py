@@ -19,6 +19,9 @@ _SLICES_PER_CELL = 8
 _MAX_CELLS = 1 << 16
 _MIN_CELLS = 1 << 6
 _TAIL = 2048
+_MOST_KINDS = 2000
+OTHER_KIND = "other"
+"""What slices are of a track of more than `_MOST_KINDS` kinds that are not of the most frequent ones."""
 _NUMBERS = re.compile(r"(?:-op\d+|[\s_#:.-]+\d+)+$")
 
 
@@ -91,7 +94,7 @@ class Lane:
         found = np.empty(most, dtype=np.int64)
         left, right = np.empty((2, most))
         count = kernels.wide_slices(
-            self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, shortest_px,
+            self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, float(shortest_px),
             found, left, right,
         )  # fmt: skip
         return found[:count], left[:count], right[:count]
@@ -137,6 +140,7 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
         lane_kernels as kernels,  # its compiler is slow to import: not before it is needed
     )
 
+    start, duration, category = (_read_only(column) for column in (start, duration, category))
     count = len(start)
     origin = int(start[0])
     end = int((start[-_TAIL:] + duration[-_TAIL:]).max())
@@ -160,6 +164,13 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
     lane.add_times(0, 0, np.zeros(1, np.int64), np.zeros(1, np.int64))
     paint(np.zeros((1, 1), np.uint32), (0, 1), lane, origin, 0.0, 1.0, np.zeros(int(category.max()) + 1, np.uint32), 0)
     return lane
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    """`column` as what lies in a mapped file is: loops are compiled for one sort of array only, whoever made it."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 def category_kind(name: str) -> str:
@@ -192,7 +203,17 @@ def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
     kinds = by_category.astype(size)[slices.category]
     if without is not None and by_name is not None:
         kinds[without] = by_name.astype(size)[slices.name[without]]
+    if len(found) > _MOST_KINDS:
+        return _most_frequent(kinds, tuple(found))
     return kinds, tuple(found)
+
+
+def _most_frequent(kinds: Codes, names: tuple[str, ...]) -> tuple[Codes, tuple[str, ...]]:
+    """The kinds that most slices are of, and one for all others: of a name a slice, a window can't tell colours."""
+    kept = np.sort(np.argsort(-np.bincount(kinds, minlength=len(names)), kind="stable")[:_MOST_KINDS])
+    renumbered = np.full(len(names), _MOST_KINDS, dtype=np.int32)
+    renumbered[kept] = np.arange(_MOST_KINDS, dtype=np.int32)
+    return renumbered[kinds], (*(names[code] for code in kept.tolist()), OTHER_KIND)
 
 
 def build_lanes(slices: Slices) -> TrackLanes:

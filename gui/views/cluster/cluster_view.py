@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -15,6 +16,9 @@ from memplan.gui.views.cluster.heat_map import HeatMap
 from memplan.gui.views.diagnosed_page import DiagnosedPage
 from memplan.gui.views.view import ViewServices
 from memplan.traces.link_totals import LinkTotal
+
+_EDGES_PX = 50
+"""The margins of the page and a scroll bar."""
 
 
 class ClusterView(DiagnosedPage):
@@ -54,6 +58,12 @@ class ClusterView(DiagnosedPage):
         column.addWidget(self.links_area, 2)
         self.set_palette(services.palette)
         self.show_diagnosis()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Use the width for the cells."""
+        super().resizeEvent(event)
+        for part in (self.ranks_map, self.links_map):
+            part.use_room(self.width() - _EDGES_PX)
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""

@@ -12,7 +12,7 @@ from memplan.gui.i18n import say
 from memplan.gui.model.cluster.heat_grid import HeatGrid
 from memplan.gui.model.palette import Palette
 
-_ROW_PX, _HEAD_PX, _LEAST_PX, _MOST_PX, _GROUP_PX = 24, 26, 26, 130, 20
+_ROW_PX, _HEAD_PX, _LEAST_PX, _MOST_PX, _ROOMY_PX, _GROUP_PX = 26, 26, 26, 130, 150, 20
 
 
 class HeatMap(QWidget):
@@ -31,6 +31,7 @@ class HeatMap(QWidget):
         self._opened = opened
         self._cell_px, self._label_px, self._note_px = float(_LEAST_PX), 0.0, 0.0
         self._tops: list[float] = []
+        self._least_px, self._room, self._height = float(_LEAST_PX), 0, 0
         self._font = QFont(self.font())
         self._font.setPixelSize(12)
         self._metrics = QFontMetricsF(self._font)
@@ -51,8 +52,21 @@ class HeatMap(QWidget):
             top += _GROUP_PX if row in grid.groups else 0
             self._tops.append(top)
             top += _ROW_PX
-        wide = self._label_px + self._note_px + self._cell_px * len(grid.columns) + 4
-        self.setFixedSize(QSize(round(wide), round(top + 4)))
+        self._least_px = self._cell_px
+        self._height = round(top + 4)
+        self._lay_out()
+
+    def use_room(self, width: int) -> None:
+        """Let the cells be as wide as there is room for in `width` pixels, but no wider than they look well."""
+        self._room = width
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        count = max(len(self.grid.columns), 1)
+        roomy = (self._room - self._label_px - self._note_px - 4) / count
+        self._cell_px = max(self._least_px, min(roomy, _ROOMY_PX))
+        wide = self._label_px + self._note_px + self._cell_px * len(self.grid.columns) + 4
+        self.setFixedSize(QSize(round(wide), self._height))
         self.update()
 
     def _width(self, texts: Iterable[str]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from memplan.compare import DeviationKind
 from memplan.core.sentence import Sentence
@@ -32,7 +32,8 @@ class DeviationsView(TableView):
         super().__init__(services.session, services.parent)
         self.ways: dict[str, QPushButton] = {}
         row = QHBoxLayout()
-        row.setContentsMargins(4, 0, 4, 4)
+        row.setContentsMargins(6, 0, 6, 6)
+        row.setSpacing(8)
         for command, text in _WAYS.items():
             button = self.ways[command] = QPushButton(tr(text), self)
             button.clicked.connect(lambda *_, command=command: services.run(command))
@@ -43,6 +44,7 @@ class DeviationsView(TableView):
         layout = self.layout()
         if isinstance(layout, QVBoxLayout):
             layout.insertLayout(1, row)
+            layout.addStretch(0)
         self.show_session(services.session)
 
     @classmethod
@@ -61,6 +63,7 @@ class DeviationsView(TableView):
         for command, button in self.ways.items():
             button.setVisible(lacking[command])
         self.table.setVisible(document.comparison is not None)
+        self.headline.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.chooser.show_document(document)
 
     def jump_to_first(self) -> None:

@@ -260,7 +260,6 @@ class SideBySideView(QWidget):
         if what != NO_MEMORY:
             kind = CurveView if what == CURVE else MemoryMapView
             self.memory = kind(self.session, self.colours, self)
-            self.memory.ruler_px = 0  # the timeline's is right above it
             self.split.addWidget(self.memory)
             height = self.split.height()
             share = height // 3 if height > _ROOMY_PX else height // 2

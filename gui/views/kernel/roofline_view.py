@@ -17,6 +17,8 @@ from memplan.gui.views.view import ViewServices
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
 
 _ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so that no name is cut
+_ABOVE_LINES = 10
+"""Names lie over the lines of other roofs, never under them."""
 
 
 class RooflineView(QWidget):
@@ -103,7 +105,7 @@ class RooflineView(QWidget):
             high = max(high, top / model.bytes_per_second * 3)
             knee = top / model.bytes_per_second
             pen = pg.mkPen(self.colours.css("text"), width=1.5)
-            self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen)
+            self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen, antialias=True)
             name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
             middle = (np.log10(low) + np.log10(knee)) / 2
             name.setPos(middle, middle + np.log10(model.bytes_per_second))
@@ -119,6 +121,7 @@ class RooflineView(QWidget):
             name = pg.TextItem(
                 ceiling.name, color=self.colours.css("faint"), anchor=(0, 1), fill=self.colours.css("ground")
             )
+            name.setZValue(_ABOVE_LINES)
             name.setPos(np.log10(low) + number * _NAME_STEP, np.log10(ceiling.flops_per_second))
             self.plot.addItem(name)
 

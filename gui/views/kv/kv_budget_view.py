@@ -41,7 +41,7 @@ _FIRST_BATCH = 4
 _FIRST_CONTEXT = 32768
 _BESIDE_PX = 760
 """Pictures that have so much room stand beside each other."""
-_HIGHEST_PX = 700
+_HIGHEST_PX = 1000
 _REST_MS = 250
 """So long after the last change the slower answers are asked for."""
 _RECENT = 10

@@ -166,8 +166,9 @@ class HbmStack(QWidget):
         edge, start = _LEFT + _BAR, _LEFT + _BAR + _TEXT
         sizes = [say(part.text) for part in self.segments]
         column = start + max(wide.horizontalAdvance(size) for size in sizes) + 8
-        rows = zip(self.segments, sizes, self.rectangles(), self.label_rows(), strict=True)
-        for part, size, box, row in rows:
+        tops = self.label_rows()
+        below = [*tops[1:], self.bar().bottom() + self._line_height]
+        for part, size, box, row, following in zip(self.segments, sizes, self.rectangles(), tops, below, strict=True):
             middle = box.center().y()
             painter.setPen(QPen(faint, 1, Qt.PenStyle.SolidLine if part.known else Qt.PenStyle.DotLine))
             painter.drawPolyline(
@@ -187,7 +188,13 @@ class HbmStack(QWidget):
             name = metrics.elidedText(segment_name(part), Qt.TextElideMode.ElideRight, self.width() - column - 4)
             painter.drawText(QPointF(column, base), name)
             after = column + metrics.horizontalAdvance(name) + 10
-            if self.width() - after > 60 and part.source:
+            source = say(part.source)
+            if (
+                following - row >= 2 * self._line_height
+                and metrics.horizontalAdvance(source) > self.width() - after - 4
+            ):
+                after, base = column, base + self._line_height  # what is too long has a line of its own
+            if self.width() - after > 60:
                 painter.setPen(faint)
-                source = metrics.elidedText(say(part.source), Qt.TextElideMode.ElideRight, self.width() - after - 4)
+                source = metrics.elidedText(source, Qt.TextElideMode.ElideRight, self.width() - after - 4)
                 painter.drawText(QPointF(after, base), source)

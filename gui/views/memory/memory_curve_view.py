@@ -16,7 +16,7 @@ from memplan.core.units import format_bytes, format_signed
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.memory_curves import TierCurves
 from memplan.gui.model.memory.step_curve import StepCurve
-from memplan.gui.model.palette import Palette
+from memplan.gui.model.palette import Palette, tinted
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
@@ -242,9 +242,10 @@ class CurveView(TimeCanvas):
         metrics = self.small_metrics
         legend = self.legend()
         clock = self._cursor_ns()
-        room = GUTTER_PX - 96
+        room = GUTTER_PX - (96 if clock is not None else 34)
         y = self.ruler_px + 36
         self._legend = []
+        taken: list[tuple[float, float]] = []
         rows = max(int(self.height() - y - metrics.descent()) // (metrics.height() + 2) + 1, 1)
         further = len(legend) > rows
         self._legend_first = min(self._legend_first, max(len(legend) - rows + 1, 0)) if further else 0
@@ -269,6 +270,7 @@ class CurveView(TimeCanvas):
                 text = format_bytes(value)
                 painter.drawText(QPointF(GUTTER_PX - metrics.horizontalAdvance(text) - 8, y), text)
             self._legend.append((y - metrics.ascent(), curve.name))
+            taken.append((y, 26.0 + metrics.horizontalAdvance(label)))
             y += metrics.height() + 2
         bottom = y if further else self.height() + metrics.height()
         first, last = self.ruler_px + 36 - 2 * metrics.height(), y - metrics.ascent() + 2
@@ -278,6 +280,7 @@ class CurveView(TimeCanvas):
             painter.setPen(self.pen("faint"))
             if (
                 self.plot.top() + 8 < row
+                and not any(abs(row + 4 - y) < metrics.height() and GUTTER_PX - width - 14 < end for y, end in taken)
                 and abs(row - bottom) > metrics.height()
                 and (clock is None or not first < row < last)
             ):  # values stand there
@@ -316,12 +319,3 @@ class CurveView(TimeCanvas):
 def signed_bytes(value: int) -> str:
     """A difference of bytes with its sign."""
     return format_signed(format_bytes, value)
-
-
-def tinted(colour: int, ground: int, share: float = 0.35) -> int:
-    """`colour` thinned to `share` over `ground`."""
-    mixed = 0xFF
-    for shift in (16, 8, 0):
-        part = round((colour >> shift & 255) * share + (ground >> shift & 255) * (1 - share))
-        mixed = mixed << 8 | part
-    return mixed

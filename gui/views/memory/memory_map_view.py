@@ -361,16 +361,24 @@ class MemoryMapView(TimeCanvas):
             beside = not self.switch["plan"].isHidden() and abs(row - self.ruler_px - 34) < _SWITCH_PX - 4
             if self.plot.top() + 8 < row < self.height() - 2 and not beside:
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
-            painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
+                painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
+
+    def rule(self, ruled: bool) -> None:
+        """Keep the switch under the title, wherever that is."""
+        super().rule(ruled)
+        self._place_switch()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the switch under the title."""
+        super().resizeEvent(event)
+        self._place_switch()
+
+    def _place_switch(self) -> None:
         x = 8
         for button in self.switch.values():
             width = min(button.sizeHint().width() + 8, (GUTTER_PX - 16) // 2)
             button.setGeometry(x, self.ruler_px + 22, width, _SWITCH_PX - 4)
             x += width
-        super().resizeEvent(event)
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""

@@ -97,6 +97,7 @@ class OverviewView(DiagnosedPage):
         self.bars.set_palette(palette)
         for title in (self.steps_title, self.findings_title):
             title.setStyleSheet("font-size: 15px; font-weight: 600; padding-top: 4px;")
+            title.setIndent(0)
         self.said.setStyleSheet(f"color: {palette.css('faint')};")
 
     # -- findings ------------------------------------------------------------------------------------------------

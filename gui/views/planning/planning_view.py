@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
     QPushButton,
-    QScrollArea,
     QSplitter,
     QTableWidget,
     QTableWidgetItem,
@@ -46,6 +45,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.overview.head_strip import HeadStrip
+from memplan.gui.views.planning.form_area import FormArea
 from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.plan_form import PlanForm
 from memplan.gui.views.view import ViewServices
@@ -55,7 +55,7 @@ _REST_MS = 350
 """So long after the last change planning begins."""
 _KEPT = 40
 """Plans that are kept to go back to, the last ones that were looked at."""
-_FORM_PX = 330
+_FORM_PX = 350
 
 
 class PlanningView(QWidget):
@@ -130,20 +130,22 @@ class PlanningView(QWidget):
         self.tried.setShowGrid(False)
         self.tried.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.tried.horizontalHeader().setSectionResizeMode(len(TRIED_HEADER) - 1, QHeaderView.ResizeMode.Stretch)
+        self.tried.horizontalHeader().setHighlightSections(False)
+        self.tried.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.tried.setMinimumHeight(90)
         self.tried.cellClicked.connect(lambda row, _: self._again(row))
         self.tried.cellActivated.connect(lambda row, _: self._again(row))
         left = QVBoxLayout()
-        area = QScrollArea(self)
+        area = FormArea(self)
         area.setWidget(self.form)
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        left.addWidget(area, 3)
+        left.addWidget(area, 0)
         tried = QLabel(tr("Tried so far"), self)
         tried.setBuddy(self.tried)
         left.addWidget(tried)
-        left.addWidget(self.tried, 2)
+        left.addWidget(self.tried, 1)
         beside = QWidget(self)
         beside.setLayout(left)
         beside.setFixedWidth(_FORM_PX)

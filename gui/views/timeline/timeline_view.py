@@ -14,10 +14,11 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 from memplan.core.arrays import Floats, Int64s
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import deviation_moments
-from memplan.gui.model.palette import Palette
+from memplan.gui.model.palette import Palette, tinted
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import framed_slices
+from memplan.gui.model.slices.deviating_slices import deviating_slices
 from memplan.gui.model.slices.flows import Arrow, arrows
 from memplan.gui.model.slices.slice_text import short_name, slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
@@ -33,6 +34,7 @@ from memplan.gui.model.timeline.timeline_tracks import (
 from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.timeline.counter_shapes import draw_counter, paint_counters
+from memplan.gui.views.timeline.family_legend import LEGEND_PX, FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
@@ -42,6 +44,9 @@ from memplan.traces.profile import TrackKind
 
 _LABEL_PX = 34
 _LEAST_ROOM_PX = 70  # under the strip: a group and two of its tracks
+_LEGEND_FROM_PX = 220  # lower timelines show tracks in place of the legend
+_PALE = 0.5
+_HOST = (TrackKind.CANN.value, TrackKind.SCOPE.value, TrackKind.HOST.value)
 _DIFFERENCE_PX = 2  # shorter differences between planned and measured can't be seen
 _MAX_LABELS = 300
 
@@ -56,6 +61,7 @@ class TimelineView(TrackCanvas):
 
     ruler_px = RULER_PX + STRIP_PX
     strip_px = STRIP_PX
+    own_ruler = True
 
     def __init__(
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
@@ -70,6 +76,7 @@ class TimelineView(TrackCanvas):
         self.filter.setAccessibleName(tr("Filter tracks …"))
         self.filter.setClearButtonEnabled(True)
         self.filter.textChanged.connect(self._filtered)
+        self.legend = FamilyLegend(palette, self)
         self._marks: Floats = np.zeros(0)
         self._tables: dict[str, NDArray[np.uint32]] = {}
         self._pens_on: dict[str, list[QPen]] = {}
@@ -112,6 +119,7 @@ class TimelineView(TrackCanvas):
         self._hover = None
         self._marks = deviation_moments(self.session.document)
         self.strip.show_session(self.session, self._marks)
+        self.legend.show_palette(self.colours, compared=self.session.document.comparison is not None)
         event = self.session.viewport.changed
         self._listening.append((event, event.connect(self.strip.update)))
         with QSignalBlocker(self.filter):
@@ -126,7 +134,14 @@ class TimelineView(TrackCanvas):
         """Keep the strip and the filter under the ruler."""
         self.strip.setGeometry(GUTTER_PX, RULER_PX, max(self.width() - GUTTER_PX, 1), STRIP_PX)
         self.filter.setGeometry(2, RULER_PX, GUTTER_PX - 5, STRIP_PX - 1)
+        self.foot_px = LEGEND_PX if self.height() >= _LEGEND_FROM_PX else 0
+        self.legend.setGeometry(GUTTER_PX, self.height() - LEGEND_PX, self.width() - GUTTER_PX, LEGEND_PX)
+        self.legend.setVisible(bool(self.foot_px))
         super().resizeEvent(event)
+
+    def marked(self) -> Sequence[SliceRef]:
+        """Where the run left the plan, the costliest differences."""
+        return deviating_slices(self.session)
 
     def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
         """A tick where the run left the plan, the costliest differences' of a document."""
@@ -145,6 +160,7 @@ class TimelineView(TrackCanvas):
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self.strip.set_palette(palette)
+        self.legend.show_palette(palette, compared=self.legend.compared)
         self._tables.clear()
         self._pens_on.clear()
         self._gutter = None
@@ -156,8 +172,18 @@ class TimelineView(TrackCanvas):
     def _table(self, track: TimelineTrack, lanes: TrackLanes) -> NDArray[np.uint32]:
         table = self._tables.get(track.key)
         if table is None:
-            table = self._tables[track.key] = self.colours.table(lanes.kinds)
+            table = self.colours.table(lanes.kinds)
+            if track.kind in _HOST:
+                table = np.array([self._pale(colour) for colour in table.tolist()], dtype=np.uint32)
+            self._tables[track.key] = table
         return table
+
+    def _counter_colour(self, name: str) -> int:
+        return self._pale(self.colours.category(name))
+
+    def _pale(self, colour: int) -> int:
+        """What is beside the device's work steps back behind it."""
+        return tinted(colour, self.colours.role("ground"), _PALE)
 
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """Every visible lane; tracks that aren't read are asked for."""
@@ -185,7 +211,7 @@ class TimelineView(TrackCanvas):
             if placed.track.kind == TrackKind.COUNTER.value:
                 counters = tracks.counters(placed.track)
                 edges = self._edges(view.shape[1], ns_per_px)
-                paint_counters(view, counters, (first - limit, last - limit), edges, self.colours.category)
+                paint_counters(view, counters, (first - limit, last - limit), edges, self._counter_colour)
                 continue
             lanes = tracks.lanes(placed.track)
             if lanes is None:
@@ -217,7 +243,7 @@ class TimelineView(TrackCanvas):
                 continue
             if series := tracks.counters(placed.track):
                 edges = self._edges(self.plot.width(), px)
-                draw_counter(painter, series[0], edges, (GUTTER_PX, y, placed.height), self.colours.category)
+                draw_counter(painter, series[0], edges, (GUTTER_PX, y, placed.height), self._counter_colour)
             lanes = tracks.lanes(placed.track)
             if lanes is None:
                 continue

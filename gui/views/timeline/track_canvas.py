@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from PySide6.QtCore import QPointF, Qt
+from PySide6.QtCore import QPointF
 from PySide6.QtGui import QMouseEvent, QResizeEvent
-from PySide6.QtWidgets import QScrollBar, QWidget
+from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, TimelineTrack
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.timeline.marked_bar import MarkedBar
 
 _SLACK_PX = 3
 
@@ -25,10 +28,11 @@ class TrackCanvas(TimeCanvas):
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(session, palette, parent)
-        self.bar = QScrollBar(Qt.Orientation.Vertical, self)
+        self.bar = MarkedBar(self)
         self.bar.valueChanged.connect(self.rearranged)
         self.placed: list[Placed] = []
         self.pinned_px = 0  # height of the pinned tracks, which don't scroll
+        self.foot_px = 0  # height of what lies over the plot's foot
         self._visible: list[tuple[Placed, int]] | None = None
 
     def tracks_changed(self) -> None:
@@ -38,8 +42,30 @@ class TrackCanvas(TimeCanvas):
         total = self.placed[-1].top + self.placed[-1].height if self.placed else 0
         self.bar.setPageStep(self.plot.height())
         self.bar.setSingleStep(54)
-        self.bar.setRange(0, max(total - self.plot.height(), 0))
+        self.bar.setRange(0, max(total + self.foot_px - self.plot.height(), 0))
+        self._mark_bar()
         self.rearranged()
+
+    def _mark_bar(self) -> None:
+        total = self.foot_px + (self.placed[-1].top + self.placed[-1].height if self.placed else 0)
+        heights = {self._height_of(item) for item in self.marked()} - {0.0}
+        self.bar.show_marks([height / total for height in sorted(heights)], self.colour(self.colours.role("measured")))
+
+    def marked(self) -> Sequence[SliceRef]:
+        """The slices whose tracks have a mark in the scroll bar."""
+        return ()
+
+    def _height_of(self, item: SliceRef) -> float:
+        """Where a slice is, in pixels from the first track's top; its group's header if that is folded, 0 if hidden."""
+        track = self.session.tracks.track(item.track)
+        lanes = self.session.tracks.lanes(track)
+        for placed in self.placed:
+            if placed.track is not None and placed.track.key == item.track and lanes is not None:
+                depth = min(lanes.lane_of(item.index), self.lanes_shown(placed) - 1)
+                return placed.top + (depth + 0.5) * self.session.tracks.lane_px + 2
+            if placed.track is None and placed.folded and placed.group == track.group:
+                return placed.top + placed.height / 2
+        return 0.0
 
     def rearranged(self) -> None:
         """Other tracks are on the screen, or the same ones elsewhere."""
@@ -50,6 +76,7 @@ class TrackCanvas(TimeCanvas):
         """Lay the tracks out anew while they are painted: their heights have become known."""
         self.placed = self.session.tracks.layout()
         self._visible = None
+        self._mark_bar()
 
     def visible(self) -> list[tuple[Placed, int]]:
         """Tracks and headers on the screen with their top, in pixels from the plot's top."""

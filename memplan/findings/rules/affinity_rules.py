@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from memplan.findings.rank_case import NOTHING
 from memplan.graph.op_names import op_family
 from memplan.traces.profile import Kernels, Track, TrackKind
 
+if TYPE_CHECKING:
+    from memplan.findings.planned_kernels import PlannedKernels
+
 _MOST = 8
 _STEP = re.compile(r"Optimizer\.step#(\w+)\.step")
 _BATCH_NORM = re.compile(r"SyncBatchNorm", re.IGNORECASE)
@@ -29,10 +33,10 @@ _BATCH_NORM = re.compile(r"SyncBatchNorm", re.IGNORECASE)
 
 def affinity_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank about ops that one op of the framework would do."""
-    for facts in job.ranks.values():
-        kernels = facts.case.kernels
+    for rank, facts in job.ranks.items():
+        kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is not None and len(facts.case.computing_rows):
-            yield from _pieces(facts, kernels)
+            yield from _pieces(facts, kernels, planned)
             yield from _dynamic(facts, kernels)
         yield from _calls(facts)
 
@@ -46,9 +50,15 @@ class _Piece:
     saved_ns: int
 
 
-def _pieces(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+    """Layers that run as several kernels; those that a plan has so too are what was asked for."""
     forms: Mapping[str, Sequence[Sequence[str]]] = table("memplan.findings", "affinity.json")["kernels"]["forms"]
-    found = [piece for stream in _by_stream(facts, kernels) for piece in _matched(facts, kernels, stream, forms)]
+    found = [
+        piece
+        for stream in _by_stream(facts, kernels)
+        for piece in _matched(facts, kernels, stream, forms)
+        if planned is None or (planned.op[piece.places] < 0).any()
+    ]
     cost = sum(piece.saved_ns for piece in found)
     if not facts.worth(cost):
         return
@@ -59,7 +69,7 @@ def _pieces(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     evidence = []
     for form in order:
         mine = by_form[form]
-        evidence.append(Evidence(f"{form}, as pieces", len(mine), "count"))
+        evidence.append(Evidence(Sentence("{}, as pieces", (form,)), len(mine), "count"))
         evidence.append(Evidence("  one kernel would save", sum(piece.saved_ns for piece in mine), "ns"))
     places = np.concatenate([piece.places for piece in found])
     worst = sorted(found, key=lambda piece: -piece.saved_ns)[:_MOST]

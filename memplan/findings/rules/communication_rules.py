@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from memplan.core.intervals import interval_difference
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.chance_waits import chance_waits
 from memplan.findings.claims import BUBBLE, TRANSFER, WAITING
-from memplan.findings.finding import Confidence, Evidence, Finding, Place
+from memplan.findings.exposed_communication import ExposedCommunication
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.step_breakdown import ExposedCommunication
 
 _MOST_PLACES = 10
 
@@ -60,7 +61,7 @@ def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding
     claims.excuse(WAITING, by_chance)
     transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
     total = transfer + waiting
-    if not facts.worth(total):
+    if not facts.worth(total - _between_kernels(facts)):
         return
     told = all(step.transfer_ns is not None for step in facts.steps)
     rest = [one for one in facts.exposed if not one.is_bubble and one.exposed_ns]
@@ -110,6 +111,13 @@ def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding
         places=places_of(facts, rest),
         evidence=tuple(evidence),
     )
+
+
+def _between_kernels(facts: RankFacts) -> int:
+    """Time in which a communication shows only because one kernel of a full queue follows another, ns."""
+    starts, ends = interval_difference(facts.case.communicating, facts.case.computing)
+    length = ends - starts
+    return int(length[length <= threshold("queue_gap_ns")].sum())
 
 
 def _stalled(job: JobCase, facts: RankFacts) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import WAITING
@@ -17,6 +17,8 @@ from memplan.findings.kernel_bounds import rows_of_type
 from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.stall_waits import claimed_waits
 
+_FEWEST_STEPS, _SCATTERS = 3, 3
+"""Steps of which three tell what comes again, and median deviations beyond which a median of them is no scatter."""
 _PRODUCTS = re.compile(r"grouped_?mat_?mul", re.IGNORECASE)
 
 
@@ -28,7 +30,9 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
             continue
         lengths = np.vstack(rows)
         slowest, usual = lengths.max(axis=0), np.median(lengths, axis=0)
-        uneven = slowest > threshold("uneven_experts") * usual
+        uneven = (slowest > threshold("uneven_experts") * usual) | _again_and_again(
+            lengths, len(job.ranks[peers[0]].steps)
+        )
         # Spread evenly, the same tokens would take every rank the mean. What one rank has more of in all layers
         # together is said already.
         told = max(job.ranks[rank].claims.spread_ns for rank in peers)
@@ -52,7 +56,7 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
             cost_bytes=None,
             bound="tokens spread evenly over the ranks of every layer",
             formula=f"slowest rank's product - the mean, where the slowest is {threshold('uneven_experts'):g} times the"
-            " median of the ranks; at most its waiting",
+            " median of the ranks, or the same rank in most steps; at most its waiting",
             confidence=Confidence.DERIVED,
             waits_ns=claimed_waits(job, waits),
             places=(Place(tuple(peers)),),
@@ -65,6 +69,23 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
                 ),
             ),
         )
+
+
+def _again_and_again(lengths: Int64s, steps: int) -> Bools:
+    """
+    Of products in order, by rank, those that one rank takes longest for in most steps, by more than others scatter.
+
+    What lies between the steps of one rank is scatter; experts that are hot have more in each of them.
+    """
+    if steps < _FEWEST_STEPS or lengths.shape[1] % steps:
+        return np.zeros(lengths.shape[1], dtype=bool)
+    by_step = lengths.reshape(len(lengths), steps, -1).astype(np.float64)
+    usually = np.median(by_step, axis=1)
+    hottest = usually.argmax(axis=0)
+    longest = (by_step.argmax(axis=0) == hottest).mean(axis=0) > threshold("late_share")
+    scatter = np.median(np.abs(by_step - usually[:, None]), axis=(0, 1))
+    more = usually.max(axis=0) - np.median(usually, axis=0)
+    return np.tile(longest & (more > _SCATTERS * scatter), steps)
 
 
 def _products(job: JobCase, rank: int) -> Int64s:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from memplan.core.intervals import interval_difference, interval_total, interval_union
+from memplan.core.intervals import interval_difference, interval_intersection, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import COPYING, TRANSFER, idle_part
+from memplan.findings.exposed_communication import awaited_copies
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.rank_case import RankCase
+from memplan.findings.rank_case import NOTHING, RankCase
 from memplan.findings.stall_waits import StallWaits, claimed_stall, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, laid_bare, waits_for_host
 
@@ -74,14 +75,19 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
 
 def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding]:
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
-    bare = interval_total(*laid_bare(facts.case)) if gaps else 0
+    bare = laid_bare(facts.case) if gaps else {}
     for cause in IDLE_CAUSES:
+        if cause == "dispatch":
+            start, end = gaps.get(cause, NOTHING)
+            facts.claims.excuse(idle_part(cause), int((end - start)[end - start <= threshold("queue_gap_ns")].sum()))
         idle = facts.claims.left(idle_part(cause))
-        alone = min(bare, facts.claims.left(TRANSFER)) if cause == "synchronise" else 0
+        alone = min(interval_total(*bare.get(cause, NOTHING)), facts.claims.left(TRANSFER))
+        # What is too little to be told by itself stays with communication, whose sum other tools tell too.
+        alone = alone if facts.worth(alone) else 0
         total = idle + alone
         if not idle or not facts.worth(total):
             continue
-        start, end = gaps.get(cause, (np.empty(0, np.int64), np.empty(0, np.int64)))
+        start, end = gaps.get(cause, NOTHING)
         worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         evidence = [
             Evidence("idle", idle, "ns"),
@@ -112,16 +118,18 @@ _FORMULAS = {
     "stalled": "gaps in which the host calls next to nothing of the runtime",
     "between": "from the last kernel of a step to the first of the next",
     "host": "from the end of the kernel before to the host's launch of the next one",
-    "dispatch": "from the host's launch to the start of the kernel, while nothing else ran",
+    "dispatch": "from the host's launch to the start of the kernel, beyond what any queue takes",
     "synchronise": "gaps that begin when a synchronising call comes back",
     "unexplained": "idle time less what has a cause",
 }
 
 
 def _copies(facts: RankFacts) -> Iterator[Finding]:
-    total = facts.claims.left(COPYING)
+    case, copying = facts.case, facts.claims.left(COPYING)
+    beside = interval_total(*interval_intersection(awaited_copies(case), case.communicating))
+    beside = min(beside, facts.claims.left(TRANSFER)) if facts.worth(beside) else 0
+    total = copying + beside
     if facts.worth(total):
-        case = facts.case
         hiding = (case.computing, case.communicating)
         starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
         start, end = interval_difference(case.copying, interval_union(starts, ends))
@@ -133,10 +141,11 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
                 (format_duration(total), format_share(total / facts.length_ns)),
             ),
             rank=facts.case.rank,
-            cost_ns=facts.claims.take(COPYING, total),
+            cost_ns=facts.claims.take(COPYING, copying) + facts.claims.take(TRANSFER, beside),
             cost_bytes=None,
             bound="copies wholly hidden behind computing",
-            formula="copy intervals less computing and communication intervals",
+            formula="copy intervals less computing and communication intervals; communication beside a copy that"
+            " computing waits for",
             confidence=Confidence.MEASURED,
             places=tuple(
                 Place((case.rank,), span_ns=(int(start[row]), int(end[row])), ops=_waiting_kernel(case, int(end[row])))
@@ -145,6 +154,7 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             evidence=(
                 Evidence("copies", len(case.copying[0]), "count"),
                 Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
+                Evidence("beside communication that computing would hide without them", beside, "ns"),
                 Evidence("times that the device waits for one", len(start), "count"),
                 Evidence("longest wait", int((end - start).max(initial=0)), "ns"),
             ),

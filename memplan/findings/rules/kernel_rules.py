@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import KernelBounds, bounds_of_rank, column_codes, signatures
+from memplan.findings.kernel_bounds import KernelBounds, bounds_of_rank, column_codes, recurring_of_rank, signatures
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
@@ -44,7 +44,7 @@ def bound_findings(job: JobCase) -> Iterator[Finding]:
         if kernels is None or not len(facts.case.computing_rows):
             continue
         bounds = bounds_of_rank(job, rank, kernels)
-        yield from _far_from_bound(facts, kernels, bounds, planned)
+        yield from _far_from_bound(facts, kernels, bounds, planned, recurring_of_rank(job, rank, kernels))
         yield from _limits_of(facts, kernels, bounds)
 
 
@@ -81,7 +81,7 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
 
 
 def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    rows, total = _of_names(facts, kernels, "formats")
+    rows, total = _of_names(facts, kernels, planned, "formats")
     if total < threshold("format_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -103,10 +103,7 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
 
 def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     """Changes of type: a fault where a plan lacks them, else a fact, for mixed precision needs some."""
-    rows, _ = _of_names(facts, kernels, "casts")
-    if planned is not None:
-        rows = rows[planned.op[rows] < 0]
-    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
+    rows, total = _of_names(facts, kernels, planned, "casts")
     if total < threshold("cast_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -126,12 +123,18 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
     )
 
 
-def _of_names(facts: RankFacts, kernels: Kernels, names: str) -> tuple[Int64s, int]:
-    """The kernels of a list of `kernel_kinds.json` that no finding has claimed, and what they take in ns."""
+def _of_names(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None, names: str) -> tuple[Int64s, int]:
+    """
+    The kernels of a list of `kernel_kinds.json` that no finding has claimed, and what they take in ns.
+
+    Those that a plan has are what was asked for, and left out.
+    """
     families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
     coded = column_codes(kernels.type)
     wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
     rows = facts.claims.unclaimed(_where(wanted[coded.codes[facts.case.computing_rows]]))
+    if planned is not None:
+        rows = rows[planned.op[rows] < 0]
     return rows, int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
 
 
@@ -187,12 +190,12 @@ _TITLES = {
 
 
 def _far_from_bound(
-    facts: RankFacts, kernels: Kernels, bounds: KernelBounds, planned: PlannedKernels | None
+    facts: RankFacts, kernels: Kernels, bounds: KernelBounds, planned: PlannedKernels | None, recurring: Floats
 ) -> Iterator[Finding]:
     everything = np.arange(len(facts.case.computing_rows), dtype=np.int64)
     free = facts.claims.unclaimed(everything)
-    length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
-    excess = np.maximum(length - bounds.bound_ns, 0.0)
+    length = kernels.duration_ns[facts.case.computing_rows]
+    excess = np.maximum(recurring - bounds.bound_ns, 0.0)
     for code, limit in enumerate(bounds.limits):
         rows = free[(bounds.limit[free] == code) & (excess[free] > 0)]
         cost = facts.claims.beyond_spread(int(excess[rows].sum()))
@@ -208,7 +211,8 @@ def _far_from_bound(
             cost_ns=facts.claims.take_kernels(rows, cost),
             cost_bytes=None,
             bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
-            formula=f"duration - bound / {threshold('bound_ratio'):g}, summed over kernels",
+            formula=f"duration, up to the second longest of the same kernel, - bound / {threshold('bound_ratio'):g},"
+            " summed over kernels",
             confidence=Confidence.DERIVED,
             places=_places(facts, kernels, rows, planned),
             evidence=(

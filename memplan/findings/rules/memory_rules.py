@@ -12,6 +12,7 @@ from memplan.core.units import format_bytes, format_share
 from memplan.findings.block_owners import accumulated, blocks_alive_at, owners_of
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.memory_trend import growth_by_hour, growth_by_step
 from memplan.traces.process_memory import ProcessPart, process_memory
 from memplan.traces.profile import Allocations, MemoryCurve
 
@@ -150,7 +151,7 @@ def _fragmented(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
 
 
 def _growing(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
-    """Memory that is higher at the end of every step than at the end of the one before."""
+    """Memory whose lowest level rises from step to step."""
     windows = facts.case.windows
     if curve.allocated is None or len(windows) < 3:
         return
@@ -161,34 +162,29 @@ def _growing(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
     # A host that runs ahead allocates the next step early: of each step the lowest level counts.
     lows = []
     for window in windows:
-        inside = slice(*np.searchsorted(curve.time_ns, [window.start_ns, window.end_ns]).tolist())
-        values = curve.allocated[inside]
-        if not len(values):
-            return
-        lows.append(int(values.min()))
-    steps = np.diff(lows)
-    if not (steps > 0).all():
+        first, last = np.searchsorted(curve.time_ns, [window.start_ns, window.end_ns]).tolist()
+        # Where no sample lies in a step, what the one before tells still holds.
+        last = max(last, 1)
+        lows.append(int(curve.allocated[min(first, last - 1) : last].min()))
+    growth = growth_by_step(np.array(lows, dtype=np.int64))
+    if growth is None:
         return
-    each = int(np.median(steps))
-    if each < threshold("growth_share") * max(lows[0], 1):
-        return
-    total = lows[-1] - lows[0]
     owners = _kept(facts, windows[0].start_ns, windows[-1].start_ns)
     named = f"; most of it by {owners[0].label}" if owners else ""
     yield Finding(
         kind="memory.growth",
         title=Sentence(
-            "Memory grows by {} a step, {} in all{}", (format_bytes(each), format_bytes(total), named)
+            "Memory grows by {} a step, {} in all{}", (format_bytes(growth.each), format_bytes(growth.total), named)
         ),
         rank=facts.case.rank,
         cost_ns=None,
-        cost_bytes=total,
+        cost_bytes=growth.total,
         bound="a step that ends as it began",
-        formula="lowest level of each step less that of the step before; in every step above 0",
+        formula=growth.formula,
         confidence=Confidence.MEASURED,
         places=(
             Place((facts.case.rank,), span_ns=(windows[0].start_ns, windows[-1].end_ns), tracks=(curve.component,),
-                  tensors=tuple(one.label for one in owners[:_MOST_OWNERS])),
+                  tensors=tuple(str(one.label) for one in owners[:_MOST_OWNERS])),
         ),
         evidence=(
             Evidence("steps", len(windows), "count"),
@@ -221,13 +217,14 @@ def _owners(blocks: Allocations, rows: Int64s) -> list[Evidence]:
 
 
 def _piling(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
-    """Blocks that pile up in a history without steps, as snapshots have it."""
+    """Blocks that pile up in a history without steps, as snapshots have it, or a level that rises by the hour."""
     blocks = facts.case.profile.allocations()
-    if facts.case.windows or blocks is None or curve.allocated is None:
+    if facts.case.windows or curve.allocated is None:
         return
-    found = accumulated(blocks)
+    found = accumulated(blocks) if blocks is not None else []
     total = sum(size for _, size in found)
-    if total < threshold("piling_share") * int(curve.allocated.max()) or not total:
+    if blocks is None or total < threshold("piling_share") * int(curve.allocated.max()) or not total:
+        yield from _rising(facts, curve)
         return
     known = blocks.allocation_ns >= 0
     span = (int(blocks.allocation_ns[known].min()), int(blocks.allocation_ns[known].max()))
@@ -243,6 +240,30 @@ def _piling(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         places=(Place((facts.case.rank,), span_ns=span, tensors=tuple(name for name, _ in found[:_MOST_OWNERS])),),
         evidence=tuple(Evidence(name, size, "bytes") for name, size in found[:_MOST_OWNERS]),
     )
+
+
+def _rising(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
+    """A level that rises over a recording of which neither steps nor blocks are known."""
+    growth = growth_by_hour(curve)
+    if growth is None:
+        return
+    yield Finding(
+        kind="memory.growth",
+        title=Sentence(
+            "Memory grows by {} an hour, {} in all", (format_bytes(growth.each), format_bytes(growth.total))
+        ),
+        rank=facts.case.rank,
+        cost_ns=None,
+        cost_bytes=growth.total,
+        bound="a recording that ends as it began",
+        formula=growth.formula,
+        confidence=Confidence.DERIVED,
+        places=(
+            Place((facts.case.rank,), span_ns=(int(curve.time_ns[0]), int(curve.time_ns[-1])),
+                  tracks=(curve.component,)),
+        ),
+        evidence=(Evidence("samples", len(curve.time_ns), "count"),),
+    )  # fmt: skip
 
 
 def _holes(facts: RankFacts) -> list[Evidence]:
@@ -290,6 +311,6 @@ def _peak(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:
         bound="",
         formula="blocks alive when most is allocated, by the op that made them",
         confidence=Confidence.MEASURED,
-        places=(Place((facts.case.rank,), span_ns=(time, time), tensors=tuple(one.label for one in owners)),),
+        places=(Place((facts.case.rank,), span_ns=(time, time), tensors=tuple(str(one.label) for one in owners)),),
         evidence=(*evidence, *owners),
     )

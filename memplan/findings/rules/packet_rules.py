@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from memplan.core.intervals import interval_intersection, interval_total
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_rate, format_share
 from memplan.findings.claims import TRANSFER
+from memplan.findings.exposed_communication import ExposedCommunication
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rules.communication_rules import places_of
-from memplan.findings.step_breakdown import ExposedCommunication
 from memplan.traces.profile import PacketTraffic
 
 _MOST = 10
@@ -144,49 +145,66 @@ def _unaligned(facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _sdma_rate(one: ExposedCommunication) -> float | None:
-    """Bytes a second over what copy engines serve, within the server; `None` where nothing moved there."""
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A communication over what copy engines serve, within the server: bytes a second, and bytes of a packet."""
+
+    one: ExposedCommunication
+    rate: float
+    packet: float
+
+
+def _moved(one: ExposedCommunication) -> _Moved | None:
+    """How `one` moved what it did within the server; `None` where it moved nothing there."""
     told = one.communication.told
     mine = [packet for packet in (told.packets if told else ()) if packet.transport != "RDMA"]
-    time = sum(packet.duration_ns for packet in mine)
-    return sum(packet.size for packet in mine) / time * 1e9 if time and any(packet.size for packet in mine) else None
+    time, size = sum(packet.duration_ns for packet in mine), sum(packet.size for packet in mine)
+    count = sum(packet.count or 0 for packet in mine)
+    return _Moved(one, size / time * 1e9, size / max(count, 1)) if time and size else None
 
 
 def _contended(facts: RankFacts) -> Iterator[Finding]:
-    """Transfers beside computing that are slower than those of the same profile without any."""
-    beside: list[tuple[ExposedCommunication, float]] = []
-    alone: list[tuple[ExposedCommunication, float]] = []
+    """Transfers beside computing that are slower than those of the same profile without any, in packets no larger."""
+    beside: list[_Moved] = []
+    alone: list[_Moved] = []
     for one in facts.exposed:
-        rate = _sdma_rate(one)
-        if rate is None:
+        moved = _moved(one)
+        if moved is None:
             continue
         span = (np.array([one.communication.start_ns]), np.array([one.communication.end_ns]))
         hidden = interval_total(*interval_intersection(span, facts.case.computing))
         length = one.communication.end_ns - one.communication.start_ns
-        (beside if hidden >= length / 2 else alone).append((one, rate))
-    slow = [(one, rate) for one, rate in beside if rate < threshold("contention_rate")]
-    # Small ones are slow by themselves: only what larger, lonely ones reach says that it is the company.
-    usual = float(np.median([rate for _, rate in alone])) if alone else 0.0
-    slow = [(one, rate) for one, rate in slow if rate < (1 - threshold("slow_link_share")) * usual]
+        (beside if hidden >= length / 2 else alone).append(moved)
+    # Small packets are slow by themselves: only what lonely ones of no more bytes reach says that it is the company.
+    slow: list[tuple[_Moved, float]] = []
+    for moved in beside:
+        like = [other.rate for other in alone if other.packet <= moved.packet]
+        usual = float(np.median(like)) if like else 0.0
+        if moved.rate < min(threshold("contention_rate"), (1 - threshold("slow_link_share")) * usual):
+            slow.append((moved, usual))
     if not slow:
         return
-    rates = {one.communication.start_ns: rate for one, rate in slow}
-    lost = _spared(facts, lambda one: 1 - rates.get(one.communication.start_ns, usual) / usual)
+    share = {moved.one.communication.start_ns: 1 - moved.rate / usual for moved, usual in slow}
+    lost = _spared(facts, lambda one: share.get(one.communication.start_ns, 0.0))
     lost = min(lost, facts.claims.left(TRANSFER))
     yield Finding(
         kind="communication.contention",
         title=Sentence(
             "{} communications beside computing move at {} and less, where others reach {}",
-            (str(len(slow)), format_rate(max(rate for _, rate in slow)), format_rate(usual)),
+            (
+                str(len(slow)),
+                format_rate(max(moved.rate for moved, _ in slow)),
+                format_rate(float(np.median([usual for _, usual in slow]))),
+            ),
         ),
         rank=facts.case.rank,
         cost_ns=facts.claims.take(TRANSFER, lost) if facts.worth(lost) else None,
         cost_bytes=None,
-        bound="the rate of communications without computing beside them",
+        bound="the rate of communications in packets no larger, without computing beside them",
         formula="transfer x (1 - rate / usual rate), as far as they, or what queues up behind them, are exposed",
         confidence=Confidence.DERIVED,
-        places=places_of(facts, [one for one, _ in slow]),
-        evidence=tuple(Evidence(one.communication.name, rate, "B/s") for one, rate in slow[:_MOST]),
+        places=places_of(facts, [moved.one for moved, _ in slow]),
+        evidence=tuple(Evidence(moved.one.communication.name, moved.rate, "B/s") for moved, _ in slow[:_MOST]),
     )
 
 

@@ -13,6 +13,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.kernel_bounds import recurring_of_rank
 from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plan_findings(job: JobCase) -> Iterator[Finding]:
         kernels = facts.case.kernels
         if kernels is not None:
             yield from _unplanned(facts, kernels, planned)
-            yield from _slower(facts, kernels, planned)
+            yield from _slower(facts, kernels, planned, recurring_of_rank(job, rank, kernels))
 
 
 def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
@@ -66,13 +67,13 @@ def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> I
     )
 
 
-def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
+def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length: Floats) -> Iterator[Finding]:
     """
     A finding for each part of the model that takes longer than most ops of the plan that the same thing bounds.
 
-    Where most of them are slower it is what bounds them that is, not the part.
+    Where most of them are slower it is what bounds them that is, not the part. `length` is what kernels take again and
+    again; of a part that is slow for one kernel, run once, chance is told apart by nothing but what it costs.
     """
-    length = kernels.duration_ns[facts.case.computing_rows].astype(np.float64)
     reach = _reached(length, planned)
     free = facts.claims.unclaimed(np.flatnonzero(planned.op >= 0).astype(np.int64))
     free = free[length[free] > threshold("planned_spread") * reach[free]]
@@ -81,11 +82,15 @@ def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iter
         op = planned.plan.ops[int(planned.op[kernel])]
         by_part.setdefault((op.part or op.type, op.phase or ""), []).append(kernel)
     excess = length - reach
+    runs = np.bincount(planned.op[planned.op >= 0], minlength=len(planned.plan.ops))
     costs = {part: float(excess[rows].sum()) for part, rows in by_part.items()}
     for part in sorted(costs, key=lambda key: -costs[key]):
         cost = int(costs[part])
         if not facts.worth(cost):
             return
+        once = max((int(excess[kernel]) for kernel in by_part[part] if runs[planned.op[kernel]] == 1), default=0)
+        if not facts.worth(cost - once) and cost < threshold("irregular_share") * facts.length_ns:
+            continue
         yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess)
 
 
@@ -120,8 +125,8 @@ def _slow_part(
         cost_ns=facts.claims.take_kernels(rows, cost),
         cost_bytes=None,
         bound="the plan, at what most ops that the same thing bounds reach",
-        formula=f"duration - planned x median of measured over planned of its bound, where more than"
-        f" {threshold('planned_spread') - 1:.0%} longer",
+        formula="duration, up to the second longest of the same op, - planned x median of measured over planned of its"
+        f" bound, where more than {threshold('planned_spread') - 1:.0%} longer",
         confidence=Confidence.DERIVED,
         places=_places(facts, kernels, planned, rows, excess),
         evidence=(

@@ -12,6 +12,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
+from memplan.findings.alike import folded, ranks_of
 from memplan.findings.diagnose import Diagnosis
 from memplan.findings.finding import Evidence, Finding, Place
 from memplan.findings.step_breakdown import StepBreakdown
@@ -36,8 +37,6 @@ from memplan.traces.link_totals import link_totals
 _MOST_DETAILS, _MOST_STEPS, _MOST_STRIPS, _MOST_BARS = 12, 32, 4, 32
 _MOST_FINDINGS, _MOST_ROWS = 60, 200
 _MOST_LINES, _MOST_MATRIX = 4, 64
-_MOST_ALIKE = 8
-"""Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""
 _UNITS = {
     "ns": Quantity.DURATION, "bytes": Quantity.BYTES, "share": Quantity.SHARE, "count": Quantity.COUNT,
     "B/s": Quantity.RATE,
@@ -83,7 +82,7 @@ _BALANCE = (
 
 def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()) -> Report:
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
-    findings, alike = _folded(diagnosis.findings)
+    findings, alike = folded(diagnosis.findings)
     rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
@@ -113,30 +112,9 @@ def _nothing(diagnosis: Diagnosis) -> Sentence:
     return Sentence("Nothing costs enough to be reported")
 
 
-def _folded(findings: Sequence[Finding]) -> tuple[list[Finding], dict[str, int]]:
-    """
-    `findings` of which those of a kind that many ranks have are left out but for the first, which is the dearest.
-
-    With the kinds that are folded comes on how many further ranks each was found.
-    """
-    ranks: dict[str, set[int]] = {}
-    for one in findings:
-        if one.rank is not None:
-            ranks.setdefault(one.kind, set()).add(one.rank)
-    alike = {kind: len(found) - 1 for kind, found in ranks.items() if len(found) > _MOST_ALIKE}
-    listed, seen = [], set()
-    for one in findings:
-        if one.rank is None or one.kind not in alike or one.kind not in seen:
-            listed.append(one)
-        if one.rank is not None:
-            seen.add(one.kind)
-    return listed, alike
-
-
 def _whose(one: Finding, alike: Mapping[str, int]) -> str | int:
-    if one.rank is None:
-        return "all"
-    return one.rank if one.kind not in alike else f"{one.rank} and {alike[one.kind]:,} more"
+    told = ranks_of(one, alike.get(one.kind, 0))
+    return one.rank if one.rank is not None and told == str(one.rank) else str(told)
 
 
 def _row(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> tuple[ReportCell, ...]:

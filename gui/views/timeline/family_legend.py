@@ -1,0 +1,84 @@
+"""What the colours of the timeline mean, in a line at its foot."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QWidget
+
+from memplan.gui.i18n import tr
+from memplan.gui.model.palette import Palette
+
+LEGEND_PX = 24
+_SWATCH_PX, _GAP_PX, _EDGE_PX = 10, 16, 8
+
+
+class FamilyLegend(QWidget):
+    """A swatch and a name for each family of slices, and with `compared` for what a run took beyond its plan."""
+
+    def __init__(self, palette: Palette, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.colours = palette
+        self.compared = False
+        self._font = QFont(self.font())
+        self._font.setPixelSize(11)
+        self._metrics = QFontMetricsF(self._font)
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+
+    def show_palette(self, palette: Palette, *, compared: bool) -> None:
+        """Draw with other colours, of a document that is compared with a plan or of one that is not."""
+        self.colours, self.compared = palette, compared
+        self.update()
+
+    def entries(self) -> list[tuple[str, tuple[QBrush, ...]]]:
+        """The names in the window's language, each with its swatches; as many as there is room for."""
+        palette, solid = self.colours, Qt.BrushStyle.SolidPattern
+        families = [
+            (tr("matrix products"), (palette.colours[0],)),
+            (tr("other computing"), palette.others),
+            (tr("communication"), (palette.role("part_transfer"),)),
+            (tr("copies"), (palette.role("part_copy"),)),
+            (tr("waiting"), (palette.role("part_wait"),)),
+        ]
+        found = [(name, tuple(QBrush(_colour(one), solid) for one in colours)) for name, colours in families]
+        if self.compared:
+            hatch = QBrush(_colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
+            found.append((tr("longer than planned"), (hatch,)))
+            found.append((tr("saved"), (QBrush(Qt.BrushStyle.NoBrush),)))
+        room, fit = self.width() - _EDGE_PX, 0
+        for name, brushes in found:
+            room -= round(self._wide(name, brushes) + _GAP_PX)
+            fit += room + _GAP_PX >= 0
+        return found[:fit]
+
+    def _wide(self, name: str, brushes: tuple[QBrush, ...]) -> float:
+        return _SWATCH_PX * len(brushes) + 5 + self._metrics.horizontalAdvance(name)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Swatches and names from the left."""
+        painter = QPainter(self)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(_colour(self.colours.role("window")))
+        painter.drawRect(self.rect())
+        painter.setPen(_colour(self.colours.role("line")))
+        painter.drawLine(0, 0, self.width(), 0)
+        painter.setFont(self._font)
+        left, top = float(_EDGE_PX), (LEGEND_PX - _SWATCH_PX) / 2 + 0.5
+        for name, brushes in self.entries():
+            for place, brush in enumerate(brushes):
+                outlined = brush.style() is not Qt.BrushStyle.SolidPattern
+                outline = QPen(
+                    _colour(self.colours.role("planned" if brush.style() is Qt.BrushStyle.NoBrush else "excess"))
+                )
+                painter.setPen(outline if outlined else Qt.PenStyle.NoPen)
+                painter.setBrush(brush)
+                painter.drawRect(QRectF(left + place * _SWATCH_PX, top, _SWATCH_PX, _SWATCH_PX))
+            painter.setPen(_colour(self.colours.role("faint")))
+            at = left + _SWATCH_PX * len(brushes) + 5
+            painter.drawText(QPointF(at, (LEGEND_PX + self._metrics.ascent() - self._metrics.descent()) / 2), name)
+            left += self._wide(name, brushes) + _GAP_PX
+        painter.end()
+
+
+def _colour(value: int) -> QColor:
+    return QColor.fromRgb(value)
