@@ -15,8 +15,9 @@ from memplan.core.sentence import Sentence
 
 TOP = Path(memplan.__file__).parents[1]
 VERBS = {
-    "carries", "fits", "moves", "comes", "computes", "does", "exceeds", "has", "is", "keeps", "leaves", "needs", "peaks", "reads",
-    "runs", "takes", "waits", "was", "its", "lies", "this", "less", "makes", "holds", "times", "allows",
+    "allows", "carries", "comes", "computes", "does", "exceeds", "fits", "has", "holds",
+    "is", "its", "keeps", "leaves", "less", "lies", "makes", "moves", "needs",
+    "peaks", "reads", "runs", "safetensors", "takes", "this", "times", "waits", "was",
 }  # fmt: skip
 """Words with an s that may follow a number which stands for one thing, such as a rank or a length of time."""
 COUNTED = re.compile(r"(?<![\w.,%])1 (?!moving |in |of )(?:[a-z-]+ )?([a-z]{2,}s)\b")

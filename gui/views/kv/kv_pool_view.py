@@ -105,8 +105,8 @@ class PoolView(QWidget):
     def pool_text(self, picture: PoolPicture) -> str:
         """How much room there is and who fits."""
         if not picture.shares:
-            values = format_bytes(picture.blocks), f"{picture.fit:,}"
-            return say(Sentence("Pool: {}; {} [sequence fits|sequences fit]", values))
+            room = format_bytes(picture.blocks), f"{picture.fit:,}"
+            return say(Sentence("Pool: {}; {} [sequence fits|sequences fit]", room))
         text = "Pool: {} [block|blocks] of {}; {} [sequence fits|sequences fit]"
         values = f"{picture.blocks:,}", format_bytes(picture.block_bytes), f"{picture.fit:,}"
         return say(Sentence(text, values))
