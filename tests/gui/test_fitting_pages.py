@@ -189,4 +189,5 @@ def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow, q
     QApplication.processEvents()
     assert below[1].ruler_px, "by itself it has its own"  # type: ignore[attr-defined]
     window.docks["curve"].setFloating(False)
+    window.docks.bring("curve")
     qtbot.waitUntil(lambda: below[1].ruler_px == 0, timeout=3000)  # type: ignore[attr-defined]
