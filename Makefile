@@ -51,13 +51,13 @@ fuzz-mixtures:  ## 5,000 folders with several profiles each; `make fuzz-mixtures
 
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
-	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || exit 1; done
+	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
 
 EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0 perfetto-52.0
 
 export-oracle:  ## exports through the parsers and configurations of those who read them; `make export-oracle EXPORT_ORACLES=vllm-0.33.0`
 	@tools/setup gui,mindspore
-	@for consumer in $(EXPORT_ORACLES); do tools/export_oracle/run $$consumer --draws $(or $(DRAWS),20) --seed $(or $(SEED),1) || exit 1; done
+	@for consumer in $(EXPORT_ORACLES); do tools/export_oracle/run $$consumer --draws $(or $(DRAWS),20) --seed $(or $(SEED),1) || failed=1; done; exit $${failed:-0}
 
 samples:  ## make the bundled plan and profile anew from the bundled graph
 	@tools/setup gui

@@ -30,7 +30,7 @@ class RecurrentShape:
 
     `groups` of `group_channels` more channels are extended where there are fewer than ranks, so that each rank has
     those of its heads; `repeated` channels are on every rank. `drafts` says that draft tokens lengthen the window.
-    `heads_name` names the heads in errors, `recurrence` what is computed.
+    `heads_name` names the heads in errors, `recurrence` what is computed, `chunk` tokens at a time.
     """
 
     recurrence: str
@@ -44,6 +44,7 @@ class RecurrentShape:
     group_channels: int = 0
     drafts: bool = True
     repeated: int = 0
+    chunk: int = 2048
 
     def on_rank(self, ranks: int, drafts: int) -> tuple[int, int]:
         """

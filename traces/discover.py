@@ -15,10 +15,11 @@ from memplan.traces.logs.cache_use import use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.rank_source import RankSource
-from memplan.traces.search.archives import is_archive, unpacked_archive, unpacked_archives
+from memplan.traces.search.archives import UNPACK_BY_HAND, is_archive, unpacked_archive, unpacked_archives
 from memplan.traces.search.folder_parts import folder_parts
 from memplan.traces.search.one_per_rank import MOST_NAMED, RANK_IN_NAME, one_per_rank
 from memplan.traces.search.small_json import small_json
+from memplan.traces.tables.cluster_steps import steps_by_rank
 
 _MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
 _MEMSCOPE_DATABASE = re.compile(r"memscope_dump_\w+\.db", re.IGNORECASE)
@@ -71,16 +72,23 @@ def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
     for folder, files in _profile_folders(_top_of(path), notes, archives):
         sources += _of_folder(folder, files, clusters, notes)
     if not sources and not clusters:
-        for inside in unpacked_archives(archives, notes):
-            for folder, files in _profile_folders(inside, notes, []):
-                sources += _of_folder(folder, files, clusters, notes)
+        packed: list[Path] = []
+        for level in (archives, packed):  # an archive in an archive, as those who gather results make them
+            for inside in unpacked_archives(level, notes):
+                for folder, files in _profile_folders(inside, notes, packed if level is archives else []):
+                    sources += _of_folder(folder, files, clusters, notes)
     else:
         for archive in archives:
             notes.add(archive, "an archive beside profiles is not unpacked: open it by its own path")
     _say_of_cluster(clusters, sources, notes)
-    sources = sources or _from_cluster(clusters, notes)
+    sources = [*sources, *_only_in_cluster(clusters, sources, notes)] if sources else _from_cluster(clusters, notes)
     if not sources and (raw := next((note for note in notes.notes if _UNPARSED in note.text), None)) is not None:
         raise InputError(_UNPARSED, path=path / raw.file, remedy=raw.text.partition("; ")[2])
+    if not sources and archives:
+        names = {archive.name for archive in archives}
+        told = next((note for note in notes.notes if Path(note.file).name in names), None)
+        if told is not None:
+            raise InputError(f"no CANN profile here, and {told.file} {told.text}", path=shown, remedy=UNPACK_BY_HAND)
     if not sources:
         raise InputError(
             "no CANN profile here",
@@ -140,6 +148,24 @@ def _say_of_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes:
     for path in paths:
         if path.parent != shown:
             notes.tell(path, f"not read: {why}; open it by its own path for what it says of all ranks")
+
+
+def _only_in_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes: Notebook) -> list[RankSource]:
+    """Sources for the ranks that an analysis has steps of, and that have no profile of their own beside it."""
+    known = {source.rank for source in sources}
+    folders = dict.fromkeys(path.parent for path in paths)
+    if len(folders) != 1 or -1 in known or any(source.device is not None for source in sources):
+        return []
+    files = sorted_by_kind(paths)
+    steps = list(files.get(FileKind.CLUSTER_STEPS, ()))
+    missing = sorted(steps_by_rank(steps, notes).keys() - known) if steps else []
+    if missing:
+        listed = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." if len(missing) > MOST_NAMED else "")
+        ranks = "rank" if len(missing) == 1 else "ranks"
+        notes.tell(
+            steps[0], f"{ranks} {listed}: only their steps, links and communications are known, from this analysis"
+        )
+    return [RankSource(rank, paths[0].parent, "msprof-analyze", files) for rank in missing]
 
 
 def _from_cluster(paths: Sequence[Path], notes: Notebook) -> list[RankSource]:
@@ -251,10 +277,8 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif entry.is_symlink() and (entry.is_dir() or not entry.is_file()):
-                    target = os.path.realpath(entry.path)
-                    there = "a link to a folder, which is not followed" if entry.is_dir() else "a link to nothing"
-                    notes.add(Path(entry.path), f"not read: {there}: {target}")
+                elif entry.is_symlink() and (led := _led_astray(entry)):
+                    notes.add(Path(entry.path), f"not read: {led}: {os.path.realpath(entry.path)}")
                 elif entry.is_file():
                     if entry.name.endswith(_RUN_ENDS) or _MSPROF.fullmatch(entry.name):
                         notes.add(Path(entry.path), f"not read: {_NO_FOLDER}")
@@ -262,6 +286,16 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
     except OSError as error:
         notes.add(folder, f"can't be listed: {error.strerror}")
     return sorted(files, key=_natural_name), sorted(folders, key=_natural_name)
+
+
+def _led_astray(link: os.DirEntry[str]) -> str:
+    """Where a link leads that leads to no file, empty for any other."""
+    try:
+        if link.is_dir():
+            return "a link to a folder, which is not followed"
+        return "" if link.is_file() else "a link to nothing"
+    except OSError:
+        return "a link to itself"
 
 
 def _natural_name(path: Path) -> list[tuple[int, int, str]]:
@@ -274,8 +308,9 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
         by_kind = {FileKind.MEMSCOPE: list(files)}
     for file in files:
         if file_kind(file) is None and not is_archive(file):
-            other = _MEMSCOPE_DATABASE.fullmatch(file.name)
-            notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}" if other else "not read: unknown name")
+            _tell_unread(file, notes)
+        elif file.suffix.lower() == ".txt" and kind_by_name(file.stem) in PROFILE_KINDS:
+            notes.add(file, f"not read: its name ends in .txt; rename it to {file.stem}")
     info = small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = small_json(by_kind.get(FileKind.METADATA, ()), notes)
     several = by_kind.get(FileKind.INFO, ())
@@ -285,6 +320,15 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
     return RankSource(
         _rank(folder, by_kind, info, notes), folder, _producer(folder, by_kind, info), by_kind, info, metadata
     )
+
+
+def _tell_unread(file: Path, notes: Notebook) -> None:
+    if _MEMSCOPE_DATABASE.fullmatch(file.name):
+        notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}")
+    elif file.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        notes.add(file, "not read: a spreadsheet's own file; save its sheet as CSV")
+    else:
+        notes.tell(file, "not read: unknown name")
 
 
 def _rank(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapping[str, object], notes: Notebook) -> int:

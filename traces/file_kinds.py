@@ -94,14 +94,14 @@ _NAMES: tuple[tuple[FileKind, str], ...] = (
     ),
     (FileKind.HOST_OPS, r"cpu_op_execute_timestamp_\d+\.txt"),
     (FileKind.HOST_LAUNCHES, r"cpu_framework_\d+\.txt"),
-    (FileKind.LOG, r".*\.(?:log|out|err)"),
+    (FileKind.LOG, r".*\.(?:log|out|err|prom)|metrics.*\.txt|.*(?:npu[-_]?smi|ascend[-_]?dmi).*\.txt"),
     (FileKind.TABLE, r".*\.csv"),
     (
         FileKind.IGNORED,
-        r".*\.(?:done|txt)|README.*|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
+        r".*\.(?:done|txt)|.*\.db-(?:wal|shm|journal)|README.*|communication_group\.json|config\.json|.*\.(?:so|py|md)|(?:start|end)_info(?:\.\d+)?|\..*",
     ),
 )
-_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2)", re.IGNORECASE)
+_ARCHIVE = re.compile(r".+\.(?:zip|tar|tgz|tar\.gz|tar\.xz|tar\.bz2|7z|rar|(?:tar\.)?(?:zst|lz4))", re.IGNORECASE)
 _KINDS = tuple(kind for kind, _ in _NAMES)
 _PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
 """One group for each kind, in their order: the first that fits the whole name counts."""

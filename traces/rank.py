@@ -17,6 +17,7 @@ from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
 from memplan.traces.logs.cache_use import CacheUse, use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
+from memplan.traces.logs.npu_listing import listed_chip
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
 from memplan.traces.parallel_groups import ParallelGroups
@@ -62,8 +63,8 @@ class RankReader:
         return ""
 
     def chip(self, progress: Progress) -> str | None:
-        """Name of the chip, `None` where the files don't tell."""
-        return None
+        """Name of the chip, `None` where the files don't tell; by default the one that a listing beside them names."""
+        return next((name for path in self._logs if (name := listed_chip(path, self._notes))), None)
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Device kernels."""

@@ -18,7 +18,7 @@ from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 
 _TENSOR = (1, 2, 4, 8, 16)
-_PIPELINE = (1, 2)
+_PIPELINE = (1, 2, 4, 8)
 _MOST_RANKS = 256
 _STEP_TYPES = {"bf16": "bf16", "int8": "int8", "fp8": "fp8", "fp8_ds_mla": "fp8", "sfa_c8": "int8"}
 """Types of caches as engines call them, and what an element of them is read as in a step."""

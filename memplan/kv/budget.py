@@ -39,8 +39,8 @@ def _stage_items(
     share = check_share(engine.utilization if memory.utilization is None else memory.utilization)
     scheme = precision(memory.precision, model)
     extra = memory.redundant_experts
-    held = held_weights(model, engine, layout, scheme, span, mtp=options.caches.mtp, redundant=extra)
     tokens = options.batched_tokens or engine.batched_tokens
+    held = held_weights(model, engine, layout, scheme, span, tokens=tokens, mtp=options.caches.mtp, redundant=extra)
     activations = memory.activations
     if activations is None:
         activations = activation_peak(model, layout, memory.precision, tokens, memory.sequences, engine.profile)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
+from memplan.models.mixers.compressed_attention import WindowedLatent
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,9 @@ class StateRules:
     `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches)
     until they cover a state, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
     that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
-    recurrences named there, and one more state is held for each request.
+    recurrences named there, and one more state is held for each request, except by models of `unmarked` types. Models
+    of `whole` types keep a state for every block instead, whose tokens are multiples of what a recurrence computes at
+    once; beside attention with `equal_keys` that block is the whole sequence.
     """
 
     rule: str
@@ -162,6 +165,12 @@ class StateRules:
     latent_alignment: int | None
     prefix_caching: bool
     checkpoints: Mapping[str, int]
+    unmarked: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+    def checkpoint(self, model: ModelConfig, recurrence: str) -> int | None:
+        """Tokens between the states that `model` keeps of a prefill; `None` where it keeps none."""
+        return None if model.model_type in self.unmarked else self.checkpoints.get(recurrence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +223,27 @@ class HeldRules:
 
     A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
     entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
-    second time, in another layout.
+    second time, in another layout. `streams` says when the residual streams of a step's tokens are kept for drafts,
+    `always` or with `drafts`.
     """
 
     copies: Mapping[str, int]
     compressed_bytes: int
     twice: tuple[str, ...] = ()
+    streams: str | None = None
+
+    def step_bytes(self, model: ModelConfig, tokens: int, *, drafts: bool, last: bool) -> int:
+        """
+        Bytes that a model's class keeps for the `tokens` of a step: what its indexer picks for each, in 32 bits, and of
+        compressed attention the residual streams on the `last` pipeline stage, in 16.
+        """
+        mixers = {layer.mixer for layer in model.layers}
+        picked = max((mixer.picks for mixer in mixers if mixer is not None), default=0)
+        streams = 0
+        if last and model.hyper is not None and any(isinstance(mixer, WindowedLatent) for mixer in mixers):
+            kept = self.streams == "always" or (self.streams == "drafts" and drafts)
+            streams = model.hyper.streams * model.hidden_size if kept else 0
+        return tokens * (picked * 4 + streams * 2)
 
     def rotary_bytes(self, table: RotaryTable) -> int:
         """Bytes of `table` on one rank: 16 bits an element."""
@@ -264,7 +288,10 @@ class Engine:
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all.
+    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
+    has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
+    tokens are some.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -290,6 +317,9 @@ class Engine:
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
     unpiped: tuple[str, ...]
+    unserved: tuple[str, ...]
+    expanded: tuple[str, ...]
+    checks_heads: bool
     plain_experts: bool
     workspace_share: float
     token_pools: TokenPoolRules | None

@@ -104,7 +104,8 @@ def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
 
 
 def _held(row: Mapping[str, Any]) -> HeldRules:
-    return HeldRules(row.get("copies", {}), row["compressed_bytes"], tuple(row.get("twice", ())))
+    twice = tuple(row.get("twice", ()))
+    return HeldRules(row.get("copies", {}), row["compressed_bytes"], twice, row.get("streams"))
 
 
 def _profile(row: Mapping[str, Any]) -> ProfileRules:
@@ -141,6 +142,9 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         default_kv=row["default_kv"],
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
+        unserved=tuple(row.get("unserved", ())),
+        expanded=tuple(row.get("expanded", ())),
+        checks_heads=row.get("checks_heads", False),
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
         token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,
@@ -159,6 +163,8 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
             latent_alignment=states.get("latent_alignment"),
             prefix_caching=states.get("prefix_caching", False),
             checkpoints=states.get("checkpoints", {}),
+            unmarked=tuple(states.get("unmarked", ())),
+            whole=tuple(states.get("whole", ())),
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),

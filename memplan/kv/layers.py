@@ -12,6 +12,7 @@ from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
+from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
@@ -61,6 +62,17 @@ def _holds(model: ModelConfig, *contents: CacheContent) -> bool:
 def keeps_index_keys(model: ModelConfig) -> bool:
     """Whether layers keep keys of an indexer, which engines may store in 8 bits."""
     return _holds(model, CacheContent.INDEX_KEYS, CacheContent.ENTRY_KEYS)
+
+
+def as_kept(model: ModelConfig, engine: Engine) -> ModelConfig:
+    """`model` as `engine` keeps its caches: some have the keys and values of every head in place of a latent."""
+    if model.model_type not in engine.expanded:
+        return model
+    layers = tuple(
+        replace(layer, mixer=replace(layer.mixer, expanded=True)) if isinstance(layer.mixer, LatentAttention) else layer
+        for layer in model.layers
+    )
+    return replace(model, layers=layers)
 
 
 def engine_of(model: ModelConfig, engine: Engine) -> Engine:
@@ -360,7 +372,7 @@ def cache_specs(
 
     Raises `InputError` where the engine, the model and the options do not go together.
     """
-    engine = engine_of(model, engine)
+    model, engine = as_kept(model, engine), engine_of(model, engine)
     layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
     specs: list[CacheSpec] = []
     for layer in layers:

@@ -55,10 +55,18 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
 
 
 def held_weights(
-    model: ModelConfig, engine: Engine, layout: Layout, scheme: Precision, span: range, *, mtp: bool, redundant: int
+    model: ModelConfig,
+    engine: Engine,
+    layout: Layout,
+    scheme: Precision,
+    span: range,
+    *,
+    tokens: int,
+    mtp: bool,
+    redundant: int,
 ) -> Mapping[str, int]:
     """
-    Bytes of weights by group on one rank, with what `engine` holds beside them, and with
+    Bytes of weights by group on one rank, with what `engine` holds beside them for steps of `tokens` tokens, and with
     `redundant` copies of experts in each layer, dealt to the ranks with the others (vllm 0.33.0 config/parallel.py
     `eplb_config.num_redundant_experts`).
 
@@ -67,6 +75,9 @@ def held_weights(
     held = dict(rank_weight_bytes(model, layout, scheme, span, mtp=mtp))
     if engine.held is not None and model.rotary:
         held["rotary positions"] = sum(map(engine.held.rotary_bytes, model.rotary))
+    if engine.held is not None:
+        kept = engine.held.step_bytes(model, tokens, drafts=mtp, last=span.stop >= len(model.layers))
+        held |= {"buffers of a step": kept} if kept else {}
     if engine.held is not None and engine.held.twice:
         held["second layouts"] = sum(held.get(group, 0) for group in engine.held.twice)
     if not redundant:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import CacheOptions, block_sizes, cache_parts, engine_of, kv_types
+from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
+from memplan.kv.runnable import check_heads, check_runnable
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -55,13 +57,13 @@ class EngineSettings:
     """
     `options` with nothing left open, and what else follows from them.
 
-    `batches` are under way at once, `state_blocks` states kept of a request. `block_outermost` says that layers lie
-    side by side in a block. `choices` say what was chosen and why.
+    `batches` are under way at once, `state_blocks` states kept of a request, `None` one for each block.
+    `block_outermost` says that layers lie side by side in a block. `choices` say what was chosen and why.
     """
 
     options: ServingOptions
     batches: int
-    state_blocks: int
+    state_blocks: int | None
     block_outermost: bool
     choices: tuple[Choice, ...]
 
@@ -155,6 +157,7 @@ def _plain_type(asked: str | None, engine: Engine) -> str | None:
 
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
+    model = as_kept(model, engine)
     kind = attention_kind(model, engine_of(model, engine))
     names = [name for item in engine.backends if item.attention == kind for name in item.kv if name != "auto"]
     return tuple(dict.fromkeys(names)) if engine.backends else kv_types(model, engine)
@@ -201,30 +204,6 @@ def _block_size(
     return size, reason
 
 
-def _check_runnable(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout) -> None:
-    """Refuse what the engine refuses whatever memory there is."""
-    experts = model.experts
-    if experts is not None and not experts.gated and not engine.plain_experts:
-        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
-    if layout.pipeline > 1 and model.model_type in engine.unpiped:
-        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
-    fitted = engine_of(model, engine)
-    if attention_kind(model, fitted) not in ("compressed", "shared_compressed"):
-        return
-    for kept in fitted.compressed[:1]:
-        if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
-            sizes = ", ".join(map(str, kept.tensor))
-            raise InputError(
-                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
-                "parallelism only"
-            )
-        if kept.runner is not None and options.runner != kept.runner:
-            raise InputError(
-                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
-                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
-            )
-
-
 def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout = ONE_RANK) -> EngineSettings:
     """
     What `engine` makes of `options` for `model` in `layout`.
@@ -234,10 +213,12 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if options.length < 1:
         raise InputError(f"a sequence of {options.length} tokens can't be served")
     choices: list[Choice] = []
-    asked = options.caches
+    model, asked = as_kept(model, engine), options.caches
     if asked.speculative_tokens and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
-    _check_runnable(model, engine, options, layout)
+    check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
+    if engine.checks_heads and options.in_flight_tokens is None:
+        check_heads(model, layout)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
@@ -265,8 +246,11 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     aligned = asked.state_aligned
     if aligned is None:
         aligned = prefix and bool(recurrences)
-    checkpoints = [engine.states.checkpoints.get(state.recurrence) for state in recurrences] if aligned else []
+    checkpoints = [engine.states.checkpoint(model, state.recurrence) for state in recurrences] if aligned else []
     known = [tokens for tokens in checkpoints if tokens is not None]
+    whole = aligned and (model.model_type in engine.states.whole or model.family in engine.states.whole)
+    if whole and engine.states.rule == "equal_keys" and attention_kind(model, engine_of(model, engine)) is not None:
+        aligned = whole = False
     # Eight-bit latents have indexes in eight bits, where both have a page of their own.
     index_kv = asked.index_kv
     if engine.token_pools is not None and kv == "fp8_ds_mla":
@@ -278,7 +262,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         index_kv=index_kv,
         state_aligned=aligned,
         mtp=asked.mtp or asked.speculative_tokens > 0,
-        checkpoint_tokens=math.lcm(*known) if known and len(known) == len(checkpoints) else 1,
+        checkpoint_tokens=_state_tokens(model, checkpoints, whole=whole),
         kernel_block=_kernel_block(model, backend),
     )
     if recurrences and engine.token_pools is None:
@@ -309,18 +293,33 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         prefix_caching=prefix,
         in_flight_tokens=in_flight,
     )
-    states = 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
+    states = None if whole else 1 + asked.speculative_tokens + (1 if aligned else 0) + (1 if known else 0)
     # Rings of keys not pooled yet lie in blocks that hold all layers (KpoolTailBackend, QSAStateBackend).
     rings = any(part.content is CacheContent.KEY_TAIL for part in cache_parts(model))
     outermost = backend is not None and (backend.block_outermost or rings)
     return EngineSettings(resolved, batches, states, outermost, tuple(choices))
 
 
+def _state_tokens(model: ModelConfig, checkpoints: Sequence[int | None], *, whole: bool) -> int:
+    """
+    The tokens of which blocks beside states are multiples: those of checkpoints where every state has some, or where a
+    state is kept for every block those that a recurrence computes at once.
+    """
+    if whole:
+        return math.lcm(*(part.state.chunk for part in cache_parts(model) if part.state is not None))
+    known = [tokens for tokens in checkpoints if tokens is not None]
+    return math.lcm(*known) if known and len(known) == len(checkpoints) else 1
+
+
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
     if options.prefix_caching is not None:
         return options.prefix_caching, _GIVEN
-    if not any(part.content is CacheContent.RECURRENT for part in cache_parts(model)):
+    contents = {part.content for part in cache_parts(model)}
+    if CacheContent.RECURRENT not in contents:
         return engine.paged, Sentence("the engine's default")
+    if contents == {CacheContent.RECURRENT} and engine.token_pools is None:
+        # vllm 0.23.0 and 0.33.0 config/model.py is_prefix_caching_supported
+        return False, Sentence("off without attention")
     reason = (
         Sentence("the engine's default") if engine.states.prefix_caching else Sentence("off beside recurrent states")
     )

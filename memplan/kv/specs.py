@@ -30,13 +30,14 @@ class Load:
 
     `length` is the longest sequence, `in_flight_tokens` the most tokens scheduled and not yet finished,
     `context_parallel` over how many ranks the tokens of full-attention layers are spread. `state_blocks` is how many
-    copies of a recurrent state a request holds; `None` says one per block of tokens.
+    copies of a recurrent state a request holds; `None` says one per block of tokens, and one for each of `drafts`.
     """
 
     length: int
     in_flight_tokens: int
     context_parallel: int = 1
     state_blocks: int | None = 1
+    drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +90,5 @@ class CacheSpec:
         if self.chunk is not None:
             return -(-min(self.chunk + load.in_flight_tokens, load.length) // self.block_size)
         if load.state_blocks is None:
-            return -(-load.length // self.block_size)
+            return -(-load.length // self.block_size) + load.drafts
         return load.state_blocks

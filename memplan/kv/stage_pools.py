@@ -25,7 +25,8 @@ def load_of(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
 def settings_load(settings: EngineSettings, layout: Layout) -> Load:
     """What must be held for one request under `settings`."""
     options = settings.options
-    return Load(options.length, options.in_flight_tokens or 0, layout.context, settings.state_blocks)
+    drafts = options.caches.speculative_tokens
+    return Load(options.length, options.in_flight_tokens or 0, layout.context, settings.state_blocks, drafts)
 
 
 def cache_groups(
@@ -122,12 +123,7 @@ def settings_pools(
     if profiled and engine.planner.buffers_by_layer:
         available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
-    for number, stage in enumerate(staged):
-        if not any(group.members for group in stage):
-            raise InputError(
-                f"pipeline stage {number} of {len(staged)} holds no layer that keeps a cache: {engine.name} fails",
-                remedy="use fewer stages, or deal the layers out otherwise",
-            )
+    _check_stages(engine, staged, load, available, rules)
     pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     if options.fits_length and len(pools) > 1:
         # All stages serve the length that the tightest of them holds.
@@ -142,6 +138,27 @@ def settings_pools(
             sequences=max(0, least - 1) // pool.blocks_per_request,
         )
         for pool in pools
+    )
+
+
+def _check_stages(
+    engine: Engine,
+    staged: Sequence[Sequence[CacheGroup]],
+    load: Load,
+    available: Sequence[int],
+    rules: PoolRules,
+) -> None:
+    """Refuse a stage without caches, as the engine does once the others have memory enough."""
+    held = [any(group.members for group in stage) for stage in staged]
+    if all(held):
+        return
+    for stage, memory, keeps in zip(staged, available, held, strict=True):
+        refusal = plan_pool(stage, load, memory, rules).refusal if keeps else None
+        if refusal is not None:
+            raise InputError(refusal.message)
+    raise InputError(
+        f"pipeline stage {held.index(False)} of {len(staged)} holds no layer that keeps a cache: {engine.name} fails",
+        remedy="use fewer stages, or deal the layers out otherwise",
     )
 
 

@@ -51,7 +51,9 @@ def static_budget(
     scheme = precision(served.precision, model)
     stages = stage_spans(len(model.layers), layout)
     extra, mtp = memory.redundant_experts, options.caches.mtp
-    weights = [held_weights(model, engine, layout, scheme, span, mtp=mtp, redundant=extra) for span in stages]
+    weights = [
+        held_weights(model, engine, layout, scheme, span, tokens=usual, mtp=mtp, redundant=extra) for span in stages
+    ]
     pictures = rules.vision_cache if sees(model, rules) else 0
     static = [StaticMemory(found, sum(held.values()), share, pictures, memory.cache) for held in weights]
     pools, rooms = token_pools(model, engine, options, layout, static)

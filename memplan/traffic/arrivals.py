@@ -70,7 +70,7 @@ def _arrival(line: str, block: int, place: str) -> Arrival:
     if not tokens:
         raise InputError(f"{place}: a prompt of no tokens")
     hashes = told.get("hash_ids", [])
-    if not isinstance(hashes, list) or not all(type(item) is int for item in hashes):
+    if not isinstance(hashes, list) or not set(map(type, hashes)) <= {int}:
         raise InputError(f"{place}: hash_ids is no list of whole numbers")
     if hashes and len(hashes) not in (tokens // block, -(-tokens // block)):
         raise InputError(

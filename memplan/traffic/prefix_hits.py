@@ -76,10 +76,17 @@ class _Store:
 
     def place(self, block: int) -> int | None:
         """The tier that has `block`."""
-        return next((number for number, held in enumerate(self.held) if block in held), None)
+        for number, held in enumerate(self.held):
+            if block in held:
+                return number
+        return None
 
     def use(self, block: int) -> None:
         """Make `block` the newest; what has no room moves on."""
+        newest = self.held[0]
+        if block in newest:
+            newest.move_to_end(block)
+            return
         found = self.place(block)
         if found is not None:
             del self.held[found][block]

@@ -34,6 +34,7 @@ def granite_hybrid(fields: Fields, model_type: str) -> ModelConfig:
         conv_bias=fields.flag("mamba_conv_bias", True),
         proj_bias=fields.flag("mamba_proj_bias", False),
         state_dtype=fields.text_or_none("mamba_ssm_cache_dtype") or "auto",
+        chunk=fields.count_or("mamba_chunk_size", 256, least=1),
     )
     shared = fields.count("shared_intermediate_size")
     experts = fields.count_or("num_local_experts", 0)

@@ -58,6 +58,7 @@ def _mamba(fields: Fields) -> Mamba2:
         conv_bias=fields.flag("use_conv_bias", True),
         proj_bias=fields.flag("mamba_proj_bias", False),
         state_dtype=_state_dtype(fields),
+        chunk=fields.count_or("chunk_size", 128, least=1),
     )
 
 

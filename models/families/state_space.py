@@ -58,6 +58,7 @@ def mamba2(fields: Fields, model_type: str) -> ModelConfig:
         conv_bias=fields.flag("use_conv_bias", True),
         proj_bias=fields.flag("use_bias", False),
         state_dtype=_state_dtype(fields),
+        chunk=fields.count_or("chunk_size", 256, least=1),
     )
     return _stacked(fields, model_type, mixer, tied=False)
 
@@ -123,6 +124,7 @@ def falcon_h1(fields: Fields, model_type: str) -> ModelConfig:
             state_dtype=_state_dtype(fields),
             out_bias=fields.flag("projectors_bias", False),
             normed=fields.flag("mamba_rms_norm", False),
+            chunk=fields.count_or("mamba_chunk_size", 256, least=1),
         ),
     )
     ffn = DenseFfn(fields.count("intermediate_size"), bias=fields.flag("mlp_bias", False))

@@ -27,6 +27,16 @@ class TokenMixer:
         return ()
 
     @property
+    def query_heads(self) -> int | None:
+        """Heads of queries that attend to tokens, `None` without any."""
+        return None
+
+    @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return 0
+
+    @property
     def reads(self) -> int | None:
         """The earlier layer whose cache is read, `None` for a layer that reads its own or none."""
         return None

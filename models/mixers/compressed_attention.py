@@ -36,6 +36,11 @@ class WindowedLatent(TokenMixer):
     window: int
     ratio: int
 
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.heads
+
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
         group, heads, dim = WeightGroup.ATTENTION, self.heads, self.head_dim
@@ -64,6 +69,11 @@ class CompressedAttention(WindowedLatent):
     """
 
     indexer: Indexer | None = None
+
+    @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return 0 if self.indexer is None else self.indexer.topk
 
     @property
     def overlap(self) -> int:
@@ -122,6 +132,11 @@ class SharedCompressedAttention(WindowedLatent):
     top_k: int = 0
     index_dim: int = 0
     indexer: Indexer | None = None
+
+    @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return self.top_k
 
     @property
     def reads(self) -> int | None:

@@ -60,6 +60,11 @@ class GroupedAttention(TokenMixer):
         """The layer as if it read a cache of its own."""
         return replace(self, shares_kv_of=None)
 
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.heads
+
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
         group, heads, kv = WeightGroup.ATTENTION, self.heads, self.kv_heads

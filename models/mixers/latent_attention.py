@@ -39,6 +39,7 @@ class LatentAttention(TokenMixer):
 
     With an `indexer` only its choice of tokens is attended (DSA); with a `shared_indexer` the choice of that earlier
     layer's is reused, and the layer has none of its own. `gated` multiplies the output by a gate of its width.
+    `expanded` keeps the keys and values of every head instead of the latent, values padded to the width of keys.
     """
 
     heads: int
@@ -51,12 +52,23 @@ class LatentAttention(TokenMixer):
     shared_indexer: Indexer | None = None
     bias: bool = False
     gated: bool = False
+    expanded: bool = False
 
     @property
     def top_k(self) -> int:
         """Tokens attended at most, 0 for all."""
         index = self.indexer or self.shared_indexer
         return 0 if index is None else index.topk
+
+    @property
+    def picks(self) -> int:
+        """Tokens that an indexer picks for each to attend to, 0 without one."""
+        return self.top_k
+
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.heads
 
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names; `hidden` is the model's width."""
@@ -94,6 +106,9 @@ class LatentAttention(TokenMixer):
 
     def caches(self) -> tuple[CachePart, ...]:
         """Latent and positions of each token, and the indexer's key."""
+        if self.expanded:
+            width = self.nope_dim + self.rope_dim
+            return (CachePart("attn", CacheContent.HEADS, (width, width), heads=self.heads),)
         kept = [CachePart("attn", CacheContent.LATENT, (self.kv_lora_rank, self.rope_dim))]
         index = self.indexer or self.shared_indexer
         if index is not None:

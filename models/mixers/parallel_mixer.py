@@ -19,6 +19,11 @@ class ParallelMixer(TokenMixer):
     attention: GroupedAttention
     state_space: Mamba2
 
+    @property
+    def query_heads(self) -> int:
+        """Heads of queries that attend to tokens."""
+        return self.attention.heads
+
     def weights(self, hidden: int) -> Iterator[Weight]:
         """Yield the weights by their local names, which both parts share none of."""
         yield from self.attention.weights(hidden)

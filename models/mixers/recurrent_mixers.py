@@ -59,7 +59,7 @@ class Mamba2(TokenMixer):
     State-space mixer of Nemotron-H: a convolution window and a `head_dim x state` matrix per head.
 
     The way out has a bias as the way in has, unless `out_bias` says otherwise; its input is `normed` or multiplied by
-    the gate alone (Falcon-H1).
+    the gate alone (Falcon-H1). Prompts are computed in chunks of `chunk` tokens.
     """
 
     heads: int
@@ -72,6 +72,7 @@ class Mamba2(TokenMixer):
     state_dtype: str
     out_bias: bool | None = None
     normed: bool = True
+    chunk: int = 256
 
     @property
     def inner(self) -> int:
@@ -113,6 +114,7 @@ class Mamba2(TokenMixer):
             channels=self.inner,
             groups=self.groups,
             group_channels=2 * self.state,
+            chunk=self.chunk,
         )
         return (CachePart("state", CacheContent.RECURRENT, (), state=shape),)
 

@@ -159,7 +159,9 @@ def test_matrices_that_a_recipe_leaves_out_stay_in_16_bits(
     assert abs(weights(found) / GIB - 47.4) / 47.4 < 0.005
     assert by_name["weights: rotary positions"] == GIB
     assert by_name["weights: drafts' ends"] == 2 * 129_280 * 4096 * 2
-    assert abs(by_name["KV cache"] / GIB - 7.03) < 0.4
+    # The worker's framework saw 60.96 GiB, the chip's entry says a little less.
+    seen = by_name["card"] - by_name["driver"]
+    assert abs(by_name["KV cache"] / GIB + 0.9 * (60.96 - seen / GIB) - 7.03) < 0.05 * 7.03
     assert "weights: drafts' ends" not in {item["name"] for item in answered(capsys, "kv", config, *words)["items"]}
 
 

@@ -204,7 +204,61 @@ def test_a_stage_without_caches_is_refused(shared_data: Path) -> None:
 def test_windows_kept_whole_are_spread_over_context_parallel_ranks(shared_data: Path) -> None:
     """Went wrong once: refused for windows that the engine keeps as full attention when told to."""
     model = load_config(shared_data / "configs" / "google--gemma-3-27b-it.json")
-    asked = ServingOptions(4096, prefix_caching=False, hybrid=False)
-    assert plan_stages(model, engine("vllm-0.23.0"), asked, (8 * GIB,), Layout(tensor=4, context=2))[0].num_blocks > 0
+    asked, layout = ServingOptions(4096, prefix_caching=False, hybrid=False), Layout(tensor=32, context=2)
+    assert plan_stages(model, engine("vllm-0.23.0"), asked, (8 * GIB,), layout)[0].num_blocks > 0
     with pytest.raises(InputError, match="does not spread sliding windows"):
-        plan_stages(model, engine("vllm-0.23.0"), replace(asked, hybrid=True), (8 * GIB,), Layout(tensor=4, context=2))
+        plan_stages(model, engine("vllm-0.23.0"), replace(asked, hybrid=True), (8 * GIB,), layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "said"),
+    [
+        ("google--gemma-3-27b-it", Layout(tensor=16, context=2), "would have to repeat 16 key/value heads"),
+        ("Qwen--Qwen3-8B", Layout(tensor=16, context=3), "do not divide the 16 ranks"),
+        ("meta-llama--Meta-Llama-3.1-8B", Layout(tensor=24), "32 attention heads can't be divided among 24 ranks"),
+        ("deepseek-ai--DeepSeek-V3", Layout(tensor=3), "128 attention heads can't be divided among 3 ranks"),
+    ],
+)
+def test_layouts_that_heads_do_not_divide_among_are_refused(
+    shared_data: Path, name: str, layout: Layout, said: str
+) -> None:
+    model = load_config(shared_data / "configs" / f"{name}.json")
+    for served in ("vllm-0.23.0", "vllm-0.33.0-h100", "vllm-ascend-0.30.0rc2-a3"):
+        with pytest.raises(InputError, match=said):
+            resolve(model, engine(served), ServingOptions(4096, hybrid=False), layout)
+
+
+@pytest.mark.parametrize(
+    ("served", "document", "said"),
+    [
+        ("vllm-0.23.0", "deepseek-ai--DeepSeek-V4.1-Flash", "has no class for deepseek_v41"),
+        ("vllm-ascend-0.23.0.post1-a3", "deepseek-ai--DeepSeek-V4.1-Flash", "has no class for deepseek_v41"),
+    ],
+)
+def test_models_of_later_releases_are_refused(shared_data: Path, served: str, document: str, said: str) -> None:
+    """Went wrong once: the draws against vLLM 0.23 stopped at a kind of cache that it does not have."""
+    model = load_config(shared_data / "configs" / f"{document}.json")
+    with pytest.raises(InputError, match=said):
+        resolve(model, engine(served), ServingOptions(4096))
+
+
+def test_models_without_attention_keep_no_prefixes_unless_told() -> None:
+    model = load_config(
+        {
+            "model_type": "mamba2",
+            "vocab_size": 32000,
+            "hidden_size": 1024,
+            "num_hidden_layers": 4,
+            "num_heads": 32,
+            "head_dim": 64,
+            "state_size": 128,
+            "n_groups": 1,
+            "conv_kernel": 4,
+            "expand": 2,
+            "chunk_size": 256,
+        }
+    )
+    for served in ("vllm-0.33.0-h100", "vllm-ascend-0.30.0rc2-a3"):
+        settings = resolve(model, engine(served), ServingOptions(4096))
+        assert (settings.options.prefix_caching, settings.state_blocks) == (False, 1)
+        assert resolve(model, engine(served), ServingOptions(4096, prefix_caching=True)).options.prefix_caching

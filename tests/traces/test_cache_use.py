@@ -141,3 +141,48 @@ def test_planned_and_used_stand_side_by_side(shared_data: Path, tmp_path: Path) 
     assert "1,011,712" in answer.output
     answer = CliRunner().invoke(command_app(), [*command, "--json"])
     assert json.loads(answer.stdout)["used"]["sequences"] == 31
+
+
+METRICS = """# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{{engine="0",model_name="Qwen/Qwen3-8B"}} {running}.0
+vllm:num_requests_waiting{{engine="0",model_name="Qwen/Qwen3-8B"}} 3.0
+vllm:{usage}{{engine="0",model_name="Qwen/Qwen3-8B"}} {share}
+vllm:num_preemptions_total{{engine="0",model_name="Qwen/Qwen3-8B"}} 7.0
+vllm:cache_config_info{{block_size="128",cache_dtype="auto",engine="0",num_gpu_blocks="3000",num_gpu_blocks_override="None"}} 1.0
+"""  # noqa: E501
+MINDIE = """# TYPE num_requests_running gauge
+num_requests_running{model_name="llama2-7b"} 41
+num_requests_waiting{model_name="llama2-7b"} 0
+num_preemptions_total{model_name="llama2-7b"} 637
+avg_prompt_throughput_toks_per_s{model_name="llama2-7b"} 601.76
+npu_cache_usage_perc{model_name="llama2-7b"} 0.5
+"""
+SGLANG_METRICS = """sglang:num_running_reqs{model_name="m",tp_rank="0"} 9.0
+sglang:num_queue_reqs{model_name="m"} 2.0
+sglang:token_usage{model_name="m"} 2.8e-01
+sglang:num_used_tokens{model_name="m"} 123859.0
+sglang:max_total_num_tokens{model_name="m"} 442354.0
+"""
+
+
+@pytest.mark.parametrize("usage", ["gpu_cache_usage_perc", "kv_cache_usage_perc"])
+def test_metrics_of_vllm_are_read_however_often_they_were_asked_for(tmp_path: Path, usage: str) -> None:
+    path = tmp_path / "metrics.txt"
+    asked = ((12, "0.42310000000000003"), (31, "0.61"), (2, "9.8e-05"))
+    path.write_text("".join(METRICS.format(running=running, usage=usage, share=share) for running, share in asked))
+    assert cache_use(path) == CacheUse(
+        str(path), blocks=3000, used_blocks=1830, usage=0.61, sequences=31, waiting=3, preemptions=7, page_tokens=128
+    )
+
+
+def test_metrics_of_mindie_and_sglang(tmp_path: Path) -> None:
+    path = tmp_path / "service.prom"
+    path.write_text(MINDIE)
+    assert cache_use(path) == CacheUse(
+        str(path), usage=0.5, sequences=41, waiting=0, preemptions=637, prompt_rate=601.76
+    )
+    path.write_text(SGLANG_METRICS)
+    assert cache_use(path) == CacheUse(
+        str(path), tokens=442_354, usage=0.28, sequences=9, waiting=2, used_tokens=123_859
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -148,3 +149,26 @@ def test_damage_is_told_and_the_steps_stay(tmp_path: Path, noise: bytes, at: int
         assert any(name in note.file and "skipped" in note.text for note in profile.notes)
     finally:
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("make", [texts, database])
+@pytest.mark.parametrize("present", [(0,), (1, 3), (0, 1, 2, 3)])
+def test_ranks_without_a_profile_of_their_own_are_told_by_the_analysis(
+    tmp_path: Path, make: Callable[[Path], Path], present: Sequence[int]
+) -> None:
+    make(tmp_path)
+    for rank in present:
+        output = tmp_path / f"host_{rank}_ascend_pt/ASCEND_PROFILER_OUTPUT"
+        output.mkdir(parents=True)
+        (output.parent / f"profiler_info_{rank}.json").write_text("{}")
+        header = "Step,Computing,Communication(Not Overlapped),Overlapped,Communication,Free"
+        (output / "step_trace_time.csv").write_text(f"{header}\n2,{900 + rank},0,0,0,1\n")
+    profile = open_profile(tmp_path)
+    assert list(profile.ranks) == list(range(RANKS))
+    for rank in range(RANKS):
+        (step,) = profile.rank(rank).steps()
+        assert step.computing_ns == (900 + rank if rank in present else 100 + rank) * 1000
+        assert bool(profile.rank(rank).links()) is (rank not in present)
+    told = [note.text for note in profile.notes if "from this analysis" in note.text]
+    assert len(told) == (len(present) < RANKS)
+    assert [one.rank for one in summarise_ranks(tmp_path)] == list(range(RANKS))

@@ -140,16 +140,17 @@ def told(draw: Draw) -> dict[str, Any]:
     spans = stage_spans(len(draw.model.layers), draw.layout)
     last = spans[-1]
     spans = (*spans[:-1], range(last.start, last.stop + len(draw.model.mtp_layers)))
-    checkpoints = draw.settings.state_blocks - 1 - options.caches.speculative_tokens
+    kept, aligned = draw.settings.state_blocks, options.caches.state_aligned
+    checkpoints = 0 if kept is None or not aligned else max(0, kept - 2 - options.caches.speculative_tokens)
     return {
         "stages": [[_cache(spec, layouts) for spec in specs if spec.layer in span] for span in spans],
         "length": options.length,
         "in_flight": options.in_flight_tokens,
         "hybrid": options.hybrid,
         "side_by_side": draw.settings.block_outermost,
-        "mode": "align" if options.caches.state_aligned else "none",
+        "mode": "all" if kept is None else "align" if aligned else "none",
         "drafts": options.caches.speculative_tokens,
-        "checkpoints": max(0, checkpoints - 1) if options.caches.state_aligned else 0,
+        "checkpoints": checkpoints,
         "available": list(draw.available),
         "context": draw.layout.context,
         "blocks": options.blocks,

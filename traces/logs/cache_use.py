@@ -1,8 +1,9 @@
 """
-What of a KV cache was there and used: from the tables of msServiceProfiler, or from the log of an engine.
+What of a KV cache was there and used: from the tables of msServiceProfiler, or from an engine's log or metrics.
 
 An engine's log tells the size when it starts and how much is in use every few seconds; the profiler's tables have the
-blocks at every change. Of several starts in one log the last one counts.
+blocks at every change. Of several starts in one log the last one counts. Metrics are what an engine answers to
+`GET /metrics`, in Prometheus' text form, once or as often as it was asked.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def cache_use(path: str | Path) -> CacheUse:
     path = Path(path)
     found = use_in_tables(path) if path.is_dir() or path.suffix == ".csv" else use_in_log(path)
     if found.empty:
-        remedy = "give a log of the engine, or a folder with kvcache.csv of msServiceProfiler"
+        remedy = "give a log or metrics of the engine, or a folder with kvcache.csv of msServiceProfiler"
         raise InputError("tells nothing of a KV cache", path=path, remedy=remedy)
     return found
 
@@ -195,5 +196,5 @@ def _value(patterns: Sequence[re.Pattern[str]], line: str) -> float | None:
         match = pattern.search(line)
         if match is not None:
             text = match.group(1).replace(",", "").rstrip(".")
-            return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,9})?", text) else None
+            return float(text) if re.fullmatch(r"\d{1,18}(\.\d{1,18})?(e[+-]?\d{1,2})?", text) else None
     return None

@@ -55,7 +55,8 @@ class DatabaseReader(RankReader):
     def chip(self, progress: Progress) -> str | None:
         names = self._database.watched(progress).enumeration("NPU_INFO")
         first = next(iter(names.values()), None)
-        return names.get(self._share.number, first) if self._share is not None else first
+        told = names.get(self._share.number, first) if self._share is not None else first
+        return told or super().chip(progress)
 
     def kernels(self, progress: Progress) -> Kernels | None:
         """Compute tasks and communication ops."""
@@ -72,6 +73,8 @@ class DatabaseReader(RankReader):
         rows = order[place[timed]] if len(task) else timed
         if missing := len(owner) - len(timed):
             self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
+        if len(task) and not data.has("COMPUTE_TASK_INFO"):
+            self._notes.add(data.path, f"no table COMPUTE_TASK_INFO: what its {len(task)} tasks compute is not known")
         if not len(rows) + len(begins):
             return None
         if nameless := int((name[timed] < 0).sum() + (op_name < 0).sum()):

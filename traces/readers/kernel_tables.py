@@ -23,6 +23,7 @@ from memplan.traces.tables.text_table import TextTable
 _START = ("Start Time(us)", "Task Start Time(us)", "Task Start Time", "task_start(us)", "Start Time")
 _DURATION = ("Duration(us)", "Task Duration(us)", "Task Duration", "task_time(us)", "Duration")
 _NAMES = ("Name", "Op Name", "kernel_name")
+_STEPS = ("Step Id", "Step ID")
 UNUSED = frozenset(
     {
         "Model ID", "Model Id", "Model Name", "Task ID", "Task Id", "Mix Block Dim", "Mix Block Num",
@@ -71,13 +72,14 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         notes.add(table.path, "no known column of names: its kernels have none")
     if not table.has("Type", "OP Type") and kind_by_name(table.path.name) is FileKind.KERNELS:
         notes.add(table.path, "no known column of types: its kernels have none")
+    _note_steps(table, notes)
     names = _texts(table, *_NAMES)
     core = take_rows(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],
         duration_ns=duration[order],
         wait_ns=_times(table, order, "Wait Time(us)", "Task Wait Time(us)"),
-        step=_numbers(table, order, "Step Id", "Step ID"),
+        step=_numbers(table, order, *_STEPS),
         stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
         block_count=_numbers(table, order, "Block Dim", "Block Num"),
         name=take_rows(names, order),
@@ -92,6 +94,16 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         input_formats=_where_there(table, order, "Input Formats"),
         output_formats=_where_there(table, order, "Output Formats"),
     )
+
+
+def _note_steps(table: TextTable, notes: Notebook) -> None:
+    """Tell of steps that are no numbers: their kernels are of no step."""
+    steps = table.whole(1, *_STEPS)
+    if steps is None or (steps >= 0).all():
+        return
+    unknown = set(dictionary_encoded(take_rows(table.text(*_STEPS), np.flatnonzero(steps < 0))).values) - ABSENT
+    if unknown and (rows := int(sum(text in unknown for text in table.text(*_STEPS)))):
+        notes.add(table.path, f"{rows} kernels in steps that are no numbers ({min(unknown)!r}): shown as of no step")
 
 
 def _counters(table: TextTable, order: RowIndex) -> dict[str, Floats]:

@@ -30,7 +30,7 @@ _TIMES = ("Timestamp(us)", "Timestamp", "timestamp(us)")
 _TIMES_NS = "Timestamp(ns)"  # MindSpore's own record on CPU
 _COMPONENTS = ("Component", "event")
 _DEVICES = ("Device Type", "Device", "Device_id")
-_UNITS = ("MB", "KB", "Byte", "B")
+_UNITS = ("MB", "KB", "Byte", "B", "GB")
 _QUANTITIES = ("Total Allocated", "Total Reserved", "Total Active")
 _HELD = "memory"  # what msprof calls all that a process holds
 CURVE_COLUMNS = frozenset(
@@ -207,7 +207,7 @@ _RELEASED = ("Release Time(us)",)
 
 def sizes(table: TextTable, quantity: str, mb: int) -> Int64s | None:
     """Column `quantity` in bytes, whichever unit its header names; -1 where absent, `None` if no such column."""
-    for unit, factor in zip(_UNITS, (mb, KIB, 1, 1), strict=True):
+    for unit, factor in zip(_UNITS, (mb, KIB, 1, 1, mb * KIB), strict=True):
         if table.has(f"{quantity}({unit})"):
             return table.whole(factor, f"{quantity}({unit})")
     return None

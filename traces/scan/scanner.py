@@ -420,10 +420,13 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
                 put_i32(i64(st + 8 * SLICE_SIZE) + 4 * row, np.int32(size))
                 put_i64(st + 8 * N_SLICES, row + 1)
             elif phase == 67:
-                if i64(st + 8 * N_SAMPLES) + _MOST_NUMBERS > rows:
+                row = i64(st + 8 * N_SAMPLES)
+                if row + _MOST_NUMBERS > rows:
                     return MORE_ROWS, i
                 if not _samples(buf, quotes, arguments_quote, at, at + size, ts, thread, title, st):
                     return MORE_STRINGS, i
+                if i64(st + 8 * N_SAMPLES) == row:
+                    _count(st, N_UNUSABLE)
             else:
                 row = i64(st + 8 * N_FLOWS)
                 if row >= rows:

@@ -33,7 +33,9 @@ _MOST_ARCHIVES = 64
 _MOST_ENTRIES = 200_000
 _LONGEST_HEADER = 1 << 20
 _BLOCK = 1 << 20
-_BY_HAND = "unpack it yourself"
+UNPACK_BY_HAND = "unpack it yourself"
+"""What to do about an archive that can't be read."""
+_OTHERS = re.compile(r".+\.(?:7z|rar|zst|lz4)", re.IGNORECASE)
 _DAMAGES = (
     tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError,
     NotImplementedError, ValueError,
@@ -53,6 +55,8 @@ def unpacked_archive(path: Path, notes: Notebook) -> Path:
     It is called like the archive, save where all lies in one folder, which it is then: names tell ranks and times.
     Raises `InputError` where it can't be read at all, holds too many files, or far more than an archive of its size.
     """
+    if _OTHERS.fullmatch(path.name):
+        raise InputError("is packed in a way that is not read", path=path, remedy=UNPACK_BY_HAND)
     try:
         cache = cache_directory() / "archives"
         folder = cache / key_of([path], "named archive").name
@@ -98,16 +102,20 @@ def _called(path: Path) -> str:
 def _unpack(path: Path, folder: Path) -> Iterator[str]:
     """Write the files of an archive into `folder`; what was left out, in words."""
     most, done, skipped = most_unpacked(path), 0, 0
+    if path.suffix.lower() == ".zip" and not zipfile.is_zipfile(path):
+        raise InputError(
+            "can't be unpacked: no archive, or cut off: its list of files, at the end, is missing", path=path
+        )
     entries = _zip_entries(path) if zipfile.is_zipfile(path) else _tar_entries(path)
     try:
         for number, (name, file) in enumerate(entries):
             target = _place(folder, name)
             if number >= _MOST_ENTRIES:
-                raise InputError(f"holds more than {_MOST_ENTRIES:,} files", path=path, remedy=_BY_HAND)
+                raise InputError(f"holds more than {_MOST_ENTRIES:,} files", path=path, remedy=UNPACK_BY_HAND)
             if target is None or file is None:
                 skipped += 1
                 if skipped <= 8:
-                    yield f"{_shown(name)}: not unpacked: {'no plain file' if target is not None else 'leads outside'}"
+                    yield f"{_shown(name)}: not unpacked: {'leads outside' if target is None else 'no plain file'}"
                 continue
             with suppress(FileExistsError, NotADirectoryError):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +124,7 @@ def _unpack(path: Path, folder: Path) -> Iterator[str]:
                     while block := file.read(_BLOCK):
                         done += len(block)
                         if done > most:
-                            raise InputError(
-                                "unpacks to far more than it should", path=path, remedy="unpack it yourself"
-                            )
+                            raise InputError("unpacks to far more than it should", path=path, remedy=UNPACK_BY_HAND)
                         sink.write(block)
             except (FileExistsError, IsADirectoryError, NotADirectoryError, FileNotFoundError):
                 yield f"{_shown(name)}: not unpacked: another entry has its name"
@@ -140,7 +146,9 @@ def _zip_entries(path: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             link = (entry.external_attr >> 16) & 0o170000 == 0o120000
             if entry.is_dir() or entry.filename.endswith("\\"):
                 continue
-            if link or entry.flag_bits & 1:
+            if entry.flag_bits & 1:
+                raise NotImplementedError("its files are encrypted")
+            if link:
                 yield entry.filename, None
                 continue
             with archive.open(entry) as file:

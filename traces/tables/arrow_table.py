@@ -160,7 +160,7 @@ def read_arrow_table(path: Path, unused: frozenset[str]) -> ArrowTable | None:
             )
         except (OSError, pa.ArrowException):
             continue
-        return ArrowTable(path, _Columns(table), int(table.num_rows))
+        return None if _repeats_header(table) else ArrowTable(path, _Columns(table), int(table.num_rows))
     return None
 
 
@@ -178,9 +178,21 @@ def read_arrow_batches(path: Path, wanted: frozenset[str]) -> Iterator[ArrowTabl
         options = _convert_options(next(_types(names)), kept)
         for batch in csv.open_csv(path, read_options=_read_options(names), convert_options=options):
             table = pa.Table.from_batches([batch])
+            if _repeats_header(table):
+                raise IrregularTableError
             yield ArrowTable(path, _Columns(table), int(table.num_rows))
     except (OSError, pa.ArrowException):
         raise IrregularTableError from None
+
+
+def _repeats_header(table: pa.Table) -> bool:
+    """Whether the header stands among the rows: then text stands in every column, so none of them holds numbers."""
+    if not table.num_columns or any(pa.types.is_floating(column.type) for column in table.columns):
+        return False
+    name, column = table.column_names[0], table.column(0)
+    if pa.types.is_dictionary(column.type):
+        return any(name in chunk.dictionary.to_pylist() for chunk in column.chunks)
+    return bool(pc.any(pc.equal(column, name)).as_py())
 
 
 class IrregularTableError(Exception):

@@ -100,6 +100,7 @@ def _patient_batches(
     """
     header: list[str] = []
     cells: list[list[str]] = []
+    again = _Again(path, notes)
     rows = ragged = 0
     first_ragged = 0
     lines = _Lines(path, form)
@@ -116,7 +117,7 @@ def _patient_batches(
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
             rows += 1
-            if rows <= skipped:
+            if rows <= skipped or again.holds(row, header, cells, line):
                 continue
             if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :] or ["?"]):
                 ragged += 1
@@ -134,6 +135,7 @@ def _patient_batches(
         notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
     if not rows and not table_ends(path, 1 << 20)[0].endswith(("\n", "\r")):
         notes.add(path, "ends within its first line: its rows are missing")
+    again.note()
     if lines.nuls:
         notes.add(path, "holds NUL bytes: what they replaced is missing")
     if lines.quotes % 2:
@@ -141,6 +143,32 @@ def _patient_batches(
     if lines.replaced:
         notes.add(path, "holds bytes that are not UTF-8; they were replaced")
     yield _table_of(path, form, header, cells, wanted)
+
+
+class _Again:
+    """A table behind whose rows its header, and mostly the rows too, come again: two exports in one file."""
+
+    def __init__(self, path: Path, notes: Notebook) -> None:
+        self._path, self._notes = path, notes
+        self._line = 0
+        self._seen: set[tuple[str, ...]] = set()
+        self._repeats = 0
+
+    def holds(self, row: Sequence[str], header: Sequence[str], cells: Sequence[Sequence[str]], line: int) -> bool:
+        """Whether `row`, which follows `cells`, is the header or, behind one that came again, an earlier row."""
+        if row[0].strip() == header[0] and [cell.strip() for cell in row[: len(header)]] == header:
+            self._line = self._line or line
+            self._seen.update(map(tuple, cells))
+            return True
+        repeats = bool(self._line) and tuple(row) in self._seen
+        self._repeats += repeats
+        return repeats
+
+    def note(self) -> None:
+        """Say what came again."""
+        if self._line:
+            rows = f"{self._repeats} rows behind it that were there before are counted once"
+            self._notes.tell(self._path, f"its header comes again in line {self._line}; {rows}")
 
 
 def _header_of(row: Sequence[str]) -> list[str]:
@@ -200,7 +228,7 @@ def _regular_table(path: Path) -> TextTable | None:
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (csv.Error, OSError, UnicodeDecodeError):
         return None
-    if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1:
+    if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1 or rows[0] in rows[1:]:
         return None
     return _named_columns(path, [list(map(str.strip, column)) for column in zip(*rows, strict=True)])
 
@@ -211,7 +239,7 @@ _BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
 def _unquoted_columns(text: str) -> list[list[str]] | None:
     """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
     lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if len(lines) < 2 or '"' in text or "\r" in lines[0] or not text.isascii():
+    if len(lines) < 2 or lines[0] in lines[1:] or '"' in text or "\r" in lines[0] or not text.isascii():
         return None
     width = lines[0].count(",") + 1
     body = ",".join(lines[1:])
@@ -251,7 +279,7 @@ class _Form:
         return self == _Form()
 
 
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?")
 
@@ -271,7 +299,7 @@ def _form_of(path: Path) -> _Form:
 
     def columns(separator: str) -> int:
         try:
-            return sum(bool(name.strip(" \t,;")) for name in next(csv.reader([first], delimiter=separator), []))
+            return sum(bool(name.strip(" \t,;|")) for name in next(csv.reader([first], delimiter=separator), []))
         except csv.Error:
             return 0
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from copy import copy
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -20,11 +22,13 @@ from memplan.core.progress import Progress, silent
 from memplan.traces.devices import DeviceShare
 from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
+from memplan.traces.tables.gzip_files import is_gzip
 
 _ROWS = 1 << 16
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeError)
 """What SQLite raises where a file is damaged: words of its schema may be no text."""
 _CHECKED_BYTES = 16 * 1024 * 1024
+_MOST_COPIED = 8 << 30
 _STEPS = 1 << 20  # of SQLite's machine, between two looks at whether to stop
 
 
@@ -43,16 +47,45 @@ class Database:
         self._progress: Progress = silent
         self._cut_short = False
         self._strings = Once(self._read_strings)
+        if is_gzip(path):
+            raise InputError("is packed", path=path, remedy="unpack it with gunzip")
+        self._copy: TemporaryDirectory[str] | None = None
         try:
-            self._address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+            file = self._finished() or path
+            self._address = f"file:{quote(str(file.resolve()))}?mode=ro&immutable=1"
             with closing(self._connect()) as connection:
                 self._tables = self._read_tables(connection)
         except (*_DAMAGES, OSError) as error:
             raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
         if not self._tables:
             notes.add(path, "skipped: the database holds no tables")
-        if path.with_name(path.name + "-wal").exists():
-            notes.add(path, "its write-ahead log (-wal) is not read; what was written last may be missing")
+
+    def _finished(self) -> Path | None:
+        """
+        A copy that holds what lies in a write-ahead log beside the database too; `None` where there is none.
+
+        The journal of a change that was cut off is not obeyed: it may name other files, which SQLite would remove.
+        """
+        if _holds_bytes(self._path.with_name(self._path.name + "-journal")):
+            self._notes.add(self._path, "a change to it was cut off (-journal): what it changed may be half done")
+        log = self._path.with_name(self._path.name + "-wal")
+        if not _holds_bytes(log):
+            return None
+        copy_of = TemporaryDirectory(prefix="memplan-")
+        file = Path(copy_of.name) / self._path.name
+        try:
+            if self._path.stat().st_size > _MOST_COPIED:
+                raise OSError("the database is too large to be copied")
+            for source in (self._path, log):
+                shutil.copyfile(source, file.with_name(source.name))
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (*_DAMAGES, OSError) as error:
+            self._notes.add(self._path, f"its write-ahead log (-wal) is not read ({error}): what came last is missing")
+            return None
+        self._copy = copy_of
+        self._notes.tell(self._path, "read together with its write-ahead log (-wal): whoever wrote it did not close it")
+        return file
 
     def note_damage(self) -> None:
         """Note that the file is damaged where SQLite finds so; files too large to be looked through soon are not."""
@@ -105,7 +138,14 @@ class Database:
 
     def has(self, table: str, *columns: str) -> bool:
         """Whether there is a table of that name with all these columns."""
-        return table in self._tables and all(column in self._tables[table] for column in columns)
+        there = {name.casefold() for name in self._columns(table)}
+        return bool(there) and all(column.casefold() in there for column in columns)
+
+    def _columns(self, table: str) -> Sequence[str]:
+        """The columns of a table as the file calls them, none where it is absent; case doesn't matter, as in SQL."""
+        if table in self._tables:
+            return self._tables[table]
+        return next((found for name, found in self._tables.items() if name.casefold() == table.casefold()), ())
 
     def numbers(self, table: str, *columns: str) -> list[NDArray[np.int64]]:
         """
@@ -142,7 +182,7 @@ class Database:
 
     def texts(self, table: str) -> Mapping[str, Sequence[str]]:
         """All columns of a table as text, with string numbers resolved where the column holds such."""
-        columns = self._tables.get(table, [])
+        columns = self._columns(table)
         found: dict[str, list[str]] = {column: [] for column in columns}
         for block in self._rows(table, [_quoted(column) for column in columns]):
             for row in block:
@@ -157,7 +197,7 @@ class Database:
                 row = connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
         except _DAMAGES:
             return {}
-        columns = self._tables.get(table, [])
+        columns = self._columns(table)
         return {
             column: self.strings.get(value, value) if column in _STRING_COLUMNS and isinstance(value, int) else value
             for column, value in zip(columns, row or (), strict=False)
@@ -191,8 +231,8 @@ class Database:
         return {int(number): str(name) for block in self._rows(table, ["id", "name"]) for number, name in block}
 
     def _expression(self, table: str, column: str, cast: str, absent: str = "-1") -> str:
-        present = self._tables.get(table, [])
-        found = next((name for name in column.split("|") if name in present or name == "rowid"), None)
+        present = {name.casefold() for name in self._columns(table)}
+        found = next((name for name in column.split("|") if name.casefold() in present or name == "rowid"), None)
         if found is None:
             return absent
         value = cast.format(_quoted(found) if found != "rowid" else found)
@@ -234,7 +274,7 @@ class Database:
 
     def _blocks(self, table: str, expressions: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
         """Rows of a table block by block; a damaged table gives what can be read of it, with a note."""
-        if table not in self._tables or not expressions:
+        if not self._columns(table) or not expressions:
             return
         read = 0
         query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}{self._condition(table)}"  # noqa: S608
@@ -259,6 +299,10 @@ class Database:
                     yield rest
                 read += len(rest)
                 self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
+
+
+def _holds_bytes(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 class _Look:

@@ -314,6 +314,7 @@ class _Builder:
                 instance = int(quantity) if abs(quantity) < 2**53 else -1
             else:
                 numbers.append((key, quantity))
+        self.unusable += not numbers
         for key, quantity in numbers[:_MOST_NUMBERS]:
             self.samples.append((time, thread, name, self.strings(key), instance))
             self.values.append(quantity)

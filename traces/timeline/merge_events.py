@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
     joined `arguments`.
     """
     if len(parts) == 1:
-        return parts.pop()
+        return _without_second_copy(parts.pop(), paths[0], notes)
     strings: dict[str, int] = {"": 0}
     threads: dict[tuple[str, str], int] = {}
     slices, samples, flows = [], [], []
@@ -164,6 +164,31 @@ def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:
     notes.add(path, far_note(int(far.sum()), "slices"))
     kept = SliceRows(*(getattr(rows, name)[~far] for name in SliceRows.__dataclass_fields__))
     return replace(events, slices=kept)
+
+
+def _without_second_copy(events: Events, path: Path, notes: Notebook) -> Events:
+    """`events` of a file to which they were written twice, one copy behind the other, once; others as they are."""
+    rows = events.slices
+    probes = np.flatnonzero(rows.duration_ns[: len(rows.start_ns) // 4 + 1] > 0)[:_PROBES].tolist()
+    columns = (rows.start_ns, rows.thread, rows.name, rows.duration_ns)
+    if not probes or any(_occurs_once(columns, probe) for probe in probes):
+        return events
+    kept, repeated = _distinct(rows)
+    if repeated < len(rows.start_ns) // 3:
+        return events
+    notes.tell(path, f"{repeated} slices that this file itself repeats are shown once")
+    return replace(events, slices=kept)
+
+
+_PROBES = 3
+
+
+def _occurs_once(columns: tuple[NDArray[Any], ...], row: int) -> bool:
+    first, *rest = columns
+    same = np.flatnonzero(first == first[row])
+    for column in rest:
+        same = same[column[same] == column[row]]
+    return len(same) < 2
 
 
 def _mapped(numbers: NDArray[np.int32], column: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,0 +1,77 @@
+"""What an engine refuses whatever memory there is: models, layouts and runners that it does not put together."""
+
+from __future__ import annotations
+
+from memplan.core.errors import InputError
+from memplan.kv.engine import Engine
+from memplan.kv.layers import cache_parts, engine_of
+from memplan.models import ModelConfig
+from memplan.models.cache_parts import CacheContent
+from memplan.models.parallel import Layout
+
+
+def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str | None, runner: str | None) -> None:
+    """
+    Raise `InputError` where `engine` does not run `model` in `layout`; `kind` is what its kernels call the attention
+    of `model`, `runner` the model runner asked for.
+    """
+    experts = model.experts
+    if model.model_type in engine.unserved:
+        raise InputError(f"{engine.name} has no class for {model.model_type}")
+    if experts is not None and not experts.gated and not engine.plain_experts:
+        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
+    if layout.pipeline > 1 and model.model_type in engine.unpiped:
+        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
+    if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
+        # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.
+        raise InputError(f"{engine.name} does not run the n-gram tables of {model.name} with pipeline parallelism")
+    fitted = engine_of(model, engine)
+    if kind not in ("compressed", "shared_compressed"):
+        return
+    for kept in fitted.compressed[:1]:
+        if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
+            sizes = ", ".join(map(str, kept.tensor))
+            raise InputError(
+                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
+                "parallelism only"
+            )
+        if kept.runner is not None and runner != kept.runner:
+            raise InputError(
+                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
+                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
+            )
+
+
+def check_heads(model: ModelConfig, layout: Layout) -> None:
+    """
+    Raise `InputError` where query heads don't divide among the ranks, or ranks that share tokens don't repeat
+    key/value heads.
+
+    vllm 0.23.0 and 0.33.0 config/model.py verify_with_parallel_config, config/parallel.py.
+    """
+    ranks, shared = layout.tensor, layout.context
+    mixers = {layer.mixer for layer in model.layers if layer.mixer is not None}
+    counts = sorted({mixer.query_heads or 0 for mixer in mixers})
+    for heads in counts:
+        if heads % ranks:
+            raise InputError(
+                f"{heads} attention heads can't be divided among {ranks} ranks of tensor parallelism",
+                remedy="use a number of ranks that divides them",
+            )
+    if shared == 1:
+        return
+    most = max(counts, default=0)
+    if ranks % shared:
+        raise InputError(f"{shared} context-parallel ranks do not divide the {ranks} ranks of tensor parallelism")
+    for part in cache_parts(model):
+        if part.content is CacheContent.HEADS and shared > ranks // part.heads:
+            raise InputError(
+                f"{shared} context-parallel ranks would have to repeat {part.heads} key/value heads {shared} times or "
+                f"more among {ranks} ranks of tensor parallelism",
+                remedy=f"use at least {shared * part.heads} ranks of tensor parallelism",
+            )
+        if part.content is CacheContent.HEADS and most // part.heads % shared:
+            raise InputError(
+                f"{shared} context-parallel ranks do not divide the {most // part.heads} query heads of each key/value "
+                "head"
+            )
