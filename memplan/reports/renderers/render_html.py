@@ -24,11 +24,11 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Whatever a graph's or a profile's names hold, the page can't be made to load or run anything."""
 
 
-Say = Callable[[Text], str]
+Speak = Callable[[Text], str]
 """What words are said with: in English, or looked up in another language."""
 
 
-def render_html(report: Report, say: Say = str, language: str = "en") -> str:
+def render_html(report: Report, say: Speak = str, language: str = "en") -> str:
     """`report` as a page of its own, its words said by `say` in `language`."""
     style = resources.files("memplan.reports.renderers").joinpath("report.css").read_text(encoding="utf-8")
     return "\n".join(
@@ -59,7 +59,7 @@ def html_fragment(report: Report) -> str:
     return "\n".join(["<div>", *_body(report, str), "</div>"])
 
 
-def _body(report: Report, say: Say) -> Iterator[str]:
+def _body(report: Report, say: Speak) -> Iterator[str]:
     yield f"<header><h1>{escape(say(report.title))}</h1>"
     if report.headline:
         kind = ("yes" if report.answer else "no") if report.verdict else "told"
@@ -83,7 +83,7 @@ def _body(report: Report, say: Say) -> Iterator[str]:
     yield f"<footer>memplan {escape(MEMPLAN_VERSION)}</footer>"
 
 
-def _part(part: Part, say: Say) -> Iterator[str]:
+def _part(part: Part, say: Speak) -> Iterator[str]:
     if isinstance(part, str | Sentence):
         yield f"<p>{escape(say(part))}</p>"
     elif isinstance(part, ReportTable):
@@ -104,7 +104,7 @@ def _part(part: Part, say: Say) -> Iterator[str]:
         yield "</figure>"
 
 
-def _table(part: ReportTable, say: Say) -> Iterator[str]:
+def _table(part: ReportTable, say: Speak) -> Iterator[str]:
     shown = [(place, column) for place, column in enumerate(part.columns) if column.shown]
     classes = [' class="number"' if column.right else "" for _, column in shown]
     if part.title:
@@ -124,5 +124,5 @@ def _table(part: ReportTable, say: Say) -> Iterator[str]:
         yield f"<p>{escape(say(part.extent))}</p>"
 
 
-def _cell(value: ReportCell, quantity: Quantity, digits: int | None, say: Say) -> str:
+def _cell(value: ReportCell, quantity: Quantity, digits: int | None, say: Speak) -> str:
     return say(value) if isinstance(value, str | Sentence) else cell_text(value, quantity, digits)
