@@ -53,7 +53,7 @@ kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `ma
 	@tools/setup gui
 	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
 
-EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0 perfetto-52.0
+EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0 memcache-1.3.0 perfetto-52.0
 
 export-oracle:  ## exports through the parsers and configurations of those who read them; `make export-oracle EXPORT_ORACLES=vllm-0.33.0`
 	@tools/setup gui,mindspore

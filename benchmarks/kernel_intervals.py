@@ -2,8 +2,10 @@
 Intervals of kernel times by class, from profiles and public rows: `python -m benchmarks.kernel_intervals [--write]`.
 
 The 10 % and 90 % quantiles of measured over predicted time are taken of each source that has enough kernels of a class;
-an interval reaches from the least to the most of them, so that one large profile does not speak for all. Coverage is
-that of each source by the intervals of the others. `--write` puts the intervals into `memplan/cost/intervals.json`.
+the span reaches from the least to the most of them, so that one large profile does not speak for all. An interval is
+the least share of the span (of its logarithms) with which the kernels of each source are held by the spans of the
+others in four of five cases, both over all kernels and over the sources. `--write` puts the intervals into
+`memplan/cost/intervals.json`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ _ENOUGH = 3
 _SEVERAL = 5
 """Sources of which a class is said to be known by."""
 _TAIL = 0.1
+_HELD = 0.8
+_STEP = 0.05
+"""By which shares of a span are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def kernel_ratios(data: Path) -> Iterator[Ratio]:
 
 def class_bounds(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
     """
-    The interval of class `name` from kernels of all classes.
+    The span of class `name` from kernels of all classes.
 
     Few sources say little of the next: then it reaches as far as that of all kernels.
     """
@@ -83,15 +88,48 @@ def source_bounds(ratios: Iterable[Ratio]) -> tuple[float, float]:
     return float(min(lows)), float(max(highs))
 
 
-def left_out_coverage(name: str, ratios: Sequence[Ratio]) -> tuple[float, Mapping[str, float]]:
-    """The share of a class's kernels that intervals without their source hold, in all and by source."""
-    inside, count, shares = 0, 0, {}
-    for source in sorted({ratio.source for ratio in ratios if ratio.class_name == name}):
-        low, high = class_bounds(name, [ratio for ratio in ratios if ratio.source != source])
-        own = [ratio.value for ratio in ratios if ratio.class_name == name and ratio.source == source]
-        held = sum(low <= value <= high for value in own)
-        inside, count, shares[source] = inside + held, count + len(own), held / len(own)
-    return inside / count, shares
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """The kernels of a class by source, and the span that the others give it."""
+
+    values: Mapping[str, Sequence[float]]
+    spans: Mapping[str, tuple[float, float]]
+
+    @staticmethod
+    def of(name: str, ratios: Sequence[Ratio]) -> LeftOut:
+        """Those of class `name`."""
+        own = [ratio for ratio in ratios if ratio.class_name == name]
+        sources = sorted({ratio.source for ratio in own})
+        spans = {
+            source: class_bounds(name, [ratio for ratio in ratios if ratio.source != source]) for source in sources
+        }
+        return LeftOut({source: [r.value for r in own if r.source == source] for source in sources}, spans)
+
+    def held(self, share: float) -> dict[str, list[bool]]:
+        """Which kernels of each source lie inside that share of their span."""
+        return {
+            source: [low**share <= value <= high**share for value in self.values[source]]
+            for source, (low, high) in self.spans.items()
+        }
+
+
+def coverage(held: Mapping[str, Sequence[bool]]) -> tuple[float, float]:
+    """Over all kernels, and the mean over the sources."""
+    every = [inside for own in held.values() for inside in own]
+    return float(np.mean(every)), float(np.mean([np.mean(own) for own in held.values()]))
+
+
+def span_share(apart: LeftOut) -> float:
+    """The least share of the span that holds what it says, all of it where none does."""
+    tried = (float(share) for share in np.arange(_STEP, 1, _STEP))
+    return next((share for share in tried if min(coverage(apart.held(share))) >= _HELD), 1.0)
+
+
+def class_interval(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
+    """The interval of class `name`."""
+    share = span_share(LeftOut.of(name, ratios))
+    low, high = class_bounds(name, ratios)
+    return low**share, high**share
 
 
 def classes_of(ratios: Iterable[Ratio]) -> list[str]:
@@ -105,21 +143,23 @@ def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:
     rows = []
     for name in classes_of(told):
         own = [ratio for ratio in told if ratio.class_name == name]
-        low, high = class_bounds(name, told)
-        held, shares = left_out_coverage(name, told)
+        apart = LeftOut.of(name, told)
+        low, high = class_interval(name, told)
+        held = apart.held(span_share(apart))
+        kernels, sources = coverage(held)
         inside = sum(low <= ratio.value <= high for ratio in own) / len(own)
-        source, least = min(shares.items(), key=lambda item: item[1])
+        source, least = min(held.items(), key=lambda item: float(np.mean(item[1])))
         rows.append(
-            (name, f"{low:.2f} to {high:.2f}", f"{len(own):,}", len(shares), f"{inside:.0%}", f"{held:.0%}",
-             f"{least:.0%} of {source}")
+            (name, f"{low:.2f} to {high:.2f}", f"{len(own):,}", len(held), f"{inside:.0%}", f"{kernels:.0%}",
+             f"{sources:.0%}", f"{np.mean(least):.0%} of {source}")
         )  # fmt: skip
     header = ("class", "measured over predicted", "kernels", "sources", "inside", "inside, their source left out",
-              "least of a source left out")  # fmt: skip
+              "mean over the sources", "least of a source left out")  # fmt: skip
     yield from table(header, rows)
 
 
 def _entry(name: str, ratios: Sequence[Ratio]) -> dict[str, float | int]:
-    low, high = class_bounds(name, ratios)
+    low, high = class_interval(name, ratios)
     own = [ratio for ratio in ratios if ratio.class_name == name]
     sources = len({ratio.source for ratio in own})
     return {"low": round(low, 3), "high": round(high, 3), "kernels": len(own), "sources": sources}

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ class Palette:
         fixed = _data()["overlap"].get(name)
         if fixed is not None:
             return self.colours[int(fixed) % len(self.colours)]
-        family = next((one for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
+        family = _family(name)
         if family is not None:
             if "role" in family:
                 return self.roles[str(family["role"])]
@@ -118,6 +119,12 @@ class Palette:
     def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
         """Colours of many categories, for the drawing kernels; at least one row."""
         return np.array([self.category(name) for name in names] or [self.colours[0]], dtype=np.uint32)
+
+
+@lru_cache(maxsize=1 << 16)
+def _family(name: str) -> Mapping[str, Any] | None:
+    """What all names of a family share, `None` for a name of none."""
+    return next((one for one in _data()["families"] if re.search(one["names"], name, re.IGNORECASE)), None)
 
 
 def load_palette(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from memplan.core.progress import Progress, silent
 Work = Callable[[Progress], Any]
 Finished = Callable[[Any], None]
 Failed = Callable[[str], None]
+
+_SHOWN_S = 0.03  # between two reports that are shown: of work in a thousand parts, each would lay a bar out anew
 
 
 class Job(QObject):
@@ -36,6 +39,7 @@ class Job(QObject):
         self.done, self.total, self.what = 0, 0, ""
         self._work, self._finished, self._failed = work, finished, failed
         self._stop = threading.Event()
+        self._told_at = -_SHOWN_S
         self._reported.connect(self._show)
         self._outcome.connect(self._deliver)
 
@@ -51,7 +55,10 @@ class Job(QObject):
     def _report(self, done: int, total: int, what: str) -> None:
         if self._stop.is_set():
             raise CancelledError("cancelled")
-        self._tell(self._reported, done, total, what)
+        now = time.monotonic()
+        if now - self._told_at >= _SHOWN_S:
+            self._told_at = now
+            self._tell(self._reported, done, total, what)
 
     def run(self) -> None:
         """Do the work on the calling thread."""

@@ -1,10 +1,8 @@
 """
-A calibration: how kernels of each class really went on one chip, as corrections to the model's time.
+A calibration: how kernels really went on one chip, as corrections to the model's time.
 
-A kernel that was measured takes what it took. The corrected time of another one is a sum with coefficients that are
-never negative, so that more work never costs less: `overhead + a * model + b * bytes / HBM rate + c * compute`,
-`compute` being the slower of its cube and vector time. Only classes of which kernels of other shapes came out better
-for it have one.
+A kernel that was measured takes what it took. Another one takes the model's time as often as kernels like it did
+(`memplan.cost.kernel_deviations`), where kernels left out came out better for that.
 """
 
 from __future__ import annotations
@@ -12,64 +10,43 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
-from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.kernel import Kernel
+from memplan.cost.kernel_deviations import Deviations, Predicted, Prior, Trait, trait_of
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 2
-FEATURES = ("overhead_ns", "model", "bytes", "compute")
+CALIBRATION_VERSION = 3
 _LARGEST_FILE = 16 << 20
 
 
-class Predicted(Protocol):
-    """What a correction starts from: the model's time and its pipes."""
-
-    @property
-    def duration_ns(self) -> int: ...
-    @property
-    def pipes(self) -> Mapping[str, float]: ...
-    @property
-    def known(self) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Correction:
+class TypeErrors:
     """
-    Coefficients (in the order of `FEATURES`) for one class of kernels, fitted on `train_rows` rows.
+    How the kernels of one type came out: rows, distinct kernels, measured time over the model's, and errors.
 
-    Their model times lie within `span_ns`; beyond half and twice of that the fit says nothing.
-
-    Errors are sums of absolute deviations over sums of measured time; `check_error` is over rows that the fit has not
-    seen, `None` where there were none, and `model_error` is that of the model alone on the same rows. `shapes` are the
-    kernels that differ among those fitted.
+    Errors are sums of absolute deviations over sums of measured time on rows kept apart, calibrated and by the model
+    alone, `None` where there were none.
     """
 
     name: str
-    coefficients: tuple[float, ...]
-    span_ns: tuple[float, float]
-    train_rows: int
-    check_rows: int
-    train_error: float
+    rows: int
+    shapes: int
+    ratio: float
     check_error: float | None
     model_error: float | None
-    shapes: int
-
-    def covers(self, model_ns: float) -> bool:
-        """Whether a kernel of that model time is near enough to those fitted."""
-        return 0.5 * self.span_ns[0] <= model_ns <= 2 * self.span_ns[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """
-    Fits by op type, and by class for types the profile does not hold, with what they rest on.
+    What kernels took, how others of their kinds deviate, and what that rests on.
 
     `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
     `seen_ns` is what kernels took that were measured, by `kernel_key`. `unseen_error` is that of kernels of shapes that
@@ -81,8 +58,8 @@ class Calibration:
     chip: str
     cubes: int
     clock_hz: float
-    types: tuple[Correction, ...]
-    classes: tuple[Correction, ...]
+    types: tuple[TypeErrors, ...]
+    deviations: Deviations = field(hash=False)
     train_error: float
     check_error: float | None
     model_error: float | None
@@ -103,24 +80,14 @@ class Calibration:
             "never seen",
         )
 
-    def fit(self, op_type: str, model_ns: float) -> Correction | None:
-        """The fit for a kernel of `op_type` and that model time: its own type's, else that of its class."""
-        for fits, name in ((self.types, op_type), (self.classes, op_class(op_type).rule)):
-            found = next((fit for fit in fits if fit.name == name and fit.covers(model_ns)), None)
-            if found is not None:
-                return found
-        return None
-
-    def corrected_ns(self, kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> int:
-        """The corrected time of `kernel`, the model's where no fit applies."""
+    def corrected_ns(self, kernel: Kernel, cost: Predicted) -> int:
+        """The corrected time of `kernel`, the model's where nothing measured speaks for it."""
         seen = self.seen_ns.get(kernel_key(kernel))
         if seen is not None:
             return max(round(seen), 1)
-        fit = self.fit(kernel.type, cost.duration_ns) if cost.known else None
-        if fit is None:
+        if not cost.known:
             return cost.duration_ns
-        values = correction_terms(kernel, cost, hbm_bytes_per_second)
-        return max(round(sum(a * b for a, b in zip(fit.coefficients, values, strict=True))), 1)
+        return max(round(cost.duration_ns * self.deviations.ratio(trait_of(kernel, cost))), 1)
 
 
 def kernel_key(kernel: Kernel) -> str:
@@ -132,16 +99,17 @@ def kernel_key(kernel: Kernel) -> str:
     return "|".join((kernel.type, str(kernel.attribute("core", "") or ""), *operands))
 
 
-def correction_terms(kernel: Kernel, cost: Predicted, hbm_bytes_per_second: float) -> tuple[float, ...]:
-    """The four terms of a correction, nanoseconds each; the overhead's is 1."""
-    moved = (kernel.read_bytes + kernel.written_bytes) / hbm_bytes_per_second * 1e9
-    compute = max(cost.pipes.get("cube", 0.0), cost.pipes.get("vector", 0.0))
-    return 1.0, float(cost.duration_ns), moved, compute
-
-
 def save_calibration(calibration: Calibration, path: str | Path) -> None:
     """Write `calibration` as JSON to `path`, replacing it in one step."""
-    document = {"format": FORMAT, "version": CALIBRATION_VERSION, "features": FEATURES, **asdict(calibration)}
+    own = calibration.deviations
+    deviations = {
+        "prior": asdict(own.prior),
+        "kept": dict(own.kept),
+        "kernels": [[*astuple(trait), weight] for trait, weight in zip(own.traits, own.weights, strict=True)],
+    }
+    document = {
+        "format": FORMAT, "version": CALIBRATION_VERSION, **asdict(calibration), "deviations": deviations,
+    }  # fmt: skip
     with replacing_file(path) as file:
         file.write(json.dumps(document, indent=1) + "\n")
 
@@ -158,7 +126,7 @@ def load_calibration(path: str | Path) -> Calibration:
         raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
-    if document.get("version") != CALIBRATION_VERSION or tuple(document.get("features", ())) != FEATURES:
+    if document.get("version") != CALIBRATION_VERSION:
         raise InputError(
             f"has version {document.get('version')!r}", path=path, remedy="calibrate again with this memplan"
         )
@@ -168,8 +136,8 @@ def load_calibration(path: str | Path) -> Calibration:
             chip=str(document["chip"]),
             cubes=int(document["cubes"]),
             clock_hz=_number(document["clock_hz"]),
-            types=tuple(_fit(row) for row in document["types"]),
-            classes=tuple(_fit(row) for row in document["classes"]),
+            types=tuple(_type_errors(row) for row in document["types"]),
+            deviations=_deviations(document["deviations"]),
             train_error=_number(document["train_error"]),
             check_error=_optional(document["check_error"]),
             model_error=_optional(document["model_error"]),
@@ -184,27 +152,42 @@ def load_calibration(path: str | Path) -> Calibration:
         ) from None
 
 
-def _fit(row: Mapping[str, Any]) -> Correction:
-    coefficients = tuple(_number(value) for value in row["coefficients"])
-    if len(coefficients) != len(FEATURES):
-        raise ValueError(f"{len(coefficients)} coefficients")
-    low, high = (_number(value) for value in row["span_ns"])
-    return Correction(
+def _type_errors(row: Mapping[str, Any]) -> TypeErrors:
+    return TypeErrors(
         name=str(row["name"]),
-        coefficients=coefficients,
-        span_ns=(low, high),
-        train_rows=int(row["train_rows"]),
-        check_rows=int(row["check_rows"]),
-        train_error=_number(row["train_error"]),
+        rows=int(row["rows"]),
+        shapes=int(row["shapes"]),
+        ratio=_number(row["ratio"]),
         check_error=_optional(row["check_error"]),
         model_error=_optional(row["model_error"]),
-        shapes=int(row["shapes"]),
     )
 
 
-def _number(value: Any) -> float:
+def _deviations(document: Mapping[str, Any]) -> Deviations:
+    prior = Prior(*(_number(document["prior"][item.name]) for item in fields(Prior)))
+    if min(prior.size_length, prior.row_length) <= 0:
+        raise ValueError("a length of 0")
+    return Deviations(
+        prior,
+        tuple(
+            Trait(str(kind), str(bound), _finite(size), _finite(row))
+            for kind, bound, size, row, _ in document["kernels"]
+        ),
+        tuple(_finite(weight) for *_, weight in document["kernels"]),
+        {str(kind): _number(share) for kind, share in document["kept"].items()},
+    )
+
+
+def _finite(value: Any) -> float:
     number = float(value)
-    if not math.isfinite(number) or number < 0:
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _number(value: Any) -> float:
+    number = _finite(value)
+    if number < 0:
         raise ValueError(value)
     return number
 

@@ -67,7 +67,7 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     cost = _modelled(kernel, machine, hot)
     if machine.calibration is None:
         return cost
-    time = machine.calibration.corrected_ns(kernel, cost, machine.hbm_bytes_per_second)
+    time = machine.calibration.corrected_ns(kernel, cost)
     return replace(cost, duration_ns=time)
 
 

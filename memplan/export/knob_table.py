@@ -10,8 +10,8 @@ Each `knobs/NAME-VERSION.json` states one version of one consumer:
 - `files`: names with their `form` and, of a form `command`, the words that the settings follow.
 - `knobs`: facts by memplan's name (`serving_facts`, `training_facts`). `set` gives settings and values, of which `{}`
   is the fact's; `values` gives such a set for each value (`*`: any other), `null` for one that needs nothing; `divide`
-  changes its unit, rounded down, `least` refuses what is less after that; `product_of` names facts that must multiply
-  to it.
+  changes its unit, rounded down, `least` and `most` refuse what is beyond them after that; `product_of` names facts
+  that must multiply to it.
 - `always`: settings that are there whatever was planned; with `with`, only beside that fact.
 - `conflicts`: settings that the consumer refuses beside each other; `needs`: settings that another one rests on, unless
   it has the value `unless`.
@@ -169,6 +169,8 @@ def _in_units(row: Mapping[str, Any], name: str, fact: PlannedFact, title: str) 
         value //= row["divide"]
     if "least" in row and value < row["least"]:
         raise InputError(f"{title} takes no {name.replace('_', ' ')} of {value}: it begins at {row['least']}")
+    if "most" in row and value > row["most"]:
+        raise InputError(f"{title} takes no {name.replace('_', ' ')} of {value}: it ends at {row['most']}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,9 @@ def _gathered(case: RankCase) -> tuple[Int64s, ...]:
         parts.append((*case.computing, *(np.full(len(case.computing[0]), -1, dtype=np.int64),) * 2))
     for place, spans in enumerate(
         (
-            np.array([(one.start_ns, one.end_ns) for one in case.communications], dtype=np.int64).reshape(-1, 2),
+            np.fromiter(
+                chain.from_iterable((one.start_ns, one.end_ns) for one in case.communications), dtype=np.int64
+            ).reshape(-1, 2),  # a list of so many would be copied in one go, with the interpreter's lock held
             np.array(case.copying, dtype=np.int64).T.reshape(-1, 2),
         )
     ):

@@ -316,9 +316,9 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
         slices = rank.slices(track.id)
         if track.kind is TrackKind.CANN:
             found[CALLS].append((slices.start_ns, slices.start_ns + slices.duration_ns))
-        used = np.unique(slices.name).tolist()
+        used = [(code, slices.names[code]) for code in np.unique(slices.name).tolist()]
         for kind, patterns in kinds.items():
-            codes = [code for code in used if any(pattern.search(slices.names[code]) for pattern in patterns)]
+            codes = [code for code, name in used if any(pattern.search(name) for pattern in patterns)]
             if codes or (kind == "garbage" and track.process == "GC"):
                 rows = np.isin(slices.name, codes) if codes else np.ones(len(slices), dtype=bool)
                 found[kind].append((slices.start_ns[rows], slices.start_ns[rows] + slices.duration_ns[rows]))

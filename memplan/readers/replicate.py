@@ -101,15 +101,19 @@ class _Extension:
                         self.identity[tensor] = (key, region.layer(block))
 
     def _check_outside(self) -> None:
-        """Ops outside of the repeated stretches may touch the first and last layers, never one after another."""
+        """Ops outside of the repeated stretches may touch the first and last layers, or all at once, not one by one."""
         seen: dict[tuple[str, Key], set[int]] = {}
         for op in self.graph.ops:
             if op.index in self.place:
                 continue
+            own: dict[Key, set[int]] = {}
             for tensor in (*op.inputs, *op.outputs):
                 entry = self.identity.get(tensor) or self.identity.get(self.graph.tensors[tensor].storage)
                 if entry is not None and op.launches:
-                    seen.setdefault((op.type, entry[0]), set()).add(entry[1])
+                    own.setdefault(entry[0], set()).add(entry[1])
+            for key, layers in own.items():
+                if not {self.split, self.split + 1} <= layers:  # else it gathers: a norm over all gradients
+                    seen.setdefault((op.type, key), set()).update(layers)
         for (kind, _), layers in seen.items():
             if len(layers) > 2:
                 raise InputError(f"{kind} runs for every layer but not in their rhythm", remedy=_REMEDY)
@@ -245,7 +249,7 @@ class _Extension:
         op = self.graph.ops[step]
         attrs = {key: value for key, value in op.attrs.items() if key not in UNSTABLE}
         if new is None:
-            inputs = tuple(self._absolute(tensor) for tensor in op.inputs)
+            inputs = tuple(self._gathered(op.inputs, self.identity.get, self._absolute, self._required))
             outputs = tuple(self._absolute(tensor) for tensor in op.outputs)
             name = op.name
         else:

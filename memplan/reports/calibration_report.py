@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,10 @@ _ERRORS = (Column("rows"), Column("model alone", Quantity.SHARE), Column("calibr
 _FITS = (
     Column("type"),
     Column("rows", Quantity.COUNT),
-    Column("overhead", Quantity.DURATION),
-    Column("x model", Quantity.NUMBER),
-    Column("x bytes", Quantity.NUMBER),
-    Column("x compute", Quantity.NUMBER),
-    Column("fitted", Quantity.SHARE),
-    Column("kept apart", Quantity.SHARE),
+    Column("shapes", Quantity.COUNT),
+    Column("measured / model", Quantity.NUMBER),
     Column("model alone", Quantity.SHARE),
+    Column("calibrated", Quantity.SHARE),
 )
 
 
@@ -34,19 +32,8 @@ def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: 
         ("even: kept apart", result.model_error, result.check_error),
         ("shapes never seen, by halves", result.unseen_model_error, result.unseen_error),
     )
-    listed = sorted(result.types, key=lambda fit: -(fit.train_rows + fit.check_rows))[:_SHOWN]
-    rows = tuple(
-        (
-            fit.name,
-            fit.train_rows + fit.check_rows,
-            fit.coefficients[0],
-            *fit.coefficients[1:],
-            fit.train_error,
-            fit.check_error,
-            fit.model_error,
-        )
-        for fit in listed
-    )
+    listed = sorted(result.types, key=lambda each: -each.rows)[:_SHOWN]
+    rows = tuple((each.name, each.rows, each.shapes, each.ratio, each.model_error, each.check_error) for each in listed)
     remarks = [Remark(note) for note in notes]
     if result.check_error is not None and result.model_error is not None and result.check_error >= result.model_error:
         text = "on the rows kept apart the model alone is better: the profile holds too few kernels of a kind"
@@ -59,9 +46,9 @@ def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: 
                 "Time-weighted error",
                 ReportTable(_ERRORS, errors),
                 f"{len(result.seen_ns):,} kernels were measured and take what they took; of the profile's time "
-                f"{format_share(result.uncovered)} is of kernels that neither a fit nor a measurement speaks for",
+                f"{format_share(result.uncovered)} is of kernels that nothing measured speaks for",
             ),
-            section("Fits by op type", ReportTable(_FITS, rows, total=len(result.types))),
+            section("Even rows by op type", ReportTable(_FITS, rows, total=len(result.types))),
         ),
         notes=tuple(remarks),
         document=partial(_document, result, seen, chosen),
@@ -85,16 +72,6 @@ def _document(result: Calibration, seen: Observed, chosen: str) -> dict[str, Any
         "unseen_model_error": result.unseen_model_error,
         "uncovered": result.uncovered,
         "kernels_seen": len(result.seen_ns),
-        "types": [
-            {
-                "type": fit.name,
-                "coefficients": fit.coefficients,
-                "train_rows": fit.train_rows,
-                "check_rows": fit.check_rows,
-                "train_error": fit.train_error,
-                "check_error": fit.check_error,
-                "model_error": fit.model_error,
-            }
-            for fit in result.types
-        ],
+        "kept": dict(result.deviations.kept),
+        "types": [asdict(each) for each in result.types],
     }

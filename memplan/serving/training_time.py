@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from memplan.core.units import format_rate
 from memplan.cost import Machine, machine
 from memplan.cost.l2 import graph_costs
 from memplan.graph import Op
 from memplan.hardware import Chip
+from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import training_spans
+from memplan.models.training.memory import held_elements, state_bytes, training_spans
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Source
 from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host, host_waits
@@ -27,7 +29,8 @@ class StageParts:
     """
     Nanoseconds of a step on one pipeline stage: they add up to the step.
 
-    Compute and exchanges are those that its dies do, `bubble_ns` is waiting for other stages, `host_ns` waiting for
+    Compute and exchanges are those that its dies do, with each other and with the host where that keeps the optimiser's
+    states; `bubble_ns` is waiting for other stages, `host_ns` waiting for
     kernels to be launched. `launches` are the kernels of a step.
     """
 
@@ -109,13 +112,14 @@ def training_time(
         # No stage waits for another: the host runs ahead from one micro-batch to the next.
         span = round(_elapsed((*runs[0].forward, *runs[0].backward) * count))
         ways = [(span / count, 0.0)]
-    tails = [_elapsed(run.tail) for run in runs]
+    swaps = [_swap_ns(model, layout, recipe, chip, stage) for stage in range(layout.pipeline)]
+    tails = [_elapsed(run.tail) + swap for run, swap in zip(runs, swaps, strict=True)]
     step = span + round(max(tails)) + round(host.report_ns)
     stages = []
-    for run, (forth, back), tail in zip(runs, ways, tails, strict=True):
+    for run, (forth, back), tail, swap in zip(runs, ways, tails, swaps, strict=True):
         items = (*(run.forward + run.backward) * count, *run.tail)
         compute = sum(item.duration_ns for item in items if not item.exchange)
-        exchanged = sum(item.duration_ns for item in items if item.exchange) + count * sum(run.received_ns)
+        exchanged = sum(item.duration_ns for item in items if item.exchange) + count * sum(run.received_ns) + swap
         waited = count * (forth + back) + tail + host.report_ns - compute - exchanged
         parts = round(compute), round(exchanged), round(waited)
         stages.append(StageParts(parts[0], parts[1], step - sum(parts), parts[2], len(items)))
@@ -127,11 +131,38 @@ def training_time(
         engine=engine,
         duration_ns=step,
         stages=tuple(stages),
-        rests_on=(*core.sources, *host.sources),
+        rests_on=(*core.sources, *host.sources, *_swap_sources(recipe, chip)),
         notes=(
             "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out",
             "loading of samples, checkpoints and replicas that wait for each other are left out",
         ),
+    )
+
+
+def _swap_ns(model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, stage: int) -> float:
+    """
+    Nanoseconds in which states kept on the host come in and go out again, both ways at once, piece by piece.
+
+    The update itself, far shorter, is counted beside that. 0 where the chip's way to the host has no known rate.
+    """
+    if not recipe.swap_optimizer:
+        return 0.0
+    dense, experts, expert_ranks = held_elements(model, layout, training_spans(model, layout, recipe, stage))
+    shared, expert_shared = (state_bytes(recipe, ranks)[2] for ranks in (layout.data * layout.context, expert_ranks))
+    host = host_tier(chip)
+    rates = (host.out_link.bytes_per_second, host.in_link.bytes_per_second)
+    known = [rate for rate in rates if rate is not None]
+    return (shared * dense + expert_shared * experts) / min(known) * 1e9 if known else 0.0
+
+
+def _swap_sources(recipe: Recipe, chip: Chip) -> tuple[Source, ...]:
+    if not recipe.swap_optimizer:
+        return ()
+    host = host_tier(chip)
+    return tuple(
+        Source(f"{link.name}: {format_rate(link.bytes_per_second)}", link.source)
+        for link in (host.out_link, host.in_link)
+        if link.bytes_per_second is not None
     )
 
 

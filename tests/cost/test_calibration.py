@@ -42,8 +42,9 @@ def calibration() -> Calibration:
 
 def test_scale_and_overhead_are_recovered(calibration: Calibration) -> None:
     assert calibration.check_error == pytest.approx(0, abs=0.01)
-    (fit,) = calibration.types
-    assert (fit.name, fit.train_rows, fit.check_rows) == ("Abs", 30, 30)
+    (errors,) = calibration.types
+    assert (errors.name, errors.rows, errors.shapes) == ("Abs", 60, 15)
+    assert errors.ratio > 1.5
     core = calibrated(B3, calibration)
     for count in (1 << 14, 1 << 20):
         plain = kernel_cost(kernel("Abs", count), B3).duration_ns
@@ -62,45 +63,50 @@ def test_a_kernel_that_was_measured_takes_what_it_took_and_others_are_left_to_th
     times = np.array([5000.0 if i % 2 else 90_000.0 for i in range(40)])
     found = calibrate(MeasuredKernels(kernels, times, np.arange(40) * 2 + 1), B3, "two")
     core = calibrated(B3, found)
-    assert not found.types
+    assert not found.deviations.kept
     assert [kernel_cost(kernel("Abs", 1 << power), core).duration_ns for power in (16, 17)] == [90_000, 5000]
     other = kernel("Abs", 1 << 18)
     assert kernel_cost(other, core).duration_ns == kernel_cost(other, B3).duration_ns
 
 
-def test_what_does_not_carry_over_is_not_fitted() -> None:
-    """Shapes that go each their own way: a fit would meet those it saw and no other."""
-    truth = made(1.0, 0.0)
-    factors = np.array([0.4, 2.5, 0.7, 1.6, 1.0, 0.5, 2.0, 0.8, 1.3, 0.6, 1.9, 0.9, 1.2, 0.5, 2.2])
-    apart = replace(truth, duration_ns=truth.duration_ns * factors[np.arange(len(truth)) % 15])
-    found = calibrate(apart, B3, "apart")
-    assert not found.types
-    assert found.unseen_error == pytest.approx(found.unseen_model_error)
+def test_what_does_not_carry_over_is_seldom_taken_for_what_does() -> None:
+    """Shapes that go each their own way say nothing of others; in 30 draws chance may, and costs next to nothing."""
+    truth = made(1.0, 0.0, rows=30)
+    random = np.random.default_rng(5)
+    found = []
+    for _ in range(30):
+        factors = np.exp(random.normal(0, 0.5, 15))
+        apart = replace(truth, duration_ns=truth.duration_ns * factors[np.arange(len(truth)) % 15])
+        found.append(calibrate(apart, B3, "apart"))
+    assert sum(bool(each.deviations.kept) for each in found) <= 9
+    unseen, plain = (sum(getattr(each, name) or 0 for each in found) for name in ("unseen_error", "unseen_model_error"))
+    assert unseen < 1.1 * plain
 
 
 def test_several_profiles_of_a_chip_are_one_calibration() -> None:
     both = merged_kernels([made(1.5, 2000.0), made(1.5, 2000.0, "Neg")])
     assert len(both) == 120
     assert len(set(both.row.tolist())) == 120
-    assert [fit.name for fit in calibrate(both, B3, "both").types] == ["Abs", "Neg"]
+    assert [errors.name for errors in calibrate(both, B3, "both").types] == ["Abs", "Neg"]
 
 
 def test_rows_kept_apart_do_not_touch_the_fit() -> None:
     truth = made(1.5, 2000.0)
     spoiled = replace(truth, duration_ns=np.where(truth.row % 2 == 0, 100 * truth.duration_ns, truth.duration_ns))
-    assert calibrate(truth, B3, "a").types[0].coefficients == calibrate(spoiled, B3, "a").types[0].coefficients
+    assert calibrate(truth, B3, "a").deviations == calibrate(spoiled, B3, "a").deviations
     assert (calibrate(spoiled, B3, "a").check_error or 0) > 0.9
 
 
-def test_other_types_of_a_class_follow_several_of_it_and_other_classes_do_not() -> None:
-    """One type says nothing of its class; four that go alike do."""
-    names = ("Abs", "Mul", "Relu", "Sub")
-    core = calibrated(B3, calibrate(merged_kernels([made(1.5, 2000.0, name) for name in names]), B3, "four"))
-    assert kernel_cost(kernel("Neg", 1 << 20), core).duration_ns > kernel_cost(kernel("Neg", 1 << 20), B3).duration_ns
-    alone = calibrated(B3, calibrate(made(1.5, 2000.0), B3, "one"))
-    assert kernel_cost(kernel("Neg", 1 << 20), alone) == kernel_cost(kernel("Neg", 1 << 20), B3)
-    sine = kernel("Sin", 1 << 20)
-    assert kernel_cost(sine, core).duration_ns == kernel_cost(sine, B3).duration_ns
+def test_types_of_a_class_support_each_other_and_types_not_measured_keep_to_the_model() -> None:
+    """A type with two shapes follows three others of its class; one that was not measured follows none."""
+    names = ("Abs", "Mul", "Relu")
+    few = made(1.5, 2000.0, "Neg", rows=4)
+    core = calibrated(B3, calibrate(merged_kernels([*(made(1.5, 2000.0, name) for name in names), few]), B3, "four"))
+    between = kernel("Neg", 3 << 11)
+    plain = kernel_cost(between, B3).duration_ns
+    assert kernel_cost(between, core).duration_ns == pytest.approx(1.5 * plain + 2000, rel=0.1)
+    for other in (kernel("Sub", 1 << 20), kernel("Sin", 1 << 20)):
+        assert kernel_cost(other, core) == kernel_cost(other, B3)
 
 
 def test_a_fit_is_not_carried_beyond_twice_what_it_saw(calibration: Calibration) -> None:
@@ -138,9 +144,12 @@ def test_what_is_written_is_read_again(calibration: Calibration, tmp_path: Path)
         lambda d: d.pop("types"),
         lambda d: d.update(types=[{}]),
         lambda d: d.update(types=3),
-        lambda d: d["types"][0].update(coefficients=[1, 2]),
-        lambda d: d["types"][0].update(coefficients=[1, 2, 3, float("nan")]),
-        lambda d: d["types"][0].update(coefficients=[1, 2, 3, -1]),
+        lambda d: d["types"][0].update(ratio=-1),
+        lambda d: d.update(deviations=[]),
+        lambda d: d["deviations"].update(kernels=[["Abs", "hbm", 1.0, 2.0]]),
+        lambda d: d["deviations"]["kernels"][0].__setitem__(4, float("nan")),
+        lambda d: d["deviations"]["prior"].pop("noise"),
+        lambda d: d["deviations"]["prior"].update(size_length=0),
         lambda d: d.update(clock_hz="fast"),
     ],
 )

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kernel_intervals import INTERVALS, Ratio, class_bounds, classes_of, kernel_ratios, left_out_coverage
+from benchmarks.kernel_intervals import (
+    INTERVALS,
+    LeftOut,
+    Ratio,
+    classes_of,
+    coverage,
+    kernel_ratios,
+    span_share,
+)
+from benchmarks.kernel_intervals import class_interval as measured_interval
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.uncertainty import UNKNOWN_CLASS, class_interval, interval_class, time_interval
 from memplan.hardware import chip
@@ -22,15 +31,22 @@ def ratios(shared_data: Path) -> list[Ratio]:
 
 
 def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
+    """And not many more: what holds nine of ten where four of five are said is too wide, but for few sources."""
+    too_wide = []
     for name in classes_of(ratios):
-        assert left_out_coverage(name, ratios)[0] >= 0.8, name
+        apart = LeftOut.of(name, ratios)
+        kernels, sources = coverage(apart.held(span_share(apart)))
+        assert min(kernels, sources) >= 0.8, name
+        if min(kernels, sources) > 0.9:
+            too_wide.append(name)
+    assert too_wide == ["convolutions"]
 
 
 def test_the_shipped_intervals_are_those_of_the_measurements(ratios: list[Ratio]) -> None:
     shipped = json.loads(INTERVALS.read_text("utf-8"))["classes"]
     assert set(shipped) == set(classes_of(ratios))
     for name, entry in shipped.items():
-        low, high = class_bounds(name, ratios)
+        low, high = measured_interval(name, ratios)
         assert entry["low"] == pytest.approx(low, abs=0.01), name
         assert entry["high"] == pytest.approx(high, abs=0.01), name
 

@@ -152,6 +152,12 @@ def test_a_pool_without_a_size_or_with_less_than_its_least_is_refused(to: str) -
         told(case(), to, pool=GIB - 1)
 
 
+def test_a_pool_of_more_than_its_most_is_refused() -> None:
+    assert "1024GB" in str(told(case(), "memcache", pool=1024 * GIB).settings)
+    with pytest.raises(InputError, match="it ends at 1024"):
+        told(case(), "memcache", pool=1025 * GIB)
+
+
 def test_mindie_is_given_json_and_the_share_in_the_environment(tmp_path: Path) -> None:
     folder = tmp_path / "mindie"
     write_settings(told(case(name="mindie", layout=Layout(tensor=2)), "mindie"), folder)

@@ -166,3 +166,17 @@ def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatc
     assert tracks.unreadable == {}
     tracks.keep(track, content)
     assert "Input/output error" in tracks.unreadable[track.key]
+
+
+def test_reports_that_nobody_could_tell_apart_are_not_shown(qtbot: Any) -> None:
+    """Went wrong once: 3,000 tracks were 3,000 layouts of the status bar, one after the other."""
+    jobs, shown = Jobs(), []
+    jobs.changed.connect(lambda: shown.append(True))
+
+    def work(progress: Progress) -> None:
+        for number in range(3_000):
+            progress(number, 3_000, "tracks")
+
+    jobs.start("many", work, lambda _: None)
+    qtbot.waitUntil(lambda: not jobs.running, timeout=10_000)
+    assert len(shown) < 300

@@ -20,7 +20,7 @@ from memplan.gui.model.session.session import OpRef, Session, TensorRef
 from memplan.gui.model.slices.slice_search import search_slices
 from memplan.gui.model.tables.live_tensors import live_rows
 from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
-from memplan.gui.model.timeline.lanes import build_lanes
+from memplan.gui.model.timeline.lanes import OTHER_KIND, build_lanes
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
@@ -156,6 +156,24 @@ def test_slices_without_a_category_are_told_apart_by_what_their_names_begin_with
     assert sorted(lanes.kinds) == ["AI_CORE", "Free", "MatMul", "hcom_allReduce"]
     kinds = [lanes.kinds[code] for code in lanes.lanes[0].category.tolist()]
     assert kinds == ["hcom_allReduce", "hcom_allReduce", "MatMul", "Free", "AI_CORE"]
+
+
+def test_of_a_track_with_a_name_for_each_slice_the_frequent_kinds_are_told_apart() -> None:
+    """Went wrong once: the colours of 600,000 kinds were looked up while a frame was painted, for 9 s."""
+    count = 5_000
+    names = [f"op_{letter}x" for letter in range(count)]
+    numbers = np.append(np.arange(count), np.full(10, count - 1)).astype(np.int32)
+    rows = len(numbers)
+    slices = Slices(
+        np.arange(rows, dtype=np.int64) * 10, np.full(rows, 5, dtype=np.int64), numbers,
+        np.zeros(rows, dtype=np.int16), np.zeros(rows, dtype=np.int32), names, [""],
+    )  # fmt: skip
+    lanes = build_lanes(slices)
+    kinds = [lanes.kinds[code] for code in lanes.lanes[0].category.tolist()]
+    assert len(lanes.kinds) < count / 2
+    assert kinds[0] == names[0]
+    assert kinds[-1] == names[-1]
+    assert kinds[-12] == OTHER_KIND
 
 
 def test_computing_and_waiting_have_their_own_colours(session: Session) -> None:

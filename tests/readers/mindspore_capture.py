@@ -112,8 +112,32 @@ def stacks_of_blocks() -> dict[str, tuple[Any, Any]]:
             step = nn.TrainOneStepCell(loss, optimiser(loss.trainable_params()))
             steps.append(capture(step, x, x, layers=7))
         found[name] = steps[0], steps[1]
+    steps = []
+    for blocks in (5, 7):
+        loss = nn.WithLossCell(Stack(blocks, gathers=False), nn.MSELoss())
+        steps.append(capture(clipped_step(loss, nn.Momentum(loss.trainable_params(), 0.1, 0.9)), x, x, layers=7))
+    found["clipped by the norm of all gradients"] = steps[0], steps[1]
     found["every result"] = tuple(capture(Stack(blocks, gathers=True), x, layers=7) for blocks in (4, 7))
     return found
+
+
+def clipped_step(loss: Any, optimizer: Any) -> Any:
+    """A training step that clips all gradients together."""
+    from mindspore import nn, ops
+
+    class Step(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss, self.optimizer = loss, optimizer
+            self.gradients = ops.GradOperation(get_by_list=True)
+
+        def construct(self, x: Any, y: Any) -> Any:
+            loss = self.loss(x, y)
+            found = self.gradients(self.loss, self.optimizer.parameters)(x, y)
+            self.optimizer(ops.clip_by_global_norm(found, 1.0))
+            return loss
+
+    return Step()
 
 
 def op_by_op() -> dict[str, Any]:

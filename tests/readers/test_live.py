@@ -35,7 +35,10 @@ def test_a_captured_cell_is_the_exported_graph(name: str, found: dict[str, Any])
 
 
 @pytest.mark.mindspore
-@pytest.mark.parametrize("mode", ["infer", "train", "SGD", "Momentum", "RMSProp", "Lamb", "every result"])
+@pytest.mark.parametrize(
+    "mode",
+    ["infer", "train", "SGD", "Momentum", "RMSProp", "Lamb", "clipped by the norm of all gradients", "every result"],
+)
 def test_extended_layers_equal_as_many_to_the_byte_at_every_step(mode: str, found: dict[str, Any]) -> None:
     extended, full = found["extended"][mode]
     assert extended == full

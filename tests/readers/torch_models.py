@@ -159,6 +159,89 @@ def momentum(parameters: Any) -> Any:
     return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
 
 
+class Unrolled(nn.Module):
+    """A recurrent cell that is called once for each step: its gradients are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(48, 96), nn.Linear(96, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = x.new_zeros(x.shape[0], 96)
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        result: torch.Tensor = self.head(state)
+        return result
+
+
+class Messages(nn.Module):
+    """Nodes of a graph that add up what their neighbours send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(40, 40) for _ in range(3)])
+        self.norms = nn.ModuleList([nn.LayerNorm(40) for _ in range(3)])
+        self.head = nn.Linear(40, 10)
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            sent = torch.nn.functional.gelu(layer(x))[edges[0]]
+            x = norm(x + torch.zeros_like(x).index_add(0, edges[1], sent))
+        result: torch.Tensor = self.head(x)
+        return result
+
+
+class Spectral(nn.Module):
+    """Weights in the frequency domain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.out = nn.Linear(3, 48), nn.Linear(48, 1)
+        self.weight = nn.Parameter(torch.randn(48, 48, dtype=torch.cfloat) * 0.02)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = torch.einsum("bkc,cd->bkd", torch.fft.rfft(self.lift(x), dim=1), self.weight)
+        result: torch.Tensor = self.out(torch.nn.functional.gelu(torch.fft.irfft(found, n=x.shape[1], dim=1)))
+        return result
+
+
+class Detector(nn.Module):
+    """Features that are made larger again, with in-place activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.LeakyReLU(0.1, inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(16, 24, 3, padding=1), nn.PReLU(24),
+        )  # fmt: skip
+        self.head = nn.Conv2d(24, 12, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = torch.nn.functional.interpolate(self.body(x), scale_factor=2, mode="bilinear", align_corners=False)
+        result: torch.Tensor = self.head(torch.nn.functional.pad(wide, (1, 1, 1, 1))).softmax(1).amax((2, 3))
+        return result
+
+
+class CrossAttention(nn.Module):
+    """An encoder's result is looked at while another sequence is read; embedding and head share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(300, 48)
+        self.own = nn.MultiheadAttention(48, 4, batch_first=True)
+        self.other = nn.MultiheadAttention(48, 4, batch_first=True)
+        self.norm, self.head = nn.RMSNorm(48), nn.Linear(48, 300, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        memory = self.embedding(source)
+        memory = memory + self.own(memory, memory, memory, need_weights=False)[0]
+        y = self.embedding(target)
+        y = y + self.other(y, memory, memory, need_weights=True)[0]
+        result: torch.Tensor = self.head(self.norm(y)).transpose(1, 2)
+        return result
+
+
 TORCH_MODELS: Mapping[str, TorchModel] = {
     "mlp": TorchModel(
         lambda: nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 512), nn.Tanh(),
@@ -189,6 +272,19 @@ TORCH_MODELS: Mapping[str, TorchModel] = {
     "recommender": TorchModel(
         Recommender, lambda: (torch.randint(0, 400, (256, 6)), torch.randn(256, 13)), lambda: torch.randn(256, 1),
         torch.optim.Adagrad,
+    ),
+    "unrolled": TorchModel(Unrolled, lambda: (torch.randn(12, 15, 48),), _classes(12, 10), momentum),
+    "messages": TorchModel(
+        Messages, lambda: (torch.randn(700, 40), torch.randint(0, 700, (2, 2500))), _classes(700, 10),
+        torch.optim.RMSprop,
+    ),
+    "spectral": TorchModel(
+        Spectral, lambda: (torch.randn(6, 96, 3),), lambda: torch.randn(6, 96, 1), torch.optim.Adamax,
+    ),
+    "detector": TorchModel(Detector, lambda: (torch.randn(3, 3, 48, 48),), _classes(3, 12), torch.optim.Adadelta),
+    "cross_attention": TorchModel(
+        CrossAttention, lambda: (torch.randint(0, 300, (4, 40)), torch.randint(0, 300, (4, 32))),
+        lambda: torch.randint(0, 300, (4, 32)), torch.optim.Adagrad,
     ),
 }  # fmt: skip
 

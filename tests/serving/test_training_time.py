@@ -10,9 +10,11 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.hardware import chip
+from memplan.hardware.host import host_tier
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
+from memplan.models.training.memory import training_memory
 from memplan.models.training.step_recipe import Recipe
 from memplan.serving import TrainingTime, training_time
 
@@ -71,6 +73,17 @@ def test_more_micro_batches_fill_the_bubble(model: ModelConfig) -> None:
     few, many = (timed(model, Layout(pipeline=2), replace(_RECIPE, micro_batches=count)) for count in (2, 16))
     assert few.stages[1].bubble_ns / few.duration_ns > 2 * many.stages[1].bubble_ns / many.duration_ns
     assert many.tokens_per_second > few.tokens_per_second
+
+
+def test_states_on_the_host_come_and_go_once_a_step(model: ModelConfig) -> None:
+    """12 bytes a parameter over the slower way, beside the update; that has fewer states to read from HBM."""
+    here, away = (timed(model, Layout(), replace(_RECIPE, swap_optimizer=swap)) for swap in (False, True))
+    parameters = training_memory(model, Layout(), _RECIPE).parameters
+    host = host_tier(chip("910B3"))
+    slower = min(host.out_link.bytes_per_second or 0, host.in_link.bytes_per_second or 0)
+    moved = away.stages[0].communication_ns - here.stages[0].communication_ns
+    assert moved == pytest.approx(12 * parameters / slower * 1e9, rel=1e-6)
+    assert any(source.value.startswith("d2h") for source in away.rests_on)
 
 
 def test_unknown_engines_are_refused(model: ModelConfig) -> None:

@@ -6,6 +6,8 @@ import json
 import pickle
 import pickletools
 import struct
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from memplan.core.units import KIB
 from memplan.traces import open_profile
 from memplan.traces.directory import Profile
 from memplan.traces.profile import TrackKind
+from memplan.traces.readers import plain_pickle
 from memplan.traces.readers.plain_pickle import load_plain
 from tests.traces.whole import read_whole
 
@@ -27,6 +30,39 @@ def texts(profile: Profile) -> str:
 
 
 # Memory snapshots
+
+
+def test_other_threads_come_to_their_turn_while_a_pickle_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: the window stood still for a second for every 100 MB of a snapshot."""
+    path = tmp_path / "plain.pkl"
+    path.write_bytes(pickle.dumps([{"addr": number, "frames": [str(number)]} for number in range(100_000)]))
+    turns, during, over = [0], [], threading.Event()
+
+    def count() -> None:
+        while not over.wait(0.0005):
+            turns[0] += 1
+
+    class Watched(plain_pickle._PlainUnpickler):
+        def load(self) -> object:
+            before = turns[0]
+            value = super().load()
+            during.append(turns[0] - before)
+            return value
+
+    monkeypatch.setattr(plain_pickle, "_PlainUnpickler", Watched)
+    other = threading.Thread(target=count)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)
+    other.start()
+    try:
+        assert len(load_plain(path)) == 100_000
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        other.join()
+    assert during[0] > 2
 
 
 @pytest.mark.parametrize(

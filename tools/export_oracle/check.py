@@ -48,7 +48,7 @@ from memplan.traces import open_profile
 HERE = Path(__file__).parent
 SCRIPTS = {"vllm": "vllm_arguments.py", "sglang": "sglang_arguments.py", "torchtitan": "torchtitan_job.py",
            "megatron": "megatron_config.py", "mindformers": "mindformers_config.py",
-           "perfetto": "perfetto_trace.py"}  # fmt: skip
+           "memcache": "memcache_conf.py", "perfetto": "perfetto_trace.py"}  # fmt: skip
 TRAINED = {
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 512, "num_hidden_layers": 8,
     "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 1024, "vocab_size": 4096,
@@ -146,6 +146,30 @@ def check_sglang(consumer: str, python: str, count: int, seed: int) -> tuple[int
         if ranks != case.layout.ranks or read["context_length"] != settings_value(settings, "--context-length"):
             wrong.append(f"{case.layout} became {read}")
     return len(drawn), wrong
+
+
+def check_memcache(consumer: str, python: str, count: int, seed: int) -> tuple[int, list[str]]:
+    """Pools of drawn sizes through the services that read them: world and size come out as they were planned."""
+    chance, lines, planned = random.Random(seed), [], []
+    while len(lines) < count:
+        model, die = chance.choice(models()), chip(chance.choice(("910B3", "910C")))
+        layout = Layout(tensor=chance.choice((1, 2, 4, 8)), pipeline=chance.choice((1, 2)))
+        case = Case(model, die, engine("vllm-ascend", die), ServingOptions(length=4096), layout, Memory())
+        size = chance.randrange(1, 1025) << 30
+        try:
+            settings = export_budget(case, case.budget(), consumer, {"pool": size})
+        except InputError:
+            continue
+        confs = [file for file in settings.files if file.form == "conf"]
+        lines.append({file.name: settings_text(settings, file) for file in confs})
+        planned.append((f"{size >> 30}GB", str(layout.ranks)))
+    wrong = []
+    for line, sizes, answer in zip(lines, planned, asked(python, SCRIPTS["memcache"], lines), strict=True):
+        read = answer.get("understood", {})
+        found = tuple(read.get(f"ock.mmc.local_service.{name}") for name in ("dram.size", "world_size"))
+        if found != sizes:
+            wrong.append(answer.get("refused") or f"planned {sizes}, read {found}: {line['mmc-local.conf'][:300]}")
+    return count, wrong
 
 
 def settings_value(settings: ConsumerSettings, name: str) -> Any:
@@ -280,7 +304,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    kinds = {"vllm": check_vllm, "sglang": check_sglang, "perfetto": check_perfetto}
+    kinds = {"vllm": check_vllm, "sglang": check_sglang, "memcache": check_memcache, "perfetto": check_perfetto}
     check = kinds.get(given.consumer.partition("-")[0], check_trained)
     count, wrong = check(given.consumer, given.python, given.draws, given.seed)
     for line in wrong:

@@ -43,6 +43,17 @@ class _PlainUnpickler(pickle.Unpickler):
         raise _UnsafeError(str(pid))
 
 
+class _Shared(io.BytesIO):
+    """
+    A file whose reads are Python's own calls: between two of them other threads come to their turn.
+
+    The unpickler holds the interpreter's lock for as long as it reads from memory, a second for 100 MB.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size)
+
+
 def load_plain(path: Path) -> Any:
     """
     The plain data pickled in the file at `path`.
@@ -61,7 +72,7 @@ def load_plain(path: Path) -> Any:
         for opcode, argument, at in pickletools.genops(data):
             look.at = at or 0
             look.step(opcode.name, argument)
-        return _PlainUnpickler(io.BytesIO(data)).load()
+        return _PlainUnpickler(_Shared(data)).load()
     except _UnsafeError as error:
         raise InputError(f"holds more than plain data ({error}) and is not opened", path=path,
                          place=f"byte {look.at}") from None  # fmt: skip

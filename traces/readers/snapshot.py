@@ -96,7 +96,8 @@ class SnapshotReader(RankReader):
 
     def _times(self, events: Sequence[Mapping[str, Any]]) -> np.ndarray[Any, np.dtype[np.int64]]:
         if all(isinstance(event.get("time_us"), int) for event in events):
-            return np.array([min(event["time_us"], 2**53) * 1000 for event in events], dtype=np.int64)
+            times = (min(event["time_us"], 2**53) * 1000 for event in events)
+            return np.fromiter(times, dtype=np.int64, count=len(events))  # a list would be copied in one go
         self._notes.tell(self._path, NUMBERED)
         return np.arange(len(events), dtype=np.int64)
 

@@ -59,8 +59,9 @@ class OpenDocuments:
             self.opened.append(item)
             self.index = len(self.opened) - 1
         else:
-            self.opened[self.index] = item
-            self.dropped.emit()
+            before, self.opened[self.index] = self.opened[self.index], item
+            if not before.session.document.empty:
+                self.dropped.emit()
         self.changed.emit()
 
     def add(self, request: Request, session: Session) -> OpenDocument:

@@ -19,6 +19,9 @@ _SLICES_PER_CELL = 8
 _MAX_CELLS = 1 << 16
 _MIN_CELLS = 1 << 6
 _TAIL = 2048
+_MOST_KINDS = 2000
+OTHER_KIND = "other"
+"""What slices are of a track of more than `_MOST_KINDS` kinds that are not of the most frequent ones."""
 _NUMBERS = re.compile(r"(?:-op\d+|[\s_#:.-]+\d+)+$")
 
 
@@ -200,7 +203,17 @@ def _kinds(slices: Slices) -> tuple[Codes, tuple[str, ...]]:
     kinds = by_category.astype(size)[slices.category]
     if without is not None and by_name is not None:
         kinds[without] = by_name.astype(size)[slices.name[without]]
+    if len(found) > _MOST_KINDS:
+        return _most_frequent(kinds, tuple(found))
     return kinds, tuple(found)
+
+
+def _most_frequent(kinds: Codes, names: tuple[str, ...]) -> tuple[Codes, tuple[str, ...]]:
+    """The kinds that most slices are of, and one for all others: of a name a slice, a window can't tell colours."""
+    kept = np.sort(np.argsort(-np.bincount(kinds, minlength=len(names)), kind="stable")[:_MOST_KINDS])
+    renumbered = np.full(len(names), _MOST_KINDS, dtype=np.int32)
+    renumbered[kept] = np.arange(_MOST_KINDS, dtype=np.int32)
+    return renumbered[kinds], (*(names[code] for code in kept.tolist()), OTHER_KIND)
 
 
 def build_lanes(slices: Slices) -> TrackLanes:

@@ -245,6 +245,7 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
             self.kept: list[int] = []
             self.parameters: dict[int, Any] = {}
             self.produced: set[int] = set()
+            self.threads = torch.get_num_threads()
 
         def number(self, tensor: Any) -> int:
             """The number of the storage of `tensor`; a weak reference keeps its address from being used again."""
@@ -310,8 +311,8 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
                     self.exists(tensor, f"held{number}", kind)
             result = func(*args, **(kwargs or {}))
             made = tuple((self.number(tensor), tuple(tensor.shape), dtype_of(tensor)) for tensor in tensors(result))
-            if name == "add" and in_engine():
-                name = _ADDED_UP
+            if name == "add" and in_engine() and not used[0]._is_view():
+                name = _ADDED_UP  # autograd leaves views alone: whoever made one still holds its base
             if not made and not name.endswith("_"):
                 return result  # asks for a device or a size
             self.produced.update(number for number, _, _ in made)
@@ -422,7 +423,8 @@ def _append(
     launches = fresh or event.name.endswith("_") or not event.outputs
     stored = [record.nbytes[number] for number, _ in event.inputs]
     sizes = [record.nbytes[number] for number, _, _ in event.outputs]
-    workspace = cpu_workspace(event.name, event.inputs, sizes, event.attrs, stored)
+    made = [shape for _, shape, _ in event.outputs]
+    workspace = cpu_workspace(event.name, event.inputs, sizes, event.attrs, stored, made, record.threads)
     builder.op(
         label, kind, inputs, outputs, launches=launches, attrs=event.attrs,
         workspace_bytes=workspace if target is Target.CPU else 0,
