@@ -178,7 +178,7 @@ def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: Any) -> None:
     assert 0 < len(legend.entries()) < len(told), "what has no room is left out, not cut"
 
 
-def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow, qtbot: Any) -> None:
+def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow) -> None:
     window.show_page("memory")
     for _ in range(4):
         QApplication.processEvents()
@@ -188,6 +188,3 @@ def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow, q
     window.docks["curve"].setFloating(True)
     QApplication.processEvents()
     assert below[1].ruler_px, "by itself it has its own"  # type: ignore[attr-defined]
-    window.docks["curve"].setFloating(False)
-    window.docks.bring("curve")
-    qtbot.waitUntil(lambda: below[1].ruler_px == 0, timeout=3000)  # type: ignore[attr-defined]
