@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles fuzz-mixtures kv-oracle export-oracle screenshots lint samples docs clean help
+.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles fuzz-mixtures kv-oracle kv-models export-oracle screenshots lint samples docs clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -52,6 +52,10 @@ fuzz-mixtures:  ## 5,000 folders with several profiles each; `make fuzz-mixtures
 kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `make kv-oracle CONFIGS=folder DRAWS=2000 SEED=7`
 	@tools/setup gui
 	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
+
+kv-models:  ## 100 draws a version of models as vLLM's own classes describe them; `make kv-models CONFIGS=folder DRAWS=300`
+	@tools/setup gui
+	@for version in 0.23.0 0.33.0; do tools/kv_oracle/run models-$$version --draws $(or $(DRAWS),100) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
 
 EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0 memcache-1.3.0 perfetto-52.0
 

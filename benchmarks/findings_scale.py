@@ -5,8 +5,8 @@ How long a diagnosis takes: beside msprof-analyze's advisor, on a thousand ranks
 usage: benchmarks/findings_scale.py [--advisor PROFILE...] [--ranks N] [--megabytes M] [--work DIR] [--markdown FILE]
 
 Every program is run once to warm up (compiled modules are kept in a folder of the benchmark, for all programs alike)
-and then measured from its start to its end: wall time, and CPU time of all its processes. Profiles are copied first,
-for the advisor writes beside them. Ranks are simulated; the 2 GB are made of events in a real trace's proportions.
+and then measured from its start to its end: wall time, and CPU time of all its processes. Profiles are copied for each
+run, for the advisor writes beside them. Ranks are simulated; the 2 GB are made of events in a real trace's proportions.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from benchmarks.profile_files import write_kernels, write_trace
 _HEAD = ["| what | wall | CPU | goal |", "|---|---|---|---|"]
 
 
-def timed(command: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of `command`, run in `folder`; raises where it fails."""
+def timed(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
+    """Wall and CPU seconds of `command`, run in `folder`, and what it said; raises where it fails."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "MEMPLAN_CACHE_DIR": str(folder / "cache")}
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
+    ran = subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    said = (ran.stdout + ran.stderr).decode(errors="replace")
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
 
 
 def _program(name: str) -> str:
@@ -48,33 +49,46 @@ def _program(name: str) -> str:
     return found
 
 
-def _row(what: str, taken: tuple[float, float], goal: str = "") -> str:
-    row = f"| {what} | {taken[0]:.2f} s | {taken[1]:.2f} s | {goal} |"
+def _row(what: str, taken: Sequence[float | str], goal: str = "") -> str:
+    wall, spent = map(float, taken[:2])
+    row = f"| {what} | {wall:.2f} s | {spent:.2f} s | {goal} |"
     print(row, flush=True)
     return row
 
 
 def beside_advisor(profiles: Sequence[Path], folder: Path) -> list[str]:
-    """Rows: each of `profiles` diagnosed by memplan and by `msprof-analyze advisor all`, in turns."""
+    """
+    Rows: each of `profiles` diagnosed by memplan and by `msprof-analyze advisor all`, in turns.
+
+    Each turn has a copy of its own, and memplan no cache: the advisor leaves what it gathered of several ranks beside
+    the profile, and ends early where it finds that.
+    """
     rows = []
     memplan, advisor = _program("memplan"), _program("msprof-analyze")
     for number, profile in enumerate(profiles):
-        copy = folder / f"profile{number}" / profile.name
-        shutil.copytree(profile, copy)
-        commands = {"memplan diagnose": [memplan, "diagnose", str(copy)],
-                    "msprof-analyze advisor all": [advisor, "advisor", "all", "-d", str(copy), "-o",
-                                                   str(folder / "advice")]}  # fmt: skip
         best: dict[str, tuple[float, float]] = {}
+        errors = 0
         for turn in range(4):
-            for name, command in commands.items():
-                taken = timed(command, folder)
+            place = folder / f"profile{number}-{turn}"
+            for which in ("memplan diagnose", "msprof-analyze advisor all"):
+                copy = place / which.partition(" ")[0] / profile.name
+                shutil.copytree(profile, copy)
+                if which.startswith("memplan"):
+                    shutil.rmtree(folder / "cache", ignore_errors=True)
+                    command = [memplan, "diagnose", str(copy)]
+                else:
+                    command = [advisor, "advisor", "all", "-d", str(copy), "-o", str(place / "advice")]
+                *taken, said = timed(command, folder)
+                errors += "[ERROR]" in said
                 if turn:
-                    best[name] = min(best.get(name, taken), taken)
+                    best[which] = min(best.get(which, (taken[0], taken[1])), (taken[0], taken[1]))
+            shutil.rmtree(place)
         ours, theirs = best.values()
-        rows += [_row(f"{name}, {profile.name}", taken) for name, taken in best.items()]
-        share = f"| memplan's share of it | {ours[0] / theirs[0]:.1%} | {ours[1] / theirs[1]:.1%} | 10 % |"
-        print(share, flush=True)
-        rows.append(share)
+        name = f"{profile.parent.name}/{profile.name}"
+        rows += [_row(f"{which}, {name}", taken) for which, taken in best.items()]
+        ended = ", which ends with an error and no report" if errors else ""
+        rows.append(f"| memplan's share of it{ended} | {ours[0] / theirs[0]:.1%} | {ours[1] / theirs[1]:.1%} | 10 % |")
+        print(rows[-1], flush=True)
     return rows
 
 

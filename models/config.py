@@ -124,7 +124,9 @@ def _near(model_type: str, document: Mapping[str, Any]) -> str:
     inner = document.get("text_config")
     names = {*document, *(inner if isinstance(inner, Mapping) else ())}
     if "kv_lora_rank" in names:
-        return "deepseek_v3"
+        return "deepseek_v32" if names & {"index_topk", "index_n_heads"} else "deepseek_v3"
+    if names & {"mamba_d_state", "mamba_d_conv"}:
+        return "granitemoehybrid"
     if names & {"linear_num_key_heads", "linear_num_value_heads"}:
         return "qwen3_next"
     if names & {"mamba_num_heads", "ssm_state_size", "hybrid_override_pattern"}:

@@ -13,6 +13,7 @@ from memplan.core.errors import InputError
 from memplan.traces.file_kinds import CLUSTER_KINDS, PROFILE_KINDS, FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.logs.cache_use import use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
+from memplan.traces.logs.sleep_log import sleeps_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.rank_source import RankSource
 from memplan.traces.search.archives import UNPACK_BY_HAND, is_archive, unpacked_archive, unpacked_archives
@@ -131,7 +132,7 @@ def _single(path: Path, notes: Notebook) -> RankSource:
         suffixes = "".join(path.suffixes[-2:]).lower()
         by_suffix = {".json": FileKind.TRACE, ".json.gz": FileKind.TRACE, ".db": FileKind.DATABASE}
         kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
-    if kind in (None, FileKind.LOG, FileKind.IGNORED) and (failures_in_log(path, notes) or not use_in_log(path).empty):
+    if kind in (None, FileKind.LOG, FileKind.IGNORED) and _tells(path, notes):
         return RankSource(0, path.parent, "log", {FileKind.LOG: [path]})
     if kind not in PROFILE_KINDS | _ALONE:
         raise InputError("is not a file of a CANN profile", path=path, remedy="give the folder that the profiler wrote")
@@ -139,6 +140,11 @@ def _single(path: Path, notes: Notebook) -> RankSource:
     files: dict[FileKind, list[Path]] = {kind: [path]} if kind else {}
     producer = KINETO if kind is FileKind.TRACE and _is_kineto(path) else described.producer
     return RankSource(described.rank, path.parent, producer, files) if kind else described
+
+
+def _tells(log: Path, notes: Notebook) -> bool:
+    """Whether a log tells of an allocation that failed, of a KV cache, or of an engine that sleeps."""
+    return bool(failures_in_log(log, notes)) or not use_in_log(log).empty or bool(sleeps_in_log(log, notes))
 
 
 def _say_of_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes: Notebook) -> None:

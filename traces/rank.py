@@ -18,6 +18,7 @@ from memplan.core.progress import Progress, silent
 from memplan.traces.logs.cache_use import CacheUse, use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
 from memplan.traces.logs.npu_listing import listed_chip
+from memplan.traces.logs.sleep_log import SleepUse, sleeps_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import largest_types
 from memplan.traces.parallel_groups import ParallelGroups
@@ -87,6 +88,10 @@ class RankReader:
         found = (use_in_log(path) for path in self._logs)
         return next((use for use in found if not use.empty), None)
 
+    def sleeps(self, progress: Progress) -> Sequence[SleepUse]:
+        """What engines keep on the device while they sleep, as the logs tell it."""
+        return [found for path in self._logs for found in sleeps_in_log(path, self._notes)]
+
     def segments(self, progress: Progress) -> MemorySegments | None:
         """Segments of the framework's allocator."""
         return None
@@ -152,6 +157,8 @@ class RankProfile:
         """Allocations that failed, in their order."""
         self.cache_use = self._part(lambda reader, progress: reader.cache_use(progress))
         """What of a serving engine's KV cache was used, or `None`."""
+        self.sleeps = self._part(lambda reader, progress: reader.sleeps(progress))
+        """What the workers of a serving engine keep on the device while they sleep."""
         self.segments = self._part(lambda reader, progress: reader.segments(progress))
         """Segments of the framework's allocator at the moment of the snapshot, or `None`."""
         self.steps = self._part(lambda reader, progress: reader.steps(progress) or self._iterations(progress))

@@ -30,6 +30,7 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
+from memplan.findings.rules.sleep_rules import sleep_findings
 from memplan.findings.rules.stage_rules import stage_findings
 from memplan.findings.rules.turn_rules import turn_findings
 from memplan.traces.directory import Profile
@@ -61,6 +62,7 @@ RULES: tuple[FindingRule, ...] = (
     failure_findings,
     memory_findings,
     cache_findings,
+    sleep_findings,
 )
 """Families of rules in the order in which they claim time: what is more particular goes first."""
 

@@ -12,6 +12,7 @@ from memplan.findings.diagnose import Diagnosis
 from memplan.findings.job_case import RankFacts
 from memplan.findings.kernel_bounds import column_codes
 from memplan.findings.step_breakdown import StepBreakdown
+from memplan.traces.decimals import ABSENT
 
 
 class _TimeChange:
@@ -106,7 +107,8 @@ class ProfileChange:
 def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_rank: int) -> ProfileChange:
     """What differs between a rank of one diagnosis and a rank of another, or of the same."""
     first, second = before.job.ranks[before_rank], after.job.ranks[after_rank]
-    one, other = _mean_parts(first.steps), _mean_parts(second.steps)
+    told = all(step.transfer_ns is not None for step in (*first.steps, *second.steps))
+    one, other = _mean_parts(first.steps, told), _mean_parts(second.steps, told)
     parts = [PartChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
     parts = [part for part in parts if part.before_ns or part.after_ns]
     return ProfileChange(
@@ -138,10 +140,9 @@ def _owners(first: RankFacts, second: RankFacts) -> list[OwnerChange]:
     return sorted(changed, key=lambda owner: (-abs(owner.change_bytes), owner.owner))
 
 
-def _mean_parts(steps: Sequence[StepBreakdown]) -> dict[str, int]:
-    """Mean ns of each part of a step; where waiting is told for some steps only, exposed communication is one part."""
+def _mean_parts(steps: Sequence[StepBreakdown], told: bool) -> dict[str, int]:
+    """Mean ns of each part of a step; unless waiting is `told` for all steps, exposed communication is one part."""
     count = max(len(steps), 1)
-    told = all(step.transfer_ns is not None for step in steps)
     sums: dict[str, int] = {}
 
     def add(name: str, length: int) -> None:
@@ -176,7 +177,10 @@ def _type_sums(facts: RankFacts) -> dict[str, tuple[float, int]]:
 
 
 def _types(first: RankFacts, second: RankFacts) -> list[TypeChange]:
+    """Types of kernels by how much they changed; none where one profile doesn't tell them, as at Level0."""
     one, other = _type_sums(first), _type_sums(second)
+    if any(sums and set(sums) <= ABSENT for sums in (one, other)):
+        return []
     found = []
     for name in dict.fromkeys([*one, *other]):
         before, after = one.get(name, (0.0, 0)), other.get(name, (0.0, 0))

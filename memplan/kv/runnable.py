@@ -17,7 +17,10 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
     """
     experts = model.experts
     if model.model_type in engine.unserved:
-        raise InputError(f"{engine.name} has no class for {model.model_type}")
+        raise InputError(
+            f"{engine.name} has no class for {model.model_type}",
+            remedy="name a later release with --engine, such as vllm-0.33.0-h100 or vllm-ascend-0.30.0rc2-a3",
+        )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
     if layout.pipeline > 1 and model.model_type in engine.unpiped:

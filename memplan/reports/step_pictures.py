@@ -16,7 +16,7 @@ from memplan.reports.report import Drawing
 if TYPE_CHECKING:
     from memplan.findings.step_breakdown import StepBreakdown
 
-_WIDTH, _LABEL, _ROW, _HEAD = 800, 120, 26, 22
+_WIDTH, _LABEL, _ROW, _HEAD = 640, 104, 24, 22
 _COLOURS = (
     ("computing", "var(--accent)", ".95"),
     ("computing over communication", "var(--accent)", ".6"),
@@ -33,7 +33,7 @@ _LINES = (("var(--faint)", "none"), ("var(--mind)", "none"), ("var(--accent)", "
 """Strokes of memory's lines in their order."""
 _MEMORY = 130
 _MOST_COLUMNS = 400
-_MOST_BARS = 64
+_MOST_BARS, _LEGEND_ROW = 64, 18
 _MOST_BOXES = 1200
 
 
@@ -52,10 +52,11 @@ def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str 
     longest = max((sum(parts.values()) for _, parts in steps), default=0)
     if longest <= 0:
         return Drawing(title=title)
-    room = _WIDTH - _LABEL - 90
-    lines = []
+    room = _WIDTH - _LABEL - 74
+    used = [part for part in _COLOURS if any(parts.get(part[0], 0) for _, parts in steps)]
+    lines, head = _legend(used)
     for row, (label, parts) in enumerate(steps[:_MOST_BARS]):
-        x, y = float(_LABEL), _HEAD + row * _ROW
+        x, y = float(_LABEL), head + row * _ROW
         lines.append(_words(_LABEL - 8, y + 15, label, "end"))
         for name, colour, opacity in _COLOURS:
             width = room * parts.get(name, 0) / longest
@@ -68,9 +69,8 @@ def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str 
                 x += width
         total = format_duration(sum(parts.values()))
         lines.append(_words(x + 6, y + 15, total))
-    used = [part for part in _COLOURS if any(parts.get(part[0], 0) for _, parts in steps)]
-    height = _HEAD + min(len(steps), _MOST_BARS) * _ROW
-    return Drawing(_picture(height, "".join(_legend(used)) + "".join(lines), title), title=title)
+    height = head + min(len(steps), _MOST_BARS) * _ROW
+    return Drawing(_picture(height, "".join(lines), title), title=title)
 
 
 def device_strip(
@@ -207,13 +207,18 @@ def _columns(intervals: Intervals, start: int, end: int) -> list[tuple[float, fl
     ]
 
 
-def _legend(used: Sequence[tuple[str, str, str]]) -> list[str]:
-    lines, x = [], 0.0
+def _legend(used: Sequence[tuple[str, str, str]]) -> tuple[list[str], int]:
+    """What each colour is, in as many rows as it takes, and how high they are."""
+    lines, x, row = [], 0.0, 0
     for name, colour, opacity in used:
-        lines.append(f'<rect x="{x:.0f}" y="2" width="11" height="11" fill="{colour}" fill-opacity="{opacity}"/>')
-        lines.append(_words(x + 15, 12, name))
-        x += 24 + 6.3 * len(name)
-    return lines
+        width = 24 + 6.3 * len(name)
+        if x and x + width > _WIDTH:
+            x, row = 0.0, row + 1
+        y = row * _LEGEND_ROW
+        lines.append(f'<rect x="{x:.0f}" y="{y + 2}" width="11" height="11" fill="{colour}" fill-opacity="{opacity}"/>')
+        lines.append(_words(x + 15, y + 12, name))
+        x += width
+    return lines, _HEAD + row * _LEGEND_ROW
 
 
 def _words(x: float, y: float, text: str, anchor: str = "start", ink: str = "currentColor") -> str:

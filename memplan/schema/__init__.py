@@ -27,13 +27,13 @@ if TYPE_CHECKING:
         PlannedTensor,
         PlanOrigin,
         PlanSetting,
-        Source,
         StepPart,
         TierUse,
         Transfer,
         plan_to_json,
     )
     from memplan.schema.planned_tiling import OnChipBuffer, OnChipPlan, OnChipUse, PlannedTiling
+    from memplan.schema.source import Source
     from memplan.schema.summary import plan_headline
     from memplan.schema.tier import Tier
 
@@ -82,6 +82,7 @@ __getattr__ = lazy_names(
         **dict.fromkeys(("Curve", "memory_curve", "step_starts"), "memplan.schema.curve"),
         **dict.fromkeys(("load_plan", "plan_from_json"), "memplan.schema.decode"),
         **dict.fromkeys(("PlanChange", "plan_change"), "memplan.schema.changes"),
+        "Source": "memplan.schema.source",
         **dict.fromkeys(("PeakShare", "PlanPeak", "plan_peak"), "memplan.schema.peak"),
         **dict.fromkeys(
             (
@@ -99,7 +100,6 @@ __getattr__ = lazy_names(
                 "PlannedTensor",
                 "PlanOrigin",
                 "PlanSetting",
-                "Source",
                 "StepPart",
                 "TierUse",
                 "Transfer",

@@ -17,6 +17,7 @@ from memplan.core.lazy_names import from_above
 from memplan.schema.applied import AppliedPlan
 from memplan.schema.encode import encoded, save_json
 from memplan.schema.planned_tiling import OnChipPlan, PlannedTiling
+from memplan.schema.source import Source
 from memplan.schema.tier import Tier
 
 PLAN_FORMAT = "memplan-plan"
@@ -39,14 +40,6 @@ class Bound(str, Enum):
     UNKNOWN = "unknown"
 
     __str__ = str.__str__  # the same text in every version of Python
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a number comes from: a data sheet, a file, a formula, a calibration."""
-
-    value: str
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
 """Time of a fault as a share of a step's computing; of memory, bytes as a share of the peak."""
 
 
+_OF_MEMORY = ("memory.", "oom.", "sleep.", "kv.pages", "kv.padding")
+"""What findings that cost bytes begin with."""
 _EXPOSED = ("communication.exposed", "communication.waiting")
 
 
@@ -337,7 +339,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             one.words,
             one.findings,
             one.plant,
-            memory=one.findings[0].startswith("memory."),
+            memory=one.findings[0].startswith(_OF_MEMORY),
             ranks=one.ranks,
             without=one.without,
             layout=one.layout,

@@ -190,11 +190,10 @@ def uneven_stages(job: FaultyJob, strength: float) -> FaultyJob:
 
 
 def evened_stages(job: FaultyJob, strength: float) -> FaultyJob:
-    """The same work, all stages alike."""
-    uneven = uneven_stages(job, strength)
-    lengths = [computing_ns(program) for program in uneven.programs]
-    even = sum(lengths) / len(lengths)
-    return each_rank(uneven, lambda rank, program: scaled_kernels(program, even / lengths[rank]))
+    """The same work, all stages alike, as they are without the fault."""
+    ranks = len(job.programs)
+    last = ranks - ranks // 2
+    return each_rank(job, lambda _, program: scaled_kernels(program, 1 + strength * last / ranks))
 
 
 def hot_experts(job: FaultyJob, strength: float) -> FaultyJob:
@@ -228,14 +227,30 @@ def even_experts(job: FaultyJob, strength: float) -> FaultyJob:
 
 def hot_rank(job: FaultyJob, strength: float) -> FaultyJob:
     """One rank has the experts that tokens want, and the others have less to do for it."""
+    return each_rank(
+        job,
+        lambda rank, program: scaled_kernels(
+            program, _tokens(job, program, strength, hot=rank == unlike_rank(job)), types="GroupedMatmul"
+        ),
+    )
 
-    def change(rank: int, program: RankProgram) -> RankProgram:
-        share = share_of(program, lambda item: item.type == "GroupedMatmul")
-        others = max(len(job.programs) - 1, 1)
-        factor = 1 + strength / share if rank == unlike_rank(job) else max(1 - strength / share / others, 0.1)
-        return scaled_kernels(program, factor, types="GroupedMatmul")
+
+def even_rank(job: FaultyJob, strength: float) -> FaultyJob:
+    """As many tokens as with one hot rank, spread evenly over the ranks; the others can't have fewer than none."""
+
+    def change(_: int, program: RankProgram) -> RankProgram:
+        hot, other = (_tokens(job, program, strength, hot=hot) for hot in (True, False))
+        ranks = len(job.programs)
+        return scaled_kernels(program, (hot + (ranks - 1) * other) / ranks, types="GroupedMatmul")
 
     return each_rank(job, change)
+
+
+def _tokens(job: FaultyJob, program: RankProgram, strength: float, *, hot: bool) -> float:
+    """How many times its even share of tokens a rank has for its experts."""
+    share = share_of(program, lambda item: item.type == "GroupedMatmul")
+    others = max(len(job.programs) - 1, 1)
+    return 1 + strength / share if hot else max(1 - strength / share / others, 0.1)
 
 
 def deep_prefetch(job: FaultyJob, strength: float) -> FaultyJob:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from memplan.simulator import field_device_faults as device
+from memplan.simulator import field_engine_faults as engine
 from memplan.simulator import field_host_faults as host
 from memplan.simulator import field_load_faults as load
 
@@ -69,7 +70,8 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
             layout="expert", without=device.even_experts,
         ),
         "expert-imbalance-rank": FieldFault(
-            "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert"
+            "one rank has the experts that tokens want", ("rank.experts",), device.hot_rank, ranks=2, layout="expert",
+            without=device.even_rank,
         ),
         "late-prefetch-deep": FieldFault(
             "weights of some layers come late from the host", ("copy.exposed",), device.deep_prefetch
@@ -126,11 +128,30 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
             host.memory_trouble(outside=0.7, outside_growth=0.15),
         ),
         "kv-over-commit": FieldFault(
-            "more sequences run than the KV cache holds", ("kv.preemption",), host.preempted
+            "more sequences run than the KV cache holds", ("kv.preemption",), engine.preempted
+        ),
+        "kv-page-ends": FieldFault(
+            "large pages of the KV cache, and many short sequences", ("kv.pages",), engine.page_ends
+        ),
+        "kv-padding-layers": FieldFault(
+            "the KV cache has layers that are not there", ("kv.padding",), engine.padding_layers
+        ),
+        "sleep-keeps-more": FieldFault(
+            "an engine keeps more memory with each sleep", ("sleep.growth",), engine.sleep_keeps_more
+        ),
+        "sleep-frees-nothing": FieldFault(
+            "an engine that sleeps frees nothing", ("sleep.kept",), engine.sleep_frees_nothing
+        ),
+        "oom-pieces": FieldFault(
+            "a run ends for want of memory that is free in pieces", ("oom.fragmented",), engine.short_of_pieces
+        ),
+        "oom-room": FieldFault("a run ends for want of memory", ("oom.full",), engine.short_of_room),
+        "oom-others": FieldFault(
+            "a run ends for want of memory that another process holds", ("oom.outside",), engine.short_by_others
         ),
         "uneven-sequences": FieldFault(
             "another rank has the long sequences in every step", ("rank.uneven",), load.uneven_sequences, ranks=2,
-            planned=False,
+            without=load.even_sequences, planned=False,
         ),
         "starved-host": FieldFault(
             "one rank's host has too few processors", ("idle.host", "rank.late"), load.starved_host, ranks=2

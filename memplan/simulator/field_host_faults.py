@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from memplan.simulator.field_device_faults import Planting, each_rank, unlike_rank
 from memplan.simulator.job_layouts import phases
-from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns, spread_out
+from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns
 from memplan.simulator.job_settings import FaultyJob
 
 _STEPS = 4
@@ -173,14 +173,3 @@ def mixed_leak(job: FaultyJob, strength: float) -> FaultyJob:
     leaks = (("aten::cat", 0.6 * strength), ("aten::add", 0.3 * strength), ("aten::empty", 0.1 * strength))
     memory = replace(job.settings.memory, leaks=leaks, leaking=unlike_rank(job))
     return replace(job, settings=replace(job.settings, memory=memory))
-
-
-def preempted(job: FaultyJob, strength: float) -> FaultyJob:
-    """More sequences run than the KV cache holds: some are thrown out, and their prompts are computed again."""
-
-    def change(_: int, program: RankProgram) -> RankProgram:
-        length = round(strength * computing_ns(program) / 6)
-        return spread_out(program, Item(Doing.KERNEL, "PromptFlashAttention", "PromptFlashAttention", length,
-                                        core="MIX_AIC"), 6)  # fmt: skip
-
-    return replace(each_rank(job, change), settings=replace(job.settings, preempted=max(round(40 * strength), 1)))

@@ -52,6 +52,16 @@ def uneven_sequences(job: FaultyJob, strength: float) -> FaultyJob:
                 found.append(item)
         return tuple(found)
 
+    return each_rank(even_sequences(job, strength), change)
+
+
+def even_sequences(job: FaultyJob, _: float) -> FaultyJob:
+    """The job with the norm of the gradients summed before the update: where no rank is ahead of another."""
+
+    def change(_: int, program: RankProgram) -> RankProgram:
+        summed = collective("hcom_allReduce__870_1_1", 8_000, packet=512)
+        return (*program[:-2], replace(summed, size=512), Item(Doing.AWAIT, "await", "", 0), *program[-2:])
+
     return each_rank(job, change)
 
 

@@ -16,6 +16,7 @@ from memplan.simulator.job_program import (
     scaled_kernels,
     spread_out,
 )
+from memplan.simulator.job_run import unplanned_times
 from memplan.simulator.job_settings import FaultyJob, JobConditions, JobSettings, MemoryTrouble
 from memplan.simulator.noise import Chance
 
@@ -101,7 +102,20 @@ def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
     )
     memory = MemoryTrouble(cached=0.02 + 0.03 * among(0, 1)[0], outside=0.02, busy=_BUSY_BLOCKS)
     settings = replace(job.settings, call_ns=2500, conditions=conditions, memory=memory)
+    job = _evened(job, conditions) if job.settings.stages > 1 else job
     return replace(job, programs=tuple(_with_host(program) for program in job.programs), settings=settings)
+
+
+def _evened(job: FaultyJob, conditions: JobConditions) -> FaultyJob:
+    """`job` whose stages take equally long as its ops really run: those of one type may all be off the plan."""
+    times = unplanned_times(job.programs, conditions)
+    lengths = [
+        sum(item.duration_ns * times.get(item.type, 1.0) for item in program if item.doing is Doing.KERNEL)
+        for program in job.programs
+    ]
+    even = sum(lengths) / len(lengths)
+    programs = [scaled_kernels(program, even / own) for program, own in zip(job.programs, lengths, strict=True)]
+    return replace(job, programs=tuple(programs))
 
 
 def _with_host(program: RankProgram) -> RankProgram:

@@ -101,16 +101,3 @@ def _stamp(time_ns: int) -> str:
 def _block(name: str, size: int, begin: int, end: int | None, total: int, npu: str) -> Sequence[object]:
     times = ("", "", "", "") if end is None else (_stamp(end), _stamp(end), *(microseconds(end - begin),) * 2)
     return (name, str(size / KIB), _stamp(begin), *times, *(total / MIB,) * 3, "", "", "", 0, npu)
-
-
-def engine_log(preempted: int, run: RankRun) -> str:
-    """The log of a vLLM engine whose cache is too small: its size at the start, and a line of figures a step."""
-    size = ("INFO [kv_cache_utils.py:864] NPU KV cache size: 262,144 tokens",
-            "INFO [kv_cache_utils.py:868] Maximum concurrency for 8,192 tokens per request: 32.00x")  # fmt: skip
-    figures = (
-        "INFO [loggers.py:259] Engine 000: Avg prompt throughput: 2100.4 tokens/s, Avg generation throughput: 912.6"
-        f" tokens/s, Running: 48 reqs, Waiting: {9 + number} reqs, Preemptions: {preempted}, "
-        "GPU KV cache usage: 99.7%, Prefix cache hit rate: 0.0%"
-        for number in range(len(run.steps))
-    )
-    return "\n".join((*size, *figures, ""))

@@ -18,7 +18,8 @@ from memplan.schema import Plan
 from memplan.simulator.faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of
-from memplan.simulator.job_memory import engine_log, planted_bytes, write_job_memory
+from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log
+from memplan.simulator.job_memory import planted_bytes, write_job_memory
 from memplan.simulator.job_program import Doing
 from memplan.simulator.job_run import RankRun, run_job, shifted
 from memplan.simulator.job_settings import FaultyJob
@@ -86,7 +87,12 @@ def planted_ns(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4
 def planted_memory(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4, seed: int = 0) -> int:
     """How many bytes `fault` costs a rank by the end of the last step."""
     job, _ = _jobs(plan, fault, ranks, seed)
-    return planted_bytes(plan, job.settings.memory, steps)
+    settings = job.settings
+    if settings.shortage is not None:
+        return shortage_bytes(settings.shortage, plan)
+    if settings.engine is not None:
+        return engine_bytes(settings.engine, plan, steps, seed)
+    return planted_bytes(plan, settings.memory, steps)
 
 
 def _jobs(
@@ -111,8 +117,10 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)
     ranks, settings = len(job.programs), job.settings
-    if settings.preempted:
-        (folder / "engine.log").write_text(engine_log(settings.preempted, run), encoding="utf-8")
+    if settings.engine is not None:
+        (folder / "engine.log").write_text(engine_log(settings.engine, plan, len(run.steps)), encoding="utf-8")
+    if settings.shortage is not None:
+        (folder / "train.log").write_text(shortage_log(settings.shortage, plan, rank), encoding="utf-8")
     _write_json(output / "communication.json", communication_document(job, run, rank))
     _write_json(output / "communication_matrix.json", matrix_document(job, run, rank))
     _write_json(output / "trace_view.json", list(_events(job, run, rank)))

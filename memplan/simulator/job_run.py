@@ -57,7 +57,7 @@ def run_job(job: FaultyJob, steps: int, chance: Chance) -> list[RankRun]:
     """
     runs = [RankRun() for _ in job.programs]
     settings = job.settings
-    unplanned = _unplanned(job.programs, settings.conditions)
+    unplanned = unplanned_times(job.programs, settings.conditions)
     for step in range(steps):
         places = [0] * len(runs)
         paces = [_pace(settings, program, rank, step, steps, chance) for rank, program in enumerate(job.programs)]
@@ -99,7 +99,7 @@ def shifted(run: RankRun, ahead_ns: int, drift: float) -> RankRun:
     return RankRun(ran=ran, steps=[(by(begin), by(end)) for begin, end in run.steps])
 
 
-def _unplanned(programs: Sequence[RankProgram], conditions: JobConditions) -> Mapping[str, float]:
+def unplanned_times(programs: Sequence[RankProgram], conditions: JobConditions) -> Mapping[str, float]:
     """How many times the planned time kernels of each type take."""
     if not conditions.unplanned:
         return {}

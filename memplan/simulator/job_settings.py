@@ -49,6 +49,36 @@ class MemoryTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTrouble:
+    """
+    What goes wrong with the memory of a serving engine.
+
+    Of `preempted` sequences it computes the prompt again. `sequences` run at once, in pages of `page_tokens` where that
+    is told; `layer_padding` of the cache belongs to layers that are not there. An engine that `sleeps` between steps
+    keeps `kept` of the peak more with each sleep, and frees weights and cache only if it `frees`.
+    """
+
+    preempted: int = 0
+    sequences: int = 48
+    page_tokens: int = 0
+    layer_padding: float = 0.0
+    sleeps: bool = False
+    kept: float = 0.0
+    frees: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShortage:
+    """An allocation that fails at the end of the run, and what there was then, as shares of the plan's peak."""
+
+    asked: float
+    free: float
+    allocated: float
+    reserved: float
+    device: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobSettings:
     """
     What a simulated job does beside its programs.
@@ -57,8 +87,8 @@ class JobSettings:
     second on; on `slow_clock` alone if it is a rank. Ops that wait for memory are as fast as ever. `slow_link` divides
     the rate of the link from rank 1 to the next, for packets of `slow_from` bytes and more. `stages` are pipeline
     stages, `tensor` ranks share each layer; `call_ns` is the host's time to launch a kernel. `gaps_ns` lie between
-    steps, the last of them over and over. Of `preempted` sequences a serving engine computes the prompt again.
-    `environment` are variables as the profiler writes them down.
+    steps, the last of them over and over.
+    `environment` are variables as the profiler writes them down. The job may be of an `engine`, or end in a `shortage`.
     """
 
     clock: float = 1.0
@@ -70,7 +100,8 @@ class JobSettings:
     tensor: int = 1
     call_ns: int = 1000
     gaps_ns: tuple[int, ...] = (20_000,)
-    preempted: int = 0
+    engine: EngineTrouble | None = None
+    shortage: MemoryShortage | None = None
     environment: tuple[tuple[str, str], ...] = ()
     memory: MemoryTrouble = field(default_factory=MemoryTrouble)
     conditions: JobConditions = field(default_factory=JobConditions)

@@ -111,7 +111,8 @@ def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
     `attention_k_eq_v` says that keys serve as values; the last `num_kv_shared_layers` read an earlier layer's cache.
     """
     layers = layer_count(fields)
-    sliding = _sliding_layers(fields, layers)
+    # The last layer attends to everything whatever the file says (transformers 5.20.2 Gemma4TextConfig).
+    sliding = [*_sliding_layers(fields, layers)[:-1], False]
     shared_from = layers - fields.count_or("num_kv_shared_layers", 0)
     one_vector = fields.flag("attention_k_eq_v", False)
     wide = fields.flag("use_double_wide_mlp", False)

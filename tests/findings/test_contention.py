@@ -38,3 +38,15 @@ def test_a_transfer_beside_computing_that_is_slow_costs_what_is_exposed_of_it(tm
 def test_a_transfer_beside_computing_as_fast_as_alone_is_let_be(tmp_path: Path) -> None:
     found = diagnosed(tmp_path / "fair", _with(1_000_000), ranks=2)
     assert not named(found, "communication.contention")
+
+
+def test_small_packets_beside_computing_are_not_held_against_large_ones_alone(tmp_path: Path) -> None:
+    """Went wrong once: gradients reduced one by one, slow for their latency, were told as slowed by computing."""
+
+    def change(program: RankProgram) -> RankProgram:
+        bare = [item for item in program if item.doing is Doing.KERNEL]
+        small = replace(collective("hcom_allReduce__1_1_1", 2_000_000, packet=500_000), size=500_000)
+        alone = _sent("hcom_allGather__2_1_1", 1_000_000)
+        return (*bare[:20], small, *bare[20:], AWAIT, alone, AWAIT)
+
+    assert not named(diagnosed(tmp_path / "small", change, ranks=2), "communication.contention")

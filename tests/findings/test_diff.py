@@ -80,3 +80,15 @@ def test_a_leak_shows_between_two_steps(tmp_path: Path, capsys: pytest.CaptureFi
     grown = told["after_peak"] - told["before_peak"]
     assert grown > 0
     assert told["owners"][0]["after_bytes"] - told["owners"][0]["before_bytes"] == grown
+
+
+def test_profiles_that_tell_unlike_much_are_compared_in_what_both_tell(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: waiting rose by 92 ms and exposed communication fell by 82, for one level tells them apart."""
+    runs = shared_data / "profiles/alexnet-ddp-2rank/text"
+    assert main(["diff", str(runs / "level0"), str(runs / "level2"), "--before-rank", "0", "--after-rank", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "most of it by communication, exposed: +14.446 ms" in said
+    assert "waiting" not in said
+    assert "MatMulV2" not in said  # Level0 has no types

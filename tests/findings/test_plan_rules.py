@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import memplan
 from memplan.align import OpMatches
 from memplan.cli.app import main
+from memplan.findings import diagnose
 from memplan.findings.planned_kernels import planned_shares
+from memplan.simulator import simulate_job
 from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
-from tests.findings.planted_runs import after_each, diagnosed, kernels, named, unchanged
+from tests.findings.planted_runs import PLAN, Change, after_each, diagnosed, kernels, named, simulated, unchanged
 
 
 def _slow_third(program: RankProgram) -> RankProgram:
@@ -48,6 +51,40 @@ def test_where_all_that_the_same_thing_bounds_is_slower_no_part_is(tmp_path: Pat
     found = diagnosed(tmp_path / "run", lambda program: scaled_kernels(program, slow, types="MatMul"))
     assert not named(found, "plan.slower")
     assert bool(named(found, "kernel.cube")) is (slow > 1)
+
+
+def _long_kernel(times: float, step: int | None) -> Change:
+    """The 30th kernel, 8 % of a step, takes `times` as long: in all steps, or in one."""
+
+    def change(program: RankProgram) -> RankProgram:
+        usual = replace(program[30], duration_ns=5 * program[30].duration_ns)
+        slow = replace(usual, duration_ns=round(times * usual.duration_ns))
+        one, every = frozenset({step or 0}), frozenset(range(100))
+        items = (slow,) if step is None else (replace(slow, only=one), replace(usual, only=every - one))
+        return (*program[:30], *items, *program[31:])
+
+    return change
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_kernel_that_is_slow_once_is_no_part_that_is_slower(tmp_path: Path, steps: int) -> None:
+    once = diagnosed(tmp_path / "once", _long_kernel(1.2, 0), steps=steps)
+    usual = diagnosed(tmp_path / "usual", _long_kernel(1.0, 0), steps=steps)
+    costs = [sum(one.cost_ns or 0 for one in named(found, "plan.slower")) for found in (once, usual)]
+    assert costs[0] == pytest.approx(costs[1], rel=0.03 if steps > 1 else 0.3)
+
+
+def test_what_a_plan_has_is_no_fault_beside_it(tmp_path: Path) -> None:
+    job = simulated(tmp_path / "run", lambda program: after_each(program, kernels(("TransData",), 200_000), 6))
+    profile = memplan.open_profile(job)
+    (told,) = [one for one in diagnose(profile).findings if one.kind == "kernel.format"]
+    assert told.cost_ns == pytest.approx(3 * 20 * 200_000, rel=0.05)
+    ops = [replace(op, type="TransData") if op.type == "Add" else op for op in PLAN.ops]
+    layouts = [op for op in ops if op.type == "TransData"]
+    assert layouts
+    planned = simulate_job(replace(PLAN, ops=tuple(ops)), tmp_path / "planned", ranks=1, steps=3, seed=3)
+    found = diagnose(memplan.open_profile(planned), plan=replace(PLAN, ops=tuple(ops))).findings
+    assert "kernel.format" not in {one.kind for one in found}
 
 
 def test_kernels_of_which_nobody_knows_what_they_are_cost_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,29 @@ def test_a_trace_without_a_kernel_table_is_taken_apart_too(tmp_path: Path) -> No
     assert found.findings[0].kind == "idle.dataloader"
     steps = found.job.ranks[0].steps
     assert [step.computing_ns for step in steps] == [step.computing_ns for step in whole.steps]
+
+
+def test_a_fault_that_would_change_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan without products has none that a slow rank could take longer for."""
+    plan = layered_plan(20, op_ns=80_000)
+    vectors = replace(plan, ops=tuple(replace(op, type="Add") for op in plan.ops))
+    with pytest.raises(InputError, match="changes nothing in a job of this plan"):
+        simulate_job(vectors, tmp_path / "job", fault=chosen_fault("slow-rank-cube"))
+
+
+@pytest.mark.parametrize("op_ns", [300, 2_000, 20_000])
+def test_jobs_of_short_steps_are_clean_too(tmp_path: Path, op_ns: int) -> None:
+    """Went wrong once: pauses of a host that were a tenth of such a step."""
+    plan = layered_plan(60, op_ns=op_ns)
+    for background in (False, True):
+        job = simulate_job(plan, tmp_path / f"{background}", ranks=2, steps=4, seed=11, background=background)
+        assert not [one for one in diagnose(memplan.open_profile(job), plan=plan).findings if one.cost_ns]
+
+
+def test_gradients_leave_before_the_op_that_leaves_too_little_to_hide_them(tmp_path: Path) -> None:
+    """An update of a large embedding takes half of the step."""
+    plan = layered_plan(20, op_ns=80_000)
+    ops = [replace(op, duration_ns=1_500_000) if op.index == len(plan.ops) - 2 else op for op in plan.ops]
+    long = replace(plan, ops=tuple(ops))
+    found = diagnose(memplan.open_profile(simulate_job(long, tmp_path / "job", ranks=4, steps=4, seed=5)), plan=long)
+    assert not [one for one in found.findings if one.kind.startswith("communication.") and one.cost_ns]

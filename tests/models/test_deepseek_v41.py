@@ -135,7 +135,7 @@ def test_stages_that_would_read_across_are_refused(flash: ModelConfig) -> None:
 
 
 def test_engines_of_before_refuse_it(flash: ModelConfig) -> None:
-    with pytest.raises(InputError, match=r"keeps no compressed entries of ratio 2"):
+    with pytest.raises(InputError, match=r"has no class for deepseek_v41"):
         plan_cache(flash, engine("vllm-0.23.0"), ServingOptions(length=4096, caches=CacheOptions(kv="fp8")), 1 << 34)
 
 

@@ -160,7 +160,8 @@ def told(draw: Draw) -> dict[str, Any]:
 
 def _cache(spec: CacheSpec, layouts: dict[tuple[object, ...], int]) -> dict[str, Any]:
     ratio = 1
-    if spec.kind is CacheKind.LATENT and spec.layout[0] in ("attn", "indexer") and isinstance(spec.layout[-1], int):
+    if spec.kind is CacheKind.LATENT and len(spec.layout) == 3 and isinstance(spec.layout[-1], int):
+        # Entries and pooled keys are one for so many tokens; their layout says how many behind the bytes of one.
         ratio = spec.layout[-1]
     return {
         "name": spec.name,

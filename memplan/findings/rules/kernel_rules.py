@@ -152,6 +152,7 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
     counts = np.diff(np.append(begins, len(order)))
     usual = length[order][begins + (counts - 1) // 2][number]
     often = counts[number] >= 4
+    usual = usual * _load(kernels.step[facts.case.computing_rows[rows]], length / np.maximum(usual, 1.0))
     slow = often & (length > threshold("irregular_factor") * usual)
     cost = int((length - usual)[slow].sum())
     if cost < threshold("irregular_share") * facts.length_ns or not slow.any():
@@ -165,12 +166,22 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
         rank=facts.case.rank,
         cost_ns=facts.claims.take_kernels(rows[slow], cost),
         cost_bytes=None,
-        bound="the median of the same kernel on the same operands",
-        formula=f"duration - median, where that is more than {threshold('irregular_factor'):g} times the median",
+        bound="the median of the same kernel on the same operands, in a step with as much to do",
+        formula="duration - median x what most kernels of its step take longer, where that is more than"
+        f" {threshold('irregular_factor'):g} times the median",
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
     )
+
+
+def _load(step: Int64s, more: Floats) -> Floats:
+    """How much longer most kernels of each one's step take than usual, at least 1: the step has more to do, then."""
+    found = np.ones(len(step))
+    for number in np.unique(step).tolist():
+        mine = step == number
+        found[mine] = max(float(np.median(more[mine])), 1.0)
+    return found
 
 
 _LIMITS = {

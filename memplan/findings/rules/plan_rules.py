@@ -85,33 +85,50 @@ def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length:
     runs = np.bincount(planned.op[planned.op >= 0], minlength=len(planned.plan.ops))
     costs = {part: float(excess[rows].sum()) for part, rows in by_part.items()}
     for part in sorted(costs, key=lambda key: -costs[key]):
-        cost = int(costs[part])
+        cost = facts.claims.beyond_spread(int(costs[part]))
         if not facts.worth(cost):
-            return
+            continue
         once = max((int(excess[kernel]) for kernel in by_part[part] if runs[planned.op[kernel]] == 1), default=0)
         if not facts.worth(cost - once) and cost < threshold("irregular_share") * facts.length_ns:
             continue
-        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess)
+        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess, cost)
 
 
 def _reached(length: Floats, planned: PlannedKernels) -> Floats:
-    """What each kernel would take at what most planned ops with its bound reach; NaN of unplanned ones."""
+    """
+    What each kernel would take at what most of the planned time with its bound reaches; NaN of unplanned ones.
+
+    Long kernels stream from memory where many short ones live in caches: those that take the time tell what it reaches.
+    """
     bounds = np.array([str(op.bound.value) for op in planned.plan.ops] or [""])
     of_kernel = np.where(planned.op >= 0, bounds[np.maximum(planned.op, 0)], "")
     found = planned.planned_ns.copy()
     for bound in np.unique(of_kernel[planned.op >= 0]).tolist():
         mine = of_kernel == bound
-        ratio = float(np.nanmedian(length[mine] / np.maximum(planned.planned_ns[mine], 1.0)))
+        ratio = _weighted_median(length[mine] / np.maximum(planned.planned_ns[mine], 1.0), planned.planned_ns[mine])
         found[mine] *= max(ratio, 1.0)
     return found
 
 
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    """The value with half of the weight on either side of it; those that are NaN count for nothing."""
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    reach = np.cumsum(weights[known][order])
+    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
+
+
 def _slow_part(
-    facts: RankFacts, kernels: Kernels, planned: PlannedKernels, part: tuple[str, str], rows: Int64s, excess: Floats
+    facts: RankFacts,
+    kernels: Kernels,
+    planned: PlannedKernels,
+    part: tuple[str, str],
+    rows: Int64s,
+    excess: Floats,
+    cost: int,
 ) -> Finding:
     length = kernels.duration_ns[facts.case.computing_rows]
     took, expected = int(length[rows].sum()), float((length[rows] - excess[rows]).sum())
-    cost = int(excess[rows].sum())
     ops = [planned.plan.ops[int(planned.op[kernel])] for kernel in rows.tolist()]
     layers = _layers(ops, excess[rows])
     name = ", ".join(text for text in part if text)
@@ -125,8 +142,8 @@ def _slow_part(
         cost_ns=facts.claims.take_kernels(rows, cost),
         cost_bytes=None,
         bound="the plan, at what most ops that the same thing bounds reach",
-        formula="duration, up to the second longest of the same op, - planned x median of measured over planned of its"
-        f" bound, where more than {threshold('planned_spread') - 1:.0%} longer",
+        formula="duration, up to the second longest of the same op, - planned x median (by time) of measured over"
+        f" planned of its bound, where more than {threshold('planned_spread') - 1:.0%} longer",
         confidence=Confidence.DERIVED,
         places=_places(facts, kernels, planned, rows, excess),
         evidence=(

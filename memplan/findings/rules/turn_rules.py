@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import TRANSFER, WAITING
@@ -14,7 +15,8 @@ from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.stall_waits import bare_transfers
 
-_MOST = 16
+_MOST, _FEWEST = 16, 3
+"""Ranks that are named, and steps that tell what comes again."""
 
 
 def turn_findings(job: JobCase) -> Iterator[Finding]:
@@ -29,7 +31,7 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
         if lengths.shape[1] < 2:
             continue
         mean, slowest = lengths.mean(axis=0), lengths.max(axis=0)
-        uneven = slowest - mean > threshold("slow_rank_share") * mean
+        uneven = _uneven(slowest, mean)
         longest = lengths.argmax(axis=0)[uneven]
         # One that is always the longest is a slow rank.
         if len(set(longest.tolist())) < 2:
@@ -61,7 +63,8 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
             cost_bytes=None,
             bound="work spread evenly over the ranks in every step",
             formula="computing of the slowest rank - the mean of all, summed over steps in which that is more than"
-            f" {threshold('slow_rank_share'):.0%} of the mean; at most its waiting and transfers that this lays bare",
+            f" {threshold('slow_rank_share'):.0%} of the mean, or {threshold('uneven_steps'):.0%} where it is in most;"
+            " at most its waiting and transfers that this lays bare",
             confidence=Confidence.DERIVED,
             waits_ns=tuple(
                 (rank, _taken(job.ranks[rank], waits[rank], bare[rank]))
@@ -82,6 +85,14 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
         instead = np.where(uneven & (lengths < mean), mean - lengths, 0).sum(axis=1).astype(np.int64)
         for rank, length in zip(peers, instead.tolist(), strict=True):
             job.ranks[rank].claims.excuse(WAITING, length)
+
+
+def _uneven(slowest: Int64s, mean: Floats) -> Bools:
+    """Steps in which the slowest rank has far more than the mean; more than kernels scatter, where most steps have."""
+    often = slowest - mean > threshold("uneven_steps") * mean
+    if len(often) >= _FEWEST and often.mean() > threshold("late_share"):
+        return often
+    return np.asarray(slowest - mean > threshold("slow_rank_share") * mean, dtype=bool)
 
 
 def _taken(facts: RankFacts, waiting: int, moving: int) -> int:

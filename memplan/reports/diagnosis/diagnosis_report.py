@@ -196,7 +196,7 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
             marks = [place.span_ns for place in (first.places[:3] if first else ()) if place.span_ns]
             yield device_strip(
                 [lane for lane in lanes if len(lane[1][0])], span, marks,
-                title=f"Rank {rank}: what the device did; framed, where the dearest finding is",
+                title=f"Rank {rank}: what the device did{'; framed, where the dearest finding is' if marks else ''}",
             )  # fmt: skip
     told_of = (diagnosis.explained_ns, diagnosis.working_ns, diagnosis.unexplained_ns)
     balance = tuple(

@@ -1,0 +1,174 @@
+"""
+Draw models and options as users serve them, plan each with memplan and with vLLM's own classes and planner, compare.
+
+`model_draws.py VERSION PYTHON [--device h100|b200] [--draws N] [--seed N] [--configs FOLDER]`: PYTHON is that of a venv
+with vLLM VERSION. Models are cut to a few layers, for the engine builds each. An engine that fails on a config for
+other reasons than a plan (a field it misses, a package that is not here) says nothing of planning: such draws are
+counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from memplan.core.errors import InputError
+from memplan.core.units import GIB
+from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+
+Values = dict[str, Any]
+
+REFUSALS = ("KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel")
+"""What the engine says where it can't serve what was asked, in the words of its refusals."""
+
+
+def cut(chance: random.Random, document: Values) -> Values:
+    """The model with a few layers: its lists by layer are cut with it."""
+    document = json.loads(json.dumps(document))
+    inner: Values = document.get("text_config") or document
+    layers, kept = inner.get("num_hidden_layers"), chance.choice((6, 8, 9, 12, 13))
+    if not isinstance(layers, int) or layers <= kept:
+        return document
+    for name, value in inner.items():
+        if isinstance(value, list | str) and len(value) == layers:
+            inner[name] = value[:kept]
+        elif name.endswith(("_layers", "layer_ids")) and isinstance(value, list):
+            inner[name] = [item for item in value if not isinstance(item, int) or item < kept]
+        elif name == "linear_attn_config":
+            inner[name] = {
+                key: [item for item in found if item <= kept] if isinstance(found, list) else found
+                for key, found in value.items()
+            }
+    return document | {"num_hidden_layers": kept} if inner is document else _within(document, inner, kept)
+
+
+def _within(document: Values, inner: Values, kept: int) -> Values:
+    return document | {"text_config": inner | {"num_hidden_layers": kept}}
+
+
+def drawn(chance: random.Random, document: Values) -> Values:
+    """The engine's arguments for a model."""
+    inner: Values = document.get("text_config") or document
+    longest = inner.get("max_position_embeddings") or 8192
+    asked: Values = {
+        "tensor_parallel_size": chance.choice((1, 1, 2, 4, 8)),
+        "max_model_len": min(longest, chance.choice((1024, 4096, 8192, 20_000, 32_768, 131_072))),
+    }
+    for name, share, values in (
+        ("max_num_batched_tokens", 0.5, (2048, 4096, 8192, 16_384)),
+        ("enable_prefix_caching", 0.4, (True, False)),
+        ("block_size", 0.3, (16, 32, 64, 128, 256)),
+        ("kv_cache_dtype", 0.3, ("fp8", "fp8_e4m3", "bfloat16")),
+        ("async_scheduling", 0.2, (False,)),
+        ("disable_hybrid_kv_cache_manager", 0.08, (True,)),
+        ("num_gpu_blocks_override", 0.1, (50, 1000, 20_000)),
+        ("decode_context_parallel_size", 0.05, (2,)),
+    ):
+        if chance.random() < share:
+            asked[name] = chance.choice(values)
+    if (inner.get("num_nextn_predict_layers") or inner.get("mtp_num_hidden_layers")) and chance.random() < 0.4:
+        asked["speculative_config"] = {"method": "mtp", "num_speculative_tokens": chance.choice((1, 2, 3))}
+    return asked
+
+
+def ours(served: str, question: Values, batched_tokens: int) -> Values:
+    """Memplan's plan, in the engine's words."""
+    asked = question["args"]
+    options = ServingOptions(
+        length=asked["max_model_len"],
+        caches=CacheOptions(
+            block_size=asked.get("block_size"),
+            kv=asked.get("kv_cache_dtype"),
+            speculative_tokens=asked.get("speculative_config", {}).get("num_speculative_tokens", 0),
+        ),
+        batched_tokens=asked.get("max_num_batched_tokens", batched_tokens),
+        asynchronous=asked.get("async_scheduling"),
+        prefix_caching=asked.get("enable_prefix_caching"),
+        hybrid=not asked.get("disable_hybrid_kv_cache_manager", False),
+        blocks=asked.get("num_gpu_blocks_override"),
+    )
+    layout = Layout(tensor=asked["tensor_parallel_size"], context=asked.get("decode_context_parallel_size", 1))
+    try:
+        model = replace(load_config(question["config"]), name=question["name"])
+        settings = resolve(model, engine(served), options, layout)
+        (pool,) = plan_stages(model, engine(served), options, (question["available"],), layout)
+    except InputError as error:
+        return {"refused": str(error)}
+    if pool.refusal is not None:
+        return {"refused": pool.refusal.message}
+    return {
+        "block_size": settings.options.caches.block_size,
+        "prefix_caching": settings.options.prefix_caching,
+        "asynchronous": settings.options.asynchronous,
+        "num_blocks": pool.num_blocks,
+        "concurrency": pool.max_concurrency,
+    }
+
+
+def unlike(here: Values, there: Values) -> bool:
+    """Whether two plans differ; blocks of a model without attention have no size that matters."""
+    if "refused" in here or "refused" in there:
+        return ("refused" in here) != ("refused" in there)
+    return any(there[name] != value for name, value in here.items() if name != "block_size" or value is not None)
+
+
+def main() -> int:
+    """Print each difference and how many there are; exit with 1 where there are any."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("version")
+    parser.add_argument("python")
+    parser.add_argument("--device", choices=("h100", "b200"), default="h100")
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--configs", type=Path, default=Path(str(resources.files("memplan.samples"))))
+    asked = parser.parse_args()
+    served = "vllm-0.23.0" if asked.version == "0.23.0" else f"vllm-{asked.version}-{asked.device}"
+    known = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(asked.configs.glob("**/*.json"))}
+    known = {name: found for name, found in known.items() if isinstance(found, dict) and "architectures" in found}
+    chance, questions = random.Random(asked.seed), []
+    for _ in range(asked.draws):
+        name = chance.choice(sorted(known))
+        config = cut(chance, known[name])
+        available = int(chance.choice((2, 8, 20, 37.5, 60)) * GIB)
+        questions.append({"name": name, "config": config, "args": drawn(chance, config), "available": available})
+    planner = Path(__file__).with_name("model_planner.py")
+    run = subprocess.run(
+        [asked.python, str(planner)],
+        input="".join(json.dumps(item) + "\n" for item in questions),
+        env=os.environ | {"MEMPLAN_ORACLE_DEVICE": asked.device},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        print(run.stderr[-2000:], file=sys.stderr)
+        return 2
+    head, *answers = run.stdout.splitlines()
+    wrong = failed = refused = 0
+    for question, line in zip(questions, answers, strict=True):
+        there = json.loads(line)
+        if "refused" in there and not any(words in there["refused"] for words in REFUSALS):
+            failed += 1
+            continue
+        refused += "refused" in there
+        here = ours(served, question, 2048)
+        if unlike(here, there):
+            wrong += 1
+            print(f"{question['name']} {question['args']}\n  memplan {here}\n  engine  {there}")
+    counted = f"{len(questions)} draws, {refused} of them refused, {wrong} differ, {failed} not built"
+    print(f"{json.loads(head)['vllm']}, {asked.device}: {counted}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
