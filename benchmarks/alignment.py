@@ -57,6 +57,7 @@ _FORWARD: Mapping[str, tuple[str, ...]] = {
 _TABLES: Mapping[str, str] = {
     "known": "Runs of known truth, names hidden",
     "simulated": "Simulated runs",
+    "samples": "Models drawn at random",
     "labelled": "A labelled profile",
     "variants": "Other shapes of that profile, each planned like itself",
     "micro_batches": "Many micro-batches of few layers",
@@ -224,7 +225,8 @@ def known_table(shared: Path) -> Iterator[str]:
     from tests.align.alexnet_run import alexnet_kernels, alexnet_outcome, alexnet_plan
     from tests.align.known_runs import Outcome, aligned, recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
-    from tests.align.torch_configs import ALL_RUNS, FRESH_RUNS
+    from tests.align.torch_configs import FRESH_RUNS
+    from tests.align.torch_kinds import ALL_RUNS, FRESH_SAMPLES
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
@@ -248,7 +250,7 @@ def known_table(shared: Path) -> Iterator[str]:
     yield ""
     yield (
         "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
-        f"of these runs in view. Of these rows {', '.join(FRESH_RUNS)} and AlexNet are fresh."
+        f"of these runs in view. Of these rows {', '.join([*FRESH_RUNS, *FRESH_SAMPLES])} and AlexNet are fresh."
     )
 
 
@@ -294,6 +296,38 @@ def simulated_table(shared: Path, runs: int) -> Iterator[str]:
         yield title
         yield ""
         yield from calibration_table(pairs)
+
+
+def sample_table(samples: Path | None) -> Iterator[str]:
+    """Lines of the table of recorded models drawn at random (`tests.align.torch_samples`), by seed."""
+    from tests.align.known_runs import aligned, read_run
+    from tests.align.torch_samples import sampled_run
+
+    if samples is None:
+        yield "no recordings: --samples FOLDER"
+        return
+    yield "| seed | model | kernels | time right | kernels right | probability given less share right |"
+    yield "|---|---|---|---|---|---|"
+    shares: list[float] = []
+    every: list[tuple[float, bool]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in sorted(samples.glob("*.csv.gz"), key=lambda path: int(path.name.partition(".")[0])):
+            seed = int(path.name.partition(".")[0])
+            drawn = sampled_run(seed)
+            run = read_run(drawn, path, Path(scratch))
+            if not len(run.kernels):
+                continue
+            found = aligned(run)
+            pairs = list(zip(found.chance, found.right, strict=True))
+            shares.append(found.time_right)
+            every += pairs
+            yield (
+                f"| {seed} | {drawn.config['model_type']} | {len(run.kernels)} | {found.time_right:.2%} "
+                f"| {np.mean(found.right):.1%} | {_off(pairs)} |"
+            )
+    yield f"| all | mean, least {min(shares):.2%} | | {np.mean(shares):.2%} | | {_off(every)} |"
+    yield ""
+    yield from calibration_table(every)
 
 
 def speed_table(shared: Path, count: int) -> Iterator[str]:
@@ -351,6 +385,7 @@ def main() -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--kernels", type=int, default=1_000_000)
+    parser.add_argument("--samples", type=Path, help="a folder of recordings that tests.align.torch_samples made")
     parser.add_argument("--only", nargs="+", choices=list(_TABLES), default=list(_TABLES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -362,6 +397,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
     lines_of = {
         "known": lambda: known_table(options.shared),
         "simulated": lambda: simulated_table(options.shared, options.runs),
+        "samples": lambda: sample_table(options.samples),
         "labelled": lambda: label_table(options.shared),
         "variants": lambda: variant_table(options.shared, Path(scratch)),
         "micro_batches": lambda: micro_batch_table(options.shared),

@@ -1,9 +1,11 @@
 """
-Where the curves of `memplan/align/calibration.json` come from: what the pair model said of runs of known truth.
+Where `memplan/align/calibration.json` comes from: what the pair model said of runs of known truth.
 
-`python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--weight SHARE]`
-aligns simulated runs and recorded ones without calibration and writes the curves, with where they come from beside
-them. It takes about five minutes of CPU; runs that are not named are left for checks.
+`python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--samples
+FOLDER]` aligns simulated runs and recorded ones without calibration and fits trees (`boosted_trees`) to what was
+right, with where they come from beside them. FOLDER has recordings of models drawn at random, which `python -m
+tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It takes about ten minutes of CPU; runs
+that are not named are left for checks.
 """
 
 from __future__ import annotations
@@ -11,58 +13,63 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.boosted_trees import boosted_trees
 from memplan.align import Alignment, align
-from memplan.align.probabilities.evidence import MatchEvidence
-from memplan.core.arrays import Floats
+from memplan.align.probabilities.boosted_chance import summed_chance
+from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.core.arrays import Float32s, Floats
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import SimulatedRun
 from tests.align.torch_configs import RUNS, SEEN_RUNS
 
 _CLAIMS = ("op", "scope")
-_FEWEST, _BIN = 100, 60
-"""Matches from which a way of matching has a curve, and of which a point of it stands for at least."""
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
 """Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
-_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 0.995, 0.999)
+_FOLDS, _THIN = 3, 3
+"""Parts of the runs, each of which is asked of trees that were fitted to the others, to every so manieth kernel."""
+_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.985, 0.995)
+_MOST = 4000
+"""Kernels of a run that are looked at: its matches share few fates."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawClaims:
-    """
-    What the model said of the kernels of one run, before any curve: columns of equal length by claim.
+    """What the model said of kernels of one run: a row of features by claim, and whether it was right."""
 
-    `told` is the kind of evidence of each kernel.
-    """
-
-    recorded: bool
-    told: NDArray[np.str_]
-    given: dict[str, Floats]
+    rows: dict[str, Float32s]
     right: dict[str, Floats]
 
 
-def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, NDArray[np.str_], dict[str, Floats]]:
-    """An alignment without calibration, the evidence of each kernel, and what is given for each claim."""
-    evidence: list[NDArray[np.str_]] = []
-    given: dict[str, Floats] = {}
+def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Float32s]]:
+    """An alignment without calibration, and the row of features of each kernel by claim."""
+    from memplan.align import alignment
 
-    def noted(chance: Floats, told: MatchEvidence, claim: str) -> Floats:
-        evidence.append(np.array(told.names)[told.kind])
-        given[claim] = np.clip(chance, 0.0, 1.0)
-        return given[claim].copy()
+    rows: dict[str, Float32s] = {}
+    owners = []
 
-    with patch("memplan.align.alignment.calibrated_chance", noted):
+    def noted(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
+        rows[claim] = features.rows(chance)
+        return np.clip(chance, 0.0, 1.0)
+
+    def units(*of: Any) -> Any:
+        found = alignment_units(*of)
+        owners.append(found.owner)
+        return found
+
+    alignment_units = alignment.update_units
+    with patch.object(alignment, "boosted_chance", noted), patch.object(alignment, "update_units", units):
         found = align(plan, kernels)
-    return found, evidence[0], given
+    return found, {claim: of[owners[0]] for claim, of in rows.items()}
 
 
 def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
@@ -79,14 +86,21 @@ def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
         if seed % _BLIND == 0:
             none = ["N/A"] * len(kernels)
             kernels = replace(kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
-        found, told, given = raw_alignment(run.plan, kernels)
+        found, rows = raw_alignment(run.plan, kernels)
         scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
         said = found.op_of_kernel().tolist()
         in_scope = [
             scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
             for op, truth in zip(said, run.truth, strict=True)
         ]
-        yield RawClaims(False, told, given, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)})
+        yield _some(rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+
+
+def _some(rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
+    """Some of the kernels of a run, drawn at random."""
+    count = len(right["op"])
+    chosen = np.random.default_rng(seed).permutation(count)[:_MOST]
+    return RawClaims({claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()})
 
 
 def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
@@ -102,114 +116,112 @@ def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
 
 def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
     """Claims on recorded runs in PyTorch and on live ones of MindSpore, by name."""
-    from tests.align.known_runs import outcome, recorded_run
+    from tests.align.known_runs import recorded_run
     from tests.align.mindspore_runs import SAMPLES_RUN, mindspore_run
 
     for name in names:
         folder = scratch / name
         folder.mkdir()
-        run = mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder)
-        found, told, given = raw_alignment(run.plan, run.kernels)
-        right = np.array(outcome(run, found).right, dtype=np.float64)
-        yield RawClaims(True, told, given, dict.fromkeys(_CLAIMS, right))
+        yield _known_claims(mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder))
 
 
-def fitted_curves(runs: Sequence[RawClaims], share: float) -> dict[str, dict[str, list[list[float]]]]:
+def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
+    """Claims on recordings of models drawn at random."""
+    from tests.align.known_runs import read_run
+    from tests.align.torch_samples import sampled_run
+
+    for path in sorted(samples.glob("*.csv.gz")):
+        seed = int(path.name.removesuffix(".csv.gz"))
+        yield _known_claims(read_run(sampled_run(seed), path, scratch))
+
+
+def _known_claims(run: Any) -> RawClaims:
+    from tests.align.known_runs import outcome
+
+    found, rows = raw_alignment(run.plan, run.kernels)
+    right = np.array(outcome(run, found).right, dtype=np.float64)
+    return _some(rows, dict.fromkeys(_CLAIMS, right), len(right))
+
+
+def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     """
-    Points of every curve: mean probability given and share right.
+    Trees for every claim, each run weighing by the root of its kernels that are looked at, and the curve behind them.
 
-    Recorded runs weigh `share` as much as the simulated ones together, each by the root of its length.
+    Trees are surer of runs that they were fitted to than of others: the curve is what runs showed of trees that were
+    fitted to the rest.
     """
-    found: dict[str, dict[str, list[list[float]]]] = {}
+    found = {}
     for claim in _CLAIMS:
-        found[claim] = {}
-        kinds = sorted({kind for run in runs for kind in np.unique(run.told).tolist()})
-        words = [kind.split(".") for kind in kinds]
-        for name in sorted({".".join(each[:count]) for each in words for count in range(1, len(each) + 1)}):
-            members = [(run.told == name) | np.char.startswith(run.told, f"{name}.") for run in runs]
-            given = [run.given[claim][chosen] for run, chosen in zip(runs, members, strict=True)]
-            right = [run.right[claim][chosen] for run, chosen in zip(runs, members, strict=True)]
-            simulated = sum(len(part) for part, run in zip(given, runs, strict=True) if not run.recorded)
-            roots = [
-                len(part) / np.sqrt(len(run.given[claim])) * run.recorded for part, run in zip(given, runs, strict=True)
-            ]
-            scale = share * simulated / sum(roots) if sum(roots) and simulated else 1.0
-            weight = [
-                np.full(len(part), scale / np.sqrt(len(run.given[claim])) if run.recorded else 1.0)
-                for part, run in zip(given, runs, strict=True)
-            ]
-            columns = [np.concatenate(column).astype(np.float64) for column in (given, right, weight)]
-            if len(columns[0]) >= _FEWEST:
-                found[claim][name] = _rising_curve(*columns)
+        fold = np.concatenate([np.full(len(run.right[claim]), place % _FOLDS) for place, run in enumerate(runs)])
+        rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
+        weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
+        weight *= len(weight) / weight.sum()
+        others = np.empty(len(right))
+        for one in range(_FOLDS):
+            rest, mine = np.flatnonzero(fold != one)[::_THIN], fold == one
+            trees = boosted_trees(rows[rest], right[rest], weight[rest], MatchFeatures.names())
+            others[mine] = summed_chance(trees, rows[mine])
+        found[claim] = {
+            **boosted_trees(rows, right, weight, MatchFeatures.names()),
+            "curve": _rising_curve(others, right, weight),
+        }
     return found
 
 
 def _rising_curve(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
-    """Bins of what is given with the share right, pooled until they rise together and each has enough."""
+    """Bins of what is given with the share right, pooled until they rise together."""
     order = np.argsort(given, kind="stable")
     given, right, weight = given[order], right[order], weight[order]
-    sixths = np.searchsorted(np.cumsum(weight), np.linspace(0, weight.sum(), 7)[1:-1])
-    edges = np.unique(np.concatenate(([0], np.searchsorted(given, _EDGES), sixths, [len(given)])))
-    points: list[tuple[float, float, float, int]] = []
+    edges = np.unique(np.concatenate(([0], np.searchsorted(given, _EDGES), [len(given)])))
+    points: list[tuple[float, float, float]] = []
     for begin, end in pairwise(edges.tolist()):
         mine = slice(begin, end)
-        points.append(
-            (
-                float(np.average(given[mine], weights=weight[mine])),
-                float(np.average(right[mine], weights=weight[mine])),
-                float(weight[mine].sum()),
-                end - begin,
-            )
-        )
-        while len(points) > 1 and (points[-2][1] >= points[-1][1] or min(points[-2][3], points[-1][3]) < _BIN):
+        sums = [float((weight[mine] * of[mine]).sum()) for of in (given, right, np.ones(len(given)))]
+        points.append((sums[0], sums[1], sums[2]))
+        while len(points) > 1 and points[-2][1] / points[-2][2] >= points[-1][1] / points[-1][2]:
             last, before = points.pop(), points.pop()
-            total = before[2] + last[2]
-            given_mean, right_mean = ((before[side] * before[2] + last[side] * last[2]) / total for side in (0, 1))
-            points.append((given_mean, right_mean, total, before[3] + last[3]))
-    return [[round(point[0], 4), round(point[1], 4)] for point in points]
+            points.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+    return [[round(point[0] / point[2], 4), round(point[1] / point[2], 4)] for point in points]
 
 
-def calibration_text(source: str, curves: dict[str, dict[str, list[list[float]]]]) -> str:
-    """The file as it is kept: one curve a line."""
-    claims = [
-        f'  "{claim}": {{\n'
-        + ",\n".join(f'    "{name}": {json.dumps(points)}' for name, points in of.items())
-        + "\n  }"
-        for claim, of in curves.items()
+def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
+    """The file as it is kept: one tree a line."""
+    texts = [
+        f'  "{claim}": {{\n    "curve": {json.dumps(of["curve"])},\n    "begin": {of["begin"]},\n    "trees": [\n      '
+        + ",\n      ".join(json.dumps(tree) for tree in of["trees"])
+        + "\n    ]\n  }"
+        for claim, of in claims.items()
     ]
-    return "{\n" + ",\n".join([f'  "source": {json.dumps(source)}', *claims]) + "\n}\n"
+    return "{\n" + ",\n".join([f'  "source": {json.dumps(source)}', *texts]) + "\n}\n"
 
 
 def main() -> None:
-    """Write the curves."""
+    """Write the trees."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
-    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5189), metavar=("FIRST", "LAST"))
-    parser.add_argument(
-        "--recorded",
-        nargs="*",
-        default=[*RUNS, *SEEN_RUNS],
-    )
-    parser.add_argument("--weight", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5119), metavar=("FIRST", "LAST"))
+    parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
+    parser.add_argument("--samples", type=Path)
     options = parser.parse_args()
     first, last = options.seeds
     with tempfile.TemporaryDirectory() as scratch:
+        sampled = list(sampled_claims(options.samples, Path(scratch))) if options.samples else []
         runs = [
-            *simulated_claims(options.shared, range(first, last + 1)),
+            *sampled,
             *recorded_claims(options.recorded, Path(scratch)),
+            *simulated_claims(options.shared, range(first, last + 1)),
         ]
     source = (
-        f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}) and, weighing "
-        f"{options.weight:g} as much together, the recorded runs {', '.join(options.recorded)} "
-        "(tests/align/known_runs.py): mean probability that the pair model gave, with second opinions, and share "
-        "right, by kind of evidence (memplan/align/probabilities/evidence.py) and bins of it, pooled until they rise "
-        "together; by benchmarks/calibration_fit.py. Every fourth simulated run has no shapes, every third is "
-        "disturbed a twelfth as much. Other seeds, other recorded runs, "
-        "MindSpore's and measured profiles were not used for these curves; for the constants of the pair model see the "
-        "source in pair_model.json."
+        f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}), the recorded "
+        f"runs {', '.join(options.recorded)} (tests/align/known_runs.py) and {len(sampled)} recordings of models drawn "
+        "at random (tests/align/torch_samples.py): features of matches with the probability that the pair model gave "
+        "(memplan/align/probabilities/match_features.py) and whether they were right, each run weighing by the root of "
+        f"its kernels; by benchmarks/calibration_fit.py. Every {_BLIND}th simulated run has no shapes, every {_CALM}rd "
+        f"is disturbed by a {_CALMER:g}th as much. Other seeds, other recorded runs, MindSpore's and measured profiles "
+        "were not used; for the constants of the pair model see the source in pair_model.json."
     )
-    options.output.write_text(calibration_text(source, fitted_curves(runs, options.weight)), encoding="utf-8")
+    options.output.write_text(calibration_text(source, fitted(runs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

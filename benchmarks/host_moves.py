@@ -1,5 +1,7 @@
 """
-Host moves against their bound and other planners' rules: `python benchmarks/host_moves.py [--out FILE] [CASE ...]`.
+Host moves against their bound and other planners' rules.
+
+`python -m benchmarks.host_moves [--out FILE] [--shares PART ...] [CASE ...]`
 
 Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
 addresses are given; the last columns are the step of the whole plan without recomputation, with addresses, which
@@ -147,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
+    parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="parts of the peak to plan with")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--choice-only", action="store_true", help="score choices, make no plans")
     parser.add_argument("--scale", action="store_true", help="only time whole plans of large graphs")
@@ -163,10 +166,10 @@ def main() -> None:
         graph = build()
         problem = problem_of(graph, chip)
         peak, compute = int(problem.live.max()), int(problem.durations.sum())
-        for share in SHARES:
+        for share in options.shares:
             capacity = int(peak * share)
             start = time.process_time()
-            bound = move_bound(problem, capacity)
+            bound = move_bound(problem, capacity, thorough=True)
             if bound is None:
                 lines.append(f"| {name} | {share:.0%} | {least_of(problem, capacity)} |" + " |" * (len(head) - 3))
                 print(lines[-1], flush=True)

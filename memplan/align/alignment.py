@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
+from memplan.align.equal_ops import take_equal_ops_in_turn
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.probabilities.calibrated_chance import calibrated_chance
-from memplan.align.probabilities.evidence import evidence
+from memplan.align.probabilities.boosted_chance import boosted_chance
+from memplan.align.probabilities.match_features import match_features
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
@@ -108,15 +109,18 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
-    told = evidence(sequence, ratios, classes, units.kernel_class, settled, len(missed)).of_each(units.owner)
-    settled = settled.of_each(units.owner)
+    features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
     planned = settled.row >= 0
     planned[planned] = sequence.scope[settled.row[planned]] >= 0
-    settled.chance[:] = calibrated_chance(settled.chance, told, "op")
-    of_scope = calibrated_chance(settled.scope_chance, told, "scope")
-    # The two curves are fitted apart; a scope is never less likely than an op of it.
-    settled.scope_chance[:] = np.where(planned, np.maximum(of_scope, settled.chance), of_scope)
+    of_op, of_scope = (
+        boosted_chance(chance, features, claim)
+        for chance, claim in ((settled.chance, "op"), (settled.scope_chance, "scope"))
+    )
+    # The two are fitted apart; a scope is never less likely than an op of it.
+    settled.chance[:], settled.scope_chance[:] = of_op, np.where(planned, np.maximum(of_scope, of_op), of_scope)
+    settled = settled.of_each(units.owner)
     return Alignment(
         _matches(sequence, settled),
         kernel_scopes(plan, sequence, classes, kernel_class, settled),

@@ -12,7 +12,7 @@ from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
-MOST_CELLS = 12_000_000
+MOST_CELLS = 24_000_000
 """Cells held at once: four states of four bytes each."""
 PIECE_KERNELS, _OVERLAP = 60_000, 300
 """Kernels of a piece, and by how many neighbours overlap: what is near an end is taken from the piece that goes on."""

@@ -305,7 +305,7 @@ def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[B
     c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
     x, y, z = _factors(kernels)
     found, in_order = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
-    of_weight = c > b  # its gradient: the matrices come out
+    of_weight = bool(ops.makes_groups[row])
     known = (x > 0) & (y > 0) & (z > 0)
     each = (c if of_weight else b) / groups
     cuts = {round(each / size) for made, out in ops.pieces[row] if (size := out[0] if of_weight else made[1])}

@@ -10,6 +10,7 @@ from memplan.align.banded_alignment import MOST_CELLS, PIECE_KERNELS, align_band
 from memplan.align.coarse.coarse_places import coarse_places
 from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
+from memplan.align.lost_stretches import find_lost_stretches
 from memplan.align.op_families import family_table
 from memplan.align.pair_prices import PairPrices, other_prices, pair_prices, unsized_prices
 from memplan.align.pair_result import PairResult, counted_on
@@ -83,7 +84,7 @@ def align_pairs(
                 align_near(each, classes[some], names[some], places[some]) for each in (model, other_prices(model))
             )
             model = replace(model, ratios=with_habits(model.ratios, model.token, first.row, classes[some]))
-            result = align_near(model, classes, names, places)
+            result = find_lost_stretches(model, classes, names, align_near(model, classes, names, places))
         found.put(chain, doubted_by(sequence, result, (first, other), classes))
     collectives = np.flatnonzero(beside)
     place_collectives(sequence, model, kernels, kernel_class, kernel_names, times, collectives, found)

@@ -34,6 +34,16 @@ class PairResult:
         """Kernels `begin` to `end` alone."""
         return self._of([column[begin:end] for column in self._columns()])
 
+    def moved(self, by: Int64s | int) -> PairResult:
+        """The same so many rows further on."""
+        return replace(
+            self,
+            row=np.where(self.row >= 0, self.row + by, -1),
+            first=np.where(self.first >= 0, self.first + by, -1),
+            last=np.where(self.last >= 0, self.last + by, -1),
+            place=self.place + by,
+        )
+
     @staticmethod
     def empty(kernels: int) -> PairResult:
         """Nothing matched yet."""
@@ -64,11 +74,4 @@ class PairResult:
 
 def counted_on(found: PairResult, rows: int) -> PairResult:
     """Rows that count on over steps: one begins where the alignment falls back by more than half of the plan."""
-    turn = np.cumsum(np.diff(found.place, prepend=found.place[:1]) < -rows // 2) * rows
-    return replace(
-        found,
-        row=np.where(found.row >= 0, found.row + turn, -1),
-        first=np.where(found.first >= 0, found.first + turn, -1),
-        last=np.where(found.last >= 0, found.last + turn, -1),
-        place=found.place + turn,
-    )
+    return found.moved(np.cumsum(np.diff(found.place, prepend=found.place[:1]) < -rows // 2) * rows)

@@ -18,7 +18,7 @@ import numpy as np
 
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses
-from memplan.align.weight_pieces import WeightPiece
+from memplan.align.weight_pieces import WeightPiece, pieces_of_ops
 from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan, PlannedOp
@@ -30,6 +30,8 @@ _MOST = 20_000
 """Kernels looked at; a step's updates are fewer."""
 _FEWEST = 3
 """Updates from which their order is asked for."""
+_BIAS = ".dbias"
+"""The end of the part that sums the gradient of a bias."""
 _CLEARLY = 2
 """How much more often gradients must come the other way round than as planned."""
 _BETTER = 1.1
@@ -50,25 +52,59 @@ def ops_as_run(
         updates = updates_as_run(plan, kernels, kernel_class)
     places, order = set(updates), iter(updates)
     ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
-    products, which = _products_planned(plan, ops)
-    following = set(pairwise(which))
-    turning = {
-        (first, second)
-        for first, second in following
-        if first >= 0 and second >= 0 and _both_gradients(products[first], products[second])
-    }
-    pairs = [place for place, pair in enumerate(pairwise(which)) if pair in turning]
-    if not pairs:
-        return ops
-    turned = list(ops)
-    for place in pairs:
-        turned[place], turned[place + 1] = ops[place + 1], ops[place]
-    ran = _products_run(kernels, kernel_class)
-    votes = Counter(pairwise(ran))
-    told = {(_told(products[first]), _told(products[second])) for first, second in turning}
-    planned = sum(votes[pair] for pair in told)
-    other = sum(votes[second, first] for first, second in told if first != second)
-    return turned if other > planned * _CLEARLY else ops
+    turned = _Gradients(plan, ops, _products_run(kernels, kernel_class)).turned()
+    return [ops[place] for place in turned]
+
+
+class _Gradients:
+    """
+    The two gradients of every product: which of them a run makes first.
+
+    Frameworks differ in it between products with a bias and without (the nodes of autograd are others), so each kind
+    is asked by itself, and where all sizes of a kind are equal, as of a square weight and as many tokens, all together.
+    """
+
+    def __init__(self, plan: Plan, ops: Sequence[int], ran: Sequence[int]) -> None:
+        self.plan, self.ops = plan, ops
+        self.products, self.which = _products_planned(plan, ops)
+        self.pieces = pieces_of_ops(plan)
+        self.votes = Counter(pairwise(ran))
+        self.biased = {(op.layer, op.part.rpartition(".")[0]) for op in plan.ops if op.part and op.part.endswith(_BIAS)}
+
+    def turned(self) -> list[int]:
+        """The places of all ops, with those of both gradients of a product as the run has them."""
+        order = list(range(len(self.ops)))
+        pairs: dict[bool, list[int]] = {True: [], False: []}
+        alike: dict[tuple[int, int], bool] = {}
+        for place, (first, second) in enumerate(pairwise(self.which)):
+            if first < 0 or second < 0:
+                continue
+            if (first, second) not in alike:
+                alike[first, second] = _both_gradients(self.products[first], self.products[second])
+            if alike[first, second]:
+                pairs[self._has_bias(self.ops[place])].append(place)
+        counts = {kind: self._counts(places) for kind, places in pairs.items()}
+        together = tuple(sum(column) for column in zip(*counts.values(), strict=True))
+        for kind, places in pairs.items():
+            planned, other = counts[kind] if any(counts[kind]) else together
+            if other > planned * _CLEARLY:
+                for place in places:
+                    order[place], order[place + 1] = place + 1, place
+        return order
+
+    def _has_bias(self, number: int) -> bool:
+        op = self.plan.ops[number]
+        return op.part is not None and (op.layer, op.part.rpartition(".")[0]) in self.biased
+
+    def _counts(self, places: Sequence[int]) -> tuple[int, int]:
+        """How often the run has such gradients as planned, and how often the other way round."""
+        told: set[tuple[int, int]] = set()
+        for place in places:
+            told.add((_told(self.products[self.which[place]]), _told(self.products[self.which[place + 1]])))
+            both = (self.pieces.get(self.ops[place + side], ()) for side in (0, 1))
+            told |= {(_sizes(first), _sizes(second)) for first, second in zip(*both, strict=False)}
+        pairs = [(first, second) for first, second in told if first != second]  # others don't tell
+        return sum(self.votes[pair] for pair in pairs), sum(self.votes[second, first] for first, second in pairs)
 
 
 def _both_gradients(first: _Product, second: _Product) -> bool:
@@ -110,6 +146,12 @@ def _told(product: _Product) -> int:
     """What tells a planned product, as a number."""
     (first, second), made = product
     return hash((prod(first), prod(second), prod(made)))
+
+
+def _sizes(piece: tuple[Sequence[int], Sequence[int]]) -> int:
+    """The same of a piece of one."""
+    read, made = piece
+    return hash((*read[:2], *made[:1]))
 
 
 def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:

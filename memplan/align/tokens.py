@@ -28,6 +28,8 @@ _OPERANDS = 12
 _MOST_ELEMENTS = 1 << 53
 """Larger sizes are all alike: no memory holds them, and columns and their sums have 64 bits."""
 _SIXTEEN, _UNKNOWN_BITS = 16, 0
+_GROUPED = 3
+"""Sides of a weight over several matrices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class TokenClass:
     """
     One class: families (the main one first), elements of each operand, bits of an element of the main output.
 
-    `groups` is over how many matrices the weight of a grouped product goes, `pieces` the operands of the pieces in
+    `groups` is over how many matrices the weight of a grouped product goes, `makes_groups` whether it makes those, as
+    the gradient of such a weight does, `pieces` the operands of the pieces in
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
     `reduced` are the elements of what is left of its operands where each row becomes one.
@@ -48,6 +51,7 @@ class TokenClass:
     groups: int = 1
     pieces: Pieces = ()
     rows: int = 0
+    makes_groups: bool = False
     widths: tuple[int, ...] = ()
     reduced: tuple[int, ...] = ()
 
@@ -60,7 +64,7 @@ class TokenClasses:
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
     `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
-    `rows`, `widths` and `reduced` as in `TokenClass`.
+    `rows`, `makes_groups`, `widths` and `reduced` as in `TokenClass`.
     """
 
     main: Int32s
@@ -73,6 +77,7 @@ class TokenClasses:
     groups: Int32s
     pieces: tuple[Pieces, ...]
     rows: Int64s
+    makes_groups: Bools
     widths: tuple[tuple[int, ...], ...]
     reduced: tuple[tuple[int, ...], ...]
 
@@ -105,6 +110,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     rows = np.array([min(item.rows, _MOST_ELEMENTS) for item in found], dtype=np.int64)
     return TokenClasses(
         main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows,
+        np.array([item.makes_groups for item in found], dtype=np.bool_),
         tuple(item.widths for item in found), tuple(item.reduced for item in found),
     )  # fmt: skip
 
@@ -219,14 +225,18 @@ def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, rou
     main = max(kernel.outputs, key=lambda item: _elements(item.shape), default=None)
     bits = _UNKNOWN_BITS if main is None else DTYPE_BITS.get(main.dtype, _UNKNOWN_BITS)
     families = families_of(type_)
-    groups = 1
+    groups, makes_groups = 1, False
     if families[0] == family_table().number("grouped_product"):
+        makes_groups = any(len(item.shape) == _GROUPED for item in kernel.outputs)
         shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
-        groups = next((shape[0] for shape in shapes if len(shape) == 3), 1)
+        groups = next((shape[0] for shape in shapes if len(shape) == _GROUPED), 1)
     shapes = (item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None)
     widths = tuple(sorted({shape[-1] for shape in shapes if len(shape) == 2 and shape[-1] > 1})) if routed else ()
     reduced = _reduced([item.shape for item in (*kernel.inputs, *kernel.outputs) if item is not None])
-    return TokenClass(families, tuple(inputs), tuple(outputs), bits, groups, pieces, widths=widths, reduced=reduced)
+    return TokenClass(
+        families, tuple(inputs), tuple(outputs), bits, groups, pieces,
+        makes_groups=makes_groups, widths=widths, reduced=reduced,
+    )  # fmt: skip
 
 
 def _reduced(shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ from memplan.core.arrays import Bools, Int32s, Int64s
 
 _LEAST_UNITS, _LEAST_KERNELS = 3, 3
 """Units of one stretch, and kernels on the weight's size in each, from which a series counts as one that repeats."""
+_FEWEST_SIZES = 2
+"""Sizes of weights from which kernels over one after the other are a sweep over all of them."""
 _HALF = 0.5
 """Share of the series that a unit must have: neighbours may be missing or fused."""
 _LONGEST = 40
@@ -108,6 +110,7 @@ class _Candidates:
         self.helps = np.array([family in allowed for family in main]) & self.scalar
         self.main = np.array(main, dtype=np.int64)
         self.rows = np.array([kind.rows for kind in found], dtype=np.int64)
+        self.norm = self.main == known.number("vector_norm")
         self.heavy = np.isin(self.main, list(known.heavy))
 
     def units(self, kernel_class: Int32s, named: Bools) -> Iterator[list[int]]:
@@ -117,6 +120,10 @@ class _Candidates:
         for begin, end in self._stretches(kernel_class):
             inside = np.arange(begin, end)
             chosen = inside[(self.size[kernel_class[begin:end]] > 0) & ~named[begin:end]]
+            swept = list(self._swept(chosen, kernel_class))
+            if swept:
+                yield from swept
+                chosen = chosen[~np.isin(chosen, np.concatenate(swept))]
             if len(chosen) < _LEAST_UNITS * _LEAST_KERNELS:
                 continue
             kinds = kernel_class[chosen]
@@ -139,6 +146,32 @@ class _Candidates:
             for unit in self._cut(run, kernel_class, usual):
                 if len(unit) >= max(_LEAST_KERNELS, _HALF * len(usual)):
                     yield self._with_scalars(unit, kernel_class, named)
+
+    def _swept(self, chosen: Int64s, kernel_class: Int32s) -> Iterator[list[int]]:
+        """
+        Units of an optimiser that does one thing to all weights before the next (`foreach`), sweep by sweep.
+
+        A sweep is a run of kernels of one family that go over the same sizes in the same order as others do. The first
+        one behind norms of the gradients clips them.
+        """
+        if len(chosen) < _LEAST_UNITS * _LEAST_KERNELS:
+            return
+        edges = np.flatnonzero(np.diff(self.main[kernel_class[chosen]]) != 0) + 1
+        runs = [run.tolist() for run in np.split(chosen, edges) if len(run) >= _LEAST_UNITS]
+        sizes = [tuple(self.size[kernel_class[run]].tolist()) for run in runs]
+        left = set(range(len(runs)))
+        for weights, _ in Counter(sizes).most_common():
+            count = len(weights)
+            mine = [at for at in sorted(left) if sizes[at] == weights * (len(sizes[at]) // count)]
+            sweeps = [runs[at][begin : begin + count] for at in mine for begin in range(0, len(runs[at]), count)]
+            before = [
+                self.norm[kernel_class[sweep[0] - count : sweep[0]]].any() for sweep in sweeps if sweep[0] >= count
+            ]
+            sweeps = sweeps[1:] if before and before[0] else sweeps
+            if len(sweeps) < _LEAST_KERNELS or len(set(weights)) < _FEWEST_SIZES:
+                continue
+            left.difference_update(mine)
+            yield from (list(unit) for unit in zip(*sweeps, strict=True))
 
     def _stretches(self, kernel_class: Int32s) -> Iterator[tuple[int, int]]:
         """Kernels between heavy ones."""

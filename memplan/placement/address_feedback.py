@@ -2,11 +2,14 @@
 Moves and addresses together: what finds no address takes room from the choice of moves, until all has one.
 
 Bytes that fit at every step may still not pack. What a packing leaves out counts as bytes lost at its steps, and the
-moves are chosen anew, near the last choice; then half-way back as long as that still packs.
+moves are chosen anew, near the last choice; then half-way back as long as that still packs. Where that costs much, the
+same is tried with a part of the room free at all steps. What another planner's rule would have moved is taken where it
+packs and is faster than all that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,15 +17,17 @@ import numpy as np
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
-from memplan.placement.host import HostMoves, choose_moves
+from memplan.placement.host import HostMoves, choose_moves, rule_moves
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
 
 _PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
 """How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
-_CLOSER, _WORTH = 5, 1.01
+_CLOSER, _WORTH = 3, 1.01
 """How often it is tried to lose less, once all has an address, as long as addresses cost more than so many times."""
+_SPARE, _DEAR = (0.02, 0.06, 0.12), 1.02
+"""Parts of the room that are left free everywhere, where addresses cost more than so many times without."""
 _LARGE = 20_000
 """With more residencies, what was placed before is placed anew only where it has to be, and the first fit is taken."""
 
@@ -54,9 +59,16 @@ def addressed_moves(
             break
         lost = last.lost + (feedback.spilled(last) * growth**turn).astype(np.int64)
         tried.append(feedback.tried(last, lost))
-    if len(tried) > 1 and tried[-1].layout.peak <= capacity and not feedback.is_large(tried[0]):
+    large = feedback.is_large(tried[0])
+    if len(tried) > 1 and tried[-1].layout.peak <= capacity and not large:
         tried += feedback.closer(tried[-2], tried[-1])
-    return min(tried, key=lambda item: (max(item.layout.peak, capacity), item.schedule.makespan_ns))
+    if len(tried) > 1 and tried[0].chosen.bound is not None and not large:
+        tried += feedback.sparing(tried)
+    if tried[0].chosen.bound is not None:
+        tried += feedback.ruled(tried)
+    best = min(tried, key=feedback.rank)
+    # The bound of a choice that leaves room free holds for less room only.
+    return replace(best, chosen=replace(best.chosen, bound=tried[0].chosen.bound))
 
 
 class _Feedback:
@@ -66,6 +78,10 @@ class _Feedback:
         self.problem, self.capacity, self.alignment, self.progress = problem, capacity, alignment, progress
         self.first = first
 
+    def rank(self, item: AddressedMoves) -> tuple[int, int]:
+        """What is better comes first: bytes over the capacity, then the step time."""
+        return max(item.layout.peak, self.capacity), item.schedule.makespan_ns
+
     def is_large(self, item: AddressedMoves) -> bool:
         return len(item.schedule.residencies) > _LARGE
 
@@ -74,8 +90,14 @@ class _Feedback:
         moved: Bools | None = None if near is None else near.chosen.moved
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)
-        known = self.first if near is None else None
-        chosen = known or choose_moves(problem, self.capacity, bound, moved)
+        known = self.first if near is None and not lost.any() else None
+        if known is None:
+            known = choose_moves(problem, self.capacity, bound, moved)
+        return self.placed(known, near, lost)
+
+    def placed(self, chosen: HostMoves, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
+        """`chosen` with its schedule and addresses, close to those of `near` where there are many."""
+        problem = self.problem
         schedule = run_schedule(
             problem.storages, problem.durations, chosen.gaps, self.capacity,
             out_link=problem.out_link, in_link=problem.in_link, lost=lost,
@@ -111,3 +133,34 @@ class _Feedback:
             else:
                 unfit = middle
         return found
+
+    def sparing(self, tried: Sequence[AddressedMoves]) -> list[AddressedMoves]:
+        """Choices with some room free at all steps, the least first, until one packs or none is faster than `tried`."""
+        found: list[AddressedMoves] = []
+        best = min(tried, key=self.rank)
+        for part in _SPARE:
+            if best.layout.peak <= self.capacity and best.schedule.makespan_ns < tried[0].schedule.makespan_ns * _DEAR:
+                break
+            lost = np.full(self.problem.steps, int(self.capacity * part), dtype=np.int64)
+            for _ in range(2):
+                item = self.tried(None, lost)
+                if self.rank(item)[1] >= self.rank(best)[1] and best.layout.peak <= self.capacity:
+                    return found
+                found.append(item)
+                best = min(best, item, key=self.rank)
+                if item.chosen.bound is None or item.layout.peak <= self.capacity:
+                    return found
+                lost = item.lost + self.spilled(item)
+        return found
+
+    def ruled(self, tried: Sequence[AddressedMoves]) -> list[AddressedMoves]:
+        """What rules alone would move where that packs and is faster than the best of `tried`, the fastest first."""
+        best = min(tried, key=self.rank)
+        bound = tried[0].chosen.bound
+        for chosen in rule_moves(self.problem, self.capacity, bound):
+            if best.layout.peak <= self.capacity and chosen.makespan_ns >= best.schedule.makespan_ns:
+                break
+            item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64))
+            if item.layout.peak <= self.capacity:
+                return [item]
+        return []

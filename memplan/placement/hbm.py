@@ -89,14 +89,16 @@ def lay_out(
         offsets = tuple(given.tolist())
         return HbmLayout(offsets, fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
     spill: Spill | None = None
+    least = given
     best: HbmLayout | None = None
     for pins in _stackings(storages, residencies, moving, steps):
         stacked = given.copy()
         for index, offset in pins.items():
             stacked[index] = fixed + offset
         if enough is not None:
-            found = pack_below(columns.size, columns.start, columns.end, stacked, enough, alignment)
-            spill = found if spill is None or found.lost < spill.lost else spill
+            found = pack_below(columns.size, columns.start, columns.end, stacked, enough, alignment, again=False)
+            if spill is None or found.lost < spill.lost:
+                spill, least = found, stacked
             if not found.lost or len(moving) > _FEW_STACKINGS:
                 break
             if len(moving) > _QUICK_BUFFERS:
@@ -106,6 +108,8 @@ def lay_out(
         best = layout if best is None or layout.peak < best.peak else best
         if enough is not None and best.peak <= enough:
             return best
+    if spill is not None and spill.lost and enough is not None:
+        spill = pack_below(columns.size, columns.start, columns.end, least, enough, alignment)
     if spill is not None and (best is None or not spill.lost):
         offsets = tuple(spill.offsets.tolist())
         peak = int((spill.offsets + columns.size)[columns.start < columns.end].max(initial=0))

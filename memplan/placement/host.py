@@ -90,6 +90,16 @@ def choose_moves(
     return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule, best.over)
 
 
+def rule_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> list[HostMoves]:
+    """What each rule by itself would move so that every step fits, the fastest first."""
+    found = [
+        _scored(problem, _within_host(problem, choose(problem, capacity)), capacity, rule)
+        for rule, choose in MOVE_RULES.items()
+    ]
+    found = sorted((item for item in found if item.over == item.host_over == 0), key=lambda item: item.rank)
+    return [HostMoves(problem.gaps(item.moved), item.moved, item.makespan_ns, bound, item.rule) for item in found]
+
+
 def _starts(found: Sequence[_Candidate], problem: MoveProblem) -> list[_Candidate]:
     """What the local search begins with: the best of `found`, in small cases the best of each other rule as well."""
     best = list(found[:_STARTS])

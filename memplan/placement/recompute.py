@@ -29,6 +29,7 @@ from memplan.placement.recompute_options import (
     recompute_targets,
 )
 from memplan.placement.rounding import Rounding
+from memplan.placement.whole_moves import whole_bound
 from memplan.schema.storages import planned_tensors
 
 _ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
@@ -39,6 +40,8 @@ _SMALL = 1000
 """Up to so many units all programs are solved unit by unit."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
+_NEAR = 1.05
+"""A step time above its bound by no more than this is near it."""
 _IMPOSSIBLE = 2**62
 
 
@@ -114,6 +117,16 @@ class RecomputeSearch:
         if self.peak <= self.capacity:
             return compute
         return _IMPOSSIBLE if self.bound is None else max(self.bound.makespan_ns, compute)
+
+    def tightened_ns(self, found_ns: int) -> int:
+        """
+        The bound on any step time where one of `found_ns` was found: where that is far above `bound_ns` and nothing can
+        be made anew, what tensors that move as a whole can reach is asked for as well.
+        """
+        if self.targets or self.bound is None or found_ns <= self.bound_ns * _NEAR:
+            return self.bound_ns
+        whole = whole_bound(self.base, self.capacity)
+        return self.bound_ns if whole is None else max(self.bound_ns, whole.makespan_ns)
 
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None

@@ -1,11 +1,11 @@
 """
 The layout with the shortest step: which graph to run, with some ops run again or none, and what moves in it.
 
-A layout for less HBM is one for more as well. Budgets of small graphs are therefore taken from a ladder that depends
-on the graph alone, and what fits the rungs below is found as long as their bounds say that it could be faster, so that
-more HBM makes no step longer. Of larger graphs a budget is taken as it is, and the ladder below it has wider rungs, of
-which as many are looked at as a limit of work allows, and those get addresses whose moves alone are faster; of the
-largest none.
+A layout for less HBM is one for more as well. Budgets are therefore taken from a ladder that depends on the graph
+alone, and what fits the rungs below is found as long as their bounds say that it could be faster and a limit of work
+allows, so that more HBM makes no step longer. Small graphs have narrow rungs, and after the nearest ones those of a
+ladder of wide ones are looked at; larger graphs have one ladder, narrow where a little HBM is worth much time, and only
+those of its rungs get addresses whose moves alone are faster.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from memplan.placement.host import HostMoves, choose_moves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout
 from memplan.placement.recompute import RecomputeChoice, RecomputeSearch
 from memplan.placement.rounding import Rounding
+from memplan.placement.schedule import transfer_ns
 
-_RUNGS = 240
-"""Rungs of the ladder up to what the graph takes without moves."""
-_LOWER_WORK = 1000
-"""Ops in all graphs that are laid out for lower rungs."""
-_MOST_LOWER = 2
-"""Rungs below a budget that are looked at at most."""
-_WIDE_RUNGS, _WIDE_WORK, _MOST_WIDE, _RECOMPUTE_WORK = 20, 24_000, 8, 6
-"""The same of larger graphs, whose ops count so many times where some may run again."""
+_NARROW, _MIDDLE, _WIDE = 240, 60, 20
+"""Rungs of the ladders up to what the graph takes without moves."""
+_STEEP = 8
+"""Where moving all that HBM holds takes so many times what the ops take, rungs are narrow."""
+_SMALL, _NEAREST = 1000, 2
+"""Ops of a small graph, and of all graphs that are laid out for the narrow rungs just below; how many at most."""
+_WORK, _MOST_LOWER, _RECOMPUTE_WORK = 24_000, 8, 6
+"""Ops of all graphs for further rungs, and how many of those; ops count so many times where some may run again."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -77,13 +78,12 @@ def shortest_layout(
             return PlacedGraph(graph, layout)
     best: PlacedGraph | None = None
     unfit: PlacedGraph | None = None
-    weight = _RECOMPUTE_WORK if whole.targets else 1
-    for budget in _rungs(room.capacity, whole.peak, len(graph.ops), weight):
+    for budget in _rungs(room.capacity, whole):
         at = whole if budget == room.capacity else search(budget)
         if best is not None and at.bound_ns >= best.layout.schedule.makespan_ns:
             break
         # Of small graphs every rung below gets addresses, of larger ones those whose moves alone are faster.
-        known = None if best is None or len(graph.ops) <= _LOWER_WORK else best.layout.schedule.makespan_ns
+        known = None if best is None or len(graph.ops) <= _SMALL else best.layout.schedule.makespan_ns
         found = _placed(at, replace(room, capacity=budget), place, known)
         if found is None:
             continue
@@ -102,22 +102,27 @@ def shortest_layout(
             if roomy is not None and not roomy.layout.missing:
                 best = roomy
                 break
-    bound = None if best.layout.missing else min(whole.bound_ns, best.layout.schedule.makespan_ns)
+    makespan = best.layout.schedule.makespan_ns
+    bound = None if best.layout.missing else min(whole.tightened_ns(makespan), makespan)
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
 
 
-def _rungs(capacity: int, peak: int, steps: int, weight: int) -> list[int]:
-    """Budgets to look at, the largest first: `capacity`, or the rung of the ladder below it, and further ones below."""
-    lower = min(_LOWER_WORK // max(steps, 1), _MOST_LOWER)
+def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
+    """Budgets to look at, the largest first: the rung of the ladder at or below `capacity`, and further ones below."""
+    peak, steps = whole.peak, max(whole.base.steps, 1)
     if not peak:
         return [capacity]
-    if lower:
-        # What a share of the peak comes to may be a byte less than the rung.
-        top = min((capacity + 1) * _RUNGS // peak, _RUNGS)
-        return [min(peak * number // _RUNGS, capacity) for number in range(top, max(top - lower, 1) - 1, -1)]
-    lower = min(_WIDE_WORK // (steps * weight), _MOST_WIDE)
-    below = (min(capacity, peak) - 1) * _WIDE_RUNGS // peak
-    return [capacity, *(peak * number // _WIDE_RUNGS for number in range(below, max(below - lower, 0), -1))]
+    lower = min(_WORK // (steps * (_RECOMPUTE_WORK if whole.targets else 1)), _MOST_LOWER)
+    steep = transfer_ns(peak, whole.host.in_link) > _STEEP * int(whole.base.durations.sum())
+    rungs = _NARROW if steep or steps <= _SMALL else _MIDDLE
+    # What a share of the peak comes to may be a byte less than the rung.
+    top = max(min((capacity + 1) * rungs // peak, rungs), 1)
+    near = min(_SMALL // steps, _NEAREST) if steps <= _SMALL else lower
+    found = [min(peak * number // rungs, capacity) for number in range(top, max(top - near, 1) - 1, -1)]
+    if steps <= _SMALL:
+        below = (found[-1] - 1) * _WIDE // peak
+        found += [peak * number // _WIDE for number in range(below, max(below - lower, 0), -1)]
+    return found
 
 
 def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:

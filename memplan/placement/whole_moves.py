@@ -16,9 +16,10 @@ import numpy as np
 from memplan.core.arrays import Floats
 from memplan.placement.move_problem import MoveProblem
 
-_MOST_CELLS = 120
-"""Steps that gaps have together, at most, for the program to be solved: its root alone takes 20 s of CPU at 700."""
-_NODES = 300
+SMALL_CASE, LARGEST_CASE = 120, 400
+"""Steps that gaps have together, at most, for the program to be solved often, and once: 2 s of CPU at 350."""
+_NODES = 60
+"""Nodes of its search at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class _Rows:
         self.high.append(high)
 
 
-def whole_bound(problem: MoveProblem, capacity: int, nodes: int = _NODES) -> WholeBound | None:
-    """The bound with at most `capacity` bytes in HBM; `None` where the case is too large or nothing fits."""
+def whole_bound(
+    problem: MoveProblem, capacity: int, nodes: int = _NODES, cells: int = LARGEST_CASE
+) -> WholeBound | None:
+    """The bound with at most `capacity` bytes in HBM; `None` where gaps have over `cells` steps or nothing fits."""
     columns, steps = problem.columns, problem.steps
-    cells = int((columns.end - columns.start).sum()) + len(columns.gaps)
-    if cells > _MOST_CELLS or not problem.units:
+    if int((columns.end - columns.start).sum()) + len(columns.gaps) > cells or not problem.units:
         return None
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array

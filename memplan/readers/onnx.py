@@ -17,7 +17,7 @@ from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress, silent
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
-from memplan.readers.onnx_shapes import dim_size, open_shape, refuse_unknown_names, with_shapes
+from memplan.readers.onnx_shapes import dim_name, dim_size, open_shape, refuse_unknown_names, with_shapes
 from memplan.readers.protobuf import message_class, parse
 
 _TABLE = {
@@ -109,9 +109,10 @@ def _refuse_open_inputs(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> No
     """Raise for an input whose shape is open and not among `shapes`, and name the dimensions to give."""
     weights = {item.name for item in model.graph.initializer}
     sizes = {
-        dim.dim_param: size
+        dim_name(dim): size
         for item in model.graph.input
         for dim, size in zip(item.type.tensor_type.shape.dim, shapes.get(item.name, ()), strict=False)
+        if dim_name(dim)
     }
     values = {item.name for item in model.graph.input} | {name for node in model.graph.node for name in node.output}
     for item in model.graph.input:
@@ -122,7 +123,7 @@ def _refuse_open_inputs(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> No
             refuse_unknown_names(model, shapes, values)
             raise UnboundShapeError("its shape is open", place=item.name, suggestion=f"{item.name}=DIM,DIM,...")
         dims = item.type.tensor_type.shape.dim
-        if any(dim_size(dim) is None and dim.dim_param not in sizes for dim in dims):
+        if any(dim_size(dim) is None and dim_name(dim) not in sizes for dim in dims):
             refuse_unknown_names(model, shapes, values)
             raise open_shape(item.name, dims)
 

@@ -44,11 +44,20 @@ def dim_size(dim: Any) -> int | None:
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
+def dim_name(dim: Any) -> str:
+    """The name of an open dimension; empty for none, and for what exporters write in its place, such as `?`."""
+    name = str(dim.dim_param)
+    return "" if name.lower() in _NO_NAMES or not any(map(str.isalnum, name)) else name
+
+
+_NO_NAMES = frozenset({"none", "-1", "unk", "unknown"})
+
+
 def open_shape(name: str, dims: Any) -> UnboundShapeError:
     """The refusal of value `name` whose `dims` are not all known, with the option that binds them."""
     sizes = [dim_size(dim) for dim in dims]
     place = sizes.index(None)
-    label = repr(dims[place].dim_param)[:42] if dims[place].dim_param else str(place)
+    label = repr(dims[place].dim_param)[:42] if dim_name(dims[place]) else str(place)
     shown = ",".join("DIM" if size is None else str(size) for size in sizes)
     return UnboundShapeError(f"dimension {label} is open", place=name, suggestion=f"{name}={shown}")
 
@@ -134,8 +143,8 @@ class _Walk:
                 raise InputError(f"shape {shape} has not {len(kind.shape.dim)} dimensions", place=f"input {name}")
             for dim, size in zip(kind.shape.dim, shape, strict=True):
                 fixed = dim_size(dim)
-                if dim.dim_param:
-                    fixed = self.sizes.setdefault(dim.dim_param, size)
+                if named := dim_name(dim):
+                    fixed = self.sizes.setdefault(named, size)
                 if fixed not in (None, size) or size < 0:
                     raise InputError(f"shape {shape} disagrees with the model", place=f"input {name}")
                 dim.dim_value = size
@@ -146,7 +155,7 @@ class _Walk:
     def _fill(self, kind: Any) -> None:
         """Put the sizes of named dimensions into a type."""
         for dim in kind.tensor_type.shape.dim:
-            if dim.dim_param in self.sizes:
+            if dim_name(dim) in self.sizes:
                 dim.dim_value = self.sizes[dim.dim_param]
 
     def nodes(self) -> Iterator[Any]:

@@ -22,7 +22,9 @@ from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from memplan.traces.readers.host_ops import host_kernels
-from tests.align.torch_configs import ALL_RUNS
+from tests.align.torch_configs import TorchRun
+from tests.align.torch_kinds import ALL_RUNS
+from tests.align.torch_runs import ANY_UPDATE
 
 RECORDED = Path(__file__).with_name("recorded")
 
@@ -54,7 +56,12 @@ class Outcome:
 
 def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRun:
     """The recorded run of a model in PyTorch (`torch_runs`) with a plan from its config; `folder` is scratch."""
-    with gzip.open(source or RECORDED / f"{name}.csv.gz", "rt", encoding="utf-8", newline="") as file:
+    return read_run(ALL_RUNS[name], source or RECORDED / f"{name}.csv.gz", folder)
+
+
+def read_run(run: TorchRun, source: Path, folder: Path) -> KnownRun:
+    """The run whose recording is `source`."""
+    with gzip.open(source, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     alike = [f"{row['type']} {row['input_shapes']}" for row in rows]
     kernels = host_kernels(
@@ -66,7 +73,10 @@ def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRu
         [row["input_shapes"] for row in rows],
         [row["input_dtypes"] for row in rows],
     )
-    return KnownRun(torch_plan(name, folder), kernels, tuple(frozenset(row["truth"].split("|")) for row in rows))
+    plan = torch_plan(run, folder)
+    updates = frozenset(op.name for op in plan.ops if op.name.endswith(".adam"))
+    named = [frozenset(row["truth"].split("|")) for row in rows]
+    return KnownRun(plan, kernels, tuple(updates if ANY_UPDATE in names else names for names in named))
 
 
 def without_stalls(duration_ns: Int64s, alike: Sequence[str]) -> Int64s:
@@ -78,17 +88,19 @@ def without_stalls(duration_ns: Int64s, alike: Sequence[str]) -> Int64s:
     return times
 
 
-def torch_plan(name: str, folder: Path) -> Plan:
+def torch_plan(run: TorchRun, folder: Path) -> Plan:
     """The plan of a step of that model, from its config alone."""
-    path = folder / f"{name}.json"
-    run = ALL_RUNS[name]
+    path = folder / "config.json"
     path.write_text(json.dumps(run.config), encoding="utf-8")
     model = load_config(path)
     if not run.trains:
         return memplan.plan(
             step_graph(model, Layout(), ServedStep(Phase.PREFILL, run.batch, run.sequence)), chip="910B2"
         )
-    recipe = Recipe(sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches)
+    again = len(model.layers) if run.checkpoints else 0
+    recipe = Recipe(
+        sequence=run.sequence, micro_batch=run.batch, micro_batches=run.micro_batches, recompute_layers=again
+    )
     return memplan.plan(training_graph(model, Layout(), recipe), chip="910B2")
 
 

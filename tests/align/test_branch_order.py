@@ -8,6 +8,7 @@ from pathlib import Path
 from memplan.align.branch_order import branches_as_run
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
+from tests.align.torch_kinds import ALL_RUNS
 
 
 def launched(plan: Plan) -> list[int]:
@@ -29,7 +30,7 @@ def before_its_readers(plan: Plan, ops: Sequence[int]) -> bool:
 
 
 def test_a_shared_expert_may_run_before_or_behind_the_routed_ones(tmp_path: Path) -> None:
-    plan = torch_plan("deepseek", tmp_path)
+    plan = torch_plan(ALL_RUNS["deepseek"], tmp_path)
     ops = launched(plan)
 
     def shared_first(order: Sequence[int]) -> float:
@@ -48,7 +49,7 @@ def test_a_shared_expert_may_run_before_or_behind_the_routed_ones(tmp_path: Path
 
 
 def test_a_dense_layer_has_no_branches(tmp_path: Path) -> None:
-    plan = torch_plan("llama", tmp_path)
+    plan = torch_plan(ALL_RUNS["llama"], tmp_path)
 
     def asked(_: Sequence[int]) -> float:
         raise AssertionError

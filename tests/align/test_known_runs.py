@@ -34,13 +34,14 @@ def test_a_run_of_a_mindir_is_matched_with_its_plan(name: str, tmp_path: Path) -
     [
         ("llama", 0.97), ("moe", 0.97), ("llama_grouped", 0.97), ("moe_top4", 0.965), ("mixtral", 0.97),
         ("moe_top2_16", 0.97), ("moe_hits", 0.97), ("deepseek", 0.97), ("moe_prefill", 0.97), ("moe_24", 0.97),
-        ("moe_mixed", 0.97),
+        ("moe_mixed", 0.97), ("gpt2", 0.97), ("cohere", 0.97), ("gpt_neox", 0.97), ("qwen2_again", 0.97),
+        ("sample_1000", 0.97),
     ],
 )  # fmt: skip
 def test_a_run_in_pytorch_is_matched_with_the_plan_of_its_config(name: str, least: float, tmp_path: Path) -> None:
     """Norms, rotary embeddings, routing and the optimiser written out; weights apart that the plan has as one."""
     run = recorded_run(name, tmp_path)
-    assert len(run.kernels) > 2000
+    assert len(run.kernels) > 800
     assert aligned(run).time_right >= least
 
 
@@ -56,7 +57,7 @@ def test_kernels_of_a_recorded_run_have_no_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_new_run_in_pytorch_is_recorded(name: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    record(name, tmp_path / "run.csv.gz")
+    record(RUNS[name], tmp_path / "run.csv.gz")
     assert aligned(recorded_run(name, tmp_path, tmp_path / "run.csv.gz")).time_right > 0.8
 
 

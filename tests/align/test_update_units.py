@@ -15,16 +15,17 @@ from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
+from tests.align.torch_kinds import ALL_RUNS
 
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return torch_plan("llama", tmp_path_factory.mktemp("llama"))
+    return torch_plan(ALL_RUNS["llama"], tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def experts(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return torch_plan("moe", tmp_path_factory.mktemp("moe"))
+    return torch_plan(ALL_RUNS["moe"], tmp_path_factory.mktemp("moe"))
 
 
 def op_of(plan: Plan, name: str) -> int:
@@ -102,3 +103,17 @@ def test_ops_that_a_run_takes_in_any_order_are_one_group(dense: Plan) -> None:
     assert group("activation.grad") == group("gate_proj+up_proj.dw") == group("gate_proj+up_proj.add")
     assert group("attention") not in (group("k.rotary"), group("o_proj"))
     assert group("down_proj.dx") != group("activation.grad")
+
+
+def test_an_optimiser_that_sweeps_over_all_weights_has_a_unit_a_weight() -> None:
+    weights = ((8, 4), (16, 4), (8, 4), (4, 8))
+    clipped = [kernel("aten::linalg_vector_norm", *shape) for shape in weights]
+    clipped += [kernel("aten::mul_", *shape) for shape in weights]
+    sweeps = [kernel(f"aten::{type_}", *shape) for type_ in ("lerp_", "sqrt", "addcdiv_") for shape in weights]
+    kinds = list(dict.fromkeys(clipped + sweeps))
+    codes = np.array([kinds.index(kind) for kind in clipped + sweeps], dtype=np.int32)
+    pieces = [WeightPiece(32, 8), WeightPiece(64, 16), WeightPiece(32, 4)]
+    units = update_units(kinds, codes, pieces, np.zeros(len(codes), dtype=np.bool_))
+    # Norms of gradients and what clips them stand for themselves.
+    assert units.owner.tolist() == [*range(8), *[8, 9, 10, 11] * 3]
+    assert units.seen == {WeightPiece(32, 8): 2, WeightPiece(64, 16): 1, WeightPiece(32, 4): 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 _SIZES: Mapping[str, object] = {
@@ -205,6 +206,14 @@ DEEPSEEK_PREFILL: Mapping[str, object] = {
 }
 
 
+class Norms(Enum):
+    """How norms are written: root mean squares in several ops or in one, or PyTorch's layer norm."""
+
+    WRITTEN = "written"
+    FUSED = "fused"
+    LAYER = "layer"
+
+
 @dataclass(frozen=True, slots=True)
 class TorchRun:
     """
@@ -213,7 +222,14 @@ class TorchRun:
     `norms_last` is whether a layer registers its norms behind its matrices, `spelt_attention` whether attention is
     two products with a softmax between, `experts_apart` whether each expert is a module of its own. `routing` says how
     tokens come to experts: `every` expert takes its own in turn, those with `hits` alone do, tokens are `sorted` by
-    expert and back, or sorted and `added` to where they came from. `trains` is whether a step goes back.
+    expert and back, or sorted and `added` to where they came from, or every expert takes all of them, `batched`.
+    `trains` is whether a step goes back.
+
+    A layer has `norms` of them: one before attention and the feed-forward part side by side, two, or four. Weights of
+    queries, keys and values, of gate and up may be `joined`; `bias` names what has one: `qkv`, `o`, `ffn`, `norm`.
+    `checkpoints` is whether layers run again on the way back. `optimizer` is `apart` (AdamW weight by weight),
+    `foreach`, `fused` or `sgd`; `clips` is whether gradients are clipped. The profile begins that share `cut` of its
+    ops late.
     """
 
     config: Mapping[str, Any]
@@ -225,6 +241,23 @@ class TorchRun:
     experts_apart: bool = False
     routing: str = "every"
     trains: bool = True
+    norm: Norms = Norms.WRITTEN
+    norms: int = 2
+    joined: bool = False
+    gated: bool = True
+    gelu: bool = False
+    bias: frozenset[str] = frozenset()
+    shared_gate: bool = False
+    learnt_positions: bool = False
+    checkpoints: bool = False
+    optimizer: str = "apart"
+    clips: bool = True
+    cut: float = 0.0
+
+    @property
+    def small_norms(self) -> bool:
+        """Whether queries and keys have norms of their own."""
+        return self.config["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text")
 
 
 RUNS: Mapping[str, TorchRun] = {"llama": TorchRun(LLAMA), "moe": TorchRun(MOE)}
@@ -249,4 +282,3 @@ FRESH_RUNS: Mapping[str, TorchRun] = {
     "deepseek_prefill": TorchRun(DEEPSEEK_PREFILL, 2, 48, 1, experts_apart=True, trains=False),
 }
 """Runs that nothing was chosen after."""
-ALL_RUNS: Mapping[str, TorchRun] = {**RUNS, **SEEN_RUNS, **FRESH_RUNS}

@@ -12,14 +12,17 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.align.torch_configs import ALL_RUNS, TorchRun
+from tests.align.torch_configs import TorchRun
 
+ANY_UPDATE = "*.adam"
+"""What an op that works on all weights at once may be."""
 COLUMNS = ("type", "input_shapes", "input_dtypes", "start_ns", "duration_ns", "truth")
 _LINEAR = (
     "q_proj+k_proj+v_proj",
@@ -30,21 +33,41 @@ _LINEAR = (
     "router",
     "experts.up_proj",
     "experts.down_proj",
+    "up_proj",
+    "q_a_proj",
+    "q_b_proj",
+    "kv_a_proj_with_mqa",
+    "kv_b_proj",
+    "shared_expert_gate",
 )
 _PLANNED = {
     "ffn.shared.gate": "shared_experts.gate_proj+shared_experts.up_proj",
     "ffn.shared.up": "shared_experts.gate_proj+shared_experts.up_proj",
+    "ffn.shared.both": "shared_experts.gate_proj+shared_experts.up_proj",
     "ffn.shared.down": "shared_experts.down_proj",
+    "ffn.shared_gate": "shared_expert_gate",
+    "ffn.both": "gate_proj+up_proj",
     "ffn.gate": "gate_proj+up_proj",
     "ffn.up": "gate_proj+up_proj",
     "ffn.down": "down_proj",
     "ffn.router": "router",
     "norms.": "norm.",
-    "small.0": "q_norm",
-    "small.1": "k_norm",
+    "mixer.small.0": "q_norm",
+    "mixer.small.1": "k_norm",
+    "mixer.qkv": "q_proj+k_proj+v_proj",
+    "mixer.q_a_norm": "q_a_layernorm",
+    "mixer.kv_a_norm": "kv_a_layernorm",
+    "mixer.q_a": "q_a_proj",
+    "mixer.q_b": "q_b_proj",
+    "mixer.kv_a": "kv_a_proj_with_mqa",
+    "mixer.kv_b": "kv_b_proj",
+    "mixer.": "",
+    "positions": "embed_positions",
     "embedding": "embed_tokens",
     "head": "lm_head",
 }
+_DW_FIRST = {"MmBackward0": True, "BmmBackward0": True, "AddmmBackward0": False}
+"""Whether the gradient of the second factor is made before that of the first, by autograd's node."""
 _NODE = "autograd::engine::evaluate_function: "
 
 
@@ -57,10 +80,7 @@ def ran(run: TorchRun, trace: Path) -> None:
 
     torch.set_num_threads(1)
     model = model_of(run)
-    optimizers = [
-        (weight_part(name), torch.optim.AdamW([weight], lr=1e-3, foreach=False))
-        for name, weight in model.named_parameters()
-    ]
+    optimizers = list(_optimizers(run, model))
     data = torch.randint(0, run.config["vocab_size"], (run.micro_batches, 2, run.batch, run.sequence))
 
     def step() -> None:
@@ -71,8 +91,9 @@ def ran(run: TorchRun, trace: Path) -> None:
             loss = model(tokens, labels, at)
             with record_function(f"{at}backward"):
                 loss.backward()
-        with record_function("-gradient norm"):
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=False)
+        if run.clips:
+            with record_function("-gradient norm"):
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=run.optimizer == "foreach")
         for part, optimizer in optimizers:
             with record_function(part):
                 optimizer.step()
@@ -89,20 +110,40 @@ def ran(run: TorchRun, trace: Path) -> None:
     profiler.export_chrome_trace(str(trace))
 
 
-def weight_part(name: str) -> str:
+def _optimizers(run: TorchRun, model: Any) -> Iterator[tuple[str, Any]]:
+    """Optimisers with the region that each runs in: one for each weight, or one of all."""
+    import torch
+
+    if run.optimizer in ("foreach", "fused"):
+        yield ANY_UPDATE, torch.optim.AdamW(model.parameters(), lr=1e-3, **{run.optimizer: True})
+        return
+    for name, weight in model.named_parameters():
+        if run.optimizer == "sgd":
+            yield weight_part(run, name), torch.optim.SGD([weight], lr=1e-3, momentum=0.9, foreach=False)
+        else:
+            yield weight_part(run, name), torch.optim.AdamW([weight], lr=1e-3, foreach=False)
+
+
+def weight_part(run: TorchRun, name: str) -> str:
     """What the plan calls the update of the weight that PyTorch calls `name`."""
-    path = name.removesuffix(".weight")
+    path = name.removesuffix(".weight").removesuffix(".bias")
     for old, new in _PLANNED.items():
         path = path.replace(old, new)
     parts = path.split(".")
+    if parts[-1] == "gate_proj+up_proj" and not run.gated:
+        parts[-1] = "up_proj"
     if parts[-1] in ("q", "k", "v"):
         parts[-1] = "q_proj+k_proj+v_proj"
     if parts[-1] == "o":
         parts[-1] = "o_proj"
+    if run.routing == "batched" and "shared_experts" not in name and parts[-1] in ("gate_proj+up_proj", "down_proj"):
+        parts[-1:] = ["experts", "down_proj" if parts[-1] == "down_proj" else "up_proj"]
     if "experts" in parts:
-        parts = [*parts[:2], "experts", "down_proj" if parts[-1] == "down" else "up_proj"]
+        parts = [*parts[:2], "experts", "down_proj" if parts[-1] in ("down", "down_proj") else "up_proj"]
     if parts[-1].isdigit() and parts[-2] in ("gate_proj+up_proj", "down_proj"):
         parts[-2:] = ["experts", "down_proj" if parts[-2] == "down_proj" else "up_proj"]
+    if name.endswith(".bias"):
+        parts[-1] = "+".join(f"{part}.bias" for part in parts[-1].split("+"))
     return ".".join(parts) + ".adam"
 
 
@@ -115,7 +156,7 @@ def labelled_ops(run: TorchRun, trace: Path) -> list[dict[str, str]]:
     events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("ph") == "X"]
     truths = _truths(run, events)
     rows = []
-    for place in range(len(kernels)):
+    for place in range(int(run.cut * len(kernels)), len(kernels)):
         at = int(kernels.start_ns[place])
         rows.append(
             {
@@ -141,6 +182,7 @@ def _truths(run: TorchRun, events: Sequence[Mapping[str, Any]]) -> dict[tuple[in
         if event["cat"] == "cpu_op" and region and not region.endswith("backward") and number >= 0:
             regions[number] = region
     found = {}
+    products: dict[int, list[Mapping[str, Any]]] = {}
     last = ""
     for event, around in _nested(wanted):
         if event["cat"] != "cpu_op":
@@ -163,8 +205,17 @@ def _truths(run: TorchRun, events: Sequence[Mapping[str, Any]]) -> dict[tuple[in
                 kind = "accumulate" if "AccumulateGrad" in node["name"] else "gradient"
                 if kind == "gradient" and around[-1] is node and name in ("aten::add", "aten::add_"):
                     kind = "sum"  # what comes back to a tensor by several ways
-            found[_ns(event["ts"]), name] = "|".join(_backward(run, last, kind, event))
+            product = ""
+            if node is not None and name in ("aten::mm", "aten::bmm"):
+                of_node = products.setdefault(id(node), [])
+                first = _DW_FIRST[node["name"].removeprefix(_NODE)]
+                product = "dw" if first is not bool(of_node) else "dx"
+                of_node.append(event)
+            truth = "|".join(_backward(run, last, kind, event, product))
+            found[_ns(event["ts"]), name] = _again(truth) if run.checkpoints else truth
         else:
+            if any(str(item["name"]).endswith(".backward") for item in around):
+                region = _again(region)
             plain = region.rpartition("-")[2]
             rotary = region.endswith(".rotary")
             truth = f"-{plain}" if "-" in region else region
@@ -174,35 +225,34 @@ def _truths(run: TorchRun, events: Sequence[Mapping[str, Any]]) -> dict[tuple[in
     return found
 
 
-def _backward(run: TorchRun, region: str, kind: str, event: Mapping[str, Any]) -> list[str]:
-    """Planned ops that an op of the way back through `region` may be."""
+def _again(names: str) -> str:
+    """Names of ops of layers as the plan has them where layers run again on the way back."""
+    return re.sub(r"(micro_batch\.\d+)\.layers", r"\1.again.layers", names)
+
+
+def _backward(run: TorchRun, region: str, kind: str, event: Mapping[str, Any], product: str) -> list[str]:
+    """Planned ops that an op of the way back through `region` may be, a product's being that gradient."""
+    at, tied = region.removesuffix("embedding").removesuffix("lm_head"), run.config["tie_word_embeddings"]
+    whole = [f"{at}lm_head.add", f"{at}embedding.add", f"{at}embedding.dw"] if tied and at != region else []
     if kind == "sum":
         if not region:
             return ["-setting memory", *(f"micro_batch.{number}.loss" for number in range(run.micro_batches))]
-        return [f"{region}.{end}" for end in ("sum", "grad", "dx")]
+        return [*(f"{region}.{end}" for end in ("sum", "grad", "dx")), *whole]
+    dims = event.get("args", {}).get("Input Dims") or []
     if region.endswith(_LINEAR):
+        flat = bool(dims) and len(dims[0]) < 2  # a bias
         if kind == "accumulate":
-            return [f"{region}.add"]
-        dims = event.get("args", {}).get("Input Dims") or []
-        if event["name"] in ("aten::mm", "aten::addmm") and len(dims) >= 2:
-            return [f"{region}.{_product(run, region, dims)}"]
-        return [f"{region}.dx", f"{region}.dw"]
+            return [f"{region}.bias" if flat else f"{region}.add", *whole]
+        if product:
+            return [f"{region}.{product}"]
+        if event["name"] == "aten::sum" and run.bias:
+            return [f"{region}.dbias"]
+        return [f"{region}.dx", f"{region}.dw", f"{region}.dbias"]
     if region.endswith("embedding"):
-        return [f"{region}.{end}" for end in ("dw.sum", "dw", "add")]
+        return [*(f"{region}.{end}" for end in ("dw.sum", "dw", "add")), *whole]
+    if region.endswith("embedding.positions"):
+        return ["-embedding grad", "-setting memory", "-reduction"]  # no plan has it
     return [f"{region}.gamma"] if kind == "accumulate" else [f"{region}.grad", f"{region}.gamma"]
-
-
-def _product(run: TorchRun, region: str, dims: Sequence[Sequence[int]]) -> str:
-    """Which of the two gradients a product is: that of a weight sums over tokens, of which no weight has a side."""
-    return "dw" if _is_tokens(run, region, dims[0][1]) else "dx"
-
-
-def _is_tokens(run: TorchRun, region: str, size: int) -> bool:
-    heads, width = run.config["num_attention_heads"], run.config["hidden_size"]
-    head = run.config.get("head_dim", width // heads)
-    sides = {value for value in run.config.values() if isinstance(value, int)}
-    sides |= {head * heads, head * run.config["num_key_value_heads"]}
-    return size == run.batch * run.sequence or (".experts." in region and size not in sides)
 
 
 def _nested(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
@@ -225,12 +275,12 @@ def _ns(microseconds: object) -> int:
     return round(float(str(microseconds)) * 1000)
 
 
-def record(name: str, target: Path) -> None:
+def record(run: TorchRun, target: Path) -> None:
     """Run a model and write its ops with their truth to `target`."""
     with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / f"{name}.pt.trace.json"
-        ran(ALL_RUNS[name], trace)
-        rows = labelled_ops(ALL_RUNS[name], trace)
+        trace = Path(folder) / "run.pt.trace.json"
+        ran(run, trace)
+        rows = labelled_ops(run, trace)
     with gzip.open(target, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -238,5 +288,7 @@ def record(name: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    from tests.align.torch_kinds import ALL_RUNS
+
     for model in sys.argv[2:] or ALL_RUNS:
-        record(model, Path(sys.argv[1]) / f"{model}.csv.gz")
+        record(ALL_RUNS[model], Path(sys.argv[1]) / f"{model}.csv.gz")

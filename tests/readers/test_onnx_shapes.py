@@ -225,3 +225,13 @@ def test_large_weights_are_not_worked_with() -> None:
                  [info("x", ["N", 512])], [info("y", None)], weights=weights)  # fmt: skip
     graph = read(model, x=(4, 512))
     assert prod(shape_of(graph, "t")) == 512 * 512
+
+
+@pytest.mark.parametrize("name", ["?", "None", "-1", "*", "unk"])
+def test_placeholders_in_place_of_names_are_dimensions_of_their_own(name: str) -> None:
+    """Paddle2ONNX calls every open dimension `?`; two of them need not be alike."""
+    model = made([helper.make_node("Relu", ["x"], ["y"])], [info("x", [-1, 3, name, name])], [info("y", None)])
+    assert shape_of(read(model, x=(1, 3, 48, 192)), "y") == (1, 3, 48, 192)
+    named = made([helper.make_node("Relu", ["x"], ["y"])], [info("x", [1, 3, "side", "side"])], [info("y", None)])
+    with pytest.raises(InputError, match="disagrees with the model"):
+        read(named, x=(1, 3, 48, 192))

@@ -7,6 +7,7 @@ has nothing of the kind, one op that follows another once a micro-batch does, su
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,11 @@ _LEAST_CHAINED = 0.5
 """Share of the measured landmarks below which a chain of them isn't gone by."""
 _STEADY, _OFF = 0.25, 0.02
 """Share by which two distances may differ that are of the same ops, and that from which all are taken anew."""
+_QUANTILES, _SAME_STEPS = (0.5, 0.15), 0.2
+"""
+Among how often kinds ran, those that may be how many steps there are: most kinds are one kernel, or (weights apart that
+a plan has as one) some are; and by what share two of them are the same.
+"""
 _NONE = -1
 
 
@@ -32,12 +38,14 @@ class LandmarkChain:
     """
     Kernels that are landmarks, ascending, and the row of each, counted on over steps.
 
-    `place` says where each row of one step stands in kernels of the run, at whose end the next step begins.
+    `place` says where each row of one step stands in kernels of the run, at whose end the next step begins; `score`
+    how likely the chain is, as `chain_of` counts.
     """
 
     kernel: Int64s
     row: Int64s
     place: Floats
+    score: float
 
     def places(self) -> Floats:
         """Where the landmarks are planned, in kernels."""
@@ -75,16 +83,19 @@ def landmark_chain(
     each row and as a whole; `edges` as `chain_of` takes them.
     """
     rows, ran = _kinds(model, kernel_class)
-    place = _places(rows, ran)
     for planned, seen in ((rows, ran), (_following(rows), _following(ran))):
         landmarks = _rare(planned, seen)
-        chain = _chained(*landmarks, among, place, every, edges)
-        # How many kernels a step has isn't known of a run of a part of one until its landmarks tell.
-        scale = 1.0 if chain is None else chain.scale()
-        if chain is not None and abs(scale - 1.0) > _OFF:
-            chain = _chained(*landmarks, among, place * scale, every, edges)
-        if chain is not None:
-            return chain
+        found = []
+        for place in _places(rows, ran):
+            chain = _chained(*landmarks, among, place, every, edges)
+            # How many kernels a step has isn't known of a run of a part of one until its landmarks tell.
+            scale = 1.0 if chain is None else chain.scale()
+            if chain is not None and abs(scale - 1.0) > _OFF:
+                chain = _chained(*landmarks, among, place * scale, every, edges)
+            if chain is not None:
+                found.append(chain)
+        if found:
+            return max(found, key=lambda chain: chain.score)
     return None
 
 
@@ -109,6 +120,7 @@ def _chained(
     last = chain_of(
         seen[found], found, among[found], len(seen), ordered, first, rank, place, all_kinds, edges, score, back, offset
     )
+    worth = float(score[last]) if last >= 0 else 0.0
     chained = []
     while last >= 0:
         chained.append(last)
@@ -119,7 +131,7 @@ def _chained(
     which = np.searchsorted(offset, pair, side="right") - 1
     row = ordered[first[seen[found[which]]] + pair - offset[which]]
     turn = np.cumsum(np.diff(row, prepend=row[:1] - 1) <= 0)
-    return LandmarkChain(found[which], row + turn * len(planned), place)
+    return LandmarkChain(found[which], row + turn * len(planned), place, worth)
 
 
 def _kinds(model: PairPrices, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
@@ -135,15 +147,23 @@ def _kinds(model: PairPrices, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
     return of_token[model.token], of_class[kernel_class]
 
 
-def _places(rows: Int64s, ran: Int64s) -> Floats:
-    """Where each row begins, in kernels, and where a step ends: how often each kind ran for each time it is planned."""
+def _places(rows: Int64s, ran: Int64s) -> Iterator[Floats]:
+    """
+    Where each row begins, in kernels, and where a step ends: how often each kind ran for each time it is planned.
+
+    How many steps a run has is not known: as many as each kind ran which is one kernel. Those it may be are tried.
+    """
     often = np.bincount(rows).astype(np.float64)
     times = np.bincount(ran[ran >= 0], minlength=len(often)) / np.maximum(often, 1.0)
     seen = times[times > 0]
-    steps = float(np.median(seen)) if len(seen) else 1.0
-    each = np.maximum(times / steps, 1e-3)
-    each *= (len(ran) / steps) / float((each * often).sum())
-    return np.concatenate(([0.0], np.cumsum(each[rows])))
+    tried: list[float] = []
+    for share in _QUANTILES:
+        steps = float(np.quantile(seen, share, method="nearest")) if len(seen) else 1.0
+        if all(abs(steps / other - 1.0) > _SAME_STEPS for other in tried):
+            tried.append(steps)
+            each = np.maximum(times / steps, 1e-3)
+            each *= (len(ran) / steps) / float((each * often).sum())
+            yield np.concatenate(([0.0], np.cumsum(each[rows])))
 
 
 def _following(kinds: Int64s) -> Int64s:

@@ -1,0 +1,57 @@
+"""
+Probabilities that mean what they say: those of the model, put right by what runs of known truth showed.
+
+Trees of few questions over the features of a match, each put right what those before it left (Friedman 2001, gradient
+boosting with logistic loss; Chen and Guestrin 2016 for its second-order form). They are fitted by
+`benchmarks/calibration_fit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.core.arrays import Float32s, Floats
+from memplan.core.resources import table
+
+_PIECE = 1 << 16
+"""Matches looked at in one go."""
+
+
+def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
+    """
+    The share of right ones among matches like these that the model gave `chance`.
+
+    `claim` is what that is the probability of: of the `op`, or of its `scope`. Trees are surer than they may be of runs
+    that they were not fitted to, which a rising curve puts right.
+    """
+    told = _told(claim)
+    found = np.empty(len(chance))
+    for at in range(0, len(chance), _PIECE):
+        some = slice(at, at + _PIECE)
+        found[some] = summed_chance(told, features.part(some).rows(chance[some]))
+    given, right = zip(*told["curve"], strict=True)
+    return np.interp(found, given, right)
+
+
+def summed_chance(told: Mapping[str, Any], rows: Float32s) -> Floats:
+    """What the trees of `told` together say of `rows` of features, before any curve."""
+    from memplan.align.probabilities.boosted_loops import summed_trees
+
+    number = {name: place for place, name in enumerate(MatchFeatures.names())}
+    trees = told["trees"]
+    asks = np.array([[number[name] for name in tree["asks"]] for tree in trees], dtype=np.int64)
+    least = np.array([tree["least"] for tree in trees], dtype=np.float32)
+    says = np.array([tree["says"] for tree in trees], dtype=np.float64)
+    total = np.full(len(rows), float(told["begin"]))
+    summed_trees(rows, asks, least, says, int(np.log2(says.shape[1])), total)
+    found: Floats = 1.0 / (1.0 + np.exp(-total))
+    return found
+
+
+def _told(claim: str) -> Mapping[str, Any]:
+    of: Mapping[str, Any] = table("memplan.align", "calibration.json")[claim]
+    return of
