@@ -22,6 +22,18 @@ def say(text: Text) -> str:
     return text if isinstance(text, str) else text.said(tr)
 
 
+def say_word(text: Text) -> str:
+    """The same where plain strings are words of a report: those that the catalogue has are translated too."""
+    return tr(text) if isinstance(text, str) else text.said(tr)
+
+
+def spoken() -> str:
+    """The code of the language that the running application speaks."""
+    application = QCoreApplication.instance()
+    found = application.findChildren(CatalogueTranslator) if application is not None else []
+    return found[-1].code if found else "en"
+
+
 def catalogue(language: str) -> dict[str, str]:
     """English text to text in `language`; empty for English."""
     if language == "en" or language not in LANGUAGES:
@@ -34,6 +46,7 @@ class CatalogueTranslator(QTranslator):
 
     def __init__(self, language: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self.code = language
         self._words = catalogue(language)
 
     def isEmpty(self) -> bool:

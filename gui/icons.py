@@ -7,7 +7,6 @@ from functools import cache
 from PySide6.QtCore import QByteArray, QRectF, Qt
 from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
-from PySide6.QtWidgets import QAbstractButton, QDockWidget
 
 from memplan.core.resources import table
 
@@ -39,14 +38,6 @@ def icon(name: str, colour: str) -> QIcon:
         painter.end()
         made.addPixmap(picture)
     return made
-
-
-def colour_title_buttons(dock: QDockWidget, colour: str) -> None:
-    """Give the buttons in the title of `dock` that colour."""
-    for name, use in (("qt_dockwidget_closebutton", "close"), ("qt_dockwidget_floatbutton", "float")):
-        button = dock.findChild(QAbstractButton, name)
-        if isinstance(button, QAbstractButton):
-            button.setIcon(icon(use, colour))
 
 
 _APP_PARTS = (

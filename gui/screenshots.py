@@ -134,7 +134,10 @@ def _in_few_colours(picture: QPixmap) -> QImage:
     image = picture.toImage().convertToFormat(QImage.Format.Format_RGB32)
     pixels = np.frombuffer(image.constBits(), dtype=np.uint32).reshape(image.height(), image.bytesPerLine() // 4)
     colours, counts = np.unique(pixels[:, : image.width()] | np.uint32(0xFF000000), return_counts=True)
-    most = colours[np.argsort(-counts, kind="stable")[:256]]
+    order = np.argsort(-counts, kind="stable")
+    # One of each shade first: a small swatch must not be drawn in a colour that means something else.
+    _, first = np.unique(colours[order] & np.uint32(0xFFF0F0F0), return_index=True)
+    most = colours[order][[*np.sort(first), *np.setdiff1d(np.arange(len(order)), first)][:256]]
     return image.convertToFormat(QImage.Format.Format_Indexed8, most.tolist(), Qt.ImageConversionFlag.AvoidDither)
 
 

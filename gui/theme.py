@@ -82,9 +82,6 @@ def _flat(palette: Palette) -> str:
         QTabBar::tab:top:selected {{ border-bottom-color: {accent}; }}
         QTabBar::tab:bottom:selected {{ border-top-color: {accent}; }}
         QTabBar::tab:hover {{ background: {band}; }}
-        QDockWidget::title {{ background: {window}; padding: 0 8px; text-align: left center;
-            border-bottom: 1px solid {line}; }}
-        QDockWidget::close-button, QDockWidget::float-button {{ border: none; background: transparent; padding: 0; }}
         QDialog QListView::item {{ padding: 3px 2px; }}
         QPushButton {{ background: {base}; border: 1px solid {line}; border-radius: 5px; padding: 4px 12px; }}
         QPushButton:hover, QPushButton:focus {{ border-color: {accent}; }}

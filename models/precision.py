@@ -105,7 +105,7 @@ def precision(name: str, model: ModelConfig) -> Precision:
     other = Format(_DTYPE_BITS.get(model.dtype, 16))
     if name == PUBLISHED and model.stored is not None and model.stored.parts:
         found = precision(name, replace(model, stored=None))
-        return replace(found, source=Sentence("headers of {} safetensors files", (str(model.stored.files),)))
+        return replace(found, source=Sentence("headers of {} safetensors [file|files]", (str(model.stored.files),)))
     if name == PUBLISHED:
         if model.quantization is None:
             return Precision(name, other, other, other, Sentence("{} in the model's config.json", (model.dtype,)))

@@ -148,7 +148,9 @@ def make_document(
         return Document(plan, plan_path, profile, chosen, None, start, why)
     summary = found.summary
     basis = (
-        Sentence("{} of {} planned ops found in the profile", (f"{summary.matched_ops:,}", f"{summary.planned_ops:,}"))
+        Sentence(
+            "{} of {} planned [op|ops] found in the profile", (f"{summary.matched_ops:,}", f"{summary.planned_ops:,}")
+        )
         if found.time_map.anchored
         else Sentence("both begin together: no op of the plan is in the profile")
     )

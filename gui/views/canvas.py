@@ -210,6 +210,9 @@ class TimeCanvas(QWidget):
         painter.setClipRect(plot)
         if engine is not None and engine.type() is QPaintEngine.Type.SVG:
             self._block(painter, QRectF(plot), self.colours.role("ground"))
+            painter.setPen(self.pen("grid"))
+            for x in (self.x_of(tick.value) for tick in self._ticks()):
+                painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
             self.paint_vectors(painter)
         else:
             painter.drawImage(plot.topLeft(), self._frame(plot))

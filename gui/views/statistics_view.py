@@ -112,10 +112,10 @@ class StatisticsView(TableView):
 
         def done(found: SliceStatistics) -> None:
             values = (f"{found.count:,}", format_duration(found.total_ns), format_duration(stretch[1] - stretch[0]))
-            text = "{} slices, {} together, in the {} that are selected" if selected else ""
-            headline = say(Sentence(text or "{} slices, {} together, in the {} in view", values))
+            text = "{} [slice|slices], {} together, in the {} that are selected" if selected else ""
+            headline = say(Sentence(text or "{} [slice|slices], {} together, in the {} in view", values))
             if found.left_out:
-                headline += say(Sentence("; {} further rows are left out", (f"{found.left_out:,}",)))
+                headline += say(Sentence("; {} further [row is|rows are] left out", (f"{found.left_out:,}",)))
             self.show_rows(found.rows, headline)
 
         self._services.jobs.latest(self, tr("counting slices"), work, done)

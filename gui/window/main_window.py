@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolB
 
 from memplan.gui.commands import Command, Commands
 from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.icons import app_icon
+from memplan.gui.icons import app_icon, icon
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, remarks_on
@@ -232,7 +232,6 @@ class MainWindow(QMainWindow):
     def _make_middle(self) -> None:
         """The tabs of the documents, room for the search bar, and the middles of pages or the welcome."""
         self.tabs = QTabBar(self)
-        self.tabs.setTabsClosable(True)
         self.tabs.setExpanding(False)
         self.tabs.setDocumentMode(True)
         self.tabs.currentChanged.connect(self.documents.select)
@@ -336,6 +335,12 @@ class MainWindow(QMainWindow):
         for item, called in zip(self.documents.opened, self.documents.names(), strict=True):
             name, letter = say(called) or tr("Empty"), self.side_by_side.letter(item)
             place = self.tabs.addTab(f"{letter} · {name}" if letter else name)
+            close = QToolButton(self.tabs)
+            close.setAutoRaise(True)
+            close.setIcon(icon("close", self.colours.css("faint")))
+            close.setToolTip(tr("Close the document"))
+            close.clicked.connect(lambda *_, place=place: self.tabs.tabCloseRequested.emit(place))
+            self.tabs.setTabButton(place, QTabBar.ButtonPosition.RightSide, close)
             self.tabs.setTabToolTip(place, "\n".join(str(path) for path in item.request.paths))
         self.tabs.setCurrentIndex(self.documents.index)
         self.tabs.blockSignals(False)
@@ -389,6 +394,7 @@ class MainWindow(QMainWindow):
         self.side_by_side.set_palette()
         self.rail.set_palette(palette)
         self.commands.set_palette(palette)
+        self._show_tabs()
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""

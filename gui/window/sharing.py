@@ -12,7 +12,8 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from memplan.core.errors import MemplanError
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
-from memplan.gui.i18n import tr
+from memplan.core.sentence import Sentence
+from memplan.gui.i18n import say_word, spoken, tr
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.session.view_file import VIEW_SUFFIX, write_view_file
@@ -68,13 +69,13 @@ class Sharing:
     def write_report(self, path: Path) -> None:
         """Write the report to `path`: pictures are drawn at once, all else is a worker's."""
         session = self._documents.current.session
-        pictures = self._pictures(session)
+        pictures, language = self._pictures(session), spoken()
 
         def work(progress: Progress) -> Path:
             from memplan.reports.renderers.render_html import render_html
 
             with replacing_file(path) as file:
-                file.write(render_html(session_report(session, pictures, progress)))
+                file.write(render_html(session_report(session, pictures, progress), say_word, language))
             return path
 
         def done(path: Path) -> None:
@@ -131,7 +132,7 @@ def session_report(session: Session, pictures: list[tuple[str, str]], progress: 
     if pictures:
         drawings = tuple(Drawing(svg, title=title) for title, svg in pictures)
         own.append(section("What the window shows", *drawings))
-    headlines = [Remark(f"{one.title}: {one.headline}") for one in reports[1:]]
+    headlines = [Remark(Sentence("{}: {}", (one.title, one.headline))) for one in reports[1:]]
     return replace(
         first,
         sections=(*own, *(part for one in reports for part in one.sections)),

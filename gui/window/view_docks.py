@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QApplication, QDockWidget, QMainWindow, QMenu, QWi
 
 from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
-from memplan.gui.icons import colour_title_buttons
 from memplan.gui.views.view import MenuEntry, MenuView, SessionView, View, ViewArea, ViewServices, ViewSpec
+from memplan.gui.window.title_bar import TitleBar
 from memplan.hardware import chips
 
 _AREAS = {
@@ -106,6 +106,7 @@ class ViewDocks(Mapping[str, QDockWidget]):
             return dock
         dock = QDockWidget(tr(title), self._window)
         dock.setObjectName(f"dock-{name}")
+        dock.setTitleBarWidget(TitleBar(dock, self._services().palette))
         dock.setWidget(view)
         if tab_with is None:
             self._window.addDockWidget(_AREAS[area], dock)
@@ -117,9 +118,6 @@ class ViewDocks(Mapping[str, QDockWidget]):
             self._window.tabifyDockWidget(self._docks[tab_with], dock)
         self._docks[name] = dock
         self.name_view(name, title, view)
-        # Qt gives the buttons its own icons again whenever the dock floats or settles.
-        dock.topLevelChanged.connect(lambda *_: self._colour_buttons(dock))
-        self._colour_buttons(dock)
         return dock
 
     def name_view(self, name: str, title: str, view: QWidget) -> None:
@@ -228,10 +226,9 @@ class ViewDocks(Mapping[str, QDockWidget]):
         for view in self.views.values():
             view.set_palette(self._services().palette)
         for dock in self._docks.values():
-            self._colour_buttons(dock)
-
-    def _colour_buttons(self, dock: QDockWidget) -> None:
-        colour_title_buttons(dock, self._services().palette.css("faint"))
+            title = dock.titleBarWidget()
+            if isinstance(title, TitleBar):
+                title.set_palette(self._services().palette)
 
     def menu(self, name: str) -> QMenu:
         """What a right click on view `name` offers: its own entries, and those of every view."""

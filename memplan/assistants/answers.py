@@ -64,7 +64,7 @@ class Answers:
 
 def _tables(report: Report) -> list[tuple[str, ReportTable]]:
     return [
-        (part.title or section.title, part)
+        (part.title or str(section.title), part)
         for section in report.sections
         for part in section.parts
         if isinstance(part, ReportTable)

@@ -66,7 +66,7 @@ def time_deviations(
         elif before[0] != before[1]:
             short.append(before)
     # Thousands of gaps of a microsecond are one finding, not thousands.
-    gaps = Sentence("{} short waits together", (str(len(short)),))
+    gaps = Sentence("{} short [wait|waits] together", (str(len(short)),))
     add(
         DeviationWhat.WAITS,
         None,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+
+_BY_NUMBER = re.compile(r"\[([^\[\]|{}]+)\|([^\[\]|{}]+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,9 @@ class Sentence:
 
     Values that are strings are figures and names, the same in every language; a word that has to be translated too is
     a sentence itself. Without values `text` is taken as it stands, braces and all.
+
+    What goes by a number is written in both ways, `{} [kernel takes|kernels take] longer`: the first is said after 1,
+    which is the value of the last `{}` before it, the second after any other. Languages that don't have it need not.
     """
 
     text: str
@@ -23,11 +29,23 @@ class Sentence:
         """The sentence in the language that `translate` turns templates and words into."""
         if not self.values:
             return translate(self.text)
-        values = (value if isinstance(value, str) else value.said(translate) for value in self.values)
-        return translate(self.text).format(*values)
+        values = [value if isinstance(value, str) else value.said(translate) for value in self.values]
+        return _agreed(translate(self.text), values).format(*values)
 
     def __str__(self) -> str:
         return self.said(str)
+
+
+def _agreed(template: str, values: Sequence[str]) -> str:
+    """`template` with the one of two wordings that suits the number before it."""
+    if "|" not in template:
+        return template
+
+    def chosen(found: re.Match[str]) -> str:
+        before = template.count("{}", 0, found.start())
+        return found[1] if before and values[before - 1] == "1" else found[2]
+
+    return _BY_NUMBER.sub(chosen, template)
 
 
 Text = Sentence | str

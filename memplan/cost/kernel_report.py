@@ -126,19 +126,19 @@ def matmul_cut(product: MatmulProblem, tiling: Tiling, machine: Machine, *, core
     tiles = ceil(product.m / tiling.m) * ceil(product.n / tiling.n) * product.batch
     words = [
         Sentence(
-            "{} × {} × {} (M × N × K), {} products",
+            "{} × {} × {} (M × N × K), {} [product|products]",
             (f"{product.m:,}", f"{product.n:,}", f"{product.k:,}", f"{product.batch:,}"),
         )
         if product.batch > 1
         else Sentence("{} × {} × {} (M × N × K)", (f"{product.m:,}", f"{product.n:,}", f"{product.k:,}")),
-        Sentence("C in tiles of {} × {}: {} on {} cores",
+        Sentence("C in tiles of {} × {}: {} on {} [core|cores]",
                  (str(tiling.m), str(tiling.n), f"{tiles:,}", str(min(tiles * tiling.splits, cores)))),
         Sentence("K in slices of {} in L1 and {} in L0", (str(tiling.k_l1), str(tiling.k))),
     ]  # fmt: skip
     if tiling.resident != "none":
         words.append(Sentence("a panel of {} with all of K stays in L1", (tiling.resident,)))
     if tiling.splits > 1:
-        words.append(Sentence("K is split over {} cores, which add their sums in GM", (str(tiling.splits),)))
+        words.append(Sentence("K is split over {} [core|cores], which add their sums in GM", (str(tiling.splits),)))
     bound = round(traffic_bound(product, machine, cores=cores))
     tile = tuple(TileSize(field.name, getattr(tiling, field.name)) for field in fields(tiling))
     return KernelCut(tuple(words), tile, MATMUL_STAGES, tuple(matmul_buffers(product, tiling)), bound)
@@ -148,7 +148,7 @@ def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Mac
     """`attention` in the blocks that `time` found."""
     words = (
         Sentence(
-            "batch {}, {} query and {} key heads, {} queries on {} keys, head size {}",
+            "batch {}, {} query and {} key [head|heads], {} [query|queries] on {} [key|keys], head size {}",
             tuple(
                 f"{value:,}"
                 for value in (
@@ -157,7 +157,7 @@ def attention_cut(attention: AttentionProblem, time: AttentionTime, machine: Mac
                 )
             ),
         ),
-        Sentence("blocks of {} queries × {} keys on {} cores",
+        Sentence("blocks of {} [query|queries] × {} [key|keys] on {} [core|cores]",
                  (str(time.block_q), str(time.block_kv), str(time.cores))),
     )  # fmt: skip
     needs = tuple(attention_buffers(attention, time, machine))
@@ -177,7 +177,7 @@ def _vector(
         missing = Sentence("It moves too little to stream through UB: no buffers are modelled")
         return KernelReport(cost, problem, missing=missing, notes=notes)
     pieces = (format_bytes(round(work.piece)), str(ceil(work.pieces)), str(work.cores))
-    words = (Sentence("pieces of up to {} of each operand: {} on each of {} cores", pieces),)
+    words = (Sentence("pieces of up to {} of each operand: {} on each of {} [core|cores]", pieces),)
     tile = (
         TileSize("piece_bytes", round(work.piece)),
         TileSize("pieces", ceil(work.pieces)),

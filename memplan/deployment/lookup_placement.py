@@ -182,7 +182,7 @@ def _place(
         else:
             rate, rests_on, latency = found.bytes_per_second, found.source, found.latency_ns
     if tables.heads % shards if tables.heads else False:
-        refused = Sentence("{} hashes can't be divided among {} ranks", (str(tables.heads), str(shards)))
+        refused = Sentence("{} [hash|hashes] can't be divided among {} [rank|ranks]", (str(tables.heads), str(shards)))
     result = _with_tables(case, on_die - tables.resident).budget()
     tokens = None if rate is None else rate / -(-tables.token // case.layout.tensor)
     mine = tables.rows / case.layout.tensor if not tables.heads else -(-tables.rows // case.layout.tensor)

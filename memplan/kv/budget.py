@@ -66,7 +66,7 @@ def _stage_items(
             activations,
             GIVEN
             if memory.activations is not None
-            else Sentence("peak of the op graph of a prefill of {} tokens", (f"{tokens:,}",)),
+            else Sentence("peak of the op graph of a prefill of {} [token|tokens]", (f"{tokens:,}",)),
         ),
         _runtime(model, chip, engine, layout, memory, dispatched),
         *_used(engine, memory),

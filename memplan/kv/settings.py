@@ -280,7 +280,9 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
             f"{in_flight:,}",
             _GIVEN
             if options.in_flight_tokens is not None
-            else Sentence("{} batches of {} tokens", (str(batches if in_flight != tokens else 1), f"{tokens:,}")),
+            else Sentence(
+                "{} [batch|batches] of {} [token|tokens]", (str(batches if in_flight != tokens else 1), f"{tokens:,}")
+            ),
         ),
     ]
     resolved = replace(

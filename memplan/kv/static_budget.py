@@ -70,7 +70,7 @@ def static_budget(
     if pictures:
         items.append(BudgetItem(BudgetPart.WORKSPACE, "kept for pictures", pictures * MIB, engine.source))
     if pools.states is not None:
-        reason = Sentence("{} slots of {} B", (f"{pools.states + 1:,}", f"{pools.state_bytes:,}"))
+        reason = Sentence("{} [slot|slots] of {} B", (f"{pools.states + 1:,}", f"{pools.state_bytes:,}"))
         items.append(BudgetItem(BudgetPart.STATES, "recurrent states", states, reason))
     items.append(BudgetItem(BudgetPart.CACHE, "KV cache", max(0, room), Sentence("what is left")))
     choices = (

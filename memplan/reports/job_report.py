@@ -84,7 +84,7 @@ def _document(process: JobProcess | None, parts: Sequence[JobPart], reasons: Seq
                 "name": part.name,
                 "passed": part.report.answer,
                 "decides": part.decides,
-                "title": part.report.title,
+                "title": str(part.report.title),
                 "headline": str(part.report.headline),
                 "details": None if part.report.document is None else part.report.document(),
             }

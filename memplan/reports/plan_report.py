@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration
 from memplan.deployment.hbm_curve import HbmCurve
 from memplan.deployment.ways_out import WayOut
@@ -94,7 +95,7 @@ def plan_report(plan: Plan) -> Report:
     if plan.transfers:
         sections += [_actions(plan), _transfers(plan)]
     return Report(
-        title=f"{plan.origin.file} ({plan.origin.producer}) on {plan.chip}",
+        title=Sentence("{} ({}) on {}", (plan.origin.file, plan.origin.producer, plan.chip)),
         headline=plan_headline(plan),
         sections=tuple(sections),
         notes=(*(Remark(f"not valid: {wrong}") for wrong in plan.violations), *map(Remark, plan.notes)),
@@ -196,7 +197,7 @@ def _peak(plan: Plan) -> list[ReportSection]:
     curve = memory_curve(plan).values[:-1].tolist()
     return [
         section(
-            f"HBM at its fullest: step {op.index}, {op.name}",
+            Sentence("HBM at its fullest: step {}, {}", (str(op.index), op.name)),
             ReportTable(_KINDS, rows),
             area_chart(curve, Quantity.BYTES, across="steps", title="bytes placed in HBM, step by step"),
         )
@@ -219,13 +220,15 @@ def _ops(plan: Plan) -> ReportSection:
         )
         for op in longest
     )
-    title = f"Longest ops; all take {format_duration(total)}"
+    title = Sentence("Longest ops; all take {}", (format_duration(total),))
     return section(title, ReportTable(_OPS, rows, total=len(plan.ops)))
 
 
 def _actions(plan: Plan) -> ReportSection:
     rows = tuple((item.action, item.kind, item.tensors, item.nbytes, item.layers) for item in move_actions(plan))
-    return section(f"What moves between HBM and {moved_to(plan)} in every step", ReportTable(_ACTIONS, rows))
+    return section(
+        Sentence("What moves between HBM and {} in every step", (str(moved_to(plan)),)), ReportTable(_ACTIONS, rows)
+    )
 
 
 def _recomputed(plan: Plan) -> ReportSection:

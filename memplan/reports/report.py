@@ -147,10 +147,10 @@ class ReportTable:
             raise ValueError(f"rows of {self.title!r} have not as many cells as there are columns")
 
     @property
-    def extent(self) -> str:
+    def extent(self) -> Text:
         """How many of the rows a page lists; empty where all are."""
         listed, total = len(self.listed), len(self.rows) if self.total is None else self.total
-        return "" if total <= listed else f"{listed:,} of {total:,} rows"
+        return "" if total <= listed else Sentence("{} of {} [row|rows]", (f"{listed:,}", f"{total:,}"))
 
     @property
     def listed(self) -> tuple[tuple[ReportCell, ...], ...]:
@@ -197,11 +197,11 @@ Part = ReportTable | Figures | Drawing | Text
 class ReportSection:
     """A heading, which may be empty, and what is below it."""
 
-    title: str
+    title: Text
     parts: tuple[Part, ...]
 
 
-def section(title: str, *parts: Part) -> ReportSection:
+def section(title: Text, *parts: Part) -> ReportSection:
     """A section of `parts`."""
     return ReportSection(title, parts)
 
@@ -232,7 +232,7 @@ class Report:
     are files that were made beside the report.
     """
 
-    title: str
+    title: Text
     headline: Text = ""
     sections: tuple[ReportSection, ...] = ()
     notes: tuple[Remark, ...] = ()

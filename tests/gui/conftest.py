@@ -27,6 +27,7 @@ from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
+from tests.gui.hands import Hands
 from tests.gui.two_documents import press, settle
 
 SAMPLES = Path(str(resources.files("memplan.samples")))
@@ -98,6 +99,18 @@ def both(two: MainWindow) -> MainWindow:
     """The sample as A, the slower run as B."""
     press(two)
     return two
+
+
+@pytest.fixture
+def hands(qtbot: Any) -> Iterator[Hands]:
+    """An empty window and a user before it."""
+    window = MainWindow(background=False)
+    window.resize(1600, 1000)
+    window.show()
+    qtbot.waitExposed(window)
+    settle()
+    yield Hands(window)
+    window.close()
 
 
 @pytest.fixture(autouse=True)

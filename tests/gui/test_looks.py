@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QAbstractButton, QApplication, QTabBar
+from PySide6.QtWidgets import QApplication, QTabBar
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.model.session.open_request import Request
@@ -21,6 +21,7 @@ from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.title_bar import TitleBar
 from tests.gui.conftest import PLAN, PROFILE, pixels
 
 pytestmark = pytest.mark.gui
@@ -39,10 +40,14 @@ def test_buttons_in_titles_are_drawn_in_the_theme_s_colour_also_after_they_were_
     dock = window.docks["curve"]
 
     def colours() -> set[int]:
-        button = dock.findChild(QAbstractButton, "qt_dockwidget_closebutton")
-        image = button.icon().pixmap(32, 32).toImage()
-        dots = [image.pixel(x, y) for x in range(32) for y in range(32)]
-        return {dot & 0xFFFFFF for dot in dots if dot >> 24 == 255}
+        title = dock.titleBarWidget()
+        assert isinstance(title, TitleBar)
+        found = set()
+        for button in (title.float, title.close_dock):
+            image = button.icon().pixmap(32, 32).toImage()
+            dots = [image.pixel(x, y) for x in range(32) for y in range(32)]
+            found |= {dot & 0xFFFFFF for dot in dots if dot >> 24 == 255}
+        return found
 
     for theme in ("dark", "light"):
         window.commands.run(f"theme-{theme}")

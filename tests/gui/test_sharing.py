@@ -14,14 +14,20 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 
 from memplan.core.errors import InputError
-from memplan.gui.model.session.open_request import Request
+from memplan.core.progress import silent
+from memplan.core.sentence import Text
+from memplan.gui.i18n import catalogue
+from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import FindingRef, OpRef, SliceRef, TensorRef
 from memplan.gui.model.session.view_file import VIEW_SUFFIX, read_view_file, write_view_file
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.notes_view import NotesView
 from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.sharing import session_report
 from memplan.gui.window.view_export import svg
+from memplan.reports.renderers.render_html import render_html
+from memplan.reports.report import Figures, ReportTable
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
 
@@ -199,6 +205,37 @@ def test_a_plan_alone_has_a_report(qtbot: Any, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
     window.commands.run("report")
     assert "<svg" in (tmp_path / "plan.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("request_of", [Request(PLAN, PROFILE), Request(None, PROFILE), Request(PLAN)])
+def test_a_report_speaks_chinese_where_the_window_does(request_of: Request) -> None:
+    session = open_session(request_of)
+    session.notes = "A note."
+    session.add_marker(1000.0)
+    report = session_report(session, [("Timeline", "<svg></svg>")], silent)
+    words, missing = catalogue("zh"), set()
+
+    def look(text: str) -> str:
+        if text not in words:
+            missing.add(text)
+        return words.get(text, text)
+
+    def said(text: Text) -> str:
+        return words.get(text, text) if isinstance(text, str) else text.said(look)
+
+    page = render_html(report, said, "zh")
+    assert 'lang="zh"' in page
+    heads = [report.title, *(one.title for one in report.sections)]
+    parts = [part for one in report.sections for part in one.parts]
+    for part in parts:
+        if isinstance(part, ReportTable):
+            heads += [part.title, *(column.title for column in part.columns if column.shown)]
+        elif isinstance(part, Figures):
+            heads += [figure.label for figure in part.items]
+    own = {"M1", "#", "rank", "step", "op", "HBM", "SUPPORTED", "L2"}
+    unknown = {head for head in heads if isinstance(head, str) and head and head not in words} - own
+    assert not missing
+    assert not {head for head in unknown if not re.match(r"\d+\. |memplan|Ascend", head)}
 
 
 def test_a_click_on_a_markers_time_goes_there(shown: MainWindow) -> None:

@@ -6,22 +6,31 @@ import csv
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
-from PySide6.QtGui import QGuiApplication, QImage
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtCore import QBuffer, QIODevice, QSize
+from PySide6.QtGui import QGuiApplication, QImage, QPainter
+from PySide6.QtSvg import QSvgGenerator
+from PySide6.QtWidgets import QApplication, QFileDialog
 
 from memplan.export import EXPORTERS
+from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.timeline.lanes import Lane
+from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.timeline.counter_shapes import draw_counters
 from memplan.gui.window.main_window import MainWindow
+from memplan.gui.window.view_export import svg
 from memplan.schema import load_plan
+from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
@@ -53,6 +62,37 @@ def test_every_view_is_saved_as_picture_and_table(
             assert QImage(str(target)).width() >= 200
         else:
             assert ET.parse(target).getroot().tag.endswith("svg")
+
+
+def test_pictures_of_views_on_the_time_axis_are_vectors_with_a_ruler(window: MainWindow, qtbot: object) -> None:
+    canvases = {name: view for name, view in window.docks.widgets().items() if isinstance(view, TimeCanvas)}
+    assert {"timeline", "map", "curve", "process", "difference", "arcs"} <= set(canvases)
+    for name, view in canvases.items():
+        window.docks.bring(name)
+        QApplication.processEvents()
+        drawn = svg(view).decode()
+        assert "<image" not in drawn, name
+        assert ">200 µs<" in drawn or ">500 µs<" in drawn, f"{name}: the ruler is in every picture"
+    assert canvases["curve"].ruler_px == 0, "in the window one ruler is enough"
+
+
+def test_counters_of_one_track_are_all_in_its_picture_to_one_scale(qtbot: object) -> None:
+    times = np.array([0, 100], dtype=np.int64)
+    counters = [CounterSeries("read", "GB/s", times, np.array([50.0, 50.0])),
+                CounterSeries("write", "GB/s", times, np.array([10.0, 10.0]))]  # fmt: skip
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    generator = QSvgGenerator()
+    generator.setOutputDevice(buffer)
+    generator.setSize(QSize(50, 44))
+    painter = QPainter(generator)
+    draw_counters(painter, counters, np.arange(0, 51, 5), (0.0, 0.0, 44.0), load_palette().category)
+    painter.end()
+    shapes = re.findall(r'points="([^"]*)"|<path[^>]* d="([^"]*)"', bytes(buffer.data().data()).decode())
+    heights = sorted(
+        44 - min(float(y) for y in re.findall(r"[\d.]+,([\d.]+)", points or path)) for points, path in shapes
+    )
+    assert heights == pytest.approx([8.0, 40.0], abs=0.5)
 
 
 def test_saving_and_copying_go_by_the_view_with_the_keyboard(

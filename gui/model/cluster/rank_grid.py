@@ -125,7 +125,9 @@ def _verdict(excess: dict[int, float]) -> Sentence:
     values = (str(worst), format_change(excess[worst]), str(count))
     if count == 1:
         return Sentence("Rank {} is slow: it computes {} against the median of its peers", values[:2])
-    return Sentence("Rank {} is the slowest: it computes {} against the median of its peers; {} ranks are slow", values)
+    return Sentence(
+        "Rank {} is the slowest: it computes {} against the median of its peers; {} [rank is|ranks are] slow", values
+    )
 
 
 def rank_links(session: Session, progress: Progress = silent) -> list[LinkTotal]:

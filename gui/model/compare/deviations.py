@@ -89,7 +89,9 @@ def verdict(document: Document) -> Sentence | None:
     listed, total = len(found.deviations), found.deviations_total
     if listed == total:
         return said
-    return Sentence("{}; the {} costliest of {} differences are listed", (said, f"{listed:,}", f"{total:,}"))
+    return Sentence(
+        "{}; the {} costliest of {} [difference is|differences are] listed", (said, f"{listed:,}", f"{total:,}")
+    )
 
 
 def _row(item: Deviation, span_ns: tuple[int, int], spans: tuple[tuple[int, int], ...]) -> TableRow:

@@ -130,14 +130,16 @@ def _stated(plan: Plan | None, subject: Subject, kernel: Kernel | None, from_pro
     if from_profile:
         notes.append(Sentence("operands are the profile's: transposes told from shapes"))
     if measured is not None and measured.count > 1:
-        notes.append(Sentence("measured: {} kernels together, counters of the longest", (str(measured.count),)))
+        notes.append(
+            Sentence("measured: {} [kernel|kernels] together, counters of the longest", (str(measured.count),))
+        )
     pipes: tuple[PipeTime, ...] = ()
     if measured is not None and measured.table is not None:
         seen = measured_pipes(measured.table.pmu, measured.row)
         pipes = _pipes({}, seen)
         cores = int(measured.table.block_count[measured.row])
         if cores > 0:
-            notes.append(Sentence("it ran on {} cores", (str(cores),)))
+            notes.append(Sentence("it ran on {} [core|cores]", (str(cores),)))
     timed = op is not None and plan is not None and plan.timed
     return KernelFacts(
         name=subject.name,
@@ -167,8 +169,10 @@ def _worked_out(
     if layout is not None and not layout.fits:
         notes.append(Sentence("{} too much for the chip's memories", (format_bytes(layout.shortfall),)))
     if layout is not None and layout.reuse_cost:
-        notes.append(Sentence("{} pairs of buffers share addresses and need a synchronisation between pipes",
-                              (str(layout.reuse_cost),)))  # fmt: skip
+        notes.append(Sentence(
+            "{} [pair|pairs] of buffers [shares|share] addresses and [needs|need] a synchronisation between pipes",
+            (str(layout.reuse_cost),),
+        ))  # fmt: skip
     seen = {(pipe.unit, pipe.pipe): pipe.measured_ns for pipe in facts.pipes if pipe.measured_ns is not None}
     predicted = facts.predicted_ns if facts.predicted_ns is not None else tiling.duration_ns
     return replace(

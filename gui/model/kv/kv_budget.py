@@ -187,12 +187,14 @@ def warnings(found: Answer) -> list[Sentence]:
     said = []
     if context > model.max_positions:
         said.append(
-            Sentence("{} tokens are more than the model's own {}", (f"{context:,}", f"{model.max_positions:,}"))
+            Sentence(
+                "{} [token is|tokens are] more than the model's own {}", (f"{context:,}", f"{model.max_positions:,}")
+            )
         )
     if found.pool.batch > most:
         said.append(
             Sentence(
-                "{} sequences are more than the {} of one step: the others wait",
+                "{} [sequence is|sequences are] more than the {} of one step: the others wait",
                 (f"{found.pool.batch:,}", f"{most:,}"),
             )
         )

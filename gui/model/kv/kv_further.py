@@ -113,7 +113,7 @@ def further_lines(found: Further, positions: int) -> list[BudgetLine]:
             BudgetLine(
                 Sentence("recomputing a sequence instead"),
                 format_duration(found.recompute_ns),
-                Sentence("{} tokens", (f"{found.context:,}",)),
+                Sentence("{} [token|tokens]", (f"{found.context:,}",)),
             )
         )
     return [*lines, *(_effect_line(effect) for effect in found.effects)]

@@ -92,10 +92,10 @@ def arcs_headline(document: Document) -> Sentence:
         return Sentence("The plan moves nothing between tiers.")
     figures = f"{found.moves:,}", format_bytes(found.nbytes), format_duration(found.added_ns)
     if not found.waits:
-        return Sentence("{} moves, {}, step +{}", figures)
+        return Sentence("{} [move|moves], {}, step +{}", figures)
     longest = found.waits[0]
     waited = format_duration(longest.duration_ns)
-    return Sentence("{} moves, {}, step +{}: {} of it waits for {}", (*figures, waited, wait_words(longest)))
+    return Sentence("{} [move|moves], {}, step +{}: {} of it waits for {}", (*figures, waited, wait_words(longest)))
 
 
 def wait_words(wait: MoveWait) -> Sentence:

@@ -61,7 +61,11 @@ def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure |
     if measured is None:
         return HeadFigure(title, format_duration(planned or 0), Sentence("as planned"), "timeline")
     if planned is None:
-        note = Sentence("median of {} steps", (f"{len(steps):,}",)) if len(steps) != 1 else Sentence("the only step")
+        note = (
+            Sentence("median of {} [step|steps]", (f"{len(steps):,}",))
+            if len(steps) != 1
+            else Sentence("the only step")
+        )
         return HeadFigure(title, format_duration(measured), note, "timeline")
     values = (format_duration(planned), format_change(measured / planned - 1) if planned else "–")
     off = planned > 0 and abs(measured / planned - 1) > 0.1
@@ -144,7 +148,7 @@ def _verdict(session: Session) -> list[HeadFigure]:
         return [HeadFigure(Sentence("Verdict"), value, told, "plan", warns=deviates)]
     if session.diagnosis is not None and session.diagnosis.findings:
         count = len(folded(session.diagnosis.findings)[0])
-        value = Sentence("1 finding") if count == 1 else Sentence("{} findings", (f"{count:,}",))
+        value = Sentence("{} [finding|findings]", (f"{count:,}",))
         return [HeadFigure(Sentence("Verdict"), value, session.diagnosis.findings[0].title, "timeline", warns=True)]
     if session.diagnosis is not None:
         return [HeadFigure(Sentence("Verdict"), Sentence("nothing found"), "", "timeline")]

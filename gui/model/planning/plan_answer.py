@@ -111,12 +111,12 @@ def _moves(plan: Plan) -> HeadFigure:
     waits = sum(op.stalled_ns for op in plan.ops)
     if not plan.transfers:
         return HeadFigure(Sentence("Moves"), Sentence("none"), Sentence("nothing leaves HBM"), "memory")
-    note = Sentence("{} moves; ops wait {} for them", (f"{len(plan.transfers):,}", format_duration(waits)))
+    note = Sentence("{} [move|moves]; ops wait {} for them", (f"{len(plan.transfers):,}", format_duration(waits)))
     return HeadFigure(Sentence("Moves"), format_bytes(moved), note, "memory")
 
 
 def _rests_on(plan: Plan) -> Text:
-    told = Sentence("{} ops on {}", (f"{len(plan.ops):,}", plan.chip))
+    told = Sentence("{} [op|ops] on {}", (f"{len(plan.ops):,}", plan.chip))
     return told if plan.fits else Sentence("{} missing; {}", (format_bytes(plan.missing_bytes), told))
 
 

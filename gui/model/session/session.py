@@ -120,7 +120,7 @@ class Session:
 
     def length_text(self, length: float) -> Text:
         """A length on the time axis: a duration, or so many events where these have no times."""
-        return Sentence("{} events", (f"{round(length):,}",)) if self.numbered else format_duration(length)
+        return Sentence("{} [event|events]", (f"{round(length):,}",)) if self.numbered else format_duration(length)
 
     def tier_memory(self, tier: Tier) -> TierMemory:
         """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""

@@ -130,7 +130,7 @@ class AbDifferencesView(TableView):
             parts.append(tr("A click on a row shows it in both."))
         left_out = self.listed.left_out + differences.left_out
         if left_out:
-            parts.append(say(Sentence("{} smaller differences are not listed", (f"{left_out:,}",))))
+            parts.append(say(Sentence("{} smaller [difference is|differences are] not listed", (f"{left_out:,}",))))
         return "  ·  ".join(parts)
 
     def jump(self, index: QModelIndex) -> None:

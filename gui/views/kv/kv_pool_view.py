@@ -8,8 +8,9 @@ from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QToolTip, QWidget
 
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_share
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
 from memplan.gui.model.kv.kv_pools import UNPAGED, BlockShare, Parts, PoolPicture
 from memplan.gui.model.palette import Palette
@@ -104,9 +105,11 @@ class PoolView(QWidget):
     def pool_text(self, picture: PoolPicture) -> str:
         """How much room there is and who fits."""
         if not picture.shares:
-            return tr("Pool: {}; {} sequences fit").format(format_bytes(picture.blocks), f"{picture.fit:,}")
-        text = tr("Pool: {} blocks of {}; {} sequences fit")
-        return text.format(f"{picture.blocks:,}", format_bytes(picture.block_bytes), f"{picture.fit:,}")
+            room = format_bytes(picture.blocks), f"{picture.fit:,}"
+            return say(Sentence("Pool: {}; {} [sequence fits|sequences fit]", room))
+        text = "Pool: {} [block|blocks] of {}; {} [sequence fits|sequences fit]"
+        values = f"{picture.blocks:,}", format_bytes(picture.block_bytes), f"{picture.fit:,}"
+        return say(Sentence(text, values))
 
     def wanted_text(self, picture: PoolPicture) -> str:
         """What the sequences wanted leave, or what is missing for them."""
@@ -121,8 +124,8 @@ class PoolView(QWidget):
         if not picture.shares:
             return tr("Sequence: {}").format(size)
         share = parts.content / parts.total if parts.total else 0.0
-        text = tr("Sequence: {} blocks, {}, {} content")
-        return text.format(f"{picture.blocks_per_sequence:,}", size, format_share(share))
+        values = f"{picture.blocks_per_sequence:,}", size, format_share(share)
+        return say(Sentence("Sequence: {} [block|blocks], {}, {} content", values))
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -273,7 +276,15 @@ class PoolView(QWidget):
         text = filled_text(share)
         metrics = QFontMetricsF(self.font())
         if share.last is not None and metrics.horizontalAdvance(text) > box.width() - 14:
-            text = tr("{} / {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")
+            text = say(
+                Sentence(
+                    "{} / {} [token|tokens]",
+                    (
+                        f"{share.last:,}",
+                        f"{share.tokens:,}",
+                    ),
+                )
+            )
         shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, box.width() - 14)
         width = metrics.horizontalAdvance(shown)
         plate = QRectF(box.left() + 4, box.center().y() - metrics.height() / 2, width + 6, metrics.height())
@@ -312,16 +323,24 @@ class PoolView(QWidget):
 
 def _amount(picture: PoolPicture, size: int) -> str:
     """Blocks, or bytes where there are no pages."""
-    return tr("{} blocks").format(f"{size:,}") if picture.shares else format_bytes(size)
+    return say(Sentence("{} [block|blocks]", (f"{size:,}",))) if picture.shares else format_bytes(size)
 
 
 def share_name(share: BlockShare) -> str:
     """What a share is, with how many groups and caches it has."""
     kind, parts = tr(KIND_NAMES[share.kind.value]), ", ".join(share.parts)
     if share.groups > 1:
-        caches = tr("{} groups of {} caches").format(f"{share.groups:,}", f"{share.caches:,}")
+        caches = say(
+            Sentence(
+                "{} [group|groups] of {} [cache|caches]",
+                (
+                    f"{share.groups:,}",
+                    f"{share.caches:,}",
+                ),
+            )
+        )
     else:
-        caches = tr("{} caches").format(f"{share.caches:,}")
+        caches = say(Sentence("{} [cache|caches]", (f"{share.caches:,}",)))
     return f"{kind} ({parts}) · {caches}"
 
 
@@ -330,7 +349,7 @@ def share_figures(share: BlockShare) -> str:
     pages = " + ".join(f"{page:,}" for page in share.pages)
     figures = [tr("page {} B").format(pages)]
     if share.kind.value != "state":
-        figures.insert(0, tr("{} tokens a block").format(f"{share.tokens:,}"))
+        figures.insert(0, say(Sentence("{} [token|tokens] a block", (f"{share.tokens:,}",))))
     figures.append(tr("{} a sequence").format(f"{share.blocks * share.groups:,}"))
     block = share.block
     for part in ("padding", "absent"):
@@ -343,5 +362,13 @@ def share_figures(share: BlockShare) -> str:
 def filled_text(share: BlockShare) -> str:
     """How full the blocks of a sequence are."""
     if share.last is not None:
-        return tr("last block: {} of {} tokens").format(f"{share.last:,}", f"{share.tokens:,}")
+        return say(
+            Sentence(
+                "last block: {} of {} [token|tokens]",
+                (
+                    f"{share.last:,}",
+                    f"{share.tokens:,}",
+                ),
+            )
+        )
     return tr("{} of its blocks filled").format(format_share(share.filled, 0))

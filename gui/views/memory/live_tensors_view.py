@@ -65,5 +65,5 @@ class LiveTensorsView(TableView):
         if self.session.map is None:
             self.show_rows((), tr("No plan is open: the memory map needs one"))
             return
-        count = say(Sentence("{} tensors", (f"{len(rows):,}",)))
+        count = say(Sentence("{} [tensor|tensors]", (f"{len(rows):,}",)))
         self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {format_duration(time)}")

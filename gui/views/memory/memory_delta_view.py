@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QPainter
 
+from memplan.core.arrays import Int64s
 from memplan.core.units import format_duration
 from memplan.gui.i18n import tr
 from memplan.gui.model.ruler import byte_ticks
@@ -14,6 +15,7 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
 from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import signed_bytes
+from memplan.gui.views.vector_shapes import draw_area
 
 
 class MemoryDeltaView(TimeCanvas):
@@ -34,27 +36,48 @@ class MemoryDeltaView(TimeCanvas):
         event = self.session.tier_changed
         self._listening.append((event, event.connect(self.refresh)))
 
+    def _columns(self, count: int, ns_per_px: float) -> tuple[Int64s, Int64s, NDArray[np.bool_]]:
+        """Lowest and highest difference in each of `count` columns, and where there is one at all."""
+        from memplan.gui.model.raster import columns_of_steps  # compiled: not imported for an empty window
+
+        curve = self.session.curves.difference
+        lowest, highest = np.full(count, -1, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+        if curve is None:
+            return lowest, highest, highest >= 0
+        whole, fraction = self.whole_start()
+        # The kernel reads values below zero as gaps, so that signed ones are lifted for it.
+        lift = int(np.abs(curve.values).max()) + 1
+        columns_of_steps(curve.time_ns, curve.values + lift, whole, fraction, ns_per_px, lowest, highest)
+        return lowest - lift, highest - lift, highest >= 0
+
     def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
         """The area between zero and the curve, in the colour of whichever side holds more."""
         curve = self.session.curves.difference
         if curve is None:
             return
-        from memplan.gui.model.raster import columns_of_steps  # compiled: not imported for an empty window
-
         rows, count = pixels.shape
-        whole, fraction = self.whole_start()
-        # The kernel reads values below zero as gaps, so that signed ones are lifted for it.
-        lift = int(np.abs(curve.values).max()) + 1
-        lowest, highest = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
-        columns_of_steps(curve.time_ns, curve.values + lift, whole, fraction, ns_per_px, lowest, highest)
-        known = highest >= 0
+        lowest, highest, known = self._columns(count, ns_per_px)
         height = rows / 2 / self.reach
         row = np.arange(rows)[:, None]
-        above = rows / 2 - (highest - lift) * height
-        below = rows / 2 - (lowest - lift) * height
+        above = rows / 2 - highest * height
+        below = rows / 2 - lowest * height
         pixels[(row >= above) & (row < rows / 2) & known] = self.colours.role("planned")
         pixels[(row < below) & (row >= rows / 2) & known] = self.colours.role("measured")
         pixels[rows // 2] = self.colours.role("line")
+
+    def paint_vectors(self, painter: QPainter) -> None:
+        """The same as two areas from zero."""
+        curve = self.session.curves.difference
+        if curve is None:
+            return
+        lowest, highest, known = self._columns(self.plot.width(), self.ns_per_px)
+        zero = np.full(len(known), self.y_of(0.0))
+        above, below = (self.y_of(0.0) - np.where(known, value, 0) * self.plot.height() / self.reach / 2
+                        for value in (np.maximum(highest, 0), np.minimum(lowest, 0)))  # fmt: skip
+        draw_area(painter, GUTTER_PX, zero, above, self.colours.role("planned"))
+        draw_area(painter, GUTTER_PX, zero, below, self.colours.role("measured"))
+        painter.setPen(self.pen("line"))
+        painter.drawLine(QPointF(GUTTER_PX, self.y_of(0.0)), QPointF(self.width(), self.y_of(0.0)))
 
     def paint_over(self, painter: QPainter) -> None:
         """What the sides mean, or why there is nothing."""

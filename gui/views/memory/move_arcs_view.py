@@ -157,6 +157,9 @@ class MoveArcsView(TimeCanvas):
             self._block(painter, QRectF(left, top, max(right - left, 1.0), _BAND_PX), self.colours.role("text"))
             last = right
 
+    def paint_vectors(self, painter: QPainter) -> None:
+        """Nothing here is pixels: all lies over the ground."""
+
     def paint_gutter(self, painter: QPainter) -> None:
         """The tiers, and what the colours mean."""
         painter.setFont(self.text_font)

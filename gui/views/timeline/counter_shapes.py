@@ -16,21 +16,31 @@ _ABOVE_PX = 4
 """What stays free above the highest value."""
 
 
-def draw_counter(
+def draw_counters(
     painter: QPainter,
-    series: CounterSeries,
+    counters: Sequence[CounterSeries],
     edges: NDArray[np.int64],
     place: tuple[float, float, float],
     colour: Callable[[str], int],
 ) -> None:
-    """Draw the highest values between `edges` as an area; `place` is its left side, top and height in pixels."""
+    """
+    Draw the highest values between `edges` as areas, one series over the other, to one scale.
+
+    `place` is their left side, top and height in pixels.
+    """
     left, y, height = place
-    top = highest(series)
+    top = max((highest(series) for series in counters), default=0)
     if top <= 0:
         return
-    tall = counter_columns(series, edges) / top * (height - _ABOVE_PX)
-    foot = np.full(len(tall), y + height)
-    draw_area(painter, left, foot, foot - tall, colour(series.name))
+    for name, series in _named(counters):
+        tall = counter_columns(series, edges) / top * (height - _ABOVE_PX)
+        foot = np.full(len(tall), y + height)
+        draw_area(painter, left, foot, foot - tall, colour(name))
+
+
+def _named(counters: Sequence[CounterSeries]) -> list[tuple[str, CounterSeries]]:
+    """Every series with what its colour goes by: those of one track differ also where they have one name."""
+    return [(f"{series.name}{place or ''}", series) for place, series in enumerate(counters)]
 
 
 def paint_counters(
@@ -46,10 +56,10 @@ def paint_counters(
     if top <= 0:
         return
     shown = slice(max(first, 0), min(last, pixels.shape[0]))
-    for index, series in enumerate(counters):
+    for name, series in _named(counters):
         tall = np.rint(counter_columns(series, edges) / top * (last - first - _ABOVE_PX)).astype(np.int64)
         below = (last - np.arange(shown.start, shown.stop))[:, None] <= tall[None, :]
-        pixels[shown][below] = colour(f"{series.name}{index or ''}")
+        pixels[shown][below] = colour(name)
 
 
 def counter_columns(series: CounterSeries, edges: NDArray[np.int64]) -> NDArray[np.float64]:

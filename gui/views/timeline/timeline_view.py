@@ -33,7 +33,7 @@ from memplan.gui.model.timeline.timeline_tracks import (
 )
 from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.fitted_text import FittedText
-from memplan.gui.views.timeline.counter_shapes import draw_counter, paint_counters
+from memplan.gui.views.timeline.counter_shapes import draw_counters, paint_counters
 from memplan.gui.views.timeline.family_legend import LEGEND_PX, FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
@@ -243,7 +243,7 @@ class TimelineView(TrackCanvas):
                 continue
             if series := tracks.counters(placed.track):
                 edges = self._edges(self.plot.width(), px)
-                draw_counter(painter, series[0], edges, (GUTTER_PX, y, placed.height), self._counter_colour)
+                draw_counters(painter, series, edges, (GUTTER_PX, y, placed.height), self._counter_colour)
             lanes = tracks.lanes(placed.track)
             if lanes is None:
                 continue

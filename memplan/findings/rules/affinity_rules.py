@@ -76,7 +76,8 @@ def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
     yield Finding(
         kind="kernel.pieces",
         title=Sentence(
-            "{} layers run as pieces of {} kernels: one kernel each would save {} ({}); most for {}",
+            "{} [layer runs|layers run] as pieces of {} [kernel|kernels]: "
+            "one kernel each would save {} ({}); most for {}",
             (
                 f"{len(found):,}", f"{len(places):,}", format_duration(cost), format_share(cost / facts.length_ns),
                 order[0],
@@ -212,7 +213,7 @@ def _affinity(facts: RankFacts, found: Mapping[str, list[tuple[int, int]]]) -> F
     return Finding(
         kind="host.affinity",
         title=Sentence(
-            "{} calls have a fused form on this device: {}",
+            "{} [call has|calls have] a fused form on this device: {}",
             (str(sum(map(len, found.values()))), ", ".join(order[:4])),
         ),
         rank=facts.case.rank,
@@ -229,7 +230,9 @@ def _affinity(facts: RankFacts, found: Mapping[str, list[tuple[int, int]]]) -> F
 def _batch_norms(facts: RankFacts, norms: Sequence[tuple[int, int]]) -> Finding:
     return Finding(
         kind="host.sync_batch_norm",
-        title=Sentence("{} synchronised batch norms exchange their statistics one by one", (f"{len(norms):,}",)),
+        title=Sentence(
+            "{} synchronised batch [norm exchanges|norms exchange] their statistics one by one", (f"{len(norms):,}",)
+        ),
         rank=facts.case.rank,
         cost_ns=None,
         cost_bytes=None,

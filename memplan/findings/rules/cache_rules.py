@@ -48,10 +48,14 @@ def _short(rank: int, use: CacheUse, *, alone: bool) -> Iterator[Finding]:
         return
     if use.preemptions:
         kind, title = "kv.preemption", Sentence(
-            "The KV cache is over-committed: {} sequences were thrown out and computed again", (f"{use.preemptions:,}",)
+            "The KV cache is over-committed: {} [sequence was|sequences were] "
+            "thrown out and computed again", (f"{use.preemptions:,}",)
         )  # fmt: skip
     else:
-        kind, title = "kv.full", Sentence("The KV cache is full: up to {} sequences wait for it", (f"{use.waiting:,}",))
+        kind, title = (
+            "kv.full",
+            Sentence("The KV cache is full: up to {} [sequence waits|sequences wait] for it", (f"{use.waiting:,}",)),
+        )
     again = _again(use)
     evidence = _facts(use)
     if again is not None:
@@ -84,7 +88,7 @@ def _page_ends(rank: int, use: CacheUse) -> Iterator[Finding]:
     yield Finding(
         kind="kv.pages",
         title=Sentence(
-            "Pages of {} tokens leave about {} of the KV cache empty: half a page of each sequence",
+            "Pages of {} [token|tokens] leave about {} of the KV cache empty: half a page of each sequence",
             (f"{use.page_tokens:,}", format_share(min(share, 1.0))),
         ),
         rank=rank,

@@ -91,7 +91,8 @@ def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) ->
     yield Finding(
         kind="kernel.chains",
         title=Sentence(
-            "{} chains of elementwise kernels take {}: fused into one kernel each they would take {} ({}) less",
+            "{} [chain|chains] of elementwise kernels [takes|take] {}: "
+            "fused into one kernel each they would take {} ({}) less",
             (
                 f"{len(begins):,}",
                 format_duration(int(whole.sum())),

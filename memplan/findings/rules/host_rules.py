@@ -62,7 +62,9 @@ def _environment(facts: RankFacts) -> Iterator[Finding]:
     if found:
         yield Finding(
             kind="settings.environment",
-            title=Sentence("{} environment variables are advised to be set otherwise", (str(len(found)),)),
+            title=Sentence(
+                "{} environment [variable is|variables are] advised to be set otherwise", (str(len(found)),)
+            ),
             rank=facts.case.rank,
             cost_ns=None,
             cost_bytes=None,

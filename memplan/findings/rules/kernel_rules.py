@@ -66,7 +66,7 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
     yield Finding(
         kind="kernel.aicpu",
         title=Sentence(
-            "{} ops run on AI CPUs for {} ({})",
+            "{} [op runs|ops run] on AI CPUs for {} ({})",
             (f"{len(slow):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
         ),
         rank=facts.case.rank,
@@ -87,7 +87,7 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
     yield Finding(
         kind="kernel.format",
         title=Sentence(
-            "{} kernels only change layouts: {} ({})",
+            "{} [kernel only changes|kernels only change] layouts: {} ({})",
             (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
         ),
         rank=facts.case.rank,
@@ -109,7 +109,7 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
     yield Finding(
         kind="kernel.cast",
         title=Sentence(
-            "{} kernels only change the type of numbers: {} ({})",
+            "{} [kernel only changes|kernels only change] the type of numbers: {} ({})",
             (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
         ),
         rank=facts.case.rank,
@@ -160,7 +160,7 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
     yield Finding(
         kind="kernel.irregular",
         title=Sentence(
-            "{} kernels take far longer than the same kernels do otherwise: {} ({})",
+            "{} [kernel takes|kernels take] far longer than the same kernels do otherwise: {} ({})",
             (f"{int(slow.sum()):,}", format_duration(cost), format_share(cost / facts.length_ns)),
         ),
         rank=facts.case.rank,

@@ -56,7 +56,7 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
         yield Finding(
             kind="communication.small_packets",
             title=Sentence(
-                "Small packets: {} of {} packets over {} are smaller than {} MB and carry {} of the bytes",
+                "Small packets: {} of {} [packet|packets] over {} are smaller than {} MB and carry {} of the bytes",
                 (f"{number:,}", f"{among:,}", transport, f"{least / 1e6:g}", format_share(few / moved)),
             ),
             rank=facts.case.rank,
@@ -132,7 +132,8 @@ def _unaligned(facts: RankFacts) -> Iterator[Finding]:
         yield Finding(
             kind="communication.unaligned",
             title=Sentence(
-                "{} communications move packets that are no multiples of {} B", (str(len(found)), str(unit))
+                "{} [communication moves|communications move] packets that are no multiples of {} B",
+                (str(len(found)), str(unit)),
             ),
             rank=facts.case.rank,
             cost_ns=None,
@@ -190,7 +191,7 @@ def _contended(facts: RankFacts) -> Iterator[Finding]:
     yield Finding(
         kind="communication.contention",
         title=Sentence(
-            "{} communications beside computing move at {} and less, where others reach {}",
+            "{} [communication|communications] beside computing [moves|move] at {} and less, where others reach {}",
             (
                 str(len(slow)),
                 format_rate(max(moved.rate for moved, _ in slow)),
@@ -224,7 +225,7 @@ def _sent_again(job: JobCase) -> Iterator[Finding]:
         yield Finding(
             kind="link.retransmission",
             title=Sentence(
-                "{} transfers between servers take {} s and more: packets are sent again",
+                "{} [transfer|transfers] between servers [takes|take] {} s and more: packets are sent again",
                 (str(len(found)), f"{least / 1e9:g}"),
             ),
             rank=facts.case.rank,

@@ -67,7 +67,8 @@ def _repeated(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     yield Finding(
         kind="kernel.sequences",
         title=Sentence(
-            "{} sequences of vector kernels repeat and take {} ({}), {} with their gaps: candidates for fusion",
+            "{} [sequence|sequences] of vector kernels [repeats and takes|repeat and take] {} ({}), "
+            "{} with their gaps: candidates for fusion",
             (str(len(chosen)), format_duration(total), format_share(total / facts.length_ns), format_duration(held)),
         ),
         rank=facts.case.rank,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from memplan.compare import AlignedStep, Comparison, StepCauses
+from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_duration, format_share
 from memplan.reports.comparison.compare_words import comparison_words
 from memplan.reports.comparison.deviation_table import deviation_table
@@ -51,11 +52,18 @@ _KERNELS = (Column("kernel"), Column("type"), Column("count", Quantity.COUNT), C
 
 def compare_report(result: Comparison, names: Mapping[int, str]) -> Report:
     """`result` as a report; `names` are those of the planned ops by index."""
-    kind = "SIMULATED profile" if result.simulated else "profile"
-    step = "" if result.step is None else f", step {result.step}"
-    verdict = "deviates: " + "; ".join(map(str, result.reasons)) if result.deviates else "keeps to the plan"
+    whose: Text = str(result.rank)
+    if result.step is not None:
+        whose = Sentence("{}, step {}", (whose, str(result.step)))
+    keeps = Sentence("keeps to the plan")
+    verdict = Sentence("deviates: {}", (joined(result.reasons, "{}; {}"),)) if result.deviates else keeps
     return Report(
-        title=f"Plan of {result.graph} on {result.chip} against rank {result.rank}{step} of the {kind}",
+        title=Sentence(
+            "Plan of {} on {} against rank {} of the SIMULATED profile"
+            if result.simulated
+            else "Plan of {} on {} against rank {} of the profile",
+            (result.graph, result.chip, whose),
+        ),
         headline=verdict,
         sections=tuple(_sections(result, names)),
         notes=tuple(Remark(note) for note in result.notes),

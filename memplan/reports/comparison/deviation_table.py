@@ -28,4 +28,4 @@ def deviation_row(item: Deviation) -> tuple[ReportCell, ...]:
     quantity = Quantity.BYTES if item.kind is DeviationKind.MEMORY else Quantity.DURATION
     planned, measured = Quantified(item.planned, quantity), Quantified(item.measured, quantity)
     difference = Quantified(item.delta, quantity, signed=True)
-    return item.what.value, str(item.where), quantity.value, planned, measured, difference, item.cost
+    return item.what.value, item.where, quantity.value, planned, measured, difference, item.cost

@@ -10,7 +10,7 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.alike import folded, ranks_of
 from memplan.findings.diagnose import Diagnosis
@@ -96,7 +96,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
                    Severity.WARNING)
         )  # fmt: skip
     return Report(
-        title=f"Diagnosis of {title}",
+        title=Sentence("Diagnosis of {}", (title,)),
         headline=findings[0].title if findings else _nothing(diagnosis),
         verdict=not findings,
         sections=tuple(sections),
@@ -112,9 +112,9 @@ def _nothing(diagnosis: Diagnosis) -> Sentence:
     return Sentence("Nothing costs enough to be reported")
 
 
-def _whose(one: Finding, alike: Mapping[str, int]) -> str | int:
+def _whose(one: Finding, alike: Mapping[str, int]) -> Text | int:
     told = ranks_of(one, alike.get(one.kind, 0))
-    return one.rank if one.rank is not None and told == str(one.rank) else str(told)
+    return one.rank if one.rank is not None and told == str(one.rank) else told
 
 
 def _row(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> tuple[ReportCell, ...]:
@@ -145,9 +145,12 @@ def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str
             for item in one.remedies
         )
         parts.append(ReportTable(_REMEDIES, remedies, "What to do"))
-    whose = "" if one.rank is None else f", rank {_whose(one, alike)}"
-    cost = "" if one.cost_ns is None else f": {format_duration(one.cost_ns)}"
-    return section(f"{number}. {one.kind}{whose}{cost}", *parts)
+    head: Text = f"{number}. {one.kind}"
+    if one.rank is not None:
+        head = Sentence("{}, rank {}", (head, ranks_of(one, alike.get(one.kind, 0))))
+    if one.cost_ns is not None:
+        head = Sentence("{}: {}", (head, format_duration(one.cost_ns)))
+    return section(head, *parts)
 
 
 def _value(item: Evidence) -> ReportCell:

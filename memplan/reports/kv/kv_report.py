@@ -147,13 +147,13 @@ def fit_figures(result: KvBudget) -> tuple[Figure, ...]:
             Sentence("sequences at once"),
             result.sequences,
             Quantity.COUNT,
-            Sentence("of {} tokens each, on one rank", (context,)),
+            Sentence("of {} [token|tokens] each, on one rank", (context,)),
         ),
         Figure(Sentence("tokens in all"), result.tokens, Quantity.COUNT, Sentence("in sequences of that length")),
     ]
     ranks = result.layout.data
     if ranks > 1:
-        label = Sentence("on all {} data-parallel ranks", (f"{ranks:,}",))
+        label = Sentence("on all {} data-parallel [rank|ranks]", (f"{ranks:,}",))
         said.append(Figure(label, result.sequences * ranks, Quantity.COUNT, Sentence("sequences")))
     return tuple(said)
 
@@ -200,7 +200,7 @@ def pool_figures(result: KvBudget) -> tuple[Figure, ...]:
             Sentence("blocks per request"),
             pool.blocks_per_request,
             Quantity.COUNT,
-            Sentence("at {} tokens", (f"{result.context:,}",)),
+            Sentence("at {} [token|tokens]", (f"{result.context:,}",)),
         ),
         Figure(
             Sentence("engine's max concurrency"),

@@ -136,13 +136,13 @@ def _hits(found: PrefixHits) -> Iterator[Part]:
 
 def _layerwise(item: LayerwiseReuse) -> tuple[Figure, ...]:
     hidden = Sentence("hidden behind computing") if item.hidden else Sentence("not hidden: a layer waits for it")
-    chunk = Sentence("of {} tokens of the context of {}", (f"{item.chunk:,}", f"{item.context:,}"))
+    chunk = Sentence("of {} [token|tokens] of the context of {}", (f"{item.chunk:,}", f"{item.context:,}"))
     return (
         Figure(
             "layerwise_num_shared_buffers",
             item.buffers,
             Quantity.COUNT,
-            Sentence("for {} layers", (f"{item.layers:,}",)),
+            Sentence("for {} [layer|layers]", (f"{item.layers:,}",)),
         ),
         Figure(Sentence("tokens that fit, times"), item.factor, Quantity.NUMBER, hidden, 2),
         Figure(Sentence("loading a layer"), round(item.load_ns), Quantity.DURATION, Sentence("its cached tokens")),

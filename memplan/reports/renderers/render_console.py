@@ -44,7 +44,7 @@ def _text(report: Report, width: int, *, bold: bool) -> str:
 def _lines(report: Report, width: int) -> Iterator[tuple[str, bool]]:
     """Lines, and whether each is a title. Paragraphs are wrapped by the terminal: lines are to be found by grep."""
     if report.title:
-        yield report.title, True
+        yield str(report.title), True
     if report.headline:
         yield str(report.headline), False
     if report.sections and (report.title or report.headline):
@@ -55,7 +55,7 @@ def _lines(report: Report, width: int) -> Iterator[tuple[str, bool]]:
             # Tables end with an empty line of their own.
             if not apart:
                 yield "", False
-            yield item.title, True
+            yield str(item.title), True
         for part in item.parts:
             if isinstance(part, ReportTable) and part.title:
                 yield part.title, True

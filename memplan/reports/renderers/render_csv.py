@@ -32,7 +32,7 @@ def _blocks(report: Report) -> Iterator[tuple[str, list[list[Raw]]]]:
             if isinstance(part, ReportTable):
                 rows: list[list[Raw]] = [[raw_value(cell) for cell in row] for row in part.rows]
                 names: list[Raw] = [column.file_key for column in part.columns]
-                yield part.title or item.title, [names, *rows]
+                yield part.title or str(item.title), [names, *rows]
             elif isinstance(part, Figures):
                 rows = [[str(f.label), raw_value(f.value), f.quantity.value, str(f.remark)] for f in part.items]
-                yield item.title, [["figure", "value", "unit", "remark"], *rows]
+                yield str(item.title), [["figure", "value", "unit", "remark"], *rows]

@@ -18,12 +18,12 @@ def render_json(report: Report) -> str:
 def report_document(report: Report) -> dict[str, Any]:
     """All of `report` as JSON values; drawings are left out."""
     return {
-        "title": report.title,
+        "title": str(report.title),
         "headline": str(report.headline),
         "answer": report.answer,
         "sections": [
             {
-                "title": item.title,
+                "title": str(item.title),
                 "parts": [part_document(part) for part in item.parts if not isinstance(part, Drawing)],
             }
             for item in report.sections

@@ -11,12 +11,12 @@ from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, 
 
 def render_markdown(report: Report) -> str:
     """`report` as a Markdown document."""
-    lines = [f"# {_escaped(report.title)}", ""]
+    lines = [f"# {_escaped(str(report.title))}", ""]
     if report.headline:
         lines += [f"**{_escaped(str(report.headline))}**", ""]
     for item in report.sections:
         if item.title:
-            lines += [f"## {_escaped(item.title)}", ""]
+            lines += [f"## {_escaped(str(item.title))}", ""]
         for part in item.parts:
             lines += _part(part)
     if report.notes:
@@ -44,7 +44,7 @@ def _part(part: Part) -> Iterator[str]:
         ]
         yield from _grid([column.title for column in columns], [column.right for column in columns], rows)
         if part.extent:
-            yield from (part.extent, "")
+            yield from (str(part.extent), "")
     elif isinstance(part, Figures):
         rows = [[str(f.label), cell_text(f.value, f.quantity, f.digits), str(f.remark)] for f in part.items]
         yield from _grid(["", "", ""], [False, True, False], rows)

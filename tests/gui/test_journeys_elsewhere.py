@@ -1,0 +1,124 @@
+"""The same questions of other runs: real ones of several frameworks, and simulated ones whose answer is planted."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from memplan.core.units import format_bytes
+from memplan.gui.model.session.session import OpRef, SpansRef
+from memplan.gui.views.cluster.cluster_view import ClusterView
+from memplan.gui.views.overview.overview_view import OverviewView
+from memplan.schema import load_plan
+from memplan.simulator import Behaviour, chosen_fault, simulate, simulate_job
+from tests.gui.conftest import PLAN
+from tests.gui.hands import Hands
+
+pytestmark = pytest.mark.gui
+
+
+def told_by_the_vendor(folder: Path) -> tuple[float, float]:
+    """Exposed communication and idle time as shares of the steps, from the `step_trace_time.csv` below `folder`."""
+    with next(folder.rglob("step_trace_time.csv")).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    exposed, idle = (sum(float(row[name]) for row in rows) for name in ("Communication(Not Overlapped)", "Free"))
+    whole = exposed + idle + sum(float(row["Computing"]) for row in rows)
+    return exposed / whole * 100, idle / whole * 100
+
+
+@pytest.mark.parametrize(
+    ("profile", "rank"),
+    [
+        ("alexnet-ddp-2rank/text/level2", ""),
+        ("qwen3-0.6b-train-4rank", "rank_0_ascend_pt"),
+    ],
+)
+def test_where_the_time_goes_is_what_the_vendor_says(
+    profile: str,
+    rank: str,
+    hands: Hands,
+    shared_data: Path,
+) -> None:
+    folder = shared_data / "profiles" / profile
+    hands.drop(folder)
+    shown = hands.window.session.document.rank
+    assert shown is not None
+    found = [path for path in sorted(folder.rglob("step_trace_time.csv")) if not rank or rank in str(path)]
+    exposed, idle = told_by_the_vendor(found[0].parent)
+    figures = hands.figures()
+    assert float(figures["Exposed communication"][0].rstrip("%").lstrip("<")) == pytest.approx(exposed, abs=3)
+    assert float(figures["Idle"][0].rstrip("%").lstrip("<")) == pytest.approx(idle, abs=3)
+    assert hands.actions == 1
+
+
+def test_where_the_time_of_a_run_without_a_table_of_steps_goes(hands: Hands, shared_data: Path) -> None:
+    hands.drop(shared_data / "profiles" / "mindspore-alexnet-2023")
+    assert hands.figures()["Step time"][1] == "median of 10 steps"
+    assert "idles" in hands.findings()[0]
+    assert hands.actions == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["profiles/alexnet-ddp-2rank/text/level2", "profiles/gpt3-2023-handcut", "snapshots/snapshot_with_empty_cache.pkl"],
+)
+def test_what_makes_the_peak_of_other_runs(source: str, hands: Hands, shared_data: Path) -> None:
+    hands.drop(shared_data / source)
+    hands.tile("Memory peak")
+    session = hands.window.session
+    assert hands.window.pages.current == "memory"
+    assert session.blocks is not None
+    blocks = session.blocks
+    alive = (blocks.start_ns <= blocks.peak_ns) & (blocks.peak_ns < blocks.end_ns)
+    held = format_bytes(int((blocks.high - blocks.low)[alive].sum()))
+    assert f"The peak is {held}" in hands.details() or f"Why PTA peaks\nheld\n{held}" in hands.details()
+    assert hands.actions == 2
+
+
+@pytest.mark.parametrize(("ranks", "seed"), [(3, 11), (5, 12), (8, 13)])
+def test_a_slow_rank_that_was_planted_is_named(
+    ranks: int,
+    seed: int,
+    hands: Hands,
+    tmp_path: Path,
+) -> None:
+    plan = load_plan(PLAN)
+    hands.drop(simulate_job(plan, tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=ranks, steps=2, seed=seed))
+    hands.click(hands.window.rail.buttons["cluster"])
+    view = hands.window.docks.view(ClusterView)
+    assert view.verdict.text().startswith("Rank 1 is slow")
+    assert hands.actions == 2
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_what_deviates_most_in_other_runs(seed: int, hands: Hands, tmp_path: Path) -> None:
+    plan = load_plan(PLAN)
+    run = simulate(plan, tmp_path / "run", behaviour=Behaviour(), seed=seed)
+    hands.drop(PLAN, run)
+    hands.key("costliest")
+    session = hands.window.session
+    found = session.document.comparison
+    assert found is not None
+    dearest = max(found.deviations, key=lambda one: one.cost)
+    assert isinstance(session.selected, SpansRef if dearest.op is None else OpRef)
+    if isinstance(session.selected, OpRef):
+        assert session.selected.op == dearest.op
+    assert hands.window.pages.current == "plan"
+    assert hands.actions == 2
+
+
+@pytest.mark.parametrize("profile", ["alexnet-ddp-2rank/text/level2", "gpt3-2023-handcut"])
+def test_what_is_outside_the_allocator_of_other_runs(
+    profile: str,
+    hands: Hands,
+    shared_data: Path,
+) -> None:
+    hands.drop(shared_data / "profiles" / profile)
+    row = next(row for row, text in enumerate(hands.findings()) if "outside of the allocator" in text)
+    table = hands.window.docks.view(OverviewView).findings
+    table.table.scrollTo(table.sorted.index(row, 0))
+    hands.click(table.table.viewport(), table.table.visualRect(table.sorted.index(row, 0)).center())
+    assert "outside of the allocator" in hands.details()
+    assert hands.actions == 2
