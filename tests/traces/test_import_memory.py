@@ -41,7 +41,7 @@ def test_columns_are_let_go_of_as_they_are_sorted(sizes: list[int], tmp_path: Pa
     for number, size in enumerate(sizes):
         write_trace(tmp_path / "large" / f"trace_view_{number}.json", size * MB, number)
     command = [sys.executable, "-c", IMPORTS, *(str(tmp_path / name) for name in ("small", "large", "cache"))]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)  # noqa: S603
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert found["events"] > 300_000
     per_event = found["bytes"] / found["events"]
     assert per_event < MOST_BYTES, f"{per_event:.0f} bytes for each event"
