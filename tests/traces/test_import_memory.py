@@ -17,7 +17,7 @@ MOST_BYTES = 90  # for each event; the columns of a slice take 40 in the file's 
 
 # What loading the libraries and compiled code takes is there before: a small trace is imported first.
 IMPORTS = """
-import json, os, re, resource, sys
+import json, os, re, sys
 from pathlib import Path
 from memplan.traces import open_profile
 
@@ -26,11 +26,13 @@ os.cpu_count = lambda: 2  # each thread has buffers of its own
 def imported(folder):
     return sum(track.count for track in open_profile(Path(folder), cache=Path(sys.argv[3])).rank(0).tracks)
 
+def held(entry):  # not what `resource` tells, which begins with what the parent held
+    return int(re.search(rf"{entry}:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
 imported(sys.argv[1])
-before = int(re.search(r"VmRSS:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+before = held("VmRSS")
 count = imported(sys.argv[2])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"bytes": (peak - before) * 1024, "events": count}))
+print(json.dumps({"bytes": held("VmHWM") - before, "events": count}))
 """
 
 
