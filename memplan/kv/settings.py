@@ -189,10 +189,10 @@ def _block_size(
 ) -> tuple[int, Text]:
     asked = options.caches.block_size
     kind = attention_kind(model, engine_of(model, engine))
-    stateful = any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
-    forced = kind in ("heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
+    hybrid = kind is not None and any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
+    forced = kind in (None, "heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
     # Tokens in flight given as such are what a planner was told: so is the block size then.
-    if engine.forced_block is not None and forced and not stateful and options.in_flight_tokens is None:
+    if engine.forced_block is not None and forced and not hybrid and options.in_flight_tokens is None:
         return engine.forced_block, Sentence("forced with prefix caching and chunked prefill")
     size, reason = (asked, _GIVEN) if asked is not None else _default_block(engine, backend)
     allowed = block_sizes(model, engine) if kind == "compressed" or engine.forced_block is None else None

@@ -54,3 +54,18 @@ def test_latents_that_an_engine_expands_are_kept_by_head(served: str, width: int
         pool = plan_cache(model, engine(served), ServingOptions(1024), GIB, Layout(tensor=ranks))
         size = pool.groups[0].specs[0].block_size
         assert pool.bytes_per_block == 62 * size * 40 // ranks * width * 2
+
+
+@pytest.mark.parametrize("asked", [None, 64])
+def test_vllm_ascend_forces_its_block_where_there_are_states_alone(asked: int | None) -> None:
+    """The engine's own answer to Mamba; only models with attention beside states keep the size that covers a state."""
+    mamba = load_config(
+        {
+            "model_type": "mamba", "architectures": ["MambaForCausalLM"], "vocab_size": 50280, "hidden_size": 768,
+            "state_size": 16, "num_hidden_layers": 32, "conv_kernel": 4, "expand": 2, "time_step_rank": 48,
+            "intermediate_size": 1536, "torch_dtype": "bfloat16", "tie_word_embeddings": True,
+        }
+    )  # fmt: skip
+    options = ServingOptions(8192, CacheOptions(block_size=asked))
+    assert resolve(mamba, engine("vllm-ascend-0.30.0rc2-a3"), options).options.caches.block_size == 128
+    assert resolve(mamba, engine("vllm-0.33.0-h100"), options).options.caches.block_size != 128
