@@ -14,6 +14,9 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.core.arrays import Int32s, Int64s
 
+_MOST = 20_000_000
+"""Pairs of a missed op and a kernel that are looked at: a step of so many ops is of no graph that a compiler sorted."""
+
 
 def take_equal_ops_in_turn(sequence: PlannedSequence, kernel_class: Int32s, found: KernelAssignment) -> None:
     """Change `found` in place where an op of a kind never runs and the one before it, of that kind, twice."""
@@ -26,7 +29,10 @@ def take_equal_ops_in_turn(sequence: PlannedSequence, kernel_class: Int32s, foun
     ran[found.row[found.core & (found.row >= 0)]] = True
     never = np.flatnonzero(~ran & (sequence.op >= 0))
     tokens = sequence.token[found.row[chosen]]
-    for missed in never[np.isin(sequence.token[never], tokens)].tolist():
+    never = never[np.isin(sequence.token[never], tokens)]
+    if len(never) * len(chosen) > _MOST:
+        return
+    for missed in never.tolist():
         mine = chosen[tokens == sequence.token[missed]]
         for kind in np.unique(kernel_class[mine]).tolist():
             _take(found, mine[kernel_class[mine] == kind], missed)

@@ -17,8 +17,8 @@ from memplan.traces.profile import Note
 from memplan.traces.rank_source import RankSource
 from memplan.traces.tables.gzip_files import is_gzip, unzip
 from memplan.traces.timeline.columns import TimelineColumns
-from memplan.traces.timeline.events import plain_json, read_events
-from memplan.traces.timeline.merge_events import events_of_device, merge_events, newest_run, without_far_slices
+from memplan.traces.timeline.events import Events, plain_json, read_events
+from memplan.traces.timeline.merge_events import events_of_device, keep_newest_run, merge_events, without_far_slices
 from memplan.traces.timeline.query import TimelineQuery
 from memplan.traces.timeline.store import EntryKey, Store, cache_directory, key_of
 from memplan.traces.timeline.text_damage import UTF_16_MARKS, with_known_escapes
@@ -73,7 +73,8 @@ def _small(
 ) -> TimelineQuery:
     """A timeline that lives in memory only."""
     parts = [read_events(path, path.read_bytes(), notes, progress) for path in paths]
-    events = merge_events(newest_run(parts, paths, notes), 0, paths, notes)
+    keep_newest_run(parts, paths, notes)
+    events = merge_events(parts, 0, paths, notes)
     events = without_far_slices(events_of_device(events, share), paths[0], notes)
     arguments = events.arguments or ()
 
@@ -96,32 +97,49 @@ def _imported(
     threads: int | None,
 ) -> tuple[TimelineColumns, list[Note]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
-    from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
-
     own = Notebook(notes.root)
     with (
         tempfile.TemporaryDirectory(prefix="memplan-", dir=store.scratch()) as temporary,
         ThreadPoolExecutor(1) as side,
     ):
         side.submit(_warm)
-        parts = []
-        unpacked = []
-        for number, path in enumerate(paths):
-            text = path
-            if packed[number]:
-                text = Path(temporary) / unzipped_name(number)
-                (_recode if _is_utf_16(path) else unzip)(path, text, own, progress)
-                unpacked.append(text)
-            parts.append(scan_events(text, own, progress, shown=path, workers=threads))
-        events = events_of_device(merge_events(newest_run(parts, paths, own), _FILE_BIT, paths, own), share)
-        timeline = build(without_far_slices(events, paths[0], own), types, compiled=True)
+        texts = [
+            _unpacked(path, Path(temporary) / unzipped_name(number), own, progress) if packed[number] else path
+            for number, path in enumerate(paths)
+        ]
+        timeline = build(lambda: _scanned(paths, texts, share, own, progress, threads), types, compiled=True)
         told = list(own.notes)
         try:
-            store.save(key, timeline, told, unpacked)
+            store.save(key, timeline, told, [text for text, gzip in zip(texts, packed, strict=True) if gzip])
         except OSError as error:
             notes.tell("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
             return timeline, told
     return store.load(key) or (timeline, told)
+
+
+def _scanned(
+    paths: list[Path],
+    texts: Sequence[Path],
+    share: DeviceShare | None,
+    notes: Notebook,
+    progress: Progress,
+    threads: int | None,
+) -> Events:
+    """The events of `paths`, whose plain text is in `texts`."""
+    from memplan.traces.scan.threads import scan_events  # brings Numba, which reopening does without
+
+    parts = [
+        scan_events(text, notes, progress, shown=path, workers=threads) for path, text in zip(paths, texts, strict=True)
+    ]
+    keep_newest_run(parts, paths, notes)
+    events = events_of_device(merge_events(parts, _FILE_BIT, paths, notes), share)
+    return without_far_slices(events, paths[0], notes)
+
+
+def _unpacked(path: Path, target: Path, notes: Notebook, progress: Progress) -> Path:
+    """Write the plain text of the packed trace at `path` to `target`."""
+    (_recode if _is_utf_16(path) else unzip)(path, target, notes, progress)
+    return target
 
 
 def _is_utf_16(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.arrays import Int32s
 from memplan.traces.devices import DeviceShare
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
+
+_Rows = TypeVar("_Rows", SliceRows, SampleRows, FlowRows)
 
 
 def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: Notebook) -> Events:
@@ -27,35 +30,26 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
         return _without_second_copy(parts.pop(), paths[0], notes)
     strings: dict[str, int] = {"": 0}
     threads: dict[tuple[str, str], int] = {}
-    slices, samples, flows = [], [], []
+    slices: list[dict[str, NDArray[Any]]] = []
+    samples: list[dict[str, NDArray[Any]]] = []
+    flows: list[dict[str, NDArray[Any]]] = []
     metadata: list[Mapping[str, object]] = []
     arguments: list[object] = []
-    for number, part in enumerate(parts):
+    parts.reverse()
+    for number in range(len(parts)):
+        part = parts.pop()
         names = np.array([strings.setdefault(text, len(strings)) for text in part.strings], dtype=np.int32)
         lanes = np.array([threads.setdefault(key, len(threads)) for key in part.threads], dtype=np.int32)
+        maps = {"thread": lanes, "name": names, "category": names, "key": names}
+        slices.append(_renumbered(part.slices, maps))
+        samples.append(_renumbered(part.samples, maps))
+        flows.append(_renumbered(part.flows, maps))
         offset = len(arguments) if file_bit == 0 else number << file_bit
-        one, two, three = part.slices, part.samples, part.flows
-        slices.append(
-            SliceRows(
-                one.start_ns, one.duration_ns, _mapped(lanes, one.thread), _mapped(names, one.name),
-                _mapped(names, one.category), one.arguments_at + offset, one.arguments_size,
-            )
-        )  # fmt: skip
-        samples.append(
-            SampleRows(
-                two.time_ns, _mapped(lanes, two.thread), _mapped(names, two.name), _mapped(names, two.key),
-                two.instance, two.value,
-            )
-        )  # fmt: skip
-        flows.append(
-            FlowRows(three.time_ns, _mapped(lanes, three.thread), three.phase, _mapped(names, three.category), three.id)
-        )
+        slices[-1]["arguments_at"] = slices[-1]["arguments_at"] + offset
         metadata.extend(part.metadata)
         arguments.extend(part.arguments or ())
-    parts.clear()
-    together = SliceRows(
-        *(np.concatenate([getattr(one, name) for one in slices]) for name in SliceRows.__dataclass_fields__)
-    )
+        del part
+    together = _joined(SliceRows, slices)
     together, repeated = _distinct(together)
     if repeated:
         notes.tell(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
@@ -63,18 +57,16 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
         list(strings),
         list(threads),
         together,
-        SampleRows(
-            *(np.concatenate([getattr(one, name) for one in samples]) for name in SampleRows.__dataclass_fields__)
-        ),
-        FlowRows(*(np.concatenate([getattr(one, name) for one in flows]) for name in FlowRows.__dataclass_fields__)),
+        _joined(SampleRows, samples),
+        _joined(FlowRows, flows),
         metadata,
         arguments if file_bit == 0 else None,
     )
 
 
-def newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> list[Events]:
+def keep_newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> None:
     """
-    Of events of several files those of the newest run, with a note about the others; all where they are of one run.
+    Keep, of events of several files, those of the newest run, with a note about the others; all where it is one run.
 
     Slices of one export follow each other closely: files are of two runs where more than a minute, and ten times as
     long as either file is, lies between them. The others are left empty, so that parts keep their places.
@@ -88,10 +80,10 @@ def newest_run(parts: list[Events], paths: list[Path], notes: Notebook) -> list[
         newest.add(place)
         reach, longest = max(reach, last), max(longest, last - first)
     for place in spans.keys() - newest:
+        parts[place] = _emptied(parts[place])
         notes.tell(
             paths[place], "not shown: of another run, recorded long before the newest one beside it; open it by itself"
         )
-    return [_emptied(part) if place in spans.keys() - newest else part for place, part in enumerate(parts)]
 
 
 _LEAST_PAUSE_NS = 60 * 10**9
@@ -138,7 +130,6 @@ def events_of_device(events: Events, share: DeviceShare | None) -> Events:
     return replace(events, slices=kept(events.slices), samples=kept(events.samples), flows=kept(events.flows))
 
 
-_Rows = TypeVar("_Rows", SliceRows, SampleRows, FlowRows)
 _DEVICE_BITS = 31
 _LEAST_NUMBERED = 1 << 10  # processes' own numbers stand above this in those that carry a device
 
@@ -191,8 +182,17 @@ def _occurs_once(columns: tuple[NDArray[Any], ...], row: int) -> bool:
     return len(same) < 2
 
 
-def _mapped(numbers: NDArray[np.int32], column: NDArray[np.int32]) -> NDArray[np.int32]:
-    return numbers[column] if len(column) else column
+def _renumbered(rows: SliceRows | SampleRows | FlowRows, maps: Mapping[str, Int32s]) -> dict[str, NDArray[Any]]:
+    """The columns of `rows`, those that `maps` names with their numbers replaced."""
+    columns = {name: getattr(rows, name) for name in rows.__dataclass_fields__}
+    for name in maps.keys() & columns.keys() if len(columns["thread"]) else ():
+        columns[name] = maps[name][columns[name]]
+    return columns
+
+
+def _joined(kind: type[_Rows], parts: Sequence[dict[str, NDArray[Any]]]) -> _Rows:
+    """The columns of `parts` (emptied on the way) one behind the other: no more than one column is held twice."""
+    return kind(**{name: np.concatenate([part.pop(name) for part in parts]) for name in kind.__dataclass_fields__})
 
 
 def _distinct(rows: SliceRows) -> tuple[SliceRows, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -45,12 +45,19 @@ class _Labels:
     thread_order: Mapping[tuple[str, str], int]
 
 
-def build(events: Events, types: Mapping[str, str], *, compiled: bool = False) -> TimelineColumns:
+def build(
+    events: Events | Callable[[], Events], types: Mapping[str, str], *, compiled: bool = False
+) -> TimelineColumns:
     """
     The timeline of one rank; `types`, the op type of kernels by name, becomes the category of device slices.
 
+    Columns are let go of as sorted ones are made of them, which takes that nobody else holds the events: of large ones,
+    give what reads them.
+
     With `compiled`, and for large timelines always, the loops over slices are the compiled ones.
     """
+    if not isinstance(events, Events):
+        events = events()
     labels = _labels(events.metadata)
     slice_counts = np.bincount(events.slices.thread, minlength=len(events.threads))
     owners = [thread for thread, count in enumerate(slice_counts.tolist()) if count]
@@ -160,12 +167,13 @@ def _slices(
     fill_nesting(*arrays)
     name, category = columns.pop("name")[order], columns.pop("category")[order]
     _apply_types(strings, name, category, bounds, tracks, types)
-    starts = np.arange(0, len(order), REACH_BLOCK)
+    arguments_at, arguments_size = columns.pop("arguments_at")[order], columns.pop("arguments_size")[order]
+    del order
+    starts = np.arange(0, len(start), REACH_BLOCK)
+    block_end = np.maximum.reduceat(start + duration, starts) if len(start) else start
     return SliceColumns(
-        bounds, start, duration, name, category, depth, reach, covered,
-        columns.pop("arguments_at")[order], columns.pop("arguments_size")[order],
-        np.maximum.reduceat(start + duration, starts) if len(order) else start,
-    )  # fmt: skip
+        bounds, start, duration, name, category, depth, reach, covered, arguments_at, arguments_size, block_end
+    )
 
 
 def _ordered(track: Int32s, start: Int64s, duration: Int64s | None, tracks: int) -> tuple[Int64s, Int64s]:
