@@ -10,7 +10,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
-from memplan.placement.offsets.spill import Packing, Spill
+from memplan.placement.offsets.spill import CappedPacking, Spill
 from memplan.placement.offsets.work_limit import Limits, default_work
 from memplan.placement.residency import Residency, Storage, live_bytes
 
@@ -89,14 +89,14 @@ def lay_out(
         offsets = tuple(given.tolist())
         return HbmLayout(offsets, fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
     spill: Spill | None = None
-    packing: Packing | None = None
+    packing: CappedPacking | None = None
     best: HbmLayout | None = None
     for pins in _stackings(storages, residencies, moving, steps):
         stacked = given.copy()
         for index, offset in pins.items():
             stacked[index] = fixed + offset
         if enough is not None:
-            tried = Packing(columns.size, columns.start, columns.end, stacked, enough, alignment)
+            tried = CappedPacking(columns.size, columns.start, columns.end, stacked, enough, alignment)
             found = tried.greedy()
             if spill is None or found.lost < spill.lost:
                 spill, packing = found, tried
@@ -214,7 +214,7 @@ def lay_out_again(
             if (together & at_ends).any():
                 return None
             given[together] = -1
-    packing = Packing(columns.size, columns.start, columns.end, given, enough, alignment)
+    packing = CappedPacking(columns.size, columns.start, columns.end, given, enough, alignment)
     found = packing.again(packing.greedy())
     live = live_bytes(storages, residencies, steps)
     layout = HbmLayout(

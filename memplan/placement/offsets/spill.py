@@ -35,7 +35,7 @@ class Spill:
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class CappedPacking:
     """
     Buffers of `size` bytes alive over the steps `[start, end)`, for placement below `capacity` bytes.
 
