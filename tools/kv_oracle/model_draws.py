@@ -1,10 +1,10 @@
 """
-Draw models and options as users serve them, plan each with memplan and with vLLM's own classes and planner, compare.
+Draw models and options as users serve them, plan each with memplan and with an engine's own classes, compare.
 
-`model_draws.py VERSION PYTHON [--device h100|b200] [--draws N] [--seed N] [--configs FOLDER]`: PYTHON is that of a venv
-with vLLM VERSION. Models are cut to a few layers, for the engine builds each. An engine that fails on a config for
-other reasons than a plan (a field it misses, a package that is not here) says nothing of planning: such draws are
-counted apart.
+`model_draws.py VERSION PYTHON [--device NAME] [--draws N] [--seed N] [--configs FOLDER]`: PYTHON is that of a venv with
+vLLM VERSION, or with what a VERSION such as `vllm-ascend-0.30.0rc2` names. Models are cut to a few layers, for the
+engine builds each. An engine that fails on a config for other reasons than a plan (a field it misses, a package that is
+not here) says nothing of planning: such draws are counted apart.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 
 Values = dict[str, Any]
+
+DEVICES = {"vllm": ("h100", "b200"), "vllm-ascend": ("a3", "a2", "a5")}
+"""The devices that plans are drawn for, the usual one first."""
 
 REFUSALS = ("KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel")
 """What the engine says where it can't serve what was asked, in the words of its refusals."""
@@ -101,7 +104,9 @@ def ours(served: str, question: Values, batched_tokens: int) -> Values:
     try:
         model = replace(load_config(question["config"]), name=question["name"])
         settings = resolve(model, engine(served), options, layout)
-        (pool,) = plan_stages(model, engine(served), options, (question["available"],), layout)
+        (pool,) = plan_stages(
+            model, engine(served), options, (question["available"],), layout, profiled=question["profiled"]
+        )
     except InputError as error:
         return {"refused": str(error)}
     if pool.refusal is not None:
@@ -122,30 +127,46 @@ def unlike(here: Values, there: Values) -> bool:
     return any(there[name] != value for name, value in here.items() if name != "block_size" or value is not None)
 
 
+def questions_of(known: Values, draws: int, seed: int, *, ascend: bool) -> list[Values]:
+    """Questions to the engine: models by name, the engine's arguments, the memory of a stage in bytes."""
+    chance, questions = random.Random(seed), []
+    for _ in range(draws):
+        name = chance.choice(sorted(known))
+        config = cut(chance, known[name])
+        if ascend:
+            # Its loaders take quantized weights only with files that describe them; caches don't depend on weights.
+            config.pop("quantization_config", None)
+        available = int(chance.choice((2, 8, 20, 37.5, 60)) * GIB)
+        question = {"name": name, "config": config, "args": drawn(chance, config), "available": available}
+        questions.append(question | {"profiled": ascend and chance.random() < 0.5})
+    return questions
+
+
 def main() -> int:
     """Print each difference and how many there are; exit with 1 where there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("version")
     parser.add_argument("python")
-    parser.add_argument("--device", choices=("h100", "b200"), default="h100")
+    parser.add_argument("--device", choices=[device for devices in DEVICES.values() for device in devices])
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--configs", type=Path, default=Path(str(resources.files("memplan.samples"))))
     asked = parser.parse_args()
-    served = "vllm-0.23.0" if asked.version == "0.23.0" else f"vllm-{asked.version}-{asked.device}"
+    ascend = asked.version.startswith("vllm-ascend-")
+    devices = DEVICES["vllm-ascend" if ascend else "vllm"]
+    device = asked.device or devices[0]
+    if device not in devices:
+        parser.error(f"{asked.version} runs on {', '.join(devices)}")
+    served = f"{'' if ascend else 'vllm-'}{asked.version}-{device}"
+    served = "vllm-0.23.0" if asked.version == "0.23.0" else served
     known = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(asked.configs.glob("**/*.json"))}
     known = {name: found for name, found in known.items() if isinstance(found, dict) and "architectures" in found}
-    chance, questions = random.Random(asked.seed), []
-    for _ in range(asked.draws):
-        name = chance.choice(sorted(known))
-        config = cut(chance, known[name])
-        available = int(chance.choice((2, 8, 20, 37.5, 60)) * GIB)
-        questions.append({"name": name, "config": config, "args": drawn(chance, config), "available": available})
-    planner = Path(__file__).with_name("model_planner.py")
+    questions = questions_of(known, asked.draws, asked.seed, ascend=ascend)
+    planner = Path(__file__).with_name("ascend_planner.py" if ascend else "model_planner.py")
     run = subprocess.run(
         [asked.python, str(planner)],
         input="".join(json.dumps(item) + "\n" for item in questions),
-        env=os.environ | {"MEMPLAN_ORACLE_DEVICE": asked.device},
+        env=os.environ | {"MEMPLAN_ORACLE_DEVICE": device},
         capture_output=True,
         text=True,
         check=False,
@@ -153,7 +174,7 @@ def main() -> int:
     if run.returncode:
         print(run.stderr[-2000:], file=sys.stderr)
         return 2
-    head, *answers = run.stdout.splitlines()
+    _, *answers = run.stdout.splitlines()
     wrong = failed = refused = 0
     for question, line in zip(questions, answers, strict=True):
         there = json.loads(line)
@@ -166,7 +187,7 @@ def main() -> int:
             wrong += 1
             print(f"{question['name']} {question['args']}\n  memplan {here}\n  engine  {there}")
     counted = f"{len(questions)} draws, {refused} of them refused, {wrong} differ, {failed} not built"
-    print(f"{json.loads(head)['vllm']}, {asked.device}: {counted}")
+    print(f"{asked.version}, {device}: {counted}")
     return 1 if wrong else 0
 
 

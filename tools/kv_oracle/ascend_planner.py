@@ -1,0 +1,100 @@
+"""
+Answers of vllm-ascend itself to models as users serve them, a JSON line each; run by the Python of a venv that has it.
+
+As `model_planner.py` asks vLLM: the platform resolves the engine's arguments, all its patches are applied, the model's
+classes are built without memory, its model runner describes their caches and its worker scales the memory. The kernels
+of the chip named by `MEMPLAN_ORACLE_DEVICE`, its driver and process groups are stood in for.
+"""
+
+import os
+import sys
+import types
+
+import questions
+import stand_ins
+
+ANSWERS = questions.answers_apart()
+DEVICE = os.environ.get("MEMPLAN_ORACLE_DEVICE", "a3").upper()
+CHIP = {"A2": "ascend910b1", "A3": "ascend910_9391", "A5": "ascend950pr_9599"}[DEVICE]
+MEMORY = 61 << 30
+
+stand_ins.hide_kernels("torch_npu", "triton_ascend", "custom_ops", "fla_npu", "acl", "torchair")
+
+import torch  # noqa: E402
+import torch.distributed  # noqa: E402
+
+
+def stand_in_for_device():
+    """The chip that the engine was built for, which a build writes down, and its driver."""
+    built = types.ModuleType("vllm_ascend._build_info")
+    built.__device_type__, built.__soc_version__ = DEVICE, CHIP
+    sys.modules[built.__name__] = built
+    driver = stand_ins.StandIn("torch.npu")
+    driver.is_available, driver.device_count, driver.current_device = (lambda: True), (lambda: 64), (lambda: 0)
+    driver.mem_get_info, driver.get_device_name = (lambda *_: (MEMORY, MEMORY)), (lambda *_: CHIP)
+    driver.get_device_properties = lambda *_: types.SimpleNamespace(
+        name=CHIP, total_memory=MEMORY, cube_core_num=24, vector_core_num=48
+    )
+    torch.distributed.is_hccl_available = lambda: True
+    torch.utils.rename_privateuse1_backend("npu")
+    torch.npu = sys.modules["torch.npu"] = driver
+    torch.Tensor.npu = lambda tensor, *_, **__: tensor
+
+
+stand_ins.stand_in_for_operators()
+stand_in_for_device()
+
+import vllm  # noqa: E402
+from vllm.config import set_current_vllm_config  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
+
+current_platform.device_count = lambda: 64
+
+from vllm.plugins import load_general_plugins  # noqa: E402
+from vllm_ascend import utils  # noqa: E402
+
+load_general_plugins()
+utils.adapt_patch()
+
+from vllm.v1.attention.backends.utils import resolve_kv_cache_layout  # noqa: E402
+from vllm.v1.core import kv_cache_utils  # noqa: E402
+from vllm_ascend.worker.model_runner_v1 import NPUModelRunner  # noqa: E402
+from vllm_ascend.worker.worker import NPUWorker  # noqa: E402
+
+stand_ins.stand_in_for_probes()
+
+
+def workers_of_stages(config):
+    """A worker of each pipeline stage, and what its model runner says that the stage keeps."""
+    found = []
+    for stage in range(config.parallel_config.pipeline_parallel_size):
+        questions.build_stage(config, stage, "npu")
+        with set_current_vllm_config(config), stand_ins.without_memory("npu"):
+            if stage == 0:
+                current_platform.update_block_size_for_backend(config)
+            worker = object.__new__(NPUWorker)
+            worker.vllm_config, worker.model_config = config, config.model_config
+            worker.model_runner = NPUModelRunner(config, torch.device("npu", 0))
+            caches = worker.model_runner.get_kv_cache_spec()
+        worker.get_kv_cache_spec = lambda caches=caches: caches
+        found.append((worker, caches))
+    return found
+
+
+def planned(config, asked):
+    """The engine's plan of each stage."""
+    with set_current_vllm_config(config):
+        utils.register_ascend_customop(config)
+        offered = NPUWorker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
+    workers = workers_of_stages(config)
+    caches = [kept for _, kept in workers]
+    layout = resolve_kv_cache_layout(config, [offered] * len(caches), [one for kept in caches for one in kept.values()])
+    config.cache_config.kv_cache_layout = layout.name
+    memory = [asked["available"]] * len(caches)
+    if asked.get("profiled"):
+        memory = [worker._scale_kv_cache_memory_for_multi_group(asked["available"]) for worker, _ in workers]
+    return kv_cache_utils.get_kv_cache_configs(config, caches, memory)
+
+
+if __name__ == "__main__":
+    questions.serve({"vllm": vllm.__version__, "device": DEVICE}, planned, ANSWERS)
