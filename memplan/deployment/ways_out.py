@@ -10,14 +10,16 @@ from memplan.schema import Plan, Tier
 _WAYS = 3
 _MORE = (1.0, 1.02, 1.05, 1.1)
 """Parts of the HBM that the bytes alone need; addresses may take more."""
+_UNLIMITED = 2**60
 
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """A change after which the plan fits, with its HBM in bytes and the time of the step in nanoseconds."""
+    """A change after which the plan fits, with the bytes that it takes of HBM and host, and its step in nanoseconds."""
 
     change: str
     hbm: int | None
+    host: int
     step_ns: int
 
 
@@ -25,17 +27,31 @@ def ways_out(
     plan: Plan, plan_with: Callable[[int], Plan], changes: Iterable[tuple[str, Callable[[], Plan | None]]]
 ) -> tuple[WayOut, ...]:
     """
-    The three ways with the shortest step among more HBM (`plan_with` so many bytes) and the `changes` that fit.
+    Three ways, the shortest step first: of the `changes` that fit and the least more HBM (`plan_with` so many bytes)
+    those with the shortest step, and where these are fewer yet more HBM, so that nothing or less has to move.
 
     A change is its words and what plans with it, `None` where that can't be.
     """
-    found = [way for way in (_more_hbm(plan, plan_with),) if way is not None]
+    least = _more_hbm(plan, plan_with)
+    found = [] if least is None else [least]
     for words, changed in changes:
         other = changed()
         if other is not None and other.fits:
             use = other.tier(Tier.HBM)
-            found.append(WayOut(words, None if use is None else use.capacity, other.step_ns))
-    return tuple(sorted(found, key=lambda way: way.step_ns)[:_WAYS])
+            found.append(_way(words, other, None if use is None else use.capacity))
+    found = sorted(found, key=_step)[:_WAYS]
+    if least is not None and least.hbm is not None:
+        found += _roomier(least, least.hbm, plan_with)[: _WAYS - len(found)]
+    return tuple(sorted(found, key=_step))
+
+
+def _step(way: WayOut) -> int:
+    return way.step_ns
+
+
+def _way(change: str, plan: Plan, hbm: int | None) -> WayOut:
+    outside = [plan.tier(tier) for tier in (Tier.HOST, Tier.REMOTE)]
+    return WayOut(change, hbm, sum(use.peak for use in outside if use is not None), plan.step_ns)
 
 
 def _more_hbm(plan: Plan, plan_with: Callable[[int], Plan]) -> WayOut | None:
@@ -46,5 +62,19 @@ def _more_hbm(plan: Plan, plan_with: Callable[[int], Plan]) -> WayOut | None:
         hbm = int((use.capacity + plan.missing_bytes) * part)
         more = plan_with(hbm)
         if more.fits:
-            return WayOut("more HBM", hbm, more.step_ns)
+            return _way("the least HBM", more, hbm)
     return None
+
+
+def _roomier(least: WayOut, hbm: int, plan_with: Callable[[int], Plan]) -> list[WayOut]:
+    """Ways with more than the `least` that is enough, its bytes being `hbm`: all of it, and half-way to it."""
+    whole = plan_with(_UNLIMITED)
+    use = whole.tier(Tier.HBM)
+    if use is None or use.peak <= hbm:
+        return []
+    found = [_way("HBM for all, so that nothing moves", whole, use.peak)]
+    middle = (hbm + use.peak) // 2
+    between = plan_with(middle)
+    if between.fits and between.step_ns < least.step_ns:
+        found.append(_way("HBM half-way to that", between, middle))
+    return found

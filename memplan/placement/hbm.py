@@ -10,7 +10,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.offsets import Buffer, Pool, Problem, assign
-from memplan.placement.offsets.spill import Spill, pack_below
+from memplan.placement.offsets.spill import CappedPacking, Spill
 from memplan.placement.offsets.work_limit import Limits, default_work
 from memplan.placement.residency import Residency, Storage, live_bytes
 
@@ -89,16 +89,17 @@ def lay_out(
         offsets = tuple(given.tolist())
         return HbmLayout(offsets, fixed, peak_step, fixed, max_live, "sum of what is always live", "stacked")
     spill: Spill | None = None
-    least = given
+    packing: CappedPacking | None = None
     best: HbmLayout | None = None
     for pins in _stackings(storages, residencies, moving, steps):
         stacked = given.copy()
         for index, offset in pins.items():
             stacked[index] = fixed + offset
         if enough is not None:
-            found = pack_below(columns.size, columns.start, columns.end, stacked, enough, alignment, again=False)
+            tried = CappedPacking(columns.size, columns.start, columns.end, stacked, enough, alignment)
+            found = tried.greedy()
             if spill is None or found.lost < spill.lost:
-                spill, least = found, stacked
+                spill, packing = found, tried
             if not found.lost or len(moving) > _FEW_STACKINGS:
                 break
             if len(moving) > _QUICK_BUFFERS:
@@ -108,8 +109,8 @@ def lay_out(
         best = layout if best is None or layout.peak < best.peak else best
         if enough is not None and best.peak <= enough:
             return best
-    if spill is not None and spill.lost and enough is not None:
-        spill = pack_below(columns.size, columns.start, columns.end, least, enough, alignment)
+    if spill is not None and packing is not None:
+        spill = packing.again(spill)
     if spill is not None and (best is None or not spill.lost):
         offsets = tuple(spill.offsets.tolist())
         peak = int((spill.offsets + columns.size)[columns.start < columns.end].max(initial=0))
@@ -213,7 +214,8 @@ def lay_out_again(
             if (together & at_ends).any():
                 return None
             given[together] = -1
-    found = pack_below(columns.size, columns.start, columns.end, given, enough, alignment)
+    packing = CappedPacking(columns.size, columns.start, columns.end, given, enough, alignment)
+    found = packing.again(packing.greedy())
     live = live_bytes(storages, residencies, steps)
     layout = HbmLayout(
         tuple(found.offsets.tolist()),

@@ -162,11 +162,13 @@ class RecomputeSearch:
         return RecomputeChoice(graph, problem, bound, _IMPOSSIBLE if bound is None else bound.makespan_ns, rule)
 
     def guided(self, choice: RecomputeChoice) -> RecomputeChoice:
-        """`choice` with a bound that tells its units apart, for their choice."""
+        """`choice` with a bound that tells its units apart, for their choice; it is higher, if anything."""
         if choice.bound is None or not self.targets or choice.problem.units <= _SMALL:
             return choice
         bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS, exact=False)
-        return replace(choice, bound=bound or choice.bound)
+        if bound is None:
+            return choice
+        return replace(choice, bound=bound, least_ns=max(choice.least_ns, bound.makespan_ns))
 
     def _columns(self) -> RecomputeColumns:
         place = {

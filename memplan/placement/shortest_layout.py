@@ -125,6 +125,17 @@ def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
     return found
 
 
+def _guided(search: RecomputeSearch, least_ns: int | None) -> list[RecomputeChoice]:
+    """The most promising choices that could be faster than `least_ns`, and the graph as it is, the best bound first."""
+    found = []
+    for number, choice in enumerate(search.choices()):
+        if least_ns is not None and choice.least_ns >= least_ns:
+            break
+        if number < _MOST_SCORED or choice.graph is search.graph:
+            found.append(search.guided(choice))
+    return sorted(found, key=lambda choice: choice.least_ns)
+
+
 def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:
     """
     The best of the search's choices with addresses, which take no time off what moves alone need.
@@ -132,16 +143,12 @@ def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int 
     `None` where each takes as long as `least_ns` without: what is known already is no worse then.
     """
     scored: list[tuple[tuple[bool, int], RecomputeChoice, HostMoves]] = []
-    for number, choice in enumerate(search.choices()):
+    for choice in _guided(search, least_ns):
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
             break
-        if least_ns is not None and choice.least_ns >= least_ns:
-            break
-        if number < _MOST_SCORED or choice.graph is search.graph:
-            choice = search.guided(choice)
-            moves = choose_moves(choice.problem, search.capacity, choice.bound)
-            scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
-            scored.sort(key=lambda item: item[0])
+        moves = choose_moves(choice.problem, search.capacity, choice.bound)
+        scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
+        scored.sort(key=lambda item: item[0])
     if least_ns is not None:
         scored = [item for item in scored if not item[0][0] and item[0][1] < least_ns]
         if not scored:

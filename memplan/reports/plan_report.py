@@ -51,7 +51,12 @@ _CURVE = (
     Column("longer by", Quantity.SHARE),
     Column(""),
 )
-_WAYS_OUT = (Column("change"), Column("HBM", Quantity.BYTES), Column("step", Quantity.DURATION))
+_WAYS_OUT = (
+    Column("change"),
+    Column("HBM", Quantity.BYTES),
+    Column("on the host", Quantity.BYTES),
+    Column("step", Quantity.DURATION),
+)
 _ACTIONS = (
     Column("what is done"),
     Column("kind"),
@@ -162,7 +167,7 @@ def curve_section(curve: HbmCurve) -> ReportSection:
 
 def ways_section(plan: Plan, ways: Sequence[WayOut]) -> ReportSection:
     """What is missing where, and what was found to fit."""
-    rows = tuple((way.change, way.hbm, way.step_ns) for way in ways)
+    rows = tuple((way.change, way.hbm, way.host, way.step_ns) for way in ways)
     use = plan.tier(Tier.HBM)
     step = None if use is None else use.peak_step
     where = "" if step is None else f" at step {step} ({plan.ops[step].name})"

@@ -247,16 +247,33 @@ class PlanRequest(ModelStepRequest):
         )
 
     def alternatives(self) -> Iterator[tuple[str, PlanRequest]]:
-        """What else could be asked for where nothing fits, in words; of a model its layout and micro-batch too."""
+        """What else could be asked for where nothing fits, in words; of a model its layout and batch too."""
         if self.policy is RecomputePolicy.NEVER:
             yield "compute activations anew (--recompute auto)", replace(self, recompute=RecomputePolicy.AUTO.value)
         if self.host is not None:
-            yield "host memory without limit", replace(self, host=None)
-        if self.phase == TRAIN_PHASE and self.micro_batch > 1:
+            yield "host memory without limit (no --host)", replace(self, host=None)
+        if self.phase and self.like is None:
+            yield from self._other_steps()
+
+    def _other_steps(self) -> Iterator[tuple[str, PlanRequest]]:
+        """The step of a model on more ranks, and less of it at once."""
+        train = self.phase == TRAIN_PHASE
+        if train and self.micro_batch > 1:
             half = self.micro_batch // 2
             yield f"micro-batch of {half} (--micro-batch {half})", replace(self, micro_batch=half)
-        if self.phase:
-            yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
+        elif not train and self.batch is not None and self.batch >= 2 * self.dp:
+            half = self.batch // 2
+            yield f"batch of {half} (--batch {half})", replace(self, batch=half)
+        if self.context > 1:
+            half = self.context // 2
+            yield f"sequences of {half:,} tokens (--context {half})", replace(self, context=half)
+        yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
+        if train:
+            yield f"pipeline of {2 * self.pp} stages (--pp {2 * self.pp})", replace(self, pp=2 * self.pp)
+            if self.dp > 1 and self.sharding != "zero3":
+                yield "weights sharded over replicas (--sharding zero3)", replace(self, sharding="zero3")
+        elif self.weights in {"published", "bf16"}:
+            yield "weights in 8 bits (--weights w8a8)", replace(self, weights="w8a8")
 
     def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
         """

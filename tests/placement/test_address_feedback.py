@@ -11,7 +11,7 @@ from memplan.placement.hbm import lay_out
 from memplan.placement.host import rule_moves
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_problem import MoveProblem, move_problem
-from memplan.placement.offsets.spill import pack_below
+from memplan.placement.offsets.spill import CappedPacking
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import run_schedule
 from memplan.schema.storages import planned_tensors
@@ -76,8 +76,9 @@ def test_what_is_left_out_is_tried_before_all_else() -> None:
         end = np.minimum(start + rng.integers(1, 40, count), steps)
         live = max(int(size[(start <= step) & (step < end)].sum()) for step in range(steps))
         fixed, capacity = np.full(count, -1), int(live * 1.02)
-        once = pack_below(size, start, end, fixed, capacity, 64, again=False)
-        again = pack_below(size, start, end, fixed, capacity, 64)
+        packing = CappedPacking(size, start, end, fixed, capacity, 64)
+        once = packing.greedy()
+        again = packing.again(once)
         assert again.lost <= once.lost
         better += again.lost < once.lost
     assert better

@@ -16,7 +16,7 @@ from memplan.core.errors import CancelledError, InputError
 from memplan.placement.offsets import Assignment, Buffer, Limits, Pool, Problem, assign, validate
 from memplan.placement.offsets.bounds import lift
 from memplan.placement.offsets.formats import read_problem
-from memplan.placement.offsets.spill import pack_below
+from memplan.placement.offsets.spill import CappedPacking
 from memplan.placement.offsets.svg import to_svg
 
 MIB = 1_048_576
@@ -231,7 +231,8 @@ def test_all_but_what_is_left_out_lies_below_the_capacity(seed: int) -> None:
     end = start + rng.integers(1, steps, count)
     fixed = np.full(count, -1)
     fixed[0], size[0] = 512, 64
-    found = pack_below(size, start, end, fixed, capacity, 64)
+    packing = CappedPacking(size, start, end, fixed, capacity, 64)
+    found = packing.again(packing.greedy())
     live = [int(size[(start <= t) & (t < end)].sum()) for t in range(2 * steps)]
     assert found.offsets[0] == 512
     assert found.lost == int((size * (end - start))[found.out].sum())

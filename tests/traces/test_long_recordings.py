@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import tracemalloc
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.core.arrays import Int64s
+from memplan.core.progress import silent
 from memplan.traces import open_profile
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import MemoryCurve
 from memplan.traces.readers import curve_samples
 from memplan.traces.readers.curve_samples import CurveSamples, bounded
 from memplan.traces.readers.memory_tables import curves_of
+from memplan.traces.readers.snapshot import SnapshotReader
 from memplan.traces.tables import csv_table
 from memplan.traces.tables.text_table import TextTable
 
@@ -151,3 +154,28 @@ def test_thinning_is_noted_and_keeps_peak_and_span(tmp_path: Path, monkeypatch: 
     assert thin.allocated.min() == whole[1].min()
     assert (thin.time_ns[0], thin.time_ns[-1]) == (whole[0][0], whole[0][-1])
     assert any("6,000 samples of PTA" in note.text for note in profile.notes)
+
+
+def test_blocks_of_a_snapshot_are_found_without_a_list_of_its_events(tmp_path: Path) -> None:
+    events = [
+        {
+            "action": "alloc" if row % 2 == 0 else "free_completed", "addr": (1 << 40) + row // 2 * 512,
+            "size": 512 + row, "time_us": 1_700_000_000_000_000 + row,
+            "frames": [{"filename": "/job/a/model/with/a/long/name/attention.py", "line": row % 50, "name": "forward"}],
+        }
+        for row in range(20_000)
+    ]  # fmt: skip
+    path = tmp_path / "snapshot.pickle"
+    path.write_bytes(pickle.dumps({"segments": [], "device_traces": [events]}))
+    reader = SnapshotReader(path, Notebook(tmp_path))
+    assert reader.memory_curves(silent)
+    tracemalloc.start()
+    try:
+        found = reader.allocations(silent)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert len(found) == 10_000
+    assert len(set(found.name)) == 25
+    assert peak / len(events) < 150, f"{peak / len(events):.0f} bytes for each event"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +27,16 @@ class BlockEvent:
     name: str = ""
 
 
-def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, int]:
-    """Allocations with their releases, by address; and how many releases had no allocation before them."""
+def allocations_of_events(events: Iterable[BlockEvent]) -> tuple[Allocations, int]:
+    """
+    Allocations with their releases, by address; and how many releases had no allocation before them.
+
+    The events are looked at one by one, and each name is kept once.
+    """
     # Not lists: to make columns of millions of numbers in lists holds up every other thread.
     sizes, starts, ends, places = array("q"), array("q"), array("q"), array("q")
     names: list[str] = []
+    known_names: dict[str, str] = {}
     open_blocks: dict[tuple[str, str, int], int] = {}
     lost = 0
     curves: dict[tuple[str, str], str] = {}
@@ -44,7 +49,7 @@ def allocations_of_events(events: Sequence[BlockEvent]) -> tuple[Allocations, in
             starts.append(event.time)
             ends.append(-1)
             places.append(event.address & _ADDRESS)
-            names.append(event.name)
+            names.append(known_names.setdefault(event.name, event.name))
             found.append(curves.setdefault((event.pool, event.device), _curve_name(event, curves)))
         elif key in open_blocks:
             ends[open_blocks.pop(key)] = event.time

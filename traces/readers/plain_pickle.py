@@ -72,6 +72,7 @@ def load_plain(path: Path) -> Any:
         for opcode, argument, at in pickletools.genops(data):
             look.at = at or 0
             look.step(opcode.name, argument)
+        look.forget()
         return _PlainUnpickler(_Shared(data)).load()
     except _UnsafeError as error:
         raise InputError(f"holds more than plain data ({error}) and is not opened", path=path,
@@ -125,6 +126,10 @@ class _Look:
             self._build(1 + max(items, default=0))
         elif opcode not in ("PROTO", "FRAME", "STOP"):
             raise _UnsafeError(f"opcode {opcode}")
+
+    def forget(self) -> None:
+        """Let go of the stack and the memo: all has been seen."""
+        self._stack, self._memo = [], []
 
     def _since_mark(self) -> list[int]:
         place = len(self._stack) - 1

@@ -6,7 +6,7 @@ Events without `time_us` are numbered instead, 1 ns apart; a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,18 @@ class SnapshotReader(RankReader):
         return np.arange(len(events), dtype=np.int64)
 
     def allocations(self, progress: Progress) -> Allocations | None:
-        events = []
-        for device, trace in enumerate(self._content(progress)[1]):
-            for event, time in zip(trace, self._times(trace).tolist() if trace else (), strict=True):
-                action = event.get("action")
-                if action in _ALLOCATES:
-                    size = _whole(event.get("size")) if _ALLOCATES[action] else None
-                    events.append(BlockEvent(time, "PTA", str(device), _whole(event.get("addr")), size, _frame(event)))
-        found, lost = allocations_of_events(events)
+        found, lost = allocations_of_events(self._block_events(progress))
         if lost:
             self._notes.tell(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
         return found if len(found) else None
+
+    def _block_events(self, progress: Progress) -> Iterator[BlockEvent]:
+        for device, trace in enumerate(self._content(progress)[1]):
+            for event, time in zip(trace, self._times(trace) if trace else (), strict=True):
+                action = event.get("action")
+                if action in _ALLOCATES:
+                    size = _whole(event.get("size")) if _ALLOCATES[action] else None
+                    yield BlockEvent(int(time), "PTA", str(device), _whole(event.get("addr")), size, _frame(event))
 
     def failures(self, progress: Progress) -> Sequence[FailedAllocation]:
         segments, traces = self._content(progress)

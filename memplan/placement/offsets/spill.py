@@ -22,57 +22,86 @@ class Spill:
     """
     An offset for each buffer, and which ones lie above the capacity; the others all lie below.
 
-    `lost` is the bytes times steps of those left out, 0 where all fit.
+    `lost` is the bytes times steps of those left out, 0 where all fit. Those that take room were placed in
+    `order`, which counts them alone, each where it fits best (`best_fit`) or first.
     """
 
     offsets: Int64s
     out: Bools
     lost: int
     method: str
+    order: Int64s
+    best_fit: bool
 
 
-def pack_below(
-    size: Int64s, start: Int64s, end: Int64s, fixed: Int64s, capacity: int, alignment: int, *, again: bool = True
-) -> Spill:
+@dataclass(frozen=True, slots=True)
+class CappedPacking:
     """
-    Buffers of `size` bytes alive over the steps `[start, end)` below `capacity` bytes, as far as greedy orders do.
+    Buffers of `size` bytes alive over the steps `[start, end)`, for placement below `capacity` bytes.
 
-    What is left out costs the fewest bytes times steps of the sets found. `fixed` is an offset that is given, -1 for
-    none; given ones may not overlap each other. With `again`, what is left out is tried again before all else.
+    `fixed` is an offset that is given, -1 for none; given ones may not overlap each other.
     """
-    alive = np.flatnonzero((start < end) & (size > 0))
-    modulus, residue = np.full(len(alive), alignment), np.zeros(len(alive), np.int64)
-    ready = timed_rectangles(
-        size[alive], start[alive], end[alive], fixed[alive], modulus, residue, counted=len(alive)
-    )  # fmt: skip
-    free = np.flatnonzero(ready.fixed < 0)
-    length = ready.end - ready.start
-    weight = ready.size * length
-    found: list[tuple[int, Int64s, Bools, str]] = []
-    best_order, best_fit = free, False
-    for name, order, fit in _orders(ready, free, length):
-        placed, left = _below(ready, order, fit, capacity, alignment)
-        lost = int(weight[left].sum())
-        if not found or lost < min(item[0] for item in found):
-            best_order, best_fit = order, fit
-        found.append((lost, placed, left, f"greedy, {name}, {'best' if fit else 'first'} fit"))
-        if not lost:
-            break
-    lost, placed, left, name = min(found, key=lambda item: item[0])
-    early, urgent = left, np.zeros(len(alive), np.int64)
-    for _ in range(min(_RETRIES, _RETRIED // max(len(alive), 1)) if lost and again else 0):
-        if early.sum() * _HOPELESS > len(alive):
-            break
-        urgent[early] += 1
-        order = best_order[np.argsort(-urgent[best_order], kind="stable")]
-        offsets, early = _below(ready, order, best_fit, capacity, alignment)
-        if weight[early].sum() < lost:
-            lost, placed, left = int(weight[early].sum()), offsets, early
-        if not lost:
-            break
-    offsets, out = np.zeros(len(size), np.int64), np.zeros(len(size), dtype=bool)
-    offsets[alive], out[alive] = placed, left
-    return Spill(offsets, out, lost, name)
+
+    size: Int64s
+    start: Int64s
+    end: Int64s
+    fixed: Int64s
+    capacity: int
+    alignment: int
+
+    def greedy(self) -> Spill:
+        """What is left out costs the fewest bytes times steps of the greedy orders."""
+        alive, ready = self._ready()
+        free = np.flatnonzero(ready.fixed < 0)
+        length = ready.end - ready.start
+        found: Spill | None = None
+        for name, order, fit in _orders(ready, free, length):
+            method = f"greedy, {name}, {'best' if fit else 'first'} fit"
+            spill = self._below(alive, ready, order, fit, method)
+            if found is None or spill.lost < found.lost:
+                found = spill
+            if not spill.lost:
+                break
+        if found is None:
+            raise ValueError("no order was tried")
+        return found
+
+    def again(self, found: Spill) -> Spill:
+        """`found`, or better: what is left out is tried again before all else."""
+        alive, ready = self._ready()
+        best, out = found, found.out[alive]
+        urgent = np.zeros(len(alive), np.int64)
+        for _ in range(min(_RETRIES, _RETRIED // max(len(alive), 1))):
+            if not best.lost or out.sum() * _HOPELESS > len(alive):
+                break
+            urgent[out] += 1
+            order = found.order[np.argsort(-urgent[found.order], kind="stable")]
+            spill = self._below(alive, ready, order, found.best_fit, found.method)
+            out = spill.out[alive]
+            best = spill if spill.lost < best.lost else best
+        return best
+
+    def _ready(self) -> tuple[Int64s, Rectangles]:
+        """Which buffers take room, and these made ready."""
+        alive = np.flatnonzero((self.start < self.end) & (self.size > 0))
+        modulus, residue = np.full(len(alive), self.alignment), np.zeros(len(alive), np.int64)
+        return alive, timed_rectangles(
+            self.size[alive], self.start[alive], self.end[alive], self.fixed[alive], modulus, residue,
+            counted=len(alive),
+        )  # fmt: skip
+
+    def _below(self, alive: Int64s, ready: Rectangles, order: Int64s, best_fit: bool, method: str) -> Spill:
+        """Placed in `order`; what lies above the capacity is stacked above all else, where it is in nobody's way."""
+        _, placed, _ = ready.place(order, best_fit)
+        above = (ready.fixed < 0) & (placed + ready.size > self.capacity)
+        left = np.flatnonzero(above)
+        top = max(self.capacity, int((placed + ready.size)[~above].max(initial=0)))
+        need = -(-ready.size[left] // self.alignment) * self.alignment
+        placed[left] = -(-top // self.alignment) * self.alignment + np.cumsum(need) - need
+        offsets, out = np.zeros(len(self.size), np.int64), np.zeros(len(self.size), dtype=bool)
+        offsets[alive], out[alive] = placed, above
+        lost = int((ready.size * (ready.end - ready.start))[left].sum())
+        return Spill(offsets, out, lost, method, order, best_fit)
 
 
 def _orders(ready: Rectangles, free: Int64s, length: Int64s) -> list[tuple[str, Int64s, bool]]:
@@ -88,14 +117,3 @@ def _orders(ready: Rectangles, free: Int64s, length: Int64s) -> list[tuple[str, 
     ]
     most = 2 if len(free) > _MANY else 4 if len(free) > _SOME else len(keys)
     return [(name, free[np.lexsort(key)], best_fit) for name, key, best_fit in keys[:most]]
-
-
-def _below(ready: Rectangles, order: Int64s, best_fit: bool, capacity: int, alignment: int) -> tuple[Int64s, Bools]:
-    """Placed in `order`; what lies above `capacity` is stacked above all else, where it is in nobody's way."""
-    _, offsets, _ = ready.place(order, best_fit)
-    above = (ready.fixed < 0) & (offsets + ready.size > capacity)
-    out = np.flatnonzero(above)
-    top = max(capacity, int((offsets + ready.size)[~above].max(initial=0)))
-    need = -(-ready.size[out] // alignment) * alignment
-    offsets[out] = -(-top // alignment) * alignment + np.cumsum(need) - need
-    return offsets, above
