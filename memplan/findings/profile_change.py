@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.findings.block_owners import blocks_alive_at, owners_of
-from memplan.findings.diagnose import Diagnosis
+from memplan.findings.diagnosis import Diagnosis
 from memplan.findings.job_case import RankFacts
 from memplan.findings.kernel_bounds import column_codes
 from memplan.findings.step_breakdown import StepBreakdown

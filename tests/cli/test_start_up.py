@@ -29,7 +29,7 @@ def test_a_diagnosis_loads_no_library_that_it_can_do_without(tmp_path: Path) -> 
         [sys.executable, "-c", _COMMAND, str(tmp_path / "job")], capture_output=True, text=True, check=True
     )
     loaded = set(run.stderr.split())
-    assert "memplan.findings.diagnose" in loaded
+    assert "memplan.findings.diagnosis" in loaded
     assert "Findings" in run.stdout
     unwanted = {"rich.console", "pyarrow", "scipy", "networkx", "google.protobuf", "onnx", "memplan.planner"}
     if tuple(map(int, typer.__version__.split(".")[:2])) < _PYDANTIC_SINCE:

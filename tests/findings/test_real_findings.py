@@ -6,7 +6,7 @@ from pathlib import Path
 
 import memplan
 from memplan.findings import Confidence, diagnose
-from memplan.findings.diagnose import Diagnosis
+from memplan.findings.diagnosis import Diagnosis
 
 
 def _diagnosis(path: Path) -> Diagnosis:

@@ -8,7 +8,7 @@ import pytest
 
 import memplan
 from memplan.findings import diagnose
-from memplan.findings.diagnose import Diagnosis
+from memplan.findings.diagnosis import Diagnosis
 from memplan.simulator.job_program import Doing, Item
 from tests.findings.planted_runs import PLAN, after_each, simulated
 from tests.findings.test_critical_path import US

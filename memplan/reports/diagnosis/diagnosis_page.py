@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.findings.diagnose import Diagnosis
+from memplan.findings.diagnosis import Diagnosis
 from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
 from memplan.reports.renderers.render_html import html_fragment
 

@@ -13,7 +13,7 @@ from memplan.core.intervals import Intervals
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration, format_share
 from memplan.findings.alike import folded, ranks_of
-from memplan.findings.diagnose import Diagnosis
+from memplan.findings.diagnosis import Diagnosis
 from memplan.findings.finding import Evidence, Finding, Place
 from memplan.findings.step_breakdown import StepBreakdown
 from memplan.reports.report import (
