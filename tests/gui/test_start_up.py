@@ -44,8 +44,8 @@ def test_an_empty_window_imports_nothing_that_only_a_document_needs() -> None:
     assert "memplan.gui.views.timeline.timeline_view" in loaded
     libraries = {"networkx", "google.protobuf", "numba", "scipy", "pyarrow", "pandas", "mindspore"}
     parts = (
-        "align", "cost", "findings.diagnosis", "holders", "imports", "kv", "models", "placement.memory_layout", "planner",
-        "traces.readers",
+        "align", "cost", "findings.diagnosis", "holders", "imports", "kv", "models", "placement.memory_layout",
+        "planner", "traces.readers",
     )  # fmt: skip
     assert not loaded & (libraries | {f"memplan.{part}" for part in parts})
 
