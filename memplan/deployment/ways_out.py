@@ -24,15 +24,20 @@ class WayOut:
 
 
 def ways_out(
-    plan: Plan, plan_with: Callable[[int], Plan], changes: Iterable[tuple[str, Callable[[], Plan | None]]]
+    plan: Plan,
+    plan_with: Callable[[int], Plan],
+    changes: Iterable[tuple[str, Callable[[], Plan | None]]],
+    chip_hbm: int | None = None,
 ) -> tuple[WayOut, ...]:
     """
     Three ways, the shortest step first: of the `changes` that fit and the least more HBM (`plan_with` so many bytes)
-    those with the shortest step, and where these are fewer yet more HBM, so that nothing or less has to move.
+    those with the shortest step, and where these are fewer yet more HBM, so that nothing or less has to move. More than
+    `chip_hbm` bytes are no way on this chip.
 
     A change is its words and what plans with it, `None` where that can't be.
     """
-    least = _more_hbm(plan, plan_with)
+    room = _UNLIMITED if chip_hbm is None else chip_hbm
+    least = _more_hbm(plan, plan_with, room)
     found = [] if least is None else [least]
     for words, changed in changes:
         other = changed()
@@ -41,7 +46,7 @@ def ways_out(
             found.append(_way(words, other, None if use is None else use.capacity))
     found = sorted(found, key=_step)[:_WAYS]
     if least is not None and least.hbm is not None:
-        found += _roomier(least, least.hbm, plan_with)[: _WAYS - len(found)]
+        found += _roomier(least, least.hbm, plan_with, room)[: _WAYS - len(found)]
     return tuple(sorted(found, key=_step))
 
 
@@ -54,26 +59,28 @@ def _way(change: str, plan: Plan, hbm: int | None) -> WayOut:
     return WayOut(change, hbm, sum(use.peak for use in outside if use is not None), plan.step_ns)
 
 
-def _more_hbm(plan: Plan, plan_with: Callable[[int], Plan]) -> WayOut | None:
+def _more_hbm(plan: Plan, plan_with: Callable[[int], Plan], room: int) -> WayOut | None:
     use = plan.tier(Tier.HBM)
     if use is None or use.capacity is None:
         return None
     for part in _MORE:
         hbm = int((use.capacity + plan.missing_bytes) * part)
+        if hbm > room:
+            return None
         more = plan_with(hbm)
         if more.fits:
             return _way("the least HBM", more, hbm)
     return None
 
 
-def _roomier(least: WayOut, hbm: int, plan_with: Callable[[int], Plan]) -> list[WayOut]:
+def _roomier(least: WayOut, hbm: int, plan_with: Callable[[int], Plan], room: int) -> list[WayOut]:
     """Ways with more than the `least` that is enough, its bytes being `hbm`: all of it, and half-way to it."""
     whole = plan_with(_UNLIMITED)
     use = whole.tier(Tier.HBM)
     if use is None or use.peak <= hbm:
         return []
-    found = [_way("HBM for all, so that nothing moves", whole, use.peak)]
-    middle = (hbm + use.peak) // 2
+    found = [_way("HBM for all, so that nothing moves", whole, use.peak)] if use.peak <= room else []
+    middle = (hbm + min(use.peak, room)) // 2
     between = plan_with(middle)
     if between.fits and between.step_ns < least.step_ns:
         found.append(_way("HBM half-way to that", between, middle))

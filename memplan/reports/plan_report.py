@@ -14,7 +14,7 @@ from memplan.reports.charts import area_chart
 from memplan.reports.communication_section import communication_document, communication_section
 from memplan.reports.onchip_section import onchip_section
 from memplan.reports.plan_moves import move_actions, recompute_actions
-from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, section
+from memplan.reports.report import Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
 from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
 from memplan.schema.communication import CommunicationOutlook, communication_outlook
 from memplan.schema.summary import moved_to
@@ -165,14 +165,15 @@ def curve_section(curve: HbmCurve) -> ReportSection:
     return section("Step time against HBM", ReportTable(_CURVE, rows), chart)
 
 
-def ways_section(plan: Plan, ways: Sequence[WayOut]) -> ReportSection:
-    """What is missing where, and what was found to fit."""
+def ways_section(plan: Plan, ways: Sequence[WayOut], untried: Sequence[str] = ()) -> ReportSection:
+    """What is missing where, what was found to fit, and the words of what there was no time to try."""
     rows = tuple((way.change, way.hbm, way.host, way.step_ns) for way in ways)
     use = plan.tier(Tier.HBM)
     step = None if use is None else use.peak_step
     where = "" if step is None else f" at step {step} ({plan.ops[step].name})"
     title = f"It lacks {format_bytes(plan.missing_bytes)}{where}; what fits, the shortest step first"
-    return section(title, ReportTable(_WAYS_OUT, rows)) if rows else section(title, "nothing that was tried fits")
+    found: Part = ReportTable(_WAYS_OUT, rows) if rows else "nothing that was tried fits"
+    return section(title, found, *([f"not tried, for it takes long: {'; '.join(untried)}"] if untried else ()))
 
 
 def _tiers(plan: Plan) -> ReportSection:

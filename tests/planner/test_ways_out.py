@@ -53,3 +53,15 @@ def test_three_ways_with_more_memory_alone_all_fit_and_the_least_is_as_much_as_i
     assert least.hbm == min(way.hbm or 0 for way in found)
     assert least.host > 0
     assert min(found, key=lambda way: way.step_ns).host == 0
+
+
+def test_more_memory_than_the_chip_has_is_no_way_out() -> None:
+    plan = plan_with(2 * MIB)
+    free = ways_out(plan, plan_with, [])
+    least = min(way.hbm or 0 for way in free)
+    most = max(way.hbm or 0 for way in free)
+    assert least < most
+    between = ways_out(plan, plan_with, [], most - 1)
+    assert between
+    assert all(way.hbm is not None and way.hbm < most for way in between)
+    assert ways_out(plan, plan_with, [], least - 1) == ()

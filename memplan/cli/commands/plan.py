@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,9 @@ from memplan.requests.plan_request import PlanRequest
 
 if TYPE_CHECKING:
     from memplan.schema import Plan
+
+_PATIENCE_S = 60.0
+"""How long changes are tried where nothing fits, in seconds; one that was begun is planned to its end."""
 
 
 @reporting
@@ -78,9 +83,30 @@ def command(
                 except InputError:  # such as more ranks than the model can be split over
                     return None
 
-            changes = ((words, partial(planned, changed)) for words, changed in asked.alternatives())
-            sections.append(ways_section(result, ways_out(result, plan_with, changes)))
+            begin = time.monotonic()
+            untried: list[str] = []
+
+            def changes() -> Iterator[tuple[str, Callable[[], Plan | None]]]:
+                for words, changed in asked.alternatives():
+                    if time.monotonic() - begin < _PATIENCE_S:
+                        yield words, partial(planned, changed)
+                    else:
+                        untried.append(words)
+
+            ways = ways_out(result, plan_with, changes(), _hbm_of(result.chip))
+            sections.append(ways_section(result, ways, untried))
     if output is not None:
         result.save(output)
     report = plan_report(result)
     return replace(report, sections=(*report.sections, *sections), written=() if output is None else (output,))
+
+
+def _hbm_of(name: str) -> int | None:
+    """Bytes of HBM to plan with on the chip called `name`, `None` where not known, as for one of the user's own file."""
+    from memplan.hardware import chip
+    from memplan.placement.memory_layout import hbm_room
+
+    try:
+        return hbm_room(chip(name), None).capacity
+    except InputError:
+        return None
