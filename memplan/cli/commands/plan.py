@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from memplan.schema import Plan
 
 _PATIENCE_S = 60.0
-"""How long changes are tried where nothing fits, in seconds; one that was begun is planned to its end."""
+"""Seconds of processor time for which changes are tried where nothing fits; one that was begun is planned to its end."""
 
 
 @reporting
@@ -83,12 +83,12 @@ def command(
                 except InputError:  # such as more ranks than the model can be split over
                     return None
 
-            begin = time.monotonic()
+            begin = time.process_time()
             untried: list[str] = []
 
             def changes() -> Iterator[tuple[str, Callable[[], Plan | None]]]:
                 for words, changed in asked.alternatives():
-                    if time.monotonic() - begin < _PATIENCE_S:
+                    if time.process_time() - begin < _PATIENCE_S:
                         yield words, partial(planned, changed)
                     else:
                         untried.append(words)
@@ -102,7 +102,7 @@ def command(
 
 
 def _hbm_of(name: str) -> int | None:
-    """Bytes of HBM to plan with on the chip called `name`, `None` where not known, as for one of the user's own file."""
+    """Bytes of HBM to plan with on the chip called `name`, `None` where not known, as of one in the user's own file."""
     from memplan.hardware import chip
     from memplan.placement.memory_layout import hbm_room
 
