@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from memplan.schema import Plan
 
 _PATIENCE_S = 60.0
-"""Seconds of processor time for which changes are tried where nothing fits; one that was begun is planned to its end."""
+"""Seconds of processor time for which changes are tried where nothing fits; one begun is planned to its end."""
 
 
 @reporting
