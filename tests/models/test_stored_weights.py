@@ -87,7 +87,7 @@ def test_files_in_16_bits_say_what_the_config_says(folder: Path, layout: Layout)
     assert model.stored is not None
     assert model.stored.unknown == 0
     assert held(model, layout) == planned
-    assert "headers of 1 safetensors files" in str(precision(PUBLISHED, model).source)
+    assert "headers of 1 safetensors file" in str(precision(PUBLISHED, model).source)
 
 
 def test_quantised_files_are_counted_as_they_are(folder: Path) -> None:
