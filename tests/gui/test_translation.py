@@ -68,7 +68,7 @@ UNCHANGED = frozenset(
         "steps",
         "ranks",
     }
-    | {"rank {}", "{} of {}", "{} FLOP", "{} tokens", "{} / {} tokens", "step {}"}
+    | {"rank {}", "{} of {}", "{}, rank {}", "{}, step {}", "{} FLOP", "step {}", "flops"}
 )
 """Texts of the catalogue that Chinese takes over word by word."""
 UNITS = frozenset({"KiB", "MiB", "GiB", "FLOP", "ns", "ms"})
