@@ -29,7 +29,8 @@ def test_what_many_ranks_have_is_one_row(tmp_path: Path) -> None:
         same = [replace(first, rank=rank, cost_ns=1000 - rank) for rank in range(count)]
         return replace(found, findings=[*same, replace(first, kind="other", rank=3, cost_ns=5)])
 
-    assert _ranks_and_costs(diagnosis_report(of(1024), "job")) == [("0 and 1,023 more", 1000), (3, 5)]
+    told = _ranks_and_costs(diagnosis_report(of(1024), "job"))
+    assert [(str(ranks), cost) for ranks, cost in told] == [("0 and 1,023 more", 1000), ("3", 5)]
     assert [rank for rank, _ in _ranks_and_costs(diagnosis_report(of(4), "job"))] == [0, 1, 2, 3, 3]
 
 

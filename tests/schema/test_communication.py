@@ -92,7 +92,7 @@ def test_the_report_shows_it_and_its_document_is_still_a_plan(training: Plan) ->
     report = plan_report(training)
     outlook = communication_outlook(training)
     assert outlook is not None
-    assert any(part.title.startswith("Collectives take") for part in report.sections)
+    assert any(str(part.title).startswith("Collectives take") for part in report.sections)
     assert report.document is not None
     document = report.document()
     assert document["communication"]["exposed_ns"] == outlook.exposed_ns
