@@ -179,7 +179,7 @@ class TimelineView(TrackCanvas):
         return table
 
     def _counter_colour(self, name: str) -> int:
-        return self._pale(self.colours.category(name))
+        return self._pale(self.colours.category(name)) if name else self._pale(self.colours.role("part_wait"))
 
     def _pale(self, colour: int) -> int:
         """What is beside the device's work steps back behind it."""
@@ -380,7 +380,7 @@ class TimelineView(TrackCanvas):
                 if pen is not now:
                     painter.setPen(pen)
                     now = pen
-                text = self._fitted.text(place or short_name(names[code]), right - left - 6)
+                text = self._fitted.text(short_name(place or names[code]), right - left - 6)
                 painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
             drawn += len(codes)
         return drawn
