@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -18,7 +18,7 @@ from memplan.gui.views.view import ViewServices
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
 _SORT_ROLE = Qt.ItemDataRole.UserRole
-_LEAST_WIDE_PX = 120  # of the columns that take what is left: a narrower table is moved sideways
+_LEAST_WIDE_PX = 88  # of the columns that take what is left: a narrower table is moved sideways
 _LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
 
 
@@ -123,10 +123,16 @@ class TableView(QWidget):
         super().resizeEvent(event)
         self._stretch()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Columns have their widths once the table was seen."""
+        super().showEvent(event)
+        self._stretch()
+
     def _stretch(self) -> None:
         header, wide = self.table.horizontalHeader(), (self.shape.wide, *self.shape.also_wide)
         others = sum(header.sectionSize(column) for column in range(header.count()) if column not in wide)
-        room = self.table.viewport().width() - others
+        # Of the view itself: while it is resized its table still has its size of before.
+        room = self.width() - self.table.verticalScrollBar().sizeHint().width() - others
         enough = room >= _LEAST_WIDE_PX * len(wide)
         for column in wide:
             mode = QHeaderView.ResizeMode.Stretch if enough else QHeaderView.ResizeMode.Fixed

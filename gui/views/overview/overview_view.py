@@ -141,8 +141,8 @@ class OverviewView(DiagnosedPage):
             part.setVisible(bool(bars))
         self.types.show_session(session)
         self.types_title.setText(tr("Ops by their time"))
-        for part in (self.types_title, self.types):
-            part.setVisible(bool(self.types.model.rowCount()))
+        for shown in (self.types_title, self.types):
+            shown.setVisible(bool(self.types.model.rowCount()))
         self.findings.show_session(session)
         count = self.findings.model.rowCount()
         self.findings_title.setText(f"{tr('Findings')} ({count})" if count else tr("Findings"))

@@ -95,7 +95,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
             Sentence(
                 "Rank {}: the kernel table has {} of the computing that the profiler sums up; its steps are told by "
                 "these sums",
-                (rank, format_share(facts.case.kept_share)),
+                (str(rank), format_share(facts.case.kept_share)),
             ),
             Severity.WARNING,
         )
