@@ -68,6 +68,7 @@ class SideBySideController:
         self.table: AbDifferencesView | None = None
         self._differences: AbDifferences | None = None
         self._front: list[str] = []
+        self._stacked_for_room = False
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
@@ -217,6 +218,9 @@ class SideBySideController:
         self.second = None
         self._unlink()
         self.forget_views()
+        if self._stacked_for_room:
+            self.bar.stack.setChecked(False)
+            self._stacked_for_room = False
         self.changed.emit()
 
     def follow(self) -> None:
@@ -248,8 +252,10 @@ class SideBySideController:
         self._docks.bring(TABLE)
         self.bar.show()
         self.strip.show()
-        if self.split.width() < 2 * (GUTTER_PX + _PLOT_FROM_PX):
+        narrow = self.split.width() < 2 * (GUTTER_PX + _PLOT_FROM_PX)
+        if narrow and not self.bar.stack.isChecked():
             self.bar.stack.setChecked(True)
+            self._stacked_for_room = True
         self._halve()
         roomy = self.split.height() >= _CURVE_FROM_PX and (session.curves.measured or session.curves.planned)
         self._show_memory(CURVE if roomy else NO_MEMORY)
