@@ -355,6 +355,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         kv_bytes=_width(kernel.present[1].dtype),
         gradient=gradient,
         dropout=False,
+        in_turn=False,
     )
 
 
