@@ -31,8 +31,8 @@ def software_of(case: RankCase) -> frozenset[str]:
         found.add(framework)
     if any(re.search(known["training kernels"], text) for text in types) or case.profile.groups.sizes:
         found.add("training")
-    elif case.profile.cache_use() is not None or case.profile.sleeps():
-        found.add("serving")
-    elif any(re.search(known["serving kernels"], text) for text in types):
+        return frozenset(found)
+    served = case.profile.cache_use() is not None or bool(case.profile.sleeps())
+    if served or any(re.search(known["serving kernels"], text) for text in types):
         found.add("serving")
     return frozenset(found)

@@ -201,7 +201,7 @@ def _alike(kernels: Kernels, rows: Int64s) -> Int64s:
     place = np.empty(len(rows), dtype=np.int64)
     place[order] = np.arange(len(rows)) - begins[np.cumsum(first) - 1]
     key = number * len(rows) + np.where(unlike, place, 0)
-    return np.unique(key, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.asarray(np.unique(key, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
 
 def _load(step: Int64s, more: Floats) -> Floats:
