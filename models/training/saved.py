@@ -100,7 +100,7 @@ _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator
 
 
 _STEPS_OF_GELU = 4
-"""Of `0.5 * x * (1 + tanh(c * (x + d * x ** 3)))`: the tanh, both factors and their product are kept for the way back."""
+"""Of `0.5 * x * (1 + tanh(c * (x + d * x ** 3)))`: tanh, both factors and their product are kept."""
 
 
 def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0, in_steps: bool = False) -> Iterator[Saved]:

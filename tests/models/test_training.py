@@ -213,7 +213,7 @@ def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: 
     assert kept["strided"] - kept["ring"] == 2 * (16 + 4) * 128
 
 
-def test_an_activation_function_in_steps_keeps_each_of_them_and_a_norm_behind_a_part_its_input(qwen: ModelConfig) -> None:
+def test_steps_of_an_activation_function_and_inputs_of_norms_behind_a_part_are_kept(qwen: ModelConfig) -> None:
     layout = Layout(tensor=2)
     recipe = replace(RECIPE, sequence_parallel=True)
 
