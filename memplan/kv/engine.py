@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
+from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.compressed_attention import WindowedLatent
 
 
@@ -157,7 +158,8 @@ class StateRules:
     that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
     recurrences named there, and one more state is held for each request, except by models of `unmarked` types. Models
     of `whole` types keep a state for every block instead, whose tokens are multiples of what a recurrence computes at
-    once; beside attention with `equal_keys` that block is the whole sequence.
+    once; beside attention with `equal_keys` that block is the whole sequence. Classes of `alone` types know of states
+    only; those of others with states are hybrids, also where no layer of a config attends.
     """
 
     rule: str
@@ -167,6 +169,13 @@ class StateRules:
     checkpoints: Mapping[str, int]
     unmarked: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+
+    def hybrid(self, model: ModelConfig) -> bool:
+        """Whether the engine runs `model` as attention beside states (vllm 0.33.0 config/model.py is_hybrid)."""
+        return model.model_type not in self.alone and any(
+            part.content is CacheContent.RECURRENT for layer in model.layers for part in model.layer_caches(layer)
+        )
 
     def checkpoint(self, model: ModelConfig, recurrence: str) -> int | None:
         """Tokens between the states that `model` keeps of a prefill; `None` where it keeps none."""

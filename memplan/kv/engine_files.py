@@ -165,6 +165,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
             checkpoints=states.get("checkpoints", {}),
             unmarked=tuple(states.get("unmarked", ())),
             whole=tuple(states.get("whole", ())),
+            alone=tuple(states.get("alone", ())),
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),

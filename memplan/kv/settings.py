@@ -189,7 +189,7 @@ def _block_size(
 ) -> tuple[int, Text]:
     asked = options.caches.block_size
     kind = attention_kind(model, engine_of(model, engine))
-    hybrid = kind is not None and any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
+    hybrid = engine.states.hybrid(model)
     forced = kind in (None, "heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
     # Tokens in flight given as such are what a planner was told: so is the block size then.
     if engine.forced_block is not None and forced and not hybrid and options.in_flight_tokens is None:
@@ -314,10 +314,9 @@ def _state_tokens(model: ModelConfig, checkpoints: Sequence[int | None], *, whol
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
     if options.prefix_caching is not None:
         return options.prefix_caching, _GIVEN
-    contents = {part.content for part in cache_parts(model)}
-    if CacheContent.RECURRENT not in contents:
+    if all(part.content is not CacheContent.RECURRENT for part in cache_parts(model)):
         return engine.paged, Sentence("the engine's default")
-    if contents == {CacheContent.RECURRENT} and engine.token_pools is None:
+    if not engine.states.hybrid(model):
         # vllm 0.23.0 and 0.33.0 config/model.py is_prefix_caching_supported
         return False, Sentence("off without attention")
     reason = (
