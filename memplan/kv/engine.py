@@ -300,7 +300,8 @@ class Engine:
     multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
     has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
-    tokens are some.
+    tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
+    it takes for latents there.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -328,6 +329,7 @@ class Engine:
     unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]
+    context_unchecked: tuple[str, ...]
     checks_heads: bool
     plain_experts: bool
     workspace_share: float

@@ -144,6 +144,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),
         expanded=tuple(row.get("expanded", ())),
+        context_unchecked=tuple(row.get("context_unchecked", ())),
         checks_heads=row.get("checks_heads", False),
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),

@@ -218,7 +218,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
-        check_heads(model, layout)
+        check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
