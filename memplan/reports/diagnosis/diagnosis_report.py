@@ -290,6 +290,8 @@ def _plain(value: Any) -> Any:
     """`value` with numpy's numbers as Python's own, as JSON wants them."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if key != "title"}
+    if isinstance(value, frozenset):
+        return sorted(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
