@@ -251,6 +251,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     whole = aligned and (model.model_type in engine.states.whole or model.family in engine.states.whole)
     if whole and engine.states.rule == "equal_keys" and attention_kind(model, engine_of(model, engine)) is not None:
         aligned = whole = False
+    # Without attention a class takes the block for states before the platform forces its own (MambaModelConfig).
+    early = aligned and engine.forced_block is not None and not engine.states.hybrid(model)
     # Eight-bit latents have indexes in eight bits, where both have a page of their own.
     index_kv = asked.index_kv
     if engine.token_pools is not None and kv == "fp8_ds_mla":
@@ -261,6 +263,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         kv=kv,
         index_kv=index_kv,
         state_aligned=aligned,
+        state_block=(asked.block_size or engine.default_block_size) if early else None,
         mtp=asked.mtp or asked.speculative_tokens > 0,
         checkpoint_tokens=_state_tokens(model, checkpoints, whole=whole),
         kernel_block=_kernel_block(model, backend),
