@@ -42,7 +42,13 @@ _PARTS: tuple[_Exchange, ...] = (
     ),
     (Sentence("recurrent states"), ("states",)),
     (Sentence("scheduling ahead"), ("scheduling",)),
-    (Sentence("what runs at all"), ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "context_unchecked", "plain_experts")),
+    (
+        Sentence("what runs at all"),
+        (
+            Sentence("what runs at all"),
+            ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "context_unchecked", "plain_experts"),
+        ),
+    ),
     (Sentence("memory beside the weights"), ("held", "counts_used")),
 )
 """The same of an engine's other parts, in the order in which its settings follow from each other."""

@@ -154,12 +154,13 @@ class StateRules:
     How pages of recurrent states are made as large as those of attention.
 
     `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches) or of
-    what is asked for until they cover a state, `cover_aligned` in steps of `alignment` whatever is asked, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
-    that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
-    recurrences named there, and one more state is held for each request, except by models of `unmarked` types. Models
-    of `whole` types keep a state for every block instead, whose tokens are multiples of what a recurrence computes at
-    once; beside attention with `equal_keys` that block is the whole sequence. Classes of `alone` types know of states
-    only; those of others with states are hybrids, also where no layer of a config attends.
+    what is asked for until they cover a state, `cover_aligned` in steps of `alignment` whatever is asked, `equal_keys`
+    makes the keys of a block exactly as large as a state. `prefix_caching` says that states are kept for prefixes
+    unless told otherwise; then blocks are multiples of `checkpoints` tokens for the recurrences named there, and one
+    more state is held for each request, except by models of `unmarked` types. Models of `whole` types keep a state for
+    every block instead, whose tokens are multiples of what a recurrence computes at once; beside attention with
+    `equal_keys` that block is the whole sequence. Classes of `alone` types know of states only; those of others with
+    states are hybrids, also where no layer of a config attends.
     """
 
     rule: str
