@@ -86,6 +86,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     beside = apart[sequence.token] & (sequence.op >= 0)
     cut = np.array([bool(each) for each in sequence.classes.pieces])[sequence.token]
     pieced = np.isin(sequence.group, np.unique(sequence.group[cut]))
+    of_experts = np.isin(sequence.group, np.unique(sequence.group[(sequence.classes.groups > 1)[sequence.token]]))
     stay = np.select(
         [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
     )
@@ -105,7 +106,9 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         sequence.ends,
         sequence.group,
         sequence.block,
-        np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
+        np.select([of_experts, pieced], [prices["loose_experts"], prices["loose_pieces"]], prices["loose"]).astype(
+            np.float32
+        ),
         np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
         float(prices["start_inside"]),
     )
