@@ -22,6 +22,8 @@ from memplan.core.resources import table
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
+_OF_MASKS = ("fill", "select", "compare", "logical", "add", "sub", "mul")
+"""Families that make a mask of squares of tokens."""
 _ANY_PARTS = range(1, 5)
 """Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
@@ -215,7 +217,7 @@ def _between_products(ops: TokenClasses, row: int, rule: LoweringRule, kernels: 
     if known.names[rule.kernels[0]] == "attention":
         side = np.maximum(kernels.rows, 1)
         square = (side > 1) & (side * side == largest) & (mine[:, None] % side == 0).any(axis=0)
-        found |= square & ~np.isin(kernels.main, [known.number(name) for name in ("cast", "copy", "transpose")])
+        found |= square & np.isin(kernels.main, [known.number(name) for name in _OF_MASKS])
     return found
 
 

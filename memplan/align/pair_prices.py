@@ -114,6 +114,22 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     )
 
 
+def with_able_kernels(model: PairPrices, sequence: PlannedSequence, kernel_class: Int32s) -> PairPrices:
+    """The model where ops that a run has too few kernels for, all in all, cost little to leave out."""
+    rules = pair_model()["unable"]
+    ran = np.bincount(kernel_class, minlength=model.ratios.core.shape[1])
+    able = (model.ratios.core >= rules["ratio"]) @ ran
+    planned = np.bincount(model.token, minlength=len(able))
+    whole = np.array([not rule.written_out for rule in sequence.rules])
+    several = np.array([2.0 if rule.repeats else 1.0 for rule in sequence.rules])
+    unable = (whole & (able < rules["share"] * several * planned))[model.token] & (sequence.op >= 0)
+    return replace(
+        model,
+        skip=np.where(unable, np.maximum(model.skip, np.float32(rules["skip"])), model.skip),
+        skip_on=np.where(unable, np.maximum(model.skip_on, np.float32(rules["skip"])), model.skip_on),
+    )
+
+
 def other_prices(model: PairPrices) -> PairPrices:
     """The model with other prices of going on with an op, and of other orders: a second opinion."""
     rules = pair_model()["second_opinion"]
