@@ -77,8 +77,8 @@ class Likelihoods:
     """
     Ratios by class of op and class of kernel.
 
-    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `opens`: it is the first of
-    such as stand before; `again`: another kernel of an op that several run; `fused`: a kernel that ran the op before
+    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `opens`: it is the first
+    of such as stand before; `again`: another kernel of an op that several run; `fused`: a kernel that ran the op before
     runs this one too.
     """
 

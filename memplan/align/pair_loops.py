@@ -93,7 +93,8 @@ def forward(
     """
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
-    `core`, `before_core`, `behind_core`, `opens_core`, `again`, `fused` hold likelihood ratios by class of kernels and of ops;
+    `core`, `before_core`, `behind_core`, `opens_core`, `again`, `fused` hold likelihood ratios by class of kernels and
+    of ops;
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
