@@ -80,6 +80,7 @@ def kernel_bounds(
             # What most planned kernels reach can be reached: they are held against that where it is less.
             reached = planned * usual_reach(duration, planned)
             near = duration < threshold("planned_spread") * reached
+            near &= ~_slow_together(duration, reached, limit, signatures(kernels, rows)[1])
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled, most)
 
@@ -157,6 +158,26 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
     least = 1 / threshold("bound_ratio")
     most_reach = float(np.nanmedian(usual)) if np.isfinite(usual).any() else least
     return min(max(most_reach, 1.0), least)
+
+
+def _slow_together(duration_ns: Floats, reached_ns: Floats, limit: NDArray[np.int8], kind: Int64s) -> NDArray[np.bool_]:
+    """
+    Which kernels are bound by what slows all that it bounds: together these take longer than chance lets them.
+
+    One kind of kernel scatters by `planned_spread` around its plan, the sum of n equally long ones by a root of n less.
+    """
+    found = np.zeros(len(limit), dtype=bool)
+    spread = threshold("planned_spread") - 1
+    for code in np.unique(limit).tolist():
+        mine = (limit == code) & ~np.isnan(reached_ns)
+        expected = float(reached_ns[mine].sum())
+        if expected <= 0:
+            continue
+        weight = np.bincount(kind[mine], weights=reached_ns[mine])
+        alike = expected**2 / float((weight**2).sum())
+        if float(duration_ns[mine].sum()) / expected > 1 + spread / np.sqrt(alike):
+            found |= mine
+    return found
 
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:

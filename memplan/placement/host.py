@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memplan.core.arrays import Bools
 from memplan.placement.move_bound import MoveBound, move_bound
@@ -77,13 +76,14 @@ def choose_moves(
     if not problem.units or int(problem.live.max(initial=0)) <= capacity:
         return HostMoves((), np.zeros(problem.units, dtype=bool), compute, None, "nothing moves")
     bound = bound or move_bound(problem, capacity)
-    proposed = _candidates(problem, capacity, bound) if near is None else _near(problem, capacity, bound, near)
-    found = [_scored(problem, moved, capacity, rule) for rule, moved in proposed]
+    scores = _Scores(problem, capacity)
+    proposed = _candidates(scores, bound) if near is None else [_near(scores, bound, near)]
+    found = [scores.of(moved, rule) for rule, moved in proposed]
     found.sort(key=lambda candidate: candidate.rank)
     # What doesn't fit is not made faster.
     starts = _starts(found, problem) if found[0].over == found[0].host_over == 0 else []
     best = min(
-        (_searched(problem, start, capacity, bound) for start in starts),
+        (scores.searched(start, bound) for start in starts),
         key=lambda candidate: candidate.rank,
         default=found[0],
     )
@@ -92,10 +92,8 @@ def choose_moves(
 
 def rule_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> list[HostMoves]:
     """What each rule by itself would move so that every step fits, the fastest first."""
-    found = [
-        _scored(problem, _within_host(problem, choose(problem, capacity)), capacity, rule)
-        for rule, choose in MOVE_RULES.items()
-    ]
+    scores = _Scores(problem, capacity)
+    found = [scores.of(scores.within_host(choose(problem, capacity)), rule) for rule, choose in MOVE_RULES.items()]
     found = sorted((item for item in found if item.over == item.host_over == 0), key=lambda item: item.rank)
     return [HostMoves(problem.gaps(item.moved), item.moved, item.makespan_ns, bound, item.rule) for item in found]
 
@@ -109,19 +107,19 @@ def _starts(found: Sequence[_Candidate], problem: MoveProblem) -> list[_Candidat
     return best
 
 
-def _candidates(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
+def _candidates(scores: _Scores, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
     """Choices worth scoring, each once."""
     seen = set()
-    for rule, moved in _proposed(problem, capacity, bound):
+    for rule, moved in _proposed(scores.problem, scores.capacity, bound):
         if moved.tobytes() not in seen:
             seen.add(moved.tobytes())
-            yield rule, _within_host(problem, moved)
+            yield rule, scores.within_host(moved)
 
 
-def _near(problem: MoveProblem, capacity: int, bound: MoveBound | None, moved: Bools) -> Iterator[tuple[str, Bools]]:
-    share = np.ones(problem.units) if bound is None else bound.share
-    near = rounded(problem, capacity, np.where(moved, 2.0, share), 1.5)
-    yield "near another choice", _within_host(problem, near)
+def _near(scores: _Scores, bound: MoveBound | None, moved: Bools) -> tuple[str, Bools]:
+    share = np.ones(scores.problem.units) if bound is None else bound.share
+    near = rounded(scores.problem, scores.capacity, np.where(moved, 2.0, share), 1.5)
+    return "near another choice", scores.within_host(near)
 
 
 def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> Iterator[tuple[str, Bools]]:
@@ -141,45 +139,49 @@ def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> I
                 yield "linear program", kept_first(problem, capacity, share, step_start=step_start, slack=slack)
 
 
-def _within_host(problem: MoveProblem, moved: Bools) -> Bools:
-    """Those of the `moved` units that the host has room for, what is away longest first."""
-    if problem.host_bytes is None or problem.host_peak(moved) <= problem.host_bytes:
-        return moved
-    size, away = np.zeros(problem.units, dtype=np.int64), np.zeros(problem.units, dtype=np.int64)
-    np.maximum.at(size, problem.unit, problem.columns.size)
-    np.add.at(away, problem.unit, problem.columns.end - problem.columns.start)
-    order = np.argsort(np.where(moved, -away, 1), kind="stable")[: int(moved.sum())]
-    kept = np.zeros(problem.units, dtype=bool)
-    kept[order[np.cumsum(size[order]) <= problem.host_bytes]] = True
-    return kept
+class _Scores:
+    """Choices of units scored by the simulated schedule, and searched for better ones."""
 
+    def __init__(self, problem: MoveProblem, capacity: int) -> None:
+        self.problem, self.capacity = problem, capacity
+        self._columns = problem.choice_columns()
+        self._host_bytes = -1 if problem.host_bytes is None else problem.host_bytes
 
-def _scored(problem: MoveProblem, moved: Bools, capacity: int, rule: str) -> _Candidate:
-    times = problem.run(moved, capacity)
-    over = int(problem.live_without(moved[problem.unit]).max(initial=0)) - capacity
-    host_over = 0 if problem.host_bytes is None else max(problem.host_peak(moved) - problem.host_bytes, 0)
-    return _Candidate(moved, times.makespan_ns, problem.moved_bytes(moved), max(over, 0), host_over, rule)
+    def of(self, moved: Bools, rule: str) -> _Candidate:
+        """The candidate that a choice is."""
+        from memplan.placement.choice_kernels import score
 
+        host_over, over, makespan, traffic = score(self._columns, moved, self._room, self._host_bytes)
+        return _Candidate(moved, makespan, traffic, over, host_over, rule)
 
-def _searched(problem: MoveProblem, best: _Candidate, capacity: int, bound: MoveBound | None) -> _Candidate:
-    """`best` improved by keeping, moving and exchanging single units as long as work is left."""
-    rng = np.random.default_rng(0)
-    size: NDArray[np.int64] = np.zeros(problem.units, dtype=np.int64)
-    np.maximum.at(size, problem.unit, problem.columns.size)
-    goal = 0 if bound is None else bound.makespan_ns
-    work, each = _SEARCH_WORK, _LEAST_WORK + 4 * problem.steps + 20 * len(problem.unit)
-    patience = _PATIENCE
-    while work > 0 and patience and best.makespan_ns > goal:
-        work -= each
-        patience -= 1
-        moved = best.moved.copy()
-        away, here = np.flatnonzero(moved), np.flatnonzero(~moved & (size > 0))
-        kind = int(rng.integers(3))
-        if kind != 1 and len(away):
-            moved[rng.choice(away)] = False
-        if kind != 0 and len(here):
-            moved[rng.choice(here)] = True
-        found = _scored(problem, moved, capacity, best.rule)
-        if found.rank < best.rank:
-            best, patience = found, _PATIENCE
-    return best
+    def within_host(self, moved: Bools) -> Bools:
+        """Those of the `moved` units that the host has room for, what is away longest first."""
+        from memplan.placement.choice_kernels import host_peak
+
+        problem = self.problem
+        if problem.host_bytes is None or host_peak(self._columns, moved[problem.unit]) <= problem.host_bytes:
+            return moved
+        size, away = np.zeros(problem.units, dtype=np.int64), np.zeros(problem.units, dtype=np.int64)
+        np.maximum.at(size, problem.unit, problem.columns.size)
+        np.add.at(away, problem.unit, problem.columns.end - problem.columns.start)
+        order = np.argsort(np.where(moved, -away, 1), kind="stable")[: int(moved.sum())]
+        kept = np.zeros(problem.units, dtype=bool)
+        kept[order[np.cumsum(size[order]) <= problem.host_bytes]] = True
+        return kept
+
+    def searched(self, best: _Candidate, bound: MoveBound | None) -> _Candidate:
+        """`best` improved by keeping, moving and exchanging single units as long as work is left."""
+        from memplan.placement.choice_kernels import search
+
+        problem = self.problem
+        each = _LEAST_WORK + 4 * problem.steps + 20 * len(problem.unit)
+        drawn = np.random.default_rng(0).random((-(-_SEARCH_WORK // each), 3))
+        moved, goal = best.moved.copy(), 0 if bound is None else bound.makespan_ns
+        host_over, over, makespan, traffic = search(
+            self._columns, moved, self._room, self._host_bytes, goal, _PATIENCE, drawn
+        )
+        return _Candidate(moved, makespan, traffic, over, host_over, best.rule)
+
+    @property
+    def _room(self) -> int:
+        return min(self.capacity, 2**62)

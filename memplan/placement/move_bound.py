@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.placement.move_problem import MoveProblem
-from memplan.placement.whole_moves import LARGEST_CASE, SMALL_CASE, whole_bound
+from memplan.placement.whole_moves import whole_bound
 
 MOST_LP_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
@@ -73,8 +73,8 @@ def move_bound(
     The bound with at most `capacity` bytes in HBM; `None` where even moving everything leaves more than that.
 
     With `recompute` also over what is made anew. Ops that run again may do so at any time before the step that needs
-    them, while it waits for a link as well; that their operands have to be there is not asked for. Where not `exact`,
-    nobody looks what could be reached when everything moves as a whole; where not `thorough`, of very small cases only.
+    them, while it waits for a link as well; that their operands have to be there is not asked for. Where `exact`,
+    tensors of small cases move as a whole in the program too; where `thorough`, `whole_bound` is asked as well.
     With `alike` what lies alike between the steps with rows is decided as one, as it always is of many units: much
     quicker, and the bound is a little lower.
     """
@@ -233,8 +233,7 @@ def move_bound(
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
-    cells = LARGEST_CASE if thorough else SMALL_CASE
-    together = whole_bound(problem, capacity, cells=cells) if exact and anew is None else None
+    together = whole_bound(problem, capacity) if thorough and anew is None else None
     if together is not None:
         wholes = together.moved
     elif exact and problem.units <= _EXACT_UNITS:

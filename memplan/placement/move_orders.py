@@ -35,7 +35,7 @@ def kept_first(
 
     columns = problem.columns
     order = np.lexsort((_bytes_time(problem), share.round(6)))
-    pointer, by_unit = _windows(problem)
+    pointer, by_unit = problem.gaps_of_units()
     low, high = columns.start, columns.end
     if step_start is not None:
         low, high = _free_windows(problem, step_start)
@@ -70,19 +70,12 @@ def _relieved(problem: MoveProblem, order: Int64s, load: Int64s) -> Bools:
     """The units of `order` that leave, one after the other, where `load` is above 0."""
     from memplan.placement.move_kernels import leave_in_order
 
-    pointer, by_unit = _windows(problem)
+    pointer, by_unit = problem.gaps_of_units()
     columns = problem.columns
     moved = np.zeros(problem.units, dtype=bool)
     low, high, size = columns.start[by_unit], columns.end[by_unit], columns.size[by_unit]
     leave_in_order(order, pointer, low, high, size, load, moved)
     return moved
-
-
-def _windows(problem: MoveProblem) -> tuple[Int64s, Int64s]:
-    """The gaps of each unit: where its own begin in the second array, and that array."""
-    by_unit = np.argsort(problem.unit, kind="stable").astype(np.int64)
-    counts = np.bincount(problem.unit, minlength=problem.units)
-    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), by_unit
 
 
 def _load(problem: MoveProblem, low: Int64s, high: Int64s, moved: Bools) -> Int64s:

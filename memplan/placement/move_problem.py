@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from memplan.core.arrays import Bools, Int64s
 from memplan.hardware import Link
 from memplan.placement.residency import Gap, Storage, gaps_of, live_bytes, stays
 from memplan.placement.schedule import GapColumns, QueueTimes, gap_columns, run_gaps
+
+if TYPE_CHECKING:
+    from memplan.placement.choice_kernels import ChoiceColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +71,39 @@ class MoveProblem:
         np.add.at(change, columns.end[chosen], columns.size[chosen])
         return self.live + np.cumsum(change)[: self.steps]
 
-    def host_peak(self, moved: Bools) -> int:
-        """The most bytes that the host keeps at any step: of each storage from its first gap to its last."""
-        gaps = np.flatnonzero(moved[self.unit])
-        if not len(gaps):
-            return 0
-        storage, place = np.unique(self.storage[gaps], return_inverse=True)
-        first = np.full(len(storage), self.steps, dtype=np.int64)
-        last = np.zeros(len(storage), dtype=np.int64)
-        np.minimum.at(first, place, self.columns.start[gaps])
-        np.maximum.at(last, place, self.columns.end[gaps])
-        for index, number in enumerate(storage.tolist()):
-            if self.storages[number].persistent:
-                first[index], last[index] = 0, self.steps
-        size = np.zeros(len(storage), dtype=np.int64)
-        size[place] = self.columns.size[gaps]
-        change = np.zeros(self.steps + 1, dtype=np.int64)
-        np.add.at(change, first, size)
-        np.subtract.at(change, last, size)
-        return int(np.cumsum(change).max())
+    def choice_columns(self) -> ChoiceColumns:
+        """What choices of units are scored by, for the loops of `choice_kernels`."""
+        from memplan.placement.choice_kernels import ChoiceColumns
 
-    def moved_bytes(self, moved: Bools) -> int:
-        """Bytes over the links in both directions."""
-        chosen, copied = self._copies(moved)
-        size = self.columns.size
-        return int(size[copied >= 0].sum() + size[chosen & (self.columns.returns >= 0)].sum())
+        columns = self.columns
+        count = np.arange(len(columns.gaps))
+        kept = np.array([storage.persistent for storage in self.storages], dtype=bool)[self.storage]
+        return ChoiceColumns(
+            self.durations,
+            self.live,
+            self.unit,
+            self.storage,
+            self.before,
+            self.changed,
+            self.current,
+            kept,
+            columns.size,
+            columns.start,
+            columns.end,
+            columns.returns,
+            columns.out_ns,
+            columns.in_ns,
+            np.lexsort((count, columns.returns, self.before)),
+            np.lexsort((count, columns.start)),
+            np.lexsort((count, columns.returns)),
+            *self.gaps_of_units(),
+        )
+
+    def gaps_of_units(self) -> tuple[Int64s, Int64s]:
+        """The gaps of each unit: where its own begin in the second array, and that array."""
+        by_unit = np.argsort(self.unit, kind="stable").astype(np.int64)
+        counts = np.bincount(self.unit, minlength=self.units)
+        return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), by_unit
 
     def _copies(self, moved: Bools) -> tuple[Bools, Int64s]:
         from memplan.placement.move_kernels import needed_copies

@@ -29,7 +29,7 @@ from memplan.placement.recompute_options import (
     recompute_targets,
 )
 from memplan.placement.rounding import Rounding
-from memplan.placement.whole_moves import whole_bound
+from memplan.placement.whole_moves import LARGEST_CASE, SMALL_CASE, whole_bound
 from memplan.schema.storages import planned_tensors
 
 _ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
@@ -120,12 +120,13 @@ class RecomputeSearch:
 
     def tightened_ns(self, found_ns: int) -> int:
         """
-        The bound on any step time where one of `found_ns` was found: where that is far above `bound_ns` and nothing can
-        be made anew, what tensors that move as a whole can reach is asked for as well.
+        The bound on any step time where one of `found_ns` was found: where that is above `bound_ns`, far above it in
+        all but small cases, and nothing can be made anew, what tensors that move as a whole can reach is asked for too.
         """
-        if self.targets or self.bound is None or found_ns <= self.bound_ns * _NEAR:
+        if self.targets or self.bound is None or found_ns <= self.bound_ns:
             return self.bound_ns
-        whole = whole_bound(self.base, self.capacity)
+        cells = SMALL_CASE if found_ns <= self.bound_ns * _NEAR else LARGEST_CASE
+        whole = whole_bound(self.base, self.capacity, cells=cells)
         return self.bound_ns if whole is None else max(self.bound_ns, whole.makespan_ns)
 
     def _bound(self, slack: float) -> MoveBound | None:

@@ -113,16 +113,17 @@ def run_gaps(
     `leaves` is the step after which each row is copied out, -1 where it needn't be; `live` is the bytes in HBM at each
     step then.
     """
-    from memplan.placement.schedule_kernels import run_queues
+    from memplan.placement.schedule_kernels import delay_returns, run_queues
 
     count, steps = len(columns.gaps), len(durations_ns)
     out = np.flatnonzero(chosen & (leaves >= 0))
     clean = np.flatnonzero(chosen & (leaves < 0))
     back = np.flatnonzero(chosen & (columns.returns >= 0))
-    step_start, stalled = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
+    step_start, stalled, free_at = (np.zeros(steps, dtype=np.int64) for _ in range(3))
     out_start, in_start = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     gone, first = np.full(count, steps, dtype=np.int64), columns.end.copy()
-    makespan = run_queues(
+    by_return = back[np.lexsort((back, columns.returns[back]))]
+    makespan, last = run_queues(
         durations_ns,
         live,
         min(capacity, 2**62),
@@ -134,14 +135,16 @@ def run_gaps(
         columns.in_ns,
         out[np.lexsort((out, columns.returns[out], leaves[out]))],
         clean[np.lexsort((clean, columns.start[clean]))],
-        back[np.lexsort((back, columns.returns[back]))],
+        by_return,
         step_start,
         stalled,
+        free_at,
         out_start,
         in_start,
         gone,
         first,
     )
+    delay_returns(last, columns.returns, columns.in_ns, by_return, step_start, free_at, in_start, first)
     return QueueTimes(int(makespan), step_start, stalled, out_start, in_start, gone, first)
 
 

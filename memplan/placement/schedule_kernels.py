@@ -60,12 +60,13 @@ def run_queues(
     by_return: Any,  # gaps with returns >= 0 by returns
     step_start: Any,  # int64[steps], written
     stalled: Any,  # int64[steps], written
+    free_at: Any,  # int64[steps], written: when all that leaves before the step has left
     out_start: Any,  # int64[gaps], written
     in_start: Any,  # int64[gaps], written
     gone: Any,  # int64[gaps], written: first step at which the bytes are out of HBM
     first: Any,  # int64[gaps], written: first step at which they are in HBM again
-) -> int:
-    """End of the last op and transfer in ns."""
+) -> tuple[int, int]:
+    """Ends, in ns, of the last op and transfer, and of the last transfer back."""
     steps, gaps = duration.size, size.size
     elapsed = np.zeros(steps + 1, np.int64)
     for step in range(steps):
@@ -82,7 +83,6 @@ def run_queues(
     blocked = np.full(gaps, -1, np.int64)  # last step at which there was no room for it
     issued = np.zeros(gaps, np.bool_)
     at_leave = at_start = at_return = 0
-    free_at = np.zeros(steps, np.int64)  # when all that leaves before the step has left
     clock = out_free = in_free = last = 0
     for step in range(steps):
         ready = clock
@@ -161,7 +161,21 @@ def run_queues(
             tail += 1
             under_way += size[gap]
         last = max(last, in_free)
-    # Each return as late as the ops allow: it takes less room and nothing waits longer.
+    return max(clock, out_free, last), last
+
+
+@jit
+def delay_returns(
+    last: int,
+    returns: Any,
+    in_ns: Any,
+    by_return: Any,
+    step_start: Any,
+    free_at: Any,
+    in_start: Any,  # changed
+    first: Any,  # changed
+) -> None:
+    """Each return of a run of the queues as late as its ops allow: it takes less room and nothing waits longer."""
     limit = last + 1
     for place in range(by_return.size):
         limit = max(limit, step_start[returns[by_return[place]]])
@@ -173,4 +187,3 @@ def run_queues(
         limit = in_start[gap]
         while first[gap] < returns[gap] and free_at[first[gap] + 1] <= in_start[gap]:
             first[gap] += 1
-    return max(clock, out_free, last)

@@ -17,7 +17,7 @@ from memplan.core.arrays import Floats
 from memplan.placement.move_problem import MoveProblem
 
 SMALL_CASE, LARGEST_CASE = 120, 400
-"""Steps that gaps have together, at most, for the program to be solved often, and once: 2 s of CPU at 350."""
+"""Steps that gaps have together, at most, for the program to be solved at all: half a second and 2 s of CPU."""
 _NODES = 60
 """Nodes of its search at most."""
 

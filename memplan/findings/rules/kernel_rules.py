@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,14 @@ from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import KernelBounds, bounds_of_rank, column_codes, recurring_of_rank, signatures
+from memplan.findings.kernel_bounds import (
+    KernelBounds,
+    bounds_of_rank,
+    column_codes,
+    recurring_of_rank,
+    rows_of_type,
+    signatures,
+)
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
@@ -146,7 +154,7 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
     if not len(rows):
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
-    _, number = signatures(kernels, facts.case.computing_rows[rows])
+    number = _alike(kernels, facts.case.computing_rows[rows])
     order = np.lexsort((length, number))
     begins = np.flatnonzero(np.append(True, np.diff(number[order]) != 0))
     counts = np.diff(np.append(begins, len(order)))
@@ -173,6 +181,27 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
         places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
     )
+
+
+def _alike(kernels: Kernels, rows: Int64s) -> Int64s:
+    """
+    A number for each kernel that those with as much to do have: the same kernel on the same operands.
+
+    Of attention and experts operands don't tell the work, which windows, lengths and routing divide: those are alike
+    at the same place of a step.
+    """
+    _, number = signatures(kernels, rows)
+    pattern = re.compile(table("memplan.findings", "kernel_kinds.json")["unlike_work"]["pattern"])
+    unlike = np.isin(rows, rows_of_type(kernels.type, rows, pattern))
+    if not unlike.any():
+        return number
+    order = np.lexsort((kernels.start_ns[rows], kernels.step[rows], number))
+    first = np.append(True, (np.diff(number[order]) != 0) | (np.diff(kernels.step[rows][order]) != 0))
+    begins = np.flatnonzero(first)
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - begins[np.cumsum(first) - 1]
+    key = number * len(rows) + np.where(unlike, place, 0)
+    return np.asarray(np.unique(key, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
 
 def _load(step: Int64s, more: Floats) -> Floats:

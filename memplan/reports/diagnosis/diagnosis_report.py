@@ -90,6 +90,18 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     sections += [item for item in (_memory(diagnosis), _links(diagnosis)) if item.parts]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
+    remarks += [
+        Remark(
+            Sentence(
+                "Rank {}: the kernel table has {} of the computing that the profiler sums up; its steps are told by "
+                "these sums",
+                (str(rank), format_share(facts.case.kept_share)),
+            ),
+            Severity.WARNING,
+        )
+        for rank, facts in diagnosis.job.ranks.items()
+        if facts.case.kept_share is not None
+    ]
     if diagnosis.chip is None:
         remarks.append(
             Remark("The profile does not name its chip: kernels are held against their own counters; give --chip",
@@ -290,6 +302,8 @@ def _plain(value: Any) -> Any:
     """`value` with numpy's numbers as Python's own, as JSON wants them."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if key != "title"}
+    if isinstance(value, frozenset):
+        return sorted(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
