@@ -32,6 +32,7 @@ def told_by_the_vendor(folder: Path) -> tuple[float, float]:
     ("profile", "rank"),
     [
         ("alexnet-ddp-2rank/text/level2", ""),
+        ("gpt3-2023-handcut", "test_rank_0"),
         ("qwen3-0.6b-train-4rank", "rank_0_ascend_pt"),
     ],
 )

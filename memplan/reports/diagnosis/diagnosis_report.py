@@ -93,6 +93,18 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     sections += [item for item in (_memory(diagnosis), _links(diagnosis)) if item.parts]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
+    remarks += [
+        Remark(
+            Sentence(
+                "Rank {}: the kernel table has {} of the computing that the profiler sums up; its steps are told by "
+                "these sums",
+                (str(rank), format_share(facts.case.kept_share)),
+            ),
+            Severity.WARNING,
+        )
+        for rank, facts in diagnosis.job.ranks.items()
+        if facts.case.kept_share is not None
+    ]
     if diagnosis.chip is None and any(facts.case.kernels for facts in diagnosis.job.ranks.values()):
         remarks.append(
             Remark("The profile does not name its chip: kernels are held against their own counters; give --chip",
