@@ -3,15 +3,16 @@ Intervals of kernel times by class, from profiles and public rows: `python -m be
 
 The 10 % and 90 % quantiles of measured over predicted time are taken of each source that has enough kernels of a class;
 the span reaches from the least to the most of them, so that one large profile does not speak for all. An interval is
-the least share of the span (of its logarithms) with which the kernels of each source are held by the spans of the
-others in four of five cases, both over all kernels and over the sources. `--write` puts the intervals into
-`memplan/cost/intervals.json`.
+the narrowest of those that take a share of the span (of its logarithms) below the prediction and one above, neither
+less than half of the other, with which the kernels of each source are held by the spans of the others in four of five
+cases, both over all kernels and over the sources. `--write` puts the intervals into `memplan/cost/intervals.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,10 +106,11 @@ class LeftOut:
         }
         return LeftOut({source: [r.value for r in own if r.source == source] for source in sources}, spans)
 
-    def held(self, share: float) -> dict[str, list[bool]]:
-        """Which kernels of each source lie inside that share of their span."""
+    def held(self, shares: tuple[float, float]) -> dict[str, list[bool]]:
+        """Which kernels of each source lie inside those shares of their span, below and above the prediction."""
+        below, above = shares
         return {
-            source: [low**share <= value <= high**share for value in self.values[source]]
+            source: [low**below <= value <= high**above for value in self.values[source]]
             for source, (low, high) in self.spans.items()
         }
 
@@ -119,17 +121,23 @@ def coverage(held: Mapping[str, Sequence[bool]]) -> tuple[float, float]:
     return float(np.mean(every)), float(np.mean([np.mean(own) for own in held.values()]))
 
 
-def span_share(apart: LeftOut) -> float:
-    """The least share of the span that holds what it says, all of it where none does."""
-    tried = (float(share) for share in np.arange(_STEP, 1, _STEP))
-    return next((share for share in tried if min(coverage(apart.held(share))) >= _HELD), 1.0)
+def span_shares(apart: LeftOut, span: tuple[float, float]) -> tuple[float, float]:
+    """The shares of `span`, below and above the prediction, that make it narrowest and hold what it says; else all."""
+    tried = [float(share) for share in np.arange(_STEP, 1 + _STEP / 2, _STEP)]
+    pairs = [(low, high) for low in tried for high in tried if low <= 2 * high and high <= 2 * low]
+    holding = (pair for pair in pairs if min(coverage(apart.held(pair))) >= _HELD)
+    return min(holding, key=lambda pair: (_width(span, pair), pair), default=(1.0, 1.0))
+
+
+def _width(span: tuple[float, float], shares: tuple[float, float]) -> float:
+    return shares[1] * math.log(span[1]) - shares[0] * math.log(span[0])
 
 
 def class_interval(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
     """The interval of class `name`."""
-    share = span_share(LeftOut.of(name, ratios))
     low, high = class_bounds(name, ratios)
-    return low**share, high**share
+    below, above = span_shares(LeftOut.of(name, ratios), (low, high))
+    return low**below, high**above
 
 
 def classes_of(ratios: Iterable[Ratio]) -> list[str]:
@@ -145,7 +153,7 @@ def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:
         own = [ratio for ratio in told if ratio.class_name == name]
         apart = LeftOut.of(name, told)
         low, high = class_interval(name, told)
-        held = apart.held(span_share(apart))
+        held = apart.held(span_shares(apart, class_bounds(name, told)))
         kernels, sources = coverage(held)
         inside = sum(low <= ratio.value <= high for ratio in own) / len(own)
         source, least = min(held.items(), key=lambda item: float(np.mean(item[1])))

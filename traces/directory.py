@@ -36,6 +36,7 @@ class Profile:
                 _opener(source, notes, cache),
                 parallel_groups(source.metadata),
                 _environment(source.metadata),
+                source.producer,
             )
             for source in sources
         }

@@ -137,12 +137,15 @@ class RankProfile:
         open_reader: Callable[[Progress], RankReader],
         groups: ParallelGroups | None = None,
         environment: Mapping[str, str] | None = None,
+        producer: str = "",
     ) -> None:
         self._rank = rank
         self.groups = groups or ParallelGroups()
         """The parallel groups that the profile's metadata tells of."""
         self.environment = environment or {}
         """Environment variables of the run that the metadata tells of; empty text where one was not set."""
+        self.producer = producer
+        """The tool that wrote the files, empty where that is not known."""
         self._changed = threading.Condition()  # one for all parts: there are many ranks
         self._reader = Once(open_reader, self._changed)
         self._device = self._part(lambda reader, progress: reader.device(progress))

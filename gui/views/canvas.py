@@ -209,7 +209,7 @@ class TimeCanvas(QWidget):
         engine = painter.paintEngine()
         painter.setClipRect(plot)
         if engine is not None and engine.type() is QPaintEngine.Type.SVG:
-            self._block(painter, QRectF(plot), self.colours.role("ground"))
+            self.block(painter, QRectF(plot), self.colours.role("ground"))
             painter.setPen(self.pen("grid"))
             for x in (self.x_of(tick.value) for tick in self._ticks()):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
@@ -219,7 +219,7 @@ class TimeCanvas(QWidget):
         self.paint_over(painter)
         self._paint_marks(painter, plot)
         painter.setClipping(False)
-        self._block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
+        self.block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
         self.paint_gutter(painter)
         if self.ruler_px:
             self._paint_ruler(painter)
@@ -249,7 +249,7 @@ class TimeCanvas(QWidget):
         self._image = image
         return image
 
-    def _block(self, painter: QPainter, rectangle: QRectF, colour: int, alpha: int = 255) -> None:
+    def block(self, painter: QPainter, rectangle: QRectF, colour: int, alpha: int = 255) -> None:
         """A filled rectangle; `QPainter.fillRect` is avoided because it leaks references to None."""
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(self.colour(colour, alpha))
@@ -278,14 +278,14 @@ class TimeCanvas(QWidget):
             area.translate(0, metrics.height() + 1)
         self._tags.append(area)
         baseline = area.top() + metrics.ascent()
-        self._block(painter, area, self.colours.role("ground"), 215)
+        self.block(painter, area, self.colours.role("ground"), 215)
         painter.setFont(self.small_font)
         painter.setPen(pen)
         painter.drawText(QPointF(x, baseline), text)
 
     def _paint_ruler(self, painter: QPainter) -> None:
         bottom = self.ruler_px - self.strip_px
-        self._block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
+        self.block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
         painter.setFont(self.small_font)
         metrics = self.small_metrics
         painter.setPen(self.pen("faint"))
@@ -314,7 +314,7 @@ class TimeCanvas(QWidget):
         if viewport.selected_range is not None:
             left, right = (self.x_of(time) for time in viewport.selected_range)
             area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
-            self._block(painter, area, self.colours.role("selection"), 40)
+            self.block(painter, area, self.colours.role("selection"), 40)
             painter.setPen(self.pen("selection"))
             painter.drawLine(QPointF(left, plot.top()), QPointF(left, plot.bottom()))
             painter.drawLine(QPointF(right, plot.top()), QPointF(right, plot.bottom()))
@@ -322,7 +322,7 @@ class TimeCanvas(QWidget):
             left, right = (self.x_of(float(time - self.session.origin_ns)) for time in (start, end))
             if right < plot.left() or left > plot.right():
                 continue
-            self._block(painter, QRectF(left, plot.top(), max(right - left, 1.0), plot.height()), warning, 45)
+            self.block(painter, QRectF(left, plot.top(), max(right - left, 1.0), plot.height()), warning, 45)
             painter.setPen(self.pen("warning"))
             for x in (left, right):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))

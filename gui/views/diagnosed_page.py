@@ -10,7 +10,7 @@ from memplan.gui.views.view import ViewServices
 
 
 class DiagnosedPage(QWidget):
-    """The life of such a page; what it shows is `show_diagnosis` of a page of its own."""
+    """The life of such a page; each shows what was found in a `show_diagnosis` of its own."""
 
     def __init__(self, services: ViewServices) -> None:
         super().__init__(services.parent)
@@ -46,5 +46,5 @@ class DiagnosedPage(QWidget):
         self._services.loader.diagnose(self.session)
 
     def show_diagnosis(self) -> None:
-        """Show what is known by now."""
-        raise NotImplementedError
+        """Show what is known by now: here by painting anew, in pages with parts by filling these."""
+        self.update()

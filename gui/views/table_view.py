@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -17,6 +18,7 @@ from memplan.gui.views.view import ViewServices
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
 _SORT_ROLE = Qt.ItemDataRole.UserRole
+_LEAST_WIDE_PX = 88  # of the columns that take what is left: a narrower table is moved sideways
 _LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
 
 
@@ -108,19 +110,42 @@ class TableView(QWidget):
         header.setHighlightSections(False)
         header.setResizeContentsPrecision(_LOOKED_AT)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        for column in (self.shape.wide, *self.shape.also_wide):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
+        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self._stretch()
 
     @classmethod
     def make(cls, services: ViewServices) -> QWidget:
         """A new view of the session of the moment."""
         return cls(services.session, services.parent)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Let the wide columns take what is left, where that is enough to read them."""
+        super().resizeEvent(event)
+        self._stretch()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Columns have their widths once the table was seen."""
+        super().showEvent(event)
+        self._stretch()
+
+    def _stretch(self) -> None:
+        header, wide = self.table.horizontalHeader(), (self.shape.wide, *self.shape.also_wide)
+        others = sum(header.sectionSize(column) for column in range(header.count()) if column not in wide)
+        # Of the view itself: while it is resized its table still has its size of before.
+        room = self.width() - self.table.verticalScrollBar().sizeHint().width() - others
+        enough = room >= _LEAST_WIDE_PX * len(wide)
+        for column in wide:
+            mode = QHeaderView.ResizeMode.Stretch if enough else QHeaderView.ResizeMode.Fixed
+            header.setSectionResizeMode(column, mode)
+            if not enough:
+                header.resizeSection(column, _LEAST_WIDE_PX)
+
     def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
         """Show other rows, sorted as the user has it."""
         self.model = RowsModel(self.shape, rows)
         self.model.sorted_by = self.table.horizontalHeader().sortIndicatorSection(), self._order()
         self.sorted.setSourceModel(self.model)
+        self._stretch()
         self.headline.setText(headline)
         self.headline.setVisible(bool(headline))
 

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
+from memplan.gui.views.timeline.track_canvas import TrackCanvas
 from memplan.gui.views.view import PageSpec, ViewArea
 from memplan.gui.window.view_docks import ViewDocks
 
@@ -18,6 +19,10 @@ _ANYWHERE = ("details", "problems", "notes")
 """Views that every page may have beside it."""
 _SIZED_FOR_PX = 1000
 """The height of the window up to which docks have the sizes that their pages say."""
+
+
+_AROUND_PX = 170
+"""Menus, tools, the status line, titles and tabs of docks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +189,20 @@ class PageSwitcher:
             if sized:
                 # A high window shares what it has more of; to the right there is text, which needs no more room.
                 larger = max(self._window.height() / _SIZED_FOR_PX, 1.0) if area is ViewArea.BOTTOM else 1.0
+                if area is ViewArea.BOTTOM:
+                    larger *= self._growth(sum(page.docks[name] for name in sized) * larger, page)
                 docks, pixels = (
                     [self._docks[name] for name in sized],
                     [round(page.docks[name] * larger) for name in sized],
                 )
                 self._window.resizeDocks(docks, pixels, direction)
+
+    def _growth(self, taken: float, page: PageSpec) -> float:
+        """How many times as high docks that take so many pixels may be where the middle needs less than is left."""
+        middle = self._docks.views.get(page.middle)
+        if not isinstance(middle, TrackCanvas) or not taken:
+            return 1.0
+        return max((self._window.height() - _AROUND_PX - middle.needed_height()) / taken, 1.0)
 
     # -- going ---------------------------------------------------------------------------------------------------
 

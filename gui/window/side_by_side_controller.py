@@ -18,6 +18,7 @@ from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, mo
 from memplan.gui.model.event import Event
 from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
 from memplan.gui.model.session.session import Session
+from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
 from memplan.gui.views.timeline.timeline_view import TimelineView
@@ -31,6 +32,10 @@ _MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
 """What it asks of workers."""
 _CURVE_FROM_PX = 420
 """Height of the middle from which B's memory is shown under its timeline without being asked for."""
+
+
+_PLOT_FROM_PX = 250
+"""Width of a timeline's plot from which two stand beside each other without being asked to."""
 
 
 class SideBySideController:
@@ -63,6 +68,7 @@ class SideBySideController:
         self.table: AbDifferencesView | None = None
         self._differences: AbDifferences | None = None
         self._front: list[str] = []
+        self._stacked_for_room = False
 
     # -- widgets -------------------------------------------------------------------------------------------------
 
@@ -212,6 +218,9 @@ class SideBySideController:
         self.second = None
         self._unlink()
         self.forget_views()
+        if self._stacked_for_room:
+            self.bar.stack.setChecked(False)
+            self._stacked_for_room = False
         self.changed.emit()
 
     def follow(self) -> None:
@@ -243,6 +252,10 @@ class SideBySideController:
         self._docks.bring(TABLE)
         self.bar.show()
         self.strip.show()
+        narrow = self.split.width() < 2 * (GUTTER_PX + _PLOT_FROM_PX)
+        if narrow and not self.bar.stack.isChecked():
+            self.bar.stack.setChecked(True)
+            self._stacked_for_room = True
         self._halve()
         roomy = self.split.height() >= _CURVE_FROM_PX and (session.curves.measured or session.curves.planned)
         self._show_memory(CURVE if roomy else NO_MEMORY)

@@ -136,13 +136,14 @@ def _summed(
     return shared, cells, scale, float((end * _final(model, low, width, near)).sum())
 
 
-def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s]:
+def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s, Float32s]:
     """The ratios with those of one class of kernels side by side, as the loops read them."""
     side_by_side = np.ascontiguousarray
     return (
         side_by_side(ratios.core.T),
         side_by_side(ratios.before.T),
         side_by_side(ratios.behind.T),
+        side_by_side(ratios.opens.T),
         side_by_side(ratios.again.T),
         side_by_side(ratios.fused.T),
     )

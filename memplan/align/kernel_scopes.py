@@ -118,7 +118,11 @@ def kernel_scopes(
     exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
     columns[exchanged, 2:4] = -1
-    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence))
+    between = {
+        (whats(rule["after"]), whats(rule["before"])): rule["what"]
+        for rule in table("memplan.align", "lowering.json")["between"]
+    }
+    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence), between)
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -224,8 +228,10 @@ class _Unplanned:
         found: KernelAssignment,
         columns: NDArray[np.int32],
         zeroed: Mapping[int, ExtraOp],
+        between: Mapping[tuple[int, int], str],
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
+        self.between = between
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()
@@ -265,6 +271,7 @@ class _Unplanned:
             if phase != OTHER_PHASE and before[1] == after[1]:
                 micro_batch = int(before[1])
                 layer = int(before[2]) if before[2] == after[2] else -1
+        small = "" if before is None or after is None else self.between.get((int(before[4]), int(after[4])), "")
         # Positions are made for what comes next, whatever ended before them.
         positions = next((place for place, main in enumerate(mains) if main in self.positions), len(mains))
         communicates = bool(self.collective & set(mains))
@@ -282,7 +289,9 @@ class _Unplanned:
                 self.columns[kernel, 1], self.columns[kernel, 2] = after[1], layer
                 yield kernel, int(after[0]), "positions"
                 continue
-            if (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
+            if small and size <= _SMALL and main not in self.collective:
+                what = small
+            elif (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
                 what = "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what

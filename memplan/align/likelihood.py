@@ -22,6 +22,8 @@ from memplan.core.resources import table
 
 _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
+_OF_MASKS = ("fill", "select", "compare", "logical", "add", "sub", "mul")
+"""Families that make a mask of squares of tokens."""
 _ANY_PARTS = range(1, 5)
 """Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
@@ -75,13 +77,15 @@ class Likelihoods:
     """
     Ratios by class of op and class of kernel.
 
-    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `again`: another kernel of
-    an op that several run; `fused`: a kernel that ran the op before runs this one too.
+    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `opens`: it is the first
+    of such as stand before; `again`: another kernel of an op that several run; `fused`: a kernel that ran the op before
+    runs this one too.
     """
 
     core: Float32s
     before: Float32s
     behind: Float32s
+    opens: Float32s
     again: Float32s
     fused: Float32s
 
@@ -113,7 +117,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again):
         table_ *= rarely
-    return Likelihoods(core, part, part, again, fused)
+    return Likelihoods(core, part, part, part, again, fused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         weights["part_unrelated"],
     )
     near = near + np.where(np.isin(kernels.main, list(rule.seldom)), weights["part_seldom"], 0.0)
+    near = np.where(_between_products(ops, row, rule, kernels), weights["part_between"], near)
     # What is scattered into is what comes out.
     scattered = (kernels.main == known.number("scatter")) & relation.strange_output
     near = near + np.where(scattered, weights["part_other_output"], 0.0)
@@ -191,6 +196,29 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         lost = weights["other_rows"] if known_rows else weights["unsure_rows"]
         sized = np.where(transposed & usual, sized + lost, sized)
     return _Logarithms(runs + sized, part, repeated, joint)
+
+
+def _between_products(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> NDArray[np.bool_]:
+    """
+    Whether kernels work on what attention keeps between its two products, or on masks of that.
+
+    A plan has neither where one kernel does all of it. Scores are what a product makes of two things as large as what
+    the op reads or makes; of every batch and head they are a square of tokens, as a mask is.
+    """
+    largest = kernels.operands.max(axis=1)
+    known, found = family_table(), np.zeros(len(kernels), dtype=np.bool_)
+    if known.names[rule.kernels[0]] not in ("attention", "attention_grad"):
+        return found
+    mine = ops.operands[row][ops.operands[row] > 1]
+    made = kernels.outputs.max(axis=1)
+    products = (kernels.main == known.number("product")) & ~np.isin(made, mine) & (made > 1)
+    products &= np.isin(kernels.inputs[:, 0], mine) & np.isin(kernels.inputs[:, 1], mine)
+    found = np.isin(largest, made[products])
+    if known.names[rule.kernels[0]] == "attention":
+        side = np.maximum(kernels.rows, 1)
+        square = (side > 1) & (side * side == largest) & (mine[:, None] % side == 0).any(axis=0)
+        found |= square & np.isin(kernels.main, [known.number(name) for name in _OF_MASKS])
+    return found
 
 
 def _piece_weight(ops: TokenClasses, row: int, weights: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
 from memplan.align.lost_stretches import find_lost_stretches
 from memplan.align.op_families import family_table
-from memplan.align.pair_prices import PairPrices, other_prices, pair_prices, unsized_prices
+from memplan.align.pair_prices import PairPrices, other_prices, pair_prices, unsized_prices, with_able_kernels
 from memplan.align.pair_result import PairResult, counted_on
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.second_opinions import doubted_by, stand_alike
@@ -64,6 +64,7 @@ def align_pairs(
     if not kernels.known[kernel_class[~beside]].any():
         model = unsized_prices(model)
     chain, found = np.flatnonzero(~beside), PairResult.empty(len(kernel_class))
+    model = with_able_kernels(model, sequence, kernel_class[chain])
     if len(chain):
         classes, names = kernel_class[chain], kernel_names[chain]
         if len(chain) * len(sequence) <= MOST_CELLS:

@@ -61,6 +61,7 @@ def forward(
     core: Float32s,
     before_core: Float32s,
     behind_core: Float32s,
+    opens_core: Float32s,
     again: Float32s,
     fused: Float32s,
     op_name: Int64s,
@@ -92,7 +93,8 @@ def forward(
     """
     Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
 
-    `core`, `before_core`, `behind_core`, `again`, `fused` hold likelihood ratios by class of kernels and of ops;
+    `core`, `before_core`, `behind_core`, `opens_core`, `again`, `fused` hold likelihood ratios by class of kernels and
+    of ops;
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
     one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
     kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
@@ -138,13 +140,14 @@ def forward(
                 continue
             cls = op_class[at]
             fit, more = core[kind, cls], again[kind, cls]
-            leads, helps = before_core[kind, cls], behind_core[kind, cls]
+            leads, helps, opens = before_core[kind, cls], behind_core[kind, cls], opens_core[kind, cls]
             name = kernel_name[j]
             if name >= 0:
                 factor = same if op_name[at] == name else other
                 fit *= factor
                 leads *= factor
                 helps *= factor
+                opens *= factor
                 more *= factor
             if kernel_to[j] >= 0:
                 fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(
@@ -174,7 +177,7 @@ def forward(
                     first += before[old - 1]
                 first += entry[at] * round_again
             new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
-            new_a = leads * lead[at] * (first + was_a)
+            new_a = lead[at] * (opens * first + leads * was_a)
             if i > 0:
                 new_c += fused[kind, cls] * cells[j, i - 1, 1]
             new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
@@ -212,6 +215,7 @@ def posterior(
     core: Float32s,
     before_core: Float32s,
     behind_core: Float32s,
+    opens_core: Float32s,
     again: Float32s,
     fused: Float32s,
     op_name: Int64s,
@@ -282,12 +286,12 @@ def posterior(
                     factor = 1.0
                     if name >= 0:
                         factor = same if op_name[at] == name else other
-                    fit, leads = core[following, cls] * factor, before_core[following, cls] * factor
+                    fit, opens = core[following, cls] * factor, opens_core[following, cls] * factor
                     if kernel_to[j + 1] >= 0:
                         fit *= _nearness(
                             op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
                         ) * _lasting(op_time[at], kernel_time[j + 1], spread)
-                    enter[i] = fit * next_c[i] + leads * lead[at] * next_a[i]
+                    enter[i] = fit * next_c[i] + opens * lead[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += entry[at] * enter[i]
             until[width] = jumped

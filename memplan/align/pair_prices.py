@@ -86,6 +86,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     beside = apart[sequence.token] & (sequence.op >= 0)
     cut = np.array([bool(each) for each in sequence.classes.pieces])[sequence.token]
     pieced = np.isin(sequence.group, np.unique(sequence.group[cut]))
+    of_experts = np.isin(sequence.group, np.unique(sequence.group[(sequence.classes.groups > 1)[sequence.token]]))
     stay = np.select(
         [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
     )
@@ -105,9 +106,27 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         sequence.ends,
         sequence.group,
         sequence.block,
-        np.where(pieced, prices["loose_pieces"], prices["loose"]).astype(np.float32),
+        np.select([of_experts, pieced], [prices["loose_experts"], prices["loose_pieces"]], prices["loose"]).astype(
+            np.float32
+        ),
         np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
         float(prices["start_inside"]),
+    )
+
+
+def with_able_kernels(model: PairPrices, sequence: PlannedSequence, kernel_class: Int32s) -> PairPrices:
+    """The model where ops that a run has too few kernels for, all in all, cost little to leave out."""
+    rules = pair_model()["unable"]
+    ran = np.bincount(kernel_class, minlength=model.ratios.core.shape[1])
+    able = (model.ratios.core >= rules["ratio"]) @ ran
+    planned = np.bincount(model.token, minlength=len(able))
+    whole = np.array([not rule.written_out for rule in sequence.rules])
+    several = np.array([2.0 if rule.repeats else 1.0 for rule in sequence.rules])
+    unable = (whole & (able < rules["share"] * several * planned))[model.token] & (sequence.op >= 0)
+    return replace(
+        model,
+        skip=np.where(unable, np.maximum(model.skip, np.float32(rules["skip"])), model.skip),
+        skip_on=np.where(unable, np.maximum(model.skip_on, np.float32(rules["skip"])), model.skip_on),
     )
 
 

@@ -25,8 +25,8 @@ from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
 
-_ENDS_EARLY = 0.03
-"""How likely a step ends among its updates, relatively to its last op."""
+_ENDS_EARLY, _WITHOUT_UPDATES = 0.03, 0.0005
+"""How likely a step ends among its updates, and before any of them, relatively to its last op."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ def planned_sequence(
     of_end = np.array([_is_last(kind.families[0]) for kind in found], dtype=np.bool_)
     inside = np.flatnonzero(~of_end[codes]) if len(codes) else codes
     if updates and len(inside):
-        ends[np.flatnonzero(columns[:, 0] == ops[int(inside[-1])])[0] + 1 :] = (
-            _ENDS_EARLY  # some left out, or in another order
-        )
+        last, first = (np.flatnonzero(columns[:, 0] == ops[int(place)])[0] for place in (inside[-1], updates[0]))
+        ends[last + 1 :] = _WITHOUT_UPDATES
+        ends[max(last + 1, first + 1) :] = _ENDS_EARLY  # some left out, or in another order
     ends[-1] = 1.0
     return PlannedSequence(
         columns[:, 0],

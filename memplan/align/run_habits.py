@@ -52,4 +52,25 @@ def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: I
         factor: Float32s = np.clip(share / rules["usual"], rules["least"], rules["most"]).astype(np.float32)
         return factor
 
-    return replace(ratios, before=ratios.before * habit(before), behind=ratios.behind * habit(behind))
+    leads = ratios.before * habit(before)
+    written = ~has_main
+    opens = _opening(shape, mine[written], kind[written], rows[written])
+    return replace(ratios, before=leads, behind=ratios.behind * habit(behind), opens=leads * opens)
+
+
+def _opening(shape: tuple[int, ...], mine: Int32s, kind: Int32s, rows: Int64s) -> Float32s:
+    """
+    How much likelier kernels of a class are the first of an op of a class than any other of it.
+
+    Given are those of ops that are written out: these begin with the same one each time, which tells where one of
+    two such neighbours ends.
+    """
+    rules = pair_model()["habits"]
+    firsts = np.unique(rows, return_index=True)[1]
+    begun, every = np.zeros(shape), np.zeros(shape)
+    np.add.at(begun, (mine[firsts], kind[firsts]), 1.0)
+    np.add.at(every, (mine, kind), 1.0)
+    share = np.divide(every, every.sum(axis=1, keepdims=True), out=np.ones(shape), where=every > 0)
+    factor = (begun + rules["prior"] * share) / (begun.sum(axis=1, keepdims=True) + rules["prior"]) / share
+    found: Float32s = np.asfortranarray(np.where(every > 0, np.clip(factor, rules["least"], rules["most"]), 1.0))
+    return found.astype(np.float32)

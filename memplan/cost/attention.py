@@ -61,7 +61,8 @@ class AttentionProblem:
     only keys of its own chunk; `ratio`: so many tokens are one compressed key, beside the window; `top_k`: of what is
     left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
     `indexer`: scores alone, reduced over heads and top-k selected. `mask_bytes`: of a mask that is added to the scores,
-    for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair.
+    for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair. `in_turn`: the kernel of
+    the first library that had one, whose cube and vector cores wait for each other.
     """
 
     batch: int
@@ -84,6 +85,7 @@ class AttentionProblem:
     indexer: bool = False
     mask_bytes: float = 0.0
     dropout: bool = False
+    in_turn: bool = False
 
     @property
     def keys_per_query(self) -> float:
@@ -154,13 +156,15 @@ def attention_time(
     """
     The fastest of the legal block sizes; `mac_rate` is multiply-accumulates per cycle of one core.
 
-    L2 holds `hot_share` of the operands beforehand.
+    L2 holds `hot_share` of the operands beforehand. The first library had one size of blocks.
     """
+    sizes = [(block_q, block_kv) for block_q in _BLOCKS_Q for block_kv in _BLOCKS_KV]
+    if problem.in_turn:
+        sizes = [(int(machine["first_attention_queries"]), int(machine["first_attention_keys"]))]
     legal = [
         _blocks(problem, machine, mac_rate, hot_share, block_q, block_kv)
-        for block_q in _BLOCKS_Q
-        for block_kv in _BLOCKS_KV
-        if _fits(problem, machine, block_q, block_kv)
+        for block_q, block_kv in sizes
+        if _fits(problem, machine, block_q, block_kv) or problem.in_turn
     ]
     return min(legal, key=lambda time: (time.duration, time.gm_bytes))
 
@@ -241,7 +245,8 @@ def _blocks(
         "vector": vector / (busy * machine.vectors / machine.cubes) * balance * 1e9 / machine.vector_clock_hz,
         "mte2": mte2 * balance,
     }
-    span = overlapped(list(pipes.values()), machine["pipe_norm"])
+    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2")) if p.in_turn else (tuple(pipes),)
+    span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
     extra = 0.0
     if p.gradient:
         # Before: sums zeroed, row sums of result x gradient; after: sums cast to the operands' type.

@@ -290,6 +290,7 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
             batch=batch, heads=n, kv_heads=n_kv, q_len=s, kv_len=s_kv, d_qk=d, d_v=d_v,
             causal=bool(causal) and s > 1, q_bytes=width, kv_bytes=_width(key.dtype), window=window, gradient=gradient,
             mask_bytes=_added_mask(kernel, s, s_kv), dropout=_drops(kernel, batch * n * s * s_kv),
+            in_turn=_of_first_library(kernel, gradient=gradient),
         ),
         assumed="; ".join([*told, "the mask is causal"] if masked and mode is None else told),
     )  # fmt: skip
@@ -301,6 +302,21 @@ def _added_mask(kernel: Kernel, s: int, s_kv: int) -> float:
     return _width(whole[0].dtype) if whole else 0.0
 
 
+def _of_first_library(kernel: Kernel, *, gradient: bool) -> bool:
+    """
+    Whether the attention mask is of floats: only the experimental operator took such ones, later it is bool or uint8.
+
+    Source: the operator's definition as CANN's packages of 2023 had it (`REG_OP(FlashAttentionScore)`, "THIS FUNCTION
+    IS EXPERIMENTAL", `atten_mask` of float16, float or bfloat16), and that of today's ops-transformer.
+    """
+    place = _MASK_OF_GRADIENT if gradient else _MASK
+    named = kernel.type.removesuffix("Grad") == "FlashAttentionScore"
+    mask = kernel.inputs[place] if named and len(kernel.inputs) > place else None
+    return mask is not None and len(mask.shape) >= 2 and mask.dtype in _FLOATS
+
+
+_MASK, _MASK_OF_GRADIENT = 6, 7
+"""Places of the attention mask among the inputs of `FlashAttentionScore` and of its gradient."""
 _FLOATS = frozenset({"float16", "bfloat16", "float32"})
 _SPARE_BITS = 1024
 """Bits beyond one a pair that a mask of what is kept may have, for alignment."""
@@ -339,6 +355,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         kv_bytes=_width(kernel.present[1].dtype),
         gradient=gradient,
         dropout=False,
+        in_turn=False,
     )
 
 

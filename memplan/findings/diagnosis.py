@@ -33,6 +33,7 @@ from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.findings.rules.sleep_rules import sleep_findings
 from memplan.findings.rules.stage_rules import stage_findings
 from memplan.findings.rules.turn_rules import turn_findings
+from memplan.findings.software import software_of
 from memplan.traces.directory import Profile
 
 if TYPE_CHECKING:
@@ -133,7 +134,17 @@ def diagnose(
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:
     """The findings of `job`, by cost."""
     # A rule claims what a finding explains right before it yields it.
-    findings = [replace(finding, path_ns=job.on_path_ns(finding)) for rule in RULES for finding in rule(job)]
+    software = {rank: software_of(facts.case) for rank, facts in job.ranks.items()}
+    common = frozenset.intersection(*software.values()) if software else frozenset[str]()
+    findings = [
+        replace(
+            finding,
+            path_ns=job.on_path_ns(finding),
+            software=common if finding.rank is None else software.get(finding.rank, common),
+        )
+        for rule in RULES
+        for finding in rule(job)
+    ]
     # What ended the run goes before whatever slowed it.
     findings.sort(
         key=lambda one: (

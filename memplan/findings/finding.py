@@ -61,7 +61,8 @@ class Finding:
     costs of a rank's findings are disjoint. `cost_bytes` is the memory. `waits_ns` is how long other ranks wait for it,
     by rank: time of their steps that no other finding counts. Either cost is `None` where the finding is not of
     that sort or the profile doesn't tell. `formula` says how the cost was made from the evidence. `path_ns` is how much
-    of cost and waits lies on the job's critical path, `None` where that is not known.
+    of cost and waits lies on the job's critical path, `None` where that is not known. `software` is what the rank ran
+    (`memplan.findings.software`).
     """
 
     kind: str
@@ -76,11 +77,12 @@ class Finding:
     places: tuple[Place, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     path_ns: int | None = None
+    software: frozenset[str] = frozenset()
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
-        """What can be done about findings of this kind, the first the most likely to help."""
-        return remedies_of(self.kind)
+        """What can be done about it with what the rank ran, the first the most likely to help."""
+        return remedies_of(self.kind, self.software)
 
 
 def threshold(name: str) -> float:
@@ -88,7 +90,16 @@ def threshold(name: str) -> float:
     return float(table("memplan.findings", "thresholds.json")[name]["value"])
 
 
-def remedies_of(kind: str) -> tuple[Remedy, ...]:
-    """The remedies of `kind` in `remedies.json`; none where none is known."""
-    found = table("memplan.findings", "remedies.json").get(kind, ())
-    return tuple(Remedy(row["framework"], row["knob"], row["text"], row["version"], row["source"]) for row in found)
+def remedies_of(kind: str, software: frozenset[str] = frozenset()) -> tuple[Remedy, ...]:
+    """
+    The remedies of `kind` in `remedies.json` but those of other software than `software`; none where none is known.
+
+    What the profile doesn't tell excludes nothing: of a job that may train or serve both are given.
+    """
+    told = table("memplan.findings", "frameworks.json")
+    rivals = {told["rivals"][word] for word in software}
+    return tuple(
+        Remedy(row["framework"], row["knob"], row["text"], row["version"], row["source"])
+        for row in table("memplan.findings", "remedies.json").get(kind, ())
+        if rivals.isdisjoint(told["needs"].get(row["framework"], ()))
+    )

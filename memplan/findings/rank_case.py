@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
-from memplan.core.intervals import Intervals, interval_difference, interval_intersection, interval_union
+from memplan.core.intervals import (
+    Intervals,
+    interval_difference,
+    interval_intersection,
+    interval_total,
+    interval_union,
+    intervals_within,
+)
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
 from memplan.findings.device_communication import (
@@ -20,9 +27,10 @@ from memplan.findings.device_communication import (
     device_communications,
     traced_communications,
 )
+from memplan.findings.finding import threshold
 from memplan.graph.op_names import type_of_kernel
 from memplan.traces.dictionary_array import DictionaryArray, concatenate_texts, dictionary_encoded, take_rows
-from memplan.traces.profile import Kernels, StepTimes, TrackKind
+from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
 
@@ -75,6 +83,8 @@ class RankCase:
     has_host: bool = False
     cut: bool = False
     """Whether some steps were taken out of what was measured."""
+    kept_share: float | None = None
+    """Of an excerpt of a kernel table, left out for it: the share of the steps' computing it has. `None` of others."""
 
     @property
     def length_ns(self) -> int:
@@ -106,22 +116,7 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
     copies = _copies(rank)
     if kernels is None or not len(kernels):
         traced = _traced_case(rank, copies, progress)
-        if traced is not None:
-            return traced
-        found = [device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told]
-        return RankCase(
-            rank.rank,
-            rank,
-            None,
-            NOTHING[0],
-            NOTHING[0],
-            found,
-            [],
-            NOTHING,
-            NOTHING,
-            copies,
-            _summed_steps(rank, progress),
-        )
+        return traced if traced is not None else _summed_case(rank, told, copies, progress)
     communicating, waiting = _kinds_of(kernels)
     end = kernels.start_ns + kernels.duration_ns
     rows = np.flatnonzero(~communicating & ~waiting)
@@ -130,6 +125,10 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
     ends = np.array([one.end_ns for one in communications], dtype=np.int64)
     computing = interval_union(kernels.start_ns[rows], end[rows])
     communication = interval_union(starts, ends)
+    windows, steps = _windows(rank, kernels, progress), _summed_steps(rank, progress)
+    kept = _kept_share(windows, steps, computing)
+    if kept is not None and kept < threshold("excerpt_share"):
+        return replace(_summed_case(rank, told, copies, progress), kept_share=kept)
     host = _host_events(rank)
     return RankCase(
         rank=rank.rank,
@@ -138,14 +137,47 @@ def rank_case(rank: RankProfile, progress: Progress = silent) -> RankCase:
         computing_rows=rows,
         launch_ns=_launches(rank, kernels.start_ns[rows]),
         communications=communications,
-        windows=_windows(rank, kernels, progress),
+        windows=windows,
         computing=computing,
         communicating=communication,
         copying=copies,
-        steps=_summed_steps(rank, progress),
+        steps=steps,
         host=host,
         has_host=any(track.kind in (TrackKind.HOST, TrackKind.CANN) for track in rank.tracks),
     )
+
+
+def _summed_case(
+    rank: RankProfile, told: Sequence[CommunicationTime], copies: Intervals, progress: Progress
+) -> RankCase:
+    """A rank of whose steps only the vendor's sums are known."""
+    return RankCase(
+        rank=rank.rank,
+        profile=rank,
+        kernels=None,
+        computing_rows=NOTHING[0],
+        launch_ns=NOTHING[0],
+        communications=[device_communication(one.op, one.start_ns, one.end_ns, one, {}) for one in told],
+        windows=[],
+        computing=NOTHING,
+        communicating=NOTHING,
+        copying=copies,
+        steps=_summed_steps(rank, progress),
+    )
+
+
+def _kept_share(windows: Sequence[StepWindow], steps: Sequence[StepTimes], computing: Intervals) -> float | None:
+    """
+    How much of the computing that the vendor sums up the kernels of the same steps take; `None` where nothing tells.
+
+    The table of whole steps takes all of it, to a few nanoseconds a kernel.
+    """
+    summed = {step.step: step.computing_ns or 0 for step in steps}
+    both = [window for window in windows if summed.get(window.number)]
+    if not both:
+        return None
+    own = sum(interval_total(*intervals_within(computing, window.start_ns, window.end_ns)) for window in both)
+    return own / sum(summed[window.number] for window in both)
 
 
 def case_at_step(case: RankCase, number: int) -> RankCase:

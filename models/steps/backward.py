@@ -177,13 +177,19 @@ class Backward:
         return self.buffers[root]
 
     def _embedding(self, op: Op, gradient: int) -> None:
-        """Scattered into float32, cast, and added to the buffer (EmbeddingDenseGradV2, Cast, Add)."""
-        e, table = self.e, op.inputs[0]
-        wide = e.act("embedding.dw.sum", e.shape(table), "float32")
-        e.op("embedding.dw.sum", "EmbeddingDenseGrad", (gradient, op.inputs[1]), (wide,))
-        fresh = e.act("embedding.dw", e.shape(table))
-        e.op("embedding.dw", "Cast", (wide,), (fresh,))
-        self.add_to_buffer("embedding.add", table, fresh)
+        """
+        Scattered into float32, cast, and added to the buffer (EmbeddingDenseGradV2, Cast, Add).
+
+        What rows of positions were added to, has the same gradient.
+        """
+        e, table, name = self.e, op.inputs[0], self._short(op)
+        wide = e.act(f"{name}.dw.sum", e.shape(table), "float32")
+        e.op(f"{name}.dw.sum", "EmbeddingDenseGrad", (gradient, op.inputs[1]), (wide,))
+        fresh = e.act(f"{name}.dw", e.shape(table))
+        e.op(f"{name}.dw", "Cast", (wide,), (fresh,))
+        self.add_to_buffer(f"{name}.add", table, fresh)
+        for index in op.inputs[2:]:
+            self._collect(op, index, gradient)
 
     def _other(self, op: Op, gradients: Sequence[int]) -> None:
         e = self.e

@@ -35,9 +35,10 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
         key = e.view("k", qkv, (tokens, k_width), offset * k_width)
         if mixer.qk_norm is not QkNorm.NONE:
             key = e.norm("k_norm", key, "k_norm")
-        rotated = e.act("q_rot", (tokens, q_width))
-        rotated_key = e.act("k_rot", (tokens, k_width))
-        e.op("rotary", "RotaryMul", (query, key), (rotated, rotated_key))
+        rotated, rotated_key = query, key
+        if not e.model.position_rows:
+            rotated, rotated_key = e.act("q_rot", (tokens, q_width)), e.act("k_rot", (tokens, k_width))
+            e.op("rotary", "RotaryMul", (query, key), (rotated, rotated_key))
         cache = _append(e, mixer, rotated_key, qkv, kv)
         e.kept[layer] = (cache,)
     else:

@@ -47,7 +47,9 @@ def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
 
 
 def _rotate(e: StepEmitter, name: str, x: int, dim: int) -> int:
-    """Rotary positions; cosines and sines are made anew for every call and kept."""
+    """Rotary positions, where none are learnt; cosines and sines are made anew for every call and kept."""
+    if e.model.position_rows:
+        return x
     angles = e.act(f"{name}.cos", (e.tokens, dim)), e.act(f"{name}.sin", (e.tokens, dim))
     e.op(f"{name}.angles", "Cos", (), angles)
     out = e.act(f"{name}.rotated", e.shape(x))

@@ -125,6 +125,8 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
         MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
+    if recipe.capped_logits:
+        parts.append(MemoryPart("tanh of the logits", round(_HALF * logits), "2 B: what bounds them, for the way back"))
     if recipe.forward_passes_first(layout.pipeline) and recipe.micro_batches > 1:
         waiting = recipe.micro_batches - 1
         nbytes = round(waiting * _SINGLE * logits)

@@ -99,14 +99,21 @@ _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator
 """What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
 
 
-def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
+_STEPS_OF_GELU = 4
+"""Of `0.5 * x * (1 + tanh(c * (x + d * x ** 3)))`: tanh, both factors and their product are kept."""
+
+
+def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0, in_steps: bool = False) -> Iterator[Saved]:
     yield Saved("up projection", part, copies * _HALF * width * (2 if gated else 1))
     yield Saved("activation function", part, copies * _HALF * width, cheap=True)
+    if in_steps:
+        kept = _STEPS_OF_GELU if gated else _STEPS_OF_GELU - 1
+        yield Saved("steps of the activation function", part, kept * copies * _HALF * width, cheap=True)
 
 
-def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
+def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
     if isinstance(ffn, DenseFfn):
-        yield from _dense(ffn.intermediate / layout.tensor, "ffn", gated=ffn.gated)
+        yield from _dense(ffn.intermediate / layout.tensor, "ffn", gated=ffn.gated, in_steps=recipe.gelu_in_steps)
         return
     if not isinstance(ffn, MoeFfn):
         raise InputError("training with linear layers in the place of feed-forward parts is not modelled")
@@ -124,6 +131,9 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int) -> Iterator[Saved]:
         yield Saved("shared expert's output before its gate", "ffn", _HALF * hidden / shards)
 
 
+_NORMS_BEFORE_AND_BEHIND = 4
+
+
 def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe) -> tuple[Saved, ...]:
     """
     What one layer keeps per token on one rank.
@@ -135,10 +145,14 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
     kept: list[Saved] = []
-    for name, part in (("attention", layer.mixer), ("feed-forward", layer.ffn)):
+    for name, part_name, part in (("attention", "attention", layer.mixer), ("feed-forward", "ffn", layer.ffn)):
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards)
+            if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
+                # What such a norm makes is added to the residual, which needs nothing kept.
+                kept.append(Saved(f"{name} before the norm behind it", part_name, _HALF * model.hidden_size / shards))
+                kept.append(Saved(f"statistics of the norm behind {name}", "norm", _SINGLE / shards))
             if recipe.dropout:
                 kept.append(Saved(f"dropout mask behind {name}", "residual", model.hidden_size / shards))
     if layer.mixer is not None:
@@ -147,5 +161,5 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
             raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
         kept += kept_by(layer.mixer, layout, shards, recipe)
     if layer.ffn is not None:
-        kept += _ffn(layer.ffn, model.hidden_size, layout, shards)
+        kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)
     return tuple(kept)

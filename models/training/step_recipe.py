@@ -74,7 +74,9 @@ class Recipe:
     (MindSpeed's `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
     parameter (`--moe-grouped-gemm`).
     `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
-    FlashAttention); Ascend's kernels take copies.
+    FlashAttention); Ascend's kernels take copies. `gelu_in_steps` computes the activation function of dense parts op by
+    op (MindSpeed-LLM's `--gelu-tanh`), `capped_logits` bounds the logits by a tanh that is kept for the way back
+    (`--output-logit-softcapping`).
     """
 
     sequence: int
@@ -102,6 +104,8 @@ class Recipe:
     repeat_kv: bool = False
     grouped_experts: bool = True
     strided_values: bool = False
+    gelu_in_steps: bool = False
+    capped_logits: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):

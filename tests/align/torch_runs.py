@@ -251,7 +251,7 @@ def _backward(run: TorchRun, region: str, kind: str, event: Mapping[str, Any], p
     if region.endswith("embedding"):
         return [*(f"{region}.{end}" for end in ("dw.sum", "dw", "add")), *whole]
     if region.endswith("embedding.positions"):
-        return ["-embedding grad", "-setting memory", "-reduction"]  # no plan has it
+        return [f"{region}.{end}" for end in ("dw.sum", "dw", "add")]
     return [f"{region}.gamma"] if kind == "accumulate" else [f"{region}.grad", f"{region}.gamma"]
 
 

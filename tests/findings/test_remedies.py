@@ -12,6 +12,11 @@ _FACTS = {"settings.environment", "path.composition"}
 """Findings that say themselves what to set, or that are no fault."""
 
 
+_OF_SERVING = {"kv.preemption", "kv.full", "kv.pages", "kv.padding", "sleep.kept", "sleep.growth"}
+_OF_TRAINING = {"idle.checkpoint", "recompute.layers"}
+_OF_TORCH = {"host.affinity", "host.sync_batch_norm"} | _OF_SERVING
+
+
 def test_each_remedy_has_a_knob_a_reason_and_a_source() -> None:
     for kind, rows in table("memplan.findings", "remedies.json").items():
         assert rows, kind
@@ -30,3 +35,21 @@ def test_whatever_is_found_has_a_remedy() -> None:
     }
     assert len(kinds) > 25
     assert {kind for kind in kinds if not remedies_of(kind)} <= _FACTS
+
+
+def test_remedies_are_of_what_ran_and_none_is_left_without() -> None:
+    kinds = table("memplan.findings", "remedies.json")
+    for kind in kinds:
+        of_mindspore = {one.framework for one in remedies_of(kind, frozenset({"MindSpore"}))}
+        of_torch = {one.framework for one in remedies_of(kind, frozenset({"torch"}))}
+        assert of_mindspore.isdisjoint({"torch_npu", "torch", "Megatron / MindSpeed", "vllm-ascend"}), kind
+        assert "MindSpore" not in of_torch
+        for use, other in (("training", _OF_SERVING), ("serving", _OF_TRAINING)):
+            assert remedies_of(kind, frozenset({"torch", use})) or kind in other, (kind, use)
+        assert of_mindspore or kind in _OF_TORCH, kind
+
+
+def test_known_frameworks_are_those_of_the_table() -> None:
+    needs = table("memplan.findings", "frameworks.json")["needs"]
+    told = {row["framework"] for rows in table("memplan.findings", "remedies.json").values() for row in rows}
+    assert needs.keys() <= told

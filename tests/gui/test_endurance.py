@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt
+from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt, QtMsgType
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog, QWidget
 
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.view_file import VIEW_SUFFIX
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.window.main_window import MainWindow
+from memplan.schema import load_plan
+from memplan.simulator import chosen_fault, simulate_job
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 from tests.gui.two_documents import settle
+from tests.traces.excerpts import database, mindspore_2023, snapshot
 
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
@@ -64,13 +68,44 @@ def test_rounds_of_opening_comparing_and_closing_hold_no_more(qtbot: Any, tmp_pa
     assert held[-1] - held[2] < 5, held
 
 
-def test_no_order_of_actions_ends_in_an_exception(
-    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """Commands, clicks, keys and what the pages are for, at random; pytest-qt fails for whatever a slot raises."""
-    other = tmp_path / "other"
+def documents(folder: Path, shared: Path | None) -> list[Request]:
+    """What is opened at random: every kind of document, those of `shared`, a folder of real files, with them."""
+    other = folder / "other"
     shutil.copytree(PROFILE, other)
-    snapshots = request.config.rootpath.parent / "shared" / "data" / "snapshots"
+    (folder / "database").mkdir()
+    (folder / "mindspore").mkdir()
+    job = simulate_job(load_plan(PLAN), folder / "job", fault=chosen_fault("slow-rank"), ranks=16, steps=2, seed=3)
+    requests = [
+        Request(PLAN, PROFILE),
+        Request(PLAN, PROFILE, own_clock=True),
+        Request(None, PROFILE),
+        Request(PLAN, other),
+        Request(PLAN),
+        Request(SAMPLES / "cnn.mindir", chip="910B3"),
+        Request(None, job),
+        Request(PLAN, job, rank=5),
+        Request(None, snapshot(folder)),
+        Request(None, database(folder / "database")),
+        Request(None, mindspore_2023(folder / "mindspore")),
+        Request(None, folder / "gone"),
+    ]
+    if shared is not None:
+        found = [shared / "profiles" / name for name in ("alexnet-ddp-2rank/db/level2", "gpt3-2023-handcut")]
+        found += [*sorted((shared / "snapshots").glob("*.pkl")), shared / "profiles" / "cluster-16rank"]
+        requests += [Request(None, path) for path in found if path.exists()]
+    return requests
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["at-once", "by-workers"])
+def test_no_order_of_actions_ends_in_an_exception(
+    background: bool, qtbot: Any, qtlog: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    """
+    Commands, clicks, keys and what the pages are for, at random, with nothing that Qt warns of.
+
+    pytest-qt fails for whatever a slot raises.
+    """
+    shared = request.config.rootpath.parent / "shared" / "data"
     seed = int(os.environ.get("MEMPLAN_RANDOM_SEED", random.randrange(1 << 30)))
     chance = random.Random(seed)
 
@@ -83,11 +118,11 @@ def test_no_order_of_actions_ends_in_an_exception(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", written)
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_, **__: ("", False))
     monkeypatch.setattr(QInputDialog, "getInt", lambda *_, **__: (1, True))
-    window = MainWindow(background=False)
+    window = MainWindow(background=background)
     qtbot.addWidget(window)
     window.resize(1500, 900)
     window.show()
-    user = _User(window, chance, [PROFILE, other], snapshots if snapshots.is_dir() else None, tmp_path)
+    user = _User(window, chance, documents(tmp_path, shared if shared.is_dir() else None), tmp_path)
     until = time.monotonic() + _SECONDS
     done: Counter[str] = Counter()
     while time.monotonic() < until:
@@ -98,16 +133,16 @@ def test_no_order_of_actions_ends_in_an_exception(
     print(f"seed {seed}: {done.total()} actions, {dict(sorted(done.items()))}")
     assert done.total() > 20, f"seed {seed}"
     window.close()
+    warned = [record.message for record in qtlog.records if record.type != QtMsgType.QtDebugMsg]
+    assert not [text for text in warned if "propagateSizeHints" not in text], f"seed {seed}"
 
 
 class _User:
     """Someone who does anything to `window`."""
 
-    def __init__(
-        self, window: MainWindow, chance: random.Random, profiles: list[Path], snapshots: Path | None, folder: Path
-    ) -> None:
+    def __init__(self, window: MainWindow, chance: random.Random, requests: list[Request], folder: Path) -> None:
         self._window, self._chance = window, chance
-        self._profiles, self._snapshots, self._folder = profiles, snapshots, folder
+        self._requests, self._folder = requests, folder
 
     def act(self) -> str:
         """One action; returns its kind."""
@@ -116,6 +151,9 @@ class _User:
             self.close: 3,
             self.command: 36,
             self.plan: 2,
+            self.budget: 2,
+            self.size: 2,
+            self.compare: 2,
             self.map: 5,
             self.clock: 3,
             self.filter: 4,
@@ -125,15 +163,12 @@ class _User:
             self.drag: 8,
             self.key: 8,
         }
-        if self._snapshots is not None:
-            kinds[self.compare_snapshots] = 2
         act = self._chance.choices(list(kinds), list(kinds.values()))[0]
         act()
         return act.__name__
 
     def open(self) -> None:
-        plan, profile = self._chance.choice([PLAN, None]), self._chance.choice([*self._profiles, None])
-        self._window.opener.open_request(Request(plan, profile), new_tab=self._chance.random() < 0.4)
+        self._window.opener.open_request(self._chance.choice(self._requests), new_tab=self._chance.random() < 0.4)
 
     def close(self) -> None:
         self._window.opener.close()
@@ -185,10 +220,23 @@ class _User:
         elif views:
             self._window.opener.open([self._chance.choice(views)])
 
-    def compare_snapshots(self) -> None:
-        for rank in (0, 1):
-            self._window.opener.open_request(Request(None, self._snapshots, rank=rank), new_tab=bool(rank))
-        self._window.commands.run("side-by-side")
+    def budget(self) -> None:
+        """Another model in the KV budget, perhaps with less memory."""
+        self._window.show_page("kv")
+        view = self._window.docks.view(KvBudgetView)
+        if self._chance.random() < 0.5:
+            view.show_model(SAMPLES / "example_config.json")
+
+    def size(self) -> None:
+        self._window.resize(self._chance.choice([900, 1280, 2200]), self._chance.choice([560, 720, 1300]))
+
+    def compare(self) -> None:
+        """Two documents beside each other."""
+        for place in range(2):
+            self._window.opener.open_request(self._chance.choice(self._requests), new_tab=bool(place))
+        self._window.commands.refresh()
+        if self._window.commands.actions["side-by-side"].isEnabled():
+            self._window.commands.run("side-by-side")
 
     def _place(self) -> tuple[QWidget, QPoint, QPoint]:
         """A widget that can be seen, a place in it and another one in its view."""

@@ -110,8 +110,23 @@ def test_a_tensor_shows_the_op_that_makes_it(session: Session) -> None:
     assert kernel_facts(session).name == plan.ops[step].name
 
 
-def test_nothing_selected_says_what_to_do(session: Session) -> None:
+def test_the_costliest_kernel_stands_where_nothing_is_selected(session: Session) -> None:
+    """Went wrong once: the page of kernels opened empty."""
     session.select(None)
+    facts, plan = kernel_facts(session), session.document.plan
+    assert plan is not None
+    assert facts.unasked
+    assert facts.predicted_ns == max(op.duration_ns for op in plan.ops if op.launches)
+    run = kernel_facts(open_session(Request(None, PROFILE)))
+    assert run.unasked
+    assert run.measured_ns is not None
+
+
+def test_a_tensor_that_no_op_makes_is_no_kernel(session: Session) -> None:
+    mapped = session.map
+    assert mapped is not None
+    index = next(index for index in range(len(mapped)) if session.planned_op_of(TensorRef(index)) is None)
+    session.select(TensorRef(index))
     assert "Select an op" in str(kernel_facts(session).problem)
 
 

@@ -15,6 +15,7 @@ from PySide6.QtCore import QPointF
 from PySide6.QtWidgets import QApplication, QWidget
 
 import memplan
+from memplan.core.resources import table
 from memplan.gui.i18n import CatalogueTranslator, catalogue, choose_language, say, tr
 from memplan.gui.model.compare.viewport_link import AlignBy
 from memplan.gui.model.kernel.kernel_layout import cells
@@ -257,6 +258,18 @@ def test_every_text_written_to_be_translated_is_in_the_catalogue() -> None:
     assert len(found) > 300
     missing = {text: file for text, file in found.items() if text not in words and text not in SAME}
     assert missing == {}
+
+
+def test_every_remedy_is_in_the_catalogue() -> None:
+    """Remedies are data; of what goes for any framework the knob is told in words as well."""
+    words, missing = catalogue("zh"), set()
+    for remedies in table("memplan.findings", "remedies.json").values():
+        for remedy in remedies:
+            told = [remedy["text"]]
+            if remedy["framework"] == "any" and not remedy["knob"].startswith("memplan "):
+                told += [remedy["framework"], remedy["knob"]]
+            missing |= {text for text in told if text not in words}
+    assert not missing
 
 
 def test_translations_take_the_same_values_and_are_chinese() -> None:

@@ -13,6 +13,7 @@ from benchmarks.training_rows import training_rows
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
+from memplan.models.feed_forward import DenseFfn
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
@@ -210,6 +211,29 @@ def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: 
     assert kept["ulysses"] - kept["ring"] == 2 * 16 * 128
     assert kept["repeated"] - kept["ulysses"] == 2 * (2 * 16 - 2 * 4) * 128
     assert kept["strided"] - kept["ring"] == 2 * (16 + 4) * 128
+
+
+def test_steps_of_an_activation_function_and_inputs_of_norms_behind_a_part_are_kept(qwen: ModelConfig) -> None:
+    layout = Layout(tensor=2)
+    recipe = replace(RECIPE, sequence_parallel=True)
+
+    def kept(model: ModelConfig, told: Recipe) -> float:
+        return sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, told))
+
+    plain = kept(qwen, recipe)
+    ffn = qwen.layers[0].ffn
+    assert isinstance(ffn, DenseFfn)
+    assert kept(qwen, replace(recipe, gelu_in_steps=True)) - plain == 4 * 2 * ffn.intermediate / 2
+    behind = replace(qwen, layers=tuple(replace(layer, norms=4) for layer in qwen.layers))
+    assert kept(behind, recipe) - plain == 2 * (2 * qwen.hidden_size + 4) / 2
+
+
+def test_bounded_logits_keep_their_tanh(qwen: ModelConfig) -> None:
+    bounded, plain = (
+        dict(training_memory(qwen, Layout(), replace(RECIPE, capped_logits=capped)).phases)["loss"]
+        for capped in (True, False)
+    )
+    assert bounded - plain == 2 * RECIPE.sequence * RECIPE.micro_batch * qwen.vocab_size
 
 
 def test_a_rank_updates_no_larger_piece_than_its_share_holds(shared_data: Path) -> None:

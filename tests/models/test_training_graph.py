@@ -250,3 +250,11 @@ def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], 
         training_graph(small, Layout(pipeline=5), RECIPE)
     with pytest.raises(InputError, match="there is no stage 2 among 2"):
         training_graph(small, Layout(pipeline=2), RECIPE, stage=2)
+
+
+def test_learnt_positions_have_a_gradient_and_tokens_are_not_turned(small: ModelConfig) -> None:
+    graph = training_graph(replace(small, position_rows=512), Layout(), replace(RECIPE, sequence=256))
+    names = {op.name for op in graph.ops}
+    assert {f"micro_batch.0.{table}.dw" for table in ("embedding", "embedding.positions")} <= names
+    assert not any("rotary" in name or "angles" in name for name in names)
+    assert any(op.type.startswith("RotaryMul") for op in training_graph(small, Layout(), RECIPE).ops)

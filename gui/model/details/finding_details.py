@@ -11,8 +11,11 @@ from memplan.gui.model.session.session import FindingRef, Session
 
 if TYPE_CHECKING:
     from memplan.findings import Evidence, Finding
+    from memplan.findings.finding import Remedy
 
 _MOST_PLACES = 30
+_ANY = "any"
+"""What remedies call the framework where they go for all of them."""
 
 
 def finding_share(session: Session, one: Finding) -> float | None:
@@ -53,10 +56,18 @@ def finding_sections(session: Session, item: FindingRef) -> list[Section]:
     places = tuple(_places(session, item, one))
     if places:
         sections.append(Section(Sentence("Where"), places))
-    remedies = tuple(Fact(remedy.framework, f"{remedy.knob}: {remedy.text}") for remedy in one.remedies)
+    remedies = tuple(map(_remedy, one.remedies))
     if remedies:
         sections.append(Section(Sentence("What to do"), remedies))
     return sections
+
+
+def _remedy(remedy: Remedy) -> Fact:
+    """What a framework is told to do; what goes for any is told in words, the knobs of one by its own names."""
+    words = Sentence(remedy.text)
+    if remedy.framework == _ANY:
+        return Fact(Sentence(_ANY), Sentence("{}: {}", (Sentence(remedy.knob), words)))
+    return Fact(remedy.framework, Sentence("{}: {}", (remedy.knob, words)))
 
 
 def _places(session: Session, item: FindingRef, one: Finding) -> list[Fact]:

@@ -16,6 +16,7 @@ from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, BufferLane
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences
 from memplan.gui.model.kernel.kernel_subject import (
     Subject,
+    costliest,
     kernel_of,
     operands_text,
     storages_text,
@@ -42,13 +43,19 @@ _NO_CHIP = Sentence("The profile does not name its chip: choose one to see a pre
 def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRef | None = None) -> KernelFacts:
     """
     What is known of the kernel that `item`, else the selected one, stands for, on the chip of the plan, else of the
-    profile.
+    profile; of the costliest one where nothing is selected.
 
     `chip_name` stands in where neither names one. Never raises for what can't be worked out: `problem` says so.
     """
-    subject = subject_of(session, session.selected if item is None else item)
-    if subject is None:
-        return KernelFacts(problem=NO_KERNEL)
+    item = session.selected if item is None else item
+    if item is None:
+        subject = costliest(session)
+        return KernelFacts() if subject is None else replace(_facts_of(session, subject, chip_name), unasked=True)
+    subject = subject_of(session, item)
+    return KernelFacts(problem=NO_KERNEL) if subject is None else _facts_of(session, subject, chip_name)
+
+
+def _facts_of(session: Session, subject: Subject, chip_name: str | None) -> KernelFacts:
     if subject.op is None and subject.measured is None:
         return KernelFacts(name=subject.name, problem=_NOT_ON_CORE)
     plan, rank = session.document.plan, session.document.rank

@@ -18,6 +18,7 @@ PIPES = {
     "scalar": "scalar",
 }  # fmt: skip
 """Pipes in the order of the data's way, as documents write them."""
+UNASKED = "Nothing is selected: this kernel takes longest"
 HINT = "Select an op in the timeline or the memory map to see how it uses the AI core"
 
 
@@ -48,7 +49,7 @@ class KernelFacts:
 
     Times are nanoseconds, `None` where unknown. `slots` is the length of the unrolled pipeline over
     `stages`; stage `s` of iteration `i` runs in slot `i + s`. `wants_chip`: neither plan nor profile name a chip that
-    can be computed with, so that the user has to.
+    can be computed with, so that the user has to. `unasked`: nothing is selected, and the costliest kernel is shown.
     """
 
     name: str = ""
@@ -68,6 +69,7 @@ class KernelFacts:
     notes: tuple[Sentence, ...] = ()
     problem: Text | None = None
     wants_chip: bool = False
+    unasked: bool = False
 
     @property
     def difference(self) -> float | None:

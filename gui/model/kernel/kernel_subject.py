@@ -11,8 +11,11 @@ from memplan.cost.kernel_columns import kernel_at
 from memplan.graph.op_names import op_spellings
 from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
+from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, TrackKind
 
+_ON_CORE = ("AI_CORE", "AI_VECTOR_CORE", "AIC", "AIV", "MIX_")
+"""How the cores that compute begin in kernel tables, old ones and new ones."""
 _DEVICE = (TrackKind.STREAM.value, TrackKind.COMMUNICATION.value)
 
 
@@ -47,6 +50,28 @@ def subject_of(session: Session, item: ItemRef | None) -> Subject | None:
         op = plan.ops[step]
         return Subject(op.name, op, _measured_op(session, op))
     return _measured_slice(session, item) if isinstance(item, SliceRef) else None
+
+
+def costliest(session: Session) -> Subject | None:
+    """
+    What is shown while nothing is selected: the planned op that takes longest, of a run alone the longest kernel.
+
+    `None` where neither plan nor profile has one with a time.
+    """
+    plan, rank = session.document.plan, session.document.rank
+    launched = [op for op in plan.ops if op.launches and op.duration_ns] if plan is not None else []
+    if launched:
+        op = max(launched, key=lambda op: op.duration_ns)
+        return Subject(op.name, op, _measured_op(session, op))
+    table = rank.kernels() if rank is not None else None
+    if table is None or not len(table):
+        return None
+    cores = dictionary_encoded(table.core)
+    on_core = np.array([core.upper().startswith(_ON_CORE) for core in cores.values], dtype=bool)[cores.codes]
+    if not on_core.any():
+        return None
+    row = int(np.argmax(np.where(on_core, table.duration_ns, -1)))
+    return Subject(table.name[row], None, MeasuredKernel(int(table.duration_ns[row]), 1, table, row))
 
 
 def _measured_op(session: Session, op: PlannedOp) -> MeasuredKernel | None:

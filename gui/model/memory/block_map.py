@@ -14,6 +14,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_union
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Text
+from memplan.graph.op_names import type_of_kernel
 from memplan.gui.model.amount_names import BEFORE, OTHERS, UNNAMED, holder_text, kind_text
 from memplan.gui.model.document import Document
 from memplan.gui.model.memory.rectangles import MapRectangles
@@ -263,9 +264,14 @@ def _by_kind(found: Comparison | None, rows: Int64s, tensor: Int64s) -> tuple[tu
     return kinds, np.array([code[name] for name in names], dtype=np.int64)
 
 
+def _asker(name: str) -> str:
+    """Who asked for a block: of an op within scopes its type, for each op of a graph asks for few blocks."""
+    return ("/" in name and type_of_kernel(name)) or name or UNNAMED
+
+
 def _by_owner(blocks: Allocations, rows: Int64s, held: Int64s) -> tuple[tuple[str, ...], Int64s]:
     """Those who hold most at the peak, of which each block holds `held` bytes, and all others."""
-    names: Sequence[str] = [blocks.name[row] or UNNAMED for row in rows.tolist()]
+    names: Sequence[str] = [_asker(blocks.name[row]) for row in rows.tolist()]
     sums: dict[str, int] = {}
     for name, size in zip(names, held.tolist(), strict=True):
         sums[name] = sums.get(name, 0) + size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.cluster.heat_grid import HeatGrid
@@ -19,6 +19,8 @@ from memplan.traces.link_totals import LinkTotal
 
 _EDGES_PX = 50
 """The margins of the page and a scroll bar."""
+_BETWEEN_PX = 40
+"""Between ranks and links that stand beside each other."""
 
 
 class ClusterView(DiagnosedPage):
@@ -52,18 +54,36 @@ class ClusterView(DiagnosedPage):
         column.setSpacing(8)
         column.addWidget(self.verdict)
         column.addLayout(head)
-        column.addWidget(_scrolled(self.ranks_map), 3)
-        column.addWidget(self.links_title)
         self.links_area = _scrolled(self.links_map)
-        column.addWidget(self.links_area, 2)
+        links = QVBoxLayout()
+        links.setSpacing(8)
+        links.addWidget(self.links_title)
+        links.addWidget(self.links_area, 1)
+        self.parts = QBoxLayout(QBoxLayout.Direction.TopToBottom)
+        self.parts.setSpacing(8)
+        self.parts.addWidget(_scrolled(self.ranks_map), 3)
+        self.parts.addLayout(links, 2)
+        column.addLayout(self.parts, 1)
         self.set_palette(services.palette)
         self.show_diagnosis()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Use the width for the cells."""
         super().resizeEvent(event)
+        self._share_room()
+
+    def _share_room(self) -> None:
+        """Ranks and links beside each other where both have room, else one below the other."""
+        room = self.width() - _EDGES_PX
+        half = (room - _BETWEEN_PX) // 2
+        beside = max(self.ranks_map.least_width, self.links_map.least_width) <= half and bool(self.links_map.grid.rows)
+        across, down = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
+        self.parts.setDirection(across if beside else down)
+        self.parts.setSpacing(_BETWEEN_PX if beside else 8)
+        for place, share in enumerate((1, 1) if beside else (3, 2)):
+            self.parts.setStretch(place, share)
         for part in (self.ranks_map, self.links_map):
-            part.use_room(self.width() - _EDGES_PX)
+            part.use_room(half if beside else room)
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -124,6 +144,7 @@ class ClusterView(DiagnosedPage):
         grid = link_grid(self._links[1]) if known and self._links is not None else None
         if grid is not None:
             self.links_map.show_grid(grid)
+        self._share_room()
         for part in (self.links_title, self.links_area):
             part.setVisible(grid is not None)
 

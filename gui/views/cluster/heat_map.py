@@ -56,6 +56,11 @@ class HeatMap(QWidget):
         self._height = round(top + 4)
         self._lay_out()
 
+    @property
+    def least_width(self) -> int:
+        """How wide it is with cells that their figures just fit into."""
+        return round(self._label_px + self._note_px + self._least_px * len(self.grid.columns) + 4)
+
     def use_room(self, width: int) -> None:
         """Let the cells be as wide as there is room for in `width` pixels, but no wider than they look well."""
         self._room = width

@@ -44,7 +44,8 @@ class DeviationsView(TableView):
         layout = self.layout()
         if isinstance(layout, QVBoxLayout):
             layout.insertLayout(1, row)
-            layout.addStretch(0)
+            layout.setStretchFactor(self.table, 1)
+            layout.addStretch(0)  # takes the room where there is no table
         self.show_session(services.session)
 
     @classmethod

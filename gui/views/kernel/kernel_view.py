@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.kernel.kernel_facts import HINT, KernelFacts, kernel_sheet
+from memplan.gui.model.kernel.kernel_facts import HINT, UNASKED, KernelFacts, kernel_sheet
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
@@ -158,7 +158,7 @@ class KernelView(QWidget):
     def _work_out(self) -> None:
         self._stale = False
         session, item = self.session, self.session.selected
-        if item is None:
+        if session.document.empty:
             self._show_facts(KernelFacts())
             return
         step = session.planned_op_of(item)
@@ -216,6 +216,8 @@ class KernelView(QWidget):
             return f'<p style="color:{faint}">{escape(reason)}</p>'
         name = escape(facts.name).replace("/", "/" + _SOFT_BREAK).replace("_", "_" + _SOFT_BREAK)
         lines = [f"<b>{name}</b>"]
+        if facts.unasked:
+            lines.insert(0, f'<span style="color:{faint}">{escape(tr(UNASKED))}</span>')
         kind = " · ".join(escape(part) for part in (facts.type, facts.operands, facts.chip or "") if part)
         if kind:
             lines.append(f'<span style="color:{faint}">{kind}</span>')

@@ -258,7 +258,7 @@ class CurveView(TimeCanvas):
         for curve, colour in shown_rows:
             shown = curve.name not in self.hidden
             if shown:
-                self._block(painter, QRectF(10, y - 6, 12, 3), colour)
+                self.block(painter, QRectF(10, y - 6, 12, 3), colour)
             else:
                 painter.setPen(self.pen("line"))
                 painter.drawRect(QRectF(10, y - 6, 12, 3))

@@ -349,7 +349,7 @@ class MemoryMapView(TimeCanvas):
         for number, colour in enumerate(mapped.kind_colours(self.colours)):
             if y + 4 > self.height():
                 break
-            self._block(painter, QRectF(10, y - 9, 10, 10), colour)
+            self.block(painter, QRectF(10, y - 9, 10, 10), colour)
             painter.setPen(self.pen("faint"))
             label = metrics.elidedText(say(self.layer.kind_title(number)), Qt.TextElideMode.ElideLeft, room)
             painter.drawText(QPointF(26, y), label)

@@ -104,7 +104,7 @@ class MoveArcsView(TimeCanvas):
         plot = self.plot
         for tier in range(len(arcs.tiers)):
             band = QRectF(plot.left(), self.band_y(tier) - _BAND_PX / 2, plot.width(), _BAND_PX)
-            self._block(painter, band, self.colours.role("grid"))
+            self.block(painter, band, self.colours.role("grid"))
         self._paint_waits(painter, arcs)
         visible = self._visible(arcs)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -154,7 +154,7 @@ class MoveArcsView(TimeCanvas):
             if right < GUTTER_PX or left > self.width() or right - last < 0.5:
                 continue
             left, right = max(left, float(GUTTER_PX)), min(right, float(self.width()))
-            self._block(painter, QRectF(left, top, max(right - left, 1.0), _BAND_PX), self.colours.role("text"))
+            self.block(painter, QRectF(left, top, max(right - left, 1.0), _BAND_PX), self.colours.role("text"))
             last = right
 
     def paint_vectors(self, painter: QPainter) -> None:
@@ -178,7 +178,7 @@ class MoveArcsView(TimeCanvas):
         for colour, words in [*legend, (self.colours.role("text"), tr("ops wait"))]:
             if y + 4 > self.height():
                 break
-            self._block(painter, QRectF(10, y - 9, 10, 10), colour)
+            self.block(painter, QRectF(10, y - 9, 10, 10), colour)
             painter.setPen(self.pen("text"))
             painter.drawText(QPointF(26, y), words)
             y += metrics.height() + 2

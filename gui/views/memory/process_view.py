@@ -85,7 +85,7 @@ class ProcessView(CurveView):
         flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
         text = say(stack.told)
         area = painter.boundingRect(room, int(flags), text)
-        self._block(painter, area.adjusted(-4, -2, 4, 2), self.colours.role("ground"), 225)
+        self.block(painter, area.adjusted(-4, -2, 4, 2), self.colours.role("ground"), 225)
         painter.setPen(self.pen("text"))
         painter.drawText(room, int(flags), text)
 

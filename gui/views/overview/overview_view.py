@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLay
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.overview.finding_rows import FINDING_SHAPE, finding_rows
 from memplan.gui.model.overview.head_figures import head_figures
+from memplan.gui.model.overview.planned_types import PLANNED_TYPES_SHAPE, planned_type_rows
 from memplan.gui.model.overview.step_bars import StepBar, step_bars
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import FindingRef, Session
@@ -55,6 +56,27 @@ class FindingsTable(TableView):
         self._went(self.row_at(index))
 
 
+class PlannedTypesTable(TableView):
+    """The types of a plan's ops by their time; `went` is told once the longest op of one is picked by a click."""
+
+    shape = PLANNED_TYPES_SHAPE
+
+    def __init__(self, session: Session, went: Callable[[], object], parent: QWidget | None = None) -> None:
+        super().__init__(session, parent)
+        self._went = went
+        self.table.verticalHeader().setDefaultSectionSize(26)
+
+    def show_session(self, session: Session) -> None:
+        """List the types of another session."""
+        self.session = session
+        self.show_rows(planned_type_rows(session), "")
+
+    def jump(self, index: QModelIndex) -> None:
+        """Show the longest op of the type."""
+        super().jump(index)
+        self._went()
+
+
 class OverviewView(DiagnosedPage):
     """
     Head strip, steps and findings of the shown rank; the profile is diagnosed when the view is first seen.
@@ -73,6 +95,8 @@ class OverviewView(DiagnosedPage):
         self.bars_area.setMaximumHeight(_MOST_BARS_PX)
         self.steps_title, self.findings_title = QLabel(self), QLabel(self)
         self.findings = FindingsTable(services.session, self._show_finding, self)
+        self.types_title = QLabel(self)
+        self.types = PlannedTypesTable(services.session, lambda: services.run("page-kernels"), self)
         self.said = QLabel(self)
         self.said.setWordWrap(True)
         self.add = QPushButton(tr("Open profile directory …"), self)
@@ -83,6 +107,8 @@ class OverviewView(DiagnosedPage):
         column.addWidget(self.head)
         column.addWidget(self.steps_title)
         column.addWidget(self.bars_area)
+        column.addWidget(self.types_title)
+        column.addWidget(self.types, 1)
         column.addWidget(self.findings_title)
         column.addWidget(self.said)
         column.addWidget(self.add, 0, Qt.AlignmentFlag.AlignLeft)
@@ -95,7 +121,7 @@ class OverviewView(DiagnosedPage):
         """Draw with other colours."""
         self.head.set_palette(palette)
         self.bars.set_palette(palette)
-        for title in (self.steps_title, self.findings_title):
+        for title in (self.steps_title, self.types_title, self.findings_title):
             title.setStyleSheet("font-size: 15px; font-weight: 600; padding-top: 4px;")
             title.setIndent(0)
         self.said.setStyleSheet(f"color: {palette.css('faint')};")
@@ -113,6 +139,10 @@ class OverviewView(DiagnosedPage):
         self.steps_title.setText(tr("Where the time of a step goes"))
         for part in (self.steps_title, self.bars_area):
             part.setVisible(bool(bars))
+        self.types.show_session(session)
+        self.types_title.setText(tr("Ops by their time"))
+        for shown in (self.types_title, self.types):
+            shown.setVisible(bool(self.types.model.rowCount()))
         self.findings.show_session(session)
         count = self.findings.model.rowCount()
         self.findings_title.setText(f"{tr('Findings')} ({count})" if count else tr("Findings"))

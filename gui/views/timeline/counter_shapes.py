@@ -39,7 +39,13 @@ def draw_counters(
 
 
 def _named(counters: Sequence[CounterSeries]) -> list[tuple[str, CounterSeries]]:
-    """Every series with what its colour goes by: those of one track differ also where they have one name."""
+    """
+    Every series with what its colour goes by: those of one track differ also where they have one name.
+
+    One alone has none: its track says what it counts, and colours are for what is told apart.
+    """
+    if len(counters) == 1:
+        return [("", counters[0])]
     return [(f"{series.name}{place or ''}", series) for place, series in enumerate(counters)]
 
 

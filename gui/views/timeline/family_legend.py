@@ -41,10 +41,12 @@ class FamilyLegend(QWidget):
             (tr("waiting"), (palette.role("part_wait"),)),
         ]
         found = [(name, tuple(QBrush(_colour(one), solid) for one in colours)) for name, colours in families]
-        if self.compared:
+        if self.compared:  # first: what is compared matters most where there is no room for all
             hatch = QBrush(_colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
-            found.append((tr("longer than planned"), (hatch,)))
-            found.append((tr("saved"), (QBrush(Qt.BrushStyle.NoBrush),)))
+            found[:0] = [
+                (tr("longer than planned"), (hatch,)),
+                (tr("saved"), (QBrush(Qt.BrushStyle.NoBrush),)),
+            ]
         room, fit = self.width() - _EDGE_PX, 0
         for name, brushes in found:
             room -= round(self._wide(name, brushes) + _GAP_PX)

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, QSize, Qt
-from PySide6.QtGui import QBrush, QFontMetrics, QFontMetricsF, QImage, QPaintEngine, QPainter, QPen, QResizeEvent
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, Qt
+from PySide6.QtGui import QBrush, QPainter, QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QWidget
 
 from memplan.core.arrays import Floats, Int64s
@@ -20,29 +20,28 @@ from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import framed_slices
 from memplan.gui.model.slices.deviating_slices import deviating_slices
 from memplan.gui.model.slices.flows import Arrow, arrows
-from memplan.gui.model.slices.slice_text import short_name, slice_lines
+from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.gui.model.tables.time_sheets import slices_sheet
-from memplan.gui.model.timeline.counter_text import counter_lines, highest_text
+from memplan.gui.model.timeline.counter_text import counter_lines
 from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
     MAX_LANES,
     PINNED_GROUP,
     Placed,
     TimelineTrack,
-    group_name,
 )
 from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
-from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.timeline.counter_shapes import draw_counters, paint_counters
 from memplan.gui.views.timeline.family_legend import LEGEND_PX, FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
+from memplan.gui.views.timeline.slice_labels import SliceLabels
 from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
+from memplan.gui.views.timeline.track_names import TrackNames
 from memplan.gui.views.vector_shapes import draw_boxes
 from memplan.gui.views.view import MenuEntry, TrackLoader, ViewServices
 from memplan.traces.profile import TrackKind
 
-_LABEL_PX = 34
 _LEAST_ROOM_PX = 70  # under the strip: a group and two of its tracks
 _LEGEND_FROM_PX = 220  # lower timelines show tracks in place of the legend
 _PALE = 0.5
@@ -79,13 +78,12 @@ class TimelineView(TrackCanvas):
         self.legend = FamilyLegend(palette, self)
         self._marks: Floats = np.zeros(0)
         self._tables: dict[str, NDArray[np.uint32]] = {}
-        self._pens_on: dict[str, list[QPen]] = {}
         self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
         self._framed: dict[str, list[int]] = {}
         self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
-        self._gutter: QImage | None = None
-        self._fitted = FittedText(QFontMetricsF(self.small_font))
+        self._names = TrackNames(self)
+        self._labels = SliceLabels(self)
         self.session_changed()
 
     @classmethod
@@ -115,7 +113,7 @@ class TimelineView(TrackCanvas):
         event = self.session.selected_changed
         self._listening.append((event, event.connect(self._selection_changed)))
         self._tables.clear()
-        self._pens_on.clear()
+        self._labels.renew()
         self._hover = None
         self._marks = deviation_moments(self.session.document)
         self.strip.show_session(self.session, self._marks)
@@ -154,7 +152,7 @@ class TimelineView(TrackCanvas):
 
     def rearranged(self) -> None:
         """Other tracks are on the screen, or the same ones elsewhere."""
-        self._gutter = None
+        self._names.renew()
         super().rearranged()
 
     def set_palette(self, palette: Palette) -> None:
@@ -162,8 +160,8 @@ class TimelineView(TrackCanvas):
         self.strip.set_palette(palette)
         self.legend.show_palette(palette, compared=self.legend.compared)
         self._tables.clear()
-        self._pens_on.clear()
-        self._gutter = None
+        self._labels.renew()
+        self._names.renew()
         self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         super().set_palette(palette)
 
@@ -179,7 +177,7 @@ class TimelineView(TrackCanvas):
         return table
 
     def _counter_colour(self, name: str) -> int:
-        return self._pale(self.colours.category(name))
+        return self._pale(self.colours.category(name)) if name else self._pale(self.colours.role("part_wait"))
 
     def _pale(self, colour: int) -> int:
         """What is beside the device's work steps back behind it."""
@@ -196,7 +194,7 @@ class TimelineView(TrackCanvas):
             for track in unread:
                 tracks.load(track)
             self.relaid()
-            self._gutter = None
+            self._names.renew()
         for placed, top in self.visible():
             limit = 0 if placed.group == PINNED_GROUP else round(self.pinned_px * scale)
             first, last = round(top * scale), round((top + placed.height) * scale)
@@ -237,9 +235,7 @@ class TimelineView(TrackCanvas):
             limit = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
             painter.setClipRect(QRectF(GUTTER_PX, limit, self.plot.width(), max(self.height() - limit, 0)))
             if placed.track is None:
-                self._block(
-                    painter, QRectF(GUTTER_PX, y, self.plot.width(), placed.height), self.colours.role("window")
-                )
+                self.block(painter, QRectF(GUTTER_PX, y, self.plot.width(), placed.height), self.colours.role("window"))
                 continue
             if series := tracks.counters(placed.track):
                 edges = self._edges(self.plot.width(), px)
@@ -286,7 +282,8 @@ class TimelineView(TrackCanvas):
                 continue
             lanes = self.session.tracks.lanes(placed.track)
             if lanes is not None:
-                labels += self._paint_labels(painter, placed, lanes, y, _MAX_LABELS - labels)
+                grounds = self._table(placed.track, lanes)
+                labels += self._labels.paint(painter, placed, lanes, y, grounds, _MAX_LABELS - labels)
                 if placed.track.planned is not None and placed.track.planned.measured_ns is not None:
                     self._paint_differences(painter, placed, lanes, placed.track.planned.measured_ns, y)
                 self._paint_frames(painter, placed, lanes, y)
@@ -354,47 +351,6 @@ class TimelineView(TrackCanvas):
         self._follow_selected()
         super().tracks_changed()
 
-    def _paint_labels(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, room: int) -> int:
-        lane_px = self.session.tracks.lane_px
-        if lane_px < 12 or room <= 0:
-            return 0
-        painter.setFont(self.small_font)
-        metrics = self.small_metrics
-        whole, fraction = self.whole_start()
-        width, ns_per_px = self.plot.width(), self.ns_per_px
-        names, name_of = lanes.slices.names, lanes.slices.name
-        track = placed.track
-        kind = track.kind if track is not None else ""
-        places = self.session.document.places if track is not None and track.planned is None else None
-        pens = self._label_pens(track, lanes) if track is not None else []
-        drawn = 0
-        for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
-            base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
-            found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
-            index = found if lane.indices is None else lane.indices[found]
-            codes = name_of[index].tolist()
-            told = places.labels(kind, lanes.slices, index) if places is not None else [""] * len(codes)
-            own = [pens[kind] for kind in lane.category[found].tolist()]
-            now: QPen | None = None
-            for code, place, left, right, pen in zip(codes, told, lefts.tolist(), rights.tolist(), own, strict=True):
-                if pen is not now:
-                    painter.setPen(pen)
-                    now = pen
-                text = self._fitted.text(place or short_name(names[code]), right - left - 6)
-                painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
-            drawn += len(codes)
-        return drawn
-
-    def _label_pens(self, track: TimelineTrack, lanes: TrackLanes) -> list[QPen]:
-        """For each kind of slice of a track the pen that can be read on its colour; a few pens serve all."""
-        pens = self._pens_on.get(track.key)
-        if pens is None:
-            shared: dict[int, QPen] = {}
-            colours = [self.colours.label_on(ground) for ground in self._table(track, lanes).tolist()]
-            pens = [shared.setdefault(colour, QPen(self.colour(colour))) for colour in colours]
-            self._pens_on[track.key] = pens
-        return pens
-
     def _paint_frames(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float) -> None:
         """Frames around the slices of this track that stand for what is selected."""
         lane_px = self.session.tracks.lane_px
@@ -435,54 +391,8 @@ class TimelineView(TrackCanvas):
                     painter.drawRect(area)
 
     def paint_gutter(self, painter: QPainter) -> None:
-        """Group headers and track names, drawn anew only when tracks move; as text in vector pictures."""
-        engine = painter.paintEngine()
-        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
-            painter.save()
-            self._paint_names(painter)
-            painter.restore()
-            return
-        scale = self.devicePixelRatioF()
-        size = QSize(round(GUTTER_PX * scale), max(round(self.height() * scale), 1))
-        if self._gutter is None or self._gutter.size() != size:
-            self._gutter = QImage(size, QImage.Format.Format_RGB32)
-            self._gutter.setDevicePixelRatio(scale)
-            self._gutter.fill(self.colour(self.colours.role("gutter")))
-            names = QPainter(self._gutter)
-            self._paint_names(names)
-            names.end()
-        painter.drawImage(0, 0, self._gutter)
-
-    def _paint_names(self, painter: QPainter) -> None:
-        metrics = QFontMetrics(self.text_font)
-        for placed, top in self.visible():
-            y = self.ruler_px + top
-            clip = self.ruler_px + (0 if placed.group == PINNED_GROUP else self.pinned_px)
-            painter.setClipRect(0, clip, GUTTER_PX, self.height() - clip)
-            if placed.track is None:
-                self._block(painter, QRectF(0, y, GUTTER_PX, placed.height), self.colours.role("window"))
-                painter.setFont(self.text_font)
-                painter.setPen(self.pen("text"))
-                title = f"{'▸' if placed.folded else '▾'} {say(group_name(placed.group))}"
-                title = metrics.elidedText(title, Qt.TextElideMode.ElideRight, GUTTER_PX - 16)
-                painter.drawText(QPointF(8, y + 15), title)
-                painter.setPen(self.pen("line"))
-                painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
-                continue
-            painter.setFont(self.text_font if self.session.tracks.lane_px >= 12 else self.small_font)
-            painter.setPen(self.pen("text"))
-            label = metrics.elidedText(say(placed.track.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
-            painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
-            reaches = highest_text(self.session.tracks.counters(placed.track))
-            if reaches is not None:
-                painter.setFont(self.small_font)
-                painter.setPen(self.pen("faint"))
-                painter.drawText(QPointF(22, y + 15 + self.small_metrics.height()), say(reaches))
-                painter.setPen(self.pen("text"))
-            if placed.pinned:
-                painter.drawText(QPointF(6, y + 15), "•")
-            painter.setPen(self.pen("grid"))
-            painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
+        """Group headers and track names."""
+        self._names.paint(painter)
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse: a slice, or the values of counters then."""

@@ -17,6 +17,8 @@ from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.timeline.marked_bar import MarkedBar
 
 _SLACK_PX = 3
+_BELOW_PX = 40
+"""What stays free below the last track, for lanes that are not read yet."""
 
 
 class TrackCanvas(TimeCanvas):
@@ -45,6 +47,11 @@ class TrackCanvas(TimeCanvas):
         self.bar.setRange(0, max(total + self.foot_px - self.plot.height(), 0))
         self._mark_bar()
         self.rearranged()
+
+    def needed_height(self) -> int:
+        """Pixels beyond which there would be room below the last track."""
+        last = self.placed[-1] if self.placed else None
+        return self.ruler_px + (last.top + last.height if last is not None else 0) + self.foot_px + _BELOW_PX
 
     def _mark_bar(self) -> None:
         total = self.foot_px + (self.placed[-1].top + self.placed[-1].height if self.placed else 0)

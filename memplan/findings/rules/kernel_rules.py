@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,14 @@ from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import KernelBounds, bounds_of_rank, column_codes, recurring_of_rank, signatures
+from memplan.findings.kernel_bounds import (
+    KernelBounds,
+    bounds_of_rank,
+    column_codes,
+    recurring_of_rank,
+    rows_of_type,
+    signatures,
+)
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
@@ -59,6 +67,8 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
     rows = _where(wanted[coded.codes[facts.case.computing_rows]])
     length = kernels.duration_ns[facts.case.computing_rows[rows]]
     slow = rows[length >= threshold("aicpu_ns")]
+    if facts.worth(int(length.sum())):
+        slow = rows  # short ones that are many
     total = int(kernels.duration_ns[facts.case.computing_rows[slow]].sum())
     if not len(slow):
         return
@@ -73,7 +83,8 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
         cost_ns=facts.claims.take_kernels(slow, total),
         cost_bytes=None,
         bound="the same work on AI cores, which takes next to no time",
-        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more",
+        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more; all where they take"
+        f" {threshold('reported_share'):.0%} of the steps",
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, slow, planned),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
@@ -102,10 +113,12 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
 
 
 def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    """Changes of type: a fault where a plan lacks them, else a fact, for mixed precision needs some."""
+    """Changes of type: a fault where a plan lacks them, else what is beyond those that mixed precision needs."""
     rows, total = _of_names(facts, kernels, planned, "casts")
-    if total < threshold("cast_share") * facts.length_ns or not total:
+    usual = threshold("cast_share") * facts.length_ns
+    if total < usual or not total:
         return
+    cost = total if planned is not None else round(total - usual)
     yield Finding(
         kind="kernel.cast",
         title=Sentence(
@@ -113,10 +126,12 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
             (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
         ),
         rank=facts.case.rank,
-        cost_ns=None if planned is None else facts.claims.take_kernels(rows, total),
+        cost_ns=facts.claims.take_kernels(rows, cost) if facts.worth(cost) else None,
         cost_bytes=None,
-        bound="" if planned is None else "tensors in the type that their readers take",
-        formula="time of casts" if planned is None else "time of casts that the plan lacks",
+        bound="tensors in the type that their readers take",
+        formula=f"time of casts beyond {threshold('cast_share'):.0%} of the steps, for mixed precision needs some"
+        if planned is None
+        else "time of casts that the plan lacks",
         confidence=Confidence.ASSUMED,
         places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),
@@ -146,7 +161,7 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
     if not len(rows):
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
-    _, number = signatures(kernels, facts.case.computing_rows[rows])
+    number = _alike(kernels, facts.case.computing_rows[rows])
     order = np.lexsort((length, number))
     begins = np.flatnonzero(np.append(True, np.diff(number[order]) != 0))
     counts = np.diff(np.append(begins, len(order)))
@@ -173,6 +188,27 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
         places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
     )
+
+
+def _alike(kernels: Kernels, rows: Int64s) -> Int64s:
+    """
+    A number for each kernel that those with as much to do have: the same kernel on the same operands.
+
+    Of attention and experts operands don't tell the work, which windows, lengths and routing divide: those are alike
+    at the same place of a step.
+    """
+    _, number = signatures(kernels, rows)
+    pattern = re.compile(table("memplan.findings", "kernel_kinds.json")["unlike_work"]["pattern"])
+    unlike = np.isin(rows, rows_of_type(kernels.type, rows, pattern))
+    if not unlike.any():
+        return number
+    order = np.lexsort((kernels.start_ns[rows], kernels.step[rows], number))
+    first = np.append(True, (np.diff(number[order]) != 0) | (np.diff(kernels.step[rows][order]) != 0))
+    begins = np.flatnonzero(first)
+    place = np.empty(len(rows), dtype=np.int64)
+    place[order] = np.arange(len(rows)) - begins[np.cumsum(first) - 1]
+    key = number * len(rows) + np.where(unlike, place, 0)
+    return np.asarray(np.unique(key, return_inverse=True)[1].reshape(-1), dtype=np.int64)
 
 
 def _load(step: Int64s, more: Floats) -> Floats:

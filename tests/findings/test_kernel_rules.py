@@ -1,0 +1,67 @@
+"""Kernels that take unlike times: by chance, by windows that operands don't tell, or because something is slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import memplan
+from memplan.findings import diagnose
+from memplan.findings.kernel_bounds import kernel_bounds
+from memplan.findings.software import software_of
+from memplan.simulator.job_program import RankProgram, spread_out
+from memplan.traces.profile import Kernels
+from tests.findings.planted_runs import diagnosed, kernels, named
+
+
+def _in_turn(kind: str) -> RankProgram:
+    """Kernels of one kind on equal operands, every other one three times as long."""
+    short, long = (kernels([kind], length, told=True)[0] for length in (60_000, 180_000))
+    return (short, long)
+
+
+@pytest.mark.parametrize(("kind", "found"), [("FlashAttentionScore", False), ("Mul", True)])
+def test_windows_of_attention_are_not_irregular(tmp_path: Path, kind: str, found: bool) -> None:
+    def change(program: RankProgram) -> RankProgram:
+        short, long = _in_turn(kind)
+        return spread_out(spread_out(program, short, 20), long, 6)
+
+    assert bool(named(diagnosed(tmp_path / "job", change, steps=5), "kernel.irregular")) is found
+
+
+def _table(types: Sequence[str], duration: Sequence[int], busy: Sequence[float]) -> Kernels:
+    count = len(types)
+    numbers, texts = np.full(count, -1, dtype=np.int64), [""] * count
+    return Kernels(
+        np.arange(count, dtype=np.int64) * 10**7, np.array(duration, dtype=np.int64), numbers, numbers, numbers,
+        numbers, types, types, ["AI_VECTOR_CORE"] * count, texts, texts, texts, texts,
+        {"aiv_mte2_ratio": np.array(busy)},
+    )  # fmt: skip
+
+
+def test_what_is_slow_together_is_beyond_chance_where_each_alone_is_not() -> None:
+    quick = ["Quick"] * 40
+    many = [f"Kind{number}" for number in range(16)]
+    planned, busy = np.full(56, 100_000.0), [0.1] * 40 + [0.9] * 16
+    slow = [100_000] * 40 + [107_000] * 16
+    table = _table(quick + many, slow, busy)
+    rows = np.arange(56)
+    bound = kernel_bounds(table, rows, None, planned).bound_ns
+    assert bound[40:] == pytest.approx(100_000)
+    # One kind alone scatters by as much.
+    alone = _table(quick + ["One"] * 16, slow, busy)
+    assert kernel_bounds(alone, rows, None, planned).bound_ns[40:] == pytest.approx(107_000)
+
+
+def test_what_ran_is_told_by_whoever_wrote_the_profile_and_by_its_kernels(tmp_path: Path) -> None:
+    backward = kernels(["RmsNormGrad"], 50_000)[0]
+    found = diagnosed(tmp_path / "job", lambda program: spread_out(program, backward, 4))
+    assert software_of(found.job.ranks[0].case) == {"torch", "training"}
+    folder = tmp_path / "job" / "rank_0_ascend_pt"
+    folder.rename(folder.with_name("rank_0_ascend_ms"))
+    for finding in diagnose(memplan.open_profile(tmp_path / "job")).findings:
+        assert "MindSpore" in finding.software
+        assert not {"torch_npu", "vllm-ascend"} & {one.framework for one in finding.remedies}
