@@ -181,7 +181,17 @@ def test_types_of_index_keys_and_of_states_are_taken_over(
 
     def served(name: str, *words: str) -> dict[str, Any]:
         (tmp_path / "config.json").write_bytes((shared_data / "configs" / f"{name}.json").read_bytes())
-        line = ["vllm", "serve", str(tmp_path), "-tp", "4", "--max-model-len", "16384", *words]
+        line = [
+            "vllm",
+            "serve",
+            str(tmp_path),
+            "-tp",
+            "16",
+            "--enable-expert-parallel",
+            "--max-model-len",
+            "16384",
+            *words,
+        ]
         return answer(capsys, "--chip", "910C", "--engine", "vllm-ascend-0.30.0rc2", "--weights", "w4a8", "--", *line)[
             0
         ]
