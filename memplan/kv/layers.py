@@ -33,7 +33,8 @@ class CacheOptions:
     states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps states at the
     granularity of blocks, for prefix caching.
 
-    The others follow from the engine: blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
+    The others follow from the engine: a state that is kept for every block spans `state_block` tokens where that is not
+    the block size, blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
     pages of states and attention have `state_page` bytes.
     """
 
@@ -45,6 +46,7 @@ class CacheOptions:
     speculative_tokens: int = 0
     mtp: bool = False
     state_aligned: bool | None = None
+    state_block: int | None = None
     checkpoint_tokens: int = 1
     kernel_block: int = 1
     state_page: int = 0
@@ -359,7 +361,7 @@ def _layer_specs(
         yield from _compressed_specs(layer, parts, engine, options, ranks)
     for part in states:
         halves = recurrent_bytes(part, options, ranks)
-        block = size if options.state_aligned else length
+        block = (options.state_block or size) if options.state_aligned else length
         yield _plain(layer, part.part, CacheKind.STATE, block, sum(halves), ("state", halves))
 
 
