@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.cost.kernel import Kernel, kernel_of_row
+from memplan.cost.kernel import Kernel, kernel_of_row, op_class
 
 
 class KernelColumns(Protocol):
@@ -47,17 +47,26 @@ def kernel_at(columns: KernelColumns, row: int) -> Kernel:
     """
     The kernel of a row; the cores it used are left for the model to say, as when it predicts.
 
-    A `MemSet` that tells no operands clears the results of the kernel behind it, which adds to them.
+    A `MemSet` that tells no operands clears the results of the kernel behind it where that adds to them; before one
+    that writes each element once it clears a workspace, whose size is not told.
     """
     kernel = _told(columns, row)
     if kernel.type == _CLEARS and not kernel.operands and row + 1 < len(columns.type):
         cleared = _told(columns, row + 1)
-        if cleared.inputs and cleared.outputs:
+        if cleared.inputs and cleared.outputs and _adds_up(cleared.type):
             return replace(kernel, outputs=cleared.outputs)
     return kernel
 
 
 _CLEARS = "MemSet"
+_WRITES_ONCE = frozenset({"vector", "fill", "slice", "transpose", "optimizer"})
+_ADDS_WINDOWS = "pooling"
+"""Gradients of windows that overlap are added up, the one class of elementwise kernels that is."""
+
+
+def _adds_up(op_type: str) -> bool:
+    rule = op_class(op_type)
+    return rule.kind not in _WRITES_ONCE or rule.rule == _ADDS_WINDOWS
 
 
 def _told(columns: KernelColumns, row: int) -> Kernel:

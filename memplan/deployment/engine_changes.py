@@ -42,7 +42,10 @@ _PARTS: tuple[_Exchange, ...] = (
     ),
     (Sentence("recurrent states"), ("states",)),
     (Sentence("scheduling ahead"), ("scheduling",)),
-    (Sentence("what runs at all"), ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "plain_experts")),
+    (
+        Sentence("what runs at all"),
+        ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "context_unchecked", "plain_experts"),
+    ),
     (Sentence("memory beside the weights"), ("held", "counts_used")),
 )
 """The same of an engine's other parts, in the order in which its settings follow from each other."""
@@ -127,6 +130,7 @@ def _figures(result: KvBudget) -> tuple[object, ...]:
         pool.blocks_per_request,
         pool.max_concurrency,
         pool.refusal,
+        tuple((group.kind, group.block_size, group.page_bytes, len(group.specs)) for group in pool.groups),
         result.sequences,
     )
 

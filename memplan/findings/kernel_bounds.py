@@ -80,7 +80,7 @@ def kernel_bounds(
             # What most planned kernels reach can be reached: they are held against that where it is less.
             reached = planned * usual_reach(duration, planned)
             near = duration < threshold("planned_spread") * reached
-            near &= ~_slow_together(duration, reached, limit, signatures(kernels, rows)[1])
+            near &= ~_slow_together(kernels, rows, reached, limit)
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled, most)
 
@@ -152,6 +152,14 @@ def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:
     return np.clip(found, 0.0, 1.0)
 
 
+def weighted_median(values: Floats, weights: Floats) -> float:
+    """The value with half of the weight on either side of it; those that are NaN count for nothing, 1 where all are."""
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    reach = np.cumsum(weights[known][order])
+    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
+
+
 def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
     """Measured over planned time of most planned kernels: at least 1, at most what counts as reaching a bound."""
     usual = duration_ns / np.maximum(planned_ns, 1.0)
@@ -160,22 +168,27 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
     return min(max(most_reach, 1.0), least)
 
 
-def _slow_together(duration_ns: Floats, reached_ns: Floats, limit: NDArray[np.int8], kind: Int64s) -> NDArray[np.bool_]:
+def _slow_together(kernels: Kernels, rows: Int64s, reached_ns: Floats, limit: NDArray[np.int8]) -> NDArray[np.bool_]:
     """
     Which kernels are bound by what slows all that it bounds: together these take longer than chance lets them.
 
-    One kind of kernel scatters by `planned_spread` around its plan, the sum of n equally long ones by a root of n less.
+    A kernel on its operands scatters by `planned_spread` around its plan, what n equally long ones reach by a root of n
+    less. The type with the greatest excess is left out: one that is slow alone has a cause of its own.
     """
     found = np.zeros(len(limit), dtype=bool)
     spread = threshold("planned_spread") - 1
+    duration, type_of = kernels.duration_ns[rows], column_codes(kernels.type).codes[rows]
+    kind = signatures(kernels, rows)[1]
     for code in np.unique(limit).tolist():
         mine = (limit == code) & ~np.isnan(reached_ns)
-        expected = float(reached_ns[mine].sum())
+        excess = np.bincount(type_of[mine], weights=(duration - reached_ns)[mine])
+        others = mine & (type_of != np.argmax(excess)) if len(excess) else mine
+        weight = np.bincount(kind[others], weights=reached_ns[others])
+        expected = float(weight.sum())
         if expected <= 0:
             continue
-        weight = np.bincount(kind[mine], weights=reached_ns[mine])
         alike = expected**2 / float((weight**2).sum())
-        if float(duration_ns[mine].sum()) / expected > 1 + spread / np.sqrt(alike):
+        if float(duration[others].sum()) / expected > 1 + spread / np.sqrt(alike):
             found |= mine
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
+from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.compressed_attention import WindowedLatent
 
 
@@ -152,12 +153,14 @@ class StateRules:
     """
     How pages of recurrent states are made as large as those of attention.
 
-    `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches)
-    until they cover a state, `equal_keys` makes the keys of a block exactly as large as a state. `prefix_caching` says
-    that states are kept for prefixes unless told otherwise; then blocks are multiples of `checkpoints` tokens for the
-    recurrences named there, and one more state is held for each request, except by models of `unmarked` types. Models
-    of `whole` types keep a state for every block instead, whose tokens are multiples of what a recurrence computes at
-    once; beside attention with `equal_keys` that block is the whole sequence.
+    `rule` `cover` grows attention blocks in steps of `alignment` tokens (`latent_alignment` beside latent caches) or of
+    what is asked for until they cover a state, `cover_aligned` in steps of `alignment` whatever is asked, `equal_keys`
+    makes the keys of a block exactly as large as a state. `prefix_caching` says that states are kept for prefixes
+    unless told otherwise; then blocks are multiples of `checkpoints` tokens for the recurrences named there, and one
+    more state is held for each request, except by models of `unmarked` types. Models of `whole` types keep a state for
+    every block instead, whose tokens are multiples of what a recurrence computes at once; beside attention with
+    `equal_keys` that block is the whole sequence. Classes of `alone` types know of states only; those of others with
+    states are hybrids, also where no layer of a config attends.
     """
 
     rule: str
@@ -167,6 +170,13 @@ class StateRules:
     checkpoints: Mapping[str, int]
     unmarked: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
+
+    def hybrid(self, model: ModelConfig) -> bool:
+        """Whether the engine runs `model` as attention beside states (vllm 0.33.0 config/model.py is_hybrid)."""
+        return model.model_type not in self.alone and any(
+            part.content is CacheContent.RECURRENT for layer in model.layers for part in model.layer_caches(layer)
+        )
 
     def checkpoint(self, model: ModelConfig, recurrence: str) -> int | None:
         """Tokens between the states that `model` keeps of a prefill; `None` where it keeps none."""
@@ -291,7 +301,8 @@ class Engine:
     multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
     has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
-    tokens are some.
+    tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
+    it takes for latents there.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -319,6 +330,7 @@ class Engine:
     unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]
+    context_unchecked: tuple[str, ...]
     checks_heads: bool
     plain_experts: bool
     workspace_share: float

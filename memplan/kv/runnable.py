@@ -45,10 +45,10 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
             )
 
 
-def check_heads(model: ModelConfig, layout: Layout) -> None:
+def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> None:
     """
     Raise `InputError` where query heads don't divide among the ranks, or ranks that share tokens don't repeat
-    key/value heads.
+    key/value heads, which the engine does not ask of models that it takes to keep a `latent`.
 
     vllm 0.23.0 and 0.33.0 config/model.py verify_with_parallel_config, config/parallel.py.
     """
@@ -66,6 +66,8 @@ def check_heads(model: ModelConfig, layout: Layout) -> None:
     most = max(counts, default=0)
     if ranks % shared:
         raise InputError(f"{shared} context-parallel ranks do not divide the {ranks} ranks of tensor parallelism")
+    if latent:
+        return
     for part in cache_parts(model):
         if part.content is CacheContent.HEADS and shared > ranks // part.heads:
             raise InputError(

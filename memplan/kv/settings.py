@@ -189,7 +189,7 @@ def _block_size(
 ) -> tuple[int, Text]:
     asked = options.caches.block_size
     kind = attention_kind(model, engine_of(model, engine))
-    hybrid = kind is not None and any(part.content is CacheContent.RECURRENT for part in cache_parts(model))
+    hybrid = engine.states.hybrid(model)
     forced = kind in (None, "heads", "latent", "sparse_latent") or (kind == "shared_compressed" and asked is not None)
     # Tokens in flight given as such are what a planner was told: so is the block size then.
     if engine.forced_block is not None and forced and not hybrid and options.in_flight_tokens is None:
@@ -218,7 +218,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
-        check_heads(model, layout)
+        check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
@@ -230,7 +230,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         first = Sentence("the first of the engine's that takes the model and its cache type")
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
-        if asked.kv is None:
+        if asked.kv in (None, "auto"):
             own = name != "auto"
             why = Sentence("the checkpoint's own") if own else Sentence("as {} keeps it by default", (backend.name,))
             choices.append(Choice(Sentence("cache type"), kv, why))
@@ -251,6 +251,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     whole = aligned and (model.model_type in engine.states.whole or model.family in engine.states.whole)
     if whole and engine.states.rule == "equal_keys" and attention_kind(model, engine_of(model, engine)) is not None:
         aligned = whole = False
+    # Without attention a class takes the block for states before the platform forces its own (MambaModelConfig).
+    early = aligned and engine.forced_block is not None and not engine.states.hybrid(model)
     # Eight-bit latents have indexes in eight bits, where both have a page of their own.
     index_kv = asked.index_kv
     if engine.token_pools is not None and kv == "fp8_ds_mla":
@@ -261,6 +263,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         kv=kv,
         index_kv=index_kv,
         state_aligned=aligned,
+        state_block=(asked.block_size or engine.default_block_size) if early else None,
         mtp=asked.mtp or asked.speculative_tokens > 0,
         checkpoint_tokens=_state_tokens(model, checkpoints, whole=whole),
         kernel_block=_kernel_block(model, backend),
@@ -314,10 +317,9 @@ def _state_tokens(model: ModelConfig, checkpoints: Sequence[int | None], *, whol
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
     if options.prefix_caching is not None:
         return options.prefix_caching, _GIVEN
-    contents = {part.content for part in cache_parts(model)}
-    if CacheContent.RECURRENT not in contents:
+    if all(part.content is not CacheContent.RECURRENT for part in cache_parts(model)):
         return engine.paged, Sentence("the engine's default")
-    if contents == {CacheContent.RECURRENT} and engine.token_pools is None:
+    if not engine.states.hybrid(model):
         # vllm 0.23.0 and 0.33.0 config/model.py is_prefix_caching_supported
         return False, Sentence("off without attention")
     reason = (

@@ -42,8 +42,10 @@ def with_states_aligned(
     keys, token = _key_bytes(attention[0], engine, options, ranks)
     rules = engine.states
     grown = Sentence("the smallest whose page covers a recurrent state of {} B", (f"{window + state:,}",))
-    if rules.rule == "cover":
-        step = max(size, rules.alignment, options.kernel_block)
+    if rules.rule in ("cover", "cover_aligned"):
+        step = rules.alignment
+        if rules.rule == "cover":
+            step = max(size, step, options.kernel_block)
         if rules.latent_alignment is not None and attention[0].content is CacheContent.LATENT:
             step = max(step, rules.latent_alignment)
         step = math.lcm(step, options.checkpoint_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memplan.core.units import GIB, MIB
+from memplan.core.units import GIB, KIB, MIB
 from memplan.schema import Plan
 from memplan.simulator.job_memory import peak_of
 from memplan.simulator.job_settings import EngineTrouble, MemoryShortage
@@ -72,13 +72,21 @@ def shortage_log(shortage: MemoryShortage, plan: Plan, rank: int) -> str:
     peak = peak_of(plan)
     figures = (shortage.asked * peak, shortage.device * peak, shortage.allocated * peak, shortage.free * peak,
                shortage.reserved * peak)  # fmt: skip
-    asked, device, allocated, free, reserved = (f"{value / GIB:.2f} GiB" for value in figures)
+    asked, device, allocated, free, reserved = map(_torch_size, figures)
     return (
         "Traceback (most recent call last):\n  in forward\n"
         f"RuntimeError: NPU out of memory. Tried to allocate {asked} (NPU {rank}; {device} total capacity;"
         f" {allocated} already allocated; {allocated} current active; {free} free; {reserved} reserved in total by"
         " PyTorch) If reserved memory is >> allocated memory try setting max_split_size_mb to avoid fragmentation.\n"
     )
+
+
+def _torch_size(size: float) -> str:
+    """Bytes as PyTorch's allocator writes them (`format_size` of c10)."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size > unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size:.0f} bytes"
 
 
 def shortage_bytes(shortage: MemoryShortage, plan: Plan) -> int:

@@ -73,20 +73,21 @@ def test_calibrated_on_odd_rows_it_meets_the_even_ones(qwen: Kernels) -> None:
 
 def test_a_memset_without_shapes_clears_what_the_kernel_behind_it_adds_to() -> None:
     """Went wrong once: clearing a gradient of the embedding was predicted as an empty launch, 0.8 ms too short."""
-    none = np.full(3, -1)
+    none = np.full(5, -1)
     columns = Kernels(
-        start_ns=np.array([0, 800_000, 930_000]),
-        duration_ns=np.array([800_000, 130_000, 5_000]),
+        start_ns=np.array([0, 800_000, 930_000, 935_000, 940_000]),
+        duration_ns=np.array([800_000, 130_000, 5_000, 300_000, 5_000]),
         wait_ns=none, step=none, stream=none, block_count=none,
-        name=["clear", "add", "other"],
-        type=["MemSet", "EmbeddingDenseGradV2", "MemSet"],
-        core=["AI_VECTOR_CORE"] * 3,
-        input_shapes=["", "4096,1024;4096", ""],
-        input_dtypes=["", "DT_BF16;INT32", ""],
-        output_shapes=["", "151936,1024", ""],
-        output_dtypes=["", "FLOAT", ""],
+        name=["clear", "add", "other", "mask", "last"],
+        type=["MemSet", "EmbeddingDenseGradV2", "MemSet", "Triu", "MemSet"],
+        core=["AI_VECTOR_CORE"] * 5,
+        input_shapes=["", "4096,1024;4096", "", "1,4096,8192", ""],
+        input_dtypes=["", "DT_BF16;INT32", "", "FLOAT16", ""],
+        output_shapes=["", "151936,1024", "", "1,4096,8192", ""],
+        output_dtypes=["", "FLOAT", "", "FLOAT16", ""],
         pmu={},
     )  # fmt: skip
-    cleared, added, last = measured_kernels(columns).kernels
+    cleared, added, workspace, _, last = measured_kernels(columns).kernels
     assert cleared.outputs == added.outputs
+    assert not workspace.operands  # Nothing is added to what `Triu` writes.
     assert not last.operands

@@ -124,8 +124,11 @@ def test_what_an_engine_refuses_is_refused_in_its_words(shared_data: Path) -> No
         plan("meta-llama--Meta-Llama-3.1-8B", asked, Layout(tensor=3))
     with pytest.raises(InputError, match="windows and states is not known"):
         plan("google--gemma-3-27b-it", asked, Layout(tensor=8), "mindie")
-    with pytest.raises(InputError, match="keeps no keys and values in 'fp8'"):
-        plan("meta-llama--Meta-Llama-3.1-8B", replace(asked, caches=CacheOptions(kv="fp8")), Layout())
+    with pytest.raises(InputError, match=r"keeps no cache of the attention of .* in 'fp4'"):
+        plan("meta-llama--Meta-Llama-3.1-8B", replace(asked, caches=CacheOptions(kv="fp4")), Layout())
+    drafting = replace(asked, caches=CacheOptions(speculative_tokens=1))
+    with pytest.raises(InputError, match="does not draft by multi-token prediction with pipeline parallelism"):
+        plan("deepseek-ai--DeepSeek-V3", drafting, Layout(tensor=8, pipeline=2))
 
 
 def test_states_that_no_block_of_keys_equals_are_refused_in_the_engines_words(shared_data: Path) -> None:

@@ -74,7 +74,7 @@ def test_kv_answers_no_when_nothing_fits(llama: str, capsys: pytest.CaptureFixtu
         (["--weights", "int3"], "no precision is called 'int3'"),
         (["--hbm", "lots"], "'lots' is not a size"),
         (["--pp", "64"], "can't be divided among 64 pipeline stages"),
-        (["--kv-dtype", "fp4"], "keeps no keys and values in 'fp4'"),
+        (["--kv-dtype", "fp4"], "keeps no cache of the attention of llama in 'fp4'"),
         (["--pooled-memory", "1GiB", "--chip", "910B3"], "has no link 'ub_host'"),
     ],
 )

@@ -6,6 +6,7 @@ classes are built without memory, its model runner describes their caches and it
 of the chip named by `MEMPLAN_ORACLE_DEVICE`, its driver and process groups are stood in for.
 """
 
+import importlib
 import os
 import sys
 import types
@@ -15,7 +16,7 @@ import stand_ins
 
 ANSWERS = questions.answers_apart()
 DEVICE = os.environ.get("MEMPLAN_ORACLE_DEVICE", "a3").upper()
-CHIP = {"A2": "ascend910b1", "A3": "ascend910_9391", "A5": "ascend950pr_9599"}[DEVICE]
+CHIP = {"A2": "ascend910b1", "A3": "ascend910_9391", "A5": "ascend950pr_9599", "310P": "ascend310p3"}[DEVICE]
 MEMORY = 61 << 30
 
 stand_ins.hide_kernels("torch_npu", "triton_ascend", "custom_ops", "fla_npu", "acl", "torchair")
@@ -27,7 +28,7 @@ import torch.distributed  # noqa: E402
 def stand_in_for_device():
     """The chip that the engine was built for, which a build writes down, and its driver."""
     built = types.ModuleType("vllm_ascend._build_info")
-    built.__device_type__, built.__soc_version__ = DEVICE, CHIP
+    built.__device_type__, built.__soc_version__ = f"_{DEVICE}" if DEVICE[0].isdigit() else DEVICE, CHIP
     sys.modules[built.__name__] = built
     driver = stand_ins.StandIn("torch.npu")
     driver.is_available, driver.device_count, driver.current_device = (lambda: True), (lambda: 64), (lambda: 0)
@@ -35,6 +36,9 @@ def stand_in_for_device():
     driver.get_device_properties = lambda *_: types.SimpleNamespace(
         name=CHIP, total_memory=MEMORY, cube_core_num=24, vector_core_num=48
     )
+    for name in ("torchair.fx_summary", "torchair.npu_fx_compiler"):
+        # Patches of 0.23 load these anew.
+        importlib.import_module(name)
     torch.distributed.is_hccl_available = lambda: True
     torch.utils.rename_privateuse1_backend("npu")
     torch.npu = sys.modules["torch.npu"] = driver
@@ -56,10 +60,18 @@ from vllm_ascend import utils  # noqa: E402
 load_general_plugins()
 utils.adapt_patch()
 
-from vllm.v1.attention.backends.utils import resolve_kv_cache_layout  # noqa: E402
 from vllm.v1.core import kv_cache_utils  # noqa: E402
-from vllm_ascend.worker.model_runner_v1 import NPUModelRunner  # noqa: E402
-from vllm_ascend.worker.worker import NPUWorker  # noqa: E402
+
+if DEVICE == "310P":
+    from vllm_ascend._310p.model_runner_310p import NPUModelRunner310 as NPUModelRunner
+    from vllm_ascend._310p.worker_310p import NPUWorker310 as NPUWorker
+else:
+    from vllm_ascend.worker.model_runner_v1 import NPUModelRunner
+    from vllm_ascend.worker.worker import NPUWorker
+try:
+    from vllm.v1.attention.backends.utils import resolve_kv_cache_layout
+except ImportError:
+    resolve_kv_cache_layout = None
 
 stand_ins.stand_in_for_probes()
 
@@ -67,14 +79,13 @@ stand_ins.stand_in_for_probes()
 def workers_of_stages(config):
     """A worker of each pipeline stage, and what its model runner says that the stage keeps."""
     found = []
-    for stage in range(config.parallel_config.pipeline_parallel_size):
-        questions.build_stage(config, stage, "npu")
-        with set_current_vllm_config(config), stand_ins.without_memory("npu"):
-            if stage == 0:
-                current_platform.update_block_size_for_backend(config)
+    for stage, told in enumerate(questions.worker_configs(config)):
+        questions.build_stage(told, stage, "npu")
+        with set_current_vllm_config(told), stand_ins.without_memory("npu"):
+            current_platform.update_block_size_for_backend(told)
             worker = object.__new__(NPUWorker)
-            worker.vllm_config, worker.model_config = config, config.model_config
-            worker.model_runner = NPUModelRunner(config, torch.device("npu", 0))
+            worker.vllm_config, worker.model_config = told, told.model_config
+            worker.model_runner = NPUModelRunner(told, torch.device("npu", 0))
             caches = worker.model_runner.get_kv_cache_spec()
         worker.get_kv_cache_spec = lambda caches=caches: caches
         found.append((worker, caches))
@@ -85,11 +96,15 @@ def planned(config, asked):
     """The engine's plan of each stage."""
     with set_current_vllm_config(config):
         utils.register_ascend_customop(config)
-        offered = NPUWorker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
     workers = workers_of_stages(config)
     caches = [kept for _, kept in workers]
+    if resolve_kv_cache_layout is None:
+        return kv_cache_utils.get_kv_cache_configs(config, caches, [asked["available"]] * len(caches))
+    with set_current_vllm_config(config):
+        offered = NPUWorker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
     layout = resolve_kv_cache_layout(config, [offered] * len(caches), [one for kept in caches for one in kept.values()])
-    config.cache_config.kv_cache_layout = layout.name
+    for one in (config, *(worker.vllm_config for worker, _ in workers)):
+        one.cache_config.kv_cache_layout = layout.name
     memory = [asked["available"]] * len(caches)
     if asked.get("profiled"):
         memory = [worker._scale_kv_cache_memory_for_multi_group(asked["available"]) for worker, _ in workers]

@@ -23,23 +23,43 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
+from memplan.kv.layers import cache_parts
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 
 Values = dict[str, Any]
 
-DEVICES = {"vllm": ("h100", "b200"), "vllm-ascend": ("a3", "a2", "a5")}
+DEVICES = {"vllm": ("h100", "b200"), "vllm-ascend": ("a3", "a2", "a5", "310p")}
 """The devices that plans are drawn for, the usual one first."""
 
-REFUSALS = ("KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel")
+REFUSALS = (
+    "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
+    "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
+    "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
+    "PP+MTP is only",
+)  # fmt: skip
 """What the engine says where it can't serve what was asked, in the words of its refusals."""
 
 
 def cut(chance: random.Random, document: Values) -> Values:
-    """The model with a few layers: its lists by layer are cut with it."""
+    """The model with a few layers, or with as many more as attention needs to be among them."""
+    first = chance.choice((6, 8, 9, 12, 13))
+    for kept in range(first, 10 * first):
+        found = _cut_to(document, kept)
+        try:
+            contents = [{part.content for part in cache_parts(load_config(one))} for one in (found, document)]
+        except InputError:
+            return found
+        if contents[0] == contents[1]:
+            return found
+    return found
+
+
+def _cut_to(document: Values, kept: int) -> Values:
+    """The model with `kept` layers: its lists by layer are cut with it."""
     document = json.loads(json.dumps(document))
     inner: Values = document.get("text_config") or document
-    layers, kept = inner.get("num_hidden_layers"), chance.choice((6, 8, 9, 12, 13))
+    layers = inner.get("num_hidden_layers")
     if not isinstance(layers, int) or layers <= kept:
         return document
     for name, value in inner.items():
@@ -62,7 +82,7 @@ def _within(document: Values, inner: Values, kept: int) -> Values:
 def drawn(chance: random.Random, document: Values) -> Values:
     """The engine's arguments for a model."""
     inner: Values = document.get("text_config") or document
-    longest = inner.get("max_position_embeddings") or 8192
+    longest = inner.get("max_position_embeddings") or inner.get("n_positions") or inner.get("seq_length") or 8192
     asked: Values = {
         "tensor_parallel_size": chance.choice((1, 1, 2, 4, 8)),
         "max_model_len": min(longest, chance.choice((1024, 4096, 8192, 20_000, 32_768, 131_072))),
@@ -76,6 +96,7 @@ def drawn(chance: random.Random, document: Values) -> Values:
         ("disable_hybrid_kv_cache_manager", 0.08, (True,)),
         ("num_gpu_blocks_override", 0.1, (50, 1000, 20_000)),
         ("decode_context_parallel_size", 0.05, (2,)),
+        ("pipeline_parallel_size", 0.2, (2, 3, 4)),
     ):
         if chance.random() < share:
             asked[name] = chance.choice(values)
@@ -100,17 +121,21 @@ def ours(served: str, question: Values, batched_tokens: int) -> Values:
         hybrid=not asked.get("disable_hybrid_kv_cache_manager", False),
         blocks=asked.get("num_gpu_blocks_override"),
     )
-    layout = Layout(tensor=asked["tensor_parallel_size"], context=asked.get("decode_context_parallel_size", 1))
+    layout = Layout(
+        tensor=asked["tensor_parallel_size"],
+        pipeline=asked.get("pipeline_parallel_size", 1),
+        context=asked.get("decode_context_parallel_size", 1),
+    )
+    available = (question["available"],) * layout.pipeline
     try:
         model = replace(load_config(question["config"]), name=question["name"])
         settings = resolve(model, engine(served), options, layout)
-        (pool,) = plan_stages(
-            model, engine(served), options, (question["available"],), layout, profiled=question["profiled"]
-        )
+        pool, *_ = pools = plan_stages(model, engine(served), options, available, layout, profiled=question["profiled"])
     except InputError as error:
         return {"refused": str(error)}
-    if pool.refusal is not None:
-        return {"refused": pool.refusal.message}
+    refusals = [stage.refusal.message for stage in pools if stage.refusal is not None]
+    if refusals:
+        return {"refused": refusals[0]}
     return {
         "block_size": settings.options.caches.block_size,
         "prefix_caching": settings.options.prefix_caching,
@@ -124,7 +149,8 @@ def unlike(here: Values, there: Values) -> bool:
     """Whether two plans differ; blocks of a model without attention have no size that matters."""
     if "refused" in here or "refused" in there:
         return ("refused" in here) != ("refused" in there)
-    return any(there[name] != value for name, value in here.items() if name != "block_size" or value is not None)
+    told = {name: value for name, value in here.items() if name in there and (name, value) != ("block_size", None)}
+    return any(there[name] != value for name, value in told.items())
 
 
 def questions_of(known: Values, draws: int, seed: int, *, ascend: bool) -> list[Values]:
@@ -180,6 +206,7 @@ def main() -> int:
         there = json.loads(line)
         if "refused" in there and not any(words in there["refused"] for words in REFUSALS):
             failed += 1
+            print(f"{question['name']} was not built: {there['refused']:.200}")
             continue
         refused += "refused" in there
         here = ours(served, question, 2048)

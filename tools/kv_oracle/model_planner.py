@@ -77,14 +77,13 @@ stand_ins.stand_in_for_probes()
 def caches_of_stages(config):
     """What the engine's own classes say that each pipeline stage keeps."""
     found = []
-    for stage in range(config.parallel_config.pipeline_parallel_size):
-        questions.build_stage(config, stage, "cuda")
-        with set_current_vllm_config(config):
-            if stage == 0:
-                current_platform.update_block_size_for_backend(config)
+    for stage, told in enumerate(questions.worker_configs(config)):
+        questions.build_stage(told, stage, "cuda")
+        with set_current_vllm_config(told):
+            current_platform.update_block_size_for_backend(told)
             runner = types.SimpleNamespace(
-                vllm_config=config, cache_config=config.cache_config, model_config=config.model_config,
-                parallel_config=config.parallel_config, speculative_config=config.speculative_config,
+                vllm_config=told, cache_config=told.cache_config, model_config=told.model_config,
+                parallel_config=told.parallel_config, speculative_config=told.speculative_config,
                 shared_kv_cache_layers={},
             )  # fmt: skip
             found.append(GPUModelRunner.get_kv_cache_spec(runner))

@@ -6,37 +6,16 @@ a machine without an accelerator will do.
 """
 
 import dataclasses
-import importlib.abc
-import importlib.machinery
 import json
-import os
-import re
 import sys
-import types
 from types import SimpleNamespace
 
-# What the engine logs goes to the errors, so that answers stand alone.
-ANSWERS = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+import questions
+import stand_ins
 
-_COMPILED = re.compile(r"vllm\.(_\w*C\w*|cumem_allocator|spinloop|vllm_flash_attn\._vllm_fa\d_C)")
-
-
-class NoKernels(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty modules in place of compiled ones, which need a driver to load."""
-
-    def find_spec(self, name, *_):
-        return importlib.machinery.ModuleSpec(name, self) if _COMPILED.fullmatch(name) else None
-
-    def create_module(self, spec):
-        return types.ModuleType(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-sys.meta_path.insert(0, NoKernels())
+ANSWERS = questions.answers_apart()
+stand_ins.hide_kernels()
+stand_ins.stand_in_for_operators()
 
 import torch  # noqa: E402
 import vllm  # noqa: E402

@@ -5,6 +5,7 @@ A question holds a model's `config`, the engine's `args` and the memory `availab
 says that it is what a worker found free, of which some engines use a part.
 """
 
+import copy
 import json
 import os
 import signal
@@ -24,6 +25,15 @@ def answers_apart():
     os.dup2(2, 1)
     os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     return answers
+
+
+def worker_configs(config):
+    """
+    The settings of a worker of each pipeline stage, its own: a worker chooses block sizes by the layers that it holds,
+    and the process that plans does not hear of them.
+    """
+    stages = config.parallel_config.pipeline_parallel_size
+    return [config] if stages == 1 else [copy.deepcopy(config) for _ in range(stages)]
 
 
 def build_stage(config, stage, device):
@@ -65,8 +75,8 @@ def answer(asked, plan):
             stages = plan(config, asked)
         except Exception as error:  # noqa: BLE001 - whatever it raises is its refusal
             return {"refused": f"{type(error).__name__}: {error}"[:600]}
-    return {
-        "block_size": config.cache_config.block_size,
+    told = {"block_size": config.cache_config.block_size} if config.parallel_config.pipeline_parallel_size == 1 else {}
+    return told | {
         "prefix_caching": config.cache_config.enable_prefix_caching,
         "asynchronous": config.scheduler_config.async_scheduling,
         "length": config.model_config.max_model_len,

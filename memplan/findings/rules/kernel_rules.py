@@ -67,6 +67,8 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
     rows = _where(wanted[coded.codes[facts.case.computing_rows]])
     length = kernels.duration_ns[facts.case.computing_rows[rows]]
     slow = rows[length >= threshold("aicpu_ns")]
+    if facts.worth(int(length.sum())):
+        slow = rows  # short ones that are many
     total = int(kernels.duration_ns[facts.case.computing_rows[slow]].sum())
     if not len(slow):
         return
@@ -81,7 +83,8 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
         cost_ns=facts.claims.take_kernels(slow, total),
         cost_bytes=None,
         bound="the same work on AI cores, which takes next to no time",
-        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more",
+        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more; all where they take"
+        f" {threshold('reported_share'):.0%} of the steps",
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, slow, planned),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
@@ -110,10 +113,12 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
 
 
 def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    """Changes of type: a fault where a plan lacks them, else a fact, for mixed precision needs some."""
+    """Changes of type: a fault where a plan lacks them, else what is beyond those that mixed precision needs."""
     rows, total = _of_names(facts, kernels, planned, "casts")
-    if total < threshold("cast_share") * facts.length_ns or not total:
+    usual = threshold("cast_share") * facts.length_ns
+    if total < usual or not total:
         return
+    cost = total if planned is not None else round(total - usual)
     yield Finding(
         kind="kernel.cast",
         title=Sentence(
@@ -121,10 +126,12 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
             (f"{len(rows):,}", format_duration(total), format_share(total / max(facts.length_ns, 1))),
         ),
         rank=facts.case.rank,
-        cost_ns=None if planned is None else facts.claims.take_kernels(rows, total),
+        cost_ns=facts.claims.take_kernels(rows, cost) if facts.worth(cost) else None,
         cost_bytes=None,
-        bound="" if planned is None else "tensors in the type that their readers take",
-        formula="time of casts" if planned is None else "time of casts that the plan lacks",
+        bound="tensors in the type that their readers take",
+        formula=f"time of casts beyond {threshold('cast_share'):.0%} of the steps, for mixed precision needs some"
+        if planned is None
+        else "time of casts that the plan lacks",
         confidence=Confidence.ASSUMED,
         places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),

@@ -213,7 +213,7 @@ def _counted_by(curve: MemoryCurve, blocks: Allocations, rows: Int64s) -> Int64s
 
 
 def _owners(blocks: Allocations, rows: Int64s) -> list[Evidence]:
-    return [Evidence(name, size, "bytes") for name, size in owners_of(blocks, rows)[:_MOST_OWNERS]]
+    return [Evidence(name or "unknown", size, "bytes") for name, size in owners_of(blocks, rows)[:_MOST_OWNERS]]
 
 
 def _piling(facts: RankFacts, curve: MemoryCurve) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import recurring_of_rank
+from memplan.findings.kernel_bounds import recurring_of_rank, weighted_median
 from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
@@ -105,17 +105,9 @@ def _reached(length: Floats, planned: PlannedKernels) -> Floats:
     found = planned.planned_ns.copy()
     for bound in np.unique(of_kernel[planned.op >= 0]).tolist():
         mine = of_kernel == bound
-        ratio = _weighted_median(length[mine] / np.maximum(planned.planned_ns[mine], 1.0), planned.planned_ns[mine])
+        ratio = weighted_median(length[mine] / np.maximum(planned.planned_ns[mine], 1.0), planned.planned_ns[mine])
         found[mine] *= max(ratio, 1.0)
     return found
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    """The value with half of the weight on either side of it; those that are NaN count for nothing."""
-    known = ~np.isnan(values)
-    order = np.argsort(values[known], kind="stable")
-    reach = np.cumsum(weights[known][order])
-    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
 
 
 def _slow_part(

@@ -53,7 +53,9 @@ _FINDINGS = (
     Column("kind", shown=False),
 )
 _EVIDENCE = (Column("evidence"), Column("value", Quantity.NUMBER))
-_REMEDIES = (Column("framework"), Column("what to change"), Column("why"), Column("read in"))
+_REMEDIES = (
+    Column("framework"), Column("what to change"), Column("why"), Column("of version"), Column("read in", shown=False),
+)  # fmt: skip
 _PLACES = (
     Column("rank"), Column("step"), Column("op"), Column("from", Quantity.DURATION), Column("for", Quantity.DURATION),
 )  # fmt: skip
@@ -86,7 +88,8 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
-    sections.append(section("Where the time went", *_time_parts(diagnosis)))
+    if any(facts.steps for facts in diagnosis.job.ranks.values()):
+        sections.append(section("Where the time went", *_time_parts(diagnosis)))
     sections += [item for item in (_memory(diagnosis), _links(diagnosis)) if item.parts]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
@@ -102,7 +105,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
         for rank, facts in diagnosis.job.ranks.items()
         if facts.case.kept_share is not None
     ]
-    if diagnosis.chip is None:
+    if diagnosis.chip is None and any(facts.case.kernels for facts in diagnosis.job.ranks.values()):
         remarks.append(
             Remark("The profile does not name its chip: kernels are held against their own counters; give --chip",
                    Severity.WARNING)
@@ -144,8 +147,10 @@ def _share(one: Finding, diagnosis: Diagnosis) -> float | None:
 
 def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> ReportSection:
     parts: list[Part] = [one.title]
-    if one.bound or one.formula:
-        parts.append(Sentence("Cost against {}; {}.", (one.bound or "no bound", one.formula)))
+    if one.bound:
+        parts.append(Sentence("Cost against {}; {}.", (one.bound, one.formula)))
+    elif one.formula:
+        parts.append(Sentence("Reckoned as: {}.", (one.formula,)))
     if one.evidence:
         parts.append(ReportTable(_EVIDENCE, tuple((item.label, _value(item)) for item in one.evidence)))
     places = [row for row in (_place(item, diagnosis) for item in one.places) if row is not None]
@@ -153,8 +158,7 @@ def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str
         parts.append(ReportTable(_PLACES, tuple(places), "Where"))
     if one.remedies:
         remedies = tuple(
-            (item.framework, item.knob, item.text, ", ".join(filter(None, (item.version, item.source))))
-            for item in one.remedies
+            (item.framework, item.knob, item.text, item.version or None, item.source) for item in one.remedies
         )
         parts.append(ReportTable(_REMEDIES, remedies, "What to do"))
     head: Text = f"{number}. {one.kind}"
@@ -180,7 +184,7 @@ def _place(place: Place, diagnosis: Diagnosis) -> tuple[ReportCell, ...] | None:
         origin = diagnosis.job.ranks[rank].case.windows[0].start_ns
     start = place.span_ns[0] - origin if place.span_ns and origin is not None else None
     length = place.span_ns[1] - place.span_ns[0] if place.span_ns else None
-    names = ", ".join((*place.ops, *place.tensors))
+    names = ", ".join(filter(None, (*place.ops, *place.tensors)))
     return (", ".join(map(str, place.ranks)), None if place.step is None else str(place.step), names, start, length)
 
 
