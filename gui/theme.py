@@ -11,9 +11,7 @@ _STYLE = "fusion"
 
 
 def apply_theme(application: QApplication, palette: Palette) -> None:
-    """Give every widget of the application the theme's colours."""
-    if application.style().objectName() != _STYLE:  # to set a style polishes every widget anew
-        application.setStyle(QStyleFactory.create(_STYLE))
+    """Give every widget of the application the theme's colours; where it has them nothing is drawn anew."""
     colours = QPalette()
     roles = {
         QPalette.ColorRole.Window: "window",
@@ -37,8 +35,13 @@ def apply_theme(application: QApplication, palette: Palette) -> None:
         colours.setColor(role, QColor(palette.css(name)))
     for role in (QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText, QPalette.ColorRole.WindowText):
         colours.setColor(QPalette.ColorGroup.Disabled, role, QColor(palette.css("faint")))
+    sheet, shown = _flat(palette), application.palette()
+    if application.styleSheet() == sheet and all(shown.color(role) == colours.color(role) for role in roles):
+        return
+    if not application.styleSheet():  # to set a style polishes every widget anew, as each of the two below does
+        application.setStyle(QStyleFactory.create(_STYLE))
     application.setPalette(colours)
-    application.setStyleSheet(_flat(palette))
+    application.setStyleSheet(sheet)
 
 
 def _flat(palette: Palette) -> str:

@@ -119,7 +119,7 @@ def plan(
         return lay_out_graph(which, tensors, times, where, allocator, host=tier, chosen=chosen, progress=progress)
 
     may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
-    found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place)
+    found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place, progress=progress)
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 

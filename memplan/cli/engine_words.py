@@ -16,6 +16,7 @@ from memplan.core.resources import table
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM])")
 _SCALES = {"k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}
+_SHELL = re.compile(r"\$[\w{(]")
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
@@ -98,10 +99,11 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         name, equals, value = words[at].partition("=")
         at += 1
         if not name.startswith("-"):
-            models.append(name + equals + value)
+            models.append(_told(name + equals + value))
             continue
         name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
-        option = known["options"].get(name)
+        outer, _, field = name.partition(".")
+        option = known["options"].get(name) or known["objects"].get(outer, {}).get(field.replace("-", "_"))
         if not equals and name not in known["flags"] and at < len(words) and not words[at].startswith("-"):
             value = words[at]
             at += 1
@@ -119,7 +121,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
                 word for field, option in fields.items() if field in document for word in (option, str(document[field]))
             ]
         elif option is not None:
-            found += [option] if name in known["flags"] else [option, value]
+            found += [option] if name in known["flags"] else [option, _told(value)]
         elif name not in known["no_bearing"]:
             left.append(name)
     if len(models) != 1:
@@ -129,6 +131,13 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
             f"no file or folder is called {models[0]!r:.80}", remedy="give the folder of its config.json for MODEL"
         )
     return [models[0], "--engine", start["engine"], *found], tuple(dict.fromkeys(left))
+
+
+def _told(word: str) -> str:
+    """`word`, unless a shell would put something else in its place."""
+    if _SHELL.search(word):
+        raise InputError(f"{word!r:.60} stands for something that only the shell knows", remedy="write it out")
+    return word
 
 
 def _begins(words: Sequence[str], start: Sequence[str]) -> int | None:

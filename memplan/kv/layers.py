@@ -27,11 +27,11 @@ class CacheOptions:
     """
     How the engine is started, as far as its caches go.
 
-    `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`,
-    `fp8_ds_mla`, `sfa_c8`). `attention` is the attention kernel asked for by its name. `index_c8` keeps the indexer's
-    keys in 8 bits, `index_kv` in a type by name. `speculative_tokens` lengthen the windows of convolutions and add
-    states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps states at the
-    granularity of blocks, for prefix caching.
+    `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`, `fp8_ds_mla`,
+    `sfa_c8`). `attention` is the attention kernel asked for by its name. `index_c8` keeps the indexer's keys in 8 bits,
+    `index_kv` in a type by name, `state_type` recurrent states in one. `speculative_tokens` lengthen the windows of
+    convolutions and add states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps
+    states at the granularity of blocks, for prefix caching.
 
     The others follow from the engine: a state that is kept for every block spans `state_block` tokens where that is not
     the block size, blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
@@ -43,6 +43,7 @@ class CacheOptions:
     attention: str | None = None
     index_c8: bool = False
     index_kv: str | None = None
+    state_type: str | None = None
     speculative_tokens: int = 0
     mtp: bool = False
     state_aligned: bool | None = None
@@ -206,10 +207,13 @@ def recurrent_bytes(part: CachePart, options: CacheOptions, ranks: Layout) -> tu
     shape = part.state
     if shape is None:
         return 0, 0
-    if shape.dtype not in _STATE_BYTES:
-        raise InputError(f"recurrent states of type {shape.dtype!r} are not supported")
+    kept = options.state_type or shape.dtype
+    if kept not in _STATE_BYTES:
+        raise InputError(
+            f"recurrent states of type {kept!r:.40} are not supported", remedy=f"there are {', '.join(_STATE_BYTES)}"
+        )
     window, state = shape.on_rank(ranks.tensor, options.speculative_tokens)
-    return window * 2, state * _STATE_BYTES[shape.dtype]
+    return window * 2, state * _STATE_BYTES[kept]
 
 
 def _plain(layer: int, part: str, kind: CacheKind, size: int, payload: int, layout: tuple[object, ...]) -> CacheSpec:

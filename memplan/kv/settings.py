@@ -230,7 +230,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         first = Sentence("the first of the engine's that takes the model and its cache type")
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
-        if asked.kv is None:
+        if asked.kv in (None, "auto"):
             own = name != "auto"
             why = Sentence("the checkpoint's own") if own else Sentence("as {} keeps it by default", (backend.name,))
             choices.append(Choice(Sentence("cache type"), kv, why))

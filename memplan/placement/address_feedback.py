@@ -87,6 +87,7 @@ class _Feedback:
 
     def tried(self, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
         """Moves chosen with `lost` bytes less at each step, near those of `near`."""
+        self.progress(0, 1, "choosing moves")
         moved: Bools | None = None if near is None else near.chosen.moved
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.hardware import HostTier
 from memplan.placement.host import HostMoves, choose_moves
@@ -61,6 +62,7 @@ def shortest_layout(
     *,
     host: HostTier,
     place: Place,
+    progress: Progress = silent,
 ) -> PlacedGraph:
     """
     The graph to run, which is `graph` with some ops run again or none, and its layout in `room`.
@@ -69,6 +71,7 @@ def shortest_layout(
     """
 
     def search(capacity: int) -> RecomputeSearch:
+        progress(0, 1, "choosing moves")
         return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host)
 
     whole = search(2**62 if room.capacity is None else room.capacity)
@@ -84,7 +87,7 @@ def shortest_layout(
             break
         # Of small graphs every rung below gets addresses, of larger ones those whose moves alone are faster.
         known = None if best is None or len(graph.ops) <= _SMALL else best.layout.schedule.makespan_ns
-        found = _placed(at, replace(room, capacity=budget), place, known)
+        found = _placed(at, replace(room, capacity=budget), place, progress, known)
         if found is None:
             continue
         if found.layout.missing:
@@ -95,10 +98,10 @@ def shortest_layout(
         if best is None or found.rank < best.rank:
             best = found
     if best is None:
-        best = unfit or _placed(whole, room, place) or PlacedGraph(graph, place(graph, room, None))
+        best = unfit or _placed(whole, room, place, progress) or PlacedGraph(graph, place(graph, room, None))
         for part in _SPARE if whole.bytes_fit else ():
             budget = int(room.capacity * part)
-            roomy = _placed(search(budget), replace(room, capacity=budget), place)
+            roomy = _placed(search(budget), replace(room, capacity=budget), place, progress)
             if roomy is not None and not roomy.layout.missing:
                 best = roomy
                 break
@@ -125,10 +128,11 @@ def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
     return found
 
 
-def _guided(search: RecomputeSearch, least_ns: int | None) -> list[RecomputeChoice]:
+def _guided(search: RecomputeSearch, least_ns: int | None, progress: Progress) -> list[RecomputeChoice]:
     """The most promising choices that could be faster than `least_ns`, and the graph as it is, the best bound first."""
     found = []
     for number, choice in enumerate(search.choices()):
+        progress(0, 1, "choosing moves")
         if least_ns is not None and choice.least_ns >= least_ns:
             break
         if number < _MOST_SCORED or choice.graph is search.graph:
@@ -136,16 +140,19 @@ def _guided(search: RecomputeSearch, least_ns: int | None) -> list[RecomputeChoi
     return sorted(found, key=lambda choice: choice.least_ns)
 
 
-def _placed(search: RecomputeSearch, room: HbmRoom, place: Place, least_ns: int | None = None) -> PlacedGraph | None:
+def _placed(
+    search: RecomputeSearch, room: HbmRoom, place: Place, progress: Progress, least_ns: int | None = None
+) -> PlacedGraph | None:
     """
     The best of the search's choices with addresses, which take no time off what moves alone need.
 
     `None` where each takes as long as `least_ns` without: what is known already is no worse then.
     """
     scored: list[tuple[tuple[bool, int], RecomputeChoice, HostMoves]] = []
-    for choice in _guided(search, least_ns):
+    for choice in _guided(search, least_ns, progress):
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
             break
+        progress(0, 1, "choosing moves")
         moves = choose_moves(choice.problem, search.capacity, choice.bound)
         scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
         scored.sort(key=lambda item: item[0])

@@ -134,6 +134,18 @@ class KvRequest(LayoutRequest, ServingRequest):
         panel=_MEMORY,
     )
     index_c8: bool = option("--index-c8", default=False, about="Keys of the indexer in 8 bits.", panel=_SERVING)
+    index_dtype: str | None = option(
+        "--indexer-kv-dtype",
+        default=None,
+        about="Keys of the indexer: int8, fp8, as the engine has it.",
+        panel=_SERVING,
+    )
+    state_dtype: str | None = option(
+        "--mamba-ssm-cache-dtype",
+        default=None,
+        about="Recurrent states: float32, float16 or bfloat16; by default as the model says.",
+        panel=_SERVING,
+    )
     activations: str | None = option(
         "--activations", default=None, about="Peak of activations, in place of the estimate.", panel=_MEMORY
     )
@@ -200,6 +212,8 @@ class KvRequest(LayoutRequest, ServingRequest):
                     kv=self.kv_dtype,
                     attention=self.attention,
                     index_c8=self.index_c8,
+                    index_kv=None if self.index_dtype == "auto" else self.index_dtype,
+                    state_type=None if self.state_dtype == "auto" else self.state_dtype,
                     speculative_tokens=self.draft_tokens,
                     mtp=self.draft_tokens > 0,
                 ),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from memplan.simulator.field_device_faults import each_rank
 from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns, spread_out
-from memplan.simulator.job_settings import EngineTrouble, FaultyJob, MemoryShortage
+from memplan.simulator.job_settings import EngineTrouble, FaultyJob, MemoryExhaustion, MemoryShortage
 
 
 def preempted(job: FaultyJob, strength: float) -> FaultyJob:
@@ -76,6 +76,25 @@ def short_by_others(job: FaultyJob, strength: float) -> FaultyJob:
     """Another process holds much of the device."""
     others = 0.2 + 2 * strength
     return _short(job, MemoryShortage(strength, strength / 10, 1.0, 1.005, device=1.005 + strength / 10 + others))
+
+
+def exhausted_by_leak(job: FaultyJob, strength: float) -> FaultyJob:
+    """Every step keeps what it logs, until nothing is left."""
+    return _exhausted(job, MemoryExhaustion(leak=strength / 2))
+
+
+def exhausted_in_pieces(job: FaultyJob, strength: float) -> FaultyJob:
+    """Batches of many lengths leave pieces between which something stays."""
+    return _exhausted(job, MemoryExhaustion(pieces=0.1 + strength))
+
+
+def exhausted_by_size(job: FaultyJob, strength: float) -> FaultyJob:
+    """A step asks for more than weights and states leave: nothing is wasted."""
+    return _exhausted(job, MemoryExhaustion(missing=strength))
+
+
+def _exhausted(job: FaultyJob, exhaustion: MemoryExhaustion) -> FaultyJob:
+    return replace(job, settings=replace(job.settings, exhaustion=exhaustion))
 
 
 def _short(job: FaultyJob, shortage: MemoryShortage, *, cached: float = 0.0) -> FaultyJob:

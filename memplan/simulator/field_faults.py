@@ -149,6 +149,15 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
         "oom-others": FieldFault(
             "a run ends for want of memory that another process holds", ("oom.outside",), engine.short_by_others
         ),
+        "oom-leak": FieldFault(
+            "a run ends by what its steps keep, and leaves a snapshot", ("oom.grown",), engine.exhausted_by_leak
+        ),
+        "oom-scattered": FieldFault(
+            "a run ends for want of one piece, and leaves a snapshot", ("oom.fragmented",), engine.exhausted_in_pieces
+        ),
+        "oom-size": FieldFault(
+            "a run needs more than there is, and leaves a snapshot", ("oom.full",), engine.exhausted_by_size
+        ),
         "uneven-sequences": FieldFault(
             "another rank has the long sequences in every step", ("rank.uneven",), load.uneven_sequences, ranks=2,
             without=load.even_sequences, planned=False,

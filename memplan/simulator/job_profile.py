@@ -19,12 +19,13 @@ from memplan.simulator.faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of
 from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log
-from memplan.simulator.job_memory import planted_bytes, write_job_memory
+from memplan.simulator.job_memory import peak_of, planted_bytes, write_job_memory
 from memplan.simulator.job_program import Doing
 from memplan.simulator.job_run import RankRun, run_job, shifted
 from memplan.simulator.job_settings import FaultyJob
 from memplan.simulator.kernel_records import operand_texts
 from memplan.simulator.noise import Chance
+from memplan.simulator.oom_snapshot import failed_run, write_snapshot
 from memplan.simulator.profile_tables import (
     KERNEL_DETAILS,
     STEP_TRACE_TIME,
@@ -90,6 +91,8 @@ def planted_memory(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int
     settings = job.settings
     if settings.shortage is not None:
         return shortage_bytes(settings.shortage, plan)
+    if settings.exhaustion is not None:
+        return failed_run(plan, settings.exhaustion, peak_of(plan), steps).lacking
     if settings.engine is not None:
         return engine_bytes(settings.engine, plan, steps, seed)
     return planted_bytes(plan, settings.memory, steps)
@@ -112,11 +115,18 @@ def _jobs(
 def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int, run: RankRun) -> None:
     output = folder / "ASCEND_PROFILER_OUTPUT"
     output.mkdir(parents=True)
+    _write_json(folder / "profiler_metadata.json", _metadata(plan, job, fault, rank))
+    if job.settings.exhaustion is not None:
+        # A run that fails leaves what it dumps, for no profile is parsed of it.
+        output.rmdir()
+        failed = failed_run(plan, job.settings.exhaustion, peak_of(plan), len(run.steps))
+        write_snapshot(folder / f"rank_{rank}_oom.pickle", failed)
+        return
     operands = _operand_columns(plan) if job.settings.conditions.speeds else {}
     write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run, operands))
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)
-    ranks, settings = len(job.programs), job.settings
+    settings = job.settings
     if settings.engine is not None:
         (folder / "engine.log").write_text(engine_log(settings.engine, plan, len(run.steps)), encoding="utf-8")
     if settings.shortage is not None:
@@ -125,24 +135,25 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
     _write_json(output / "communication_matrix.json", matrix_document(job, run, rank))
     _write_json(output / "trace_view.json", list(_events(job, run, rank)))
     _write_json(folder / f"profiler_info_{rank}.json", {"rank_id": rank, "config": {}})
-    _write_json(
-        folder / "profiler_metadata.json",
-        {
-            "memplan_simulated": True,
-            "memplan_version": MEMPLAN_VERSION,
-            "memplan_fault": None if fault is None else {"kind": fault.kind, "strength": fault.strength},
-            "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip},
-            "distributed_args": {
-                "tensor_model_parallel_size": settings.tensor,
-                "pipeline_model_parallel_size": settings.stages,
-                "data_parallel_size": ranks // settings.stages // settings.tensor,
-                "world_size": ranks,
-                "rank": rank,
-            },
-            "parallel_group_info": group_document(job, rank),
-            "ENV_VARIABLES": dict(settings.environment),
+
+
+def _metadata(plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int) -> dict[str, Any]:
+    ranks, settings = len(job.programs), job.settings
+    return {
+        "memplan_simulated": True,
+        "memplan_version": MEMPLAN_VERSION,
+        "memplan_fault": None if fault is None else {"kind": fault.kind, "strength": fault.strength},
+        "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip},
+        "distributed_args": {
+            "tensor_model_parallel_size": settings.tensor,
+            "pipeline_model_parallel_size": settings.stages,
+            "data_parallel_size": ranks // settings.stages // settings.tensor,
+            "world_size": ranks,
+            "rank": rank,
         },
-    )
+        "parallel_group_info": group_document(job, rank),
+        "ENV_VARIABLES": dict(settings.environment),
+    }
 
 
 def _stamp(time_ns: int) -> str:

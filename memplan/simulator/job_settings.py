@@ -79,6 +79,20 @@ class MemoryShortage:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryExhaustion:
+    """
+    What makes a run fail that leaves nothing but a memory snapshot, as shares of the plan's peak.
+
+    Each step keeps `leak`; or `pieces` are free, with something alive between them; or a step asks for more than is
+    left, by `missing` and more.
+    """
+
+    missing: float = 0.0
+    leak: float = 0.0
+    pieces: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSettings:
     """
     What a simulated job does beside its programs.
@@ -88,7 +102,8 @@ class JobSettings:
     the rate of the link from rank 1 to the next, for packets of `slow_from` bytes and more. `stages` are pipeline
     stages, `tensor` ranks share each layer; `call_ns` is the host's time to launch a kernel. `gaps_ns` lie between
     steps, the last of them over and over.
-    `environment` are variables as the profiler writes them down. The job may be of an `engine`, or end in a `shortage`.
+    `environment` are variables as the profiler writes them down. The job may be of an `engine`, or end in a `shortage`,
+    or by `exhaustion`, of which a snapshot tells.
     """
 
     clock: float = 1.0
@@ -102,6 +117,7 @@ class JobSettings:
     gaps_ns: tuple[int, ...] = (20_000,)
     engine: EngineTrouble | None = None
     shortage: MemoryShortage | None = None
+    exhaustion: MemoryExhaustion | None = None
     environment: tuple[tuple[str, str], ...] = ()
     memory: MemoryTrouble = field(default_factory=MemoryTrouble)
     conditions: JobConditions = field(default_factory=JobConditions)

@@ -166,3 +166,45 @@ def test_drafts_of_others_do_not_stop_a_budget(
     own = ["vllm", "serve", model, "--speculative-config", '{"method": "deepseek_mtp", "num_speculative_tokens": 1}']
     assert main(["kv", "--", *own]) == 2
     assert "has no layers of multi-token prediction" in capsys.readouterr().err
+
+
+def test_what_only_the_shell_knows_is_refused_as_such(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["vllm", "serve", model, "-tp", "$3"], ["vllm", "serve", model, "${MORE_ARGS[@]}", "-tp", "2"]):
+        assert main(["kv", "--", *line]) == 2
+        assert "stands for something that only the shell knows" in capsys.readouterr().err
+
+
+def test_types_of_index_keys_and_of_states_are_taken_over(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As recipes of vllm-ascend write them; the bytes are those of its planner (sparse keys of 132 for 256 bytes)."""
+
+    def served(name: str, *words: str) -> dict[str, Any]:
+        (tmp_path / "config.json").write_bytes((shared_data / "configs" / f"{name}.json").read_bytes())
+        line = [
+            "vllm",
+            "serve",
+            str(tmp_path),
+            "-tp",
+            "16",
+            "--enable-expert-parallel",
+            "--max-model-len",
+            "16384",
+            *words,
+        ]
+        return answer(capsys, "--chip", "910C", "--engine", "vllm-ascend-0.30.0rc2", "--weights", "w4a8", "--", *line)[
+            0
+        ]
+
+    plain = served("zai-org--GLM-5.2")["pool"]["bytes_per_block"]
+    for words in (
+        ["--attention-config.indexer-kv-dtype", "int8"],
+        ["--attention-config", '{"indexer_kv_dtype": "int8"}'],
+    ):
+        assert plain - served("zai-org--GLM-5.2", *words)["pool"]["bytes_per_block"] == 21 * 128 * (256 - 130)
+    wide, narrow = (
+        served("Qwen--Qwen3.5-35B-A3B", "--mamba-ssm-cache-dtype", kept)["pool"] for kept in ("float32", "float16")
+    )
+    assert wide["bytes_per_block"] > narrow["bytes_per_block"]
+    assert main(["kv", str(tmp_path), "--mamba-ssm-cache-dtype", "fp4"]) == 2
+    assert "recurrent states of type 'fp4' are not supported" in capsys.readouterr().err

@@ -15,6 +15,8 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.findings import Finding, diagnose
 from memplan.findings.profile_change import profile_change
+from memplan.simulator import chosen_fault, planted_memory, simulate_job
+from tests.small_plans import layered_plan
 
 
 def _frames(line: int) -> list[dict[str, Any]]:
@@ -219,3 +221,14 @@ def test_a_dump_names_blocks_by_the_op_that_was_running(tmp_path: Path) -> None:
     blocks = memplan.open_profile(dump).rank(0).allocations()
     assert blocks is not None
     assert dict(zip(blocks.size.tolist(), blocks.name, strict=True)) == {512: "aten.copy", 1024: "aten.loss", 256: ""}
+
+
+@pytest.mark.parametrize("kind", ["oom-leak", "oom-scattered", "oom-size"])
+def test_a_run_that_fails_leaves_a_snapshot_that_tells_why(tmp_path: Path, kind: str) -> None:
+    plan, fault = layered_plan(20), chosen_fault(f"{kind}:strong")
+    simulate_job(plan, tmp_path / "job", fault=fault, ranks=2, steps=4)
+    assert not list(tmp_path.rglob("kernel_details.csv"))
+    found = diagnose(memplan.open_profile(tmp_path / "job")).findings
+    assert {one.rank for one in found if one.kind in fault.fault.findings} == {0, 1}
+    assert found[0].kind in fault.fault.findings
+    assert found[0].cost_bytes == planted_memory(plan, fault, ranks=2, steps=4)

@@ -18,8 +18,9 @@ import pytest
 
 pytest.importorskip("PySide6.QtWidgets")
 
+from PySide6.QtCore import QEvent
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QGraphicsView
 
 from memplan.gui.application import application
 from memplan.gui.model.palette import load_palette
@@ -115,8 +116,13 @@ def hands(qtbot: Any) -> Iterator[Hands]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_on_the_screen() -> Iterator[None]:
-    """What a test leaves open would lie between the mouse and the next test's window."""
+    """What a test leaves open would lie between the mouse and the next test's window, and take part in its themes."""
     yield
     if QApplication.instance() is not None:
         for widget in QApplication.topLevelWidgets():
             widget.hide()
+            if isinstance(widget, MainWindow):
+                for view in widget.findChildren(QGraphicsView):
+                    view.setParent(None)  # pyqtgraph's scenes don't survive that their items go before them
+                widget.deleteLater()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)

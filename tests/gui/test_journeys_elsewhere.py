@@ -13,6 +13,7 @@ from memplan.gui.views.cluster.cluster_view import ClusterView
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.schema import load_plan
 from memplan.simulator import Behaviour, chosen_fault, simulate, simulate_job
+from memplan.traces import open_profile
 from tests.gui.conftest import PLAN
 from tests.gui.hands import Hands
 
@@ -76,6 +77,24 @@ def test_what_makes_the_peak_of_other_runs(source: str, hands: Hands, shared_dat
     held = format_bytes(int((blocks.high - blocks.low)[alive].sum()))
     assert f"The peak is {held}" in hands.details() or f"Why PTA peaks\nheld\n{held}" in hands.details()
     assert hands.actions == 2
+
+
+def test_a_snapshot_among_others_is_the_one_that_is_shown(hands: Hands, shared_data: Path) -> None:
+    """Went wrong once: whichever was dropped, the first one of its folder was shown."""
+    for path in sorted((shared_data / "snapshots").glob("*.pkl")):
+        hands.actions = 0
+        hands.drop(path)
+        hands.tile("Memory peak")
+        rank = open_profile(path).rank(0)
+        curve = next(curve for name in rank.memory_components() if (curve := rank.memory(name)) is not None)
+        blocks, shown = hands.window.session.blocks, hands.window.session.document.profile
+        assert shown is not None
+        assert shown.path == path
+        assert blocks is not None
+        assert curve.allocated is not None
+        alive = (blocks.start_ns <= blocks.peak_ns) & (blocks.peak_ns < blocks.end_ns)
+        assert int((blocks.high - blocks.low)[alive].sum()) == pytest.approx(int(curve.allocated.max()), rel=1e-3)
+        assert hands.actions == 2
 
 
 @pytest.mark.parametrize(("ranks", "seed"), [(3, 11), (5, 12), (8, 13)])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from memplan.core.errors import CancelledError
 from memplan.graph import Graph
 from memplan.hardware import chip, host_tier
 from memplan.placement.host import HostMoves
@@ -46,3 +47,26 @@ def test_what_finds_no_addresses_is_planned_in_less_room(fills: float) -> None:
 
 def test_what_finds_none_in_much_less_room_is_said_to_miss_bytes() -> None:
     assert laid_out((LAYERS + 1) * SIZE, 0.5).missing
+
+
+def test_choosing_moves_can_be_given_up() -> None:
+    """Went wrong once: for twelve seconds of planning nobody heard whether it was cancelled."""
+    heard: list[str] = []
+
+    def stop(_done: int, _total: int, what: str) -> None:
+        heard.append(what)
+        if heard.count("choosing moves") > 1:
+            raise CancelledError("cancelled")
+
+    graph, round_size, host = forward_and_back(LAYERS, SIZE - 32), rounding(CHIP.npu_arch or ""), host_tier(CHIP)
+    durations = [DURATION_NS] * len(graph.ops)
+
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
+        return lay_out_graph(which, planned_tensors(which), durations, where, round_size, host=host, chosen=chosen)
+
+    with pytest.raises(CancelledError):
+        shortest_layout(
+            graph, durations, [False] * len(graph.ops), HbmRoom(3 * SIZE), round_size,
+            host=host, place=place, progress=stop,
+        )  # fmt: skip
+    assert heard == ["choosing moves", "choosing moves"]

@@ -52,7 +52,8 @@ def request_for(paths: list[Path], current: Request = Request()) -> Request:
     """
     `current` with `paths` put where they belong: a folder, a file of one or an archive is a profile, other files plans.
 
-    The chip of `current` stays for graphs; what holds a plan is shown as it stands.
+    A memory snapshot is a profile by itself, another file of one is opened with its whole folder. The chip
+    of `current` stays for graphs; what holds a plan is shown as it stands.
     """
     plan, profile, rank, chip = current.plan, current.profile, current.rank, current.chip
     for path in paths:
@@ -60,11 +61,19 @@ def request_for(paths: list[Path], current: Request = Request()) -> Request:
         if kind in (ContentKind.FOLDER, ContentKind.PROFILE_ARCHIVE):
             profile, rank = path, None
         elif kind is ContentKind.PROFILE_FILE:
-            profile, rank = path.parent, None
+            profile, rank = (path if _stands_alone(path) else path.parent), None
         else:
             plan = path
             chip = None if kind is not None and kind.is_plan else chip
     return Request(plan, profile, rank, chip)
+
+
+def _stands_alone(path: Path) -> bool:
+    """Whether a file is a profile by itself, as a snapshot is: its neighbours are other moments, not its parts."""
+    from memplan.traces.discover import file_kind  # with its readers: a window starts without
+    from memplan.traces.file_kinds import FileKind
+
+    return file_kind(path) is FileKind.SNAPSHOT
 
 
 def requests_for(paths: list[Path], current: Request = Request()) -> list[Request]:

@@ -78,10 +78,12 @@ def _place(facts: RankFacts, one: FailedAllocation, tensors: Sequence[str]) -> P
 def _cause(one: FailedAllocation, grown: int) -> str:
     """Why it failed: what is more certain goes first."""
     size = one.size or 0
-    if one.reserved is not None and one.allocated is not None and size and one.reserved - one.allocated >= size:
-        return _FRAGMENTED
-    if grown >= size and grown >= threshold("growth_share") * max(one.allocated or 0, 1) and grown:
+    pieces = one.reserved - one.allocated if one.reserved is not None and one.allocated is not None else 0
+    # Without what has piled up there would be more room than all pieces together make.
+    if grown >= max(size, pieces, threshold("growth_share") * max(one.allocated or 0, 1)) and grown:
         return _GROWN
+    if size and pieces >= size:
+        return _FRAGMENTED
     if one.capacity is not None and one.reserved is not None and one.free is not None:
         outside = one.capacity - one.free - one.reserved
         if outside >= max(threshold("outside_of_device_share") * one.capacity, size):
