@@ -104,7 +104,7 @@ def check_vllm(consumer: str, python: str, count: int, seed: int) -> tuple[int, 
         memory = (int(read["kv_cache_memory_bytes"]),) * int(read["pipeline_parallel_size"])
         questions.append((draw, told(replace(draw, settings=settings, available=memory)), read))
     planner = HERE.parent / "kv_oracle" / "planner.py"
-    answers = asked(python, str(planner), [question for _, question, _ in questions])[-len(questions) :]
+    answers = asked(python, str(planner), [question for _, question, _ in questions])[1:]
     kept = [item for item, answer in zip(drawn, understood, strict=True) if "understood" in answer]
     for (draw, case, settings), (_, _, read), answer in zip(kept, questions, answers, strict=True):
         planned, found = settings.figures["blocks"], answer.get("num_blocks", answer)
