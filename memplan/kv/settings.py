@@ -98,6 +98,7 @@ def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: La
         and (layout.context == 1 or backend.context_parallel is None or asked in backend.context_parallel)
         and (block is None or backend.takes_block(block))
         and backend.windows_first in (None, window_alone)
+        and backend.media in (("any", "only") if model.media_prefix else ("any", "none"))
     )
 
 
@@ -238,7 +239,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     prefix, why_prefix = _prefix_caching(model, engine, options)
     asynchronous = engine.scheduling.asynchronous if options.asynchronous is None else options.asynchronous
     batches = engine.scheduling.batches(model, asynchronous=asynchronous, pipeline=layout.pipeline)
-    tokens = options.batched_tokens or engine.batched_tokens
+    tokens = engine.step_tokens(model, options.batched_tokens)
     in_flight = options.in_flight_tokens
     if in_flight is None:
         in_flight = tokens * batches if engine.scheduling.in_flight_batches else tokens

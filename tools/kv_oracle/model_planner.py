@@ -16,7 +16,7 @@ ANSWERS = questions.answers_apart()
 DEVICE = os.environ.get("MEMPLAN_ORACLE_DEVICE", "h100").upper()
 CAPABILITY, MEMORY = {"H100": ((9, 0), 80 << 30), "B200": ((10, 0), 180 << 30)}[DEVICE]
 
-stand_ins.hide_kernels("cutlass", "deep_gemm", "humming")
+stand_ins.hide_kernels("cutlass", "deep_gemm", "flashinfer", "flashinfer_cubin", "humming")
 
 import torch  # noqa: E402
 
