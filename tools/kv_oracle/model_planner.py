@@ -51,6 +51,8 @@ def stand_in_for_device():
         is_fully_connected = classmethod(lambda *_: True)
         device_count = classmethod(lambda _: 64)
         import_kernels = classmethod(lambda _: None)
+        # Of the framework's build that the engine asks for.
+        get_cuda_runtime_major = classmethod(lambda _: 13)
 
     platforms._current_platform = Platform()
 
