@@ -121,8 +121,8 @@ class AttentionBackend:
     `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context parallelism only
     the types in `context_parallel`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the
     cache are multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`.
-    `windows_first` says whether the model's first layer must keep a window alone. `media` says whether it takes `any` model, `none`
-    whose media attend in both directions, or `only` such. `block_outermost` says that layers
+    `windows_first` says whether the model's first layer must keep a window alone. `media` says whether it takes `any`
+    model, `none` whose media attend in both directions, or `only` such. `block_outermost` says that layers
     lie side by side in a block.
     """
 
@@ -309,9 +309,9 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    `media_tokens` are the tokens of the largest item of a model whose media attend in both directions, which a step must
-    hold. `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what its
-    run before the cache is sized finds.
+    Classes of `untyped` models keep the default type whatever is asked for. `media_tokens` are the tokens of the
+    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what
+    its run before the cache is sized finds.
     """
 
     name: str
@@ -327,6 +327,7 @@ class Engine:
     utilization: float
     batched_tokens: int
     media_tokens: Mapping[str, int]
+    untyped: tuple[str, ...]
     kv_bytes: Mapping[str, float]
     default_kv: str
     checkpoint_kv: bool

@@ -139,6 +139,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        untyped=tuple(document.get("untyped", ())),
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
