@@ -310,8 +310,9 @@ class Engine:
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
     Classes of `untyped` models keep the default type whatever is asked for. `media_tokens` are the tokens of the
-    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what
-    its run before the cache is sized finds.
+    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says
+    that what is in use on the device before the start is taken off once more. `profile` is what its run before the
+    cache is sized finds.
     """
 
     name: str
