@@ -108,7 +108,7 @@ def column_codes(column: Sequence[str]) -> DictionaryArray:
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
 
 
-def listed(kernels: Kernels, names: str) -> Bools:
+def kernels_listed(kernels: Kernels, names: str) -> Bools:
     """Which kernels are of the types that `kernel_kinds.json` lists under `names`, versions of an op alike."""
     families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
     coded = column_codes(kernels.type)

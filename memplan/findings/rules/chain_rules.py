@@ -11,7 +11,7 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import column_codes, listed
+from memplan.findings.kernel_bounds import column_codes, kernels_listed
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 
@@ -26,7 +26,7 @@ def chain_findings(job: JobCase) -> Iterator[Finding]:
         if kernels is None or not len(facts.case.computing_rows):
             continue
         rows = facts.case.computing_rows
-        wanted = listed(kernels, "elementwise")[rows]
+        wanted = kernels_listed(kernels, "elementwise")[rows]
         if (planned := job.planned.get(rank)) is not None:
             wanted &= planned.op < 0
         free = np.zeros(len(rows), dtype=bool)

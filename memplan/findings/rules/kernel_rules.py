@@ -19,7 +19,7 @@ from memplan.findings.kernel_bounds import (
     KernelBounds,
     bounds_of_rank,
     column_codes,
-    listed,
+    kernels_listed,
     recurring_of_rank,
     rows_of_type,
     signatures,
@@ -145,7 +145,7 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
 def _beside_float32(facts: RankFacts, kernels: Kernels) -> Bools:
     """Which computing kernels have an op that mixed precision computes in float32 next to them on their stream."""
     rows = facts.case.computing_rows
-    wide = listed(kernels, "in_float32")[rows]
+    wide = kernels_listed(kernels, "in_float32")[rows]
     order = np.lexsort((kernels.start_ns[rows], kernels.stream[rows]))
     same, wide = np.diff(kernels.stream[rows][order]) == 0, wide[order]
     beside = np.zeros(len(rows), dtype=bool)
@@ -159,7 +159,7 @@ def _of_names(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None
 
     Those that a plan has are what was asked for, and left out.
     """
-    rows = facts.claims.unclaimed(_where(listed(kernels, names)[facts.case.computing_rows]))
+    rows = facts.claims.unclaimed(_where(kernels_listed(kernels, names)[facts.case.computing_rows]))
     if planned is not None:
         rows = rows[planned.op[rows] < 0]
     return rows, int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
