@@ -31,6 +31,8 @@ _FEW_GAPS = 1_000
 """Up to so many gaps other rules' choices are searched as well."""
 _SEARCH_WORK, _LEAST_WORK = 60_000_000, 3_000
 """Steps and gaps that one local search may run through, a few tens of milliseconds; what a schedule costs at least."""
+_LEAST_PART = 4
+"""Where the work is too little to try one in so many units, nothing is searched: addresses cost more than it gains."""
 _PATIENCE, _PATIENCE_PER_UNIT = 600, 4
 """Schedules in a row that the local search tries without finding a better one before it stops, and more a unit."""
 
@@ -174,8 +176,10 @@ class _Scores:
 
         problem = self.problem
         each = _LEAST_WORK + 4 * problem.steps + 20 * len(problem.unit)
-        patience = _PATIENCE + _PATIENCE_PER_UNIT * problem.units
-        drawn = np.random.default_rng(0).random((-(-_SEARCH_WORK // each), 3))
+        tries, patience = -(-_SEARCH_WORK // each), _PATIENCE + _PATIENCE_PER_UNIT * problem.units
+        if tries * _LEAST_PART < problem.units:
+            return best
+        drawn = np.random.default_rng(0).random((tries, 3))
         moved, goal = best.moved.copy(), 0 if bound is None else bound.makespan_ns
         host_over, over, makespan, traffic = search(
             self._columns, moved, self._room, self._host_bytes, goal, patience, drawn
