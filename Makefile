@@ -25,8 +25,7 @@ test-slow:  ## the tests marked slow
 
 test-torch:  ## the tests with PyTorch, in an environment of its own below build/
 	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
-	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || build/torch-env/bin/python -m pip install --quiet \
-	  --disable-pip-version-check --no-deps --extra-index-url https://download.pytorch.org/whl/cpu '$(TORCH)'
+	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || tools/pip_torch build/torch-env/bin/python --no-deps '$(TORCH)'
 	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
 	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
 

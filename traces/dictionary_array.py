@@ -25,9 +25,9 @@ class DictionaryArray(Sequence[str]):
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, index: slice) -> DictionaryArray: ...
-    def __getitem__(self, index: int | slice) -> str | DictionaryArray:
-        if isinstance(index, slice):
+    def __getitem__(self, index: RowIndex) -> DictionaryArray: ...
+    def __getitem__(self, index: int | RowIndex) -> str | DictionaryArray:
+        if isinstance(index, slice | np.ndarray):
             return DictionaryArray(self.codes[index], self.values)
         return str(self.values[self.codes[index]])
 

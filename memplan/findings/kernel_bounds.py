@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.findings.finding import threshold
+from memplan.graph.op_names import op_family
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
@@ -105,6 +106,14 @@ def bounds_of_rank(job: JobCase, rank: int, kernels: Kernels) -> KernelBounds:
 def column_codes(column: Sequence[str]) -> DictionaryArray:
     """A column of texts as codes into its distinct values."""
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
+
+
+def kernels_listed(kernels: Kernels, names: str) -> Bools:
+    """Which kernels are of the types that `kernel_kinds.json` lists under `names`, versions of an op alike."""
+    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
+    coded = column_codes(kernels.type)
+    wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
+    return np.asarray(wanted[coded.codes], dtype=bool)
 
 
 def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) -> Int64s:

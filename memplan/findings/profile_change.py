@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,8 @@ class ProfileChange:
     What differs between `before` and `after`, ns a step: parts add up to the difference of the step.
 
     Types are sorted by how much they changed, and so are the owners of what is allocated at the end, those that hold as
-    much in both left out. Memory is the highest allocated of each, `None` if unknown.
+    much in both left out. Memory is the highest allocated of each, `None` if unknown. `untold` is what only one of the
+    two tells of, which is no change: it is left out.
     """
 
     before_ns: int
@@ -97,6 +98,7 @@ class ProfileChange:
     before_peak: int | None
     after_peak: int | None
     owners: Sequence[OwnerChange] = ()
+    untold: Sequence[str] = ()
 
     @property
     def change_ns(self) -> int:
@@ -108,7 +110,9 @@ def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_
     """What differs between a rank of one diagnosis and a rank of another, or of the same."""
     first, second = before.job.ranks[before_rank], after.job.ranks[after_rank]
     told = all(step.transfer_ns is not None for step in (*first.steps, *second.steps))
-    one, other = _mean_parts(first.steps, told), _mean_parts(second.steps, told)
+    untold = _untold(first, second)
+    causes = not any("idle." in families for families in untold.values())
+    one, other = _mean_parts(first.steps, told, causes), _mean_parts(second.steps, told, causes)
     parts = [PartChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
     parts = [part for part in parts if part.before_ns or part.after_ns]
     return ProfileChange(
@@ -118,30 +122,49 @@ def profile_change(before: Diagnosis, before_rank: int, after: Diagnosis, after_
         after_steps=len(second.steps),
         parts=sorted(parts, key=lambda part: -abs(part.change_ns)),
         types=_types(first, second),
-        findings=_findings(before, before_rank, after, after_rank),
+        findings=_findings(before, before_rank, after, after_rank, untold),
         before_peak=_peak(first),
         after_peak=_peak(second),
         owners=_owners(first, second),
+        untold=tuple(untold),
     )
 
 
+def _untold(first: RankFacts, second: RankFacts) -> dict[str, tuple[str, ...]]:
+    """What only one of the two tells of, and the families of findings that rest on it."""
+    found: dict[str, tuple[str, ...]] = {}
+    if bool(_type_sums(first)) != bool(_type_sums(second)):
+        found["kernels"] = ("kernel.", "recompute.", "plan.", "idle.")  # which tell whom an idle device waits for
+    if first.case.has_host != second.case.has_host:
+        found["the host"] = ("idle.", "host.")
+    if bool(first.case.profile.memory_curves()) != bool(second.case.profile.memory_curves()):
+        found["memory"] = ("memory.",)
+    return found
+
+
 def _owners(first: RankFacts, second: RankFacts) -> list[OwnerChange]:
-    def kept(facts: RankFacts) -> dict[str, int]:
+    def kept(facts: RankFacts) -> dict[str, int] | None:
         blocks = facts.case.profile.allocations()
         if blocks is None:
-            return {}
+            return None
         if facts.case.cut:
             return dict(owners_of(blocks, blocks_alive_at(blocks, facts.case.windows[-1].busy_until_ns)))
         return dict(owners_of(blocks, np.flatnonzero(blocks.release_ns < 0).astype(np.int64)))
 
     one, other = kept(first), kept(second)
+    if one is None or other is None:
+        return []
     found = [OwnerChange(name, one.get(name, 0), other.get(name, 0)) for name in dict.fromkeys([*one, *other])]
     changed = [owner for owner in found if owner.change_bytes]
     return sorted(changed, key=lambda owner: (-abs(owner.change_bytes), owner.owner))
 
 
-def _mean_parts(steps: Sequence[StepBreakdown], told: bool) -> dict[str, int]:
-    """Mean ns of each part of a step; unless waiting is `told` for all steps, exposed communication is one part."""
+def _mean_parts(steps: Sequence[StepBreakdown], told: bool, causes: bool) -> dict[str, int]:
+    """
+    Mean ns of each part of a step.
+
+    Unless waiting is `told` for all steps exposed communication is one part, and so is idle time without its `causes`.
+    """
     count = max(len(steps), 1)
     sums: dict[str, int] = {}
 
@@ -158,7 +181,7 @@ def _mean_parts(steps: Sequence[StepBreakdown], told: bool) -> dict[str, int]:
         add("pipeline bubble", step.bubble_ns)
         add("copies", step.copying_ns)
         for cause, length in step.idle_ns.items():
-            add(f"idle: {cause}", length)
+            add(f"idle: {cause}" if causes else "idle", length)
     return {name: length // count for name, length in sums.items()}
 
 
@@ -177,9 +200,9 @@ def _type_sums(facts: RankFacts) -> dict[str, tuple[float, int]]:
 
 
 def _types(first: RankFacts, second: RankFacts) -> list[TypeChange]:
-    """Types of kernels by how much they changed; none where one profile doesn't tell them, as at Level0."""
+    """Types of kernels by how much they changed; none where a profile doesn't tell them, as at Level0, or no kernel."""
     one, other = _type_sums(first), _type_sums(second)
-    if any(sums and set(sums) <= ABSENT for sums in (one, other)):
+    if any(set(sums) <= ABSENT for sums in (one, other)):
         return []
     found = []
     for name in dict.fromkeys([*one, *other]):
@@ -188,12 +211,16 @@ def _types(first: RankFacts, second: RankFacts) -> list[TypeChange]:
     return sorted(found, key=lambda row: (-abs(row.change_ns), row.type))
 
 
-def _findings(before: Diagnosis, before_rank: int, after: Diagnosis, after_rank: int) -> list[FindingChange]:
+def _findings(
+    before: Diagnosis, before_rank: int, after: Diagnosis, after_rank: int, untold: Mapping[str, tuple[str, ...]]
+) -> list[FindingChange]:
+    left_out = tuple(family for families in untold.values() for family in families)
+
     def of(diagnosis: Diagnosis, rank: int) -> dict[str, tuple[int | None, int | None]]:
         steps = max(len(diagnosis.job.ranks[rank].steps), 1)
         found: dict[str, tuple[int | None, int | None]] = {}
         for one in diagnosis.findings:
-            if one.rank == rank and (one.cost_ns or one.cost_bytes):
+            if one.rank == rank and (one.cost_ns or one.cost_bytes) and not one.kind.startswith(left_out):
                 # Waiting and transfer are one matter whichever is the larger.
                 kind = "communication.exposed" if one.kind == "communication.waiting" else one.kind
                 time = None if one.cost_ns is None else (found.get(kind, (0, None))[0] or 0) + one.cost_ns // steps

@@ -195,10 +195,22 @@ Part = ReportTable | Figures | Drawing | Text
 
 @dataclass(frozen=True, slots=True)
 class ReportSection:
-    """A heading, which may be empty, and what is below it."""
+    """
+    A heading, which may be empty, and what is below it.
+
+    `pictures` draws what only pages show, before the parts; a page leaves out a section that has neither.
+    """
 
     title: Text
     parts: tuple[Part, ...]
+    pictures: Callable[[], tuple[Drawing, ...]] | None = None
+
+    @property
+    def pages_only(self) -> bool:
+        """Whether nothing but a page can show any of it."""
+        if not self.parts:
+            return self.pictures is not None
+        return all(isinstance(part, Drawing) and not part.text for part in self.parts)
 
 
 def section(title: Text, *parts: Part) -> ReportSection:

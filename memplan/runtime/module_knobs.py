@@ -26,8 +26,8 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
     running = _chip_name()
     if running is not None:
         refuse_other_chip(plan, running)
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    held = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    shapes = {name: tuple(tensor.shape) for name, tensor in held}
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     prefix = planned_prefix(plan, shapes, trained)
     modules = dict(module.named_modules())

@@ -92,3 +92,22 @@ def test_profiles_that_tell_unlike_much_are_compared_in_what_both_tell(
     assert "most of it by communication, exposed: +14.446 ms" in said
     assert "waiting" not in said
     assert "MatMulV2" not in said  # Level0 has no types
+
+
+def test_what_only_one_tells_of_is_no_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("before", "after"):
+        simulate_job(PLAN, tmp_path / name, fault=chosen_fault("host-gaps:strong"), ranks=1, steps=3, seed=5)
+    files = tmp_path / "after" / "rank_0_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+    for name in ("kernel_details.csv", "memory_record.csv", "operator_memory.csv", "trace_view.json"):
+        (files / name).unlink()
+    assert main(["diff", str(tmp_path / "before"), str(tmp_path / "after")]) == 0
+    streams = capsys.readouterr()
+    assert "Only one of the two tells of kernels" in streams.out + streams.err
+    assert "idle: host" not in streams.out
+    assert main(["diff", str(tmp_path / "before"), str(tmp_path / "after"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["untold"]
+    assert not told["types"]
+    assert not told["owners"]
+    assert not [one for one in told["findings"] if one["kind"].startswith(("idle.", "kernel.", "memory."))]
+    assert sum(part["after_ns"] - part["before_ns"] for part in told["parts"]) == told["change_ns"]

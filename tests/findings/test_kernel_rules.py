@@ -65,3 +65,11 @@ def test_what_ran_is_told_by_whoever_wrote_the_profile_and_by_its_kernels(tmp_pa
     for finding in diagnose(memplan.open_profile(tmp_path / "job")).findings:
         assert "MindSpore" in finding.software
         assert not {"torch_npu", "vllm-ascend"} & {one.framework for one in finding.remedies}
+
+
+@pytest.mark.parametrize(("before", "told"), [("EmbeddingDenseGradV2", False), ("MatMulV2", True)])
+def test_casts_that_mixed_precision_needs_cost_nothing(tmp_path: Path, before: str, told: bool) -> None:
+    pair = kernels([before, "Cast"], 400_000)
+    diagnosed(tmp_path / "job", lambda program: (*program, *pair, *pair))
+    found = diagnose(memplan.open_profile(tmp_path / "job"))
+    assert bool(named(found, "kernel.cast")) is told

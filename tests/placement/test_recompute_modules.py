@@ -26,5 +26,24 @@ def test_no_fewer_modules_fit(savings: list[int], capacity: int) -> None:
         assert peak(chosen) == peak(names)
 
 
+@given(peaks=st.lists(st.integers(100, 700), min_size=2, max_size=12), capacity=st.integers(0, 700))
+def test_modules_that_take_more_than_they_save_leave_the_lowest_peak_that_was_seen(
+    peaks: list[int], capacity: int
+) -> None:
+    names = [f"layers.{number}" for number in range(len(peaks) - 1)]
+    asked: list[int] = []
+
+    def peak(recomputed: Sequence[str]) -> int:
+        asked.append(len(recomputed))
+        return peaks[len(recomputed)]
+
+    chosen, _ = fewest_recomputed(names, lambda modules: modules, peak, capacity)
+    lowest = min(peaks[count] for count in asked)
+    assert peaks[len(chosen)] <= max(capacity, lowest)
+    if min(peaks[:2]) <= capacity:
+        assert peaks[len(chosen)] <= capacity
+    assert len(asked) <= 12
+
+
 def test_without_a_limit_nothing_is_recomputed() -> None:
     assert fewest_recomputed(["a"], lambda modules: modules, lambda _: 10**9, None)[0] == ()

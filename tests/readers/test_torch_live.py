@@ -16,7 +16,7 @@ from memplan.readers.pytorch.live import TrainingStep, capture_torch, is_torch
 torch = pytest.importorskip("torch")
 NAMES = (
     "mlp", "cnn", "residual", "unet", "autoencoder", "gpt", "gpt_checkpointed", "vision_transformer", "experts",
-    "recommender", "unrolled", "messages", "spectral", "detector", "cross_attention",
+    "recommender", "unrolled", "messages", "spectral", "detector", "cross_attention", "denoiser",
 )  # fmt: skip
 
 

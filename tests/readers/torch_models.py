@@ -242,6 +242,27 @@ class CrossAttention(nn.Module):
         return result
 
 
+class Denoiser(nn.Module):
+    """A U-Net that is told the time, with attention between pixels whose channels are not next to each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time, self.start = nn.Linear(16, 48), nn.Conv2d(3, 24, 3, padding=1)
+        self.down, self.up = nn.Conv2d(24, 48, 3, 2, 1), nn.Conv2d(48, 24, 3, padding=1)
+        self.norm, self.qkv, self.out = nn.GroupNorm(8, 48), nn.Conv2d(48, 144, 1), nn.Conv2d(48, 48, 1)
+        self.end = nn.Conv2d(48, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        wide = functional.silu(self.start(x))
+        deep = self.down(wide) + self.time(time)[:, :, None, None]
+        b, c, h, w = deep.shape
+        q, k, v = self.qkv(self.norm(deep)).view(b, 3, 3, c // 3, h * w).transpose(-1, -2).unbind(1)
+        seen = functional.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
+        up = self.up(functional.interpolate(deep + self.out(seen), scale_factor=2))
+        result: torch.Tensor = self.end(torch.cat([up, wide], 1))
+        return result
+
+
 TORCH_MODELS: Mapping[str, TorchModel] = {
     "mlp": TorchModel(
         lambda: nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 512), nn.Tanh(),
@@ -285,6 +306,10 @@ TORCH_MODELS: Mapping[str, TorchModel] = {
     "cross_attention": TorchModel(
         CrossAttention, lambda: (torch.randint(0, 300, (4, 40)), torch.randint(0, 300, (4, 32))),
         lambda: torch.randint(0, 300, (4, 32)), torch.optim.Adagrad,
+    ),
+    "denoiser": TorchModel(
+        Denoiser, lambda: (torch.randn(2, 3, 30, 30), torch.randn(2, 16)), lambda: torch.randn(2, 3, 30, 30),
+        torch.optim.AdamW,
     ),
 }  # fmt: skip
 

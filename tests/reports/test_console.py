@@ -11,7 +11,7 @@ import pytest
 
 from memplan.reports import Column, Quantity, Report, ReportTable, render_report, section
 from memplan.reports.renderers.render_console import print_report
-from memplan.reports.report import Drawing
+from memplan.reports.report import Drawing, ReportSection
 
 _COLUMNS = (Column("what"), Column("time", Quantity.DURATION), Column("where"))
 
@@ -70,3 +70,20 @@ def test_pictures_that_only_pages_show_leave_no_title_behind() -> None:
     report = Report("Title", sections=(section("Links", Drawing("<svg/>", title="rates")),))
     assert "Links" not in render_report(report, "table")
     assert "Links" in render_report(report, "html")
+
+
+def test_pictures_are_drawn_for_pages_alone() -> None:
+    drawn: list[str] = []
+
+    def pictures() -> tuple[Drawing, ...]:
+        drawn.append("<svg/>")
+        return (Drawing("<svg/>"), Drawing())
+
+    report = Report("Title", sections=(ReportSection("Links", (), pictures), ReportSection("Nothing", (), lambda: ())))
+    for form in ("table", "json", "csv", "md"):
+        assert "Links" not in render_report(report, form)
+    assert not drawn
+    page = render_report(report, "html")
+    assert "Links" in page
+    assert "Nothing" not in page
+    assert drawn

@@ -14,10 +14,10 @@ import pytest
 TOP = Path(__file__).parents[2]
 
 
-def trained(case: str, folder: Path) -> dict[str, Any]:
+def trained(kind: str, case: str, folder: Path) -> dict[str, Any]:
     target = folder / f"{case}.json"
     subprocess.run(
-        [sys.executable, "-m", "tests.runtime.torch_training", case, str(target)],
+        [sys.executable, "-m", "tests.runtime.torch_training", kind, case, str(target)],
         check=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TOP)},
@@ -30,7 +30,17 @@ def trained(case: str, folder: Path) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("torch")
-    return {case: trained(case, folder) for case in ("plain", "0.7")}
+    return {case: trained("transformer", case, folder) for case in ("plain", "0.7")}
+
+
+def test_running_statistics_are_written_once_a_step_though_layers_run_twice(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    plain, planned = (trained("convolutions", case, tmp_path) for case in ("plain", "0.7"))
+    assert planned["recomputed"]
+    assert planned["losses"] == plain["losses"]
+    assert planned["state"] == plain["state"]
+    for run in (plain, planned):
+        assert run["planned"] == pytest.approx(run["measured"], rel=0.03)
 
 
 def test_planning_leaves_the_program_as_it_was(runs: dict[str, dict[str, Any]]) -> None:

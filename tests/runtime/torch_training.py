@@ -1,5 +1,5 @@
 """
-A training script of PyTorch, as it is or with the two lines that plan it and apply the plan; writes JSON.
+Training scripts of PyTorch, as they are or with the two lines that plan them and apply the plan; writes JSON.
 
 Started as a process of its own by the tests: PyTorch's profiler counts memory rightly from a process's first use on.
 """
@@ -14,29 +14,30 @@ from typing import Any
 STEPS = 3
 
 
-def train(share: float | None) -> dict[str, Any]:
-    """Losses, peaks planned and measured of a small transformer, planned for `share` of its peak (`None`: as it is)."""
+def train(kind: str, share: float | None) -> dict[str, Any]:
+    """Losses, state and peaks of a small model of `kind`, planned for `share` of its peak (`None`: as it is)."""
     import torch
 
     import memplan
     from memplan.readers import Target
 
     torch.manual_seed(0)
-    model = transformer(torch)
+    model = {"transformer": transformer, "convolutions": convolutions}[kind](torch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
-    tokens = torch.randint(0, 512, (4, 256))
+    batch = torch.randint(0, 512, (4, 256)) if kind == "transformer" else torch.rand(4, 24, 24, 24)
+    targets = batch.flatten() if kind == "transformer" else torch.randint(0, 9, (4,))
 
     def step(batch: Any) -> Any:
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(batch).flatten(0, 1), batch.flatten())
+        loss = torch.nn.functional.cross_entropy(model(batch), targets)
         loss.backward()
         optimizer.step()
         scheduler.step()
         return loss.detach()
 
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan = memplan.plan(step, tokens, chip="910B3", kernels=Target.CPU)
+    plan = memplan.plan(step, batch, chip="910B3", kernels=Target.CPU)
     whole = peak(plan)
     untouched = (
         all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -46,18 +47,24 @@ def train(share: float | None) -> dict[str, Any]:
     )
     report, refused = "", {}
     if share is not None:
-        plan = memplan.plan(step, tokens, chip="910B3", hbm=int(whole * share), kernels=Target.CPU)
-        refused = refusals(torch, plan)
+        plan = memplan.plan(step, batch, chip="910B3", hbm=int(whole * share), kernels=Target.CPU)
+        refused = refusals(torch, plan) if kind == "transformer" else {}
         report = str(plan.apply(model))
     torch.manual_seed(1)  # of dropout, whatever was drawn before
-    losses = [float(step(tokens)) for _ in range(STEPS - 1)]
+    losses = [float(step(batch)) for _ in range(STEPS - 1)]
     # Gradients of the step before go before its peak comes, and so are left out.
-    held = [*model.parameters(), tokens, *(value for state in optimizer.state.values() for value in state.values())]
+    held = [
+        *model.parameters(),
+        *model.buffers(),
+        batch,
+        *(value for state in optimizer.state.values() for value in state.values()),
+    ]
     state = sum(int(value.nbytes) for value in held)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        losses.append(float(step(tokens)))
+        losses.append(float(step(batch)))
     return {
         "losses": losses,
+        "state": {name: value.double().sum().item() for name, value in model.state_dict().items()},
         "planned": peak(plan),
         "measured": state + most_allocated(profile),
         "fits": plan.fits,
@@ -85,9 +92,16 @@ def transformer(torch: Any, layers: int = 4, width: int = 128) -> Any:
             hidden = self.embedding(tokens)
             for layer in self.layers:
                 hidden = layer(hidden)
-            return self.head(hidden)
+            return self.head(hidden).flatten(0, 1)
 
     return Transformer()
+
+
+def convolutions(torch: Any) -> Any:
+    """Convolutions with batch norms, whose running statistics are buffers that every forward pass writes."""
+    nn = torch.nn
+    layers = (nn.Sequential(nn.Conv2d(24, 24, 3, padding=1), nn.BatchNorm2d(24), nn.GELU()) for _ in range(5))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 9))
 
 
 def peak(plan: Any) -> int:
@@ -125,5 +139,5 @@ def refusals(torch: Any, plan: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    wanted = None if sys.argv[1] == "plain" else float(sys.argv[1])
-    Path(sys.argv[2]).write_text(json.dumps(train(wanted)))
+    wanted = None if sys.argv[2] == "plain" else float(sys.argv[2])
+    Path(sys.argv[3]).write_text(json.dumps(train(sys.argv[1], wanted)))

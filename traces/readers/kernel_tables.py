@@ -74,7 +74,6 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         notes.add(table.path, "no known column of types: its kernels have none")
     _note_steps(table, notes)
     names = _texts(table, *_NAMES)
-    core = take_rows(_texts(table, "Accelerator Core", "Task Type", "kernel_type"), order)
     return Kernels(
         start_ns=start[order],
         duration_ns=duration[order],
@@ -83,12 +82,12 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         stream=_numbers(table, order, "Stream ID", "Stream Id", "stream_id"),
         block_count=_numbers(table, order, "Block Dim", "Block Num"),
         name=take_rows(names, order),
-        type=take_rows(_texts(table, "Type", "OP Type"), order),
-        core=core,
-        input_shapes=_unquoted(take_rows(_texts(table, "Input Shapes"), order)),
-        input_dtypes=take_rows(_texts(table, "Input Data Types"), order),
-        output_shapes=_unquoted(take_rows(_texts(table, "Output Shapes"), order)),
-        output_dtypes=take_rows(_texts(table, "Output Data Types"), order),
+        type=_encoded(table, order, "Type", "OP Type"),
+        core=_encoded(table, order, "Accelerator Core", "Task Type", "kernel_type"),
+        input_shapes=_unquoted(_encoded(table, order, "Input Shapes")),
+        input_dtypes=_encoded(table, order, "Input Data Types"),
+        output_shapes=_unquoted(_encoded(table, order, "Output Shapes")),
+        output_dtypes=_encoded(table, order, "Output Data Types"),
         pmu=_counters(table, order),
         state=_where_there(table, order, "OP State"),
         input_formats=_where_there(table, order, "Input Formats"),
@@ -123,8 +122,13 @@ def _texts(table: TextTable, *headers: str) -> Sequence[str]:
     return found if found is not None else DictionaryArray(np.zeros(table.rows, dtype=np.int32), ["N/A"])
 
 
+def _encoded(table: TextTable, order: RowIndex, *headers: str) -> DictionaryArray:
+    """A column of few distinct texts as numbers, which whoever groups kernels by it would make again each time."""
+    return dictionary_encoded(_texts(table, *headers))[order]
+
+
 def _where_there(table: TextTable, order: RowIndex, header: str) -> Sequence[str]:
-    return take_rows(_texts(table, header), order) if table.has(header) else ()
+    return _encoded(table, order, header) if table.has(header) else ()
 
 
 def _times(table: TextTable, order: RowIndex, *headers: str) -> Int64s:
@@ -137,8 +141,7 @@ def _numbers(table: TextTable, order: RowIndex, *headers: str) -> Int64s:
     return found[order] if found is not None else np.full(table.rows, -1, dtype=np.int64)[order]
 
 
-def _unquoted(texts: Sequence[str]) -> Sequence[str]:
+def _unquoted(texts: DictionaryArray) -> DictionaryArray:
     """Shapes without the quotes that they have once more inside their field: `"4096,1024;1024;"`."""
-    if isinstance(texts, DictionaryArray):
-        return DictionaryArray(texts.codes, _unquoted(texts.values))
-    return [text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text for text in texts]
+    values = [text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text for text in texts.values]
+    return DictionaryArray(texts.codes, values)

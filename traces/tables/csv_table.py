@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from memplan.core.errors import InputError
 from memplan.traces.decimals import ABSENT
 from memplan.traces.notes import Notebook
@@ -242,8 +244,10 @@ def _unquoted_columns(text: str) -> list[list[str]] | None:
     if len(lines) < 2 or lines[0] in lines[1:] or '"' in text or "\r" in lines[0] or not text.isascii():
         return None
     width = lines[0].count(",") + 1
+    if width < 2 or not _commas_in_each(lines, width - 1):
+        return None
     body = ",".join(lines[1:])
-    if width < 2 or "\r" in body or {line.count(",") for line in lines} != {width - 1}:
+    if "\r" in body:
         return None
     # Tools end their times with a tab, so that spreadsheets take them for text.
     body = body.replace("\t,", ",")
@@ -251,6 +255,13 @@ def _unquoted_columns(text: str) -> list[list[str]] | None:
     if any(blank in body for blank in _BLANKS):
         cells = list(map(str.strip, cells))
     return [[name.strip(), *cells[place::width]] for place, name in enumerate(lines[0].split(","))]
+
+
+def _commas_in_each(lines: Sequence[str], count: int) -> bool:
+    """Whether each line, ASCII, has `count` commas; asked of all at once, for there may be very many."""
+    codes = np.frombuffer("\n".join((*lines, "")).encode(), dtype=np.uint8)
+    commas = np.searchsorted(np.flatnonzero(codes == ord(",")), np.flatnonzero(codes == ord("\n")))
+    return bool((np.diff(commas, prepend=0) == count).all())
 
 
 def _named_columns(path: Path, fields: Sequence[Sequence[str]]) -> TextTable | None:

@@ -71,7 +71,9 @@ class TextTable:
 
     def has_exponents(self, *headers: str) -> bool:
         """Whether a number in this column is written as `1.7E+15`, which leaves its last digits out."""
-        return any("E" in text or "e" in text for text in self.find(*headers) or ())
+        found = self.find(*headers)
+        everything = "".join(found.values if isinstance(found, DictionaryArray) else found or ())
+        return "E" in everything or "e" in everything
 
     def _converted(self, factor: int, headers: Sequence[str]) -> Int64s | None:
         found = self.find(*headers)

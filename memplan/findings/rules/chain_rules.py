@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
-from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import column_codes
-from memplan.graph.op_names import op_family
+from memplan.findings.kernel_bounds import column_codes, kernels_listed
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 
@@ -28,7 +26,7 @@ def chain_findings(job: JobCase) -> Iterator[Finding]:
         if kernels is None or not len(facts.case.computing_rows):
             continue
         rows = facts.case.computing_rows
-        wanted = _elementwise(kernels)[rows]
+        wanted = kernels_listed(kernels, "elementwise")[rows]
         if (planned := job.planned.get(rank)) is not None:
             wanted &= planned.op < 0
         free = np.zeros(len(rows), dtype=bool)
@@ -36,13 +34,6 @@ def chain_findings(job: JobCase) -> Iterator[Finding]:
         begins, ends = _chains(kernels, rows, wanted & free)
         if len(begins):
             yield from _spared(facts, kernels, begins, ends)
-
-
-def _elementwise(kernels: Kernels) -> Bools:
-    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")["elementwise"]["names"]}
-    coded = column_codes(kernels.type)
-    named = np.array([op_family(text) in families for text in coded.values], dtype=bool)
-    return np.asarray(named[coded.codes], dtype=bool)
 
 
 def _chains(kernels: Kernels, rows: Int64s, wanted: Bools) -> tuple[Int64s, Int64s]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
@@ -19,11 +19,11 @@ from memplan.findings.kernel_bounds import (
     KernelBounds,
     bounds_of_rank,
     column_codes,
+    kernels_listed,
     recurring_of_rank,
     rows_of_type,
     signatures,
 )
-from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 
@@ -115,6 +115,9 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
 def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     """Changes of type: a fault where a plan lacks them, else what is beyond those that mixed precision needs."""
     rows, total = _of_names(facts, kernels, planned, "casts")
+    if planned is None:
+        rows = rows[~_beside_float32(facts, kernels)[rows]]
+        total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
     usual = threshold("cast_share") * facts.length_ns
     if total < usual or not total:
         return
@@ -129,7 +132,8 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
         cost_ns=facts.claims.take_kernels(rows, cost) if facts.worth(cost) else None,
         cost_bytes=None,
         bound="tensors in the type that their readers take",
-        formula=f"time of casts beyond {threshold('cast_share'):.0%} of the steps, for mixed precision needs some"
+        formula=f"time of casts beyond {threshold('cast_share'):.0%} of the steps, for mixed precision needs some;"
+        " those beside ops that it computes in float32 are not counted"
         if planned is None
         else "time of casts that the plan lacks",
         confidence=Confidence.ASSUMED,
@@ -138,16 +142,24 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
     )
 
 
+def _beside_float32(facts: RankFacts, kernels: Kernels) -> Bools:
+    """Which computing kernels have an op that mixed precision computes in float32 next to them on their stream."""
+    rows = facts.case.computing_rows
+    wide = kernels_listed(kernels, "in_float32")[rows]
+    order = np.lexsort((kernels.start_ns[rows], kernels.stream[rows]))
+    same, wide = np.diff(kernels.stream[rows][order]) == 0, wide[order]
+    beside = np.zeros(len(rows), dtype=bool)
+    beside[order] = np.append(wide[1:] & same, False) | np.append(False, wide[:-1] & same)
+    return beside
+
+
 def _of_names(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None, names: str) -> tuple[Int64s, int]:
     """
     The kernels of a list of `kernel_kinds.json` that no finding has claimed, and what they take in ns.
 
     Those that a plan has are what was asked for, and left out.
     """
-    families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
-    coded = column_codes(kernels.type)
-    wanted = np.array([op_family(text) in families for text in coded.values], dtype=bool)
-    rows = facts.claims.unclaimed(_where(wanted[coded.codes[facts.case.computing_rows]]))
+    rows = facts.claims.unclaimed(_where(kernels_listed(kernels, names)[facts.case.computing_rows]))
     if planned is not None:
         rows = rows[planned.op[rows] < 0]
     return rows, int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())

@@ -67,20 +67,28 @@ def cpu_workspace(
     """
     Bytes of scratch that PyTorch's CPU build takes from its allocator while it runs ATen op `name`.
 
-    oneDNN reorders what a convolution of more than a pixel reads or writes, and a loss that is averaged is made whole
-    first; a gradient that is part of a larger tensor is copied before. Fitted on single ops (PyTorch 2.13, AVX-512; 11
-    convolutions), exact there but for 3 and 8 channels and strided gradients. Resampling, Fourier transforms and
-    attention follow their kernels (aten/src/ATen/native: cpu/UpSampleKernel.cpp, mkl/SpectralOps.cpp,
-    cpu/FlashAttentionKernel.cpp), exact on 40 single ops. `inputs` are (storage, shape), `stored` the bytes of those
-    storages, `outputs` bytes and `made` shapes of results; an element has four bytes.
+    oneDNN reorders what a convolution of more than a pixel reads or writes into blocks of channels, and a loss that is
+    averaged is made whole first; a gradient that is part of a larger tensor is copied before. Read off single ops
+    (PyTorch 2.13, AVX-512; 9 convolutions), on 7 others exact forward and within 500 bytes on the way back; not exact
+    with strided gradients. Resampling, Fourier transforms and attention follow their kernels (aten/src/ATen/native:
+    cpu/UpSampleKernel.cpp, mkl/SpectralOps.cpp, cpu/FlashAttentionKernel.cpp, transformers/attention.cpp where that
+    can't be used), exact on 48 single ops. `inputs` are (storage, shape), `stored` the bytes of those storages,
+    `outputs` bytes and `made` shapes of results; an element has four bytes.
     """
     sizes = [4 * prod(shape) for _, shape in inputs]
     if name in _LOSSES and sizes:
         return 2 * sizes[0]
+    plain = attrs.get("groups", 1) == 1 and not attrs.get("transposed")
     if name == "convolution" and len(inputs) > 1 and prod(inputs[1][1][2:]) > 1:
+        if plain and made:
+            return _convolution(inputs[0][1], inputs[1][1], made[0])
         return 2 * outputs[0] if attrs.get("transposed") else max(sizes[0] + sizes[1], outputs[0])
     if name == "convolution_backward" and len(inputs) > 2 and prod(inputs[2][1][2:]) > 1:
         copied = sizes[0] if stored and stored[0] > sizes[0] else 0
+        if plain:
+            wanted = attrs.get("output_mask")
+            images = not isinstance(wanted, tuple) or bool(wanted[0])
+            return copied + _gradients(*(shape for _, shape in inputs[:3]), images=images)
         return sizes[0] + sizes[1] + copied
     if name in _TAPS and made:
         return _resampling(sizes[0] + outputs[0], made[0], _TAPS[name], vectorised=name != "upsample_bicubic2d")
@@ -88,7 +96,39 @@ def cpu_workspace(
         return _transform(name, inputs[0][1], dims)
     if name == "_scaled_dot_product_flash_attention_for_cpu":
         return threads * _attention(inputs[0][1], inputs[1][1])
+    if name == "_safe_softmax" and made and isinstance(dim := attrs.get("dim"), int):
+        return _masked_rows(made[0], dim, outputs[0])
     return 0
+
+
+def _blocked(shape: Sequence[int], *dims: int, block: int = 16) -> int:
+    """Bytes of a tensor whose `dims` are whole blocks, as many as a vector holds."""
+    return 4 * prod(-(-size // block) * block if dim in dims else size for dim, size in enumerate(shape))
+
+
+def _convolution(image: Sequence[int], weights: Sequence[int], made: Sequence[int]) -> int:
+    """All three in blocks of channels, then the result as it is asked for; few channels are read as they are."""
+    few = image[1] < _FEW_CHANNELS
+    reordered = (0 if few else _blocked(image, 1)) + (_blocked(weights, 0) if few else _blocked(weights, 0, 1))
+    result = 4 * prod(made)
+    return _blocked(made, 1) + max(reordered - result, 0)
+
+
+def _gradients(gradient: Sequence[int], image: Sequence[int], weights: Sequence[int], *, images: bool) -> int:
+    """First the image's gradient, if it is asked for, then that of the weights, whose blocks are smaller for few."""
+    block = 8 if image[1] < _FEW_CHANNELS else 16
+    made = 4 * prod(image) if images else 0
+    weighed = made + sum(_blocked(shape, 1, block=block) for shape in (gradient, image))
+    weighed += _blocked(weights, 0, 1, block=block)
+    back = _blocked(image, 1)
+    first = max(_blocked(gradient, 1) + _blocked(weights, 0, 1) + back, back + made) if images else 0
+    return max(first, weighed) - made - 4 * prod(weights)
+
+
+def _masked_rows(shape: Sequence[int], dim: int, nbytes: int) -> int:
+    """A byte for each score and for each row of scores, that tell rows without any left, and an element of zero."""
+    count = prod(shape)
+    return count + count // shape[dim] + nbytes // count if count else 0
 
 
 def _resampling(copied: int, made: Sequence[int], taps: int, *, vectorised: bool) -> int:
@@ -118,6 +158,7 @@ def _attention(query: Sequence[int], key: Sequence[int]) -> int:
     return 4 * block * (min(_KEY_BLOCK, keys) + 2 + query[-1])
 
 
+_FEW_CHANNELS = 16
 _SMALL_IMAGE = 128
 _TAPS = {
     "upsample_nearest2d": 1, "_upsample_nearest_exact2d": 1, "upsample_bilinear2d": 2, "upsample_bicubic2d": 4,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from memplan.core.errors import InputError
 
 _LISTS = frozenset({"ModuleList", "Sequential"})
 _FORWARD = "forward"
+_STATISTICS = frozenset({"running_mean", "running_var"})
+"""Buffers that `torch.nn.functional.batch_norm` writes without counting it as a version of theirs."""
 
 
 def list_modules(root: Any) -> dict[str, Any]:
@@ -26,6 +28,8 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
     """
     Have `module` keep only what goes into it; returns what takes that back.
 
+    What its forward pass writes into buffers, such as the running statistics of a batch norm, it writes once.
+
     Raises `InputError` where this torch has no checkpoint without reentrant backward passes.
     """
     try:
@@ -36,7 +40,11 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
     forward = module.forward
 
     def recomputed(*inputs: Any, **named: Any) -> Any:
-        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=keep_random_state, **named)
+        # Compilers of torch take no contexts of others, so modules without buffers have none.
+        around = {"context_fn": lambda: _buffers_once(module)} if any(True for _ in module.buffers()) else {}
+        return checkpoint(
+            forward, *inputs, use_reentrant=False, preserve_rng_state=keep_random_state, **around, **named
+        )
 
     module.__dict__[_FORWARD] = recomputed
 
@@ -47,6 +55,39 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
             module.__dict__[_FORWARD] = own
 
     return undo
+
+
+def _buffers_once(module: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a forward pass and of its repetition, which works on copies of the buffers that the first wrote."""
+    written: list[tuple[dict[str, Any], str]] = []
+
+    @contextmanager
+    def first() -> Iterator[None]:
+        before = [
+            (inner._buffers, name, buffer, buffer._version)
+            for inner in module.modules()
+            for name, buffer in inner._buffers.items()
+            if buffer is not None and not buffer.is_inference()
+        ]
+        yield
+        written.extend(
+            (buffers, name)
+            for buffers, name, buffer, version in before
+            if name in _STATISTICS or buffer._version != version
+        )
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        own = [(buffers, name, buffers[name]) for buffers, name in written]
+        for buffers, name, buffer in own:
+            buffers[name] = buffer.clone()
+        try:
+            yield
+        finally:
+            for buffers, name, buffer in own:
+                buffers[name] = buffer
+
+    return first(), again()
 
 
 @contextmanager

@@ -30,7 +30,6 @@ from memplan.reports.report import (
     Severity,
     section,
 )
-from memplan.reports.step_pictures import device_strip, memory_lines, parts_of_step, rank_matrix, stacked_steps
 from memplan.schema import Source
 from memplan.traces.link_totals import link_totals
 
@@ -89,8 +88,12 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
     table = ReportTable(_FINDINGS, rows[:_MOST_FINDINGS], total=len(rows))
     sections = [section("Findings", table if rows else "Nothing costs enough to be reported.")]
     if any(facts.steps for facts in diagnosis.job.ranks.values()):
-        sections.append(section("Where the time went", *_time_parts(diagnosis)))
-    sections += [item for item in (_memory(diagnosis), _links(diagnosis)) if item.parts]
+        time = ReportSection("Where the time went", _time_tables(diagnosis), lambda: tuple(_time_pictures(diagnosis)))
+        sections.append(time)
+    sections += [
+        ReportSection("Memory", (), lambda: tuple(_memory_pictures(diagnosis))),
+        ReportSection("Links between ranks", (), lambda: (_links(diagnosis),)),
+    ]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
     remarks = [Remark(text) for text in notes]
     remarks += [
@@ -188,16 +191,35 @@ def _place(place: Place, diagnosis: Diagnosis) -> tuple[ReportCell, ...] | None:
     return (", ".join(map(str, place.ranks)), None if place.step is None else str(place.step), names, start, length)
 
 
-def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
-    rows, bars = [], []
-    for rank in _dearest_first(diagnosis):
-        for step in diagnosis.job.ranks[rank].steps[:_MOST_STEPS]:
-            rows.append(_step_row(rank, step))
-            bars.append((f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step)))
+def _told_steps(diagnosis: Diagnosis) -> list[tuple[int, StepBreakdown]]:
+    """Steps with their rank, in the order of the report."""
+    ranks = diagnosis.job.ranks
+    return [(rank, step) for rank in _dearest_first(diagnosis) for step in ranks[rank].steps[:_MOST_STEPS]]
+
+
+def _time_tables(diagnosis: Diagnosis) -> tuple[ReportTable, ReportTable]:
+    rows = tuple(_step_row(rank, step) for rank, step in _told_steps(diagnosis)[:_MOST_ROWS])
+    total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
+    told_of = (diagnosis.explained_ns, diagnosis.working_ns, diagnosis.unexplained_ns)
+    balance = tuple(
+        (rank, facts.length_ns, *(told(rank) for told in told_of)) for rank, facts in diagnosis.job.ranks.items()
+    )
+    return (
+        ReportTable(_STEPS, rows, "Steps", total=total),
+        ReportTable(_BALANCE, balance[:_MOST_ROWS], "What the findings explain", total=len(balance)),
+    )
+
+
+def _time_pictures(diagnosis: Diagnosis) -> Iterator[Drawing]:
+    from memplan.reports.step_pictures import device_strip, parts_of_step, stacked_steps
+
+    bars = [
+        (f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step))
+        for rank, step in _told_steps(diagnosis)[:_MOST_BARS]
+    ]
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
     few = f": {_MOST_BARS} of {total:,}, those of the dearest findings first" if total > _MOST_BARS else ""
-    yield stacked_steps(bars[:_MOST_BARS], title=f"Steps taken apart{few}")
-    yield ReportTable(_STEPS, tuple(rows[:_MOST_ROWS]), "Steps", total=total)
+    yield stacked_steps(bars, title=f"Steps taken apart{few}")
     for rank in _dearest_first(diagnosis)[:_MOST_STRIPS]:
         facts = diagnosis.job.ranks[rank]
         if facts.case.windows:
@@ -214,11 +236,6 @@ def _time_parts(diagnosis: Diagnosis) -> Iterator[Part]:
                 [lane for lane in lanes if len(lane[1][0])], span, marks,
                 title=f"Rank {rank}: what the device did{'; framed, where the dearest finding is' if marks else ''}",
             )  # fmt: skip
-    told_of = (diagnosis.explained_ns, diagnosis.working_ns, diagnosis.unexplained_ns)
-    balance = tuple(
-        (rank, facts.length_ns, *(told(rank) for told in told_of)) for rank, facts in diagnosis.job.ranks.items()
-    )
-    yield ReportTable(_BALANCE, balance[:_MOST_ROWS], "What the findings explain", total=len(balance))
 
 
 def _dearest_first(diagnosis: Diagnosis) -> list[int]:
@@ -230,11 +247,13 @@ def _dearest_first(diagnosis: Diagnosis) -> list[int]:
     return list(dict.fromkeys((*named, *ranks)))
 
 
-def _memory(diagnosis: Diagnosis) -> ReportSection:
+def _memory_pictures(diagnosis: Diagnosis) -> Iterator[Drawing]:
     """What the process held, and what its allocators reserved and allocated, on the first ranks that tell."""
-    pictures: list[Part] = []
+    from memplan.reports.step_pictures import memory_lines
+
+    drawn = 0
     for rank in _dearest_first(diagnosis):
-        if len(pictures) == _MOST_STRIPS:
+        if drawn == _MOST_STRIPS:
             break
         facts = diagnosis.job.ranks[rank]
         curves = facts.case.profile.memory_curves()
@@ -250,18 +269,19 @@ def _memory(diagnosis: Diagnosis) -> ReportSection:
             # The process first: whatever else there is lies below it.
             lines.sort(key=lambda line: -int(line[2].max()))
             span = (min(begin for begin, _ in spans), max(end for _, end in spans))
-            pictures.append(memory_lines(lines, span, title=f"Rank {rank}: device memory while it was recorded"))
-    return section("Memory", *(one for one in pictures if isinstance(one, Drawing) and one.svg))
+            yield memory_lines(lines, span, title=f"Rank {rank}: device memory while it was recorded")
+            drawn += 1
 
 
-def _links(diagnosis: Diagnosis) -> ReportSection:
+def _links(diagnosis: Diagnosis) -> Drawing:
+    from memplan.reports.step_pictures import rank_matrix
+
     facts = diagnosis.job.ranks
     uses = {rank: one.case.profile.links() for rank, one in facts.items()} if len(facts) <= _MOST_MATRIX else {}
     links = link_totals(uses, {rank: one.case.profile.groups for rank, one in facts.items()})
     ranks = sorted({link.source for link in links} | {link.target for link in links})
     rates = {(link.source, link.target): link.bytes_per_second for link in links}
-    picture = rank_matrix(ranks, rates, title="Rates of links in GB/s: rows send, columns receive")
-    return section("Links between ranks", *((picture,) if picture.svg else ()))
+    return rank_matrix(ranks, rates, title="Rates of links in GB/s: rows send, columns receive")
 
 
 def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:

@@ -52,9 +52,17 @@ def diff_report(
         for one in change.types[:_MOST_TYPES]
     )
     kinds = tuple(
-        (one.kind, one.before_ns, one.after_ns, _signed(one.change_ns), one.before_bytes, one.after_bytes)
+        (
+            one.kind, one.before_ns, one.after_ns,
+            None if one.before_ns is None and one.after_ns is None else _signed(one.change_ns),
+            one.before_bytes, one.after_bytes,
+        )
         for one in change.findings
-    )
+    )  # fmt: skip
+    untold = [
+        Remark(Sentence("Only one of the two tells of {}: that is not compared", (Sentence(what),)), Severity.WARNING)
+        for what in change.untold
+    ]
     figures = (
         Figure("step before", change.before_ns, Quantity.DURATION, f"mean of {change.before_steps}"),
         Figure("step after", change.after_ns, Quantity.DURATION, f"mean of {change.after_steps}"),
@@ -80,7 +88,7 @@ def diff_report(
         title=f"{before} and {after}",
         headline=_headline(change),
         sections=tuple(sections),
-        notes=(*(Remark(text, Severity.ERROR) for text in worse), *(Remark(text) for text in notes)),
+        notes=(*(Remark(text, Severity.ERROR) for text in worse), *untold, *(Remark(text) for text in notes)),
         answer=not worse,
         document=lambda: {
             "before": before,

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Drawing, Figures, Part, Report, ReportSection, ReportTable, cell_text, source_text
+from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
 _WIDTH = 160
 """Columns of a line where the output is no terminal."""
@@ -50,7 +50,9 @@ def _lines(report: Report, width: int) -> Iterator[tuple[str, bool]]:
     if report.sections and (report.title or report.headline):
         yield "", False
     apart = True
-    for item in filter(_has_text, report.sections):
+    for item in report.sections:
+        if item.pages_only:
+            continue
         if item.title:
             # Tables end with an empty line of their own.
             if not apart:
@@ -69,11 +71,6 @@ def _lines(report: Report, width: int) -> Iterator[tuple[str, bool]]:
         yield f"{note.severity.value}: {note.text}", False
     for path in report.written:
         yield f"written to {path}", False
-
-
-def _has_text(item: ReportSection) -> bool:
-    """Whether a terminal can show anything of it: some pictures are for pages only."""
-    return not item.parts or any(not isinstance(part, Drawing) or part.text for part in item.parts)
 
 
 def _part(part: Part, width: int) -> Iterator[str]:

@@ -66,10 +66,13 @@ def _body(report: Report, say: Speak) -> Iterator[str]:
         yield f'<p class="headline {kind}">{escape(say(report.headline))}</p>'
     yield "</header>"
     for item in report.sections:
+        drawn = [one for one in item.pictures() if one.svg] if item.pictures is not None else []
+        if not drawn and not item.parts and item.pictures is not None:
+            continue
         yield "<section>"
         if item.title:
             yield f"<h2>{escape(say(item.title))}</h2>"
-        for part in item.parts:
+        for part in (*drawn, *item.parts):
             yield from _part(part, say)
         yield "</section>"
     if report.notes:

@@ -27,6 +27,7 @@ def report_document(report: Report) -> dict[str, Any]:
                 "parts": [part_document(part) for part in item.parts if not isinstance(part, Drawing)],
             }
             for item in report.sections
+            if not item.pages_only
         ],
         "notes": [{"severity": note.severity.value, "text": str(note.text)} for note in report.notes],
         "rests_on": [{"value": source.value, "note": source.note} for source in report.sources],

@@ -15,6 +15,8 @@ def render_markdown(report: Report) -> str:
     if report.headline:
         lines += [f"**{_escaped(str(report.headline))}**", ""]
     for item in report.sections:
+        if item.pages_only:
+            continue
         if item.title:
             lines += [f"## {_escaped(str(item.title))}", ""]
         for part in item.parts:

@@ -1,0 +1,54 @@
+"""Scratch of PyTorch's CPU kernels, as its allocator counted it for single ops (2.13, AVX-512, one thread)."""
+
+from __future__ import annotations
+
+from math import prod
+
+import pytest
+
+from memplan.readers.pytorch.aten import cpu_workspace
+
+# Images, channels in and out, side of the image and of the kernel; bytes forward and on the way back.
+CONVOLUTIONS = [
+    ((3, 3, 24, 20, 3), 153_600, 231_744),
+    ((3, 8, 16, 20, 3), 76_800, 119_744),
+    ((3, 5, 10, 22, 3), 92_928, 164_192),
+    ((4, 16, 8, 20, 3), 162_816, 209_600),
+    ((4, 40, 3, 20, 3), 418_048, 433_120),
+    ((2, 80, 72, 14, 3), 368_384, 274_368),
+    ((2, 17, 33, 19, 5), 289_336, 328_860),
+    ((4, 24, 24, 24, 1), 0, 0),
+]
+
+
+@pytest.mark.parametrize(("case", "forward", "backward"), CONVOLUTIONS)
+def test_convolutions_reorder_into_blocks_of_channels(
+    case: tuple[int, int, int, int, int], forward: int, backward: int
+) -> None:
+    batch, few, many, side, kernel = case
+    image, weights, made = (batch, few, side, side), (many, few, kernel, kernel), (batch, many, side, side)
+    x, w, y = (4 * prod(shape) for shape in (image, weights, made))
+    attrs = {"transposed": False, "groups": 1}
+    told = cpu_workspace("convolution", [(0, image), (1, weights)], [y], attrs, [x, w], [made])
+    assert told == forward
+    given = [(0, made), (1, image), (2, weights)]
+    told = cpu_workspace("convolution_backward", given, [x, w, 4 * many], attrs, [y, x, w], [image, weights, (many,)])
+    assert told == pytest.approx(backward, abs=500)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim", "size", "beyond"),
+    [
+        ((2, 3, 17, 40), -1, 4, 4_186),
+        ((5, 7, 64), -1, 4, 2_279),
+        ((4, 100, 9), 1, 4, 3_640),
+        ((2, 4, 5, 6, 7), 2, 4, 2_020),
+        ((2, 8, 50, 30), -1, 8, 24_808),
+        ((2, 8, 50, 30), -1, 2, 24_802),
+    ],
+)
+def test_attention_without_its_kernel_asks_which_rows_are_masked(
+    shape: tuple[int, ...], dim: int, size: int, beyond: int
+) -> None:
+    nbytes = size * prod(shape)
+    assert cpu_workspace("_safe_softmax", [(0, shape)], [nbytes], {"dim": dim}, [nbytes], [shape]) == beyond
