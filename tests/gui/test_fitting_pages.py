@@ -34,6 +34,7 @@ from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
@@ -266,3 +267,22 @@ def test_the_line_of_the_peak_strikes_no_name_of_a_block(qtbot: Any, tmp_path: P
             named += bool(text)
             assert not x < peak < x + view.small_metrics.horizontalAdvance(text), (share, width, text)
     assert named > 10
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("height", [300, 360, 411])
+def test_the_list_of_commands_cuts_no_line(window: MainWindow, language: str, height: int) -> None:
+    choose_language(language)
+    try:
+        palette = CommandPalette(window.commands, window)
+        palette.resize(460, height)
+        palette.show()
+        for _ in range(3):
+            application().processEvents()
+        shown_px, row = palette.list.viewport().height(), palette.list.visualItemRect(palette.list.item(0)).height()
+        assert palette.list.count() * row > shown_px
+        assert shown_px % row == 0
+        assert height - palette.list.geometry().bottom() < row + 20, "no line more would fit"
+    finally:
+        palette.close()
+        choose_language("en")
