@@ -114,9 +114,11 @@ def plan(
     durations = [cost.duration_ns for cost in costs]
     tier = host or host_tier(target)
 
-    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
         tensors, times = planned_tensors(which), along_repeats(which, durations)
-        return lay_out_graph(which, tensors, times, where, allocator, host=tier, chosen=chosen, progress=progress)
+        return lay_out_graph(
+            which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, progress=progress
+        )
 
     may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
     found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place, progress=progress)

@@ -170,6 +170,7 @@ class ModelConfig:
     a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
     `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
     follows where there is an `embedding_norm`. `rotary` are the tables of positions that engines keep.
+    With a `media_prefix` the tokens of an image attend to each other in both directions.
     `stored` is what the checkpoint's files hold, where they lie beside the config. `notes` lists what was taken from a
     documented default and what is not modelled.
     """
@@ -195,6 +196,7 @@ class ModelConfig:
     embedding_norm: bool = False
     rotary: tuple[RotaryTable, ...] = ()
     vision: VisionTower | None = None
+    media_prefix: bool = False
     quantization: Quantization | None = None
     stored: StoredWeights | None = None
     origin: str = ""

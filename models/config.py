@@ -163,6 +163,17 @@ def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:
     return outer.within(places[0].split(".")[0])
 
 
+def _media_prefix(outer_type: str, fields: Fields) -> bool:
+    """
+    Whether an image's tokens attend to each other in both directions, as engines run the wrapper `outer_type`
+    (vllm 0.33.0 transformers_utils/model_arch_config_convertor.py is_mm_prefix_lm).
+    """
+    rule = WRAPPERS.get(outer_type, {}).get("media_prefix")
+    if rule is None or not rule:
+        return rule is not None
+    return bool(fields.values.get(rule["field"], rule.get("absent")) == rule["is"])
+
+
 def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConfig:
     outer_type = _model_type(document, path)
     outer = Fields(document, family=outer_type, path=path)
@@ -194,6 +205,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         model_type=outer_type,
         rotary=read_rotary(fields, model),
         vision=vision,
+        media_prefix=_media_prefix(outer_type, fields),
         quantization=read_quantization(fields if fields.has("quantization_config") else outer),
         origin=path or "",
         notes=notes,

@@ -39,7 +39,7 @@ def _stage_items(
     share = check_share(engine.utilization if memory.utilization is None else memory.utilization)
     scheme = precision(memory.precision, model)
     extra = memory.redundant_experts
-    tokens = options.batched_tokens or engine.batched_tokens
+    tokens = engine.step_tokens(model, options.batched_tokens)
     held = held_weights(model, engine, layout, scheme, span, tokens=tokens, mtp=options.caches.mtp, redundant=extra)
     activations = memory.activations
     if activations is None:

@@ -121,7 +121,8 @@ class AttentionBackend:
     `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context parallelism only
     the types in `context_parallel`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the
     cache are multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`.
-    `windows_first` says whether the model's first layer must keep a window alone. `block_outermost` says that layers
+    `windows_first` says whether the model's first layer must keep a window alone. `media` says whether it takes `any`
+    model, `none` whose media attend in both directions, or `only` such. `block_outermost` says that layers
     lie side by side in a block.
     """
 
@@ -137,6 +138,7 @@ class AttentionBackend:
     context_parallel: tuple[str, ...] | None = None
     any_block: bool = False
     windows_first: bool | None = None
+    media: str = "any"
     block_outermost: bool = False
 
     def reads_block(self, size: int) -> bool:
@@ -307,8 +309,10 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    `counts_used` says that what is in use on the device before the start is taken off once more. `profile` is what its
-    run before the cache is sized finds.
+    Classes of `untyped` models keep the default type whatever is asked for. `media_tokens` are the tokens of the
+    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says
+    that what is in use on the device before the start is taken off once more. `profile` is what its run before the
+    cache is sized finds.
     """
 
     name: str
@@ -323,6 +327,8 @@ class Engine:
     block_sizes: tuple[int, ...] | None
     utilization: float
     batched_tokens: int
+    media_tokens: Mapping[str, int]
+    untyped: tuple[str, ...]
     kv_bytes: Mapping[str, float]
     default_kv: str
     checkpoint_kv: bool
@@ -348,3 +354,11 @@ class Engine:
     named_kernels: bool
     counts_used: bool
     profile: ProfileRules
+
+    def step_tokens(self, model: ModelConfig, asked: int | None = None) -> int:
+        """
+        The most tokens of one step: as `asked`, else the default or as many as the largest picture or video of `model`
+        (vllm 0.33.0 engine/arg_utils.py `_get_min_mm_batched_tokens`).
+        """
+        least = self.media_tokens.get(model.model_type, 0) if model.media_prefix else 0
+        return asked or max(self.batched_tokens, least)

@@ -70,6 +70,7 @@ def _backend(row: Mapping[str, Any]) -> AttentionBackend:
         context_parallel=None if spread is None else tuple(spread),
         any_block=row.get("any_block", False),
         windows_first=row.get("windows_first"),
+        media=row.get("media", "any"),
         block_outermost=row.get("block_outermost", False),
     )
 
@@ -138,6 +139,8 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        untyped=tuple(document.get("untyped", ())),
+        media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
         checkpoint_kv=row.get("checkpoint_kv", False),

@@ -98,11 +98,14 @@ def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: La
         and (layout.context == 1 or backend.context_parallel is None or asked in backend.context_parallel)
         and (block is None or backend.takes_block(block))
         and backend.windows_first in (None, window_alone)
+        and backend.media in (("any", "only") if model.media_prefix else ("any", "none"))
     )
 
 
 def _asked_kv(model: ModelConfig, engine: Engine, options: CacheOptions) -> str:
-    """The type asked for; where none is, that of the checkpoint if the engine goes by it."""
+    """The type asked for; where none is, that of the checkpoint if the engine goes by it. Some classes know of none."""
+    if model.model_type in engine.untyped:
+        return "auto"
     if options.kv is not None and options.kv != "auto":
         return options.kv
     own = None if model.quantization is None else model.quantization.kv
@@ -133,6 +136,9 @@ def chosen_backend(
             )
         offered = named
     asked = _asked_kv(model, engine, options)
+    if options.kv is not None and not any(options.kv in backend.kv for backend in offered):
+        # A class that keeps the default does not make the engine take the type.
+        asked = options.kv
     for backend in offered:
         if _takes(backend, model, asked, layout, options.block_size):
             return backend
@@ -230,7 +236,10 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         first = Sentence("the first of the engine's that takes the model and its cache type")
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
-        if asked.kv in (None, "auto"):
+        if model.model_type in engine.untyped:
+            why = Sentence("the model's class knows of no other")
+            choices.append(Choice(Sentence("cache type"), kv, why))
+        elif asked.kv in (None, "auto"):
             own = name != "auto"
             why = Sentence("the checkpoint's own") if own else Sentence("as {} keeps it by default", (backend.name,))
             choices.append(Choice(Sentence("cache type"), kv, why))
@@ -238,7 +247,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     prefix, why_prefix = _prefix_caching(model, engine, options)
     asynchronous = engine.scheduling.asynchronous if options.asynchronous is None else options.asynchronous
     batches = engine.scheduling.batches(model, asynchronous=asynchronous, pipeline=layout.pipeline)
-    tokens = options.batched_tokens or engine.batched_tokens
+    tokens = engine.step_tokens(model, options.batched_tokens)
     in_flight = options.in_flight_tokens
     if in_flight is None:
         in_flight = tokens * batches if engine.scheduling.in_flight_batches else tokens

@@ -3,8 +3,11 @@ Moves and addresses together: what finds no address takes room from the choice o
 
 Bytes that fit at every step may still not pack. What a packing leaves out counts as bytes lost at its steps, and the
 moves are chosen anew, near the last choice; then half-way back as long as that still packs. Where that costs much, the
-same is tried with a part of the room free at all steps. What another planner's rule would have moved is taken where it
-packs and is faster than all that.
+same is tried with a part of the room free at all steps. What another planner's rule would have moved, or what is near
+it, is taken where it packs and is faster than all that.
+
+Greedy orders pack while moves are chosen; the turn before the first that packs so is then packed with all that the
+solver has, and so on back as long as that helps. What a known step time shows to be too slow is not packed at all.
 """
 
 from __future__ import annotations
@@ -43,29 +46,37 @@ class AddressedMoves:
 
 
 def addressed_moves(
-    problem: MoveProblem, capacity: int, alignment: int, first: HostMoves | None = None, progress: Progress = silent
+    problem: MoveProblem,
+    capacity: int,
+    alignment: int,
+    first: HostMoves | None = None,
+    least_ns: int | None = None,
+    progress: Progress = silent,
 ) -> AddressedMoves:
     """
     The fastest choice of moves found whose addresses end below `capacity`, else the one that exceeds it least.
 
-    `first` is the choice to begin with, where it is known.
+    `first` is the choice to begin with, where it is known. What takes `least_ns` or longer is of no use: no more is
+    tried once moves alone take that long.
     """
     feedback = _Feedback(problem, capacity, alignment, first, progress)
-    tried = [feedback.tried(None, np.zeros(problem.steps, dtype=np.int64))]
-    growth = _LARGE_GROWTH if feedback.is_large(tried[0]) else _GROWTH
-    for turn in range(_PACKINGS if tried[0].chosen.bound is not None else 0):
-        last = tried[-1]
-        if last.layout.peak <= capacity:
-            break
-        lost = last.lost + (feedback.spilled(last) * growth**turn).astype(np.int64)
-        tried.append(feedback.tried(last, lost))
+    tried = [feedback.tried(None, np.zeros(problem.steps, dtype=np.int64), quick=True)]
+    if tried[0].chosen.bound is None:
+        return feedback.packed(tried[0]) if tried[0].chosen.gaps and tried[0].layout.peak > capacity else tried[0]
     large = feedback.is_large(tried[0])
-    if len(tried) > 1 and tried[-1].layout.peak <= capacity and not large:
-        tried += feedback.closer(tried[-2], tried[-1])
-    if len(tried) > 1 and tried[0].chosen.bound is not None and not large:
-        tried += feedback.sparing(tried)
-    if tried[0].chosen.bound is not None:
-        tried += feedback.ruled(tried)
+    growth = _LARGE_GROWTH if large else _GROWTH
+    for turn in range(_PACKINGS):
+        last = tried[-1]
+        if last.layout.peak <= capacity or feedback.is_slow(last, least_ns):
+            break
+        tried.append(feedback.tried(last, feedback.more_lost(last, growth**turn), quick=True))
+    if not large:
+        tried = feedback.packed_earlier(tried, least_ns)
+        if len(tried) > 1 and tried[-1].layout.peak <= capacity:
+            tried += feedback.closer(tried[-2], tried[-1])
+        if len(tried) > 1:
+            tried += feedback.sparing(tried, least_ns)
+    tried += feedback.ruled(tried, least_ns)
     best = min(tried, key=feedback.rank)
     # The bound of a choice that leaves room free holds for less room only.
     return replace(best, chosen=replace(best.chosen, bound=tried[0].chosen.bound))
@@ -85,41 +96,75 @@ class _Feedback:
     def is_large(self, item: AddressedMoves) -> bool:
         return len(item.schedule.residencies) > _LARGE
 
-    def tried(self, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
+    def is_slow(self, item: AddressedMoves, least_ns: int | None) -> bool:
+        return least_ns is not None and item.schedule.makespan_ns >= least_ns
+
+    def tried(self, near: AddressedMoves | None, lost: Int64s, quick: bool = False) -> AddressedMoves:
         """Moves chosen with `lost` bytes less at each step, near those of `near`."""
+        return self.placed(self.chosen(near, lost), near, lost, quick)
+
+    def chosen(self, near: AddressedMoves | None, lost: Int64s) -> HostMoves:
         self.progress(0, 1, "choosing moves")
+        if self.first is not None and near is None and not lost.any():
+            return self.first
         moved: Bools | None = None if near is None else near.chosen.moved
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)
-        known = self.first if near is None and not lost.any() else None
-        if known is None:
-            known = choose_moves(problem, self.capacity, bound, moved)
-        return self.placed(known, near, lost)
+        return choose_moves(problem, self.capacity, bound, moved)
 
-    def placed(self, chosen: HostMoves, near: AddressedMoves | None, lost: Int64s) -> AddressedMoves:
+    def placed(
+        self, chosen: HostMoves, near: AddressedMoves | None, lost: Int64s, quick: bool = False
+    ) -> AddressedMoves:
         """`chosen` with its schedule and addresses, close to those of `near` where there are many."""
-        problem = self.problem
-        schedule = run_schedule(
-            problem.storages, problem.durations, chosen.gaps, self.capacity,
-            out_link=problem.out_link, in_link=problem.in_link, lost=lost,
-        )  # fmt: skip
+        schedule = self.scheduled(chosen, lost)
         layout: HbmLayout | None = None
         if near is not None and self.is_large(near):
             layout = lay_out_again(
-                problem.storages, schedule.residencies, problem.steps, near.schedule.residencies, near.layout.kept,
-                alignment=self.alignment, enough=self.capacity,
+                self.problem.storages, schedule.residencies, self.problem.steps, near.schedule.residencies,
+                near.layout.kept, alignment=self.alignment, enough=self.capacity,
             )  # fmt: skip
-        if layout is None:
-            layout = lay_out(
-                problem.storages, schedule.residencies, problem.steps, alignment=self.alignment,
-                enough=self.capacity if chosen.gaps else None, progress=self.progress,
-            )  # fmt: skip
-        return AddressedMoves(chosen, schedule, layout, lost)
+        return AddressedMoves(chosen, schedule, layout or self.layout_of(chosen, schedule, quick), lost)
 
-    def spilled(self, item: AddressedMoves) -> Int64s:
-        """Bytes at each step that found no address."""
+    def scheduled(self, chosen: HostMoves, lost: Int64s) -> StepSchedule:
+        problem = self.problem
+        return run_schedule(
+            problem.storages, problem.durations, chosen.gaps, self.capacity,
+            out_link=problem.out_link, in_link=problem.in_link, lost=lost,
+        )  # fmt: skip
+
+    def layout_of(self, chosen: HostMoves, schedule: StepSchedule, quick: bool = False) -> HbmLayout:
+        return lay_out(
+            self.problem.storages, schedule.residencies, self.problem.steps, alignment=self.alignment,
+            enough=self.capacity if chosen.gaps else None, quick=quick, progress=self.progress,
+        )  # fmt: skip
+
+    def packed(self, item: AddressedMoves) -> AddressedMoves:
+        """`item` with addresses from all that the solver has, not greedy orders alone."""
+        return replace(item, layout=self.layout_of(item.chosen, item.schedule))
+
+    def packed_earlier(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
+        """
+        `tried` up to the first of the last turns that packs, where more is done for it than greedy orders.
+
+        Every turn leaves more room, so that it is tried from the last turn backwards until one doesn't pack.
+        """
+        found = list(tried)
+        while len(found) > 1 or found[-1].layout.peak > self.capacity:
+            at = len(found) - 1 if found[-1].layout.peak > self.capacity else len(found) - 2
+            if self.is_slow(found[at], least_ns):
+                break
+            packed = self.packed(found[at])
+            if packed.layout.peak > self.capacity:
+                found[at] = min(found[at], packed, key=self.rank)
+                break
+            found = [*found[:at], packed]
+        return found
+
+    def more_lost(self, item: AddressedMoves, times: float = 1.0) -> Int64s:
+        """What `item` lost and, so many `times`, the bytes at each step that found no address."""
         left_out = [item.schedule.residencies[index] for index in item.layout.spilled]
-        return live_bytes(self.problem.storages, left_out, self.problem.steps)
+        spilled = live_bytes(self.problem.storages, left_out, self.problem.steps)
+        return (item.lost + (spilled * times).astype(np.int64)).astype(np.int64)
 
     def closer(self, unfit: AddressedMoves, fit: AddressedMoves) -> list[AddressedMoves]:
         """Choices between one that doesn't pack and one that does, ever nearer to where packing begins to fail."""
@@ -135,7 +180,7 @@ class _Feedback:
                 unfit = middle
         return found
 
-    def sparing(self, tried: Sequence[AddressedMoves]) -> list[AddressedMoves]:
+    def sparing(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
         """Choices with some room free at all steps, the least first, until one packs or none is faster than `tried`."""
         found: list[AddressedMoves] = []
         best = min(tried, key=self.rank)
@@ -144,24 +189,34 @@ class _Feedback:
                 break
             lost = np.full(self.problem.steps, int(self.capacity * part), dtype=np.int64)
             for _ in range(2):
-                item = self.tried(None, lost)
-                if self.rank(item)[1] >= self.rank(best)[1] and best.layout.peak <= self.capacity:
+                chosen = self.chosen(None, lost)
+                schedule = self.scheduled(chosen, lost)
+                limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
+                if limit is not None and schedule.makespan_ns >= limit:
                     return found
+                item = AddressedMoves(chosen, schedule, self.layout_of(chosen, schedule), lost)
                 found.append(item)
                 best = min(best, item, key=self.rank)
                 if item.chosen.bound is None or item.layout.peak <= self.capacity:
                     return found
-                lost = item.lost + self.spilled(item)
+                lost = self.more_lost(item)
         return found
 
-    def ruled(self, tried: Sequence[AddressedMoves]) -> list[AddressedMoves]:
-        """What rules alone would move where that packs and is faster than the best of `tried`, the fastest first."""
+    def ruled(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
+        """
+        The fastest of what rules alone would move, or moves near that where it doesn't pack, which packs and is faster
+        than the best of `tried`.
+        """
         best = min(tried, key=self.rank)
-        bound = tried[0].chosen.bound
-        for chosen in rule_moves(self.problem, self.capacity, bound):
-            if best.layout.peak <= self.capacity and chosen.makespan_ns >= best.schedule.makespan_ns:
+        limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
+        for chosen in rule_moves(self.problem, self.capacity, tried[0].chosen.bound):
+            if limit is not None and chosen.makespan_ns >= limit:
                 break
             item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64))
-            if item.layout.peak <= self.capacity:
+            for turn in range(_PACKINGS):
+                if item.layout.peak <= self.capacity or self.is_slow(item, limit):
+                    break
+                item = self.tried(item, self.more_lost(item, _GROWTH**turn), quick=True)
+            if item.layout.peak <= self.capacity and not self.is_slow(item, limit):
                 return [item]
         return []

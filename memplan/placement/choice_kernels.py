@@ -10,6 +10,9 @@ from memplan.core.jit import jit
 from memplan.placement.move_kernels import needed_copies
 from memplan.placement.schedule_kernels import run_queues
 
+_ENDLESS = 2**62
+"""No limit, of bytes or ns."""
+
 
 class ChoiceColumns(NamedTuple):
     """What a choice of units is scored by, as the loops take it; see `MoveProblem`."""
@@ -41,33 +44,39 @@ def score(columns: Any, moved: Any, capacity: int, host_bytes: int) -> tuple[int
     Bytes over the host's size and over `capacity`, the step time in ns, and the bytes over the links with the units of
     `moved` (bool[units]) moved; fewer of the first comes before all else.
     """
+    return score_within(columns, moved, capacity, host_bytes, _ENDLESS, _ENDLESS)
+
+
+@jit
+def score_within(
+    columns: Any, moved: Any, capacity: int, host_bytes: int, most_over: int, limit_ns: int
+) -> tuple[int, int, int, int]:
+    """The `score`, or some other that is worse as well where over `most_over` bytes are too many or `limit_ns` pass."""
     steps, gaps = columns.durations.size, columns.unit.size
     chosen = np.empty(gaps, np.bool_)
+    change = np.zeros(steps + 1, np.int64)
     for gap in range(gaps):
         chosen[gap] = moved[columns.unit[gap]]
-    copied = np.empty(gaps, np.int64)
-    needed_copies(chosen, columns.storage, columns.before, columns.changed, columns.current, copied)
-    change = np.zeros(steps + 1, np.int64)
-    traffic = 0
-    for gap in range(gaps):
-        if not chosen[gap]:
-            continue
-        change[columns.start[gap]] -= columns.size[gap]
-        change[columns.end[gap]] += columns.size[gap]
-        if copied[gap] >= 0:
-            traffic += columns.size[gap]
-        if columns.returns[gap] >= 0:
-            traffic += columns.size[gap]
+        if chosen[gap]:
+            change[columns.start[gap]] -= columns.size[gap]
+            change[columns.end[gap]] += columns.size[gap]
     live = np.empty(steps, np.int64)
     away = most = 0
     for step in range(steps):
         away += change[step]
         live[step] = columns.live[step] + away
         most = max(most, live[step])
+    over = max(most - capacity, 0)
+    if over > most_over:
+        return 0, over, 0, 0
+    copied = np.empty(gaps, np.int64)
+    needed_copies(chosen, columns.storage, columns.before, columns.changed, columns.current, copied)
+    traffic = 0
     out, clean, back = np.empty(gaps, np.int64), np.empty(gaps, np.int64), np.empty(gaps, np.int64)
     outs = cleans = backs = 0
     for gap in columns.by_leave:
         if chosen[gap] and copied[gap] >= 0:
+            traffic += columns.size[gap]
             out[outs] = gap
             outs += 1
     for gap in columns.by_start:
@@ -76,6 +85,7 @@ def score(columns: Any, moved: Any, capacity: int, host_bytes: int) -> tuple[int
             cleans += 1
     for gap in columns.by_return:
         if chosen[gap] and columns.returns[gap] >= 0:
+            traffic += columns.size[gap]
             back[backs] = gap
             backs += 1
     makespan, _ = run_queues(
@@ -83,11 +93,12 @@ def score(columns: Any, moved: Any, capacity: int, host_bytes: int) -> tuple[int
         columns.out_ns, columns.in_ns, out[:outs], clean[:cleans], back[:backs],
         np.empty(steps, np.int64), np.empty(steps, np.int64), np.empty(steps, np.int64),
         np.empty(gaps, np.int64), np.empty(gaps, np.int64), np.empty(gaps, np.int64), np.empty(gaps, np.int64),
+        limit_ns,
     )  # fmt: skip
     over_host = 0
     if host_bytes >= 0:
         over_host = max(host_peak(columns, chosen) - host_bytes, 0)
-    return over_host, max(most - capacity, 0), makespan, traffic
+    return over_host, over, makespan, traffic
 
 
 @jit
@@ -159,7 +170,9 @@ def search(
         if kind != 0 and count > aways:
             out = aways + int(drawn[number, 2] * (count - aways))
             moved[order[out]] = True
-        found = score(columns, moved, capacity, host_bytes)
+        # What is worse need not be run to its end; less over the host's size comes before all else.
+        least, limit = (_ENDLESS, _ENDLESS) if best[0] else (best[1], _ENDLESS if best[1] else best[2])
+        found = score_within(columns, moved, capacity, host_bytes, least, limit)
         if found < best:
             best, since = found, 0
             if back >= 0 and out >= 0:

@@ -64,13 +64,15 @@ def lay_out(
     *,
     alignment: int,
     enough: int | None = None,
+    quick: bool = False,
     progress: Progress = silent,
 ) -> HbmLayout:
     """
     Addresses for `residencies`; those that last all `steps` are stacked from 0, which costs no other anything.
 
     A persistent storage that is there at both ends of the schedule ends at the address at which it begins, or the
-    schedule could not be run again. Where the peak need be no lower than `enough` bytes, the search ends there.
+    schedule could not be run again. Where the peak need be no lower than `enough` bytes, the search ends there;
+    with `quick` only greedy orders are tried for that.
     """
     fixed = 0
     moving = []
@@ -102,7 +104,7 @@ def lay_out(
                 spill, packing = found, tried
             if not found.lost or len(moving) > _FEW_STACKINGS:
                 break
-            if len(moving) > _QUICK_BUFFERS:
+            if quick or len(moving) > _QUICK_BUFFERS:
                 continue
         layout = _searched(columns, moving, stacked, fixed, max_live, enough, alignment, progress)
         layout = replace(layout, peak_step=peak_step)

@@ -9,6 +9,7 @@ graph itself: by the bound of what moves would cost it, then by the schedule.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -77,9 +78,20 @@ class RecomputeSearch:
         host: HostTier,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
-        self.capacity, self.round_size, self.host = capacity, round_size, host
+        self.round_size, self.host = round_size, host
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
+        self._aim(capacity)
+
+    def within(self, capacity: int) -> RecomputeSearch:
+        """The search of the same graph for `capacity` bytes, which shares all that doesn't depend on them."""
+        other = copy(self)
+        other.__dict__.pop("bound", None)
+        other._aim(capacity)
+        return other
+
+    def _aim(self, capacity: int) -> None:
+        self.capacity = capacity
         over = self.base.live - capacity
         self.targets: tuple[RecomputeTarget, ...] = (
             recompute_targets(self.rules, self.base.storages, self.durations, over) if over.max(initial=0) > 0 else ()

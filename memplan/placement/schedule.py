@@ -143,6 +143,7 @@ def run_gaps(
         in_start,
         gone,
         first,
+        2**62,
     )
     delay_returns(last, columns.returns, columns.in_ns, by_return, step_start, free_at, in_start, first)
     return QueueTimes(int(makespan), step_start, stalled, out_start, in_start, gone, first)

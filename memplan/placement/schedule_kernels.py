@@ -65,6 +65,7 @@ def run_queues(
     in_start: Any,  # int64[gaps], written
     gone: Any,  # int64[gaps], written: first step at which the bytes are out of HBM
     first: Any,  # int64[gaps], written: first step at which they are in HBM again
+    limit: int,  # the run ends early, with some larger end, once all can't end by then
 ) -> tuple[int, int]:
     """Ends, in ns, of the last op and transfer, and of the last transfer back."""
     steps, gaps = duration.size, size.size
@@ -84,7 +85,15 @@ def run_queues(
     issued = np.zeros(gaps, np.bool_)
     at_leave = at_start = at_return = 0
     clock = out_free = in_free = last = 0
+    rest_out = rest_in = 0  # what the links have still to carry
+    for place in range(by_leave.size):
+        rest_out += out_ns[by_leave[place]]
+    for place in range(by_return.size):
+        rest_in += in_ns[by_return[place]]
     for step in range(steps):
+        at_best = max(clock + elapsed[steps] - elapsed[step], in_free + rest_in, out_free + rest_out)
+        if at_best > limit:
+            return at_best, last
         ready = clock
         while at_start < by_start.size and start[by_start[at_start]] <= step:
             gap = by_start[at_start]
@@ -120,6 +129,7 @@ def run_queues(
                 first[gap] = step
                 in_start[gap] = max(begin_here, in_free)
                 in_free = in_start[gap] + in_ns[gap]
+                rest_in -= in_ns[gap]
             ready = max(ready, in_start[gap] + in_ns[gap])
         # What is needed later comes back as soon as the link is free for it and there is room until then.
         while waits:
@@ -147,6 +157,7 @@ def run_queues(
             first[gap] = step
             in_start[gap] = max(begin_here, in_free)
             in_free = in_start[gap] + in_ns[gap]
+            rest_in -= in_ns[gap]
             for later in range(step, returns[gap]):
                 early[later] += size[gap]
         stalled[step] = ready - clock
@@ -157,6 +168,7 @@ def run_queues(
             at_leave += 1
             out_start[gap] = max(clock, out_free)
             out_free = out_start[gap] + out_ns[gap]
+            rest_out -= out_ns[gap]
             pending[tail] = gap
             tail += 1
             under_way += size[gap]

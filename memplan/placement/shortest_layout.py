@@ -36,8 +36,8 @@ _MOST_SCORED = 3
 _SPARE = (0.99, 0.97, 0.92)
 """Parts of the room that are planned with where bytes fit in all of it but find no addresses."""
 
-Place = Callable[[Graph, HbmRoom, HostMoves | None], MemoryLayout]
-"""Lays out a graph in a room, with the moves where they are chosen already."""
+Place = Callable[[Graph, HbmRoom, HostMoves | None, int | None], MemoryLayout]
+"""Lays out a graph in a room, with the moves where they are chosen already, and the step to better if one is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,13 @@ def shortest_layout(
 
     def search(capacity: int) -> RecomputeSearch:
         progress(0, 1, "choosing moves")
-        return RecomputeSearch(graph, durations_ns, allowed, capacity, round_size, host)
+        return whole.within(capacity)
 
-    whole = search(2**62 if room.capacity is None else room.capacity)
+    progress(0, 1, "choosing moves")
+    limit = 2**62 if room.capacity is None else room.capacity
+    whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host)
     if room.capacity is None or whole.peak <= room.capacity:
-        layout = place(graph, room, None)
+        layout = place(graph, room, None, None)
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
             return PlacedGraph(graph, layout)
     best: PlacedGraph | None = None
@@ -98,7 +100,7 @@ def shortest_layout(
         if best is None or found.rank < best.rank:
             best = found
     if best is None:
-        best = unfit or _placed(whole, room, place, progress) or PlacedGraph(graph, place(graph, room, None))
+        best = unfit or _placed(whole, room, place, progress) or PlacedGraph(graph, place(graph, room, None, None))
         for part in _SPARE if whole.bytes_fit else ():
             budget = int(room.capacity * part)
             roomy = _placed(search(budget), replace(room, capacity=budget), place, progress)
@@ -162,9 +164,10 @@ def _placed(
             return None
     best: PlacedGraph | None = None
     for score, choice, moves in scored:
-        if best is not None and not best.layout.missing and best.layout.schedule.makespan_ns <= score[1]:
+        known = least_ns if best is None or best.layout.missing else best.layout.schedule.makespan_ns
+        if known is not None and known <= score[1]:
             break
-        found = PlacedGraph(choice.graph, place(choice.graph, room, moves))
+        found = PlacedGraph(choice.graph, place(choice.graph, room, moves, known))
         if best is None or found.rank < best.rank:
             best = found
-    return best or PlacedGraph(search.graph, place(search.graph, room, None))
+    return best or PlacedGraph(search.graph, place(search.graph, room, None, None))

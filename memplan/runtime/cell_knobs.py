@@ -42,7 +42,7 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
     try:
         for planned, own in names.items():
             undo.append(recompute_cell(cells[own], version))
-            settings.append(AppliedSetting("Cell.recompute", planned, True, "the plan makes its activations anew"))
+            settings.append(AppliedSetting("Cell.recompute", planned, True, _recomputed(cells[own])))
     except BaseException:
         for take_back in reversed(undo):
             take_back()
@@ -58,6 +58,15 @@ def _chip_name(mindspore: Any) -> str | None:
     """What the device calls itself, `None` where this version doesn't say."""
     ask = getattr(getattr(mindspore, "hal", None), "get_device_name", None)
     return None if ask is None else str(ask())
+
+
+def _recomputed(cell: Any) -> str:
+    """What recomputing `cell` means for it: MindSpore runs all of it twice, batch norms with their statistics too."""
+    norms = sum(hasattr(inner, "moving_mean") for _, inner in cell.cells_and_names())
+    if not norms:
+        return "the plan makes its activations anew"
+    name = "batch norm moves its" if norms == 1 else "batch norms move their"
+    return f"the plan makes its activations anew; {norms} {name} running statistics twice a step"
 
 
 def _forget_compiled(cell: Any) -> None:

@@ -31,7 +31,7 @@ def test_an_op_belongs_to_one_form() -> None:
     assert first_matches(ops, ["a", "b", "c"], forms) == {"long": [(0, 3)]}
 
 
-@pytest.mark.parametrize(("types", "form"), [(_NORM, "npu_rms_norm"), (_ATTENTION, "npu_fusion_attention")])
+@pytest.mark.parametrize(("types", "form"), [(_NORM, "RMSNorm"), (_ATTENTION, "attention")])
 def test_a_layer_in_pieces_is_named_with_what_one_kernel_would_save(
     tmp_path: Path, types: tuple[str, ...], form: str
 ) -> None:
@@ -39,7 +39,7 @@ def test_a_layer_in_pieces_is_named_with_what_one_kernel_would_save(
     (pieces,) = named(found, "kernel.pieces")
     (layers,) = [item.value for item in pieces.evidence if str(item.label).startswith(form)]
     assert layers == 3 * 20
-    saved = len([name for name in types if name != "BatchMatMul"]) - (1 if form == "npu_rms_norm" else 0)
+    saved = len([name for name in types if name != "BatchMatMul"]) - (1 if form == "RMSNorm" else 0)
     assert pieces.cost_ns == pytest.approx(layers * saved * 40_000, rel=0.05)
     assert pieces.remedies
     assert found.findings[0] is pieces

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from PySide6.QtCore import QRect, Qt
+from PySide6.QtCore import QRect, QRectF, Qt
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -24,6 +26,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+import memplan
 from memplan.gui.application import application
 from memplan.gui.i18n import choose_language
 from memplan.gui.model.palette import contrast, load_palette, palette_names, theme_names, tinted
@@ -31,9 +34,14 @@ from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.command_palette import CommandPalette
+from memplan.gui.views.compare.deviations_view import DeviationsView
+from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.timeline.family_legend import FamilyLegend
 from memplan.gui.views.view_specs import PAGES
 from memplan.gui.window.main_window import MainWindow
+from memplan.schema import Tier
 from tests.gui.conftest import PLAN, PROFILE
 
 pytestmark = pytest.mark.gui
@@ -176,8 +184,37 @@ def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: Any) -> None:
     ):  # fmt: skip
         assert palette.category(category) & 0xFFFFFF in {brush.color().rgb() & 0xFFFFFF for brush in told[name]}
     assert "longer than planned" in told
-    legend.resize(300, 24)
+    assert legend.height_for(1200) == 24
+    legend.resize(360, legend.height_for(360))
+    assert legend.height() > 24
+    assert dict(legend.entries()).keys() == told.keys(), "further lines hold what one has no room for"
+    legend.resize(150, 24)
     assert 0 < len(legend.entries()) < len(told), "what has no room is left out, not cut"
+
+
+def test_no_line_strikes_the_text_of_a_peak(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, QRectF]] = []
+    paint = CurveView.paint_tag
+
+    def watched(view: CurveView, painter: Any, x: float, baseline: float, text: str, pen: Any) -> None:
+        paint(view, painter, x, baseline, text, pen)
+        told.append((text, QRectF(view._tags[-1])))
+
+    monkeypatch.setattr(CurveView, "paint_tag", watched)
+    need = memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").tier(Tier.HBM).peak
+    for share in (1.0, 1.01, 1.05, 1.1, 1.15):
+        path = tmp_path / f"{share}.plan.json"
+        memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3", hbm=-(-round(need * share) // 512) * 512).save(path)
+        view = CurveView(open_session(Request(path)), load_palette())
+        qtbot.addWidget(view)
+        view.show_capacity = True
+        view.resize(900, 240)
+        told.clear()
+        view.grab()
+        capacity = view.y_of(view.curves.capacity)
+        peaks = [area for text, area in told if "peak" in text]
+        assert peaks
+        assert not any(area.top() < capacity < area.bottom() for area in peaks), share
 
 
 def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow) -> None:
@@ -190,3 +227,62 @@ def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow) -
     window.docks["curve"].setFloating(True)
     QApplication.processEvents()
     assert below[1].ruler_px, "by itself it has its own"  # type: ignore[attr-defined]
+
+
+def test_a_plan_alone_lists_what_a_run_would_be_compared_with(qtbot: Any) -> None:
+    for request, listed in ((Request(PLAN), True), (Request(PLAN, PROFILE), True), (Request(None, PROFILE), False)):
+        window = MainWindow(open_session(request), background=False)
+        qtbot.addWidget(window)
+        window.show_page("plan")
+        view = window.docks.view(DeviationsView)
+        assert bool(view.sorted.rowCount()) is listed
+        assert view.table.isVisibleTo(view) is listed
+        if request.profile is None:
+            plan = window.session.document.plan
+            assert plan is not None
+            longest = max(op.duration_ns for op in plan.ops)
+            view.jump_to_first()
+            assert isinstance(window.session.selected, OpRef)
+            assert plan.ops[window.session.selected.op].duration_ns == longest
+            assert len(view.sheet().rows) == view.sorted.rowCount()
+
+
+def test_the_line_of_the_peak_strikes_no_name_of_a_block(qtbot: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cnn.plan.json"
+    memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").save(path)
+    session = open_session(Request(path))
+    view = MemoryMapView(session, load_palette())
+    qtbot.addWidget(view)
+    low, high = session.viewport.bounds
+    named = 0
+    for share, width in ((1.0, 1100), (1.0, 700), (0.5, 1100), (0.3, 900)):
+        view.resize(width, 500)
+        session.viewport.show(low, low + share * (high - low))
+        view.grab()
+        peak = view.x_of(view.layer.peak_ns - session.origin_ns)
+        painter = Mock()
+        view._paint_names(painter, view.layer.rectangles)
+        for (place, text), _ in painter.drawText.call_args_list:
+            x = place.x()
+            named += bool(text)
+            assert not x < peak < x + view.small_metrics.horizontalAdvance(text), (share, width, text)
+    assert named > 10
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("height", [300, 360, 411])
+def test_the_list_of_commands_cuts_no_line(window: MainWindow, language: str, height: int) -> None:
+    choose_language(language)
+    try:
+        palette = CommandPalette(window.commands, window)
+        palette.resize(460, height)
+        palette.show()
+        for _ in range(3):
+            application().processEvents()
+        shown_px, row = palette.list.viewport().height(), palette.list.visualItemRect(palette.list.item(0)).height()
+        assert palette.list.count() * row > shown_px
+        assert shown_px % row == 0
+        assert height - palette.list.geometry().bottom() < row + 20, "no line more would fit"
+    finally:
+        palette.close()
+        choose_language("en")

@@ -136,7 +136,7 @@ def test_a_size_is_typed_and_one_that_is_none_is_taken_back(planning: PlanningVi
     planning.hbm.field.selectAll()
     QTest.keyClicks(planning.hbm.field, "lots")
     QTest.keyClick(planning.hbm.field, Qt.Key.Key_Return)
-    assert planning.hbm.field.text() == "1.00MiB"
+    assert planning.hbm.field.text() == "1.00 MiB"
     assert planning.found.request.hbm == "1MiB"
 
 

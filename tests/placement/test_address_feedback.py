@@ -67,6 +67,18 @@ def test_no_plan_is_slower_than_a_rule_whose_moves_find_addresses(seed: int) -> 
     assert compared
 
 
+def test_what_takes_as_long_as_a_known_step_is_given_up() -> None:
+    problem = training_of(1)
+    capacity = int(problem.live.max() * 0.6)
+    best = addressed_moves(problem, capacity, ALIGNMENT)
+    assert best.layout.peak <= capacity
+    same = addressed_moves(problem, capacity, ALIGNMENT, least_ns=best.schedule.makespan_ns + 1)
+    assert same.layout.peak <= capacity
+    assert same.schedule.makespan_ns <= best.schedule.makespan_ns
+    none = addressed_moves(problem, capacity, ALIGNMENT, least_ns=int(problem.durations.sum()))
+    assert none.schedule.makespan_ns > int(problem.durations.sum())
+
+
 def test_what_is_left_out_is_tried_before_all_else() -> None:
     rng = np.random.default_rng(7)
     better = 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memplan.core.arrays import Bools
-from memplan.placement.choice_kernels import score, search
+from memplan.placement.choice_kernels import score, score_within, search
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.schedule import run_schedule
 from tests.placement.drawn_problems import drawn_problem
@@ -43,6 +43,28 @@ def test_a_score_is_the_schedule_of_what_moves(seed: int) -> None:
         assert traffic == sum(problem.storages[move.gap.storage].size for move in schedule.moves)
         assert over == max(int(problem.live_without(moved[problem.unit]).max()) - capacity, 0)
         assert over_host == kept_on_host(problem, moved)
+
+
+def test_a_score_that_is_cut_short_is_worse_as_well() -> None:
+    short = whole = 0
+    for seed in range(30):
+        problem = drawn_problem(seed)
+        rng, columns = np.random.default_rng(seed), problem.choice_columns()
+        capacity = int(problem.live.max() * (0.5 + seed % 5 / 10))
+        best = score(columns, np.ones(problem.units, dtype=bool), capacity, NO_LIMIT)
+        for _ in range(8):
+            moved = rng.random(problem.units) < 0.6
+            found, within = (
+                score(columns, moved, capacity, NO_LIMIT),
+                score_within(columns, moved, capacity, NO_LIMIT, best[1], 2**62 if best[1] else best[2]),
+            )
+            assert (within < best) == (found < best)
+            short, whole = short + (within != found), whole + (within == found)
+            if found < best:
+                assert within == found
+                best = found
+    assert short > 20
+    assert whole > 20
 
 
 def test_the_search_ends_near_the_best_of_all_choices() -> None:

@@ -25,8 +25,10 @@ def laid_out(capacity: int, fills: float) -> MemoryLayout:
     graph = forward_and_back(LAYERS, SIZE - 32)
     durations, round_size, host = [DURATION_NS] * len(graph.ops), rounding(CHIP.npu_arch or ""), host_tier(CHIP)
 
-    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
-        found = lay_out_graph(which, planned_tensors(which), durations, where, round_size, host=host, chosen=chosen)
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
+        found = lay_out_graph(
+            which, planned_tensors(which), durations, where, round_size, host=host, chosen=chosen, least_ns=least_ns
+        )
         return found if (where.capacity or 0) <= capacity * fills else replace(found, missing=1)
 
     kept = [False] * len(graph.ops)
@@ -61,8 +63,10 @@ def test_choosing_moves_can_be_given_up() -> None:
     graph, round_size, host = forward_and_back(LAYERS, SIZE - 32), rounding(CHIP.npu_arch or ""), host_tier(CHIP)
     durations = [DURATION_NS] * len(graph.ops)
 
-    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None) -> MemoryLayout:
-        return lay_out_graph(which, planned_tensors(which), durations, where, round_size, host=host, chosen=chosen)
+    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
+        return lay_out_graph(
+            which, planned_tensors(which), durations, where, round_size, host=host, chosen=chosen, least_ns=least_ns
+        )
 
     with pytest.raises(CancelledError):
         shortest_layout(

@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "kv_oracle"))
 
-from draws import ENGINES, Draw, draws, told
+from draws import ENGINES, Draw, documents, draws, told
 
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
@@ -66,9 +66,12 @@ def asked(python: str, script: str, lines: list[dict[str, Any]]) -> list[dict[st
     return answers
 
 
+SAMPLES = Path(str(resources.files("memplan.samples")))
+
+
 def models() -> list[ModelConfig]:
     """The models that ship with memplan's samples."""
-    files = sorted(Path(str(resources.files("memplan.samples"))).glob("**/*.json"))
+    files = sorted(SAMPLES.glob("**/*.json"))
     return [load_config(path) for path in files if '"model_type"' in path.read_text("utf-8")]
 
 
@@ -76,7 +79,7 @@ def served(consumer: str, count: int, seed: int) -> Iterator[tuple[Draw, Case, C
     """Budgets that fit, their cases and exports, drawn."""
     die = chip("910B3")
     engines = [engine(name) for name in ENGINES[consumer.removeprefix("vllm-")]]
-    for draw in draws(models(), engines, count, seed):
+    for draw in draws(documents(SAMPLES), engines, count, seed):
         memory = Memory(cache=draw.available[0])
         case = Case(draw.model, die, draw.engine, draw.options, draw.layout, memory)
         try:
@@ -101,7 +104,7 @@ def check_vllm(consumer: str, python: str, count: int, seed: int) -> tuple[int, 
         memory = (int(read["kv_cache_memory_bytes"]),) * int(read["pipeline_parallel_size"])
         questions.append((draw, told(replace(draw, settings=settings, available=memory)), read))
     planner = HERE.parent / "kv_oracle" / "planner.py"
-    answers = asked(python, str(planner), [question for _, question, _ in questions])[-len(questions) :]
+    answers = asked(python, str(planner), [question for _, question, _ in questions])[1:]
     kept = [item for item, answer in zip(drawn, understood, strict=True) if "understood" in answer]
     for (draw, case, settings), (_, _, read), answer in zip(kept, questions, answers, strict=True):
         planned, found = settings.figures["blocks"], answer.get("num_blocks", answer)

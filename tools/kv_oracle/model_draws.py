@@ -105,7 +105,7 @@ def drawn(chance: random.Random, document: Values) -> Values:
     return asked
 
 
-def ours(served: str, question: Values, batched_tokens: int) -> Values:
+def ours(served: str, question: Values) -> Values:
     """Memplan's plan, in the engine's words."""
     asked = question["args"]
     options = ServingOptions(
@@ -115,7 +115,7 @@ def ours(served: str, question: Values, batched_tokens: int) -> Values:
             kv=asked.get("kv_cache_dtype"),
             speculative_tokens=asked.get("speculative_config", {}).get("num_speculative_tokens", 0),
         ),
-        batched_tokens=asked.get("max_num_batched_tokens", batched_tokens),
+        batched_tokens=asked.get("max_num_batched_tokens"),
         asynchronous=asked.get("async_scheduling"),
         prefix_caching=asked.get("enable_prefix_caching"),
         hybrid=not asked.get("disable_hybrid_kv_cache_manager", False),
@@ -209,7 +209,7 @@ def main() -> int:
             print(f"{question['name']} was not built: {there['refused']:.200}")
             continue
         refused += "refused" in there
-        here = ours(served, question, 2048)
+        here = ours(served, question)
         if unlike(here, there):
             wrong += 1
             print(f"{question['name']} {question['args']}\n  memplan {here}\n  engine  {there}")

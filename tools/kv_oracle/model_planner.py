@@ -16,7 +16,7 @@ ANSWERS = questions.answers_apart()
 DEVICE = os.environ.get("MEMPLAN_ORACLE_DEVICE", "h100").upper()
 CAPABILITY, MEMORY = {"H100": ((9, 0), 80 << 30), "B200": ((10, 0), 180 << 30)}[DEVICE]
 
-stand_ins.hide_kernels("cutlass", "deep_gemm", "humming")
+stand_ins.hide_kernels("cutlass", "deep_gemm", "flashinfer", "flashinfer_cubin", "humming")
 
 import torch  # noqa: E402
 
@@ -51,6 +51,8 @@ def stand_in_for_device():
         is_fully_connected = classmethod(lambda *_: True)
         device_count = classmethod(lambda _: 64)
         import_kernels = classmethod(lambda _: None)
+        # Of the framework's build that the engine asks for.
+        get_cuda_runtime_major = classmethod(lambda _: 13)
 
     platforms._current_platform = Platform()
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
 from memplan.compare import Comparison, Deviation, DeviationWhat
 from memplan.core.arrays import Floats
 from memplan.core.sentence import Sentence, joined
-from memplan.core.units import format_bytes
+from memplan.core.units import UNKNOWN, format_bytes, format_duration
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.reports.comparison.deviation_table import deviation_row
 from memplan.reports.report import Quantity, cell_text
-from memplan.schema import Tier
+from memplan.schema import PlannedOp, Tier
 
 DEVIATION_SHAPE = TableShape(
     ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
@@ -21,6 +23,8 @@ DEVIATION_SHAPE = TableShape(
 
 _MARKED = 50
 """Differences that have a mark, the costliest: of more, none would be seen."""
+_LISTED = 500
+"""Planned ops that are listed without a run: nobody reads on to shorter ones."""
 
 
 def deviation_rows(document: Document) -> list[TableRow]:
@@ -36,6 +40,28 @@ def deviation_rows(document: Document) -> list[TableRow]:
     return [
         _row(item, span, _spans(found, item, span))
         for item, span in zip(found.deviations, zip(starts, ends, strict=True), strict=True)
+    ]
+
+
+def planned_ops(document: Document) -> list[PlannedOp]:
+    """What a run of a plan that is open alone would be compared with: the ops that take longest, the longest first."""
+    plan = document.plan
+    if plan is None or document.profile is not None or not plan.timed:
+        return []
+    launched = (op for op in plan.ops if op.launches)
+    return heapq.nlargest(_LISTED, launched, key=lambda op: op.duration_ns)
+
+
+def planned_rows(document: Document) -> list[TableRow]:
+    """A row for each of `planned_ops`, with nothing measured beside it."""
+    word = DeviationWhat.DURATION
+    return [
+        TableRow(
+            cells=(Sentence(word), op.name, format_duration(op.duration_ns), UNKNOWN, UNKNOWN, UNKNOWN),
+            sort_keys=(word, op.name, float(op.duration_ns), 0.0, 0.0, float(op.duration_ns)),
+            item=OpRef(op.index),
+        )
+        for op in planned_ops(document)
     ]
 
 

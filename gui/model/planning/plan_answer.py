@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import KIB, MIB, format_bytes, format_change, format_duration, format_share
+from memplan.core.units import KIB, MIB, format_bytes, format_change, format_duration, format_share, parse_bytes
 from memplan.gui.model.document import make_document
 from memplan.gui.model.overview.head_figures import HeadFigure
 from memplan.gui.model.session.session import Session
@@ -127,7 +127,7 @@ def tried_rows(found: Sequence[PlanAnswer]) -> list[tuple[Text, ...]]:
     """One row a plan that was tried, as text."""
     return [
         (
-            item.request.hbm or Sentence("no limit"),
+            format_bytes(parse_bytes(item.request.hbm)) if item.request.hbm else Sentence("no limit"),
             format_bytes(item.peak),
             format_bytes(sum(move.size for move in item.plan.transfers)),
             format_duration(item.step_ns) if item.step_ns is not None else "–",

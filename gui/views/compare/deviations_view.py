@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from memplan.compare import DeviationKind
+from memplan.compare import DeviationKind, DeviationWhat
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
+from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, planned_ops, planned_rows, verdict
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet, SheetCell
 from memplan.gui.views.compare.compare_chooser import CompareChooser
@@ -56,14 +56,19 @@ class DeviationsView(TableView):
     def show_session(self, session: Session) -> None:
         """Show the differences of another session."""
         self.session = session
-        text = verdict(session.document) or Sentence("Open a plan and a profile to see where they differ.")
-        self.show_rows(deviation_rows(session.document), say(text))
         document = session.document
+        planned = planned_rows(document)
+        text = verdict(document) or Sentence(
+            "Open the profile of a run to see where it leaves the plan, whose longest ops are:"
+            if planned
+            else "Open a plan and a profile to see where they differ."
+        )
+        self.show_rows(planned or deviation_rows(document), say(text))
         lacking = {"open-file": document.plan is None, "plan-model": document.plan is None,
                    "open-folder": document.profile is None}  # fmt: skip
         for command, button in self.ways.items():
             button.setVisible(lacking[command])
-        self.table.setVisible(document.comparison is not None)
+        self.table.setVisible(bool(planned) or document.comparison is not None)
         self.headline.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.chooser.show_document(document)
 
@@ -84,9 +89,12 @@ class DeviationsView(TableView):
             self.jump(index)
 
     def sheet(self) -> Sheet:
-        """The differences that are listed in nanoseconds or bytes, the costliest first."""
+        """The differences that are listed in nanoseconds or bytes, the costliest first; without a run, planned ops."""
         found = self.session.document.comparison
-        rows: list[tuple[SheetCell, ...]] = []
+        rows: list[tuple[SheetCell, ...]] = [
+            (DeviationWhat.DURATION, op.name, "ns", op.duration_ns, None, None, None)
+            for op in planned_ops(self.session.document)
+        ]
         for item in found.deviations if found is not None else ():
             unit = "ns" if item.kind is DeviationKind.TIME else "bytes"
             rows.append((item.what, str(item.where), unit, item.planned, item.measured, item.delta, item.cost))

@@ -201,21 +201,36 @@ class CurveView(TimeCanvas):
             text = tr("Neither plan nor profile holds a memory curve")
             painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter), text)
             return
+        capacity = self._capacity_y()
+        if capacity is not None:
+            painter.setPen(self.pen("warning"))
+            painter.drawLine(QPointF(GUTTER_PX, capacity), QPointF(self.width(), capacity))
         if curves.planned is not None and len(curves.planned.values):
             self._paint_peak(painter, curves.planned, self.colours.role("planned"), before=bool(curves.measured))
         for curve, colour in self.lines_shown()[:1]:
             self._paint_peak(painter, curve, colour)
-        if curves.capacity is not None and curves.capacity <= self.highest:
-            y = self.y_of(curves.capacity)
-            painter.setPen(self.pen("warning"))
-            painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
+        if capacity is not None and curves.capacity is not None:
             text = f"{tr('capacity')} {format_bytes(curves.capacity)}"
-            self.paint_tag(painter, GUTTER_PX + 6, y + 13, text, self.pen("warning"))
+            self.paint_tag(painter, GUTTER_PX + 6, capacity + 13, text, self.pen("warning"))
 
     def sheet(self) -> Sheet:
         """Every point of the planned curve and of the lines shown."""
         planned = self.curves.planned
         return curves_sheet([*([planned] if planned is not None else []), *(curve for curve, _ in self.lines_shown())])
+
+    def _capacity_y(self) -> float | None:
+        """Widget row of the capacity, where it is within the view."""
+        capacity = self.curves.capacity
+        return self.y_of(capacity) if capacity is not None and capacity <= self.highest else None
+
+    def _peak_baseline(self, y: float) -> float:
+        """Where the text of a peak at row `y` stands: over it, and over the capacity too where that would strike it."""
+        metrics, capacity = self.small_metrics, self._capacity_y()
+        least = self.plot.top() + metrics.ascent() + 2.0
+        baseline = max(y - 6, least)
+        if capacity is not None and baseline - metrics.ascent() - 1 < capacity < baseline + metrics.descent() + 1:
+            baseline = max(capacity - metrics.descent() - 2, least)
+        return baseline
 
     def _paint_peak(self, painter: QPainter, curve: StepCurve, colour: int, *, before: bool = False) -> None:
         """A dot at the peak and its text after it, or before it so that the texts of two peaks keep apart."""
@@ -231,7 +246,7 @@ class CurveView(TimeCanvas):
         text = f"{say(curve.title)} {tr('peak')} {format_bytes(value)}"
         width = self.small_metrics.horizontalAdvance(text)
         left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
-        self.paint_tag(painter, left, max(y - 6, self.plot.top() + self.small_metrics.ascent() + 2), text, pen)
+        self.paint_tag(painter, left, self._peak_baseline(y), text, pen)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend with the values at the cursor, and bytes."""

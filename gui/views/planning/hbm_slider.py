@@ -95,7 +95,7 @@ class HbmSlider(QWidget):
 
     def _show(self) -> None:
         size = self.value
-        self.field.setText(format_bytes(size).replace(" ", "") if size is not None else "")
+        self.field.setText(format_bytes(size) if size is not None else "")
         self.share.setText(
             tr("{} of the need").format(format_share(size / self._need, 0)) if size is not None and self._need else ""
         )

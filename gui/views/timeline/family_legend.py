@@ -1,4 +1,4 @@
-"""What the colours of the timeline mean, in a line at its foot."""
+"""What the colours of the timeline mean, at its foot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QWidget
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
 
-LEGEND_PX = 24
+_LINE_PX, _FURTHER_PX, _LINES = 24, 18, 3
 _SWATCH_PX, _GAP_PX, _EDGE_PX = 10, 16, 8
 
 
@@ -31,7 +31,30 @@ class FamilyLegend(QWidget):
         self.update()
 
     def entries(self) -> list[tuple[str, tuple[QBrush, ...]]]:
-        """The names in the window's language, each with its swatches; as many as there is room for."""
+        """The names in the window's language, each with its swatches; as many as a few lines hold."""
+        return [entry for line in self.lines(self.width()) for entry in line]
+
+    def height_for(self, width: int) -> int:
+        """Pixels that `width` pixels of legend take: one line, or more where that does not hold all names."""
+        return _LINE_PX + _FURTHER_PX * (len(self.lines(width)) - 1)
+
+    def lines(self, width: int) -> list[list[tuple[str, tuple[QBrush, ...]]]]:
+        """The same line by line, where the legend is `width` pixels wide; at least one line, which may be empty."""
+        lines: list[list[tuple[str, tuple[QBrush, ...]]]] = [[]]
+        left = float(_EDGE_PX)
+        for name, brushes in self._families():
+            wide = self._wide(name, brushes)
+            if left + wide > width and lines[-1]:
+                lines.append([])
+                left = float(_EDGE_PX)
+            if left + wide > width or len(lines) > _LINES:
+                break
+            lines[-1].append((name, brushes))
+            left += wide + _GAP_PX
+        return [line for line in lines[:_LINES] if line] or [[]]
+
+    def _families(self) -> list[tuple[str, tuple[QBrush, ...]]]:
+        """Every name with its swatches."""
         palette, solid = self.colours, Qt.BrushStyle.SolidPattern
         families = [
             (tr("matrix products"), (palette.colours[0],)),
@@ -47,11 +70,7 @@ class FamilyLegend(QWidget):
                 (tr("longer than planned"), (hatch,)),
                 (tr("saved"), (QBrush(Qt.BrushStyle.NoBrush),)),
             ]
-        room, fit = self.width() - _EDGE_PX, 0
-        for name, brushes in found:
-            room -= round(self._wide(name, brushes) + _GAP_PX)
-            fit += room + _GAP_PX >= 0
-        return found[:fit]
+        return found
 
     def _wide(self, name: str, brushes: tuple[QBrush, ...]) -> float:
         return _SWATCH_PX * len(brushes) + 5 + self._metrics.horizontalAdvance(name)
@@ -65,8 +84,13 @@ class FamilyLegend(QWidget):
         painter.setPen(_colour(self.colours.role("line")))
         painter.drawLine(0, 0, self.width(), 0)
         painter.setFont(self._font)
-        left, top = float(_EDGE_PX), (LEGEND_PX - _SWATCH_PX) / 2 + 0.5
-        for name, brushes in self.entries():
+        for place, line in enumerate(self.lines(self.width())):
+            self._paint_line(painter, line, float(place * _FURTHER_PX))
+        painter.end()
+
+    def _paint_line(self, painter: QPainter, line: list[tuple[str, tuple[QBrush, ...]]], above: float) -> None:
+        left, top = float(_EDGE_PX), above + (_LINE_PX - _SWATCH_PX) / 2 + 0.5
+        for name, brushes in line:
             for place, brush in enumerate(brushes):
                 outlined = brush.style() is not Qt.BrushStyle.SolidPattern
                 outline = QPen(
@@ -77,9 +101,9 @@ class FamilyLegend(QWidget):
                 painter.drawRect(QRectF(left + place * _SWATCH_PX, top, _SWATCH_PX, _SWATCH_PX))
             painter.setPen(_colour(self.colours.role("faint")))
             at = left + _SWATCH_PX * len(brushes) + 5
-            painter.drawText(QPointF(at, (LEGEND_PX + self._metrics.ascent() - self._metrics.descent()) / 2), name)
+            baseline = above + (_LINE_PX + self._metrics.ascent() - self._metrics.descent()) / 2
+            painter.drawText(QPointF(at, baseline), name)
             left += self._wide(name, brushes) + _GAP_PX
-        painter.end()
 
 
 def _colour(value: int) -> QColor:

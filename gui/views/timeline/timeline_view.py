@@ -32,7 +32,7 @@ from memplan.gui.model.timeline.timeline_tracks import (
 )
 from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
 from memplan.gui.views.timeline.counter_shapes import draw_counters, paint_counters
-from memplan.gui.views.timeline.family_legend import LEGEND_PX, FamilyLegend
+from memplan.gui.views.timeline.family_legend import FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.slice_labels import SliceLabels
 from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
@@ -118,6 +118,7 @@ class TimelineView(TrackCanvas):
         self._marks = deviation_moments(self.session.document)
         self.strip.show_session(self.session, self._marks)
         self.legend.show_palette(self.colours, compared=self.session.document.comparison is not None)
+        self._place_legend()
         event = self.session.viewport.changed
         self._listening.append((event, event.connect(self.strip.update)))
         with QSignalBlocker(self.filter):
@@ -132,10 +133,16 @@ class TimelineView(TrackCanvas):
         """Keep the strip and the filter under the ruler."""
         self.strip.setGeometry(GUTTER_PX, RULER_PX, max(self.width() - GUTTER_PX, 1), STRIP_PX)
         self.filter.setGeometry(2, RULER_PX, GUTTER_PX - 5, STRIP_PX - 1)
-        self.foot_px = LEGEND_PX if self.height() >= _LEGEND_FROM_PX else 0
-        self.legend.setGeometry(GUTTER_PX, self.height() - LEGEND_PX, self.width() - GUTTER_PX, LEGEND_PX)
-        self.legend.setVisible(bool(self.foot_px))
+        self._place_legend()
         super().resizeEvent(event)
+
+    def _place_legend(self) -> None:
+        """At the foot, as high as its names need, where that leaves room for tracks."""
+        width = self.width() - GUTTER_PX
+        height = self.legend.height_for(width)
+        self.foot_px = height if self.height() >= _LEGEND_FROM_PX else 0
+        self.legend.setGeometry(GUTTER_PX, self.height() - height, width, height)
+        self.legend.setVisible(bool(self.foot_px))
 
     def marked(self) -> Sequence[SliceRef]:
         """Where the run left the plan, the costliest differences."""
