@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
+from benchmarks.layout_runs import layout_table
 from benchmarks.profile_variants import variant_table
 from memplan.align import HOW, Alignment, align
 from memplan.models import load_config
@@ -61,6 +62,7 @@ _TABLES: Mapping[str, str] = {
     "labelled": "A labelled profile",
     "variants": "Other shapes of that profile, each planned like itself",
     "micro_batches": "Many micro-batches of few layers",
+    "layouts": "Other layouts and phases",
     "speed": "Speed",
 }
 """Tables by what they are called on the command line, with their titles."""
@@ -401,6 +403,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
         "labelled": lambda: label_table(options.shared),
         "variants": lambda: variant_table(options.shared, Path(scratch)),
         "micro_batches": lambda: micro_batch_table(options.shared),
+        "layouts": lambda: layout_table(options.shared),
         "speed": lambda: speed_table(options.shared, options.kernels),
     }
     for name in options.only:

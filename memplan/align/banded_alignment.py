@@ -129,8 +129,8 @@ def _summed(
     shared = (
         model.token, kernel_class, low, *_by_kernel(model.ratios),
         model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
-        model.skip, model.skip_on, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
-        model.prices,
+        model.skip, model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block),
+        model.loose, model.prices,
     )  # fmt: skip
     forward(*shared, start, cells, scale, end)
     return shared, cells, scale, float((end * _final(model, low, width, near)).sum())

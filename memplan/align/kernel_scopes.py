@@ -122,7 +122,8 @@ def kernel_scopes(
         (whats(rule["after"]), whats(rule["before"])): rule["what"]
         for rule in table("memplan.align", "lowering.json")["between"]
     }
-    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence), between)
+    exchanges = bool(np.isin(sequence.classes.main[sequence.token], list(family_table().collectives)).any())
+    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges)
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -229,6 +230,8 @@ class _Unplanned:
         columns: NDArray[np.int32],
         zeroed: Mapping[int, ExtraOp],
         between: Mapping[tuple[int, int], str],
+        *,
+        exchanges: bool,
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.between = between
@@ -240,6 +243,8 @@ class _Unplanned:
         self.norm = known.number("vector_norm")
         self.positions, self.fill = {known.number("range")}, known.number("fill")
         self.collective = known.collectives
+        # Beside a plan of one device collectives are those of the training, not of its logging.
+        self.foreign = frozenset() if exchanges else known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [
             (rule["what"], frozenset(known.number(name) for name in rule["families"]), rule["scalar"])
             for rule in self._table()["unplanned"]
@@ -291,7 +296,12 @@ class _Unplanned:
                 continue
             if small and size <= _SMALL and main not in self.collective:
                 what = small
-            elif (outside or communicates) and size <= _SMALL and what not in ("check for NaN", "gradient norm"):
+            elif (
+                (outside or communicates)
+                and size <= _SMALL
+                and main not in self.foreign
+                and what not in ("check for NaN", "gradient norm")
+            ):
                 what = "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what
@@ -303,6 +313,6 @@ class _Unplanned:
 
     def _what(self, main: int, kind: int) -> str:
         for what, families, scalar in self.rules:
-            if main in families and (scalar is None or scalar == bool(self.kernels.scalar[kind])):
+            if main in families - self.foreign and (scalar is None or scalar == bool(self.kernels.scalar[kind])):
                 return what
         return family_table().names[main].replace("_", " ")

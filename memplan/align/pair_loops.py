@@ -77,6 +77,7 @@ def forward(
     bare: Float32s,
     skip: Float32s,
     skip_on: Float32s,
+    passed: Float32s,
     entry: Float32s,
     ends: Float32s,
     group_from: Int64s,
@@ -96,11 +97,12 @@ def forward(
     `core`, `before_core`, `behind_core`, `opens_core`, `again`, `fused` hold likelihood ratios by class of kernels and
     of ops;
     `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
-    one, leaving it without its core, leaving it out, leaving it out after another. `prices` are those of an unplanned
-    kernel, of another one, of coming back from it, of a jump, of beginning the step again, the factors of names that
-    are equal or differ, the prices of a jump within `_REACH` rows and of one among `_NEIGHBOURS`, and the standard
-    deviation of the logarithm of durations by planned ones; `loose` is the price of a jump within a group, whose rows
-    are `group_from` to `group_to`; `block_from` to `block_to` are those of a layer.
+    one, leaving it without its core, leaving it out, leaving it out after another; `passed` is what leads on from a row
+    that is left out. `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of
+    beginning the step again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows
+    and of one among `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones; `loose` is
+    the price of a jump within a group, whose rows are `group_from` to `group_to`; `block_from` to `block_to` are those
+    of a layer.
     `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
     `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
     `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
@@ -120,9 +122,9 @@ def forward(
             for i in range(width):
                 a = cells[j - 1, i, 0]
                 at = low[j - 1] + i
-                done = cells[j - 1, i, 1] + cells[j - 1, i, 2] + cells[j - 1, i, 3]
+                done = cells[j - 1, i, 1] + cells[j - 1, i, 2]
                 if at < total:
-                    done += bare[at] * a
+                    done += bare[at] * a + passed[at] * cells[j - 1, i, 3]
                 before[i] = done
                 until[i] = mass
                 mass += done
@@ -157,7 +159,7 @@ def forward(
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
                 was_a, was_c = cells[j - 1, old, 0], cells[j - 1, old, 1]
-                was_u, was_m = cells[j - 1, old, 2], cells[j - 1, old, 3]
+                was_u, was_m = cells[j - 1, old, 2], passed[at] * cells[j - 1, old, 3]
             if j == 0:
                 first = start[i]
             else:
@@ -231,6 +233,7 @@ def posterior(
     bare: Float32s,
     skip: Float32s,
     skip_on: Float32s,
+    passed: Float32s,
     entry: Float32s,
     ends: Float32s,
     group_from: Int64s,
@@ -354,7 +357,7 @@ def posterior(
             now_c[i] = leave + stay_c + next_none + joint + missed
             now_a[i] = bare[at] * (leave + next_none + missed) + stay_a + to_core
             now_u[i] = leave + stay_u + none_on + missed
-            now_m[i] = leave + next_none + missed_on
+            now_m[i] = (leave if j == kernels - 1 else passed[at] * (leave + next_none)) + missed_on
         top, top_at, none, where, where_at = 0.0, -1, 0.0, -1.0, -1
         for i in range(width):
             mine = cells[j, i, 1] * now_c[i] + cells[j, i, 0] * now_a[i]

@@ -37,6 +37,7 @@ class PairPrices:
     bare: Float32s
     skip: Float32s
     skip_on: Float32s
+    passed: Float32s
     entry: Float32s
     ends: Float32s
     group: Int64s
@@ -66,6 +67,7 @@ class PairPrices:
             bare=change(self.bare),
             skip=change(self.skip),
             skip_on=change(self.skip_on),
+            passed=change(self.passed),
             entry=change(self.entry),
             ends=change(self.ends),
             group=change(self.group),
@@ -102,6 +104,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
         np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
         np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
+        _passed(sequence),
         sequence.begins.astype(np.float32),
         sequence.ends,
         sequence.group,
@@ -112,6 +115,19 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
         np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
         float(prices["start_inside"]),
     )
+
+
+def _passed(sequence: PlannedSequence) -> Float32s:
+    """
+    What leads on from each row that is left out: all of it, but between extra ops of one kind only its share.
+
+    These cost nothing to leave out, so that every one of hundreds could be the next as well as the first: together
+    they would draw kernels of any step to the optimiser.
+    """
+    extra = sequence.extra >= 0
+    section = np.cumsum(sequence.opens | ~extra)
+    goes_on = extra & np.append(section[1:] == section[:-1], False)
+    return np.where(goes_on, 1.0 / np.bincount(section)[section], 1.0).astype(np.float32)
 
 
 def with_able_kernels(model: PairPrices, sequence: PlannedSequence, kernel_class: Int32s) -> PairPrices:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memplan.align import HOW, Alignment, MatchedBy, align
+from memplan.align.op_families import families_of, family_table
 from memplan.compare.measured import MeasuredOps, MeasuredSteps
 from memplan.compare.op_matches import Matches, matches_of
 from memplan.core.arrays import Int64s
@@ -17,7 +20,7 @@ from memplan.traces.steps import numbered_steps
 _NAMED = 0.5
 """Share of the launched ops found by name from which on names are what matches."""
 _SAME_MODEL = 0.4
-"""Share of planned and of measured time that has to match: less is a profile of another model."""
+"""Share of planned and of measured time without collectives that has to match: less is of another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,21 @@ def aligned(plan: Plan, kernels: Kernels | None, measured: MeasuredOps, named: I
     found = align(plan, kernels)
     op = found.op_of_kernel()
     surely = found.scopes.probability * (op >= 0)
-    measured_ns = int(measured.duration_ns.sum()) or 1
-    weights = np.array([item.duration_ns for item in plan.ops], dtype=np.int64)
+    # Collectives wait for other ranks, and a graph of one device has none: they tell nothing of the model.
+    own = np.array([not _exchanges(type_) for type_ in measured.type], dtype=np.bool_)
+    measured_ns = measured.duration_ns * own
+    planned_ns = np.array([0 if _exchanges(item.type) else item.duration_ns for item in plan.ops], dtype=np.int64)
     seen = np.unique(found.matches.op)
-    share = min(float((measured.duration_ns * surely).sum()) / measured_ns, weights[seen].sum() / (weights.sum() or 1))
+    share = min(_share(measured_ns * surely, measured_ns), _share(planned_ns[seen], planned_ns))
     return found if share >= _SAME_MODEL else None
+
+
+def _exchanges(type_: str) -> bool:
+    return families_of(type_)[0] in family_table().collectives
+
+
+def _share(part: NDArray[Any], whole: Int64s) -> float:
+    return float(part.sum()) / (int(whole.sum()) or 1)
 
 
 def aligned_steps(measured: MeasuredOps, alignment: Alignment) -> MeasuredSteps:

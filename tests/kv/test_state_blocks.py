@@ -69,3 +69,14 @@ def test_vllm_ascend_forces_its_block_where_there_are_states_alone(asked: int | 
     options = ServingOptions(8192, CacheOptions(block_size=asked))
     assert resolve(mamba, engine("vllm-ascend-0.30.0rc2-a3"), options).options.caches.block_size == 128
     assert resolve(mamba, engine("vllm-0.33.0-h100"), options).options.caches.block_size != 128
+
+
+@pytest.mark.parametrize(("ranks", "asked"), [(1, None), (1, 256), (2, 512)])
+def test_the_310p_covers_states_in_steps_of_128_whatever_is_asked_for(
+    shared_data: Path, ranks: int, asked: int | None
+) -> None:
+    """Answers of vllm-ascend 0.30.0rc2; others step by what is asked for."""
+    model = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    options = ServingOptions(8192, CacheOptions(block_size=asked))
+    settings = resolve(model, engine("vllm-ascend-0.30.0rc2-310p"), options, Layout(tensor=ranks))
+    assert settings.options.caches.block_size == 4224

@@ -44,7 +44,9 @@ def answer(words):
 
     parser.error = refuse
     try:
-        arguments = EngineArgs.from_cli_args(parser.parse_args(["--model", "/nowhere", *words]))
+        # Any folder does: what is not one is taken for a name on a hub, whose form is checked.
+        folder = str(Path(__file__).parent)
+        arguments = EngineArgs.from_cli_args(parser.parse_args(["--model", folder, *words]))
         transfer = arguments.kv_transfer_config
         if transfer is not None and not isinstance(transfer, KVTransferConfig):
             KVTransferConfig(**transfer)
