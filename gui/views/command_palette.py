@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtGui import QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QDialog, QLineEdit, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from memplan.gui.commands import Command, Commands
@@ -31,13 +31,24 @@ class CommandPalette(QDialog):
         self.edit = QLineEdit(self)
         self.edit.setPlaceholderText(tr("What to do"))
         self.list = QListWidget(self)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.edit)
-        layout.addWidget(self.list)
+        self.list.setUniformItemSizes(True)
+        self.column = QVBoxLayout(self)
+        self.column.addWidget(self.edit)
+        self.column.addWidget(self.list)
         self.edit.textChanged.connect(self.filter)
         self.edit.returnPressed.connect(self.run_chosen)
         self.list.itemActivated.connect(lambda _: self.run_chosen())
         self.filter("")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """List whole lines: what would be left of the height stays empty below them."""
+        super().resizeEvent(event)
+        edge, row = 2 * self.list.frameWidth(), self.list.sizeHintForRow(0)
+        margins = self.contentsMargins() + self.column.contentsMargins()
+        room = self.height() - margins.top() - margins.bottom() - self.edit.sizeHint().height()
+        room -= self.column.spacing() + edge
+        if row > 0:
+            self.list.setMaximumHeight(max(room // row, 1) * row + edge)
 
     def filter(self, text: str) -> None:
         """List what matches `text`."""

@@ -136,6 +136,9 @@ def chosen_backend(
             )
         offered = named
     asked = _asked_kv(model, engine, options)
+    if options.kv is not None and not any(options.kv in backend.kv for backend in offered):
+        # A class that keeps the default does not make the engine take the type.
+        asked = options.kv
     for backend in offered:
         if _takes(backend, model, asked, layout, options.block_size):
             return backend

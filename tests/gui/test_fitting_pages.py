@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PySide6.QtCore import QRect, QRectF, Qt
@@ -33,8 +34,10 @@ from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef
 from memplan.gui.theme import apply_theme
 from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.timeline.family_legend import FamilyLegend
 from memplan.gui.views.view_specs import PAGES
 from memplan.gui.window.main_window import MainWindow
@@ -242,3 +245,44 @@ def test_a_plan_alone_lists_what_a_run_would_be_compared_with(qtbot: Any) -> Non
             assert isinstance(window.session.selected, OpRef)
             assert plan.ops[window.session.selected.op].duration_ns == longest
             assert len(view.sheet().rows) == view.sorted.rowCount()
+
+
+def test_the_line_of_the_peak_strikes_no_name_of_a_block(qtbot: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cnn.plan.json"
+    memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").save(path)
+    session = open_session(Request(path))
+    view = MemoryMapView(session, load_palette())
+    qtbot.addWidget(view)
+    low, high = session.viewport.bounds
+    named = 0
+    for share, width in ((1.0, 1100), (1.0, 700), (0.5, 1100), (0.3, 900)):
+        view.resize(width, 500)
+        session.viewport.show(low, low + share * (high - low))
+        view.grab()
+        peak = view.x_of(view.layer.peak_ns - session.origin_ns)
+        painter = Mock()
+        view._paint_names(painter, view.layer.rectangles)
+        for (place, text), _ in painter.drawText.call_args_list:
+            x = place.x()
+            named += bool(text)
+            assert not x < peak < x + view.small_metrics.horizontalAdvance(text), (share, width, text)
+    assert named > 10
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("height", [300, 360, 411])
+def test_the_list_of_commands_cuts_no_line(window: MainWindow, language: str, height: int) -> None:
+    choose_language(language)
+    try:
+        palette = CommandPalette(window.commands, window)
+        palette.resize(460, height)
+        palette.show()
+        for _ in range(3):
+            application().processEvents()
+        shown_px, row = palette.list.viewport().height(), palette.list.visualItemRect(palette.list.item(0)).height()
+        assert palette.list.count() * row > shown_px
+        assert shown_px % row == 0
+        assert height - palette.list.geometry().bottom() < row + 20, "no line more would fit"
+    finally:
+        palette.close()
+        choose_language("en")

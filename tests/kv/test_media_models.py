@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from memplan.core.errors import InputError
 from memplan.kv import CacheOptions, EngineSettings, ServingOptions, engine, resolve
 from memplan.models import ModelConfig, load_config
 
@@ -63,3 +64,10 @@ def test_a_class_that_does_not_pass_the_type_on_keeps_the_default(served: str) -
     asked = CacheOptions(kv="fp8")
     assert _resolved(falcon, served, caches=asked).options.caches.kv == "bf16"
     assert _choice(_resolved(falcon, served, caches=asked), "cache type") == "bf16"
+
+
+def test_a_type_that_the_engine_has_not_is_refused_for_every_class() -> None:
+    described = json.loads((_MODELS / "described.json").read_text("utf-8"))
+    falcon = load_config(described["families"]["falcon"]["config"])
+    with pytest.raises(InputError, match="keeps no cache of"):
+        _resolved(falcon, "vllm-ascend-0.30.0rc2-310p", caches=CacheOptions(kv="fp8"))

@@ -230,8 +230,8 @@ class MemoryMapView(TimeCanvas):
             self._paint_planned(painter, mapped)
         self._paint_names(painter, mapped)
         self._paint_levels(painter)
-        if self.layer.peak_ns is not None:
-            x = self.x_of(self.layer.peak_ns - self.session.origin_ns)
+        x = self._peak_x()
+        if x is not None:
             pen = QPen(self.pen("text"))  # one of its own: the kept one is for every solid line
             pen.setStyle(Qt.PenStyle.DashLine)
             painter.setPen(pen)
@@ -247,6 +247,11 @@ class MemoryMapView(TimeCanvas):
         if chosen is not None and chosen < len(mapped):
             painter.setPen(self.pen("text", 2))
             painter.drawRect(self.rectangle(mapped, chosen))
+
+    def _peak_x(self) -> float | None:
+        """Widget column of the peak's line, over which no name must lie; `None` without a peak."""
+        peak = self.layer.peak_ns
+        return self.x_of(peak - self.session.origin_ns) if peak is not None else None
 
     def _paint_planned(self, painter: QPainter, blocks: BlockMap) -> None:
         """Around each block the life that its tensor has in the plan, and over what it was held longer a hatching."""
@@ -320,9 +325,15 @@ class MemoryMapView(TimeCanvas):
         bottom = self.plot.top() + self.plot.height()
         grounds = self._colours[found].tolist()
         known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
+        line = self._peak_x()
+        peak = line - GUTTER_PX if line is not None else None
         for index, ground, (left, right, low, high) in zip(found.tolist(), grounds, box.tolist(), strict=True):
             painter.setPen(known[ground])
-            text = self._fitted.text(self.layer.name(index), right - left - 8, tail=True)
+            name = self.layer.name(index)
+            text = self._fitted.text(name, right - left - 8, tail=True)
+            if peak is not None and left < peak < left + 8 + metrics.horizontalAdvance(text):
+                left, right = (left, peak) if peak - left > right - peak else (peak, right)
+                text = self._fitted.text(name, right - left - 8, tail=True)
             y = bottom - (low + high) / 2 + metrics.ascent() / 2 - 1
             painter.drawText(QPointF(GUTTER_PX + left + 4, y), text)
 
