@@ -200,9 +200,10 @@ def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudge
 
 def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Went wrong once: the view had threads of its own that nobody saw and no closing stopped."""
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def endless(choice: object, progress: Progress) -> None:
+        begun.set()  # what still waits for a thread when the window closes never starts
         try:
             while True:
                 progress(0, 0, "looking")
@@ -220,6 +221,7 @@ def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, mo
     bar = window.findChild(JobBar)
     assert bar is not None
     qtbot.waitUntil(lambda: "KV budget" in bar.text.text(), timeout=20_000)
+    qtbot.waitUntil(begun.is_set, timeout=20_000)
     window.close()
     assert stopped.wait(20)
 
