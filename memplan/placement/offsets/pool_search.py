@@ -177,7 +177,7 @@ def _shuffle(
     blocks: Blocks, space: Space, order: Int64s, peak: int, base: Int64s, goal: int, budget: Budget, seed: int
 ) -> tuple[int, Int64s]:
     """Greedy placement in ever changed orders: a block that makes the peak is moved forward; any kind of block."""
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)  # noqa: S311 - a search that can be repeated, no secret
     idle = 0
     while peak > goal and budget.left and idle < TRIES:
         idle += 1

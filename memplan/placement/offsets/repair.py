@@ -34,7 +34,7 @@ def repair_gaps(
     """Lowest peak found and its addresses, starting from greedy placement in `order`; stops at `goal`."""
     live = step_loads(blocks)
     start, end, size = blocks.part_start, blocks.part_end, blocks.size
-    random = Random(seed)  # noqa: S311
+    random = Random(seed)  # noqa: S311 - a search that can be repeated, no secret
     peak, base, work = ready.place(order, best_fit)
     budget.spend(work)
     position = np.empty(len(order), np.int64)
