@@ -61,7 +61,7 @@ class RecurrentShape:
 
 def _whole(count: int, ranks: int, what: str) -> int:
     if count % ranks:
-        raise InputError(f"{count} {what} can't be divided among {ranks} ranks of tensor parallelism")
+        raise InputError("{} {} can't be divided among {} ranks of tensor parallelism", count, what, ranks)
     return count // ranks
 
 

@@ -96,7 +96,7 @@ class StepEmitter:
             return count // self.tensor
         if what == "key/value heads" and self.tensor % count == 0:
             return 1
-        raise InputError(f"{count} {what} can't be divided among {self.tensor} ranks of tensor parallelism")
+        raise InputError("{} {} can't be divided among {} ranks of tensor parallelism", count, what, self.tensor)
 
     # --- tensors and ops
 

@@ -69,5 +69,5 @@ def mix_tokens(e: StepEmitter, mixer: TokenMixer, x: int, layer: int) -> int:
     ops = (_TRAINED if e.training else _SERVED).get(type(mixer))
     if ops is None:
         what = "backward pass" if e.training else "step"
-        raise InputError(f"the {what} of {type(mixer).__name__} is not modelled")
+        raise InputError("the {} of {} is not modelled", what, type(mixer).__name__)
     return e.reduce_tokens(ops(e, mixer, x, layer))
