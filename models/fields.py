@@ -128,7 +128,7 @@ class Fields:
         if not isinstance(value, list):
             raise self.wrong(name, Sentence("must be a list, found {!r:.40}", (value,)))
         if len(value) < at_least:
-            raise self.wrong(name, Sentence("has {} entries for {} layers", (len(value), at_least)))
+            raise self.wrong(name, Sentence("has {} [entry|entries] for {} [layer|layers]", (len(value), at_least)))
         for number, item in enumerate(value[:at_least]):
             if not isinstance(item, kind) or (kind is int and isinstance(item, bool)):
                 raise self.wrong(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Precision
@@ -151,7 +152,7 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
 
 def _divided(weight: Weight, ranks: int, what: str) -> int:
     if weight.units % ranks:
-        raise InputError("{}: {} {} can't be divided among {} ranks", weight.name, weight.units, what, ranks)
+        raise InputError("{}: {} {} can't be divided among {} ranks", weight.name, weight.units, Sentence(what), ranks)
     return weight.elements // ranks
 
 

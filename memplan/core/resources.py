@@ -39,5 +39,5 @@ def table(package: str, name: str) -> Mapping[str, Any]:
     except UnicodeDecodeError:
         raise InputError("is no UTF-8 text", path=str(file), remedy="save it as UTF-8") from None
     if not isinstance(document, dict):
-        raise InputError("holds no object", path=str(file), remedy="begin it with `{`")
+        raise InputError("holds no object", path=str(file), remedy="begin it with a brace")
     return MappingProxyType(document)

@@ -87,7 +87,7 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> 
                 part.heads,
                 shared,
                 ranks,
-                remedy=Sentence("use at least {} ranks of tensor parallelism", (shared * part.heads,)),
+                remedy=Sentence("use at least {} [rank|ranks] of tensor parallelism", (shared * part.heads,)),
             )
         if part.content is CacheContent.HEADS and most // part.heads % shared:
             raise InputError(

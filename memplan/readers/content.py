@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.readers.sniff import MAX_TEXT_BYTES, ContentKind, sniff
 from memplan.readers.wire import BrokenWireError, without_weights
 
@@ -80,7 +81,7 @@ def _lean(file: Path, kind: ContentKind) -> bytes:
         if kind is ContentKind.MINDIR:
             return without_weights(file)
     except BrokenWireError as error:
-        raise InputError("this is not a MindIR file, or it is cut off: {}", error, path=file) from None
+        raise InputError("this is not a MindIR file, or it is cut off: {}", Sentence(str(error)), path=file) from None
     if file.stat().st_size > MAX_TEXT_BYTES:
         raise InputError(
             "{:,} bytes are more than can be read",

@@ -84,7 +84,7 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
         shared = _SHARED if kind is not ModelStepRequest else frozenset()
         for item, spec in options_of(kind):
             if item.name in self.given - shared:
-                raise InputError("{} means nothing with {}", spec.flags[0], where, remedy="leave it out")
+                raise InputError("{} means nothing with {}", spec.flags[0], Sentence(where), remedy="leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,4 +174,5 @@ def _named(kind: type[_Named], value: str, what: str) -> _Named:
         return kind(value)
     except ValueError:
         known = ", ".join(str(item.value) for item in kind)
-        raise InputError("no {} is called {!r:.40}", what, value, remedy=Sentence("known: {}", (known,))) from None
+        named = Sentence("known: {}", (known,))
+        raise InputError("no {} is called {!r:.40}", Sentence(what), value, remedy=named) from None

@@ -101,7 +101,9 @@ def assemble(
         if expert.per_token > expert.experts:
             raise fields.wrong(
                 "num_experts_per_tok",
-                Sentence("{} experts a token are more than the {} there are", (expert.per_token, expert.experts)),
+                Sentence(
+                    "{} [expert|experts] a token are more than the {} there are", (expert.per_token, expert.experts)
+                ),
             )
     return ModelConfig(
         name="",

@@ -47,11 +47,12 @@ def _tables(fields: Fields, layers: int) -> dict[int, LookupTable]:
     hashes = (longest - 1) * fields.count_or("heads_per_ngram", 8, least=1)
     width = fields.count_or("ple_embed_dim", fields.count("hidden_size"), least=1)
     if width % hashes:
-        raise fields.wrong("ple_embed_dim", Sentence("{} does not divide among {} hashes", (width, hashes)))
+        raise fields.wrong("ple_embed_dim", Sentence("{} does not divide among {} [hash|hashes]", (width, hashes)))
     base = fields.count_or("ngram_vocab_size_base", 20_000_000, least=2)
     if hashes * len(owners) > 4096 or base > 2**36:
         raise fields.wrong(
-            "ngram_vocab_size_base", Sentence("{} hashes from {} rows on are too many", (hashes * len(owners), base))
+            "ngram_vocab_size_base",
+            Sentence("{} [hash|hashes] from {} [row|rows] on are too many", (hashes * len(owners), base)),
         )
     rows = _rows(base, hashes, len(owners), fields.count_or("make_ngram_vocab_size_divisible_by", 128, least=1))
     kernel = fields.count_or("ple_conv_kernel_size", 4, least=1)

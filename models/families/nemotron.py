@@ -35,10 +35,10 @@ def _kinds(fields: Fields) -> list[str]:
             )
         kinds = [_PATTERN[letter] for letter in pattern]
     if not 0 < len(kinds) <= MOST_LAYERS:
-        raise fields.wrong(name, Sentence("describes {} layers", (len(kinds),)))
+        raise fields.wrong(name, Sentence("describes {} [layer|layers]", (len(kinds),)))
     if fields.has("num_hidden_layers") and layer_count(fields) != len(kinds):
         raise fields.wrong(
-            name, Sentence("describes {} layers, num_hidden_layers says {}", (len(kinds), layer_count(fields)))
+            name, Sentence("describes {} [layer|layers], num_hidden_layers says {}", (len(kinds), layer_count(fields)))
         )
     for number, kind in enumerate(kinds):
         if kind not in _PATTERN.values():

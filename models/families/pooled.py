@@ -27,7 +27,7 @@ def _indexes(fields: Fields, layers: int) -> list[bool]:
         offset = fields.count_or("index_skip_topk_offset", 2)
         kinds = ["shared" if max(index - offset + 1, 0) % every else "full" for index in range(layers)]
     if len(kinds) < layers:
-        raise fields.wrong("index_topk_pattern", Sentence("names {} of {} layers", (len(kinds), layers)))
+        raise fields.wrong("index_topk_pattern", Sentence("names {} of {} [layer|layers]", (len(kinds), layers)))
     for number, kind in enumerate(kinds):
         if kind not in ("full", "shared"):
             raise fields.wrong(f"indexer_types[{number}]", Sentence("{!r:.40} is neither 'full' nor 'shared'", (kind,)))

@@ -85,6 +85,8 @@ def _tables(fields: Fields, layers: int) -> dict[int, LookupTable]:
     heads = (longest - 1) * fields.count("engram_n_heads")
     for number, count in enumerate(rows):
         if not heads <= count <= _MOST_ROWS:
-            raise fields.wrong(f"engram_num_embeddings[{number}]", Sentence("{} rows for {} hashes", (count, heads)))
+            raise fields.wrong(
+                f"engram_num_embeddings[{number}]", Sentence("{} [row|rows] for {} [hash|hashes]", (count, heads))
+            )
     width = fields.count("engram_head_dim")
     return {layer: LookupTable(count, width, heads) for layer, count in zip(owners, rows, strict=True)}

@@ -28,7 +28,7 @@ def _attention(
 ) -> GroupedAttention:
     if heads % kv_heads:
         raise fields.wrong(
-            "num_key_value_heads", Sentence("{} does not divide the {} heads of a layer", (kv_heads, heads))
+            "num_key_value_heads", Sentence("{} does not divide the {} [head|heads] of a layer", (kv_heads, heads))
         )
     biased = fields.flag("attention_bias", False)
     return GroupedAttention(

@@ -152,8 +152,8 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
 
 
 _REMEDIES = {
-    ContentKind.CALIBRATION: "give it to `memplan plan --calibration`",
-    ContentKind.TEXT: "open a plan, a graph or a profile",
+    ContentKind.CALIBRATION: Sentence("give it to `memplan plan --calibration`"),
+    ContentKind.TEXT: Sentence("open a plan, a graph or a profile"),
 }
 
 

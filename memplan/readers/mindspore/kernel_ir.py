@@ -242,7 +242,7 @@ class _Reader:
             try:
                 kind = value_type_of(split_top(text, " : ")[0], f"%{name}")
             except ValueError as error:
-                raise InputError(str(error), path=self.path, place=Sentence("%{}", (name,))) from None
+                raise InputError(str(error), path=self.path, place=f"%{name}") from None
             weight = "IsWeight: true" in text or "is_parameter" in text
             reference = re.search(r"ref_key=([^,>]+)", text)
             label = reference.group(1) if reference else written or name

@@ -243,9 +243,7 @@ def offsets_by_storage(dump: SomasDump, graph: Graph) -> dict[int, int]:
             continue
         root = graph.tensors[first + place].storage
         if found.setdefault(root, tensor.offset) != tensor.offset:
-            raise InputError(
-                "tensors of one union have different offsets", path=dump.path, place=Sentence("%{}T", (tensor.id,))
-            )
+            raise InputError("tensors of one union have different offsets", path=dump.path, place=f"%{tensor.id}T")
     return found
 
 
@@ -271,7 +269,7 @@ def parse_somas_cache(document: object, path: str | Path) -> SomasCache:
         found = [entry.get(field) if isinstance(entry, dict) else None for field in _CACHE_FIELDS]
         values = [value for value in found if isinstance(value, int) and not isinstance(value, bool) and value >= 0]
         if len(values) != len(_CACHE_FIELDS):
-            raise InputError("a tensor without its numbers", path=path, place=Sentence("tensors[{}]", (row,)))
+            raise InputError("a tensor without its numbers", path=path, place=f"tensors[{row}]")
         number, size, original, lifelong, start, end, offset = values
         rows.append(SomasTensor(number, size, original, offset, "", str(lifelong), start, end, ""))
     total = document.get("reused_memory_size")
