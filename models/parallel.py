@@ -193,7 +193,8 @@ def rank_weight_bytes(
     """
     Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
 
-    They are those of `rank_weights`. Lookup tables are not counted: `rank_lookup_bytes` says what they take. Published weights are those of the checkpoint's files, where they are at hand.
+    They are those of `rank_weights`; `rank_lookup_bytes` says what lookup tables take. Published weights are those of
+    the checkpoint's files, where they are at hand.
     """
     if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
         return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)

@@ -240,8 +240,8 @@ class HeldRules:
     A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
     entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
     second time, in another layout. `streams` says when the residual streams of a step's tokens are kept for drafts,
-    `always` or with `drafts`. `allocator` says what blocks weights lie in, `experts` how those of MXFP4 are kept; `None`
-    where they take what their formats say.
+    `always` or with `drafts`. `allocator` says what blocks weights lie in, `experts` how those of MXFP4 are kept;
+    `None` where they take what their formats say.
     """
 
     copies: Mapping[str, int]

@@ -34,7 +34,6 @@ from memplan.kv.engine import (
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
 
-
 _MX_EXPERTS = ("width", "hidden", "scale_rows", "scales_twice", "bias_bytes")
 
 
