@@ -31,7 +31,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
-from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
 from memplan.traces.profile import Slices, Track, TrackKind
 from memplan.traces.rank import RankProfile
 
@@ -84,7 +84,7 @@ def large_plan(tensors: int) -> Plan:
     """A plan of `tensors` tensors with short and long lives, placed side by side."""
     random = np.random.default_rng(2)
     steps = tensors // 2
-    ops = tuple(PlannedOp(i, f"Default/op{i}", "MatMul", 0, i * 1000, 1000, 0, "cube", 1, 1) for i in range(steps))
+    ops = tuple(PlannedOp(i, f"Default/op{i}", "MatMul", 0, i * 1000, 1000, 0, Bound.CUBE, 1, 1) for i in range(steps))
     start = random.integers(0, steps - 1, tensors)
     length = np.minimum(random.geometric(0.01, tensors), steps - start)
     kinds = ("activation", "gradient", "weight", "workspace")
