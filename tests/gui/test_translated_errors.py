@@ -204,7 +204,19 @@ def test_files_that_cannot_be_opened_are_told_in_chinese(
     settle()
     line = window.problems.errors[0]
     assert name in line
-    known = ("memplan", "plan", "PLAN", "GRAPH", "json", "JSON", "MindIR", "ONNX", "CANN", "pickle", "ValueError")
+    known: tuple[str, ...] = (
+        "memplan",
+        "plan",
+        "PLAN",
+        "GRAPH",
+        "json",
+        "JSON",
+        "MindIR",
+        "ONNX",
+        "CANN",
+        "pickle",
+        "ValueError",
+    )
     known += ("kernel_details.csv", "trace_view.json", "ASCEND_PROFILER_OUTPUT", "*_ascend_pt", "*_ascend_ms", "PROF_*")
     known += ("mindspore.export(..., file_format='MINDIR')", "mindir", ".pt2", "graph_build", "actor_set", "somas")
     assert english_words(line, path, tmp_path, *known) == set(), line
@@ -229,7 +241,7 @@ def test_fields_of_a_model_are_told_in_chinese(chinese: None, tmp_path: Path) ->
 def test_an_error_is_one_line_in_either_language() -> None:
     error = InputError("rank {} is not in this profile", 3, path="run\n1", place="here", remedy=Sentence("choose one"))
     assert str(error) == "run 1: here: rank 3 is not in this profile; choose one"
-    said = error.said(catalogue("zh").get)  # type: ignore[arg-type]
+    said = error.said(catalogue("zh").get)
     assert said == "run 1：here：这份性能数据中没有 rank 3；请选择一个"
     assert str(InputError("holds {braces}", remedy="use {}")) == "holds {braces}; use {}"
-    assert reason(PermissionError(13, "Permission denied")).said(catalogue("zh").get) == "没有权限"  # type: ignore[arg-type]
+    assert reason(PermissionError(13, "Permission denied")).said(catalogue("zh").get) == "没有权限"
