@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
@@ -162,19 +162,15 @@ def _weights(model: ModelConfig, mtp: bool) -> tuple[Weight, ...]:
     return weights(model, mtp=mtp)
 
 
-def rank_weight_bytes(
-    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool = False, vision: bool = True
-) -> Mapping[str, int]:
+def rank_weights(
+    model: ModelConfig, layout: Layout, span: range, *, mtp: bool = False, vision: bool = True
+) -> Iterator[tuple[Weight, int]]:
     """
-    Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
+    The weights on one rank of the pipeline stage that holds the layers of `span`, each with its elements there.
 
     The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
-    embedding is held by both where they differ. Lookup tables are not counted: `rank_lookup_bytes` says what they take.
-    Published weights are those of the checkpoint's files, where they are at hand.
+    embedding is held by both where they differ. Lookup tables are left out.
     """
-    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
-        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
-    found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
         if item.group is WeightGroup.LOOKUP:
@@ -188,10 +184,27 @@ def rank_weight_bytes(
         else:
             kept = last
         if kept:
-            group = item.group.value
-            found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
-            if mtp and last and scheme.own_ends and item.name in ("embed_tokens", "lm_head"):
-                found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, rank_elements(item, layout))
+            yield item, rank_elements(item, layout)
+
+
+def rank_weight_bytes(
+    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool = False, vision: bool = True
+) -> Mapping[str, int]:
+    """
+    Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
+
+    They are those of `rank_weights`; `rank_lookup_bytes` says what lookup tables take. Published weights are those of
+    the checkpoint's files, where they are at hand.
+    """
+    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
+        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
+    found: dict[str, int] = {}
+    for item, elements in rank_weights(model, layout, span, mtp=mtp, vision=vision):
+        group = item.group.value
+        found[group] = found.get(group, 0) + scheme.bytes(item, elements)
+        drafts = mtp and span.stop >= len(model.layers) and scheme.own_ends
+        if drafts and item.name in ("embed_tokens", "lm_head"):
+            found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, elements)
     return found
 
 

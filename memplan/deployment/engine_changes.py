@@ -17,7 +17,7 @@ _PLANNER: tuple[_Exchange, ...] = (
     (Sentence("bytes of a block"), ("block_bytes",)),
     (Sentence("groups of layers"), ("pads_pages",)),
     (Sentence("null block in what a request may take"), ("null_block_checked",)),
-    (Sentence("buffers for each layer"), ("buffers_by_layer",)),
+    (Sentence("buffers for each layer"), ("buffers_by_layer", "shared_buffers", "shared_types")),
     (Sentence("count of concurrency"), ("concurrency",)),
 )
 """What of a planner's rules is exchanged at a time."""

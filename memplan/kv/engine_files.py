@@ -31,7 +31,10 @@ from memplan.kv.engine import (
     SchedulingRules,
     StateRules,
 )
+from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
+
+_MX_EXPERTS = ("width", "hidden", "scale_rows", "scales_twice", "bias_bytes")
 
 
 def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
@@ -106,13 +109,27 @@ def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
 
 def _held(row: Mapping[str, Any]) -> HeldRules:
     twice = tuple(row.get("twice", ()))
-    return HeldRules(row.get("copies", {}), row["compressed_bytes"], twice, row.get("streams"))
+    blocks, experts = row.get("allocator"), row.get("mxfp4_experts")
+    return HeldRules(
+        row.get("copies", {}),
+        row["compressed_bytes"],
+        twice,
+        row.get("streams"),
+        None
+        if blocks is None
+        else AllocatorRules(*(blocks[f"{name}_mib"] * MIB for name in ("least", "step", "kept"))),
+        None if experts is None else MxExpertRules(**{name: experts[name] for name in _MX_EXPERTS}),
+    )
 
 
 def _profile(row: Mapping[str, Any]) -> ProfileRules:
     sizes = {name: row[f"{name}_mib"] * MIB for name in ("alone", "joined") if f"{name}_mib" in row}
     names = ("logit_bytes", "vocabulary_bytes", "hidden_copies", "data_buffer_mb")
     return ProfileRules(**{name: row[name] for name in names if name in row}, **sizes)
+
+
+def _planner(row: Mapping[str, Any]) -> PlannerRules:
+    return PlannerRules(**{**row, "shared_types": tuple(row.get("shared_types", ()))})
 
 
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
@@ -173,7 +190,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),
-        planner=PlannerRules(**row.get("planner", {})),
+        planner=_planner(row.get("planner", {})),
         scheduling=_scheduling(row["scheduling"]),
         hybrid=row.get("hybrid", True),
         paged=row.get("paged", True),

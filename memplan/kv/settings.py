@@ -228,7 +228,9 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
         raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
-    backend = chosen_backend(model, engine, asked, layout)
+    # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
+    told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
+    backend = chosen_backend(model, engine, told, layout)
     kv = _plain_type(asked.kv, engine)
     if backend is not None:
         name = _asked_kv(model, engine, asked)

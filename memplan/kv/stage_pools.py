@@ -57,7 +57,8 @@ def _buffered(
     specs = cache_specs(model, engine, options.caches, options.length, layout)
     held = ([spec for spec in specs if spec.layer in span] for span in spans)
     return tuple(
-        buffered_memory(form_groups(stage, rules), memory) for stage, memory in zip(held, available, strict=True)
+        buffered_memory(form_groups(stage, rules), memory, engine.planner.shared_buffers)
+        for stage, memory in zip(held, available, strict=True)
     )
 
 
@@ -120,7 +121,7 @@ def settings_pools(
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
     if len(available) != len(spans):
         raise InputError(f"{len(spans)} pipeline stages need as many figures of available memory, not {len(available)}")
-    if profiled and engine.planner.buffers_by_layer:
+    if profiled and engine.planner.buffers_by_layer and model.model_type not in engine.planner.shared_types:
         available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
     _check_stages(engine, staged, load, available, rules)
