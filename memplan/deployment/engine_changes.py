@@ -17,7 +17,7 @@ _PLANNER: tuple[_Exchange, ...] = (
     (Sentence("bytes of a block"), ("block_bytes",)),
     (Sentence("groups of layers"), ("pads_pages",)),
     (Sentence("null block in what a request may take"), ("null_block_checked",)),
-    (Sentence("buffers for each layer"), ("buffers_by_layer",)),
+    (Sentence("buffers for each layer"), ("buffers_by_layer", "shared_buffers", "shared_types")),
     (Sentence("count of concurrency"), ("concurrency",)),
 )
 """What of a planner's rules is exchanged at a time."""
@@ -86,7 +86,9 @@ def engine_comparison(case: Case, other: Engine) -> EngineComparison:
     """
     if case.engine.token_pools is not None or other.token_pools is not None:
         raise InputError(
-            f"{case.engine.name} and {other.name} are not compared rule by rule: one deals out blocks, one tokens",
+            "{} and {} are not compared rule by rule: one deals out blocks, one tokens",
+            case.engine.name,
+            other.name,
             remedy="compare two engines with blocks, or look at both budgets",
         )
     here = case.budget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
@@ -194,7 +195,8 @@ class PlannerRules:
     size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
     `pads_pages` pads pages that do not divide the largest. `buffers_by_layer` shrinks the memory found
-    by what all groups' pages are more than one block's, for buffers are kept for each layer.
+    by what all groups' pages are more than one block's, for buffers are kept for each layer; groups of `shared_buffers`
+    lie in the same ones, and all groups of models of `shared_types`.
     """
 
     block_bytes: str = "tuples"
@@ -202,6 +204,8 @@ class PlannerRules:
     null_block_checked: bool = False
     pads_pages: bool = False
     buffers_by_layer: bool = False
+    shared_buffers: str = "hybrids"
+    shared_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +240,16 @@ class HeldRules:
     A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
     entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
     second time, in another layout. `streams` says when the residual streams of a step's tokens are kept for drafts,
-    `always` or with `drafts`.
+    `always` or with `drafts`. `allocator` says what blocks weights lie in, `experts` how those of MXFP4 are kept;
+    `None` where they take what their formats say.
     """
 
     copies: Mapping[str, int]
     compressed_bytes: int
     twice: tuple[str, ...] = ()
     streams: str | None = None
+    allocator: AllocatorRules | None = None
+    experts: MxExpertRules | None = None
 
     def step_bytes(self, model: ModelConfig, tokens: int, *, drafts: bool, last: bool) -> int:
         """
