@@ -54,8 +54,9 @@ def test_a_tensor_that_was_copied_and_dropped_lives_on_in_the_copy() -> None:
     rows[own] = (*rows[own][:3], plan.ops[4].start_ns)
     # Where the host was when they are released, blocks of the way back tell.
     back = [(op.name, 512, op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops[20:]]
-    names, *figures = zip(*rows[: own + 1], copy, *rows[own + 1 :], *back, strict=True)
-    join = join_blocks(plan, Allocations(names, *(np.array(column, dtype=np.int64) for column in figures)))
+    every = [*rows[: own + 1], copy, *rows[own + 1 :], *back]
+    size, made, freed = (np.array([row[column] for row in every], dtype=np.int64) for column in (1, 2, 3))
+    join = join_blocks(plan, Allocations([row[0] for row in every], size, made, freed))
     assert join.tensor[own] == -1
     # Of the two that the op beside it asked for, one is its own.
     assert sorted(join.tensor[own + 1 : own + 3].tolist()) == sorted(
