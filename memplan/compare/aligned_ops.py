@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.align import HOW, Alignment, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
-from memplan.compare.measured import MeasuredOps, MeasuredSteps, computing_ns
+from memplan.compare.measured import MeasuredOps, MeasuredSteps, compute_times
 from memplan.compare.op_matches import Matches, matches_of
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan
@@ -100,5 +100,5 @@ def aligned_step(plan: Plan, alignment: Alignment, everything: MeasuredOps, rows
             joined[first] = joined.get(first, 0) + plan.ops[op].duration_ns
     return AlignedStep(
         alignment, rows, owner, matches_of(owner, by_name, measured.start_ns, measured.end_ns, measured.duration_ns),
-        computing_ns(everything), joined, frozenset(inside - set(owner.tolist())),
+        compute_times(everything), joined, frozenset(inside - set(owner.tolist())),
     )  # fmt: skip

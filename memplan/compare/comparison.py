@@ -10,7 +10,7 @@ from memplan.align import ScopeTimes, scope_times
 from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
 from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
-from memplan.compare.measured import MeasuredOps, choose_step, computing_ns, find_steps, measured_ops
+from memplan.compare.measured import MeasuredOps, choose_step, compute_times, find_steps, measured_ops
 from memplan.compare.memory import (
     align_memory,
     allocator_clock,
@@ -264,7 +264,7 @@ def _summary(
         matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
         measured_coverage=_share_planned(ops.duration_ns, owner),
-        compute_coverage=_share_planned(computing_ns(ops), owner),
+        compute_coverage=_share_planned(compute_times(ops), owner),
         whole=plan.timed or any(tensor.persistent for tensor in plan.tensors),
     )
 

@@ -84,7 +84,7 @@ def families_measured(ops: MeasuredOps) -> Int64s:
     return found
 
 
-def computing_ns(ops: MeasuredOps) -> Int64s:
+def compute_times(ops: MeasuredOps) -> Int64s:
     """The time of every op in nanoseconds, 0 of those that exchange data beside others and may wait for other ranks."""
     found: Int64s = np.where(np.isin(families_measured(ops), list(family_table().apart)), 0, ops.duration_ns)
     return found
