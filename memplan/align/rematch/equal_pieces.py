@@ -26,6 +26,8 @@ _AS_WELL = 0.03
 
 _NEAR, _MOST_PIECES = 6, 3.5
 """Rows by which two such products stand apart at most, and pieces of the one: there may be both gradients and a sum."""
+_BETWEEN = ("gate", "gate_grad", "activation", "activation_grad")
+"""What stands between gate or up and down, one of which there is."""
 _EXACT = 1e-6
 """By how much a number of pieces may be off a whole one."""
 
@@ -70,11 +72,13 @@ def take_equal_pieces_in_turn(
 def _pairs(sequence: PlannedSequence, fit: Float32s, rows: Sequence[int]) -> Sequence[tuple[int, int]]:
     """Which two of `rows` may as well run what they `fit`, one of them in pieces, by their places."""
     able = np.flatnonzero(fit >= _AS_WELL * fit.max()).tolist()
-    # A layer may have experts and a network beside them: of both the two stand near one another.
+    between = [family_table().number(name) for name in _BETWEEN]
     return [
         (first, second)
         for first, second in combinations(able, 2)
-        if rows[second] - rows[first] <= _NEAR and _times(sequence, rows[first], rows[second]) != 1
+        if rows[second] - rows[first] <= _NEAR
+        and np.isin(sequence.classes.main[sequence.token[rows[first] + 1 : rows[second]]], between).any()
+        and _times(sequence, rows[first], rows[second]) != 1
     ]
 
 
