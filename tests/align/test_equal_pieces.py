@@ -25,7 +25,7 @@ TOKENS = 320
 def sequence(tmp_path_factory: pytest.TempPathFactory) -> PlannedSequence:
     """A network as wide as the model."""
     run = ALL_RUNS["llama"]
-    run = replace(run, config=run.config | {"intermediate_size": WIDE})
+    run = replace(run, config={**run.config, "intermediate_size": WIDE})
     assert (run.config["hidden_size"], run.batch * run.sequence) == (WIDE, TOKENS)
     plan = torch_plan(run, Path(tmp_path_factory.mktemp("wide")))
     ops = [op.index for op in plan.ops if op.kernel is not None]
