@@ -157,8 +157,8 @@ class TimeCanvas(QWidget):
         whole = int(np.floor(start))
         return self.session.origin_ns + whole, start - whole
 
-    def share_ruler(self) -> None:
-        """Do without a ruler where another view of the same columns, which has one, is right above."""
+    def share_ruler(self, others: Sequence[TimeCanvas]) -> None:
+        """Do without a ruler where one of the `others` of the window, of the same columns, is right above."""
         if self.own_ruler:
             return
         window = self.window()
@@ -170,14 +170,15 @@ class TimeCanvas(QWidget):
             and (at := other.mapTo(window, QPoint(0, 0))).x() == corner.x()
             and at.y() < corner.y()
             and other.width() == self.width()
-            for other in window.findChildren(TimeCanvas)
+            for other in others
         )
         self.rule(not above)
 
     def _moved_about(self) -> None:
         """The view is elsewhere: those under it may need a ruler now, or none."""
-        for other in self.window().findChildren(TimeCanvas):
-            other.share_ruler()
+        canvases = self.window().findChildren(TimeCanvas)  # looks at every widget of the window
+        for canvas in canvases:
+            canvas.share_ruler(canvases)
 
     def rule(self, ruled: bool) -> None:
         """Have a ruler, or none."""
