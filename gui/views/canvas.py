@@ -296,7 +296,7 @@ class TimeCanvas(QWidget):
 
     def _ticks(self) -> list[Tick]:
         """The round moments of the ruler, which lines in the plot lead down."""
-        ticks = event_ticks if self.session.numbered else time_ticks
+        ticks = event_ticks if self.session.counted else time_ticks
         return ticks(self.session.viewport.start, self.session.viewport.end, max(self.plot.width() // 130, 2))
 
     def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
