@@ -146,8 +146,8 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
         "operand once."
     )
     yield ""
-    header = ("profile", "taken as", "kernels", "error", "bias", "roofline's error", "constants from it")
-    yield from table(header, profiles)
+    profile_header = ("profile", "taken as", "kernels", "error", "bias", "roofline's error", "constants from it")
+    yield from table(profile_header, profiles)
     yield "## Every row"
     yield ""
     yield from table(HEADER, rows)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,7 +128,7 @@ def tour(session: Session) -> list[Callable[[], None]]:
         centre = low + place * (high - low)
         moves.append(lambda: viewport.show(low, high))
         for _ in range(60):
-            moves.append(lambda at=centre: viewport.zoom(0.8, at))
+            moves.append(partial(viewport.zoom, 0.8, centre))
             moves.append(lambda: viewport.pan(0.07 * viewport.span))
         moves += [lambda: viewport.zoom(1.5, (viewport.start + viewport.end) / 2)] * 30
     return moves
@@ -140,10 +141,10 @@ def drag(session: Session) -> list[Callable[[], None]]:
     moves: list[Callable[[], None]] = []
     for share in (1.0, 0.001):
         span = share * (high - low)
-        moves.append(lambda end=low + span: viewport.show(low, end))
+        moves.append(partial(viewport.show, low, low + span))
         for step in range(1, 101):
             selected = low, low + span * step / 100
-            moves.append(lambda selected=selected: setattr(viewport, "selected_range", selected))
+            moves.append(partial(setattr, viewport, "selected_range", selected))
     return moves
 
 
@@ -224,7 +225,9 @@ def main() -> None:
     together = frames(window.docks.view(MemoryMapView), tour(session))
     for name, dock in window.docks.items():
         dock.setVisible(name == "map")
-    window.centralWidget().hide()
+    centre = window.centralWidget()
+    assert centre is not None
+    centre.hide()
     qt.processEvents()
     alone = frames(window.docks.view(MemoryMapView), tour(session))
     size = window.docks.view(MemoryMapView).size()

@@ -118,7 +118,8 @@ def test_an_error_goes_to_who_asked_or_to_the_window(qtbot: Any, background: boo
 
 
 def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
-    jobs, begun = Jobs(), []
+    jobs = Jobs()
+    begun: list[Any] = []
     assert jobs.stop()
     jobs.latest(jobs, "late", begun.append, begun.append)
     assert jobs.start("late", begun.append, begun.append) is None

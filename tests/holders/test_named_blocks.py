@@ -23,7 +23,8 @@ def run(plan: Plan, repetitions: int, doubled: frozenset[int] = frozenset()) -> 
                 sizes.append(size)
                 made.append(repetition * plan.makespan_ns + plan.ops[tensor.producer].start_ns)
                 freed.append(repetition * plan.makespan_ns + plan.ops[tensor.end - 1].start_ns)
-    return Allocations(names, *(np.array(column, dtype=np.int64) for column in (sizes, made, freed)))
+    columns = [np.array(column, dtype=np.int64) for column in (sizes, made, freed)]
+    return Allocations(names, columns[0], columns[1], columns[2])
 
 
 @pytest.mark.parametrize("doubled", [frozenset(), frozenset({1, 4})])
