@@ -35,6 +35,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "named_kernels",
             "kv_bytes",
             "default_kv",
+            "refused_kv",
             "checkpoint_kv",
             "latent",
             "expanded",

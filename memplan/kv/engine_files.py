@@ -165,6 +165,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
+        refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),

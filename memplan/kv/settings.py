@@ -222,6 +222,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     model, asked = as_kept(model, engine), options.caches
     if asked.speculative_tokens and not model.mtp_layers:
         raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
+    if asked.kv in engine.refused_kv:
+        raise InputError(f"{engine.name} keeps no cache in {asked.kv!r} (platform.py, FP8_ATTENTION)")
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
