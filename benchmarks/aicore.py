@@ -182,7 +182,7 @@ def profiles(data: Path) -> Iterator[str]:
         kernels = measured_kernels(columns)
         costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
         errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
-        simple = [_roofline_ns(kernel, core) for kernel in kernels.kernels]
+        simple = [roofline_ns(kernel, core) for kernel in kernels.kernels]
         plain, plain_weighted = _errors(kernels, simple)
         fit = calibrate(kernels, core, name)
         rows.append(
@@ -219,7 +219,7 @@ def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, 
     core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
     kernels = measured_kernels(columns)
     predicted = [kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels]
-    plain = _errors(kernels, [_roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
+    plain = _errors(kernels, [roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
     bias = float(np.sum(predicted) / kernels.duration_ns.sum()) - 1
     return len(kernels), _errors(kernels, predicted)[1], plain, bias
 
@@ -229,7 +229,7 @@ def _errors(kernels: MeasuredKernels, predicted: Sequence[float]) -> tuple[float
     return float(np.median(deviation / kernels.duration_ns)), float(deviation.sum() / kernels.duration_ns.sum())
 
 
-def _roofline_ns(kernel: object, core: Machine) -> float:
+def roofline_ns(kernel: object, core: Machine) -> float:
     """A plain roofline of the kernel: peak rates, every operand once."""
     assert isinstance(kernel, Kernel)
     cost = kernel_cost(kernel, core)

@@ -166,7 +166,7 @@ def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankPr
     chosen = whole.ranks[0] if rank is None else rank
     if chosen not in whole.ranks:
         have = ", ".join(map(str, list(whole.ranks)[:10]))
-        raise InputError(f"the profile has no rank {chosen}", path=whole.path, remedy=f"it has {have}")
+        raise InputError("the profile has no rank {}", chosen, path=whole.path, remedy=Sentence("it has {}", (have,)))
     return whole.rank(chosen), whole.simulated
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.graph.op_names import type_of_kernel
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, Track, TrackKind
@@ -189,7 +190,7 @@ def choose_step(measured: MeasuredOps, steps: MeasuredSteps, wanted: int | None)
     if wanted is not None:
         if wanted not in steps.numbers:
             have = ", ".join(map(str, list(steps.numbers)[:10]))
-            raise InputError(f"the profile has no step {wanted}", remedy=f"it has {have}")
+            raise InputError("the profile has no step {}", wanted, remedy=Sentence("it has {}", (have,)))
         return list(steps.numbers).index(wanted)
     first, last = spans_of_steps(steps.position, len(steps.numbers), measured.start_ns, measured.end_ns)
     spans = last - first

@@ -90,7 +90,9 @@ def engine_comparison(case: Case, other: Engine) -> EngineComparison:
     """
     if case.engine.token_pools is not None or other.token_pools is not None:
         raise InputError(
-            f"{case.engine.name} and {other.name} are not compared rule by rule: one deals out blocks, one tokens",
+            "{} and {} are not compared rule by rule: one deals out blocks, one tokens",
+            case.engine.name,
+            other.name,
             remedy="compare two engines with blocks, or look at both budgets",
         )
     here = case.budget()

@@ -25,8 +25,10 @@ def serving_facts(case: Case, budget: KvBudget, memories: Mapping[str, int] | No
     """
     if not budget.fits:
         raise InputError(
-            f"{budget.model} does not fit: {format_bytes(budget.missing_bytes)} are missing for one sequence of "
-            f"{budget.context:,} tokens",
+            "{} does not fit: {} are missing for one sequence of {:,} tokens",
+            budget.model,
+            format_bytes(budget.missing_bytes),
+            budget.context,
             remedy="plan with more dies, another precision or a shorter context",
         )
     facts = {**_layout(case), **_schedule(case, budget), **_memory(case, budget)}

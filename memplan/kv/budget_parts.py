@@ -131,7 +131,7 @@ def card_items(chip: Chip, memory: Memory) -> tuple[BudgetItem, BudgetItem]:
     """The card's memory and the driver's part of it; raises `InputError` where its size is not known."""
     total = memory.hbm if memory.hbm is not None else chip.hbm_bytes
     if total is None:
-        raise InputError(f"the memory of {chip.name} is not known", remedy="give it with --hbm")
+        raise InputError("the memory of {} is not known", chip.name, remedy="give it with --hbm")
     entry, driver = chip.values.get("hbm_size"), chip.values.get("hbm_reserved")
     card = BudgetItem(
         BudgetPart.CARD, "card", total, GIVEN if memory.hbm is not None or entry is None else entry.source
@@ -145,7 +145,7 @@ def card_items(chip: Chip, memory: Memory) -> tuple[BudgetItem, BudgetItem]:
 def check_share(share: float) -> float:
     """`share` of the memory, if it is one; raises `InputError` otherwise."""
     if not 0 < share <= 1:
-        raise InputError(f"a memory utilisation of {share} is not between 0 and 1")
+        raise InputError("a memory utilisation of {} is not between 0 and 1", share)
     return share
 
 

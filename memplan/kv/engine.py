@@ -328,11 +328,11 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    Caches of `refused_kv` types are asked for in vain, whatever the model. Classes of `untyped` models keep the default
-    type whatever is asked for. `media_tokens` are the tokens of the largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says
-    that what is in use on the device before the start is taken off once more. `step_defaults` are those of large
-    devices, the largest first; a planner that is not told of a device takes `batched_tokens`. `profile` is what its run
-    before the cache is sized finds.
+    Caches of `refused_kv` types are asked for in vain, whatever the model. Classes of `untyped` models keep the
+    default type whatever is asked for. `media_tokens` are the tokens of the largest item of a model whose media
+    attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before
+    the start is taken off once more. `step_defaults` are those of large devices, the largest first; a planner that
+    is not told of a device takes `batched_tokens`. `profile` is what its run before the cache is sized finds.
     """
 
     name: str
