@@ -171,7 +171,8 @@ def profiles(data: Path) -> Iterator[str]:
         "which only the 32 GB part has. Calibrated on odd rows, checked on even ones."
     )
     yield ""
-    rows, bounds = [], []
+    rows: list[tuple[str, ...]] = []
+    bounds = []
     for name, folder, rank, chip_name in PROFILES:
         columns = kernels_of(data / folder, rank)
         if columns is None:
@@ -181,14 +182,14 @@ def profiles(data: Path) -> Iterator[str]:
         kernels = measured_kernels(columns)
         costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
         errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
-        simple = [_roofline_ns(kernel, core) for kernel in kernels.kernels]
+        simple = [roofline_ns(kernel, core) for kernel in kernels.kernels]
         plain, plain_weighted = _errors(kernels, simple)
         fit = calibrate(kernels, core, name)
         rows.append(
             (
                 name,
                 chip_name,
-                len(kernels),
+                str(len(kernels)),
                 percent(plain),
                 percent(plain_weighted),
                 percent(errors),
@@ -204,12 +205,12 @@ def profiles(data: Path) -> Iterator[str]:
     yield from table(header, rows)
     yield "## Which pipe binds, against PMU ratios"
     yield ""
-    header = ("profile", "device time with PMU", "agrees", "by kernels")
+    bound_header = ("profile", "device time with PMU", "agrees", "by kernels")
     shown = [
         (name, f"{spent / 1e6:,.1f} ms", percent(agreed / spent if spent else None), percent(count))
         for name, spent, agreed, count in bounds
     ]
-    yield from table(header, shown)
+    yield from table(bound_header, shown)
     yield from splits(data)
 
 
@@ -218,7 +219,7 @@ def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, 
     core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
     kernels = measured_kernels(columns)
     predicted = [kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels]
-    plain = _errors(kernels, [_roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
+    plain = _errors(kernels, [roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
     bias = float(np.sum(predicted) / kernels.duration_ns.sum()) - 1
     return len(kernels), _errors(kernels, predicted)[1], plain, bias
 
@@ -228,7 +229,7 @@ def _errors(kernels: MeasuredKernels, predicted: Sequence[float]) -> tuple[float
     return float(np.median(deviation / kernels.duration_ns)), float(deviation.sum() / kernels.duration_ns.sum())
 
 
-def _roofline_ns(kernel: object, core: Machine) -> float:
+def roofline_ns(kernel: object, core: Machine) -> float:
     """A plain roofline of the kernel: peak rates, every operand once."""
     assert isinstance(kernel, Kernel)
     cost = kernel_cost(kernel, core)
@@ -321,8 +322,8 @@ def tilings(zigzag: str | None) -> Iterator[str]:
             text=True,
             check=True,
         )
-        rows = [json.dumps(pair) for pair in zip(shapes, json.loads(answer.stdout), strict=True)]
-        recorded.write_text("[\n" + ",\n".join(rows) + "\n]\n", "utf-8")
+        pairs = [json.dumps(pair) for pair in zip(shapes, json.loads(answer.stdout), strict=True)]
+        recorded.write_text("[\n" + ",\n".join(pairs) + "\n]\n", "utf-8")
     peer = {tuple(shape): found for shape, found in json.loads(recorded.read_text("utf-8"))}
     target = chip("910B1")
     core = machine(target)
@@ -349,7 +350,7 @@ def tilings(zigzag: str | None) -> Iterator[str]:
                 f"{mine * 2 / traffic_bound(problem, core):.2f}",
                 f"{spent * 1e3:.1f}",
                 f"{their['cpu_seconds']:.1f}",
-                found.tiling(best),
+                str(found.tiling(best)),
                 "fits" if plan.fits else f"{plan.shortfall} B too many",
             )
         )

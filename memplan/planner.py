@@ -167,7 +167,7 @@ def plan(
     )
     wrong = violations(result)
     if wrong:
-        raise MemplanError(f"the plan failed its own check and is withheld: {wrong[0]}")
+        raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
     return result
 

@@ -34,7 +34,7 @@ def hbm_room(chip: Chip, wanted: int | None) -> HbmRoom:
     """`wanted` bytes, else what `chip` has less what its driver keeps; raises `InputError` for 0 and below."""
     if wanted is not None:
         if wanted <= 0:
-            raise InputError(f"{wanted} bytes of HBM are not enough for anything", remedy="give more than 0")
+            raise InputError("{} bytes of HBM are not enough for anything", wanted, remedy="give more than 0")
         return HbmRoom(wanted)
     if chip.hbm_bytes is None:
         return HbmRoom(None, 0, (f"the HBM size of {chip.name} is not known: nothing was checked against it",))

@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import pytest
 
@@ -196,11 +197,15 @@ def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> N
     assert in_flight(LAYOUT, more, 1) == 3
 
 
+def _told(settings: dict[str, Any]) -> Recipe:
+    return replace(RECIPE, **settings)
+
+
 def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
     layout = Layout(tensor=2, context=4)
     kept = {
-        name: sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, replace(RECIPE, **told)))
+        name: sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, _told(told)))
         for name, told in {
             "ring": {},
             "ulysses": {"ulysses": True},
@@ -270,7 +275,7 @@ def test_the_last_micro_batch_leaves_its_input_behind(qwen: ModelConfig) -> None
 
 def test_norms_and_activation_functions_are_dropped_apart(qwen: ModelConfig) -> None:
     kept = {
-        name: part(training_memory(qwen, LAYOUT, replace(RECIPE, **{name: True})), "activations")
+        name: part(training_memory(qwen, LAYOUT, _told({name: True})), "activations")
         for name in ("recompute_norms", "recompute_activations", "recompute_cheap", "dropout")
     }
     whole = part(training_memory(qwen, LAYOUT, RECIPE), "activations")
