@@ -15,7 +15,8 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.core.units import MIB
+from memplan.core.sentence import Sentence
+from memplan.core.units import GIB, MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
@@ -30,6 +31,7 @@ from memplan.kv.engine import (
     ProfileRules,
     SchedulingRules,
     StateRules,
+    StepDefaults,
 )
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
@@ -156,10 +158,15 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        step_defaults=tuple(
+            StepDefaults(entry["least_gib"] * GIB, entry["tokens"], entry["sequences"])
+            for entry in row.get("step_defaults", ())
+        ),
         untyped=tuple(document.get("untyped", ())),
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
+        refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),
@@ -229,7 +236,7 @@ def engine(name: str, chip: Chip | None = None) -> Engine:
     begins = [item for item in engines() if wanted in (item.engine, f"{item.engine}-{item.version}")]
     if not begins:
         near = difflib.get_close_matches(wanted, [item.name for item in engines()], n=1, cutoff=0)
-        raise InputError(f"no engine is called {name!r:.60}", remedy=f"nearest: {', '.join(near)}")
+        raise InputError("no engine is called {!r:.60}", name, remedy=Sentence("nearest: {}", (", ".join(near),)))
     usual = [item for item in begins if item.usual] or begins
     elsewhere = [item for item in usual if not item.families]
     if elsewhere:
@@ -237,8 +244,8 @@ def engine(name: str, chip: Chip | None = None) -> Engine:
     if len(usual) == 1:
         return usual[0]
     if chip is None:
-        raise InputError(f"{name!r} is several engines: {', '.join(item.name for item in usual)}")
+        raise InputError("{!r} is several engines: {}", name, ", ".join(item.name for item in usual))
     fitting = [item for item in usual if chip.family in item.families]
     if not fitting:
-        raise InputError(f"{name} is not known for {chip.name}", remedy="name the engine in full")
+        raise InputError("{} is not known for {}", name, chip.name, remedy="name the engine in full")
     return fitting[0]

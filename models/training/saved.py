@@ -160,7 +160,7 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     if layer.mixer is not None:
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
-            raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
+            raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
         kept += kept_by(layer.mixer, layout, shards, recipe)
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)

@@ -112,9 +112,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
         if self.lora_rank < 0:
-            raise InputError(f"lora_rank must not be negative, found {self.lora_rank}")
+            raise InputError("lora_rank must not be negative, found {}", self.lora_rank)
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

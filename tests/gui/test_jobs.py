@@ -166,7 +166,7 @@ def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatc
     content = tracks.read(track)
     assert tracks.unreadable == {}
     tracks.keep(track, content)
-    assert "Input/output error" in tracks.unreadable[track.key]
+    assert "Input/output error" in str(tracks.unreadable[track.key])
 
 
 def test_reports_that_nobody_could_tell_apart_are_not_shown(qtbot: Any) -> None:

@@ -58,7 +58,7 @@ def read_all(qtbot: Any, window: MainWindow) -> None:
 
 def said(window: MainWindow) -> str:
     """Everything in the problems panel."""
-    return "\n".join([*window.problems.errors, *(remark.text for remark in window.problems.remarks)])
+    return "\n".join([*window.problems.errors, *(str(remark.text) for remark in window.problems.remarks)])
 
 
 def test_a_cache_that_cannot_be_written_is_a_line(
