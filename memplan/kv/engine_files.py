@@ -16,7 +16,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
-from memplan.core.units import MIB
+from memplan.core.units import GIB, MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
@@ -31,6 +31,7 @@ from memplan.kv.engine import (
     ProfileRules,
     SchedulingRules,
     StateRules,
+    StepDefaults,
 )
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
@@ -157,10 +158,15 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        step_defaults=tuple(
+            StepDefaults(entry["least_gib"] * GIB, entry["tokens"], entry["sequences"])
+            for entry in row.get("step_defaults", ())
+        ),
         untyped=tuple(document.get("untyped", ())),
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
+        refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),

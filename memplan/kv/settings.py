@@ -233,6 +233,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     model, asked = as_kept(model, engine), options.caches
     if asked.speculative_tokens and not model.mtp_layers:
         raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
+    if asked.kv in engine.refused_kv:
+        raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
