@@ -129,7 +129,8 @@ class Session:
         """A moment of the time axis: how long after its beginning, or the number of an event or a step."""
         if not self.counted:
             return format_duration(time)
-        return Sentence("event {}" if self.counted == "event" else "step {}", (f"{round(time):,}",))
+        events = self.counted == "event"
+        return Sentence("event {}" if events else "step {}", (f"{round(time):,}",))
 
     def tier_memory(self, tier: Tier) -> TierMemory:
         """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""
