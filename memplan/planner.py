@@ -57,6 +57,7 @@ def plan(
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
     host: HostTier | None = None,
     kernels: Target | None = None,
+    quick: bool = False,
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -76,8 +77,9 @@ def plan(
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
     `fits=False` and how many bytes are missing. `host` is the memory and link that they move over (default: the
-    chip's, of any size). Raises `InputError` for a graph, chip or value that
-    can't be used.
+    chip's, of any size). With `quick` no op runs twice and the first moves that find addresses are taken: a plan that
+    is checked like any other, in a fraction of the time. Raises `InputError` for a graph, chip or value that can't be
+    used.
     """
     model = source if isinstance(source, ModelConfig) else None
     if model is not None:
@@ -89,7 +91,7 @@ def plan(
     room, allocator = hbm_room(target, hbm), rounding(target.npu_arch or "")
     digest: str | None = None
     program: PlannedProgram | None = None
-    may_repeat = recompute is RecomputePolicy.AUTO
+    may_repeat = recompute is RecomputePolicy.AUTO and not quick
     if isinstance(source, str | Path | Graph):
         if kernels is not None:
             raise InputError("kernels is given with a program, not with a graph", remedy="leave it out")
@@ -117,11 +119,14 @@ def plan(
     def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
         tensors, times = planned_tensors(which), along_repeats(which, durations)
         return lay_out_graph(
-            which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, progress=progress
-        )
+            which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, quick=quick,
+            progress=progress,
+        )  # fmt: skip
 
     may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
-    found = shortest_layout(graph, durations, may_run_twice, room, allocator, host=tier, place=place, progress=progress)
+    found = shortest_layout(
+        graph, durations, may_run_twice, room, allocator, host=tier, place=place, quick=quick, progress=progress
+    )
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 
@@ -162,7 +167,7 @@ def plan(
     )
     wrong = violations(result)
     if wrong:
-        raise MemplanError(f"the plan failed its own check and is withheld: {wrong[0]}")
+        raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
     return result
 

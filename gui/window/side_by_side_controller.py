@@ -313,7 +313,9 @@ class SideBySideController:
                 return document_differences(one, other, progress)
             except CancelledError:
                 raise
-            except (MemplanError, OSError) as error:
+            except MemplanError as error:
+                return AbDifferences(reason=error.sentence)
+            except OSError as error:
                 return AbDifferences(reason=str(error))
 
         self._show_model()

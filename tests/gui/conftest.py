@@ -6,6 +6,8 @@ import csv
 import os
 import shutil
 
+from numpy.typing import NDArray
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from collections.abc import Iterator
@@ -50,7 +52,7 @@ def slower(folder: Path, factor: float = 1.5) -> Path:
     return copy
 
 
-def pixels(image: QImage) -> np.ndarray:
+def pixels(image: QImage) -> NDArray[np.uint32]:
     """`image` as (H, W) 32-bit pixels."""
     image = image.convertToFormat(QImage.Format.Format_RGB32)
     data = np.frombuffer(image.constBits(), dtype=np.uint32)

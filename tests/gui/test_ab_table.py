@@ -80,7 +80,7 @@ def test_the_largest_difference_of_each_group_comes_first(both: MainWindow) -> N
             for group in order:
                 keys = [row.sort_keys[column] for row in found if str(row.cells[0]) == group]
                 falls = view.sorted.sortOrder() is Qt.SortOrder.DescendingOrder
-                assert keys == sorted(keys, reverse=falls), (column, click)  # type: ignore[type-var]
+                assert keys == sorted(keys, reverse=falls), (column, click)
 
 
 def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_list_is_cut_down_by_group_measure_and_name(both: MainWindow, tmp_pa
     whole = view.sorted.rowCount()
     at = view.group.findData(AbGroup.TYPE)
     QTest.keyClick(view.group, Qt.Key.Key_Down)  # as a user does, with a real key
-    assert view.choice.group is groups_of(view.differences)[0]  # type: ignore[arg-type]
+    assert view.choice.group is groups_of(view.differences)[0]
     view.group.setCurrentIndex(at)
     view.group.activated.emit(at)
     assert view.group.currentIndex() == at

@@ -125,7 +125,8 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     settle()
     blocks = window.session.blocks
     assert blocks is not None
-    assert view.layer.rectangles is blocks
+    shown: Any = view.layer.rectangles
+    assert shown is blocks
     measured = pixels(view.grab().toImage())
     assert (planned != measured).mean() > 0.05
     hatched = load_palette().role("excess") & 0xFFFFFF

@@ -79,7 +79,7 @@ def test_plans_of_other_planners_open_as_plans(name: str, content: str, tmp_path
     plan = session.document.plan
     assert plan is not None
     assert not plan.timed
-    said = [line for line in remarks_on(session) if line.text.startswith("not valid: ")]
+    said = [line for line in remarks_on(session) if str(line.text).startswith("not valid: ")]
     assert all(line.lost for line in said)
     assert len(said) == len(plan.violations)
     assert bool(said) == (name == "somas_graph.json")

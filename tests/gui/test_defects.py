@@ -161,7 +161,7 @@ def test_files_that_say_the_same_share_a_line(window: MainWindow) -> None:
     before = len(remarks_on(window.session))
     for number in range(30):
         profile._notes.add(profile.path / f"part{number}.json", "not read: its events are in the full trace too")
-    lines = [remark.text for remark in remarks_on(window.session)]
+    lines = [str(remark.text) for remark in remarks_on(window.session)]
     assert len(lines) == before + 1
     assert any("+ 29" in line and line.endswith("not read: its events are in the full trace too") for line in lines)
 

@@ -159,6 +159,32 @@ def test_nothing_is_cut_and_nothing_overlaps_on_any_page(size: tuple[int, int], 
         apply_theme(application(), load_palette())
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_no_table_has_to_be_moved_sideways(language: str, qtbot: Any) -> None:
+    """Went wrong once: the last column of the statistics lay beyond the edge of a small window."""
+    choose_language(language)
+    try:
+        window = MainWindow(open_session(Request(PLAN, PROFILE)), background=False)
+        qtbot.addWidget(window)
+        window.resize(1280, 720)
+        window.show()
+        seen, wrong = set(), {}
+        for name in list(window.docks):
+            window.docks.bring(name)
+            for _ in range(4):
+                QApplication.processEvents()
+            for table in shown(window, QTableView):
+                assert isinstance(table, QTableView)
+                if beyond := table.horizontalScrollBar().maximum():
+                    wrong[name] = beyond
+                seen.add(type(table.parent()).__name__)
+        assert seen > {"StatisticsView", "DeviationsView", "TransfersView", "LiveTensorsView"}
+        assert wrong == {}
+        window.close()
+    finally:
+        choose_language("en")
+
+
 @pytest.mark.parametrize("theme", theme_names())
 @pytest.mark.parametrize("name", palette_names())
 def test_names_can_be_read_on_slices_of_host_and_device(theme: str, name: str) -> None:

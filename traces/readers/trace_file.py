@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
 from memplan.traces.devices import DeviceShare
 from memplan.traces.file_kinds import FileKind
@@ -49,7 +49,7 @@ def load_timeline(
         packed = [is_gzip(path) or _is_utf_16(path) for path in paths]
         size = sum(path.stat().st_size for path in paths)
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=paths[0]) from None
+        raise InputError("can't be read: {}", reason(error), path=paths[0]) from None
     if size <= SMALL and not any(map(is_gzip, paths)):
         return _small(paths, types(), source.device, notes, progress)
     store = Store(cache or cache_directory())
