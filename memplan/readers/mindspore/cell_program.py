@@ -10,7 +10,9 @@ from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindspore.cell import capture, is_cell, mindspore_module
 from memplan.readers.mindspore.cell_recompute import list_members, recomputed_cells
+from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
+from memplan.readers.mindspore.view_copies import with_view_copies
 from memplan.schema import PlannedProgram
 
 
@@ -52,7 +54,10 @@ class CellProgram:
         """The compiled graph, in the order of the mode; raises `InputError` where it can't be compiled."""
         with recomputed_cells([self._cells[name] for name in recomputed], self._version):
             graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
-        return op_by_op(graph) if self._op_by_op else graph
+        if not self._op_by_op:
+            return graph
+        graph = with_kept_outputs(graph, recomputed) if recomputed else graph
+        return op_by_op(with_view_copies(graph) if self._kernels is Target.CPU else graph, recomputed)
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:
         """The program as a plan records it."""
