@@ -21,7 +21,8 @@ def with_view_copies(graph: Graph) -> Graph:
     `Reshape` first gets its own copy, contiguous or not (2.10, by the addresses of tensors saved for the way back).
     """
     views = op_table().views - _SAME
-    tensors, ops = list(graph.tensors), []
+    tensors: list[Tensor] = list(graph.tensors)
+    ops: list[Op] = []
     seen: set[int] = set()
     kept: dict[tuple[int, str | None], list[int]] = {}
     number: dict[int, int] = {}
