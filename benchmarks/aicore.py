@@ -27,7 +27,9 @@ from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
-from memplan.cost.calibration_fit import calibrate
+from memplan.cost.calibration import kernel_key
+from memplan.cost.calibration_fit import calibrate, unseen_times
+from memplan.cost.kernel import op_class
 from memplan.cost.kernel_time import KernelCost, matmul_cost
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
 from memplan.cost.tiling import MatmulProblem, search_tilings, traffic_bound
@@ -171,7 +173,8 @@ def profiles(data: Path) -> Iterator[str]:
         "which only the 32 GB part has. Calibrated on odd rows, checked on even ones."
     )
     yield ""
-    rows, bounds = [], []
+    rows: list[tuple[str, ...]] = []
+    bounds = []
     for name, folder, rank, chip_name in PROFILES:
         columns = kernels_of(data / folder, rank)
         if columns is None:
@@ -181,14 +184,14 @@ def profiles(data: Path) -> Iterator[str]:
         kernels = measured_kernels(columns)
         costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
         errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
-        simple = [_roofline_ns(kernel, core) for kernel in kernels.kernels]
+        simple = [roofline_ns(kernel, core) for kernel in kernels.kernels]
         plain, plain_weighted = _errors(kernels, simple)
         fit = calibrate(kernels, core, name)
         rows.append(
             (
                 name,
                 chip_name,
-                len(kernels),
+                str(len(kernels)),
                 percent(plain),
                 percent(plain_weighted),
                 percent(errors),
@@ -204,12 +207,12 @@ def profiles(data: Path) -> Iterator[str]:
     yield from table(header, rows)
     yield "## Which pipe binds, against PMU ratios"
     yield ""
-    header = ("profile", "device time with PMU", "agrees", "by kernels")
+    bound_header = ("profile", "device time with PMU", "agrees", "by kernels")
     shown = [
         (name, f"{spent / 1e6:,.1f} ms", percent(agreed / spent if spent else None), percent(count))
         for name, spent, agreed, count in bounds
     ]
-    yield from table(header, shown)
+    yield from table(bound_header, shown)
     yield from splits(data)
 
 
@@ -218,7 +221,7 @@ def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, 
     core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
     kernels = measured_kernels(columns)
     predicted = [kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels]
-    plain = _errors(kernels, [_roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
+    plain = _errors(kernels, [roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
     bias = float(np.sum(predicted) / kernels.duration_ns.sum()) - 1
     return len(kernels), _errors(kernels, predicted)[1], plain, bias
 
@@ -228,7 +231,7 @@ def _errors(kernels: MeasuredKernels, predicted: Sequence[float]) -> tuple[float
     return float(np.median(deviation / kernels.duration_ns)), float(deviation.sum() / kernels.duration_ns.sum())
 
 
-def _roofline_ns(kernel: object, core: Machine) -> float:
+def roofline_ns(kernel: object, core: Machine) -> float:
     """A plain roofline of the kernel: peak rates, every operand once."""
     assert isinstance(kernel, Kernel)
     cost = kernel_cost(kernel, core)
@@ -307,6 +310,45 @@ def splits(data: Path) -> Iterator[str]:
     header = ("profile", "model, even rows", "calibrated", "model, all rows", "calibrated, shapes not fitted",
               "time no fit speaks for")  # fmt: skip
     yield from table(header, rows)
+    yield from random_halves(data)
+
+
+def random_halves(data: Path) -> Iterator[str]:
+    """The same over halves drawn at random, and how often a class of kernels came out worse than by the model."""
+    yield (
+        f"Halves of the distinct kernels drawn at random, {_DRAWS} times: the mean errors, and in how many of the "
+        "classes of all draws a fit made the error larger than the model's, by more than "
+        f"{_NOTICED:.2%} of the class's time."
+    )
+    yield ""
+    rows = []
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is None:
+            continue
+        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
+        kernels = measured_kernels(columns)
+        _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
+        if shape.max() < _FEWEST_SHAPES:
+            continue
+        classes = np.array([op_class(kernel.type).kind for kernel in kernels.kernels])
+        errors, worse, of = [], 0, 0
+        for seed in range(_DRAWS):
+            side = np.random.default_rng(seed).permutation(shape.max() + 1) % 2 == 0
+            off = [abs(time - kernels.duration_ns) for time in unseen_times(kernels, core, name, halves=side[shape])]
+            errors.append([float(missed.sum() / kernels.duration_ns.sum()) for missed in off])
+            for kind in np.unique(classes):
+                own = classes == kind
+                of += 1
+                worse += bool((off[0] - off[1])[own].sum() > _NOTICED * kernels.duration_ns[own].sum())
+        fit, model = np.mean(errors, axis=0)
+        rows.append((name, int(shape.max()) + 1, percent(model), percent(fit), f"{worse} of {of}"))
+    yield from table(("profile", "distinct kernels", "model", "calibrated", "classes made worse"), rows)
+
+
+_DRAWS, _FEWEST_SHAPES = 16, 30
+_NOTICED = 0.0025
+"""Share of a class's time from which on it counts as worse."""
 
 
 def tilings(zigzag: str | None) -> Iterator[str]:
@@ -321,8 +363,8 @@ def tilings(zigzag: str | None) -> Iterator[str]:
             text=True,
             check=True,
         )
-        rows = [json.dumps(pair) for pair in zip(shapes, json.loads(answer.stdout), strict=True)]
-        recorded.write_text("[\n" + ",\n".join(rows) + "\n]\n", "utf-8")
+        pairs = [json.dumps(pair) for pair in zip(shapes, json.loads(answer.stdout), strict=True)]
+        recorded.write_text("[\n" + ",\n".join(pairs) + "\n]\n", "utf-8")
     peer = {tuple(shape): found for shape, found in json.loads(recorded.read_text("utf-8"))}
     target = chip("910B1")
     core = machine(target)
@@ -349,7 +391,7 @@ def tilings(zigzag: str | None) -> Iterator[str]:
                 f"{mine * 2 / traffic_bound(problem, core):.2f}",
                 f"{spent * 1e3:.1f}",
                 f"{their['cpu_seconds']:.1f}",
-                found.tiling(best),
+                str(found.tiling(best)),
                 "fits" if plan.fits else f"{plan.shortfall} B too many",
             )
         )

@@ -94,7 +94,8 @@ def _matmul(case: Mapping[str, Any], core: Machine) -> dict[str, float]:
         b_bytes=width, out_bytes=float(case.get("out", 2 if width <= 2 else 4)), b_run=case.get("b_run", "n"),
         mac_rate=rate,
     )  # fmt: skip
-    tiling = Tiling(*case["tile"], l1_buffers=case.get("l1_buffers", 2))
+    m, n, k, k_l1 = case["tile"]
+    tiling = Tiling(m, n, k, k_l1, l1_buffers=case.get("l1_buffers", 2))
     after = case.get("after")
     passes = after["passes"] + vector_passes(op_class(after["activation"]), core) if after else 0.0
     cost = matmul_cost(problem, core, tiling=tiling, passes=passes, blocks=case.get("cores", 0))

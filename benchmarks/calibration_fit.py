@@ -26,7 +26,8 @@ from benchmarks.boosted_trees import boosted_trees
 from memplan.align import Alignment, align
 from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import MatchFeatures
-from memplan.core.arrays import Float32s, Floats
+from memplan.align.update_units import update_units
+from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import SimulatedRun
@@ -55,18 +56,17 @@ def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Fl
     from memplan.align import alignment
 
     rows: dict[str, Float32s] = {}
-    owners = []
+    owners: list[Int64s] = []
 
     def noted(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
         rows[claim] = features.rows(chance)
         return np.clip(chance, 0.0, 1.0)
 
     def units(*of: Any) -> Any:
-        found = alignment_units(*of)
+        found = update_units(*of)
         owners.append(found.owner)
         return found
 
-    alignment_units = alignment.update_units
     with patch.object(alignment, "boosted_chance", noted), patch.object(alignment, "update_units", units):
         found = align(plan, kernels)
     return found, {claim: of[owners[0]] for claim, of in rows.items()}

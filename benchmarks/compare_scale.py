@@ -15,13 +15,14 @@ import numpy as np
 from memplan.compare import compare
 from memplan.schema import Plan
 from memplan.traces.profile import Allocations, MemoryCurve
-from tests.compare.doubles import Rank, kernels
+from memplan.traces.rank import RankProfile
+from tests.compare.doubles import kernels, made_rank
 from tests.small_plans import layered_plan
 
 EPOCH = 1_767_225_600 * 10**9
 
 
-def profile_of(plan: Plan, steps: int) -> Rank:
+def profile_of(plan: Plan, steps: int) -> RankProfile:
     """Runs of `plan` one after another, every kernel up to a third longer than planned."""
     count = len(plan.ops)
     stretch = np.random.Generator(np.random.PCG64(1)).uniform(1.0, 1.33, count * steps)
@@ -42,7 +43,7 @@ def profile_of(plan: Plan, steps: int) -> Rank:
     order = np.argsort(times, kind="stable")
     held = np.cumsum(np.concatenate((size, -size))[order]) + count // 2 * 65536
     curve = MemoryCurve("PTA", "NPU:0", times[order], held, held, None)
-    return Rank(table, {"PTA": curve}, blocks)
+    return made_rank(table, {"PTA": curve}, blocks)
 
 
 def main() -> None:

@@ -8,12 +8,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.aicore import roofline_ns
 from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.hardware import chip
 
 ROWS = Path(__file__).with_suffix(".json")
 _FOLDER = "profiles/mindspore-alexnet-2023"
+
+
+def first_generation_total(data: Path) -> tuple[int, float, float, float]:
+    """Kernels, the model's time-weighted error, a roofline's, and the model's bias."""
+    document = json.loads(ROWS.read_text("utf-8"))
+    core, rows = machine(chip(document["chip"])), list(first_generation_rows(data))
+    simple = [roofline_ns(kernel_of(row), core) / 1e3 for row in document["rows"]]
+    spent = sum(row.measured for row in rows)
+    missed = sum(abs((row.predicted or 0.0) - row.measured) for row in rows)
+    plain = sum(abs(time - row.measured) for time, row in zip(simple, rows, strict=True))
+    return len(rows), missed / spent, plain / spent, sum(row.predicted or 0.0 for row in rows) / spent - 1
 
 
 def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:

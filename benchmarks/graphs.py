@@ -40,10 +40,10 @@ def write_graph(path: Path, nodes: int) -> int:
         model.primitives.add(name=f"{op}:1", op_type=op, prim_type=1)
     graph.input.add(name="g:x").tensor.add(dims=(TOKENS, HIDDEN), data_type=FLOAT32)
     constants = {"U": (UMONAD, None), "false": (BOOL, 0), "true": (BOOL, 1)}
-    for name, (kind, value) in constants.items():
+    for name, (kind, number) in constants.items():
         attribute = graph.node.add(name=name, op_type="Constant", output=[name]).attribute.add(name="value", type=kind)
-        if value is not None:
-            attribute.i = value
+        if number is not None:
+            attribute.i = number
     count = 0
 
     def add(op: str, inputs: list[str], *shapes: tuple[int, ...], scope: str) -> str:
@@ -62,10 +62,11 @@ def write_graph(path: Path, nodes: int) -> int:
 
     rows, square = (TOKENS, HIDDEN), (HIDDEN, HIDDEN)
     layers = max(1, -(-nodes // 11))
-    value, saved = "g:x", []
+    value = "g:x"
+    saved: list[tuple[str, str, str]] = []
     for layer in range(layers):
-        for kind in ("weight", "moment1", "moment2"):
-            graph.parameter.add(name=f"g:{kind}{layer}", ref_key=f"{kind}{layer}", dims=square, data_type=FLOAT32)
+        for tensor in ("weight", "moment1", "moment2"):
+            graph.parameter.add(name=f"g:{tensor}{layer}", ref_key=f"{tensor}{layer}", dims=square, data_type=FLOAT32)
         scope = f"Default/layers-CellList/{layer}-Block"
         weight = add("Load", [f"g:weight{layer}", "U"], square, scope=scope)
         product = add("MatMul", [value, weight, "false", "true"], rows, scope=scope)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.window.main_window import MainWindow
-from memplan.schema import Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
+from memplan.schema import Bound, Placement, Plan, PlannedOp, PlannedTensor, PlanOrigin, Source, Tier, TierUse
 from memplan.traces.profile import Slices, Track, TrackKind
 from memplan.traces.rank import RankProfile
 
@@ -84,7 +85,7 @@ def large_plan(tensors: int) -> Plan:
     """A plan of `tensors` tensors with short and long lives, placed side by side."""
     random = np.random.default_rng(2)
     steps = tensors // 2
-    ops = tuple(PlannedOp(i, f"Default/op{i}", "MatMul", 0, i * 1000, 1000, 0, "cube", 1, 1) for i in range(steps))
+    ops = tuple(PlannedOp(i, f"Default/op{i}", "MatMul", 0, i * 1000, 1000, 0, Bound.CUBE, 1, 1) for i in range(steps))
     start = random.integers(0, steps - 1, tensors)
     length = np.minimum(random.geometric(0.01, tensors), steps - start)
     kinds = ("activation", "gradient", "weight", "workspace")
@@ -127,7 +128,7 @@ def tour(session: Session) -> list[Callable[[], None]]:
         centre = low + place * (high - low)
         moves.append(lambda: viewport.show(low, high))
         for _ in range(60):
-            moves.append(lambda at=centre: viewport.zoom(0.8, at))
+            moves.append(partial(viewport.zoom, 0.8, centre))
             moves.append(lambda: viewport.pan(0.07 * viewport.span))
         moves += [lambda: viewport.zoom(1.5, (viewport.start + viewport.end) / 2)] * 30
     return moves
@@ -140,10 +141,10 @@ def drag(session: Session) -> list[Callable[[], None]]:
     moves: list[Callable[[], None]] = []
     for share in (1.0, 0.001):
         span = share * (high - low)
-        moves.append(lambda end=low + span: viewport.show(low, end))
+        moves.append(partial(viewport.show, low, low + span))
         for step in range(1, 101):
             selected = low, low + span * step / 100
-            moves.append(lambda selected=selected: setattr(viewport, "selected_range", selected))
+            moves.append(partial(setattr, viewport, "selected_range", selected))
     return moves
 
 
@@ -224,7 +225,9 @@ def main() -> None:
     together = frames(window.docks.view(MemoryMapView), tour(session))
     for name, dock in window.docks.items():
         dock.setVisible(name == "map")
-    window.centralWidget().hide()
+    centre = window.centralWidget()
+    assert centre is not None
+    centre.hide()
     qt.processEvents()
     alone = frames(window.docks.view(MemoryMapView), tour(session))
     size = window.docks.view(MemoryMapView).size()

@@ -89,7 +89,7 @@ def profile_variants(profile: Path, labels: Path, scratch: Path) -> Iterator[Pro
 
 def _later(rows: Sequence[Row], steps: int) -> list[Row]:
     """The rows so many steps later; times are decimals of more digits than a float holds."""
-    moved = []
+    moved: list[Row] = []
     for row in rows:
         whole, _, rest = row["Start Time(us)"].strip().partition(".")
         moved.append({**row, "Start Time(us)": f"{int(whole) + steps * _STEP_US}.{rest}"})

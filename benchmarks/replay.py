@@ -143,7 +143,8 @@ def stream_script(scripts: Sequence[RankScript]) -> tuple[list[StreamOp], list[l
     for number, script in enumerate(scripts):
         streams = {stream: place for place, stream in enumerate(sorted({op.stream for op in script.ops}), start=1)}
         host = number * 100
-        first, mine = len(ops), []
+        first = len(ops)
+        mine: list[int] = []
         waits_for: tuple[int, ...] = ()
         for place, op in enumerate(script.ops):
             held = script.begins_ns if place == 0 else 0

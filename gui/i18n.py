@@ -1,4 +1,8 @@
-"""The window's words in other languages, from catalogues in `data/<language>.json`; English is in the code."""
+"""
+The window's words in other languages, from catalogues in `data/<language>.json`; English is in the code.
+
+What errors say, of any part of memplan that the window uses, is in `data/<language>_errors.json`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,10 @@ def catalogue(language: str) -> dict[str, str]:
     """English text to text in `language`; empty for English."""
     if language == "en" or language not in LANGUAGES:
         return {}
-    return dict(table("memplan.gui", f"data/{language}.json"))
+    return {
+        **table("memplan.gui", f"data/{language}.json"),
+        **table("memplan.gui", f"data/{language}_errors.json"),
+    }
 
 
 class CatalogueTranslator(QTranslator):

@@ -12,7 +12,7 @@ from PySide6.QtCore import QCoreApplication, QEvent, QMessageLogContext, QPoint,
 from PySide6.QtGui import QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.gui.application import application
 from memplan.gui.i18n import LANGUAGES, choose_language
 from memplan.gui.model.palette import load_palette, theme_names
@@ -99,7 +99,7 @@ def _pictures(
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"can't be written: {error.strerror}", path=out_dir) from error
+        raise InputError("can't be written: {}", reason(error), path=out_dir) from error
     paths = []
     window_pages = [page.name for page in PAGES]
     for theme in themes or theme_names():

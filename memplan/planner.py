@@ -58,6 +58,7 @@ def plan(
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
     host: HostTier | None = None,
     kernels: Target | None = None,
+    quick: bool = False,
     progress: Progress = silent,
 ) -> Plan:
     """
@@ -78,8 +79,9 @@ def plan(
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
     `fits=False` and how many bytes are missing. Of a program what its layers save for the way back moves where that
     suffices, for that is what `Plan.apply` can set. `host` is the memory and link that they move over (default: the
-    chip's, of any size). Raises `InputError` for a graph, chip or value that
-    can't be used.
+    chip's, of any size). With `quick` no op runs twice and the first moves that find addresses are taken: a plan that
+    is checked like any other, in a fraction of the time. Raises `InputError` for a graph, chip or value that can't be
+    used.
     """
     model = source if isinstance(source, ModelConfig) else None
     if model is not None:
@@ -92,7 +94,7 @@ def plan(
     digest: str | None = None
     program: PlannedProgram | None = None
     saved: SavedTensors | None = None
-    may_repeat = recompute is RecomputePolicy.AUTO
+    may_repeat = recompute is RecomputePolicy.AUTO and not quick
     if isinstance(source, str | Path | Graph):
         if kernels is not None:
             raise InputError("kernels is given with a program, not with a graph", remedy="leave it out")
@@ -123,13 +125,14 @@ def plan(
         def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
             tensors, times = planned_tensors(which), along_repeats(which, durations)
             return lay_out_graph(
-                which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, saved=saved,
-                progress=progress,
+                which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, quick=quick,
+                saved=saved, progress=progress,
             )  # fmt: skip
 
         return shortest_layout(
-            graph, durations, may_run_twice, room, allocator, host=tier, place=place, saved=saved, progress=progress
-        )
+            graph, durations, may_run_twice, room, allocator, host=tier, place=place, quick=quick, saved=saved,
+            progress=progress,
+        )  # fmt: skip
 
     found = laid_out(graph, saved)
     if saved is not None and found.layout.missing:
@@ -175,7 +178,7 @@ def plan(
     )
     wrong = violations(result)
     if wrong:
-        raise MemplanError(f"the plan failed its own check and is withheld: {wrong[0]}")
+        raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
     return result
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 
 
 class CacheContent(str, Enum):
@@ -61,7 +62,7 @@ class RecurrentShape:
 
 def _whole(count: int, ranks: int, what: str) -> int:
     if count % ranks:
-        raise InputError(f"{count} {what} can't be divided among {ranks} ranks of tensor parallelism")
+        raise InputError("{} {} can't be divided among {} ranks of tensor parallelism", count, Sentence(what), ranks)
     return count // ranks
 
 

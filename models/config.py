@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
@@ -39,7 +40,9 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
     """
     if family is not None and family not in supported_families():
         near = difflib.get_close_matches(family, supported_families(), n=1, cutoff=0)
-        raise InputError(f"{family!r:.60} is no family that is known", remedy=f"the nearest is {near[0]!r}")
+        raise InputError(
+            "{!r:.60} is no family that is known", family, remedy=Sentence("the nearest is {!r}", (near[0],))
+        )
     if isinstance(source, Mapping):
         return _read(_as_family(source, family), None, "model")
     path = Path(source)
@@ -70,7 +73,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
             raise InputError("this is too large for a config.json", path=path)
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+        raise InputError("can't be read: {}", reason(error), path=path) from error
     except (ValueError, RecursionError):
         raise InputError("this is not a config.json: it isn't JSON", path=path) from None
     if not isinstance(document, Mapping):
@@ -94,24 +97,27 @@ def _model_type(document: Mapping[str, Any], path: str | None) -> str:
         raise InputError(
             "is missing; it says which family the model is of",
             path=path,
-            place="field model_type",
+            place=Sentence("field {}", ("model_type",)),
             remedy="take the file as the model's publisher gives it",
         )
-    reason = _refused(model_type, named if isinstance(named, list) else [])
+    why = _refused(model_type, named if isinstance(named, list) else [])
+    near = _near(model_type, document)
     raise InputError(
-        f"{model_type!r:.60} is not supported{reason}; the nearest supported family is {_near(model_type, document)!r}",
+        Sentence("{!r:.60} is not supported; the nearest supported family is {!r}", (model_type, near))
+        if why is None
+        else Sentence("{!r:.60} is not supported: {}; the nearest supported family is {!r}", (model_type, why, near)),
         path=path,
-        place="field model_type",
+        place=Sentence("field {}", ("model_type",)),
         remedy="memplan kv --as FAMILY reads it as that one",
     )
 
 
-def _refused(model_type: str, architectures: Sequence[object]) -> str:
+def _refused(model_type: str, architectures: Sequence[object]) -> Sentence | None:
     """Why a model that an engine runs is not read here, as far as it is known."""
     for row in table("memplan.models.families", "refused.json")["refused"]:
         if model_type in row["model_types"] or set(row["architectures"]) & {str(name) for name in architectures}:
-            return f": {row['reason']}"
-    return ""
+            return Sentence(row["reason"])
+    return None
 
 
 def _near(model_type: str, document: Mapping[str, Any]) -> str:
@@ -143,7 +149,9 @@ def _decoder_of(outer: Fields, wrapper: Mapping[str, Any]) -> str | None:
         return decoder
     version = str(outer.values.get("version"))
     if version not in wrapper["versions"]:
-        raise outer.wrong("version", f"{version!r:.20} is not known; {', '.join(wrapper['versions'])} are")
+        raise outer.wrong(
+            "version", Sentence("{!r:.20} is not known; {} are", (version, ", ".join(wrapper["versions"])))
+        )
     return str(wrapper["versions"][version])
 
 

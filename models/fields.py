@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence, Text
 
 MOST_ELEMENTS = 2**24
 """No size of a published model comes near this; sizes beyond it would only overflow what is computed from them."""
@@ -40,9 +41,14 @@ class Fields:
         self._defaults = defaults or {}
         self._defaults_source = defaults_source
 
-    def wrong(self, name: str, message: str, remedy: str | None = None) -> InputError:
+    def wrong(self, name: str, message: Text, remedy: Text | None = None) -> InputError:
         """An error about the field `name`."""
-        return InputError(message, path=self.path, place=f"field {self.prefix}{name}", remedy=remedy)
+        return InputError(
+            message,
+            path=self.path,
+            place=Sentence("field {}", (self.prefix + name,)),
+            remedy=remedy,
+        )
 
     def has(self, name: str) -> bool:
         """Whether the file gives the field a value other than null."""
@@ -57,17 +63,17 @@ class Fields:
             return value
         near = difflib.get_close_matches(name, [key for key in self.values if isinstance(key, str)], n=1, cutoff=0.8)
         remedy = f"the file has {near[0]!r}" if near else "take the file as the model's publisher gives it"
-        raise self.wrong(name, f"is missing; the {self.family} family needs it", remedy)
+        raise self.wrong(name, Sentence("is missing; the {} family needs it", (self.family,)), remedy)
 
     def count(self, name: str, *, least: int = 1, most: int = MOST_ELEMENTS) -> int:
         """The whole number `name`, from `least` to `most`."""
         value = self._find(name)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(name, f"must be a whole number, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be a whole number, found {!r:.40}", (value,)))
         if value < least:
-            raise self.wrong(name, f"must be a whole number from {least}, found {value}")
+            raise self.wrong(name, Sentence("must be a whole number from {}, found {}", (least, value)))
         if value > most:
-            raise self.wrong(name, f"must be at most {most:,}, found {value}")
+            raise self.wrong(name, Sentence("must be at most {:,}, found {}", (most, value)))
         return value
 
     def count_any(self, *names: str, least: int = 1, most: int = MOST_ELEMENTS) -> int:
@@ -77,7 +83,9 @@ class Fields:
                 return self.count(name, least=least, most=most)
         raise self.wrong(
             names[0],
-            f"is missing, and so is {' and '.join(names[1:])}; the {self.family} family needs one of them",
+            Sentence(
+                "is missing, and so is {}; the {} family needs one of them", (" and ".join(names[1:]), self.family)
+            ),
             "take the file as the model's publisher gives it",
         )
 
@@ -95,14 +103,14 @@ class Fields:
             return default
         value = self.values[name]
         if not isinstance(value, bool):
-            raise self.wrong(name, f"must be true or false, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be true or false, found {!r:.40}", (value,)))
         return value
 
     def number(self, name: str) -> float:
         """The number `name`."""
         value = self._find(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.wrong(name, f"must be a number, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be a number, found {!r:.40}", (value,)))
         return float(value)
 
     def text_or_none(self, name: str) -> str | None:
@@ -111,19 +119,21 @@ class Fields:
             return None
         value = self.values[name]
         if not isinstance(value, str):
-            raise self.wrong(name, f"must be a text, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be a text, found {!r:.40}", (value,)))
         return value
 
     def list_of(self, name: str, kind: type, *, at_least: int) -> Sequence[Any]:
         """The first `at_least` entries of the list `name`, all of type `kind`; the file may hold more."""
         value = self._find(name)
         if not isinstance(value, list):
-            raise self.wrong(name, f"must be a list, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be a list, found {!r:.40}", (value,)))
         if len(value) < at_least:
-            raise self.wrong(name, f"has {len(value)} entries for {at_least} layers")
+            raise self.wrong(name, Sentence("has {} [entry|entries] for {} [layer|layers]", (len(value), at_least)))
         for number, item in enumerate(value[:at_least]):
             if not isinstance(item, kind) or (kind is int and isinstance(item, bool)):
-                raise self.wrong(f"{name}[{number}]", f"must be of type {kind.__name__}, found {item!r:.40}")
+                raise self.wrong(
+                    f"{name}[{number}]", Sentence("must be of type {}, found {!r:.40}", (kind.__name__, item))
+                )
         return value[:at_least]
 
     def whole_list(self, name: str, kind: type, *, required: bool = False) -> Sequence[Any]:
@@ -137,7 +147,7 @@ class Fields:
         """The object `name`, whose errors name the whole path to a field."""
         value = self._find(name)
         if not isinstance(value, Mapping):
-            raise self.wrong(name, f"must be an object, found {value!r:.40}")
+            raise self.wrong(name, Sentence("must be an object, found {!r:.40}", (value,)))
         return Fields(value, family=family or self.family, path=self.path, prefix=f"{self.prefix}{name}.")
 
 
@@ -145,5 +155,5 @@ def layer_count(fields: Fields, name: str = "num_hidden_layers") -> int:
     """The number of layers of the decoder."""
     count = fields.count(name)
     if count > MOST_LAYERS:
-        raise fields.wrong(name, f"must be at most {MOST_LAYERS}, found {count}")
+        raise fields.wrong(name, Sentence("must be at most {}, found {}", (MOST_LAYERS, count)))
     return count

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Precision
@@ -39,13 +40,13 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.expert_tensor is not None and self.expert_tensor < 1:
-            raise InputError(f"tensor parallelism of experts must be at least 1, found {self.expert_tensor}")
+            raise InputError("tensor parallelism of experts must be at least 1, found {}", self.expert_tensor)
         for name in ("tensor", "pipeline", "data", "expert", "context"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} parallelism must be at least 1, found {getattr(self, name)}")
+                raise InputError("{} parallelism must be at least 1, found {}", name, getattr(self, name))
         if self.stage_layers and len(self.stage_layers) != self.pipeline:
             raise InputError(
-                f"layers are given for {len(self.stage_layers)} pipeline stages, but there are {self.pipeline}"
+                "layers are given for {} pipeline stages, but there are {}", len(self.stage_layers), self.pipeline
             )
         if any(count is not None and count < 1 for count in self.stage_layers):
             raise InputError("every pipeline stage needs at least one layer")
@@ -105,14 +106,10 @@ def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
     free = [stage for stage, count in enumerate(given) if count is None]
     rest = layers - sum(count or 0 for count in given)
     if rest < len(free) or (rest and not free):
-        raise InputError(
-            f"{layers} layers can't be divided among {layout.pipeline} pipeline stages"
-            + (
-                f" of {', '.join('?' if count is None else str(count) for count in given)}"
-                if layout.stage_layers
-                else ""
-            )
-        )
+        if not layout.stage_layers:
+            raise InputError("{} layers can't be divided among {} pipeline stages", layers, layout.pipeline)
+        shown = ", ".join("?" if count is None else str(count) for count in given)
+        raise InputError("{} layers can't be divided among {} pipeline stages of {}", layers, layout.pipeline, shown)
     counts = [count or 0 for count in given]
     for stage in free:
         counts[stage] = rest // len(free)
@@ -134,7 +131,7 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
         if weight.units % layout.expert_shards:
             shards = layout.expert_shards
             raise InputError(
-                f"{weight.name}: {weight.units} columns of an expert can't be divided among {shards} ranks"
+                "{}: {} columns of an expert can't be divided among {} ranks", weight.name, weight.units, shards
             )
         return own // layout.expert_shards
     if weight.split is Split.NONE or ranks == 1:
@@ -146,14 +143,16 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
         return rows * (weight.elements // weight.units)
     if weight.split is Split.KV and weight.units < ranks:
         if ranks % weight.units:
-            raise InputError(f"{weight.name}: {weight.units} key/value heads can't be repeated evenly on {ranks} ranks")
+            raise InputError(
+                "{}: {} key/value heads can't be repeated evenly on {} ranks", weight.name, weight.units, ranks
+            )
         return weight.elements // weight.units
     return _divided(weight, ranks, "heads" if weight.split is not Split.WIDTH else "columns")
 
 
 def _divided(weight: Weight, ranks: int, what: str) -> int:
     if weight.units % ranks:
-        raise InputError(f"{weight.name}: {weight.units} {what} can't be divided among {ranks} ranks")
+        raise InputError("{}: {} {} can't be divided among {} ranks", weight.name, weight.units, Sentence(what), ranks)
     return weight.elements // ranks
 
 
@@ -162,19 +161,15 @@ def _weights(model: ModelConfig, mtp: bool) -> tuple[Weight, ...]:
     return weights(model, mtp=mtp)
 
 
-def rank_weight_bytes(
-    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool = False, vision: bool = True
-) -> Mapping[str, int]:
+def rank_weights(
+    model: ModelConfig, layout: Layout, span: range, *, mtp: bool = False, vision: bool = True
+) -> Iterator[tuple[Weight, int]]:
     """
-    Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
+    The weights on one rank of the pipeline stage that holds the layers of `span`, each with its elements there.
 
     The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
-    embedding is held by both where they differ. Lookup tables are not counted: `rank_lookup_bytes` says what they take.
-    Published weights are those of the checkpoint's files, where they are at hand.
+    embedding is held by both where they differ. Lookup tables are left out.
     """
-    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
-        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
-    found: dict[str, int] = {}
     first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
         if item.group is WeightGroup.LOOKUP:
@@ -188,10 +183,27 @@ def rank_weight_bytes(
         else:
             kept = last
         if kept:
-            group = item.group.value
-            found[group] = found.get(group, 0) + scheme.bytes(item, rank_elements(item, layout))
-            if mtp and last and scheme.own_ends and item.name in ("embed_tokens", "lm_head"):
-                found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, rank_elements(item, layout))
+            yield item, rank_elements(item, layout)
+
+
+def rank_weight_bytes(
+    model: ModelConfig, layout: Layout, scheme: Precision, span: range, *, mtp: bool = False, vision: bool = True
+) -> Mapping[str, int]:
+    """
+    Bytes of weights by group on one rank of the pipeline stage that holds the layers of `span`.
+
+    They are those of `rank_weights`; `rank_lookup_bytes` says what lookup tables take. Published weights are those of
+    the checkpoint's files, where they are at hand.
+    """
+    if scheme.name == PUBLISHED and model.stored is not None and model.stored.parts:
+        return _stored_bytes(model, model.stored, layout, span, mtp=mtp, vision=vision)
+    found: dict[str, int] = {}
+    for item, elements in rank_weights(model, layout, span, mtp=mtp, vision=vision):
+        group = item.group.value
+        found[group] = found.get(group, 0) + scheme.bytes(item, elements)
+        drafts = mtp and span.stop >= len(model.layers) and scheme.own_ends
+        if drafts and item.name in ("embed_tokens", "lm_head"):
+            found["drafts' ends"] = found.get("drafts' ends", 0) + scheme.bytes(item, elements)
     return found
 
 

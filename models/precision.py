@@ -116,7 +116,9 @@ def precision(name: str, model: ModelConfig) -> Precision:
             return replace(planned, name=name, source=source, wide=tuple(sorted(wide)))
         return _published(model.quantization, other)
     if name not in _named():
-        raise InputError(f"no precision is called {name!r:.40}", remedy=f"known: {', '.join(precision_names())}")
+        raise InputError(
+            "no precision is called {!r:.40}", name, remedy=Sentence("known: {}", (", ".join(precision_names()),))
+        )
     row, recipe = _named()[name], _recipe(name, model)
     return Precision(
         name,

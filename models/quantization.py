@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Quantization
 from memplan.models.fields import Fields
 
@@ -91,8 +92,8 @@ def read_quantization(fields: Fields) -> Quantization | None:
         return _grouped_integers(scheme, method)
     if method == "modelopt":
         return _modelopt(scheme)
-    known = "fp8, mxfp4, compressed-tensors, awq, gptq and modelopt are"
-    raise scheme.wrong("quant_method", f"{method!r} is not supported; {known}")
+    known = "fp8, mxfp4, compressed-tensors, awq, gptq, modelopt"
+    raise scheme.wrong("quant_method", Sentence("{!r} is not supported; supported are {}", (method, known)))
 
 
 def _grouped_integers(scheme: Fields, method: str) -> Quantization:
@@ -146,7 +147,9 @@ def _fp8(fields: Fields, scheme: Fields) -> Quantization:
 def _compressed_tensors(scheme: Fields) -> Quantization:
     groups = scheme.within("config_groups")
     if len(groups.values) != 1:
-        raise scheme.wrong("config_groups", f"{len(groups.values)} groups are not supported, only one")
+        raise scheme.wrong(
+            "config_groups", Sentence("groups are not supported, only one: there are {}", (len(groups.values),))
+        )
     weights = groups.within(next(iter(groups.values))).within("weights")
     bits, group = weights.count("num_bits"), weights.count_or("group_size", 0)
     # What is quantised is named by what is left out: only the experts where every other part of a layer is.

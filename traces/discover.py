@@ -89,7 +89,7 @@ def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
         names = {archive.name for archive in archives}
         told = next((note for note in notes.notes if Path(note.file).name in names), None)
         if told is not None:
-            raise InputError(f"no CANN profile here, and {told.file} {told.text}", path=shown, remedy=UNPACK_BY_HAND)
+            raise InputError("no CANN profile here, and {} {}", told.file, told.text, path=shown, remedy=UNPACK_BY_HAND)
     if not sources:
         raise InputError(
             "no CANN profile here",

@@ -245,7 +245,7 @@ def _on_dask(
         client: Any = dask.Client(scheduler, timeout=20, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise InputError(
-            f"no Dask scheduler answers at {scheduler}", remedy="give its address, such as tcp://host:8786"
+            "no Dask scheduler answers at {}", scheduler, remedy="give its address, such as tcp://host:8786"
         ) from error
     try:
         root = root.resolve()

@@ -9,7 +9,7 @@ from PySide6.QtCore import QDateTime, QEvent, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QGuiApplication, QKeyEvent, QKeySequence, QPainter, QPaintEvent
 from PySide6.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QWidget
 
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_request import FileRemark
 from memplan.gui.model.sheet import Sheet
@@ -71,7 +71,7 @@ class ProblemsView(QListWidget):
             self.takeItem(self.count() - 1)
         self.remarks = list(remarks)
         for lost, title in ((True, "Missing or inexact"), (False, "How the files were read")):
-            texts = [remark.text for remark in remarks if remark.lost is lost]
+            texts = [say(remark.text) for remark in remarks if remark.lost is lost]
             if not texts:
                 continue
             heading = _item(f"{tr(title)} ({len(texts)})", _HEADING)
@@ -130,7 +130,7 @@ class ProblemsView(QListWidget):
     def sheet(self) -> Sheet:
         """Errors and remarks, one row each."""
         rows = [("error", text) for text in self.errors]
-        rows += [("lost" if remark.lost else "note", remark.text) for remark in self.remarks]
+        rows += [("lost" if remark.lost else "note", say(remark.text)) for remark in self.remarks]
         return Sheet(("kind", "text"), rows)
 
     @property

@@ -107,6 +107,7 @@ class TableView(QWidget):
         header = self.table.horizontalHeader()
         header.sortIndicatorChanged.connect(lambda section, order: self.model.say_sorted(section, order))
         self.table.sortByColumn(self.shape.sorted_by, Qt.SortOrder.DescendingOrder)
+        header.setSortIndicatorShown(False)  # the model's own arrow says it, without room for Qt's beside every name
         header.setHighlightSections(False)
         header.setResizeContentsPrecision(_LOOKED_AT)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

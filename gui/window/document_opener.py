@@ -164,7 +164,7 @@ class DocumentOpener:
         try:
             saved = read_view_file(path)
         except InputError as error:
-            self._problem(str(error))
+            self._problem(error.said(tr))
             return
         self.open_request(saved.request, new_tab=True, prepare=saved.show)
 
@@ -280,10 +280,10 @@ class DocumentOpener:
         try:
             shape = ask_shape(self._parent, error)
         except InputError as wrong:
-            self._problem(str(wrong))
+            self._problem(wrong.said(tr))
             return
         if shape is None:
-            self._problem(str(error))
+            self._problem(error.said(tr))
             return
         kept = tuple(item for item in request.shapes if item[0] != shape[0])
         self._loader.open(replace(request, shapes=(*kept, shape)), done)

@@ -62,7 +62,7 @@ class ExportDialogs:
         try:
             data = view_picture(self._widget(name), path)
         except MemplanError as error:
-            self._jobs.failed.emit(str(error))
+            self._jobs.failed.emit(error.said(tr))
             return
         title = f"{tr('Save')} {path.name}"
         if data is None:

@@ -56,7 +56,7 @@ class Sharing:
         try:
             write_view_file(path, now.request, now.session)
         except MemplanError as error:
-            self._jobs.failed.emit(str(error))
+            self._jobs.failed.emit(error.said(tr))
             return
         self._say(tr("written to {}").format(path))
 

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QWidget
 
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_binary_file
+from memplan.core.sentence import Sentence
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.timeline.timeline_view import TimelineView
 
@@ -42,7 +43,7 @@ def _by_itself(widget: QWidget) -> Iterator[None]:
     if isinstance(widget, TimeCanvas) and not widget.own_ruler:
         widget.rule(True)
         yield
-        widget.share_ruler()
+        widget.share_ruler(widget.window().findChildren(TimeCanvas))
     else:
         yield
 
@@ -101,7 +102,9 @@ def view_picture(widget: QWidget, path: Path) -> bytes | None:
     suffix = path.suffix.casefold()
     if suffix not in VIEW_FORMATS:
         raise InputError(
-            "this can't be saved under that name", path=path, remedy=f"end it in {', '.join(VIEW_FORMATS)}"
+            "this can't be saved under that name",
+            path=path,
+            remedy=Sentence("end it in {}", (", ".join(VIEW_FORMATS),)),
         )
     return png(picture(widget)) if suffix == ".png" else svg(widget) if suffix == ".svg" else None
 

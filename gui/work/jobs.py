@@ -12,6 +12,7 @@ from shiboken6 import isValid
 
 from memplan.core.errors import CancelledError, MemplanError
 from memplan.core.progress import Progress, silent
+from memplan.gui.i18n import tr
 
 Work = Callable[[Progress], Any]
 Finished = Callable[[Any], None]
@@ -68,7 +69,7 @@ class Job(QObject):
         except CancelledError:
             outcome = "cancelled", None
         except MemplanError as error:
-            outcome = "failed", str(error)
+            outcome = "failed", error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - whatever happens in a worker becomes a line in the window
             outcome = "failed", f"{self.title}: {type(error).__name__}: {error}"
         self._tell(self._outcome, *outcome)
@@ -90,7 +91,7 @@ class Job(QObject):
         if kind == "finished" and not self.cancelled:
             self._finished(value)
         elif kind == "failed" and not self.cancelled:
-            self._failed(value)
+            self._failed(value.said(tr) if isinstance(value, MemplanError) else value)
         self.ended.emit()
 
 
@@ -137,7 +138,7 @@ class Jobs(QObject):
             try:
                 done(work(silent))
             except MemplanError as error:
-                failed(str(error))
+                failed(error.said(tr))
             return None
         job = Job(title, work, done, failed)
         job.ended.connect(self._ended)

@@ -52,7 +52,7 @@ def _kinds(plan: Plan, ops: Sequence[int]) -> Mapping[_Kind, list[tuple[int, int
         key = phase, tuple(op.part for op in members)
         if layer is not None:
             if key not in known:
-                known[key] = list(_branches(members))
+                known[key] = list(branches(members))
             for begin, middle, end in known[key]:
                 kind = phase, members[begin].part or "", members[middle].part or ""
                 found.setdefault(kind, []).append((place + begin, place + middle, place + end))
@@ -64,7 +64,7 @@ def _block(op: PlannedOp) -> tuple[str | None, int | None, int | None]:
     return op.phase, op.micro_batch, op.layer
 
 
-def _branches(members: Sequence[PlannedOp]) -> Iterator[tuple[int, int, int]]:
+def branches(members: Sequence[PlannedOp]) -> Iterator[tuple[int, int, int]]:
     """Pairs of branches that follow one another among the ops of a layer, none over another: the longest ones."""
     found = []
     for middle in range(1, len(members)):

@@ -182,6 +182,8 @@ class LeftOver:
         best: dict[tuple[bytes, int], tuple[float, int]] = {}
         moved: list[tuple[int, int, float, MatchedBy]] = []
         there: Counter[tuple[int, bool]] = Counter()
+        cores = np.flatnonzero(found.core & (found.row >= 0))
+        ran = set(zip(found.row[cores].tolist(), self.kernel_class[cores].tolist(), strict=True))
         for kernel in np.flatnonzero(movers).tolist():
             layer, kind = self.layer[int(found.place[kernel])], int(self.kernel_class[kernel])
             if layer is None:
@@ -198,9 +200,12 @@ class LeftOver:
             now = 0.0
             if found.row[kernel] >= 0:
                 now = float(self.ratios.behind[sequence.token[found.row[kernel]], kind])
-            if ratio < self.rules["least_mover_ratio"] or ratio <= now * self.rules["mover_margin"]:
-                continue
             again = bool(self.forward[row]) and not self.forward[int(found.place[kernel])]
+            margin = self.rules["again_margin" if again else "mover_margin"]
+            if ratio < self.rules["least_mover_ratio"] or ratio <= now * margin:
+                continue
+            if not again and (row, kind) in ran and not sequence.rules[sequence.token[row]].repeats:
+                continue  # another of its like runs that
             how = MatchedBy.AGAIN if again else MatchedBy.DATAFLOW
             moved.append((kernel, row, ratio / (ratio + now + self.rules["prior"]), how))
         alike = Counter(

@@ -34,7 +34,8 @@ class LoweringRule:
     What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
 
     `seldom` are parts that it hardly has. `repeats` is whether several such kernels may run it, `written_out` whether
-    parts alone may, `piecewise` whether each may do an equal share of it.
+    parts alone may, `piecewise` whether each may do an equal share of it, `first_alone` whether parts work on its first
+    operand and on nothing of the size of the others alone.
     """
 
     kernels: tuple[int, ...]
@@ -43,6 +44,7 @@ class LoweringRule:
     written_out: bool
     piecewise: bool = False
     seldom: frozenset[int] = frozenset()
+    first_alone: bool = False
 
 
 @cache
@@ -58,6 +60,7 @@ def lowering_rules() -> Mapping[int, LoweringRule]:
             bool(rule.get("written_out", False)),
             bool(rule.get("piecewise", False)),
             frozenset(known.number(item) for item in rule.get("seldom", ())),
+            bool(rule.get("first_alone", False)),
         )
     return found
 
@@ -153,6 +156,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         [
             kernels.scalar,
             ~kernels.known,
+            relation.aside & rule.first_alone,
             relation.kernel_share >= 1.0,
             relation.largest,
             relation.even & rule.piecewise,
@@ -163,6 +167,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         [
             weights["part_scalar"],
             weights["part_unknown"],
+            weights["part_unrelated"],
             weights["part_related"],
             weights["part_largest"],
             weights["part_piece"],
@@ -236,7 +241,8 @@ class _Relation:
     has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
     times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
-    rows, `strange_output` whether the kernel makes what the op only reads; `piece` and `covers` are for products: one
+    rows, `strange_output` whether the kernel makes what the op only reads, `aside` whether a kernel's largest operand
+    is of the size of one that the op reads beside its larger first one; `piece` and `covers` are for products: one
     dimension is smaller or larger, the others equal.
     """
 
@@ -253,6 +259,7 @@ class _Relation:
     some: Bools
     reduced: Bools
     strange_output: Bools
+    aside: Bools
 
 
 def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
@@ -283,9 +290,10 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     reduced = np.isin(most, ops.reduced[row]) & (most > 0)
     makes = kernels.outputs.max(axis=1)
     strange = (makes > 0) & np.isin(makes, mine) & ~np.isin(makes, made)
+    aside = np.isin(most, [item for item in ops.inputs[row, 1:].tolist() if 0 < item < ops.inputs[row, 0]])
     return _Relation(
         kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
-        reduced, strange,
+        reduced, strange, aside,
     )  # fmt: skip
 
 

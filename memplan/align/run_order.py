@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
 
 import numpy as np
 
+from memplan.align.branch_order import branches
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses
 from memplan.align.weight_pieces import WeightPiece, pieces_of_ops
@@ -231,7 +232,10 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
         if tensor.kind == kind:
             for op in wanted.intersection(tensor.uses):
                 first[op], matrix[op] = min(tensor.uses), len(tensor.shape) > 1
-    registered = sorted(updates, key=lambda op: first.get(op, op))
+    uses = {op: first.get(op, op) for op in updates}
+    registered = sorted(updates, key=uses.__getitem__)
+    later = _beside_experts(plan, set(uses.values()))
+    experts_first = sorted(updates, key=lambda op: later.get(uses[op], (uses[op], 0)))
     grouped = sorted(registered, key=lambda op: not matrix.get(op, False))
     begins: dict[int | None, int] = {}
     for place, op in enumerate(registered):
@@ -244,7 +248,34 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
 
     matrices_first = sorted(registered, key=lambda op: (layer(op), not matrix.get(op, False)))
     vectors_first = sorted(registered, key=lambda op: (layer(op), matrix.get(op, False)))
-    return [registered, list(reversed(updates)), list(reversed(registered)), grouped, matrices_first, vectors_first]
+    return [
+        experts_first, registered, list(reversed(updates)), list(reversed(registered)), grouped, matrices_first,
+        vectors_first,
+    ]  # fmt: skip
+
+
+def _beside_experts(plan: Plan, using: set[int]) -> dict[int, tuple[int, int]]:
+    """
+    Where in the order of first use the ops of `using` stand that run beside experts, such as a shared one.
+
+    A plan has them first, frameworks register their weights after those of the experts (HuggingFace transformers'
+    DeepseekV3MoE and Qwen2MoeSparseMoeBlock, Megatron-LM core's MoELayer).
+    """
+    grouped = family_table().number("grouped_product")
+    found: dict[int, tuple[int, int]] = {}
+    forward = (op for op in plan.ops if op.phase == "forward" and op.layer is not None and op.launches)
+    seen: set[int | None] = set()
+    for (_, layer), group in groupby(forward, lambda op: (op.micro_batch, op.layer)):
+        members = list(group)
+        if layer in seen or not any(families_of(op.type)[0] == grouped for op in members):
+            continue
+        seen.add(layer)
+        for begin, middle, end in branches(members):
+            routed = [families_of(op.type)[0] == grouped for op in members[begin:end]]
+            if any(routed[middle - begin :]) and not any(routed[: middle - begin]):
+                last = members[end - 1].index
+                found |= {op.index: (last, 1 + op.index) for op in members[begin:middle] if op.index in using}
+    return found
 
 
 def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> list[Int64s]:

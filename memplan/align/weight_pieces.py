@@ -41,9 +41,13 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     alike: dict[tuple[int, _Cut, tuple[bool, ...]], Pieces] = {}
     of_scope: dict[tuple[int | None, str], tuple[_Cut | None, tuple[bool, ...]]] = {}
     attention = {family_table().number(name) for name in ("attention", "attention_grad")}
+    rotary = {family_table().number(name) for name in ("rotary", "rotary_grad")}
+    heads = _head_widths(plan, attention)
     for op in plan.ops:
         if op.kernel is None:
             continue
+        if families_of(op.type)[0] in rotary and (turned := _turned(plan.kernels[op.kernel], heads.get(op.layer, 0))):
+            found[op.index] = turned
         if families_of(op.type)[0] in attention and (scores := _scores(plan.kernels[op.kernel])):
             found[op.index] = (((scores, scores), (scores,)),)
         if op.part is None:
@@ -159,9 +163,36 @@ def _scores(kernel: PlannedKernel) -> int:
 
     The operands with what softmax keeps of each row of scores tell sequences, heads and tokens.
     """
-    operands = [*kernel.inputs, *kernel.outputs]
-    rows = next((item.shape for item in operands if item is not None and len(item.shape) == _SOFTMAX_SIDES), None)
+    rows = _softmax_rows(kernel)
     return 0 if rows is None else rows[0] * rows[1] * rows[2] * rows[2]
+
+
+def _softmax_rows(kernel: PlannedKernel) -> tuple[int, ...] | None:
+    """The shape of what softmax keeps of each row of scores."""
+    operands = [*kernel.inputs, *kernel.outputs]
+    return next((item.shape for item in operands if item is not None and len(item.shape) == _SOFTMAX_SIDES), None)
+
+
+def _head_widths(plan: Plan, attention: Collection[int]) -> Mapping[int | None, int]:
+    """The width of a head by layer, where attention keeps what tells how many there are."""
+    found: dict[int | None, int] = {}
+    for op in plan.ops:
+        if op.layer in found or op.kernel is None or families_of(op.type)[0] not in attention:
+            continue
+        kernel = plan.kernels[op.kernel]
+        rows, queries = _softmax_rows(kernel), next((item.shape for item in kernel.inputs if item is not None), ())
+        if rows is not None and len(queries) == 2 and queries[1] % rows[1] == 0:
+            found[op.layer] = queries[1] // rows[1]
+    return found
+
+
+def _turned(kernel: PlannedKernel, head: int) -> Pieces:
+    """What a rotary embedding turns where that is a part of every head: the rest of each passes it by."""
+    shapes = [item.shape for item in kernel.inputs if item is not None]
+    if not head or len(shapes) < 2 or len(shapes[0]) != 2 or shapes[0][1] % head or shapes[1][-1] >= head:
+        return ()
+    size = prod(shapes[0]) // head * shapes[1][-1]
+    return (((size, *map(prod, shapes[1:])), (size,)),)
 
 
 def _piece(

@@ -109,8 +109,6 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
             at += 1
         if name in known["model"]:
             models.append(value)
-        elif name in known["eager"]:
-            found += ["--graph-memory", "0MiB"]
         elif name in known["objects"]:
             document = _document(name, value)
             if _drafts_otherwise(document, known["own_drafts"]):

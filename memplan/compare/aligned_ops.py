@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memplan.align import HOW, Alignment, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
-from memplan.compare.measured import MeasuredOps, MeasuredSteps
+from memplan.compare.measured import MeasuredOps, MeasuredSteps, compute_times
 from memplan.compare.op_matches import Matches, matches_of
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan
@@ -28,15 +28,15 @@ class AlignedStep:
     """
     One step of an alignment: rows of the kernel table, and the planned op of each, -1 where there is none.
 
-    `durations` are those of all kernels of the rank. `joined[op]` is the planned time of the ops that run in the kernel
-    of `op` beside it, `inside` are those ops.
+    `computing` are the times of all kernels of the rank, 0 of communication. `joined[op]` is the planned time of the
+    ops that run in the kernel of `op` beside it, `inside` are those ops.
     """
 
     alignment: Alignment
     rows: Int64s
     owner: Int64s
     matches: Matches
-    durations: Int64s
+    computing: Int64s
     joined: dict[int, int]
     inside: frozenset[int]
 
@@ -100,5 +100,5 @@ def aligned_step(plan: Plan, alignment: Alignment, everything: MeasuredOps, rows
             joined[first] = joined.get(first, 0) + plan.ops[op].duration_ns
     return AlignedStep(
         alignment, rows, owner, matches_of(owner, by_name, measured.start_ns, measured.end_ns, measured.duration_ns),
-        everything.duration_ns, joined, frozenset(inside - set(owner.tolist())),
+        compute_times(everything), joined, frozenset(inside - set(owner.tolist())),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from memplan.align import ScopeTimes, scope_times
 from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
 from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
-from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
+from memplan.compare.measured import MeasuredOps, choose_step, compute_times, find_steps, measured_ops
 from memplan.compare.memory import (
     align_memory,
     allocator_clock,
@@ -166,7 +166,7 @@ def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankPr
     chosen = whole.ranks[0] if rank is None else rank
     if chosen not in whole.ranks:
         have = ", ".join(map(str, list(whole.ranks)[:10]))
-        raise InputError(f"the profile has no rank {chosen}", path=whole.path, remedy=f"it has {have}")
+        raise InputError("the profile has no rank {}", chosen, path=whole.path, remedy=Sentence("it has {}", (have,)))
     return whole.rank(chosen), whole.simulated
 
 
@@ -246,7 +246,6 @@ def _summary(
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
     counted = np.array([plan.ops[index].launches for index in matches.op.tolist()], dtype=bool)
-    total = int(ops.duration_ns.sum())
     curve = memory_curve(plan, Tier.HBM)
     peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
     reached_ns = int(memory.axis_ns[int(np.argmax(memory.measured))]) if memory is not None else None
@@ -264,9 +263,16 @@ def _summary(
         matched_ops=int(counted.sum()) + inside,
         matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
-        measured_coverage=int(ops.duration_ns[owner >= 0].sum()) / total if total else float(len(matches) > 0),
+        measured_coverage=_share_planned(ops.duration_ns, owner),
+        compute_coverage=_share_planned(compute_times(ops), owner),
         whole=plan.timed or any(tensor.persistent for tensor in plan.tensors),
     )
+
+
+def _share_planned(duration_ns: Int64s, owner: Int64s) -> float:
+    """The share of the time of kernels that planned ops account for; of no time, whether there are any."""
+    total = int(duration_ns.sum())
+    return int(duration_ns[owner >= 0].sum()) / total if total else float(bool((owner >= 0).any()))
 
 
 def _left_out(plan: Plan, summary: Summary, named: bool) -> list[str]:
@@ -289,9 +295,9 @@ def _reasons(summary: Summary, tolerance: Tolerance, named: bool, *, memory_alon
     reasons = []
     if summary.coverage < tolerance.coverage and not memory_alone:
         reasons.append(Sentence("only {} of the planned ops are in the profile", (format_share(summary.coverage),)))
-    if named and summary.measured_coverage < tolerance.coverage and not memory_alone:
-        share = format_share(summary.measured_coverage)
-        reasons.append(Sentence("only {} of the measured kernel time is of planned ops", (share,)))
+    if named and summary.compute_coverage < tolerance.coverage and not memory_alone:
+        share = format_share(summary.compute_coverage)
+        reasons.append(Sentence("only {} of the measured compute time is of planned ops", (share,)))
     for text, change, allowed in (
         ("the peak is {} off the plan, more than {}", summary.peak_change, tolerance.memory),
         (

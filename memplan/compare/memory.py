@@ -39,8 +39,8 @@ def choose_component(rank: RankProfile, wanted: str | None) -> tuple[MemoryCurve
     """
     have = list(rank.memory_components())
     if wanted is not None and wanted not in have:
-        known = f"it has {', '.join(have)}" if have else "it was taken without memory"
-        raise InputError(f"the profile has no memory component {wanted!r}", remedy=known)
+        known = Sentence("it has {}", (", ".join(have),)) if have else Sentence("it was taken without memory")
+        raise InputError("the profile has no memory component {!r}", wanted, remedy=known)
     order = (
         [wanted] if wanted is not None else [c for c in _PREFERRED if c in have] + sorted(set(have) - set(_PREFERRED))
     )

@@ -123,7 +123,8 @@ class Summary:
     told). Makespans are nanoseconds from the first op's (kernel's) start to the last one's end, busy times those of
     them in which some op or kernel runs; transfers count in neither.
     Planned times are `None` for a plan that has none. `planned_ops` counts ops that launch a kernel, `matched_ops`
-    those found; `measured_coverage` is the share of the measured kernel time that they account for. `whole` is false
+    those found; `measured_coverage` is the share of the measured kernel time that they account for,
+    `compute_coverage` that without communication, which waits for other ranks. `whole` is false
     for a plan that leaves out what is allocated elsewhere (weights): its peak can't be set against the measured one.
     """
 
@@ -140,6 +141,7 @@ class Summary:
     matched_by_name: int
     measured_kernels: int
     measured_coverage: float
+    compute_coverage: float
     whole: bool = True
 
     @property

@@ -15,8 +15,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.op_families import UNKNOWN_FAMILY, families_of, family_table
-from memplan.compare.measured import MeasuredOps
+from memplan.align.op_families import families_of, family_table
+from memplan.compare.measured import MeasuredOps, families_measured
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.schema import Plan
@@ -85,7 +85,7 @@ def step_causes(
     starts = np.array([op.start_ns for op in launched], dtype=np.int64)
     ends = starts + np.array([op.duration_ns for op in launched], dtype=np.int64)
     families = np.array([families_of(op.type)[0] for op in plan.ops], dtype=np.int64)
-    measured_families = _families(ops)
+    measured_families = families_measured(ops)
     alone = np.isin(families, list(apart))
     planned = _split(starts, ends, alone[[op.index for op in launched]])
     measured = _split(ops.start_ns, ops.end_ns, np.isin(measured_families, list(apart)))
@@ -99,17 +99,6 @@ def step_causes(
     ]
     causes = [cause for cause in causes if cause.delta or cause.measured]
     return StepCauses(sum(planned), sum(measured), tuple(sorted(causes, key=lambda cause: -abs(cause.delta))))
-
-
-def _families(ops: MeasuredOps) -> Int64s:
-    known: dict[str, int] = {}
-    found = np.zeros(len(ops), dtype=np.int64)
-    for row, (type_, name) in enumerate(zip(ops.type, ops.name, strict=True)):
-        if type_ not in known:
-            known[type_] = families_of(type_)[0]
-        # Of most kernels the type tells, and there are few types; names may be as many as kernels.
-        found[row] = known[type_] if known[type_] != UNKNOWN_FAMILY else families_of(type_, name)[0]
-    return found
 
 
 def _split(starts: Int64s, ends: Int64s, apart: NDArray[np.bool_]) -> tuple[int, int, int]:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"can't be written: {error.strerror or error}", path=path)
+    return InputError("can't be written: {}", reason(error), path=path)
 
 
 @contextmanager

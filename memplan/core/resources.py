@@ -9,7 +9,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 
 
 @cache
@@ -26,18 +26,18 @@ def table(package: str, name: str) -> Mapping[str, Any]:
         if len(found) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-            raise InputError(f"gives {twice!r:.60} twice", path=str(file), remedy="keep one of them")
+            raise InputError("gives {!r:.60} twice", twice, path=str(file), remedy="keep one of them")
         return found
 
     try:
         document = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=str(file), remedy="install memplan again") from None
+        raise InputError("can't be read: {}", reason(error), path=str(file), remedy="install memplan again") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InputError(f"is no JSON: {error.msg}", path=str(file), place=place, remedy="mend that line") from None
+        raise InputError("is no JSON: {}", error.msg, path=str(file), place=place, remedy="mend that line") from None
     except UnicodeDecodeError:
         raise InputError("is no UTF-8 text", path=str(file), remedy="save it as UTF-8") from None
     if not isinstance(document, dict):
-        raise InputError("holds no object", path=str(file), remedy="begin it with `{`")
+        raise InputError("holds no object", path=str(file), remedy="begin it with a brace")
     return MappingProxyType(document)

@@ -13,37 +13,37 @@ _BY_NUMBER = re.compile(r"\[([^\[\]|{}]+)\|([^\[\]|{}]+)\]")
 @dataclass(frozen=True, slots=True)
 class Sentence:
     """
-    English `text` with a `{}` for each of `values`.
+    English `text` with a `{}` for each of `values`, which may say how a value is written: `{!r:.40}`.
 
-    Values that are strings are figures and names, the same in every language; a word that has to be translated too is
-    a sentence itself. Without values `text` is taken as it stands, braces and all.
+    Values are figures and names, the same in every language; a word that has to be translated too is a sentence
+    itself. Without values `text` is taken as it stands, braces and all.
 
     What goes by a number is written in both ways, `{} [kernel takes|kernels take] longer`: the first is said after 1,
     which is the value of the last `{}` before it, the second after any other. Languages that don't have it need not.
     """
 
     text: str
-    values: tuple[str | Sentence, ...] = ()
+    values: tuple[object, ...] = ()
 
     def said(self, translate: Callable[[str], str]) -> str:
         """The sentence in the language that `translate` turns templates and words into."""
         if not self.values:
             return translate(self.text)
-        values = [value if isinstance(value, str) else value.said(translate) for value in self.values]
+        values = [value.said(translate) if isinstance(value, Sentence) else value for value in self.values]
         return _agreed(translate(self.text), values).format(*values)
 
     def __str__(self) -> str:
         return self.said(str)
 
 
-def _agreed(template: str, values: Sequence[str]) -> str:
+def _agreed(template: str, values: Sequence[object]) -> str:
     """`template` with the one of two wordings that suits the number before it."""
     if "|" not in template:
         return template
 
     def chosen(found: re.Match[str]) -> str:
-        before = template.count("{}", 0, found.start())
-        return found[1] if before and values[before - 1] == "1" else found[2]
+        before = template.count("{", 0, found.start())
+        return found[1] if before and str(values[before - 1]) == "1" else found[2]
 
     return _BY_NUMBER.sub(chosen, template)
 

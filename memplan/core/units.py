@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -36,7 +37,7 @@ def parse_bytes(text: str) -> int:
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or match.group(2).lower() not in _BYTE_UNITS:
-        raise InputError(f"{text!r} is not a size", remedy="write it as 20GiB, 512MB or 4096")
+        raise InputError("{!r} is not a size", text, remedy="write it as 20GiB, 512MB or 4096")
     return round(float(match.group(1)) * _BYTE_UNITS[match.group(2).lower()])
 
 
@@ -45,13 +46,17 @@ def parse_rate(text: str) -> float:
     try:
         return float(parse_bytes(re.sub(r"\s*/\s*s$", "", text.strip())))
     except InputError:
-        raise InputError(f"{text!r:.40} is not a rate", remedy="write it as 20GB/s") from None
+        raise InputError("{!r:.40} is not a rate", text, remedy="write it as 20GB/s") from None
 
 
 def parse_size(text: str) -> int:
     """Bytes of a quantity with its unit, such as `64GiB`; raises `InputError` for a bare number, too, such as `64`."""
     if text.strip().replace(".", "", 1).isdigit():
-        raise InputError(f"{text!r:.40} is a size without a unit", remedy=f"write {text.strip()}GiB, or the unit meant")
+        raise InputError(
+            "{!r:.40} is a size without a unit",
+            text,
+            remedy=Sentence("write {}GiB, or the unit meant", (text.strip(),)),
+        )
     return parse_bytes(text)
 
 
@@ -95,7 +100,7 @@ def parse_duration(text: str) -> int:
     """Nanoseconds of a time with its unit, such as `2s` or `50ms`; raises `InputError` for anything else."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise InputError(f"{text!r:.40} is not a time", remedy="write it as 2s or 50ms")
+        raise InputError("{!r:.40} is not a time", text, remedy="write it as 2s or 50ms")
     return round(float(match.group(1)) * _TIME_UNITS_OF[match.group(2)])
 
 
@@ -157,7 +162,7 @@ def parse_share(text: str) -> float:
     try:
         return float(number[:-1]) / 100 if number.endswith("%") else float(number)
     except ValueError:
-        raise InputError(f"{text!r:.40} is not a share", remedy="write 5% or 0.05") from None
+        raise InputError("{!r:.40} is not a share", text, remedy="write 5% or 0.05") from None
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -168,5 +173,5 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     except ValueError:
         shape = ()
     if not (equals and name.strip() and (shape or not dims.strip())):
-        raise InputError(f"--shape {text!r:.80} is not NAME=1,128", remedy="give whole numbers after the =")
+        raise InputError("--shape {!r:.80} is not NAME=1,128", text, remedy="give whole numbers after the =")
     return name.strip(), shape

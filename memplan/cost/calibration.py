@@ -14,7 +14,7 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
 from memplan.cost.kernel import Kernel
@@ -121,14 +121,14 @@ def load_calibration(path: str | Path) -> Calibration:
             raise InputError("too large for a calibration", path=path, remedy="give what `memplan calibrate` wrote")
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path, remedy="check the path") from None
+        raise InputError("can't be read: {}", reason(error), path=path, remedy="check the path") from None
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
     if document.get("version") != CALIBRATION_VERSION:
         raise InputError(
-            f"has version {document.get('version')!r}", path=path, remedy="calibrate again with this memplan"
+            "has version {!r}", document.get("version"), path=path, remedy="calibrate again with this memplan"
         )
     try:
         return Calibration(
@@ -148,7 +148,7 @@ def load_calibration(path: str | Path) -> Calibration:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"is damaged ({error!r:.60})", path=path, remedy="calibrate again, or give an unedited file"
+            "is damaged ({!r:.60})", error, path=path, remedy="calibrate again, or give an unedited file"
         ) from None
 
 

@@ -147,7 +147,7 @@ def op_class(op_type: str) -> OpClass:
 _FUSED = "FusionOp_"
 _WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "convolution_input_gradient",
            "transposed_convolution", "convolution", "grouped_matmul", "recurrent", "einsum", "matmul", "rows",
-           "reduction", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip
+           "reduction", "pooling", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip
 """Kinds of formulas, the one that decides a fused kernel's time first."""
 
 
@@ -275,9 +275,22 @@ def _operands(shapes: str, dtypes: str, formats: str) -> list[Operand | None]:
         if shape is None or not dtype:
             found.append(None)
             continue
-        layout = layouts[index] if index < len(layouts) else "ND"
-        found.append(Operand(shape, dtype, _layout(layout)))
+        layout = _layout(layouts[index]) if index < len(layouts) else "ND"
+        found.append(Operand(_stored_shape(shape, layout), dtype, layout))
     return found
+
+
+def _stored_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """
+    The shape in GM: profiles print the mask of a pooling's maxima, which is in blocks of channels, with the channels
+    themselves in front and a dimension twice (`N,C,taps,taps,rows,16`).
+    """
+    if layout == "NC1HWC0" and len(shape) == _MASK_DIMS and shape[2] == shape[3] and shape[5]:
+        return shape[0], -(-shape[1] // shape[5]), *shape[3:]
+    return shape
+
+
+_MASK_DIMS = 6
 
 
 def _layout(text: str) -> str:

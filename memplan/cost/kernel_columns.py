@@ -59,14 +59,14 @@ def kernel_at(columns: KernelColumns, row: int) -> Kernel:
 
 
 _CLEARS = "MemSet"
-_WRITES_ONCE = frozenset({"vector", "fill", "slice", "transpose", "optimizer"})
-_ADDS_WINDOWS = "pooling"
-"""Gradients of windows that overlap are added up, the one class of elementwise kernels that is."""
+_WRITES_ONCE = frozenset({"vector", "fill", "slice", "transpose", "optimizer", "pooling"})
+_ADDS_WINDOWS = frozenset({"pooling", "max_pooling_gradient"})
+"""Gradients of windows that overlap are added up, the classes of elementwise kernels that are."""
 
 
 def _adds_up(op_type: str) -> bool:
     rule = op_class(op_type)
-    return rule.kind not in _WRITES_ONCE or rule.rule == _ADDS_WINDOWS
+    return rule.kind not in _WRITES_ONCE or rule.rule in _ADDS_WINDOWS
 
 
 def _told(columns: KernelColumns, row: int) -> Kernel:

@@ -15,6 +15,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.cost.calibration import Calibration
 from memplan.hardware import CUBE_DTYPES, Chip, Link, chips, links
 from memplan.schema import Source
@@ -141,13 +142,13 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
     entries, chain = _constants(chip.npu_arch or "")
     aic, clock, bandwidth = chip.aic_count, chip.clock_hz, chip.hbm_bytes_per_second
     if bandwidth is None:
-        raise InputError(f"the memory bandwidth of {chip.name} is not known", remedy="choose a chip that has it")
+        raise InputError("the memory bandwidth of {} is not known", chip.name, remedy="choose a chip that has it")
     if chip.vector_flops("float32") is None:
-        raise InputError(f"the vector rate of {chip.name} is not known", remedy="choose a chip that has it")
+        raise InputError("the vector rate of {} is not known", chip.name, remedy="choose a chip that has it")
     sizes = (chip.l0a_usable_bytes, chip.l0b_usable_bytes, chip.l0c_usable_bytes, chip.l1_usable_bytes,
              chip.ub_usable_bytes, chip.l2_bytes)  # fmt: skip
     if aic is None or clock is None or any(size is None for size in sizes):
-        raise InputError(f"cores, clock or buffers of {chip.name} are not known", remedy="choose a chip that has them")
+        raise InputError("cores, clock or buffers of {} are not known", chip.name, remedy="choose a chip that has them")
     l0a, l0b, l0c, l1, ub, l2 = (int(size or 0) for size in sizes)
     vector_clock = (chip.number("vec_freq") or chip.number("cube_freq") or 0) * 1e6
     ratio = (clock_hz or clock) / clock
@@ -214,7 +215,10 @@ def calibrated(base: Machine, calibration: Calibration) -> Machine:
     """`base` with its times corrected by `calibration`; raises `InputError` for one of another chip."""
     if calibration.chip != base.name:
         raise InputError(
-            f"the calibration is of {calibration.chip}, not of {base.name}", remedy=f"plan for {calibration.chip}"
+            "the calibration is of {}, not of {}",
+            calibration.chip,
+            base.name,
+            remedy=Sentence("plan for {}", (calibration.chip,)),
         )
     return replace(base, calibration=calibration, sources=(*base.sources, calibration.source))
 

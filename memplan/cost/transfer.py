@@ -65,7 +65,8 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     lost = size / (size + machine["small_transfer_bytes"])
     lost *= alignment_share(copy.stride, machine, "unaligned_ub_share" if copy.path == "ub" else "unaligned_l1_share")
     # What one core can have under way bounds it, whatever the others do.
-    read = (from_hbm / min(read_rate, port) + min(copy.hot, copy.read) / port) / lost
+    own = machine["hbm_core_bytes_per_cycle" if copy.converts else "hbm_core_nz_bytes_per_cycle"] * clock * cores
+    read = (from_hbm / min(read_rate, port, own) + min(copy.hot, copy.read) / port) / lost
     into_l2 = machine["l2_write_bytes_per_cycle"] * machine.vector_clock_hz * cores
     write = copy.written / into_l2 if copy.kept >= copy.written else max(copy.written / into_l2, to_hbm / write_rate)
     if copy.written_run:

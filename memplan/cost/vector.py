@@ -19,6 +19,10 @@ from memplan.graph.model import DTYPE_BITS
 
 _PIECES = 2
 """Copies of every piece in UB."""
+_HALF = 2
+"""Bytes of a half."""
+_BLOCK, _BLOCKED_DIMS = 16, 5
+"""Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,16 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     read, written, run = _traffic(kernel, rule)
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
     count = float(max((operand.count for operand in kernel.operands), default=1))
-    if rule.kind in ("gather", "slice"):
+    if rule.kind in ("gather", "slice", "pooling"):
         count = float(max((operand.count for operand in kernel.outputs), default=1))
     width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
     passes = vector_passes(rule, machine)
     steps = rule.passes + rule.transcendentals
     if rule.kind == "reduction":
         steps += log2(64)
+        if width == _HALF and any(operand.dtype == "float32" for operand in kernel.outputs):
+            # Sums are carried in the type of the result: each element is cast to it first.
+            width, passes, steps = 2 * _HALF, passes + 1, steps + 1
     if rule.kind == "rows":
         # Norms and softmax compute in float32 whatever they are given.
         width = max(width, 4)
@@ -89,13 +96,16 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         # 64-bit integers are computed in 32-bit halves.
         passes, steps = passes * 4, steps * 4
     lanes = machine.element_lanes(width)
+    if rule.kind == "pooling":
+        # Neighbouring pixels of the result have taps in common, blocks of channels have none.
+        lanes = min(lanes, _BLOCK)
     rows = 0.0
     if rule.kind in ("rows", "reduction") and largest.shape:
         rows = largest.count / logical_row(largest) if largest.count else 0.0
         if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
-    cores = min(cores, machine.vectors)
+    cores = min(cores, _most_cores(kernel, rule, machine))
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
     piece = max(min(room, (read + written) / operands / cores), 32.0)
@@ -112,6 +122,16 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
     )
+
+
+def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
+    """All cores, but a sum over images and pixels of each channel keeps every block of channels on one of them."""
+    image = kernel.present[0] if kernel.present else None
+    if rule.kind != "reduction" or image is None or image.layout != "NC1HWC0" or len(image.shape) != _BLOCKED_DIMS:
+        return machine.vectors
+    blocks, channels = image.shape[1], image.shape[1] * image.shape[4]
+    by_channel = kernel.outputs and kernel.outputs[0].count <= channels
+    return min(machine.vectors, max(blocks, 1)) if by_channel else machine.vectors
 
 
 def _compute_width(dtype: str) -> int:
@@ -184,7 +204,7 @@ def vector_time(
         kept=min(work.written, work.written * stays if kept is None else kept),
         instruction=work.piece,
         row=work.runs.read or work.piece,
-        stride=work.runs.read if 0 < work.runs.read < machine["alignment"] else 0.0,
+        stride=work.runs.read,
         written_run=work.runs.written,
         apart=work.runs.apart,
     )

@@ -17,13 +17,16 @@ _PLANNER: tuple[_Exchange, ...] = (
     (Sentence("bytes of a block"), ("block_bytes",)),
     (Sentence("groups of layers"), ("pads_pages",)),
     (Sentence("null block in what a request may take"), ("null_block_checked",)),
-    (Sentence("buffers for each layer"), ("buffers_by_layer",)),
+    (Sentence("buffers for each layer"), ("buffers_by_layer", "shared_buffers", "shared_types")),
     (Sentence("count of concurrency"), ("concurrency",)),
 )
 """What of a planner's rules is exchanged at a time."""
 
 _PARTS: tuple[_Exchange, ...] = (
-    (Sentence("share of the memory"), ("utilization", "batched_tokens", "dispatch_tokens", "workspace_share")),
+    (
+        Sentence("share of the memory"),
+        ("utilization", "batched_tokens", "step_defaults", "dispatch_tokens", "workspace_share"),
+    ),
     (Sentence("block size"), ("default_block_size", "forced_block", "compressed_block", "block_sizes")),
     (
         Sentence("kernels and cache layout"),
@@ -32,6 +35,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "named_kernels",
             "kv_bytes",
             "default_kv",
+            "refused_kv",
             "checkpoint_kv",
             "latent",
             "expanded",
@@ -86,7 +90,9 @@ def engine_comparison(case: Case, other: Engine) -> EngineComparison:
     """
     if case.engine.token_pools is not None or other.token_pools is not None:
         raise InputError(
-            f"{case.engine.name} and {other.name} are not compared rule by rule: one deals out blocks, one tokens",
+            "{} and {} are not compared rule by rule: one deals out blocks, one tokens",
+            case.engine.name,
+            other.name,
             remedy="compare two engines with blocks, or look at both budgets",
         )
     here = case.budget()

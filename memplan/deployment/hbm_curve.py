@@ -73,7 +73,7 @@ def smallest_hbm(plan_with: Callable[[int], Plan], slowdown: float) -> Plan:
     Raises `InputError` for a slowdown below 0.
     """
     if not slowdown >= 0:
-        raise InputError(f"a slowdown of {slowdown:.3g} is below 0", remedy="give a share such as 5%")
+        raise InputError("a slowdown of {:.3g} is below 0", slowdown, remedy="give a share such as 5%")
     whole = plan_with(_UNLIMITED)
     peak, limit = _peak(whole), whole.makespan_ns * (1 + slowdown)
     kept = {0: plan_with(peak)}

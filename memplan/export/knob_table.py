@@ -33,6 +33,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.export.settings import ConsumerSetting, ConsumerSettings, Facts, PlannedFact, SettingsFile
 
 _MERGED = ("files", "knobs", "left_out")
@@ -56,7 +57,9 @@ def knob_table(name: str) -> Mapping[str, Any]:
             return _whole(found)
     of_consumer = [known for known in _names() if name.startswith(known.rpartition("-")[0])]
     raise InputError(
-        f"there are no settings for {name!r:.60}", remedy=f"choose one of {', '.join(of_consumer or _names())}"
+        "there are no settings for {!r:.60}",
+        name,
+        remedy=Sentence("choose one of {}", (", ".join(of_consumer or _names()),)),
     )
 
 
@@ -76,8 +79,12 @@ def table_for_engine(to: str, engine: str) -> str:
             return f"{row['consumer']}-{row['version']}"
     taken = [name for row in of_consumer for name in _whole(row)["engines"]]
     raise InputError(
-        f"{to} takes no budget of {engine}",
-        remedy=f"plan with an engine that begins with {' or '.join(taken)}, or export to what the budget is of",
+        "{} takes no budget of {}",
+        to,
+        engine,
+        remedy=Sentence(
+            "plan with an engine that begins with {}, or export to what the budget is of", (" or ".join(taken),)
+        ),
     )
 
 
@@ -107,14 +114,14 @@ def consumer_settings(
     title = f"{knobs['consumer']} {knobs['version']}"
     if kind not in knobs["of"]:
         other = "a training step" if kind == "training" else "a model that is served"
-        raise InputError(f"{title} has no settings for {other}")
+        raise InputError("{} has no settings for {}", title, other)
     files = tuple(
         SettingsFile(file, row["form"], tuple(row.get("command", ()))) for file, row in knobs["files"].items()
     )
     settings = [*_always(knobs, facts), *_of_facts(knobs, facts, title)]
     placed = [_placed(setting, files[0].name) for setting in settings]
     if not placed:
-        raise InputError(f"nothing that was planned is a setting of {title}", remedy="export to another consumer")
+        raise InputError("nothing that was planned is a setting of {}", title, remedy="export to another consumer")
     _refuse_conflicts(knobs, placed, title)
     return ConsumerSettings(
         consumer=knobs["consumer"],
@@ -153,7 +160,12 @@ def _of_facts(knobs: Mapping[str, Any], facts: Facts, title: str) -> Iterator[Co
             if product != value:
                 words = " x ".join(other.replace("_", " ") for other in wanted)
                 raise InputError(
-                    f"{title} has {name.replace('_', ' ')} of {words} = {product}, the plan has {value}",
+                    "{} has {} of {} = {}, the plan has {}",
+                    title,
+                    name.replace("_", " "),
+                    words,
+                    product,
+                    value,
                     remedy="plan with that layout, or export to another consumer",
                 )
         chosen = row["set"] if "set" in row else _by_value(row["values"], value, name, title)
@@ -168,9 +180,9 @@ def _in_units(row: Mapping[str, Any], name: str, fact: PlannedFact, title: str) 
     if "divide" in row:
         value //= row["divide"]
     if "least" in row and value < row["least"]:
-        raise InputError(f"{title} takes no {name.replace('_', ' ')} of {value}: it begins at {row['least']}")
+        raise InputError("{} takes no {} of {}: it begins at {}", title, name.replace("_", " "), value, row["least"])
     if "most" in row and value > row["most"]:
-        raise InputError(f"{title} takes no {name.replace('_', ' ')} of {value}: it ends at {row['most']}")
+        raise InputError("{} takes no {} of {}: it ends at {}", title, name.replace("_", " "), value, row["most"])
     return value
 
 
@@ -181,7 +193,9 @@ def _by_value(values: Mapping[str, Any], value: Any, name: str, title: str) -> A
     if "*" in values:
         return values["*"]
     known = ", ".join(values)
-    raise InputError(f"{title} has no {name.replace('_', ' ')} {key!r:.40}", remedy=f"it has {known}")
+    raise InputError(
+        "{} has no {} {!r:.40}", title, name.replace("_", " "), key, remedy=Sentence("it has {}", (known,))
+    )
 
 
 def _filled(template: Any, value: Any) -> Any:
@@ -201,20 +215,29 @@ def _refuse_conflicts(knobs: Mapping[str, Any], settings: list[ConsumerSetting],
     for setting in settings:
         if setting.name in by_name and by_name[setting.name] != setting.value:
             both = f"{by_name[setting.name]} and {setting.value}"
-            raise InputError(f"{title} can't have {setting.name} as {both} at once", remedy="plan without one of them")
+            raise InputError(
+                "{} can't have {} as {} at once", title, setting.name, both, remedy="plan without one of them"
+            )
         by_name[setting.name] = setting.value
     on = {name for name, value in by_name.items() if value is not False}
     for row in knobs.get("conflicts", ()):
         if set(row["settings"]) <= on:
             raise InputError(
-                f"{title} refuses {' beside '.join(row['settings'])} ({row['source']})",
+                "{} refuses {} ({})",
+                title,
+                " beside ".join(row["settings"]),
+                row["source"],
                 remedy="plan without one of them",
             )
     for row in knobs.get("needs", ()):
         needing = row["setting"] in on and by_name[row["setting"]] != row.get("unless")
         if needing and not on & set(row["one_of"]):
             raise InputError(
-                f"{title} takes {row['setting']} only with {' or '.join(row['one_of'])} ({row['source']})",
+                "{} takes {} only with {} ({})",
+                title,
+                row["setting"],
+                " or ".join(row["one_of"]),
+                row["source"],
                 remedy="plan with it, or without the other",
             )
 

@@ -24,13 +24,14 @@ def plan_serving_facts(plan: Plan) -> dict[str, PlannedFact]:
     training = sorted({tensor.kind for tensor in plan.tensors} & TRAINING_KINDS)
     if training:
         raise InputError(
-            f"the plan is of a training step (it holds tensors of kind {' and '.join(training)}): "
-            "engines only serve inference",
+            "the plan is of a training step (it holds tensors of kind {}): engines only serve inference",
+            " and ".join(training),
             remedy="export a plan of the inference graph",
         )
     if not plan.fits:
         raise InputError(
-            f"the plan does not fit, {format_bytes(plan.missing_bytes)} are missing",
+            "the plan does not fit, {} are missing",
+            format_bytes(plan.missing_bytes),
             remedy="plan for a larger chip or more parallel devices",
         )
     hbm = plan.tier(Tier.HBM)
@@ -41,8 +42,9 @@ def plan_serving_facts(plan: Plan) -> dict[str, PlannedFact]:
     cache = (hbm.capacity - hbm.peak - kept) // MIB * MIB
     if cache <= 0:
         raise InputError(
-            f"the plan leaves {format_bytes(max(hbm.capacity - hbm.peak, 0))} of HBM, of which the engine keeps "
-            f"{format_bytes(kept)}: nothing is left for a KV cache",
+            "the plan leaves {} of HBM, of which the engine keeps {}: nothing is left for a KV cache",
+            format_bytes(max(hbm.capacity - hbm.peak, 0)),
+            format_bytes(kept),
             remedy="plan for a larger chip or more parallel devices",
         )
     reason = (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 
 if TYPE_CHECKING:
     from memplan.deployment.cases import Case
@@ -44,7 +45,7 @@ class Exporter:
     def write(self, plan: Plan, path: Path, progress: Progress, to: str) -> tuple[Path, ...]:
         """Write `plan` to `path` as `to` says; what was written. Raises `InputError` for what it can't express."""
         if not self.plans:
-            raise InputError(f"{self.name} is made of a KV budget, not of a plan", remedy="memplan kv ... --export")
+            raise InputError("{} is made of a KV budget, not of a plan", self.name, remedy="memplan kv ... --export")
         if not self.writer:
             from memplan.export.consumer_settings import write_plan_settings
 
@@ -103,7 +104,9 @@ def find_exporter(to: str) -> Exporter:
         return EXPORTERS[to]
     named = [exporter for exporter in EXPORTERS.values() if not exporter.writer and to.startswith(f"{exporter.name}-")]
     if not named:
-        raise InputError(f"{to!r:.40} is no export format", remedy=f"choose one of {', '.join(EXPORTERS)}")
+        raise InputError(
+            "{!r:.40} is no export format", to, remedy=Sentence("choose one of {}", (", ".join(EXPORTERS),))
+        )
     return max(named, key=lambda exporter: len(exporter.name))
 
 
@@ -129,5 +132,5 @@ def export_budget(case: Case, budget: KvBudget, to: str, memories: Mapping[str, 
     exporter = find_exporter(to)
     if not exporter.budgets:
         known = ", ".join(item.name for item in EXPORTERS.values() if item.budgets)
-        raise InputError(f"{to} is made of a plan, not of a KV budget", remedy=f"choose one of {known}")
+        raise InputError("{} is made of a plan, not of a KV budget", to, remedy=Sentence("choose one of {}", (known,)))
     return budget_settings(case, budget, to, memories)

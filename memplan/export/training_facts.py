@@ -38,7 +38,8 @@ def training_facts(plan: Plan) -> dict[str, PlannedFact]:
         raise InputError("the plan is of no training step", remedy="export a plan of --phase train or a training graph")
     if not plan.fits:
         raise InputError(
-            f"the plan does not fit, {format_bytes(plan.missing_bytes)} are missing",
+            "the plan does not fit, {} are missing",
+            format_bytes(plan.missing_bytes),
             remedy="plan for a larger chip, more parallel devices or with --recompute auto",
         )
     facts = {**_recipe(plan), **_recomputed(plan), **_moved(plan)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.lazy_names import from_above
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.findings.claims import COMPUTING
 from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
@@ -117,7 +118,9 @@ def diagnose(
     absent = [rank for rank in chosen if rank not in profile.ranks]
     if absent:
         have = ", ".join(map(str, list(profile.ranks)[:10]))
-        raise InputError(f"the profile has no rank {absent[0]}", path=profile.path, remedy=f"it has {have}")
+        raise InputError(
+            "the profile has no rank {}", absent[0], path=profile.path, remedy=Sentence("it has {}", (have,))
+        )
     found: dict[int, RankFacts] = {}
     for done, number in enumerate(chosen):
         progress(done, len(chosen), "ranks")

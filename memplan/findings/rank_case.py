@@ -21,6 +21,7 @@ from memplan.core.intervals import (
 )
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.findings.device_communication import (
     DeviceCommunication,
     device_communication,
@@ -189,8 +190,8 @@ def case_at_step(case: RankCase, number: int) -> RankCase:
     windows = [window for window in case.windows if window.number == number]
     if not windows:
         have = ", ".join(str(window.number) for window in case.windows[:10] if window.number is not None)
-        remedy = f"it has {have}" if have else "it doesn't tell steps apart"
-        raise InputError(f"rank {case.rank} has no step {number}", remedy=remedy)
+        remedy = Sentence("it has {}", (have,)) if have else Sentence("it doesn't tell steps apart")
+        raise InputError("rank {} has no step {}", case.rank, number, remedy=remedy)
     span = (np.array([windows[0].start_ns]), np.array([windows[0].end_ns]))
     rows, launches = case.computing_rows, case.launch_ns
     if case.kernels is not None:

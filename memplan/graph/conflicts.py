@@ -97,7 +97,9 @@ def precedence(graph: Graph) -> Precedence:
     roots = sorted(uses)
     if len(roots) > MAX_STORAGES:
         raise InputError(
-            f"{len(roots):,} tensors are more than the {MAX_STORAGES:,} whose pairs can be compared",
+            "{:,} tensors are more than the {:,} whose pairs can be compared",
+            len(roots),
+            MAX_STORAGES,
             remedy="plan it as one stream",
         )
     streams = done.shape[1]

@@ -37,7 +37,10 @@ def copy_rates(copies: Sequence[LinkCopy], source: str) -> LinkRates:
     large = [copy for copy in copies if copy.nbytes >= _LARGE and copy.duration_ns > latency]
     if not large:
         raise InputError(
-            f"{source}: none of its {len(copies)} copies between host and device is of {format_bytes(_LARGE)} or more",
+            "{}: none of its {} copies between host and device is of {} or more",
+            source,
+            len(copies),
+            format_bytes(_LARGE),
             remedy="give --d2h and --h2d, or --link-rates",
         )
     rates = {

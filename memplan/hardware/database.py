@@ -17,6 +17,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.hardware.chip import Chip, DispatchBuffer, Fabric, SourcedValue
 from memplan.hardware.derived import with_derived
 
@@ -155,7 +156,9 @@ def chip(name: str) -> Chip:
         if product.chip is not None:
             return by_name[product.chip]
         raise InputError(
-            f"{name!r} names several chips: {', '.join(_short(item) for item in product.candidates)}",
+            "{!r} names several chips: {}",
+            name,
+            ", ".join(_short(item) for item in product.candidates),
             remedy=product.note,
         )
     same = [item for item in chips() if wanted and wanted in (_key(item.name), _key(item.name.rpartition("_")[2]))]
@@ -164,11 +167,12 @@ def chip(name: str) -> Chip:
     begins = same or [item for item in chips() if wanted and _key(item.name).startswith(wanted)]
     if begins:
         names = ", ".join(_short(item.name) for item in begins)
-        raise InputError(f"{name!r} names several chips: {names}", remedy="write one of them")
+        raise InputError("{!r} names several chips: {}", name, names, remedy="write one of them")
     keys = {_key(item.name): item.name for item in chips()} | {_key(item.name): item.name for item in _aliases()}
     near = difflib.get_close_matches(wanted, keys, n=3, cutoff=0.5)
-    hint = f"nearest: {', '.join(_short(keys[key]) for key in near)}" if near else "`memplan chips` lists them"
-    raise InputError(f"no chip is called {name!r:.60}", remedy=hint)
+    shown = ", ".join(_short(keys[key]) for key in near)
+    hint = Sentence("nearest: {}", (shown,)) if near else Sentence("`memplan chips` lists them")
+    raise InputError("no chip is called {!r:.60}", name, remedy=hint)
 
 
 def _short(name: str) -> str:

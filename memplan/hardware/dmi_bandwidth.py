@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.hardware.host import LinkRates
 
 _MOST_BYTES = 4 << 20
@@ -50,14 +51,14 @@ def read_dmi_rates(path: str | Path, *, device: int | None = None) -> LinkRates:
         with file.open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=file) from None
+        raise InputError("can't be read: {}", reason(error), path=file) from None
     if len(data) > _MOST_BYTES:
         raise InputError("is too large for what ascend-dmi --bw prints", path=file)
     text = data.decode("utf-8", errors="replace")
     rows = list(_json_rows(text, file)) if text.lstrip().startswith(("{", "[")) else list(_text_rows(text))
     rows = [row for row in rows if device is None or row.device == device]
     if not rows:
-        remedy = "give the output of `ascend-dmi --bw -t h2d` or of `ascend-dmi --bw`"
+        remedy = Sentence("give the output of `ascend-dmi --bw -t h2d` or of `ascend-dmi --bw`")
         raise InputError("holds no rate between host and device", path=file, remedy=remedy)
     out, back = (_rate(rows, direction) for direction in ("d2h", "h2d"))
     return LinkRates(out, back, _latency(rows), f"ascend-dmi --bw, {file.name}")

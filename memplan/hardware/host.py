@@ -7,6 +7,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_rate
 from memplan.hardware.chip import Chip
 from memplan.hardware.links import Link, link
@@ -52,10 +53,10 @@ def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | Non
     """
     rates = rates or LinkRates()
     if capacity is not None and capacity <= 0:
-        raise InputError(f"{capacity} bytes of host memory hold nothing", remedy="give more than 0")
+        raise InputError("{} bytes of host memory hold nothing", capacity, remedy="give more than 0")
     for rate in (rates.to_host, rates.to_device):
         if rate is not None and not rate > 0:
-            raise InputError(f"a rate of {rate:g} B/s moves nothing", remedy="give one such as 20GB/s")
+            raise InputError("a rate of {:g} B/s moves nothing", rate, remedy="give one such as 20GB/s")
     host = _host(chip)
     notes = []
     found = []
@@ -120,14 +121,14 @@ def pooled_tier(chip: Chip, *, capacity: int | None = None, bytes_per_second: fl
     size or rate below 1, and for a chip of which no source tells such a link where no rate is given.
     """
     if capacity is not None and capacity <= 0:
-        raise InputError(f"{capacity} bytes of pooled memory hold nothing", remedy="give more than 0")
+        raise InputError("{} bytes of pooled memory hold nothing", capacity, remedy="give more than 0")
     if bytes_per_second is not None and not bytes_per_second > 0:
-        raise InputError(f"a rate of {bytes_per_second:g} B/s moves nothing", remedy="give one such as 100GB/s")
+        raise InputError("a rate of {:g} B/s moves nothing", bytes_per_second, remedy="give one such as 100GB/s")
     pools = table("memplan.hardware", "hosts.json")["pools"]
     pool = next((item for item in pools if chip.family in item["applies_to"] or chip.name in item["applies_to"]), None)
     if pool is None and bytes_per_second is None:
-        remedy = "give --remote-rate, or --host for the host's own memory"
-        raise InputError(f"no source tells a link from {chip.name} to pooled memory", remedy=remedy)
+        remedy = Sentence("give --remote-rate, or --host for the host's own memory")
+        raise InputError("no source tells a link from {} to pooled memory", chip.name, remedy=remedy)
     found = []
     for name in ("pool_out", "pool_in"):
         if pool is None:

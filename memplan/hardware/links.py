@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.hardware.chip import Chip, SourcedValue
 
 
@@ -63,5 +64,5 @@ def link(chip: Chip, name: str) -> Link:
     """The link of `chip` called `name` (`d2h`, `h2d`, `hccs`, `ub`, ...); raises `InputError` if it has none."""
     found = {item.name: item for item in links(chip)}
     if name not in found:
-        raise InputError(f"{chip.name} has no link {name!r}", remedy=f"it has {', '.join(found)}")
+        raise InputError("{} has no link {!r}", chip.name, name, remedy=Sentence("it has {}", (", ".join(found),)))
     return found[name]

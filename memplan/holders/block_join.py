@@ -8,6 +8,7 @@ op's blocks, those that have the size of what it writes are its planned tensors;
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ class _Joiner:
                 if op not in settled[step]:
                     left += self._give(tensors, asked.get(op, ()), step)
             self._near(left, step)
+        self._copies()
         return BlockJoin(
             self.op, self.kernel, self.tensor, self.step, self.how, self.brief, self.chance, arrived, rounds,
             tuple(self.held),
@@ -281,6 +283,36 @@ class _Joiner:
                 self._set(block, left[place])
                 self.how[block] = JOINED_BY.index(JoinedBy.SIZE)
                 self.chance[block] = min(self.chance[block], _BY_SIZE)
+
+    def _copies(self) -> None:
+        """
+        Give tensors whose block is gone too early the copy that was made of it near there and lives on instead.
+
+        A rotary embedding makes a block, and what joins it with the part that isn't turned makes another: that is kept.
+        """
+        items = {item.tensor.index: item for item in self.held}
+        sizes: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for block in np.flatnonzero((self.tensor < 0) & ~self.brief & (self.op >= 0)).tolist():
+            sizes[int(self.step[block]), int(self.allocations.size[block])].append(block)
+        asked = self.allocations.allocation_ns
+        for block in np.flatnonzero((self.tensor >= 0) & (self.op >= 0)).tolist():
+            item, step = items[int(self.tensor[block])], int(self.step[block])
+            likely = sizes.get((step, int(self.allocations.size[block])), ())
+            if not likely or item.kind == _WORKSPACE or (off := self._off(block, item, step)) <= _NEAR:
+                continue
+            begin = bisect_right(likely, block)
+            for copy in likely[begin : begin + _NEAR]:
+                if (
+                    self.tensor[copy] < 0
+                    and asked[copy] <= self.release[block]
+                    and self._same_scope(int(self.op[block]), int(self.op[copy]))
+                    and self._off(copy, item, step) <= min(_NEAR, off // 2)
+                ):
+                    self.tensor[block] = -1
+                    self._set(copy, item)
+                    self.how[copy] = JOINED_BY.index(JoinedBy.SIZE)
+                    self.chance[copy] = min(self.chance[copy], _BY_SIZE)
+                    break
 
     def _same_scope(self, first: int, second: int) -> bool:
         a, b = self.plan.ops[first], self.plan.ops[second]

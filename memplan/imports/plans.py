@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.imports.foreign import foreign_plan
 from memplan.readers import ge
 from memplan.readers.block_spans import BlockSpan, span_graph
@@ -64,7 +65,8 @@ def read_plan(path: str | Path) -> Plan:
         name, rows, found_notes = ge.parse_static_op_mem(source.text.splitlines(), path)
         return _from_spans(rows, path, name, _GE, found_notes)
     raise InputError(
-        f"this holds no plan that can be read: it is {source.kind.value}",
+        "this holds no plan that can be read: it is {}",
+        Sentence(source.kind.value),
         path=path,
         remedy="name a plan of memplan, *_somas_tensor_offset_*.ir, somas_graph_*.json, actor_set/*.ir, a GE log or "
         "static_op_mem*.csv",
@@ -88,7 +90,9 @@ def are_plans(before: str | Path, after: str | Path | None) -> bool:
         if path.exists() and kind in _OF_PROFILES:
             raise InputError("a plan and a profile", path=path, remedy="use `memplan compare PLAN PROFILE`")
         if not kind.is_plan:
-            why = f"beside a plan, this is {kind.value}" if path.exists() else "can't be read: there is no such file"
+            why = Sentence("beside a plan, this is {}", (Sentence(kind.value),))
+            if not path.exists():
+                why = Sentence("can't be read: there is no such file")
             raise InputError(why, path=path, remedy="give two plans")
     if len(paths) < 2:
         raise InputError("this is one plan", path=paths[0], remedy="give a second plan to compare with")

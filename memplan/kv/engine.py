@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
 from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.compressed_attention import WindowedLatent
+
+DEFAULT_SEQUENCES = 256
+"""Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,8 @@ class PlannerRules:
     size) or the `widest` group's pages. `concurrency` divides blocks by those of each group (`groups`) or by all
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
     `pads_pages` pads pages that do not divide the largest. `buffers_by_layer` shrinks the memory found
-    by what all groups' pages are more than one block's, for buffers are kept for each layer.
+    by what all groups' pages are more than one block's, for buffers are kept for each layer; groups of `shared_buffers`
+    lie in the same ones, and all groups of models of `shared_types`.
     """
 
     block_bytes: str = "tuples"
@@ -202,6 +207,8 @@ class PlannerRules:
     null_block_checked: bool = False
     pads_pages: bool = False
     buffers_by_layer: bool = False
+    shared_buffers: str = "hybrids"
+    shared_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +243,16 @@ class HeldRules:
     A table of rotary positions is kept in `copies` by the kind of its positions, once for others; beside compressed
     entries an element of it takes `compressed_bytes`, cosines and sines together. Groups named in `twice` are held a
     second time, in another layout. `streams` says when the residual streams of a step's tokens are kept for drafts,
-    `always` or with `drafts`.
+    `always` or with `drafts`. `allocator` says what blocks weights lie in, `experts` how those of MXFP4 are kept;
+    `None` where they take what their formats say.
     """
 
     copies: Mapping[str, int]
     compressed_bytes: int
     twice: tuple[str, ...] = ()
     streams: str | None = None
+    allocator: AllocatorRules | None = None
+    experts: MxExpertRules | None = None
 
     def step_bytes(self, model: ModelConfig, tokens: int, *, drafts: bool, last: bool) -> int:
         """
@@ -289,6 +299,15 @@ class ProfileRules:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDefaults:
+    """The `tokens` and `sequences` of a step that a server starts with on devices of `least` bytes and more."""
+
+    least: int
+    tokens: int
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """
     One engine, version and generation of chip; `usual` is the version meant where none is named.
@@ -309,10 +328,11 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    Classes of `untyped` models keep the default type whatever is asked for. `media_tokens` are the tokens of the
-    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says
-    that what is in use on the device before the start is taken off once more. `profile` is what its run before the
-    cache is sized finds.
+    Caches of `refused_kv` types are asked for in vain, whatever the model. Classes of `untyped` models keep the
+    default type whatever is asked for. `media_tokens` are the tokens of the largest item of a model whose media
+    attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before
+    the start is taken off once more. `step_defaults` are those of large devices, the largest first; a planner that
+    is not told of a device takes `batched_tokens`. `profile` is what its run before the cache is sized finds.
     """
 
     name: str
@@ -327,10 +347,12 @@ class Engine:
     block_sizes: tuple[int, ...] | None
     utilization: float
     batched_tokens: int
+    step_defaults: tuple[StepDefaults, ...]
     media_tokens: Mapping[str, int]
     untyped: tuple[str, ...]
     kv_bytes: Mapping[str, float]
     default_kv: str
+    refused_kv: tuple[str, ...]
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
     unpiped: tuple[str, ...]
@@ -355,10 +377,15 @@ class Engine:
     counts_used: bool
     profile: ProfileRules
 
-    def step_tokens(self, model: ModelConfig, asked: int | None = None) -> int:
+    def step_default(self, device: int) -> StepDefaults:
+        """What servers start with on a device of so many bytes (vllm 0.33.0 engine/arg_utils.py get_batch_defaults)."""
+        usual = StepDefaults(0, self.batched_tokens, DEFAULT_SEQUENCES)
+        return next((row for row in self.step_defaults if device >= row.least), usual)
+
+    def step_tokens(self, model: ModelConfig, asked: int | None = None, device: int = 0) -> int:
         """
-        The most tokens of one step: as `asked`, else the default or as many as the largest picture or video of `model`
-        (vllm 0.33.0 engine/arg_utils.py `_get_min_mm_batched_tokens`).
+        The most tokens of one step: as `asked`, else the default on a `device` of so many bytes or as many as the
+        largest picture or video of `model` (vllm 0.33.0 engine/arg_utils.py `_get_min_mm_batched_tokens`).
         """
         least = self.media_tokens.get(model.model_type, 0) if model.media_prefix else 0
-        return asked or max(self.batched_tokens, least)
+        return asked or max(self.step_default(device).tokens, least)

@@ -15,7 +15,8 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.core.units import MIB
+from memplan.core.sentence import Sentence
+from memplan.core.units import GIB, MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
@@ -30,8 +31,12 @@ from memplan.kv.engine import (
     ProfileRules,
     SchedulingRules,
     StateRules,
+    StepDefaults,
 )
+from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
+
+_MX_EXPERTS = ("width", "hidden", "scale_rows", "scales_twice", "bias_bytes")
 
 
 def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
@@ -106,13 +111,27 @@ def _compressed(row: Mapping[str, Any]) -> CompressedLayout:
 
 def _held(row: Mapping[str, Any]) -> HeldRules:
     twice = tuple(row.get("twice", ()))
-    return HeldRules(row.get("copies", {}), row["compressed_bytes"], twice, row.get("streams"))
+    blocks, experts = row.get("allocator"), row.get("mxfp4_experts")
+    return HeldRules(
+        row.get("copies", {}),
+        row["compressed_bytes"],
+        twice,
+        row.get("streams"),
+        None
+        if blocks is None
+        else AllocatorRules(*(blocks[f"{name}_mib"] * MIB for name in ("least", "step", "kept"))),
+        None if experts is None else MxExpertRules(**{name: experts[name] for name in _MX_EXPERTS}),
+    )
 
 
 def _profile(row: Mapping[str, Any]) -> ProfileRules:
     sizes = {name: row[f"{name}_mib"] * MIB for name in ("alone", "joined") if f"{name}_mib" in row}
     names = ("logit_bytes", "vocabulary_bytes", "hidden_copies", "data_buffer_mb")
     return ProfileRules(**{name: row[name] for name in names if name in row}, **sizes)
+
+
+def _planner(row: Mapping[str, Any]) -> PlannerRules:
+    return PlannerRules(**{**row, "shared_types": tuple(row.get("shared_types", ()))})
 
 
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
@@ -139,10 +158,15 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        step_defaults=tuple(
+            StepDefaults(entry["least_gib"] * GIB, entry["tokens"], entry["sequences"])
+            for entry in row.get("step_defaults", ())
+        ),
         untyped=tuple(document.get("untyped", ())),
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
+        refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),
@@ -173,7 +197,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),
-        planner=PlannerRules(**row.get("planner", {})),
+        planner=_planner(row.get("planner", {})),
         scheduling=_scheduling(row["scheduling"]),
         hybrid=row.get("hybrid", True),
         paged=row.get("paged", True),
@@ -212,7 +236,7 @@ def engine(name: str, chip: Chip | None = None) -> Engine:
     begins = [item for item in engines() if wanted in (item.engine, f"{item.engine}-{item.version}")]
     if not begins:
         near = difflib.get_close_matches(wanted, [item.name for item in engines()], n=1, cutoff=0)
-        raise InputError(f"no engine is called {name!r:.60}", remedy=f"nearest: {', '.join(near)}")
+        raise InputError("no engine is called {!r:.60}", name, remedy=Sentence("nearest: {}", (", ".join(near),)))
     usual = [item for item in begins if item.usual] or begins
     elsewhere = [item for item in usual if not item.families]
     if elsewhere:
@@ -220,8 +244,8 @@ def engine(name: str, chip: Chip | None = None) -> Engine:
     if len(usual) == 1:
         return usual[0]
     if chip is None:
-        raise InputError(f"{name!r} is several engines: {', '.join(item.name for item in usual)}")
+        raise InputError("{!r} is several engines: {}", name, ", ".join(item.name for item in usual))
     fitting = [item for item in usual if chip.family in item.families]
     if not fitting:
-        raise InputError(f"{name} is not known for {chip.name}", remedy="name the engine in full")
+        raise InputError("{} is not known for {}", name, chip.name, remedy="name the engine in full")
     return fitting[0]

@@ -181,8 +181,10 @@ def _one_page_size(specs: Sequence[CacheSpec], *, pads: bool) -> tuple[CacheSpec
             continue
         if rest or (times > 1 and spec.kind is CacheKind.STATE):
             raise InputError(
-                f"the engine can't serve this model: a page of {spec.name} ({spec.page_bytes} B) does not divide the "
-                f"largest one ({largest} B)"
+                "the engine can't serve this model: a page of {} ({} B) does not divide the largest one ({} B)",
+                spec.name,
+                spec.page_bytes,
+                largest,
             )
         unified.append(
             spec
@@ -246,8 +248,9 @@ def _split_windows(specs: Sequence[CacheSpec], sizes: Sequence[int], tuples: int
         page = next((size for size in sizes if size >= spec.page_bytes), None)
         if page is None:
             raise InputError(
-                f"the engine can't serve this model: a page of {spec.name} ({spec.page_bytes} B) is larger than those "
-                f"of the compressed caches"
+                "the engine can't serve this model: a page of {} ({} B) is larger than those of the compressed caches",
+                spec.name,
+                spec.page_bytes,
             )
         by_size.setdefault(page, []).append(replace(spec, page_bytes=page))
     lengths = {len(members) for members in by_size.values()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.core.units import round_up
 from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
@@ -112,7 +113,9 @@ def entry_format(formats: Mapping[str, EntryFormat], engine: Engine, options: Ca
     # An engine that knows a single format uses it whatever type is asked for elsewhere.
     name = options.kv or (engine.default_kv if engine.default_kv in formats else next(iter(formats)))
     if name not in formats:
-        raise InputError(f"{engine.name} keeps no {what} in {name!r}", remedy=f"it has {', '.join(formats)}")
+        raise InputError(
+            "{} keeps no {} in {!r}", engine.name, what, name, remedy=Sentence("it has {}", (", ".join(formats),))
+        )
     return formats[name]
 
 
@@ -121,7 +124,10 @@ def kv_bytes(engine: Engine, options: CacheOptions) -> float:
     name = options.kv or engine.default_kv
     if name not in engine.kv_bytes:
         raise InputError(
-            f"{engine.name} keeps no keys and values in {name!r}", remedy=f"it has {', '.join(engine.kv_bytes)}"
+            "{} keeps no keys and values in {!r}",
+            engine.name,
+            name,
+            remedy=Sentence("it has {}", (", ".join(engine.kv_bytes),)),
         )
     return engine.kv_bytes[name]
 
@@ -130,17 +136,17 @@ def heads_of_rank(heads: int, ranks: int) -> int:
     """Heads of one rank: all ranks have as many, or there are fewer heads than ranks and every rank repeats one."""
     if heads >= ranks:
         if heads % ranks:
-            raise InputError(f"{heads} key/value heads can't be divided among {ranks} ranks of tensor parallelism")
+            raise InputError("{} key/value heads can't be divided among {} ranks of tensor parallelism", heads, ranks)
         return heads // ranks
     if ranks % heads:
-        raise InputError(f"{heads} key/value heads can't be repeated evenly on {ranks} ranks of tensor parallelism")
+        raise InputError("{} key/value heads can't be repeated evenly on {} ranks of tensor parallelism", heads, ranks)
     return 1
 
 
 def compressed_layout(engine: Engine) -> CompressedLayout:
     """How the engine keeps windows and compressed entries; raises `InputError` where it has no way known."""
     if not engine.compressed:
-        raise InputError(f"{engine.name} has no known layout for compressed attention")
+        raise InputError("{} has no known layout for compressed attention", engine.name)
     return engine.compressed[0]
 
 
@@ -181,7 +187,7 @@ def _latent_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> int
     layout, (latent, positions) = engine.latent, part.widths
     if options.kv == PACKED_LATENT:
         if layout.packed_tile is None or latent % layout.packed_tile:
-            raise InputError(f"{engine.name} has no packed latent cache for this model")
+            raise InputError("{} has no packed latent cache for this model", engine.name)
         return latent + 2 * positions + latent // layout.packed_tile * _FLOAT32_BYTES
     return entry_format(layout.formats, engine, options, "latent cache").size(part.elements)
 
@@ -191,7 +197,9 @@ def _index_format(formats: Mapping[str, IndexFormat], engine: Engine, options: C
     name = options.index_kv or ("c8" if options.index_c8 else "")
     if name not in formats:
         others = ", ".join(sorted(filter(None, formats))) or "no other than its default"
-        raise InputError(f"{engine.name} does not keep the indexer's keys in {name!r}", remedy=f"it has {others}")
+        raise InputError(
+            "{} does not keep the indexer's keys in {!r}", engine.name, name, remedy=Sentence("it has {}", (others,))
+        )
     return formats[name]
 
 
@@ -210,7 +218,9 @@ def recurrent_bytes(part: CachePart, options: CacheOptions, ranks: Layout) -> tu
     kept = options.state_type or shape.dtype
     if kept not in _STATE_BYTES:
         raise InputError(
-            f"recurrent states of type {kept!r:.40} are not supported", remedy=f"there are {', '.join(_STATE_BYTES)}"
+            "recurrent states of type {!r:.40} are not supported",
+            kept,
+            remedy=Sentence("there are {}", (", ".join(_STATE_BYTES),)),
         )
     window, state = shape.on_rank(ranks.tensor, options.speculative_tokens)
     return window * 2, state * _STATE_BYTES[kept]
@@ -237,7 +247,7 @@ def _beside(layer: int, part: CachePart, size: int, engine: Engine, options: Cac
         rows = round_up(part.ratio + options.speculative_tokens, part.ratio)
         return _plain(layer, part.part, CacheKind.RING, rows, rows * entry, ("ring", part.elements))
     if size % part.ratio:
-        raise InputError(f"a block of {size} tokens does not divide into pools of {part.ratio}")
+        raise InputError("a block of {} tokens does not divide into pools of {}", size, part.ratio)
     return _plain(layer, part.part, CacheKind.LATENT, size, size // part.ratio * entry, ("index", entry, part.ratio))
 
 
@@ -289,7 +299,10 @@ def _compressed_specs(
             if part.ratio not in layout.ratios:
                 known = ", ".join(map(str, layout.ratios))
                 raise InputError(
-                    f"{engine.name} keeps no compressed entries of ratio {part.ratio}", remedy=f"it knows {known}"
+                    "{} keeps no compressed entries of ratio {}",
+                    engine.name,
+                    part.ratio,
+                    remedy=Sentence("it knows {}", (known,)),
                 )
             keys = part.content is CacheContent.ENTRY_KEYS
             alignment = max(_entry_keys(layout, engine, options).alignment, 1) if keys else kept.alignment
@@ -331,7 +344,7 @@ def _entry_spec(
         rows, entry_tokens = size // part.ratio, 1
         if not rows:
             raise InputError(
-                f"a block of {size} tokens holds no entry of ratio {part.ratio}", remedy="use a larger one"
+                "a block of {} tokens holds no entry of ratio {}", size, part.ratio, remedy="use a larger one"
             )
     read_at_once = math.gcd(layout.native_block or size, size)
     return CacheSpec(
@@ -393,5 +406,5 @@ def cache_specs(
         ]
     specs = [replace(spec, speculative=spec.layer >= len(model.layers)) for spec in specs]
     if not engine.hybrid and any(not spec.kind.grows for spec in specs):
-        raise InputError(f"how {engine.name} keeps windows and states is not known; only full attention is")
+        raise InputError("how {} keeps windows and states is not known; only full attention is", engine.name)
     return tuple(specs)

@@ -234,17 +234,31 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
     )
 
 
-def buffered_memory(groups: Sequence[CacheGroup], available: int) -> int:
+def buffered_memory(groups: Sequence[CacheGroup], available: int, shared: str) -> int:
     """
     Bytes that an engine with buffers for each layer says it has of `available`, so that those of all groups fit.
 
-    Not for compressed caches, nor for attention beside recurrent states (vllm-ascend 0.30.0rc2 worker/worker.py
-    `_scale_kv_cache_memory_for_multi_group`).
+    Not for compressed caches, nor where groups share buffers: those of attention beside any recurrent states
+    (`hybrids`; vllm-ascend 0.30.0rc2 worker/worker.py `_scale_kv_cache_memory_for_multi_group`), or beside states that
+    are alike in groups of one size (`equal_states`; _310p/kv_cache_sharing.py).
     """
-    if any(spec.kind in (CacheKind.SLIDING_LATENT, CacheKind.STATE) for group in groups for spec in group.members):
+    members = [spec for group in groups for spec in group.members]
+    if any(spec.kind is CacheKind.SLIDING_LATENT for spec in members) or _share_buffers(groups, shared):
         return available
     pages = [sum(spec.page_bytes for spec in group.members) for group in groups]
     if not pages or sum(pages) <= max(pages):
         return available
     # In floats, as the engine computes it.
     return int(available * (max(pages) / sum(pages)))
+
+
+def _share_buffers(groups: Sequence[CacheGroup], shared: str) -> bool:
+    """Whether groups of attention and of states lie in the same buffers."""
+    members = [spec for group in groups for spec in group.members]
+    states = [spec for spec in members if spec.kind is CacheKind.STATE]
+    if shared == "hybrids" or not states:
+        return bool(states)
+    alike = len({spec.identity for spec in states}) == 1 and len({spec.page_bytes for spec in members}) == 1
+    beside = [group for group in groups if group.kind is not CacheKind.STATE]
+    sizes = {len(group.members) for group in groups if group.kind is CacheKind.STATE}
+    return alike and len(beside) == 1 and len(sizes) == 1

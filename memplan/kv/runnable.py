@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.kv.engine import Engine
 from memplan.kv.layers import cache_parts, engine_of
 from memplan.models import ModelConfig
@@ -18,16 +19,18 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
     experts = model.experts
     if model.model_type in engine.unserved:
         raise InputError(
-            f"{engine.name} has no class for {model.model_type}",
+            "{} has no class for {}",
+            engine.name,
+            model.model_type,
             remedy="name a later release with --engine, such as vllm-0.33.0-h100 or vllm-ascend-0.30.0rc2-a3",
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
-        raise InputError(f"{engine.name} runs no experts without a gate, as {model.name} has")
+        raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)
     if layout.pipeline > 1 and model.model_type in engine.unpiped:
-        raise InputError(f"{engine.name} does not run {model.model_type} with pipeline parallelism")
+        raise InputError("{} does not run {} with pipeline parallelism", engine.name, model.model_type)
     if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
         # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.
-        raise InputError(f"{engine.name} does not run the n-gram tables of {model.name} with pipeline parallelism")
+        raise InputError("{} does not run the n-gram tables of {} with pipeline parallelism", engine.name, model.name)
     fitted = engine_of(model, engine)
     if kind not in ("compressed", "shared_compressed"):
         return
@@ -35,12 +38,17 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
         if kept.tensor and (layout.tensor not in kept.tensor or layout.pipeline > 1 or layout.context > 1):
             sizes = ", ".join(map(str, kept.tensor))
             raise InputError(
-                f"{engine.name} runs {model.name} with tensor parallelism of {sizes} and without pipeline or context "
-                "parallelism only"
+                "{} runs {} with tensor parallelism of {} and without pipeline or context parallelism only",
+                engine.name,
+                model.name,
+                sizes,
             )
         if kept.runner is not None and runner != kept.runner:
             raise InputError(
-                f"{engine.name} runs {model.name} on model runner {kept.runner} only",
+                "{} runs {} on model runner {} only",
+                engine.name,
+                model.name,
+                kept.runner,
                 remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
             )
 
@@ -58,25 +66,32 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> 
     for heads in counts:
         if heads % ranks:
             raise InputError(
-                f"{heads} attention heads can't be divided among {ranks} ranks of tensor parallelism",
+                "{} attention heads can't be divided among {} ranks of tensor parallelism",
+                heads,
+                ranks,
                 remedy="use a number of ranks that divides them",
             )
     if shared == 1:
         return
     most = max(counts, default=0)
     if ranks % shared:
-        raise InputError(f"{shared} context-parallel ranks do not divide the {ranks} ranks of tensor parallelism")
+        raise InputError("{} context-parallel ranks do not divide the {} ranks of tensor parallelism", shared, ranks)
     if latent:
         return
     for part in cache_parts(model):
         if part.content is CacheContent.HEADS and shared > ranks // part.heads:
             raise InputError(
-                f"{shared} context-parallel ranks would have to repeat {part.heads} key/value heads {shared} times or "
-                f"more among {ranks} ranks of tensor parallelism",
-                remedy=f"use at least {shared * part.heads} ranks of tensor parallelism",
+                "{} context-parallel ranks would have to repeat {} key/value heads {} times or more among {} "
+                "ranks of tensor parallelism",
+                shared,
+                part.heads,
+                shared,
+                ranks,
+                remedy=Sentence("use at least {} [rank|ranks] of tensor parallelism", (shared * part.heads,)),
             )
         if part.content is CacheContent.HEADS and most // part.heads % shared:
             raise InputError(
-                f"{shared} context-parallel ranks do not divide the {most // part.heads} query heads of each key/value "
-                "head"
+                "{} context-parallel ranks do not divide the {} query heads of each key/value head",
+                shared,
+                most // part.heads,
             )

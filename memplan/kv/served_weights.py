@@ -10,6 +10,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.kv.engine import Engine
+from memplan.kv.loaded_weights import loaded_weights
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, Precision, precision
@@ -78,6 +79,8 @@ def held_weights(
     if engine.held is not None:
         kept = engine.held.step_bytes(model, tokens, drafts=mtp, last=span.stop >= len(model.layers))
         held |= {"buffers of a step": kept} if kept else {}
+    if engine.held is not None:
+        held |= loaded_weights(model, layout, scheme, span, engine.held.allocator, engine.held.experts, mtp=mtp)
     if engine.held is not None and engine.held.twice:
         held["second layouts"] = sum(held.get(group, 0) for group in engine.held.twice)
     if not redundant:

@@ -124,15 +124,18 @@ def chosen_backend(
     offered = [backend for backend in engine.backends if backend.attention == kind]
     if not offered:
         if kind is not None and engine.backends:
-            raise InputError(f"{engine.name} has no attention kernel for {model.name}")
+            raise InputError("{} has no attention kernel for {}", engine.name, model.name)
         return None
     if options.attention is not None and engine.named_kernels:
         named = [backend for backend in offered if backend.name.casefold() == options.attention.casefold()]
         if not named:
             known = ", ".join(dict.fromkeys(backend.name for backend in offered))
             raise InputError(
-                f"{engine.name} has no attention kernel {options.attention!r:.40} for {model.name}",
-                remedy=f"it has {known}",
+                "{} has no attention kernel {!r:.40} for {}",
+                engine.name,
+                options.attention,
+                model.name,
+                remedy=Sentence("it has {}", (known,)),
             )
         offered = named
     asked = _asked_kv(model, engine, options)
@@ -145,10 +148,16 @@ def chosen_backend(
     what = f"the attention of {model.name}"
     types = sorted({name for backend in offered for name in backend.kv})
     if asked not in types:
-        raise InputError(f"{engine.name} keeps no cache of {what} in {asked!r}", remedy=f"it has {', '.join(types)}")
+        raise InputError(
+            "{} keeps no cache of {} in {!r}",
+            engine.name,
+            what,
+            asked,
+            remedy=Sentence("it has {}", (", ".join(types),)),
+        )
     if layout.context > 1:
-        raise InputError(f"{engine.name} does not spread {what} in {asked!r} over context-parallel ranks")
-    raise InputError(f"{engine.name} has no attention kernel that takes {what} in {asked!r}")
+        raise InputError("{} does not spread {} in {!r} over context-parallel ranks", engine.name, what, asked)
+    raise InputError("{} has no attention kernel that takes {} in {!r}", engine.name, what, asked)
 
 
 _OTHER_TYPES = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8_e4m3": "fp8"}
@@ -206,7 +215,9 @@ def _block_size(
         return engine.compressed_block, Sentence("in place of {}, which compressed caches can't have", (str(size),))
     if size < 1 or (allowed is not None and size not in allowed):
         names = ", ".join(map(str, allowed)) if allowed else "1 and more"
-        raise InputError(f"{engine.name} does not take a block size of {size}", remedy=f"it takes {names}")
+        raise InputError(
+            "{} does not take a block size of {}", engine.name, size, remedy=Sentence("it takes {}", (names,))
+        )
     return size, reason
 
 
@@ -217,18 +228,22 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     Raises `InputError` where it would refuse them before it looks at memory.
     """
     if options.length < 1:
-        raise InputError(f"a sequence of {options.length} tokens can't be served")
+        raise InputError("a sequence of {} tokens can't be served", options.length)
     choices: list[Choice] = []
     model, asked = as_kept(model, engine), options.caches
     if asked.speculative_tokens and not model.mtp_layers:
-        raise InputError(f"{model.name} has no layers of multi-token prediction to draft with")
+        raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
+    if asked.kv in engine.refused_kv:
+        raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
     drafting = engine.drafts_in_pipelines
     if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
-        raise InputError(f"{engine.name} does not draft by multi-token prediction with pipeline parallelism")
-    backend = chosen_backend(model, engine, asked, layout)
+        raise InputError("{} does not draft by multi-token prediction with pipeline parallelism", engine.name)
+    # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
+    told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
+    backend = chosen_backend(model, engine, told, layout)
     kv = _plain_type(asked.kv, engine)
     if backend is not None:
         name = _asked_kv(model, engine, asked)

@@ -40,7 +40,7 @@ def cache_groups(
     groups = form_groups(specs, _group_rules(model, engine, settings))
     windows = any(spec.window is not None for group in groups for spec in group.specs)
     if layout.context > 1 and windows and not by_ratio:
-        raise InputError(f"{engine.name} does not spread sliding windows over context-parallel ranks")
+        raise InputError("{} does not spread sliding windows over context-parallel ranks", engine.name)
     return groups
 
 
@@ -57,7 +57,8 @@ def _buffered(
     specs = cache_specs(model, engine, options.caches, options.length, layout)
     held = ([spec for spec in specs if spec.layer in span] for span in spans)
     return tuple(
-        buffered_memory(form_groups(stage, rules), memory) for stage, memory in zip(held, available, strict=True)
+        buffered_memory(form_groups(stage, rules), memory, engine.planner.shared_buffers)
+        for stage, memory in zip(held, available, strict=True)
     )
 
 
@@ -119,8 +120,10 @@ def settings_pools(
     # The layers of multi-token prediction stand behind the last layer, on the last stage.
     spans = (*stages[:-1], range(last.start, last.stop + len(model.mtp_layers)))
     if len(available) != len(spans):
-        raise InputError(f"{len(spans)} pipeline stages need as many figures of available memory, not {len(available)}")
-    if profiled and engine.planner.buffers_by_layer:
+        raise InputError(
+            "{} pipeline stages need as many figures of available memory, not {}", len(spans), len(available)
+        )
+    if profiled and engine.planner.buffers_by_layer and model.model_type not in engine.planner.shared_types:
         available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
     _check_stages(engine, staged, load, available, rules)
@@ -157,7 +160,10 @@ def _check_stages(
         if refusal is not None:
             raise InputError(refusal.message)
     raise InputError(
-        f"pipeline stage {held.index(False)} of {len(staged)} holds no layer that keeps a cache: {engine.name} fails",
+        "pipeline stage {} of {} holds no layer that keeps a cache: {} fails",
+        held.index(False),
+        len(staged),
+        engine.name,
         remedy="use fewer stages, or deal the layers out otherwise",
     )
 

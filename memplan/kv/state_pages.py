@@ -58,8 +58,11 @@ def with_states_aligned(
     aligned = rules.alignment * -(-larger // (rules.alignment * keys))
     if keys * aligned != larger:
         raise InputError(
-            f"{engine.name} refuses this model: Cannot align ssm_page_size and attn_page_size. ({larger} B of state, "
-            f"{keys} B of keys per token)",
+            "{} refuses this model: Cannot align ssm_page_size and attn_page_size. ({} B of state, {} B "
+            "of keys per token)",
+            engine.name,
+            larger,
+            keys,
             remedy="another tensor parallelism changes both",
         )
     chosen = max(size, aligned)

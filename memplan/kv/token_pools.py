@@ -170,7 +170,7 @@ def token_pools(
     # The cap keeps states of the largest stage on all of them, so that the stages agree.
     wanted = asked_requests(model, rules, options, layout)
     if options.caches.speculative_tokens and among(model, rules.capped):
-        raise InputError(f"{engine.name} does not draft with the layers of multi-token prediction of {model.name}")
+        raise InputError("{} does not draft with the layers of multi-token prediction of {}", engine.name, model.name)
     per_state = _state_bytes(model, options, layout, stages)
     rests, states = [], None
     for item in memory:

@@ -8,6 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.hardware import Chip
 from memplan.likeness.chip_like import chip_like, chip_traces
 from memplan.likeness.context_like import context_like, trained_context_like
@@ -97,9 +98,10 @@ def _rank(profile: Profile, rank: int | None, progress: Progress) -> RankProfile
     if rank is not None:
         if rank not in profile.ranks:
             raise InputError(
-                f"the profile has no rank {rank}",
+                "the profile has no rank {}",
+                rank,
                 path=profile.path,
-                remedy=f"it has {', '.join(map(str, list(profile.ranks)[:10]))}",
+                remedy=Sentence("it has {}", (", ".join(map(str, list(profile.ranks)[:10])),)),
             )
         return profile.rank(rank)
     ranks = [profile.rank(number) for number in profile.ranks]

@@ -28,7 +28,9 @@ def serving_like(
     rows, sampled = norm_rows(model, step), _sampled_rows(model, step)
     if rows is None:
         raise InputError(
-            f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
+            "no norm that the profile holds is as wide as {} ({:,})",
+            model.name,
+            model.hidden_size,
             remedy="give the config.json of the model that ran",
         )
     _products(model, step, settings)

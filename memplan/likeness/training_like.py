@@ -38,7 +38,9 @@ def training_like(
     if shapes is not None:
         if shapes.shaped and shapes.norm_rows is None and (shapes.norms[0] or shapes.attention is None):
             raise InputError(
-                f"no norm that the profile holds is as wide as {model.name} ({model.hidden_size:,})",
+                "no norm that the profile holds is as wide as {} ({:,})",
+                model.name,
+                model.hidden_size,
                 remedy="give the config.json of the model that ran",
             )
         _tensor_ranks(model, shapes, settings)
@@ -281,7 +283,7 @@ def _recipe(model: ModelConfig, shapes: TrainingShapes | None, settings: LikeSet
         if name not in settings:
             settings.put(name, value, f"nothing in the profile tells it{': ' + why if why else ''}", Certainty.ASSUMED)
     if "context" not in settings and settings.take("context") is None:
-        raise InputError(f"the profile does not tell how long sequences of {model.name} are", remedy="give --sequence")
+        raise InputError("the profile does not tell how long sequences of {} are", model.name, remedy="give --sequence")
     if shapes is not None and shapes.dtype is not None:
         settings.put("precision", shapes.dtype.removeprefix("DT_").lower(), "type of most matrix products")
     if shapes is not None and shapes.optimizer is not None:
@@ -297,5 +299,5 @@ def _samples(settings: LikeSettings) -> None:
         return
     count, rest = divmod(total, each)
     if rest or not count:
-        raise InputError(f"{total} samples a step can't be divided into micro-batches of {each} on all replicas")
+        raise InputError("{} samples a step can't be divided into micro-batches of {} on all replicas", total, each)
     settings.correct("micro_batches", count, f"{total} samples a step, as given")

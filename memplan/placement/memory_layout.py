@@ -35,7 +35,7 @@ def hbm_room(chip: Chip, wanted: int | None) -> HbmRoom:
     """`wanted` bytes, else what `chip` has less what its driver keeps; raises `InputError` for 0 and below."""
     if wanted is not None:
         if wanted <= 0:
-            raise InputError(f"{wanted} bytes of HBM are not enough for anything", remedy="give more than 0")
+            raise InputError("{} bytes of HBM are not enough for anything", wanted, remedy="give more than 0")
         return HbmRoom(wanted)
     if chip.hbm_bytes is None:
         return HbmRoom(None, 0, (f"the HBM size of {chip.name} is not known: nothing was checked against it",))
@@ -74,6 +74,7 @@ def lay_out_graph(
     host: HostTier,
     chosen: HostMoves | None = None,
     least_ns: int | None = None,
+    quick: bool = False,
     saved: SavedTensors | None = None,
     progress: Progress = silent,
 ) -> MemoryLayout:
@@ -81,12 +82,12 @@ def lay_out_graph(
     The layout of `tensors` that needs the fewest bytes over the room; what leaves HBM only where it has to.
 
     `durations_ns` are those of the graph's ops, `chosen` the moves for this room where they are known already. Where a
-    step of `least_ns` is known, none that takes longer is looked for. With `saved` nothing else moves. Raises
-    `InputError` for a link whose rate no source gives.
+    step of `least_ns` is known, none that takes longer is looked for; with `quick` the first moves that find addresses
+    are taken, with `saved` nothing else moves. Raises `InputError` for a link whose rate no source gives.
     """
     storages = storages_of(graph, tensors, round_size, saved)
     schedule, layout, bound_ns = _fitted(
-        storages, durations_ns, room.capacity, round_size.alignment, host, chosen, least_ns, progress
+        storages, durations_ns, room.capacity, round_size.alignment, host, chosen, least_ns, quick, progress
     )
     missing, notes = 0, []
     if room.capacity is not None and layout.peak > room.capacity:
@@ -160,6 +161,7 @@ def _fitted(
     host: HostTier,
     chosen: HostMoves | None,
     least_ns: int | None,
+    quick: bool,
     progress: Progress,
 ) -> tuple[StepSchedule, HbmLayout, int | None]:
     """
@@ -177,6 +179,6 @@ def _fitted(
     problem = move_problem(
         storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
     )
-    found = addressed_moves(problem, capacity, alignment, chosen, least_ns, progress)
+    found = addressed_moves(problem, capacity, alignment, chosen, least_ns, quick=quick, progress=progress)
     bound = found.chosen.bound
     return found.schedule, found.layout, None if bound is None else bound.makespan_ns

@@ -56,7 +56,7 @@ def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> On
     lacks or sizes that are not positive.
     """
     if iterations < 1:
-        raise InputError(f"{iterations} iterations are not a pipeline", remedy="give 1 or more")
+        raise InputError("{} iterations are not a pipeline", iterations, remedy="give 1 or more")
     problem, copies, slots = _problem(needs, chip, iterations)
     # Where there is room, nothing is reused across pipes; only else do synchronisations compete with bytes.
     apart = replace(problem, separations=(*problem.separations, *problem.reuse_penalties), reuse_penalties={})
@@ -65,7 +65,7 @@ def plan_onchip(needs: Sequence[Need], chip: Chip, *, iterations: int = 4) -> On
         found = assign(problem, limits=Limits(work=_WORK))
     wrong = validate(problem, found)
     if wrong and found.within_capacity:
-        raise MemplanError(f"the buffer plan failed its own check and is withheld: {wrong[0]}")
+        raise MemplanError("the buffer plan failed its own check and is withheld: {}", wrong[0])
     buffers = tuple(
         OnChipBuffer(
             name=f"{need.name} {number}" if need.copies > 1 else need.name,
@@ -115,7 +115,7 @@ def _problem(needs: Sequence[Need], chip: Chip, iterations: int) -> tuple[Proble
         tier = _tier(need)
         if need.size <= 0 or need.copies < 1:
             raise InputError(
-                f"buffer {need.name!r} has {need.copies} copies of {need.size} bytes", remedy="give more than 0"
+                "buffer {!r} has {} copies of {} bytes", need.name, need.copies, need.size, remedy="give more than 0"
             )
         alignment = buffer_alignment(chip, tier)
         first_id = len(buffers)
@@ -149,7 +149,7 @@ def _tier(need: Need) -> Tier:
         _ALIGNMENT[tier]
     except (ValueError, KeyError):
         raise InputError(
-            f"buffer {need.name!r} is in {need.tier!r}", remedy="on chip are L1, L0A, L0B, L0C and UB"
+            "buffer {!r} is in {!r}", need.name, need.tier, remedy="on chip are L1, L0A, L0B, L0C and UB"
         ) from None
     return tier
 

@@ -61,7 +61,7 @@ def transfer_ns(size: int, link: Link) -> int:
     Raises `InputError` for a link whose rate no source gives.
     """
     if link.bytes_per_second is None:
-        raise InputError(f"the rate of link {link.name} is not known", remedy="choose a chip that has it")
+        raise InputError("the rate of link {} is not known", link.name, remedy="choose a chip that has it")
     return (link.latency_ns or 0) + -int(-size * 1e9 // link.bytes_per_second)
 
 

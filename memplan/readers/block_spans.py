@@ -59,7 +59,7 @@ def span_graph(rows: Sequence[BlockSpan], *, name: str, origin: str, producer: s
         raise InputError("there are no rows of tensors")
     last = max(row.start if row.end is None else row.end for row in rows)
     if last >= MAX_STEPS:
-        raise InputError(f"step {last:,} is more than a graph has")
+        raise InputError("step {:,} is more than a graph has", last)
     builder = GraphBuilder()
     starts: dict[int, BlockSpan] = {}
     reads: dict[int, list[int]] = {}
@@ -75,7 +75,7 @@ def span_graph(rows: Sequence[BlockSpan], *, name: str, origin: str, producer: s
         writes.setdefault(row.start, []).append(tensor)
         end = last if row.end is None else row.end
         if end < row.start:
-            raise InputError(f"{row.name!r:.60} ends at step {end}, before it begins at {row.start}")
+            raise InputError("{!r:.60} ends at step {}, before it begins at {}", row.name, end, row.start)
         if end > row.start:
             reads.setdefault(end, []).append(tensor)
     for tensor, row in sorted(zip(storages, rows, strict=True), key=lambda pair: pair[1].start):

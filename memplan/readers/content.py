@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.readers.sniff import MAX_TEXT_BYTES, ContentKind, sniff
 from memplan.readers.wire import BrokenWireError, without_weights
 
@@ -54,17 +55,18 @@ def read_content(path: str | Path) -> FileContent:
         size = file.stat().st_size
         if size > MAX_BYTES:
             raise InputError(
-                f"{size:,} bytes are more than a graph file can have",
+                "{:,} bytes are more than a graph file can have",
+                size,
                 path=path,
                 remedy="name the *_graph.mindir that MindSpore writes beside large weights",
             )
         if kind in _BINARY:
             return FileContent(kind, data=_lean(file, kind) if size > LARGE_BYTES else file.read_bytes())
         if size > MAX_TEXT_BYTES:
-            raise InputError(f"{size:,} bytes of text are more than can be read", path=path)
+            raise InputError("{:,} bytes of text are more than can be read", size, path=path)
         text = file.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+        raise InputError("can't be read: {}", reason(error), path=path) from error
     if kind is not ContentKind.SOMAS_CACHE:
         return FileContent(kind, text=text)
     try:
@@ -79,10 +81,11 @@ def _lean(file: Path, kind: ContentKind) -> bytes:
         if kind is ContentKind.MINDIR:
             return without_weights(file)
     except BrokenWireError as error:
-        raise InputError(f"this is not a MindIR file, or it is cut off: {error}", path=file) from None
+        raise InputError("this is not a MindIR file, or it is cut off: {}", Sentence(str(error)), path=file) from None
     if file.stat().st_size > MAX_TEXT_BYTES:
         raise InputError(
-            f"{file.stat().st_size:,} bytes are more than can be read",
+            "{:,} bytes are more than can be read",
+            file.stat().st_size,
             path=file,
             remedy="keep the weights in files of their own",
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.graph.model import Graph
 from memplan.readers.content import FileContent, read_content
 from memplan.readers.mindir.file import read_mindir
@@ -64,7 +65,8 @@ def _listed_graph(
     if source.kind is ContentKind.SOMAS:
         return somas.somas_graph(somas.parse_somas(source.text, path))
     raise InputError(
-        f"this holds no graph: it is {source.kind.value}",
+        "this holds no graph: it is {}",
+        Sentence(source.kind.value),
         path=path,
         remedy="name a .mindir, .onnx or .pt2, a graph_build_*.ir, an actor_set/*.ir or a *_somas_tensor_offset_*.ir",
     )

@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.readers.block_spans import BlockSpan
 
 GE_LOG_MARK = "[IMAS]Set "
@@ -54,7 +55,7 @@ def parse_ge_log(text: str, path: str | Path) -> tuple[str, list[BlockSpan], tup
             continue
         match = _SET.search(line)
         if match is None:
-            raise InputError("an [IMAS] line that can't be read", path=path, place=f"line {number}")
+            raise InputError("an [IMAS] line that can't be read", path=path, place=Sentence("line {}", (number,)))
         if int(match["memory"]) != _HBM_MEMORY:
             elsewhere += 1
             continue
@@ -102,7 +103,9 @@ def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, li
     reader = csv.DictReader(lines)
     header = reader.fieldnames or []
     if any(column not in header for column in COLUMNS):
-        raise InputError("this is not a static_op_mem table", path=path, remedy=f"it has columns {', '.join(COLUMNS)}")
+        raise InputError(
+            "this is not a static_op_mem table", path=path, remedy=Sentence("it has columns {}", (", ".join(COLUMNS),))
+        )
     graphs: dict[str, list[BlockSpan]] = {}
     totals: dict[str, int] = {}
     for number, record in enumerate(reader, 2):
@@ -117,9 +120,11 @@ def parse_static_op_mem(lines: Iterable[str], path: str | Path) -> tuple[str, li
                 continue
             start, end = int(record["Node Index Start"] or ""), int(record["Node Index End"] or "")
         except (ValueError, TypeError, InvalidOperation) as error:
-            raise InputError(f"not a row of the table: {error}", path=path, place=f"row {number}") from None
+            raise InputError(
+                "not a row of the table: {}", error, path=path, place=Sentence("row {}", (number,))
+            ) from None
         if not 0 <= start < FOREVER or (end < start and end != FOREVER):
-            raise InputError(f"steps {start} to {end}", path=path, place=f"row {number}")
+            raise InputError("steps {} to {}", start, end, path=path, place=Sentence("row {}", (number,)))
         graphs.setdefault(graph, []).append(
             BlockSpan(
                 name=record["Op Name"] or "",

@@ -15,6 +15,7 @@ from typing import Any
 
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
 from memplan.readers.onnx_shapes import dim_name, dim_size, open_shape, refuse_unknown_names, with_shapes
@@ -87,7 +88,7 @@ def read_onnx(
     models whose shapes don't follow from those of their inputs, with control flow that data decides, or with values
     that are no tensors.
     """
-    model = parse(_model_class(), data, path=path, what="an ONNX model", remedy="export it again")
+    model = parse(_model_class(), data, path=path, what=Sentence("an ONNX model"), remedy="export it again")
     if model.ir_version < _FIRST_VERSION:
         raise InputError(
             "this is no ONNX model; it may be a .pb dump of MindSpore, which says no more than the text beside it",
@@ -131,7 +132,7 @@ def _refuse_open_inputs(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> No
 def _refuse_no_tensor(info: Any) -> None:
     for field, what in _NO_TENSORS.items():
         if info.type.HasField(field):
-            raise InputError(f"{what} can't be planned: their sizes are not in the model", place=info.name)
+            raise InputError("{} can't be planned: their sizes are not in the model", what, place=info.name)
     if info.type.tensor_type.elem_type == _STRINGS:
         raise InputError("strings can't be planned: their sizes are not in the model", place=info.name)
 
@@ -173,14 +174,16 @@ class _Reader:
             raise InputError("sequences can't be planned: their sizes are not in the model", place=name)
         if info is None or not info.type.tensor_type.elem_type:
             raise InputError(
-                f"the type of this value is not known: there is no rule for {op or 'it'}",
+                "the type of this value is not known: there is no rule for {}",
+                op or "it",
                 place=name,
                 remedy="save the model with the value's type and shape in value_info",
             )
         tensor = info.type.tensor_type
         if not tensor.HasField("shape"):
             raise UnboundShapeError(
-                f"the shape of this value is not known: it depends on data, or there is no rule for {op or 'it'}",
+                "the shape of this value is not known: it depends on data, or there is no rule for {}",
+                op or "it",
                 place=name,
                 suggestion=f"{name}=DIM,DIM,...",
             )
@@ -196,7 +199,7 @@ class _Reader:
             raise InputError("strings can't be planned: their sizes are not in the model", place=place)
         dtype = _DTYPES.get(number)
         if dtype is None or dtype not in DTYPE_BITS:
-            raise InputError(f"element type {number} is unknown", place=place)
+            raise InputError("element type {} is unknown", number, place=place)
         return dtype
 
     def graph(self, progress: Progress) -> Graph:
@@ -207,7 +210,7 @@ class _Reader:
         for item in source.initializer:
             shape = tuple(item.dims)
             if any(dim < 0 for dim in shape):
-                raise InputError(f"shape {shape}", place=item.name)
+                raise InputError("shape {}", shape, place=item.name)
             dtype = self._dtype(item.data_type, item.name)
             self.tensors[item.name] = self.builder.tensor(
                 item.name, shape, dtype, dense_bytes(shape, dtype), TensorKind.WEIGHT
@@ -242,7 +245,7 @@ class _Reader:
 
     def _used(self, name: str, place: str) -> int:
         if name not in self.tensors:
-            raise InputError(f"{name!r:.100} is used before anything makes it", place=place)
+            raise InputError("{!r:.100} is used before anything makes it", name, place=place)
         return self.tensors[name]
 
     def _node(self, node: Any, place: str) -> None:
@@ -252,7 +255,9 @@ class _Reader:
             if item.graphs or item.g.node:
                 why = _NESTED.get(node.op_type, "what they do is not known")
                 raise InputError(
-                    f"{node.op_type} holds graphs of its own, and {why}",
+                    "{} holds graphs of its own, and {}",
+                    node.op_type,
+                    Sentence(why),
                     place=label,
                     remedy="export the model without control flow",
                 )

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from memplan.core.errors import FOREIGN_FAILURES, InputError, UnboundShapeError
+from memplan.core.sentence import Sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ def open_shape(name: str, dims: Any) -> UnboundShapeError:
     place = sizes.index(None)
     label = repr(dims[place].dim_param)[:42] if dim_name(dims[place]) else str(place)
     shown = ",".join("DIM" if size is None else str(size) for size in sizes)
-    return UnboundShapeError(f"dimension {label} is open", place=name, suggestion=f"{name}={shown}")
+    return UnboundShapeError("dimension {} is open", label, place=name, suggestion=f"{name}={shown}")
 
 
 def refuse_unknown_names(model: Any, shapes: Mapping[str, tuple[int, ...]], values: Iterable[str]) -> None:
@@ -67,7 +68,7 @@ def refuse_unknown_names(model: Any, shapes: Mapping[str, tuple[int, ...]], valu
     weights = {item.name for item in model.graph.initializer}
     for name in shapes.keys() - set(values):
         inputs = ", ".join(item.name for item in model.graph.input if item.name not in weights) or "none"
-        raise InputError(f"there is no input {name!r:.60}", remedy=f"inputs are {inputs}")
+        raise InputError("there is no input {!r:.60}", name, remedy=Sentence("inputs are {}", (inputs,)))
 
 
 def with_shapes(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Any:
@@ -85,7 +86,7 @@ def with_shapes(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         try:
             model = inliner.inline_local_functions(model)
         except _failures() as error:
-            raise InputError(f"its functions can't be expanded: {_first_line(error)}") from None
+            raise InputError("its functions can't be expanded: {}", _first_line(error)) from None
     walk = _Walk(model, shapes)
     nodes = list(walk.nodes())
     refuse_unknown_names(model, shapes, walk.types.keys())
@@ -140,13 +141,15 @@ class _Walk:
                 for _ in shape:
                     kind.shape.dim.add()
             if len(kind.shape.dim) != len(shape):
-                raise InputError(f"shape {shape} has not {len(kind.shape.dim)} dimensions", place=f"input {name}")
+                raise InputError(
+                    "shape {} has not {} dimensions", shape, len(kind.shape.dim), place=Sentence("input {}", (name,))
+                )
             for dim, size in zip(kind.shape.dim, shape, strict=True):
                 fixed = dim_size(dim)
                 if named := dim_name(dim):
                     fixed = self.sizes.setdefault(named, size)
                 if fixed not in (None, size) or size < 0:
-                    raise InputError(f"shape {shape} disagrees with the model", place=f"input {name}")
+                    raise InputError("shape {} disagrees with the model", shape, place=Sentence("input {}", (name,)))
                 dim.dim_value = size
         for item in inputs:
             self._fill(item.type)
@@ -258,7 +261,7 @@ class _Walk:
                 fits = fits and size >= 0 and dim_size(dim) in (None, size)
                 dim.dim_value = size
             if not fits:
-                raise InputError(f"shape {bound} disagrees with the model")
+                raise InputError("shape {} disagrees with the model", bound)
         return kind
 
     @staticmethod

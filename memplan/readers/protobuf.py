@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 
 _SCALARS = {
     "double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "bytes": 12, "uint32": 13,
@@ -63,11 +64,11 @@ def message_class(package: str, table: MessageTable, root: str, *, lossless: boo
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{root}"))
 
 
-def parse(cls: Any, data: bytes, *, path: str | Path, what: str, remedy: str) -> Any:
+def parse(cls: Any, data: bytes, *, path: str | Path, what: Sentence, remedy: str) -> Any:
     """`data` as a message of class `cls`; raises `InputError` when it is none."""
     from google.protobuf.message import DecodeError
 
     try:
         return cls.FromString(data)
     except (DecodeError, UnicodeDecodeError, ValueError):
-        raise InputError(f"this is not {what}, or it is cut off or encrypted", path=path, remedy=remedy) from None
+        raise InputError("this is not {}, or it is cut off or encrypted", what, path=path, remedy=remedy) from None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.graph.model import Graph, Op, Tensor, TensorKind
 from memplan.readers.layer_regions import (
     TAKES,
@@ -44,10 +45,14 @@ def replicate_layers(graph: Graph, layers: int) -> Graph:
     count = 1 + max((layer for _, layer in weights.values()), default=-1)
     if count < _LEAST_LAYERS:
         raise InputError(
-            f"{count} numbered layers are too few to tell what repeats", remedy=f"capture {_LEAST_LAYERS} or more"
+            "{} numbered layers are too few to tell what repeats",
+            count,
+            remedy=Sentence("capture {} or more", (_LEAST_LAYERS,)),
         )
     if layers < count:
-        raise InputError(f"the graph has {count} layers, more than {layers}", remedy=f"ask for at least {count}")
+        raise InputError(
+            "the graph has {} layers, more than {}", count, layers, remedy=Sentence("ask for at least {}", (count,))
+        )
     if any(op.type in _CONTROL for op in graph.ops):
         raise InputError("layers around conditions and loops can't be replicated", remedy="capture the model in full")
     if layers == count:
@@ -116,7 +121,7 @@ class _Extension:
                     seen.setdefault((op.type, key), set()).update(layers)
         for (kind, _), layers in seen.items():
             if len(layers) > 2:
-                raise InputError(f"{kind} runs for every layer but not in their rhythm", remedy=_REMEDY)
+                raise InputError("{} runs for every layer but not in their rhythm", kind, remedy=_REMEDY)
 
     def result(self) -> Graph:
         """The extended graph."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.readers import ge
 from memplan.readers.mindspore import actor_set, kernel_ir, somas
 from memplan.traces.file_kinds import FileKind, is_archive_name, kind_by_name
@@ -83,8 +84,8 @@ def sniff(path: str | Path) -> ContentKind:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _kind(data, file.name)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no plain file"
-        raise InputError(f"can't be read: {why}", path=path) from error
+        why = reason(error) if isinstance(error, OSError) else Sentence("it is no plain file")
+        raise InputError("can't be read: {}", why, path=path) from error
 
 
 _SQLITE = b"SQLite format 3\0"

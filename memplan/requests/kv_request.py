@@ -149,6 +149,9 @@ class KvRequest(LayoutRequest, ServingRequest):
     activations: str | None = option(
         "--activations", default=None, about="Peak of activations, in place of the estimate.", panel=_MEMORY
     )
+    eager: bool = option(
+        "--enforce-eager", default=False, about="The model runs uncompiled, and no graphs are captured.", panel=_MEMORY
+    )
     graphs: str | None = option("--graph-memory", default=None, about="Memory of captured graphs.", panel=_MEMORY)
     hccl_buffer_mb: int | None = option(
         "--hccl-buffsize", default=None, about="HCCL_BUFFSIZE in MB; by default 200.", panel=_MEMORY, least=1
@@ -195,7 +198,6 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.hardware import chip as find_chip
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
-        from memplan.kv.budget_parts import DEFAULT_SEQUENCES
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.models import load_config
 
@@ -230,9 +232,10 @@ class KvRequest(LayoutRequest, ServingRequest):
                 hbm=_size(self.hbm),
                 activations=_size(self.activations),
                 graph=_size(self.graphs),
+                eager=self.eager,
                 cache=_bytes(self.cache_memory),
                 redundant_experts=self.redundant_experts,
-                sequences=self.step_sequences or DEFAULT_SEQUENCES,
+                sequences=self.step_sequences,
                 hccl_buffer_mb=self.hccl_buffer_mb or HCCL_BUFFER_MB,
             ),
         )

@@ -124,7 +124,7 @@ class LayoutRequest:
             return tuple(int(item) if item.strip() else None for item in self.stage_layers.split(","))
         except ValueError:
             raise InputError(
-                f"--stage-layers {self.stage_layers!r:.40} is no list of numbers", remedy="write it as 13,16,16,16"
+                "--stage-layers {!r:.40} is no list of numbers", self.stage_layers, remedy="write it as 13,16,16,16"
             ) from None
 
 

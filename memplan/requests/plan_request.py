@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memplan.core.errors import InputError
 from memplan.core.options import argument, option, options_of
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.core.units import parse_bytes, parse_rate
 from memplan.hardware import Chip, HostTier, LinkRates, host_tier
 from memplan.hardware import chip as find_chip
@@ -56,8 +57,16 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
     def model_step(self) -> Recipe | ServedStep:
         """How the step is trained or served; raises `InputError` for options that go with another kind of step."""
         if self.phase not in MODEL_PHASES:
-            what = "the step of a model is not given" if not self.phase else f"--phase {self.phase!r:.20} is not known"
-            raise InputError(what, remedy=f"give --phase {', '.join(MODEL_PHASES[:-1])} or {MODEL_PHASES[-1]}")
+            what = Sentence("the step of a model is not given")
+            if self.phase:
+                what = Sentence("--phase {!r:.20} is not known", (self.phase,))
+            raise InputError(
+                what,
+                remedy=Sentence(
+                    "give --phase {} or {}",
+                    (", ".join(MODEL_PHASES[:-1]), MODEL_PHASES[-1]),
+                ),
+            )
         return self.training_recipe() if self.phase == TRAIN_PHASE else self.served_step()
 
     def training_recipe(self) -> Recipe:
@@ -75,7 +84,7 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
         shared = _SHARED if kind is not ModelStepRequest else frozenset()
         for item, spec in options_of(kind):
             if item.name in self.given - shared:
-                raise InputError(f"{spec.flags[0]} means nothing with {where}", remedy="leave it out")
+                raise InputError("{} means nothing with {}", spec.flags[0], Sentence(where), remedy="leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +148,9 @@ class PlanRequest(ModelStepRequest):
             return RecomputePolicy(self.recompute)
         except ValueError:
             known = " or ".join(policy.value for policy in RecomputePolicy)
-            raise InputError(f"--recompute {self.recompute!r:.20} is not known", remedy=f"give {known}") from None
+            raise InputError(
+                "--recompute {!r:.20} is not known", self.recompute, remedy=Sentence("give {}", (known,))
+            ) from None
 
     def host_tier(self, chip: Chip) -> HostTier:
         """The host memory and link of `chip` as asked for; raises `InputError` for what can't be one."""
@@ -159,7 +170,8 @@ class PlanRequest(ModelStepRequest):
         other = next((name for name in of_host if getattr(self, name) is not None), None)
         if other is not None:
             raise InputError(
-                f"--{other.replace('_', '-')} is of the host's memory, and --remote moves to pooled memory instead",
+                "--{} is of the host's memory, and --remote moves to pooled memory instead",
+                other.replace("_", "-"),
                 remedy="give one of them",
             )
         rate = None if self.remote_rate is None else parse_rate(self.remote_rate)
@@ -195,13 +207,14 @@ class PlanRequest(ModelStepRequest):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         layers: int | None = None,
         calibration: Path | None = None,
+        quick: bool = False,
         progress: Progress = silent,
     ) -> Plan:
         """
         The plan of what is asked; what the source is, its content tells.
 
-        `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many. Raises `InputError`
-        for a source, or options, that can't be used.
+        `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many; with `quick` the first
+        plan that fits is taken. Raises `InputError` for a source, or options, that can't be used.
         """
         from memplan.models import load_config
         from memplan.planner import plan
@@ -219,6 +232,7 @@ class PlanRequest(ModelStepRequest):
                 calibration=calibration,
                 recompute=self.policy,
                 host=self.host_tier(find_chip(self.chip)),
+                quick=quick,
                 progress=progress,
             )
         if shapes:
@@ -228,7 +242,7 @@ class PlanRequest(ModelStepRequest):
         if self.like is not None:
             from memplan.traces import open_profile
 
-            return self.plan_like(open_profile(self.like), calibration=calibration, progress=progress)
+            return self.plan_like(open_profile(self.like), calibration=calibration, quick=quick, progress=progress)
         if self.rank is not None:
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         return plan(
@@ -243,6 +257,7 @@ class PlanRequest(ModelStepRequest):
             data_rank=self.data_rank,
             recompute=self.policy,
             host=self.host_tier(find_chip(self.chip)),
+            quick=quick,
             progress=progress,
         )
 
@@ -275,7 +290,14 @@ class PlanRequest(ModelStepRequest):
         elif self.weights in {"published", "bf16"}:
             yield "weights in 8 bits (--weights w8a8)", replace(self, weights="w8a8")
 
-    def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
+    def plan_like(
+        self,
+        profile: Profile,
+        *,
+        calibration: Path | None = None,
+        quick: bool = False,
+        progress: Progress = silent,
+    ) -> Plan:
         """
         The plan of the step that rank `rank` of `profile` shows, with the options that were given.
 
@@ -303,6 +325,7 @@ class PlanRequest(ModelStepRequest):
             settings=found.settings,
             recompute=self.policy,
             host=self.host_tier(found.chip),
+            quick=quick,
             progress=progress,
         )
         return replace(result, notes=(*found.contradictions, *result.notes))

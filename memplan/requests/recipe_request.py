@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.core.sentence import Sentence
 from memplan.requests.layout_request import sequence_parallel_option
 
 if TYPE_CHECKING:
@@ -160,8 +161,10 @@ class RecipeRequest:
         count, rest = divmod(samples, self.micro_batch * data_ranks)
         if rest or not count:
             raise InputError(
-                f"{samples} samples a step can't be divided among {data_ranks} ranks in micro-batches of "
-                f"{self.micro_batch}"
+                "{} samples a step can't be divided among {} ranks in micro-batches of {}",
+                samples,
+                data_ranks,
+                self.micro_batch,
             )
         return count
 
@@ -171,4 +174,5 @@ def _named(kind: type[_Named], value: str, what: str) -> _Named:
         return kind(value)
     except ValueError:
         known = ", ".join(str(item.value) for item in kind)
-        raise InputError(f"no {what} is called {value!r:.40}", remedy=f"known: {known}") from None
+        named = Sentence("known: {}", (known,))
+        raise InputError("no {} is called {!r:.40}", Sentence(what), value, remedy=named) from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.core.sentence import Sentence
 from memplan.requests.layout_request import sequence_parallel_option
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class StepRequest:
         from memplan.models.steps import Phase, ServedStep
 
         if self.phase not in _PHASES:
-            raise InputError(f"--phase {self.phase!r:.20} is not known", remedy=f"write {' or '.join(_PHASES)}")
+            raise InputError(
+                "--phase {!r:.20} is not known", self.phase, remedy=Sentence("write {}", (" or ".join(_PHASES),))
+            )
         return ServedStep(
             Phase(self.phase),
             batch=self.batch or data_ranks,

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.schema.check import checked
 from memplan.schema.encode import fields_with_defaults, record_tuples
 from memplan.schema.plan import PLAN_FORMAT, SCHEMA_VERSION, Bound, Plan
@@ -44,15 +44,15 @@ def _build(hint: Any, value: Any, place: str) -> Any:
             return hint(value)
         except ValueError:
             known = [item.value for item in hint]
-            raise InputError(f"{value!r:.40} is not one of {known}", place=place) from None
+            raise InputError("{!r:.40} is not one of {}", value, known, place=place) from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise InputError(f"{hint.__name__} expected, found {value!r:.40}", place=place)
+        raise InputError("{} expected, found {!r:.40}", hint.__name__, value, place=place)
     if hint is int and not -(2**63) <= value < 2**63:
         raise InputError("the number is beyond 64 bits", place=place)
     if hint is float and not math.isfinite(value):
-        raise InputError(f"a finite number is expected, found {value!r}", place=place)
+        raise InputError("a finite number is expected, found {!r}", value, place=place)
     return value
 
 
@@ -68,7 +68,7 @@ def _build_record(kind: type[Record], values: Mapping[str, Any], place: str) -> 
     hints = typing.get_type_hints(kind)
     missing = [name for name in hints if name not in values]
     if missing:
-        raise InputError(f"field {missing[0]!r} is missing", place=place)
+        raise InputError("field {!r} is missing", missing[0], place=place)
     return kind(**{name: _build(hint, values[name], f"{place}.{name}") for name, hint in hints.items()})
 
 
@@ -83,7 +83,7 @@ def _build_rows(kind: type[Record], columns: Any, place: str) -> tuple[Record, .
             continue  # written before there was such a column
         column = columns.get(name)
         if not isinstance(column, list):
-            raise InputError(f"column {name!r} is missing", place=place)
+            raise InputError("column {!r} is missing", name, place=place)
         built[name] = [_build(hint, value, f"{place}.{name}[{row}]") for row, value in enumerate(column)]
     if len({len(column) for column in built.values()}) > 1:
         raise InputError("columns differ in length", place=place)
@@ -103,7 +103,9 @@ def plan_from_json(document: Any) -> Plan:
         document = _from_version_1(document)
     elif version not in (_WITHOUT_TILINGS, SCHEMA_VERSION):
         raise InputError(
-            f"plan schema {version!r} can't be read by this memplan, which reads up to {SCHEMA_VERSION}",
+            "plan schema {!r} can't be read by this memplan, which reads up to {}",
+            version,
+            SCHEMA_VERSION,
             remedy="plan the graph again",
         )
     tables = record_tuples(Plan)
@@ -141,9 +143,9 @@ def _check_references(plan: Plan) -> None:
     steps = len(plan.ops)
     known = {tensor.index for tensor in plan.tensors}
 
-    def check(good: bool, message: str, place: str) -> None:
+    def check(good: bool, message: str, place: str, *values: object) -> None:
         if not good:
-            raise InputError(message, place=place)
+            raise InputError(message, *values, place=place)
 
     def is_step(step: int | None) -> bool:
         return step is None or 0 <= step < steps
@@ -151,14 +153,14 @@ def _check_references(plan: Plan) -> None:
     check(len(known) == len(plan.tensors), "an index occurs twice", "tensors.index")
     check(plan.makespan_ns >= 0, "the time is negative", "makespan_ns")
     for row, op in enumerate(plan.ops):
-        check(op.index == row, f"index {op.index} at row {row}", "ops.index")
+        check(op.index == row, "index {} at row {}", "ops.index", op.index, row)
         positive = min(op.start_ns, op.duration_ns, op.stalled_ns, op.flops, op.gm_bytes) >= 0
         check(positive, "a time or size is negative", f"ops[{row}]")
         known_kernel = op.kernel is None or 0 <= op.kernel < len(plan.kernels)
-        check(known_kernel, f"kernel {op.kernel} does not exist", f"ops.kernel[{row}]")
+        check(known_kernel, "kernel {} does not exist", f"ops.kernel[{row}]", op.kernel)
         check(known.issuperset((*(op.reads or ()), *(op.writes or ()))), "a tensor does not exist", f"ops[{row}]")
         known_tiling = op.tiling is None or 0 <= op.tiling < len(plan.tilings)
-        check(known_tiling, f"tiling {op.tiling} does not exist", f"ops.tiling[{row}]")
+        check(known_tiling, "tiling {} does not exist", f"ops.tiling[{row}]", op.tiling)
         check(op.hot_share is None or 0 <= op.hot_share <= 1, "this is no share", f"ops.hot_share[{row}]")
     for row, kernel in enumerate(plan.kernels):
         operands = [item for item in (*kernel.inputs, *kernel.outputs) if item is not None]
@@ -172,12 +174,12 @@ def _check_references(plan: Plan) -> None:
         check(is_step(tensor.producer) and all(map(is_step, tensor.uses)), "a step does not exist", place)
     for row, placement in enumerate(plan.placements):
         place = f"placements[{row}]"
-        check(placement.tensor in known, f"tensor {placement.tensor} does not exist", f"placements.tensor[{row}]")
+        check(placement.tensor in known, "tensor {} does not exist", f"placements.tensor[{row}]", placement.tensor)
         check(0 <= placement.start <= placement.end <= steps, "the span leaves the schedule", place)
         check(placement.size >= 0 and (placement.offset or 0) >= 0, "the size or offset is negative", place)
     for row, move in enumerate(plan.transfers):
         place = f"transfers[{row}]"
-        check(move.tensor in known, f"tensor {move.tensor} does not exist", f"transfers.tensor[{row}]")
+        check(move.tensor in known, "tensor {} does not exist", f"transfers.tensor[{row}]", move.tensor)
         check(move.size >= 0 and 0 <= move.start_ns <= move.end_ns, "the size is negative or it ends early", place)
         check(is_step(move.after_step) and is_step(move.before_step), "a step does not exist", place)
     for row, use in enumerate(plan.tiers):
@@ -186,13 +188,13 @@ def _check_references(plan: Plan) -> None:
         check(is_step(use.peak_step), "the step does not exist", f"tiers.peak_step[{row}]")
 
 
-def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
+def _check_tilings(plan: Plan, check: Callable[..., None]) -> None:
     """The same of what kernels keep on chip."""
     for row, tiling in enumerate(plan.tilings):
         place = f"tilings[{row}]"
-        check(0 <= tiling.kernel < len(plan.kernels), f"kernel {tiling.kernel} does not exist", place)
+        check(0 <= tiling.kernel < len(plan.kernels), "kernel {} does not exist", place, tiling.kernel)
         known = tiling.onchip is None or 0 <= tiling.onchip < len(plan.onchip)
-        check(known, f"layout {tiling.onchip} does not exist", place)
+        check(known, "layout {} does not exist", place, tiling.onchip)
         check(tiling.hot_share is None or 0 <= tiling.hot_share <= 1, "this is no share", place)
         sizes = (tiling.duration_ns, tiling.flops, tiling.gm_bytes, tiling.hbm_bytes, tiling.gm_bound or 0)
         check(min(sizes) >= 0, "a time or size is negative", place)
@@ -202,7 +204,7 @@ def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
         place = f"onchip[{row}]"
         check(min(layout.shortfall, layout.reuse_cost, layout.slots) >= 0, "a size is negative", place)
         # Every two of them are compared when the plan is checked, so that a file must not bring any number.
-        check(len(layout.buffers) <= _MOST_BUFFERS, f"more than {_MOST_BUFFERS} buffers", place)
+        check(len(layout.buffers) <= _MOST_BUFFERS, "more than {} buffers", place, _MOST_BUFFERS)
         for use in layout.uses:
             least = min(use.capacity or 0, use.peak, use.lower_bound, use.alignment - 1)
             check(least >= 0, "a size is negative", f"{place}.uses")
@@ -210,7 +212,7 @@ def _check_tilings(plan: Plan, check: Callable[[bool, str, str], None]) -> None:
             check(min(buffer.offset, buffer.size) >= 0, "a size or address is negative", f"{place}.buffers")
             sound = all(len(span) == 2 and 0 <= span[0] <= span[1] <= layout.slots for span in buffer.intervals)
             check(sound, "a span leaves the pipeline", f"{place}.buffers")
-            check(len(buffer.intervals) <= _MOST_SPANS, f"more than {_MOST_SPANS} spans", f"{place}.buffers")
+            check(len(buffer.intervals) <= _MOST_SPANS, "more than {} spans", f"{place}.buffers", _MOST_SPANS)
 
 
 def _can_be_said(sentence: PlannedSentence) -> bool:
@@ -225,7 +227,7 @@ def load_plan(path: str | Path) -> Plan:
     try:
         document = json.loads(Path(path).read_bytes())
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from error
+        raise InputError("can't be read: {}", reason(error), path=path) from error
     except (ValueError, RecursionError):
         raise InputError(
             "this is not a plan: it isn't JSON",

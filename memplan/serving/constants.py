@@ -8,6 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.schema import Source
 
 
@@ -61,7 +62,7 @@ def host_step_ns(engine: str) -> int:
     """
     known = _document()["engines"]
     if engine not in known:
-        raise InputError(f"no engine is called {engine!r:.40}", remedy=f"known: {', '.join(known)}")
+        raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
     return int(known[engine]["host_step_ns"])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.cost import Kernel, Machine, Operand, kernel_cost
 from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost
@@ -37,7 +38,9 @@ class EagerHost:
 def _engine(name: str) -> Mapping[str, Any]:
     known: Mapping[str, Any] = table("memplan.serving", "eager.json")["engines"]
     if name not in known:
-        raise InputError(f"no engine of training is called {name!r:.40}", remedy=f"known: {', '.join(known)}")
+        raise InputError(
+            "no engine of training is called {!r:.40}", name, remedy=Sentence("known: {}", (", ".join(known),))
+        )
     found: Mapping[str, Any] = known[name]
     return found
 

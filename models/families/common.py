@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.fields import MOST_LAYERS, Fields
@@ -16,7 +17,7 @@ def divisor(fields: Fields, name: str, whole: int, whole_name: str) -> int:
     """The field `name`, which must divide `whole`."""
     value = fields.count(name)
     if whole % value:
-        raise fields.wrong(name, f"{value} does not divide {whole_name} = {whole}")
+        raise fields.wrong(name, Sentence("{} does not divide {} = {}", (value, whole_name, whole)))
     return value
 
 
@@ -26,7 +27,7 @@ def head_dim(fields: Fields, *, computed: bool) -> int:
         return fields.count("head_dim")
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     if hidden % heads:
-        raise fields.wrong("num_attention_heads", f"{heads} does not divide hidden_size = {hidden}")
+        raise fields.wrong("num_attention_heads", Sentence("{} does not divide hidden_size = {}", (heads, hidden)))
     return hidden // heads
 
 
@@ -37,7 +38,7 @@ def named_moe_layers(fields: Fields, layers: int) -> list[bool] | None:
     kinds = fields.list_of("mlp_layer_types", str, at_least=layers)
     for number, kind in enumerate(kinds):
         if kind not in ("dense", "sparse"):
-            raise fields.wrong(f"mlp_layer_types[{number}]", f"{kind!r} is neither 'dense' nor 'sparse'")
+            raise fields.wrong(f"mlp_layer_types[{number}]", Sentence("{!r} is neither 'dense' nor 'sparse'", (kind,)))
     return [kind == "sparse" for kind in kinds]
 
 
@@ -57,7 +58,9 @@ def indexed_layers(fields: Fields, layers: int) -> list[bool]:
     kinds = fields.list_of("layer_types", str, at_least=layers)
     for number, kind in enumerate(kinds):
         if kind not in ("linear_attention", "indexed_attention", "full_attention"):
-            raise fields.wrong(f"layer_types[{number}]", f"{kind!r:.40} is not an attention of {fields.family}")
+            raise fields.wrong(
+                f"layer_types[{number}]", Sentence("{!r:.40} is not an attention of {}", (kind, fields.family))
+            )
     return [kind != "linear_attention" for kind in kinds]
 
 
@@ -98,7 +101,9 @@ def assemble(
         if expert.per_token > expert.experts:
             raise fields.wrong(
                 "num_experts_per_tok",
-                f"{expert.per_token} experts a token are more than the {expert.experts} there are",
+                Sentence(
+                    "{} [expert|experts] a token are more than the {} there are", (expert.per_token, expert.experts)
+                ),
             )
     return ModelConfig(
         name="",
@@ -122,5 +127,5 @@ def assemble(
 def numbered_mtp(count: int, after: int, last: Layer) -> tuple[Layer, ...]:
     """`count` layers of multi-token prediction behind layer `after - 1`, each built like the decoder's last layer."""
     if count > MOST_LAYERS:
-        raise InputError(f"{count} layers of multi-token prediction are more than any model has ({MOST_LAYERS})")
+        raise InputError("{} layers of multi-token prediction are more than any model has ({})", count, MOST_LAYERS)
     return tuple(Layer(after + number, last.mixer, last.ffn, last.norms) for number in range(count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import HyperConnections, Layer, ModelConfig
 from memplan.models.families.common import assemble, numbered_mtp
 from memplan.models.feed_forward import MoeFfn
@@ -22,7 +23,7 @@ def window_alone(fields: Fields, kind: type[Windowed]) -> Windowed:
     """A mixer of `kind` that looks at its window alone."""
     heads, groups = fields.count("num_attention_heads"), fields.count("o_groups")
     if (heads * fields.count("head_dim")) % groups:
-        raise fields.wrong("o_groups", f"{groups} does not divide num_attention_heads x head_dim")
+        raise fields.wrong("o_groups", Sentence("{} does not divide num_attention_heads x head_dim", (groups,)))
     return kind(
         heads=heads,
         head_dim=fields.count("head_dim"),
@@ -63,7 +64,7 @@ def deepseek_v4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
     window, indexer, expert = window_alone(fields, CompressedAttention), entry_indexer(fields), routed_experts(fields)
     for index, ratio in enumerate(ratios):
         if ratio != _WINDOW_ONLY and ratio < 2:
-            raise fields.wrong(f"compress_ratios[{index}]", f"{ratio} is no ratio of compression")
+            raise fields.wrong(f"compress_ratios[{index}]", Sentence("{} is no ratio of compression", (ratio,)))
     mixers = [replace(window, ratio=ratio, indexer=indexer if ratio == _CSA else None) for ratio in ratios]
     stack = [Layer(index, mixer, expert) for index, mixer in enumerate(mixers)]
     drafts = fields.count_or("num_nextn_predict_layers", 0)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, head_dim, named_moe_layers, numbered_mtp
 from memplan.models.families.latent import latent_mixer
@@ -43,7 +44,7 @@ def described(fields: Fields, model_type: str) -> ModelConfig:
     norms = when["norms"] if when is not None and fields.flag(when["flag"], False) else traits.get("norms", 2)
     for name, value in traits.get("refused", {}).items():
         if fields.values.get(name) == value:
-            raise fields.wrong(name, f"{value!r} is not modelled for {fields.family}")
+            raise fields.wrong(name, Sentence("{!r} is not modelled for {}", (value, fields.family)))
     sparse_norms = traits.get("norms_of_experts", norms)
     stack = [
         Layer(index, mixer, ffn, sparse_norms if isinstance(ffn, MoeFfn) else norms)
@@ -82,7 +83,9 @@ def _renamed(fields: Fields, traits: Traits) -> Fields:
         found = values.get(name)
         if isinstance(found, list) and found:
             if any(item != found[0] for item in found):
-                raise fields.wrong(name, f"differs from layer to layer, which is not modelled for {fields.family}")
+                raise fields.wrong(
+                    name, Sentence("differs from layer to layer, which is not modelled for {}", (fields.family,))
+                )
             values[name] = found[0]
     known = Fields(
         values,
@@ -117,7 +120,9 @@ def _windows(fields: Fields, traits: Traits, layers: int) -> list[int | None]:
         kinds = fields.list_of("layer_types", str, at_least=layers)
         for number, kind in enumerate(kinds):
             if kind not in ("sliding_attention", "full_attention"):
-                raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
+                raise fields.wrong(
+                    f"layer_types[{number}]", Sentence("{!r} is not an attention of {}", (kind, fields.family))
+                )
         return [window if kind == "sliding_attention" else None for kind in kinds]
     if rule == "types":
         return [None] * layers
@@ -130,7 +135,9 @@ def _attention(fields: Fields, traits: Traits, layers: int) -> list[GroupedAtten
     one_head = _flag(fields, traits, "one_kv_head")
     kv_heads = 1 if one_head else fields.count_or("num_key_value_heads", heads, least=1)
     if heads % kv_heads:
-        raise fields.wrong("num_key_value_heads", f"{kv_heads} does not divide num_attention_heads = {heads}")
+        raise fields.wrong(
+            "num_key_value_heads", Sentence("{} does not divide num_attention_heads = {}", (kv_heads, heads))
+        )
     dim = head_dim(fields, computed=True)
     one = GroupedAttention(
         heads=heads,

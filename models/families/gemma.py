@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import AlternatingStreams, Layer, ModelConfig, PerLayerInputs
 from memplan.models.families.common import assemble
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
@@ -17,11 +18,14 @@ def _sliding_layers(fields: Fields, layers: int) -> list[bool]:
         kinds = fields.list_of("layer_types", str, at_least=layers)
         for number, kind in enumerate(kinds):
             if kind not in ("sliding_attention", "full_attention"):
-                raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
+                raise fields.wrong(
+                    f"layer_types[{number}]", Sentence("{!r} is not an attention of {}", (kind, fields.family))
+                )
         return [kind == "sliding_attention" for kind in kinds]
     if not fields.has("sliding_window_pattern"):
         raise fields.wrong(
-            "layer_types", f"is missing, or sliding_window_pattern is; the {fields.family} family needs one"
+            "layer_types",
+            Sentence("is missing, or sliding_window_pattern is; the {} family needs one", (fields.family,)),
         )
     every = fields.count("sliding_window_pattern")
     return [bool((index + 1) % every) for index in range(layers)]
@@ -57,7 +61,7 @@ def _widths(fields: Fields, layers: int) -> Sequence[int]:
         widths = fields.list_of("intermediate_size", int, at_least=layers)
         for number, width in enumerate(widths):
             if not 0 < width <= MOST_ELEMENTS:
-                raise fields.wrong(f"intermediate_size[{number}]", f"{width} is no width")
+                raise fields.wrong(f"intermediate_size[{number}]", Sentence("{} is no width", (width,)))
         return widths
     return [fields.count("intermediate_size")] * layers
 
@@ -75,7 +79,9 @@ def gemma3n(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     for index, (is_sliding, width) in enumerate(zip(sliding, _widths(fields, layers), strict=True)):
         earlier = [other for other in range(min(index, shared_from)) if sliding[other] == is_sliding]
         if index >= shared_from and not earlier:
-            raise fields.wrong("num_kv_shared_layers", f"layer {index} has no earlier layer of its kind to share with")
+            raise fields.wrong(
+                "num_kv_shared_layers", Sentence("layer {} has no earlier layer of its kind to share with", (index,))
+            )
         mixer = GroupedAttention(
             heads=fields.count("num_attention_heads"),
             kv_heads=fields.count("num_key_value_heads"),
@@ -124,7 +130,9 @@ def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
         kv_heads = own if is_sliding or not one_vector else fields.count_or("num_global_key_value_heads", own, least=1)
         earlier = [other for other in range(min(index, shared_from)) if sliding[other] == is_sliding]
         if index >= shared_from and not earlier:
-            raise fields.wrong("num_kv_shared_layers", f"layer {index} has no earlier layer of its kind to share with")
+            raise fields.wrong(
+                "num_kv_shared_layers", Sentence("layer {} has no earlier layer of its kind to share with", (index,))
+            )
         mixer = GroupedAttention(
             heads=heads,
             kv_heads=kv_heads,

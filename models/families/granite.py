@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, divisor, head_dim
 from memplan.models.feed_forward import DenseFfn, MoeFfn
@@ -52,6 +53,6 @@ def granite_hybrid(fields: Fields, model_type: str) -> ModelConfig:
     name = "layers_block_type" if fields.has("layers_block_type") else "layer_types"
     for number, kind in enumerate(fields.list_of(name, str, at_least=layers)):
         if kind not in (*_STATE_SPACE, *_SOFTMAX):
-            raise fields.wrong(f"{name}[{number}]", f"{kind!r} is no kind of layer of {fields.family}")
+            raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
         stack.append(Layer(number, attention if kind in _SOFTMAX else state_space, ffn))
     return assemble(fields, family=model_type, layers=stack, tied=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, expert_ffn, head_dim, moe_layers, numbered_mtp
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
@@ -155,12 +156,12 @@ def minimax_m2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
         for number, kind in enumerate(kinds):
             if kind != 1:
                 raise fields.wrong(
-                    f"attn_type_list[{number}]", f"attention type {kind} is not supported, only 1 (full)"
+                    f"attn_type_list[{number}]", Sentence("attention type {} is not supported, only 1 (full)", (kind,))
                 )
     norm = QkNorm.ALL_HEADS if fields.flag("use_qk_norm", True) else QkNorm.NONE
     kind_of_norm = fields.text_or_none("qk_norm_type")
     if norm is QkNorm.ALL_HEADS and kind_of_norm not in (None, "per_layer"):
-        raise fields.wrong("qk_norm_type", f"{kind_of_norm!r} is not supported, only 'per_layer'")
+        raise fields.wrong("qk_norm_type", Sentence("{!r} is not supported, only 'per_layer'", (kind_of_norm,)))
     attention = _attention(fields, computed_head_dim=False, qk_norm=norm)
     expert = MoeFfn(
         experts=fields.count("num_local_experts"),
@@ -183,7 +184,7 @@ def gpt_oss(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     attention = []
     for number, kind in enumerate(fields.list_of("layer_types", str, at_least=layers)):
         if kind not in ("sliding_attention", "full_attention"):
-            raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of gpt_oss")
+            raise fields.wrong(f"layer_types[{number}]", Sentence("{!r} is not an attention of gpt_oss", (kind,)))
         attention.append(
             _attention(
                 fields,
@@ -272,7 +273,9 @@ def step3(fields: Fields, model_type: str) -> ModelConfig:
         try:
             held = {int(number) for number in named.split(",")}
         except ValueError:
-            raise fields.wrong("moe_layers_enum", f"must be numbers between commas, found {named!r:.40}") from None
+            raise fields.wrong(
+                "moe_layers_enum", Sentence("must be numbers between commas, found {!r:.40}", (named,))
+            ) from None
     elif fields.has("moe_layers_enum"):
         held = set(fields.whole_list("moe_layers_enum", int))
     else:

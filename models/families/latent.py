@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, expert_ffn, moe_layers, numbered_mtp
 from memplan.models.feed_forward import DenseFfn, MoeFfn
@@ -54,7 +55,7 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
         kinds = list(fields.list_of("indexer_types", str, at_least=layers))
         for number, kind in enumerate(kinds):
             if kind not in ("full", "shared"):
-                raise fields.wrong(f"indexer_types[{number}]", f"{kind!r} is neither 'full' nor 'shared'")
+                raise fields.wrong(f"indexer_types[{number}]", Sentence("{!r} is neither 'full' nor 'shared'", (kind,)))
         if kinds[0] == "shared":
             raise fields.wrong("indexer_types[0]", "the first layer has no earlier indexer to share")
     full, sharing = latent_mixer(fields, indexer), latent_mixer(fields, None, indexer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, head_dim, moe_layers, numbered_mtp
 from memplan.models.families.grouped import qwen_sparse
@@ -19,12 +20,16 @@ def _layer_kinds(fields: Fields, layers: int) -> list[str]:
         kinds = list(fields.list_of("layer_types", str, at_least=layers))
     else:
         if not fields.has("full_attention_interval"):
-            raise fields.wrong("layer_types", f"is missing, and so is full_attention_interval, of {fields.family}")
+            raise fields.wrong(
+                "layer_types", Sentence("is missing, and so is full_attention_interval, of {}", (fields.family,))
+            )
         every = fields.count("full_attention_interval")
         kinds = ["linear_attention" if (index + 1) % every else "full_attention" for index in range(layers)]
     for number, kind in enumerate(kinds):
         if kind not in ("linear_attention", "full_attention"):
-            raise fields.wrong(f"layer_types[{number}]", f"{kind!r} is not an attention of {fields.family}")
+            raise fields.wrong(
+                f"layer_types[{number}]", Sentence("{!r} is not an attention of {}", (kind, fields.family))
+            )
     return kinds
 
 

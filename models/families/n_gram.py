@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
 from memplan.models.families.common import assemble, divisor, indexed_layers, numbered_mtp
 from memplan.models.families.linear import delta_net
@@ -41,15 +42,18 @@ def _tables(fields: Fields, layers: int) -> dict[int, LookupTable]:
         return {}
     for number, layer in enumerate(owners):
         if not 1 <= layer <= layers:
-            raise fields.wrong(f"ple_layer_ids[{number}]", f"there is no layer {layer} among {layers}")
+            raise fields.wrong(f"ple_layer_ids[{number}]", Sentence("there is no layer {} among {}", (layer, layers)))
     longest = fields.count_or("ngram_size", 3, least=2)
     hashes = (longest - 1) * fields.count_or("heads_per_ngram", 8, least=1)
     width = fields.count_or("ple_embed_dim", fields.count("hidden_size"), least=1)
     if width % hashes:
-        raise fields.wrong("ple_embed_dim", f"{width} does not divide among {hashes} hashes")
+        raise fields.wrong("ple_embed_dim", Sentence("{} does not divide among {} [hash|hashes]", (width, hashes)))
     base = fields.count_or("ngram_vocab_size_base", 20_000_000, least=2)
     if hashes * len(owners) > 4096 or base > 2**36:
-        raise fields.wrong("ngram_vocab_size_base", f"{hashes * len(owners)} hashes from {base} rows on are too many")
+        raise fields.wrong(
+            "ngram_vocab_size_base",
+            Sentence("{} [hash|hashes] from {} [row|rows] on are too many", (hashes * len(owners), base)),
+        )
     rows = _rows(base, hashes, len(owners), fields.count_or("make_ngram_vocab_size_divisible_by", 128, least=1))
     kernel = fields.count_or("ple_conv_kernel_size", 4, least=1)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, divisor
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
@@ -24,19 +25,24 @@ def _kinds(fields: Fields) -> list[str]:
         pattern = fields.text_or_none(name)
         if not pattern:
             raise fields.wrong(
-                name, f"is missing, and so is layers_block_type; the {fields.family} family needs one of them"
+                name,
+                Sentence("is missing, and so is layers_block_type; the {} family needs one of them", (fields.family,)),
             )
         unknown = next((letter for letter in pattern if letter not in _PATTERN), None)
         if unknown is not None:
-            raise fields.wrong(name, f"{unknown!r} is no kind of layer; the kinds are {' '.join(_PATTERN)}")
+            raise fields.wrong(
+                name, Sentence("{!r} is no kind of layer; the kinds are {}", (unknown, " ".join(_PATTERN)))
+            )
         kinds = [_PATTERN[letter] for letter in pattern]
     if not 0 < len(kinds) <= MOST_LAYERS:
-        raise fields.wrong(name, f"describes {len(kinds)} layers")
+        raise fields.wrong(name, Sentence("describes {} [layer|layers]", (len(kinds),)))
     if fields.has("num_hidden_layers") and layer_count(fields) != len(kinds):
-        raise fields.wrong(name, f"describes {len(kinds)} layers, num_hidden_layers says {layer_count(fields)}")
+        raise fields.wrong(
+            name, Sentence("describes {} [layer|layers], num_hidden_layers says {}", (len(kinds), layer_count(fields)))
+        )
     for number, kind in enumerate(kinds):
         if kind not in _PATTERN.values():
-            raise fields.wrong(f"{name}[{number}]", f"{kind!r} is no kind of layer of {fields.family}")
+            raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
     return kinds
 
 
@@ -107,7 +113,7 @@ def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
     if fields.count_or("num_nextn_predict_layers", 0) and fields.has("mtp_layers_block_type"):
         for number, kind in enumerate(fields.whole_list("mtp_layers_block_type", str)):
             if kind not in _PATTERN.values():
-                raise fields.wrong(f"mtp_layers_block_type[{number}]", f"{kind!r} is no kind of layer")
+                raise fields.wrong(f"mtp_layers_block_type[{number}]", Sentence("{!r} is no kind of layer", (kind,)))
             mtp.append(_layer(fields, len(stack) + number, kind))
     return assemble(fields, family="nemotron_h", layers=stack, tied=False, mtp_layers=mtp)
 
@@ -121,7 +127,9 @@ def _nas_attention(block: Fields, fields: Fields, heads: int, dim: int) -> Token
         raise block.wrong("sparsify", "sparsified attention is not supported")
     per_group = block.count("n_heads_in_group")
     if heads % per_group:
-        raise block.wrong("n_heads_in_group", f"{per_group} does not divide num_attention_heads = {heads}")
+        raise block.wrong(
+            "n_heads_in_group", Sentence("{} does not divide num_attention_heads = {}", (per_group, heads))
+        )
     bias = fields.flag("attention_bias", False)
     return GroupedAttention(
         heads=heads,

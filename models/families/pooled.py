@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import HyperConnections, Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, expert_ffn, indexed_layers, moe_layers, numbered_mtp
 from memplan.models.families.latent import latent_mixer
@@ -26,10 +27,10 @@ def _indexes(fields: Fields, layers: int) -> list[bool]:
         offset = fields.count_or("index_skip_topk_offset", 2)
         kinds = ["shared" if max(index - offset + 1, 0) % every else "full" for index in range(layers)]
     if len(kinds) < layers:
-        raise fields.wrong("index_topk_pattern", f"names {len(kinds)} of {layers} layers")
+        raise fields.wrong("index_topk_pattern", Sentence("names {} of {} [layer|layers]", (len(kinds), layers)))
     for number, kind in enumerate(kinds):
         if kind not in ("full", "shared"):
-            raise fields.wrong(f"indexer_types[{number}]", f"{kind!r:.40} is neither 'full' nor 'shared'")
+            raise fields.wrong(f"indexer_types[{number}]", Sentence("{!r:.40} is neither 'full' nor 'shared'", (kind,)))
     return [kind == "full" for kind in kinds[:layers]]
 
 
@@ -58,7 +59,9 @@ def glm5_next(fields: Fields, model_type: str) -> ModelConfig:
     indexer = Indexer(fields.count("index_n_heads"), width, fields.count("index_topk"), pool, 2 * width)
     positioned = fields.count("qk_rope_head_dim", least=0)
     if positioned:
-        raise fields.wrong("qk_rope_head_dim", f"{positioned} is not modelled for {fields.family}, which turns no key")
+        raise fields.wrong(
+            "qk_rope_head_dim", Sentence("{} is not modelled for {}, which turns no key", (positioned, fields.family))
+        )
     fields.count("q_lora_rank")
     attends, owns, delta = indexed_layers(fields, layers), _indexes(fields, layers), _delta(fields)
     full = latent_mixer(fields, indexer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import HyperConnections, Layer, LookupTable, ModelConfig
 from memplan.models.families.common import assemble, numbered_mtp
 from memplan.models.families.compressed import entry_indexer, routed_experts, window_alone
@@ -33,12 +34,14 @@ def deepseek_v41(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG00
         if not ratio:
             return window
         if ratio < 0:
-            raise fields.wrong(f"compress_ratios[{index}]", f"{ratio} is no ratio of compression")
+            raise fields.wrong(f"compress_ratios[{index}]", Sentence("{} is no ratio of compression", (ratio,)))
         source = max((layer for layer in sources if layer <= index), default=None)
         if source is None or ratios[source] != ratio:
-            raise fields.wrong("kv_source_layer_ids", f"no layer keeps entries of ratio {ratio} for layer {index}")
+            raise fields.wrong(
+                "kv_source_layer_ids", Sentence("no layer keeps entries of ratio {} for layer {}", (ratio, index))
+            )
         if min(choosers, default=layers) > index:
-            raise fields.wrong("index_source_layer_ids", f"no layer chooses entries for layer {index}")
+            raise fields.wrong("index_source_layer_ids", Sentence("no layer chooses entries for layer {}", (index,)))
         return replace(
             window,
             ratio=ratio,
@@ -68,7 +71,7 @@ def _ids(fields: Fields, name: str, layers: int) -> Sequence[int]:
     found = fields.whole_list(name, int, required=True)
     for number, layer in enumerate(found):
         if not 0 <= layer < layers:
-            raise fields.wrong(f"{name}[{number}]", f"there is no layer {layer} among {layers}")
+            raise fields.wrong(f"{name}[{number}]", Sentence("there is no layer {} among {}", (layer, layers)))
     return found
 
 
@@ -82,6 +85,8 @@ def _tables(fields: Fields, layers: int) -> dict[int, LookupTable]:
     heads = (longest - 1) * fields.count("engram_n_heads")
     for number, count in enumerate(rows):
         if not heads <= count <= _MOST_ROWS:
-            raise fields.wrong(f"engram_num_embeddings[{number}]", f"{count} rows for {heads} hashes")
+            raise fields.wrong(
+                f"engram_num_embeddings[{number}]", Sentence("{} [row|rows] for {} [hash|hashes]", (count, heads))
+            )
     width = fields.count("engram_head_dim")
     return {layer: LookupTable(count, width, heads) for layer, count in zip(owners, rows, strict=True)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, divisor, head_dim
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
@@ -110,7 +111,9 @@ def falcon_h1(fields: Fields, model_type: str) -> ModelConfig:
     widened = fields.count_or("mamba_expand", 2, least=1) * hidden
     inner = fields.count_or("mamba_d_ssm", widened if "mamba_d_ssm" in fields.values else 1024, least=1)
     if inner % heads:
-        raise fields.wrong("mamba_n_heads", f"{heads} does not divide the width of the state space, {inner}")
+        raise fields.wrong(
+            "mamba_n_heads", Sentence("{} does not divide the width of the state space, {}", (heads, inner))
+        )
     mixer = ParallelMixer(
         _grouped(fields, bias=fields.flag("attention_bias", False)),
         Mamba2(
@@ -147,7 +150,9 @@ def _lfm2_kinds(fields: Fields, layers: int) -> Sequence[str]:
         kinds = fields.list_of("layer_types", str, at_least=layers)
         for number, kind in enumerate(kinds):
             if kind not in ("conv", "full_attention"):
-                raise fields.wrong(f"layer_types[{number}]", f"{kind!r:.40} is no kind of layer of {fields.family}")
+                raise fields.wrong(
+                    f"layer_types[{number}]", Sentence("{!r:.40} is no kind of layer of {}", (kind, fields.family))
+                )
         return kinds
     attends = set(fields.whole_list("full_attn_idxs", int)) if fields.has("full_attn_idxs") else set(range(layers))
     return ["full_attention" if index in attends else "conv" for index in range(layers)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, choose, moe_layers, named_moe_layers
 from memplan.models.feed_forward import MoeFfn
@@ -16,7 +17,9 @@ def _slides(fields: Fields, name: str, layers: int) -> list[bool]:
     kinds = fields.list_of(name, str, at_least=layers)
     for number, kind in enumerate(kinds):
         if kind not in ("full_attention", "sliding_attention"):
-            raise fields.wrong(f"{name}[{number}]", f"{kind!r:.40} is not an attention of {fields.family}")
+            raise fields.wrong(
+                f"{name}[{number}]", Sentence("{!r:.40} is not an attention of {}", (kind, fields.family))
+            )
     return [kind == "sliding_attention" for kind in kinds]
 
 
@@ -24,7 +27,9 @@ def _attention(
     fields: Fields, heads: int, kv_heads: int, dim: int, *, slides: bool, head_gates: bool, gated: bool
 ) -> GroupedAttention:
     if heads % kv_heads:
-        raise fields.wrong("num_key_value_heads", f"{kv_heads} does not divide the {heads} heads of a layer")
+        raise fields.wrong(
+            "num_key_value_heads", Sentence("{} does not divide the {} [head|heads] of a layer", (kv_heads, heads))
+        )
     biased = fields.flag("attention_bias", False)
     return GroupedAttention(
         heads=heads,
@@ -48,7 +53,7 @@ def _step_sparse(fields: Fields, layers: int) -> list[bool]:
         return moe_layers(fields, layers, 3)
     parts = given.split(",") if isinstance(given, str) else given
     if not isinstance(parts, list) or not all(str(part).strip().isdecimal() for part in parts):
-        raise fields.wrong("moe_layers_enum", f"{given!r:.40} is no list of layers")
+        raise fields.wrong("moe_layers_enum", Sentence("{!r:.40} is no list of layers", (given,)))
     found = {int(part) for part in parts}
     return [index in found for index in range(layers)]
 
@@ -96,10 +101,12 @@ def laguna(fields: Fields, model_type: str) -> ModelConfig:
         heads = list(fields.list_of("num_attention_heads_per_layer", int, at_least=layers))
         for number, count in enumerate(heads):
             if count < 1:
-                raise fields.wrong(f"num_attention_heads_per_layer[{number}]", f"{count} is no number of heads")
+                raise fields.wrong(
+                    f"num_attention_heads_per_layer[{number}]", Sentence("{} is no number of heads", (count,))
+                )
     gating = fields.values.get("gating", True)
     if gating not in (True, "per-head", "per-element"):
-        raise fields.wrong("gating", f"{gating!r:.40} is neither 'per-head' nor 'per-element'")
+        raise fields.wrong("gating", Sentence("{!r:.40} is neither 'per-head' nor 'per-element'", (gating,)))
     kv_heads, dim = fields.count("num_key_value_heads"), fields.count("head_dim")
     whole = gating == "per-element"
     mixers = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.graph import Graph, OpScope, TensorKind
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, dense_bytes
@@ -96,7 +97,9 @@ class StepEmitter:
             return count // self.tensor
         if what == "key/value heads" and self.tensor % count == 0:
             return 1
-        raise InputError(f"{count} {what} can't be divided among {self.tensor} ranks of tensor parallelism")
+        raise InputError(
+            "{} {} can't be divided among {} ranks of tensor parallelism", count, Sentence(what), self.tensor
+        )
 
     # --- tensors and ops
 

@@ -49,7 +49,9 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     hidden, tokens = e.model.hidden_size, e.tokens
     parallel, tensor, shards = e.layout.expert, e.tensor, e.layout.expert_shards
     if shards not in (1, tensor):
-        raise InputError(f"experts split by {shards} of {tensor} ranks of tensor parallelism are not modelled as ops")
+        raise InputError(
+            "experts split by {} of {} ranks of tensor parallelism are not modelled as ops", shards, tensor
+        )
     whole = e.gather_tokens(x)
     parts = min(tensor // shards, parallel)
     mine = -(-tokens // parts)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.compressed_attention import CompressedAttention, SharedCompressedAttention
 from memplan.models.mixers.grouped_attention import GroupedAttention, LinearMixer
@@ -69,5 +70,5 @@ def mix_tokens(e: StepEmitter, mixer: TokenMixer, x: int, layer: int) -> int:
     ops = (_TRAINED if e.training else _SERVED).get(type(mixer))
     if ops is None:
         what = "backward pass" if e.training else "step"
-        raise InputError(f"the {what} of {type(mixer).__name__} is not modelled")
+        raise InputError("the {} of {} is not modelled", Sentence(what), type(mixer).__name__)
     return e.reduce_tokens(ops(e, mixer, x, layer))

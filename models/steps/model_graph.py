@@ -6,6 +6,7 @@ from dataclasses import fields
 from enum import Enum
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.graph import Graph
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout
@@ -41,19 +42,21 @@ def model_graph(
     Raises `InputError` where there is no recipe, it is of another phase, or the layout doesn't divide the model.
     """
     if phase is not None and phase not in STEP_PHASES:
-        raise InputError(f"no phase is called {phase!r:.20}", remedy=f"known: {', '.join(STEP_PHASES)}")
+        raise InputError("no phase is called {!r:.20}", phase, remedy=Sentence("known: {}", (", ".join(STEP_PHASES),)))
     if recipe is None:
         raise InputError(
             "a model is planned for a step, and none is given",
             remedy="give recipe=Recipe(sequence=...) to train, recipe=ServedStep(...) to serve",
         )
     if phase is not None and phase != phase_of(recipe):
-        raise InputError(f"phase is {phase!r}, but the recipe is one to {phase_of(recipe)}", remedy="give one of them")
+        raise InputError(
+            "phase is {!r}, but the recipe is one to {}", phase, phase_of(recipe), remedy="give one of them"
+        )
     ranks = layout or ONE_RANK
     if isinstance(recipe, Recipe):
         return training_graph(model, ranks, recipe, stage=stage, data_rank=data_rank)
     if not 0 <= stage < ranks.pipeline:
-        raise InputError(f"there is no stage {stage} among {ranks.pipeline}")
+        raise InputError("there is no stage {} among {}", stage, ranks.pipeline)
     return step_graph(model, ranks, recipe, stage=stage)
 
 

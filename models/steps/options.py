@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Format
 from memplan.models.weight_shapes import WeightGroup
@@ -59,13 +60,15 @@ class ServedStep:
         counts = ("batch", "context", "output_parallel", "head_parallel", "dense_parallel", "embedding_parallel")
         for name in counts:
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
         if not 0 <= self.cached < self.context:
-            raise InputError(f"cached must be from 0 to {self.context - 1}, found {self.cached}")
+            raise InputError("cached must be from 0 to {}, found {}", self.context - 1, self.cached)
         if self.speculative < 0 or (self.speculative and self.phase is Phase.PREFILL):
-            raise InputError(f"a {self.phase.value} step can't verify {self.speculative} draft tokens")
+            raise InputError("a {} step can't verify {} draft tokens", self.phase.value, self.speculative)
         if self.kv not in KV_DTYPES:
-            raise InputError(f"no cache format is called {self.kv!r:.40}", remedy=f"known: {', '.join(KV_DTYPES)}")
+            raise InputError(
+                "no cache format is called {!r:.40}", self.kv, remedy=Sentence("known: {}", (", ".join(KV_DTYPES),))
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def pipeline_order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[Pipel
     get_schedule_table, get_pp_rank_microbatches). Raises `InputError` for a schedule whose order is not known.
     """
     if recipe.schedule not in (Schedule.ONE_F_ONE_B, Schedule.GPIPE, Schedule.INTERLEAVED):
-        raise InputError(f"the order of the {recipe.schedule.value} schedule is not modelled as a graph")
+        raise InputError("the order of the {} schedule is not modelled as a graph", recipe.schedule.value)
     chunks = recipe.chunks if recipe.schedule is Schedule.INTERLEAVED else 1
     if chunks > 1 and layout.pipeline == 1:
         raise InputError("layers are interleaved on several pipeline stages, and there is one", remedy="give --pp")

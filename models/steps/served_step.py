@@ -51,17 +51,22 @@ def check_layout(model: ModelConfig, layout: Layout, step: ServedStep) -> None:
     room = layout.tensor * layout.data * layout.context
     if layout.expert > room:
         raise InputError(
-            f"{layout.expert} ranks of expert parallelism do not fit into {room} ranks of a stage",
+            "{} ranks of expert parallelism do not fit into {} ranks of a stage",
+            layout.expert,
+            room,
             remedy="take at most tensor x data x context",
         )
     if step.batch < layout.data:
         raise InputError(
-            f"{step.batch} sequences leave some of {layout.data} data-parallel replicas without one",
+            "{} sequences leave some of {} data-parallel replicas without one",
+            step.batch,
+            layout.data,
             remedy="take a larger batch or fewer replicas",
         )
     if model.per_layer_inputs is not None and layout.pipeline > 1:
         raise InputError(
-            f"{model.name}: every layer has an embedding of its own, which pipeline stages would have to share",
+            "{}: every layer has an embedding of its own, which pipeline stages would have to share",
+            model.name,
             remedy="take one stage",
         )
     for span in stage_spans(len(model.layers), layout):
@@ -71,8 +76,11 @@ def check_layout(model: ModelConfig, layout: Layout, step: ServedStep) -> None:
             read = None if layer.mixer is None else layer.mixer.reads
             if read is not None and read not in indices:
                 raise InputError(
-                    f"{model.name}: layer {layer.index} reads the cache of layer {read}, which another stage keeps",
+                    "{}: layer {} reads the cache of layer {}, which another stage keeps",
+                    model.name,
+                    layer.index,
+                    read,
                     remedy="take fewer pipeline stages",
                 )
     if step.speculative and not model.mtp_layers:
-        raise InputError(f"{model.name} has no layers of multi-token prediction", remedy="leave speculation out")
+        raise InputError("{} has no layers of multi-token prediction", model.name, remedy="leave speculation out")

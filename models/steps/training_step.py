@@ -46,7 +46,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if model.hyper is not None or model.per_layer_inputs is not None:
-        raise InputError(f"the backward pass of {model.family} is not modelled")
+        raise InputError("the backward pass of {} is not modelled", model.family)
     return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()
 
 

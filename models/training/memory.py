@@ -74,7 +74,7 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
     Raises `InputError` for a stage that isn't there, or layers that can't be divided so.
     """
     if not 0 <= stage < layout.pipeline:
-        raise InputError(f"there is no stage {stage} among {layout.pipeline}")
+        raise InputError("there is no stage {} among {}", stage, layout.pipeline)
     stages = layout.pipeline
     held: tuple[int, ...]
     if recipe.schedule is Schedule.DUALPIPE_V:
@@ -107,7 +107,7 @@ def _run_layers(count: int | None, runs: int, behind: int) -> tuple[int | None, 
     if count is None:
         return (None,) * runs
     if count < runs:
-        raise InputError(f"{count} layers of a pipeline stage can't be divided into {runs} runs")
+        raise InputError("{} layers of a pipeline stage can't be divided into {} runs", count, runs)
     few, more = count // runs, count % runs
     counts = (few,) * (runs - more) + (few + 1,) * more
     return counts if behind else counts[::-1]

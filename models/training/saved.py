@@ -75,6 +75,8 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
         yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    if recipe.window_masks and mixer.window is not None:
+        yield Saved("mask of the window", "attention", recipe.sequence)
 
 
 def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -158,7 +160,7 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     if layer.mixer is not None:
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
-            raise InputError(f"the activations of training with {type(layer.mixer).__name__} are not modelled")
+            raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
         kept += kept_by(layer.mixer, layout, shards, recipe)
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)

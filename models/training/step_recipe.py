@@ -76,7 +76,8 @@ class Recipe:
     `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
     FlashAttention); Ascend's kernels take copies. `gelu_in_steps` computes the activation function of dense parts op by
     op (MindSpeed-LLM's `--gelu-tanh`), `capped_logits` bounds the logits by a tanh that is kept for the way back
-    (`--output-logit-softcapping`).
+    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte for
+    each pair of tokens (`--interleave-sliding-window`).
     """
 
     sequence: int
@@ -106,13 +107,14 @@ class Recipe:
     strided_values: bool = False
     gelu_in_steps: bool = False
     capped_logits: bool = False
+    window_masks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, found {getattr(self, name)}")
+                raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
         if self.lora_rank < 0:
-            raise InputError(f"lora_rank must not be negative, found {self.lora_rank}")
+            raise InputError("lora_rank must not be negative, found {}", self.lora_rank)
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from memplan.align.tokens import TokenClass, token_classes
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import (
@@ -102,7 +103,7 @@ def test_of_two_neighbouring_collectives_that_ran_is_told_by_its_time(dropped: s
 
 def chosen_kernels(kernels: Kernels, which: NDArray[np.bool_]) -> Kernels:
     """Those rows of the table alone."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in fields(kernels):
         column = getattr(kernels, field.name)
         if isinstance(column, np.ndarray):

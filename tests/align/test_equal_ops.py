@@ -25,8 +25,8 @@ def sums(plan: Plan) -> tuple[PlannedSequence, list[int]]:
 
 def assignment(rows: list[int], steps: list[int]) -> KernelAssignment:
     row, ones = np.array(rows), np.ones(len(rows))
-    seen: set[tuple[int, int]] = set()
-    core = np.array([not (pair in seen or seen.add(pair)) for pair in zip(rows, steps, strict=True)])
+    pairs = list(zip(rows, steps, strict=True))
+    core = np.array([pairs.index(pair) == place for place, pair in enumerate(pairs)])
     how = np.full(len(rows), HOW.index(MatchedBy.KERNEL), dtype=np.int8)
     return KernelAssignment(
         row, np.array(steps), row.copy(), ones, ones.copy(), how, row.copy(), row.copy(), core.astype(np.bool_)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from memplan.align.likelihood import likelihoods, rule_of
 from memplan.align.op_families import family_table
 from memplan.align.run_habits import with_habits
-from memplan.align.tokens import TokenClass, token_classes
+from memplan.align.tokens import TokenClass, plan_tokens, token_classes
+from memplan.align.weight_pieces import pieces_of_ops
+from tests.align.known_runs import torch_plan
+from tests.align.torch_kinds import ALL_RUNS
+from tests.align.torch_samples import sampled_run
 
 QUERY, SCORES, SIDE = 3 * 40 * 128, 3 * 4 * 40 * 40, 40
 
@@ -42,3 +48,26 @@ def test_what_an_op_written_out_begins_with_is_learnt() -> None:
     more = habits.opens[0] / habits.before[0]
     assert more[0] > 1.5
     assert max(more[1:]) < 0.6
+
+
+def test_of_heads_that_are_turned_in_part_that_part_is_what_runs(tmp_path: Path) -> None:
+    run = sampled_run(3003)  # latent attention
+    plan = torch_plan(run, tmp_path)
+    config, pieces = run.config, pieces_of_ops(plan)
+    tokens, heads, width = run.batch * run.sequence, config["num_attention_heads"], config["qk_rope_head_dim"]
+    turned, angles = tokens * heads * width, tokens * width
+    ops = {op.part: op.index for op in plan.ops if op.layer == 0 and op.micro_batch == 0 and op.part}
+    for part in ("q.rotary", "q.rotary.grad"):
+        assert pieces[ops[part]] == (((turned, angles, angles), (turned,)),)
+    assert ops["k.rotary"] not in pieces
+    found, codes = plan_tokens(plan, [ops["q.rotary"], ops["k.rotary"]])
+    kernels = token_classes([_class("mul", (size, run.sequence * width), (size,)) for size in (turned, angles)])
+    ratios = likelihoods(token_classes(found), [rule_of(item.families[0]) for item in found], kernels)
+    (queries, beside), (_, keys) = ratios.behind[codes].tolist()
+    assert min(queries, keys) > 5.0
+    assert beside < 0.1  # as large as the angles, but what they turn is not
+
+
+def test_heads_that_are_turned_whole_have_no_part_of_them(tmp_path: Path) -> None:
+    plan = torch_plan(ALL_RUNS["llama"], tmp_path)
+    assert not [op.part for op in plan.ops if op.index in pieces_of_ops(plan) and "rotary" in (op.part or "")]

@@ -1,19 +1,22 @@
-"""Which of the two gradients of a product a run makes first: told by products whose gradients differ in size."""
+"""Orders of a run that a plan may have otherwise: of the two gradients of a product, and of updates of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from memplan.align.op_families import families_of
-from memplan.align.run_order import ops_as_run
+from memplan.align.op_families import families_of, family_table
+from memplan.align.run_order import ops_as_run, planned_updates, units_as_run
 from memplan.align.tokens import TokenClass, token_classes
-from memplan.schema import Plan
+from memplan.align.weight_pieces import pieces_of_updates
+from memplan.schema import Plan, PlannedOp
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS
+from tests.align.torch_samples import sampled_run
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,29 @@ def test_products_with_a_bias_are_asked_by_themselves(square: Plan) -> None:
     found = order(square, "dw", "dx")
     assert found["q_proj+k_proj+v_proj"] == "dx"
     assert found["o_proj"] == found["lm_head"] == "dw"
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_weights_of_shared_experts_are_updated_where_the_run_registers_them(tmp_path: Path, last: bool) -> None:
+    run = sampled_run(3009)
+    assert run.config["n_shared_experts"] == 1  # as large as each of the others
+    plan = torch_plan(run, tmp_path)
+    planned = planned_updates(plan)
+    pieces = {op: ways[-1] for op, ways in pieces_of_updates(plan, planned).items()}
+
+    def place(op: PlannedOp) -> int:
+        part = op.part or ""
+        return 1 if "experts" not in part else 2 + ("shared" in part) if last else 3 - ("shared" in part)
+
+    ran = sorted(planned, key=lambda op: (plan.ops[op].layer or 0, place(plan.ops[op]), op))
+    kinds = list(dict.fromkeys(piece for op in ran for piece in pieces[op]))
+    optimizer = family_table().number("optimizer")
+    classes = token_classes(
+        [TokenClass((optimizer,), (kind.elements,), (kind.elements,), 32, rows=kind.rows) for kind in kinds]
+    )
+    codes = [kinds.index(piece) for op in ran for piece in pieces[op]]
+    found = units_as_run(plan, classes, np.array(codes, dtype=np.int32), pieces)
+    shared = [place for place, op in enumerate(found) if (plan.ops[op].part or "").startswith("shared")]
+    routed = [place for place, op in enumerate(found) if (plan.ops[op].part or "").startswith("experts")]
+    assert len(shared) == len(routed) > 0
+    assert all((min(shared[at : at + 2]) > max(routed[at : at + 2])) is last for at in range(0, len(shared), 2))

@@ -93,7 +93,8 @@ def test_a_series_that_repeats_is_one_unit_a_weight() -> None:
 def test_ops_that_a_run_takes_in_any_order_are_one_group(dense: Plan) -> None:
     ops = [op.index for op in dense.ops if op.kernel is not None]
     classes, codes = plan_tokens(dense, ops)
-    groups = dict(zip(ops, loose_groups(dense, ops, [classes[code] for code in codes]).tolist(), strict=True))
+    found = loose_groups(dense, ops, [classes[code] for code in codes])
+    groups: dict[int, int] = dict(zip(ops, found.tolist(), strict=True))
 
     def group(name: str) -> int:
         return groups[op_of(dense, f"micro_batch.0.layers.1.{name}")]

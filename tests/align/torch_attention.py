@@ -73,7 +73,7 @@ def grouped_attention_of(run: TorchRun, number: int, norm: Callable[[int], Any])
             # Served models are planned without a split.
             split = f"{at}split" if run.trains else f"{at}q_proj+k_proj+v_proj"
             with record_function(f"{at}q_proj+k_proj+v_proj"):
-                both = self.qkv(y) if run.joined else (self.q(y), self.k(y), self.v(y))
+                both: Any = self.qkv(y) if run.joined else (self.q(y), self.k(y), self.v(y))
             with record_function(split):
                 parts = both.split(widths, dim=-1) if run.joined else both
                 q, k, v = (item.view(batch, length, -1, head) for item in parts)

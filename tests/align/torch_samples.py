@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def _parallel(chance: random.Random, sizes: Config) -> TorchRun:
 
 def _biased(chance: random.Random, sizes: Config) -> TorchRun:
     hidden, layers, heads = (sizes[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
-    style = {"norm": Norms.LAYER, "gated": False, "gelu": True, "bias": _BIASED, "joined": chance.random() < 0.7}
+    joined = chance.random() < 0.7
+    run = partial(TorchRun, norm=Norms.LAYER, gated=False, gelu=True, bias=_BIASED, joined=joined)
     if chance.random() < 0.5:
         config = {
             "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "hidden_size": hidden, "n_embd": hidden,
@@ -111,12 +113,12 @@ def _biased(chance: random.Random, sizes: Config) -> TorchRun:
             "intermediate_size": 4 * hidden, "vocab_size": sizes["vocab_size"], "tie_word_embeddings": True,
             "torch_dtype": sizes["torch_dtype"], "activation_function": "gelu",
         }  # fmt: skip
-        return TorchRun(config, learnt_positions=True, **style)
+        return run(config, learnt_positions=True)
     config = {
         **sizes, "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "num_key_value_heads": heads,
         "layer_norm_eps": 1e-5, "rotary_pct": 1.0, "use_parallel_residual": False, "tie_word_embeddings": False,
     }  # fmt: skip
-    return TorchRun(config, **style)
+    return run(config)
 
 
 def _routing(chance: random.Random) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ COMMANDS = {
     "sweep": ["op", "matmul", "--m", "64", "--n", "64", "--k", "64", "--sweep", "m=16:64"],
     "cache": ["cache", "list"],
 }
-BEGINS = {"html": "<!DOCTYPE html>", "md": "# ", "json": ("{", "[")}
+BEGINS: dict[str, str | tuple[str, ...]] = {"html": "<!DOCTYPE html>", "md": "# ", "json": ("{", "[")}
 
 
 @pytest.fixture(autouse=True)

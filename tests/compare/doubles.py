@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from memplan.traces.profile import (
     StepTimes,
     Track,
 )
+from memplan.traces.rank import RankProfile
 
 Row = tuple[str, str, int, int]  # name, type, start and duration in nanoseconds
 
@@ -48,15 +49,24 @@ def kernels(rows: Sequence[Row], steps: Sequence[int] | None = None) -> Kernels:
     )
 
 
-@dataclass
-class Rank:
-    """Just enough of a `RankProfile`."""
+def made_rank(
+    table: Kernels | None = None,
+    curves: Mapping[str, MemoryCurve] | None = None,
+    blocks: Allocations | None = None,
+    tracks: Sequence[Track] = (),
+    rows: Mapping[int, Slices] | None = None,
+) -> RankProfile:
+    """Just enough of a rank: these arrays and nothing else."""
+    return cast(RankProfile, _MadeRank(table, curves or {}, blocks, tracks, rows or {}))
 
-    table: Kernels | None = None
-    curves: Mapping[str, MemoryCurve] = field(default_factory=dict)
-    blocks: Allocations | None = None
-    tracks: Sequence[Track] = ()
-    rows: Mapping[int, Slices] = field(default_factory=dict)
+
+@dataclass
+class _MadeRank:
+    table: Kernels | None
+    curves: Mapping[str, MemoryCurve]
+    blocks: Allocations | None
+    tracks: Sequence[Track]
+    rows: Mapping[int, Slices]
     rank: int = 0
     device: str = "NPU:0"
     chip: str | None = None

@@ -16,7 +16,8 @@ from memplan.core.errors import InputError
 from memplan.schema import Bound, Plan, PlannedOp, PlanOrigin
 from memplan.traces.directory import Profile
 from memplan.traces.profile import Allocations, MemoryCurve
-from tests.compare.doubles import Rank, kernels
+from memplan.traces.rank import RankProfile
+from tests.compare.doubles import kernels, made_rank
 from tests.export.test_execution import stream_plans
 from tests.small_plans import plans
 
@@ -27,7 +28,7 @@ _ROWS = st.lists(st.tuples(_NAMES, _NAMES, _TIMES, _TIMES), min_size=1, max_size
 
 
 @st.composite
-def ranks(draw: st.DrawFn) -> Rank:
+def ranks(draw: st.DrawFn) -> RankProfile:
     """A rank with some kernels, perhaps steps, memory and allocations, in any disorder of names and sizes."""
     rows = sorted(draw(_ROWS), key=lambda row: row[2])
     rows = [(name, kind, EPOCH + start, took) for name, kind, start, took in rows]
@@ -46,7 +47,7 @@ def ranks(draw: st.DrawFn) -> Rank:
         np.array([EPOCH + time for _, _, time, _ in made], dtype=np.int64),
         np.array([-1 if held is None else EPOCH + time + held for _, _, time, held in made], dtype=np.int64),
     )
-    return Rank(kernels(rows, steps), curves, draw(st.sampled_from([blocks, None])))
+    return made_rank(kernels(rows, steps), curves, draw(st.sampled_from([blocks, None])))
 
 
 def check(plan: Plan, result: Comparison) -> None:
@@ -69,7 +70,7 @@ def check(plan: Plan, result: Comparison) -> None:
 
 @settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), rank=ranks(), names=st.lists(st.tuples(_NAMES, _NAMES), min_size=6, max_size=6))
-def test_any_plan_meets_any_profile(plan: Plan, rank: Rank, names: list[tuple[str, str]]) -> None:
+def test_any_plan_meets_any_profile(plan: Plan, rank: RankProfile, names: list[tuple[str, str]]) -> None:
     ops = (dataclasses.replace(op, name=names[op.index][0], type=names[op.index][1]) for op in plan.ops)
     plan = dataclasses.replace(plan, ops=tuple(ops))
     try:
@@ -125,7 +126,7 @@ def test_names_that_many_ops_share_are_not_taken_for_steps(qwen: Profile) -> Non
         for shift in (0, later)
         for row in range(len(table))
     ]
-    result = compare(plan_of(qwen), Rank(kernels(rows)), limit=50)
+    result = compare(plan_of(qwen), made_rank(kernels(rows)), limit=50)
     assert result.summary.measured_kernels == result.summary.matched_by_name == len(table)
     assert result.deviations == ()
 
@@ -161,7 +162,7 @@ def test_two_real_runs_of_one_program_keep_to_each_other(shared_data: Path) -> N
 def test_ops_on_several_streams_that_keep_to_the_plan_deviate_nowhere(plan: Plan, origin: int) -> None:
     rows = sorted((origin + op.start_ns, op.index) for op in plan.ops)
     table = kernels([(plan.ops[i].name, plan.ops[i].type, start, plan.ops[i].duration_ns) for start, i in rows])
-    result = compare(plan, Rank(table))
+    result = compare(plan, made_rank(table))
     assert [item for item in result.deviations if item.kind.value == "time"] == []
     assert result.summary.matched_ops == len(plan.ops)
     assert not result.deviates

@@ -19,7 +19,7 @@ from memplan.schema import Bound, Plan, memory_curve
 from memplan.simulator import Behaviour, simulate
 from memplan.traces.profile import Allocations, MemoryCurve, Slices, Track, TrackKind
 from tests.align.alexnet_run import alexnet_plan
-from tests.compare.doubles import Rank, Row, kernels
+from tests.compare.doubles import Row, kernels, made_rank
 from tests.small_plans import MIB, layered_plan
 
 EPOCH = 1_767_225_600 * 10**9
@@ -136,7 +136,7 @@ def test_a_plan_of_one_device_is_found_in_a_run_that_waits_for_others(shared_dat
 def test_names_with_the_device_kernel_behind_them_match() -> None:
     plan = layered_plan(3)
     rows = [(f"{name}/aclnn{kind}_{kind}V3", kind, start, took) for name, kind, start, took in as_planned(plan)]
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert result.summary.matched_by_name == 6
     assert result.deviations == ()
 
@@ -148,7 +148,7 @@ def test_several_kernels_of_an_op_are_one_op(steps: int) -> None:
     for name, kind, start, took in _repeated(plan, (1,) * steps):
         half = took // 2
         rows += [(f"{name}/first", kind, start, half), (f"{name}/second", kind, start + half, took - half)]
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert result.matches.duration_ns.tolist() == [op.duration_ns for op in plan.ops]
     assert result.deviations == ()
 
@@ -156,7 +156,7 @@ def test_several_kernels_of_an_op_are_one_op(steps: int) -> None:
 def test_where_names_are_lost_type_and_order_match() -> None:
     plan = layered_plan(4)
     rows = [(f"aclnn{kind}", f"{kind}V2", start, took) for _, kind, start, took in as_planned(plan)]
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert (result.summary.matched_ops, result.summary.matched_by_name) == (8, 0)
     assert result.deviations == ()
 
@@ -164,7 +164,7 @@ def test_where_names_are_lost_type_and_order_match() -> None:
 def test_a_type_in_common_does_not_make_two_models_one() -> None:
     plan = layered_plan(8)
     rows: list[Row] = [("a", "MatMul", EPOCH, 10), *(("b", f"Other{i}", EPOCH + 20 * i, 10) for i in range(1, 16))]
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert result.summary.matched_ops == 0
     assert result.deviates
 
@@ -173,7 +173,7 @@ def test_what_lies_between_named_neighbours_is_matched_by_type() -> None:
     plan = layered_plan(4)
     rows = as_planned(plan)
     rows[3] = ("aclnnMul_Fused", "Mul", *rows[3][2:])
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert (result.summary.matched_ops, result.summary.matched_by_name) == (8, 7)
     assert result.matches.by_name.tolist() == [op != 3 for op in range(8)]
 
@@ -182,11 +182,11 @@ def test_extra_and_missing_kernels_are_listed_on_their_sides() -> None:
     plan = layered_plan(3)
     rows = as_planned(plan)
     rows[2] = ("TransData_7", "TransData", *rows[2][2:])
-    result = compare(plan, Rank(kernels(rows)), limit=50)
+    result = compare(plan, made_rank(kernels(rows)), limit=50)
     assert result.unmatched_ops == (2,)
     (extra,) = result.unmatched_kernels
     assert (extra.name, extra.count, extra.total_ns) == ("TransData_7", 1, 50_000)
-    found = {item.what: item for item in result.deviations}
+    found = {item.what.value: item for item in result.deviations}
     assert (found["not in the profile"].op, found["not in the profile"].measured) == (2, None)
     assert (found["not in the plan"].planned, found["not in the plan"].delta) == (None, 50_000)
 
@@ -203,7 +203,7 @@ def _repeated(plan: Plan, scales: Sequence[int]) -> list[Row]:
 def test_the_median_step_is_taken_unless_another_is_asked_for() -> None:
     plan = layered_plan(3)
     numbers = [step for step in (4, 5, 6) for _ in plan.ops]
-    rank = Rank(kernels(_repeated(plan, (9, 2, 1)), numbers))
+    rank = made_rank(kernels(_repeated(plan, (9, 2, 1)), numbers))
     assert compare(plan, rank).step == 5
     assert compare(plan, rank, step=4).summary.makespan_change == pytest.approx(8.0)
     with pytest.raises(InputError, match="no step 7; it has 4, 5, 6"):
@@ -212,7 +212,7 @@ def test_the_median_step_is_taken_unless_another_is_asked_for() -> None:
 
 def test_steps_without_numbers_are_told_apart_by_repeated_ops() -> None:
     plan = layered_plan(3)
-    result = compare(plan, Rank(kernels(_repeated(plan, (9, 2, 1)))))
+    result = compare(plan, made_rank(kernels(_repeated(plan, (9, 2, 1)))))
     assert result.step is None
     assert result.summary.measured_kernels == 6
     assert result.summary.makespan_change == pytest.approx(1.0)
@@ -222,7 +222,7 @@ def test_steps_without_numbers_are_told_apart_by_repeated_ops() -> None:
 def test_ops_that_share_a_name_take_its_kernels_in_order() -> None:
     plan = layered_plan(3)
     plan = dataclasses.replace(plan, ops=tuple(dataclasses.replace(op, name=f"Default/{op.type}") for op in plan.ops))
-    result = compare(plan, Rank(kernels(as_planned(plan), [1] * 6)))
+    result = compare(plan, made_rank(kernels(as_planned(plan), [1] * 6)))
     assert result.matches.start_ns.tolist() == [EPOCH + op.start_ns for op in plan.ops]
     assert result.deviations == ()
 
@@ -237,14 +237,14 @@ def test_slices_of_the_trace_stand_in_for_a_missing_kernel_table() -> None:
     )  # fmt: skip
     for kind, process in ((TrackKind.STREAM, "Ascend Hardware"), (TrackKind.HOST, "CPU OP")):
         track = Track(0, kind, process, "Stream 2", 6)
-        result = compare(plan, Rank(tracks=[track], rows={0: slices}))
+        result = compare(plan, made_rank(tracks=[track], rows={0: slices}))
         assert result.summary.matched_by_name == 6
         assert "of the trace" in result.notes[0]
 
 
 def test_a_profile_without_kernels_is_refused() -> None:
     with pytest.raises(InputError, match="no kernels"):
-        compare(layered_plan(2), Rank())
+        compare(layered_plan(2), made_rank())
 
 
 def _curve(component: str, values: Sequence[int], *, reserved_only: bool = False) -> MemoryCurve:
@@ -257,24 +257,24 @@ def test_the_frameworks_allocator_is_preferred_and_the_process_only_a_last_resor
     plan = layered_plan(2)
     held = memory_curve(plan).values.tolist()
     pta, app = _curve("PTA", held), _curve("APP", [value + MIB for value in held], reserved_only=True)
-    both = compare(plan, Rank(kernels(as_planned(plan)), {"APP": app, "PTA": pta})).memory
+    both = compare(plan, made_rank(kernels(as_planned(plan)), {"APP": app, "PTA": pta})).memory
     assert both is not None
     assert (both.component, both.quantity) == ("PTA", "allocated")
     assert (both.planned == both.measured).all()
-    lone = compare(plan, Rank(kernels(as_planned(plan)), {"APP": app}))
+    lone = compare(plan, made_rank(kernels(as_planned(plan)), {"APP": app}))
     assert lone.memory is not None
     assert (lone.memory.component, lone.memory.quantity) == ("APP", "reserved")
     assert "runtime" in lone.memory.reason
     assert [(item.what, item.delta) for item in lone.deviations] == [("level", MIB)]
     with pytest.raises(InputError, match="no memory component 'GE'; it has APP"):
-        compare(plan, Rank(kernels(as_planned(plan)), {"APP": app}), component="GE")
+        compare(plan, made_rank(kernels(as_planned(plan)), {"APP": app}), component="GE")
 
 
 def test_a_bump_that_no_allocation_explains_is_an_excess_at_its_op() -> None:
     plan = layered_plan(4)
     held = memory_curve(plan).values.tolist()
     held[3] += 6 * MIB
-    (found,) = compare(plan, Rank(kernels(as_planned(plan)), {"PTA": _curve("PTA", held)})).deviations
+    (found,) = compare(plan, made_rank(kernels(as_planned(plan)), {"PTA": _curve("PTA", held)})).deviations
     assert (found.what, found.op, found.delta) == ("excess", 3, 6 * MIB)
     assert (found.start_ns, found.end_ns) == (150_000, 200_000)
 
@@ -291,8 +291,8 @@ def test_sizes_and_early_frees_are_read_from_the_allocations() -> None:
         change[(made - EPOCH) // 50_000] += size
         change[(freed - EPOCH) // 50_000] -= size
     curve = _curve("PTA", (16 * MIB + np.cumsum(change)).tolist())
-    rank = Rank(kernels(as_planned(plan)), {"PTA": curve}, Allocations(names, sizes, start, end))
-    found = {item.what: item for item in compare(plan, rank).deviations}
+    rank = made_rank(kernels(as_planned(plan)), {"PTA": curve}, Allocations(names, sizes, start, end))
+    found = {item.what.value: item for item in compare(plan, rank).deviations}
     assert found.keys() == {"size", "freed early"}
     assert (found["size"].op, found["size"].planned, found["size"].measured) == (2, 4 * MIB, 5 * MIB)
     assert (found["freed early"].op, found["freed early"].delta) == (1, -4 * MIB)
@@ -303,10 +303,10 @@ def test_tolerances_decide_the_verdict_and_reasons_name_the_figure() -> None:
     plan = layered_plan(3)
     rows = as_planned(plan)
     rows[-1] = (*rows[-1][:3], rows[-1][3] + 60_000)  # a fifth of the makespan
-    rank = Rank(kernels(rows))
+    rank = made_rank(kernels(rows))
     assert list(map(str, compare(plan, rank).reasons)) == ["the makespan is +20.0% off the plan, more than 10%"]
     assert not compare(plan, rank, tolerance=Tolerance(time=0.25)).deviates
-    few = Rank(kernels(rows[:4]))
+    few = made_rank(kernels(rows[:4]))
     assert any("of the planned ops" in str(reason) for reason in compare(plan, few).reasons)
 
 
@@ -337,7 +337,7 @@ def test_kernels_in_the_place_of_an_op_are_that_ops() -> None:
     _, _, start, took = rows[2]
     rows[2:3] = [("Expand/_ReduceSum/Cast-op1", "ReduceSum", start, 10_000),
                  ("Expand/_ReduceSum/Sum-op1", "ReduceSum", start + 10_000, took - 10_000)]  # fmt: skip
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert (result.summary.matched_ops, result.summary.matched_by_name) == (8, 7)
     assert result.deviations == ()
 
@@ -345,7 +345,7 @@ def test_kernels_in_the_place_of_an_op_are_that_ops() -> None:
 def test_copies_after_the_last_op_are_no_part_of_the_makespan() -> None:
     plan = layered_plan(3)
     longer = dataclasses.replace(plan, makespan_ns=plan.makespan_ns + 40_000)
-    result = compare(longer, Rank(kernels(as_planned(plan))))
+    result = compare(longer, made_rank(kernels(as_planned(plan))))
     assert result.summary.planned_makespan_ns == result.summary.measured_makespan_ns == plan.makespan_ns
     assert not result.deviates
     assert "40.000 µs after the last planned op" in result.notes[0]
@@ -358,6 +358,6 @@ def test_what_an_op_without_a_kernel_waits_for_the_next_kernel_waits_for() -> No
     later[3:] = [dataclasses.replace(op, start_ns=op.start_ns - 50_000) for op in later[3:]]
     plan = dataclasses.replace(plan, ops=tuple(later), makespan_ns=plan.makespan_ns - 30_000)
     assert plan.ops[3].start_ns == plan.ops[2].start_ns == plan.ops[1].start_ns + 70_000
-    result = compare(plan, Rank(kernels([row for row in as_planned(plan) if row[3]])))
+    result = compare(plan, made_rank(kernels([row for row in as_planned(plan) if row[3]])))
     assert result.summary.matched_ops == result.summary.planned_ops == 5
     assert result.deviations == ()

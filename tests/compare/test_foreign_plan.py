@@ -16,7 +16,7 @@ from memplan.compare import DeviationKind, compare
 from memplan.imports import read_plan
 from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import MemoryCurve
-from tests.compare.doubles import Rank, Row, kernels
+from tests.compare.doubles import Row, kernels, made_rank
 
 SAMPLES = Path(str(resources.files("memplan.samples")))
 PROFILE = SAMPLES / "llama_train_profile"
@@ -80,7 +80,7 @@ def test_what_somas_planned_keeps_to_itself(name: str) -> None:
     weights = 64 << 20  # allocated elsewhere: the plan can't know them
     held = np.array([weights, weights])
     curve = MemoryCurve("PTA", "NPU:0", np.array([0, 1000]), held, held, None)
-    result = compare(plan, Rank(kernels(rows), curves={"PTA": curve}))
+    result = compare(plan, made_rank(kernels(rows), curves={"PTA": curve}))
     assert result.summary.matched_ops == result.summary.planned_ops == len(rows)
     assert result.unmatched_ops == ()
     assert result.summary.peak_change is None
@@ -97,7 +97,7 @@ def test_a_plan_without_times_is_shown_without_any(capsys: pytest.CaptureFixture
 
 def test_the_profile_of_another_model_still_deviates_from_a_foreign_plan() -> None:
     plan = read_plan(DATA / "somas_cnn.ir")
-    result = compare(plan, Rank(kernels([("other/Op-op0", "Other", 0, 10), ("other/Op-op1", "Other", 20, 10)])))
+    result = compare(plan, made_rank(kernels([("other/Op-op0", "Other", 0, 10), ("other/Op-op1", "Other", 20, 10)])))
     assert result.deviates
     assert result.summary.matched_ops == 0
 
@@ -105,7 +105,7 @@ def test_the_profile_of_another_model_still_deviates_from_a_foreign_plan() -> No
 def test_half_of_its_ops_missing_deviates() -> None:
     plan = read_plan(DATA / "somas_cnn.ir")
     rows: list[Row] = [(op.name, op.type, 1000 * op.index, 700) for op in plan.ops][::2]
-    result = compare(plan, Rank(kernels(rows)))
+    result = compare(plan, made_rank(kernels(rows)))
     assert result.deviates
     assert len(result.unmatched_ops) == len(plan.ops) - len(rows)
 

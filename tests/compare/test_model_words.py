@@ -41,6 +41,7 @@ def test_ops_are_found_though_no_name_is_shared(plan: Plan, compared: Comparison
     assert compared.summary.matched_by_name == 0
     assert compared.summary.coverage > 0.97
     assert compared.summary.measured_coverage > 0.97
+    assert compared.summary.compute_coverage > 0.97
     assert compared.step in (1, 2, 3)  # as the profile numbers them
 
 
@@ -56,7 +57,7 @@ def test_causes_add_up_to_the_difference(compared: Comparison) -> None:
 def test_the_report_leads_with_a_paragraph(plan: Plan, compared: Comparison) -> None:
     report = compare_report(compared, {op.index: op.name for op in plan.ops})
     words = str(report.sections[0].parts[0])
-    assert re.match(r"[\d,]+ of [\d,]+ planned ops were found in [\d,]+ kernels", words)
+    assert re.match(r"[\d,]+ of [\d,]+ planned ops were found in [\d,]+ kernels and are [\d.]+% of their ", words)
     for said in ("matched by order", "The step took", "The peak of PTA was", "Planned tensors explain", "The process"):
         assert said in words
     assert report.document is not None

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.compare.timemap import time_map
+from memplan.core.arrays import Int64s
 from memplan.core.ascending import rising
 
 EPOCH = 1_767_225_600 * 10**9
 ANCHORS = st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)), min_size=1, max_size=30)
 
 
-def made(anchors: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def made(anchors: list[tuple[int, int]]) -> tuple[Int64s, Int64s]:
     return (
         np.array([plan for plan, _ in anchors], dtype=np.int64),
         np.array([EPOCH + measured for _, measured in anchors], dtype=np.int64),

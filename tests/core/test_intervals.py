@@ -4,13 +4,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
 
 Spans = list[tuple[int, int]]
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda pair: (pair[0], pair[0] + pair[1])))
 
 
-def arrays(of: Spans) -> tuple[np.ndarray, np.ndarray]:
+def arrays(of: Spans) -> tuple[Int64s, Int64s]:
     columns = np.array(of, dtype=np.int64).reshape(-1, 2)
     return columns[:, 0], columns[:, 1]
 
@@ -19,7 +20,7 @@ def units(of: Spans) -> set[int]:
     return {unit for start, end in of for unit in range(start, end)}
 
 
-def listed(intervals: tuple[np.ndarray, np.ndarray]) -> Spans:
+def listed(intervals: tuple[Int64s, Int64s]) -> Spans:
     return list(zip(*(side.tolist() for side in intervals), strict=True))
 
 

@@ -20,6 +20,7 @@ VERBS = {
     "peaks", "reads", "runs", "safetensors", "takes", "this", "times", "waits", "was",
 }  # fmt: skip
 """Words with an s that may follow a number which stands for one thing, such as a rank or a length of time."""
+PLACE = re.compile(r"\{[^{}]*\}")
 COUNTED = re.compile(r"(?<![\w.,%])1 (?!moving |in |of )(?:[a-z-]+ )?([a-z]{2,}s)\b")
 
 
@@ -31,12 +32,13 @@ def templates() -> list[str]:
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Sentence" and node.args:
                     parts = (part for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant))
-                    found += [part.value for part in parts if isinstance(part.value, str) and "{}" in part.value]
+                    found += [part.value for part in parts if isinstance(part.value, str) and PLACE.search(part.value)]
     return sorted(set(found))
 
 
 def test_no_sentence_counts_one_in_the_plural() -> None:
-    said = {text: str(Sentence(text, ("1",) * text.count("{}"))) for text in templates()}
+    said = {text: str(Sentence(plain, ("1",) * plain.count("{}"))) for text in templates()
+            for plain in [PLACE.sub("{}", text)]}  # fmt: skip
     assert len(said) > 200
     wrong = {text: word for text, one in said.items() for word in COUNTED.findall(one) if word not in VERBS}
     assert not wrong

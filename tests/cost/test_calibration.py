@@ -176,8 +176,17 @@ def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
     path = tmp_path / "cal.json"
     done: list[str] = []
     synced, replaced = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (done.append("written"), synced(file)))
-    monkeypatch.setattr(Path, "replace", lambda old, new: (done.append("replaced"), replaced(old, new))[1])
+
+    def sync(file: int) -> None:
+        done.append("written")
+        synced(file)
+
+    def replace(old: Path, new: Path) -> Path:
+        done.append("replaced")
+        return replaced(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
     save_calibration(calibration, path)
     assert done == ["written", "replaced"]
     assert load_calibration(path) == calibration

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.first_generation import first_generation_rows
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.hardware import chip
@@ -19,7 +21,35 @@ def test_a_result_beyond_l2_goes_to_hbm_while_the_product_runs() -> None:
 
 
 def test_kernels_of_an_old_profile_are_met(shared_data: Path) -> None:
-    """No constant came from that profile."""
+    """No constant came from that profile; dense layers are met closer than pictures."""
     rows = list(first_generation_rows(shared_data))
-    missed = sum(abs((row.predicted or 0.0) - row.measured) for row in rows)
-    assert missed < 0.15 * sum(row.measured for row in rows)
+    pictures = [row for row in rows if "NC1HWC0" in row.name or "FRACTAL_Z" in row.name or "BiasAddGrad" in row.name]
+    assert len(pictures) == 24
+    for chosen, most in ((rows, 0.25), ([row for row in rows if row not in pictures], 0.13)):
+        missed = sum(abs((row.predicted or 0.0) - row.measured) for row in chosen)
+        assert missed < most * sum(row.measured for row in chosen)
+
+
+def _image(channels: int, side: int, dtype: str = "float16") -> Operand:
+    return Operand((32, channels // 16, side, side, 16), dtype, "NC1HWC0")
+
+
+def test_a_pooling_works_on_the_pixels_of_its_result() -> None:
+    """A larger step over the same image makes fewer maxima."""
+    core = machine(chip("910A"))
+    half, quarter = (kernel_cost(Kernel("MaxPool", (_image(64, 112),), (_image(64, side),)), core) for side in (56, 28))
+    assert half.pipes["vector"] == pytest.approx(4 * quarter.pipes["vector"], rel=0.05)
+
+
+def test_a_sum_of_each_channel_is_spread_over_blocks_of_channels() -> None:
+    """Few channels keep few cores busy, many more of them; and sums of halves that are carried in float32 cost more."""
+    core = machine(chip("910A"))
+    few, many = (
+        kernel_cost(Kernel("BiasAddGrad", (_image(channels, side),), (Operand((channels,), "float32"),)), core)
+        for channels, side in ((64, 56), (256, 28))
+    )
+    assert few.duration_ns > 2 * many.duration_ns
+    half = kernel_cost(Kernel("BiasAddGrad", (_image(64, 56),), (Operand((64,), "float16"),)), core)
+    assert half.pipes["vector"] < 0.5 * few.pipes["vector"]
+    whole = kernel_cost(Kernel("ReduceSum", (_image(64, 56),), (_image(64, 56),)), core)
+    assert whole.duration_ns < few.duration_ns

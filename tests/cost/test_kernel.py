@@ -47,13 +47,21 @@ def test_no_text_in_a_profile_is_too_strange(op_type: str, shapes: str, dtypes: 
         ("LayerNormV3", "norm"),
         ("hcom_allReduce_", "all_reduce"),
         ("AddExt", "one pass"),
-        ("MaxPoolGradWithArgmaxV1", "pooling"),
+        ("MaxPoolGradWithArgmaxV1", "max_pooling_gradient"),
+        ("MaxPool", "max_pooling"),
         ("GroupedMatmulV4", "grouped_matmul"),
         ("SomethingNobodyKnows", "unknown"),
     ],
 )
 def test_types_are_known_by_every_framework_s_spelling(op_type: str, rule: str) -> None:
     assert op_class(op_type).rule == rule
+
+
+def test_the_mask_of_a_pooling_is_as_large_as_it_is_made() -> None:
+    """Profiles print it for the way back with channels and blocks of channels both, many times too large."""
+    made = kernel_of_row("MaxPoolWithArgmaxV1", "", "", "32,4,9,47,16", "UINT16", output_formats="NC1HWC0:1")
+    used = kernel_of_row("MaxPoolGradWithArgmaxV1", "32,64,9,9,47,16", "UINT16", "", "", input_formats="NC1HWC0")
+    assert used.present == made.outputs
 
 
 def test_ops_of_a_graph_keep_their_stored_bytes() -> None:

@@ -58,7 +58,8 @@ def test_quantised_and_grouped_convolutions_and_patches() -> None:
 @given(dims, dims, dims, dims, st.sampled_from([1, 2]))
 def test_a_recurrent_layer_counts_all_its_weights(time: int, batch: int, entries: int, state: int, ways: int) -> None:
     for op_type, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
-        shapes = [(time, batch, entries), (ways, gates * state, entries), (ways, gates * state, state)]
+        weights = (ways, gates * state, entries), (ways, gates * state, state)
+        shapes: list[tuple[int, ...]] = [(time, batch, entries), *weights]
         want = 2 * time * batch * ways * gates * state * (entries + state)
         assert abs(flops(op_type, shapes, (time, ways, batch, state)) - want) <= 2 * time * batch * (entries + state)
 

@@ -114,11 +114,11 @@ def test_what_the_buffers_leave_out_is_said(core: Machine) -> None:
 
 def test_ops_that_differ_by_identity_alone_are_one_kernel() -> None:
     tensor = Tensor(0, "x", (4, 4), "float16", 32, TensorKind.ACTIVATION, 0)
+    attributes: tuple[dict[str, object], ...] = (
+        {"listed": 1, "unique_id": "7"}, {"listed": 2, "forward_name": "Cast_7"}, {"listed": 3, "to": 43},
+    )  # fmt: skip
     one, other, turned = (
-        Op(index, f"op{index}", "Cast", (0,), (0,), attrs=attrs)
-        for index, attrs in enumerate(
-            ({"listed": 1, "unique_id": "7"}, {"listed": 2, "forward_name": "Cast_7"}, {"listed": 3, "to": 43})
-        )
+        Op(index, f"op{index}", "Cast", (0,), (0,), attrs=attrs) for index, attrs in enumerate(attributes)
     )
     graph = Graph("g", (one, other, turned), (tensor,), (0,), (0,), "g.mindir", "test")
     assert kernel_of_op(one, graph) == kernel_of_op(other, graph)

@@ -14,6 +14,7 @@ from benchmarks.kernel_intervals import (
     class_bounds,
     classes_of,
     coverage,
+    held_by_source,
     kernel_ratios,
     span_shares,
 )
@@ -24,6 +25,8 @@ from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))
 BIG = Operand((4096, 4096), "bfloat16")
+SEVERAL_KERNELS = 10
+"""Different kernels from which on a share of them says something."""
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +36,23 @@ def ratios(shared_data: Path) -> list[Ratio]:
 
 def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
     """And not many more: what holds nine of ten where four of five are said is too wide."""
-    too_wide = []
+    told = []
     for name in classes_of(ratios):
         apart = LeftOut.of(name, ratios)
         kernels, sources = coverage(apart.held(span_shares(apart, class_bounds(name, ratios))))
-        assert min(kernels, sources) >= 0.8, name
-        if min(kernels, sources) > 0.9:
-            too_wide.append(name)
-    assert too_wide == []
+        assert min(kernels, sources) >= 0.75, name
+        if len({ratio.kernel for ratio in ratios if ratio.class_name == name}) >= SEVERAL_KERNELS:
+            told.append(name)
+            assert kernels <= 0.88, name
+    assert len(told) >= 8
+
+
+def test_four_of_five_kernels_of_a_profile_are_inside_without_it(ratios: list[Ratio]) -> None:
+    for source, (kernels, share) in held_by_source(ratios).items():
+        if kernels >= SEVERAL_KERNELS:
+            assert 0.7 <= share <= 1.0, source
+        if kernels >= 10 * SEVERAL_KERNELS:
+            assert 0.75 <= share <= 0.88, source
 
 
 def test_the_shipped_intervals_are_those_of_the_measurements(ratios: list[Ratio]) -> None:

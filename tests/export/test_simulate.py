@@ -217,7 +217,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     same, different, broken = filecmp.cmpfiles(first, again, [str(file) for file in files], shallow=False)
     assert (len(same), different, broken) == (len(files), [], [])
-    assert not filecmp.cmp(*(folder / "ASCEND_PROFILER_OUTPUT/kernel_details.csv" for folder in (first, other)), False)
+    table = "ASCEND_PROFILER_OUTPUT/kernel_details.csv"
+    assert not filecmp.cmp(first / table, other / table, shallow=False)
 
 
 def test_memplan_reads_what_it_wrote(profile: Path) -> None:
@@ -308,10 +309,12 @@ def test_any_plan_is_simulated_and_read_back_or_refused(
             simulate(plan, folder, behaviour=behaviour)
         return
     simulate(plan, folder, behaviour=behaviour, steps=steps)
-    rank = memplan.open_profile(folder).rank(0)
-    kernels = rank.kernels()
-    launched = sum(bool(op.launches) for op in plan.ops)
-    assert (len(kernels) if kernels is not None else 0) == launched * steps
+    profile = memplan.open_profile(folder)
+    kernels = profile.rank(0).kernels()
+    missing = sum(bool(op.launches) for op in plan.ops) * steps - (len(kernels) if kernels is not None else 0)
+    # A kernel of hours among some of microseconds is taken for damage, and told.
+    told = [note for note in profile.notes if "far from all others set aside" in str(note)]
+    assert missing == 0 or (missing > 0 and told)
     assert max(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 4_000_000
 
 

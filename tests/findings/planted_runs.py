@@ -10,8 +10,9 @@ import memplan
 from memplan.findings import Diagnosis, Finding, diagnose
 from memplan.schema import Plan
 from memplan.simulator import simulate_job
-from memplan.simulator.faults import ChosenFault, Fault, FaultyJob
+from memplan.simulator.faults import ChosenFault, Fault
 from memplan.simulator.job_program import Doing, Item, RankProgram
+from memplan.simulator.job_settings import FaultyJob
 from tests.small_plans import layered_plan
 
 PLAN: Plan = layered_plan(60, op_ns=80_000)

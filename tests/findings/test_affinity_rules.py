@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_many_synchronised_batch_norms_are_named(tmp_path: Path, count: int, tol
 def test_kernels_for_any_shape_are_told_of(shared_data: Path) -> None:
     profile = memplan.open_profile(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
     (told,) = [one for one in diagnose(profile, ranks=[0]).findings if one.kind == "kernel.dynamic"]
-    values = {item.label: item.value for item in told.evidence}
+    values: dict[Any, Any] = {item.label: item.value for item in told.evidence}
     assert values["share of the kernels"] == 1  # OP State of kernel_details.csv
     assert values["ops are compiled for"] > 10_000_000  # aclopCompileAndExecute and opCompile of the trace
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.core.intervals import Intervals, interval_union
+from memplan.findings.device_communication import DeviceCommunication
 from memplan.findings.exposed_communication import awaited_copies, exposed_communications
-from memplan.findings.rank_case import NOTHING, DeviceCommunication, RankCase
+from memplan.findings.rank_case import NOTHING, RankCase
 from memplan.traces.notes import Notebook
 from memplan.traces.rank import RankProfile, RankReader
 

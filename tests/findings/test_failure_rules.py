@@ -58,7 +58,7 @@ class _Snapshot:
 
 
 def _told(finding: Finding) -> dict[str, Any]:
-    return {item.label: item.value for item in finding.evidence}
+    return {str(item.label): item.value for item in finding.evidence}
 
 
 def test_the_oom_event_of_a_snapshot_is_the_first_finding_with_what_lacked(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_enough_that_is_free_in_pieces_is_fragmentation(tmp_path: Path) -> None:
     assert findings[0].kind == "oom.fragmented"
     assert _told(findings[0])["largest free piece in a segment"] == 3 * GIB
     (holes,) = [one for one in findings if one.kind == "memory.fragmentation"]
-    assert sum("kept by train.py:9 step" in item.label for item in holes.evidence) == 4
+    assert sum("kept by train.py:9 step" in str(item.label) for item in holes.evidence) == 4
 
 
 def _steps(snapshot: _Snapshot, steps: int, kept: int, line: int) -> None:

@@ -222,7 +222,7 @@ def test_a_job_with_variables_of_the_environment_tells_them(tmp_path: Path, plan
     simulate_job(plan, tmp_path / "job", fault=chosen_fault("launch-blocking:strong"), ranks=2, steps=2, seed=5)
     found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=plan).findings
     (settings,) = [one for one in found if one.kind == "settings.environment"]
-    assert any("ASCEND_LAUNCH_BLOCKING=1" in item.label for item in settings.evidence)
+    assert any("ASCEND_LAUNCH_BLOCKING=1" in str(item.label) for item in settings.evidence)
 
 
 def test_real_machines_without_a_fault_are_left_in_peace(tmp_path: Path, plan: Plan) -> None:

@@ -13,7 +13,8 @@ from memplan.findings import Finding, diagnose
 from memplan.hardware import chip
 from memplan.schema import Plan, Tier
 from memplan.simulator import simulate_job
-from memplan.simulator.faults import ChosenFault, Fault, FaultyJob
+from memplan.simulator.faults import ChosenFault, Fault
+from memplan.simulator.job_settings import FaultyJob
 from tests.findings.planted_runs import PLAN, kernels
 
 LAYERS, OP_NS = 6, 60_000

@@ -21,14 +21,14 @@ _PHRASE = re.compile(r"[a-z]{3,} [a-z]{2,}")
 def values(text: Text) -> Iterator[str]:
     if isinstance(text, Sentence):
         for value in text.values:
-            yield from values(value) if isinstance(value, Sentence) else [value]
+            yield from values(value) if isinstance(value, Sentence) else [str(value)]
 
 
 def templates(text: Text) -> Iterator[str]:
     if isinstance(text, Sentence):
         yield text.text
         for value in text.values:
-            yield from templates(value)
+            yield from templates(value) if isinstance(value, Sentence) else ()
 
 
 @pytest.mark.parametrize("folder", ["", "profiles/qwen3-0.6b-train-4rank", "snapshots"])

@@ -37,7 +37,7 @@ def test_planes_tell_waiting_from_transfer(shared_data: Path) -> None:
 def test_kernels_of_a_trace_are_looked_at_like_those_of_a_table(shared_data: Path) -> None:
     kinds = {one.kind: one for one in _diagnosis(shared_data / ALEXNET).findings}
     assert "20 ops run on AI CPUs" in str(kinds["kernel.aicpu"].title)  # DropoutGenMask, twice in ten iterations
-    assert kinds["kernel.format"].evidence[0].label.startswith("Trans")
+    assert str(kinds["kernel.format"].evidence[0].label).startswith("Trans")
 
 
 def test_a_trace_tells_what_its_kernel_table_tells(tmp_path: Path) -> None:

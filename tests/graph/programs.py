@@ -116,10 +116,10 @@ class Maker:
         elif choice == "tuple":
             items = [self.pick(known), self.pick(known)]
             pair = self.node(owner, "MakeTuple", items, SequenceType((known[items[0]], known[items[1]])))
-            place = self.draw(st.integers(0, 1))
-            item = self.node(owner, "TupleGetItem", [pair.name, ("zero", "one")[place]], known[items[place]])
+            taken = self.draw(st.integers(0, 1))
+            item = self.node(owner, "TupleGetItem", [pair.name, ("zero", "one")[taken]], known[items[taken]])
             nodes += [pair, item]
-            known[item.name] = known[items[place]]
+            known[item.name] = known[items[taken]]
         else:
             self.compound(choice, owner, nodes, known, calls, depth)
 

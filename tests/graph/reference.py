@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from memplan.readers.mindir.decode import Literal, TensorType
-from memplan.readers.mindir.program import Function, Program, in_execution_order
+from memplan.readers.mindir.decode import Function, Literal, TensorType
+from memplan.readers.mindir.program import Program, in_execution_order
 
 
 @dataclass(eq=False)

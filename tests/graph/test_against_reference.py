@@ -60,5 +60,5 @@ def test_unfolded_graphs_are_sound(program: Program) -> None:
         for tensor in op.inputs:
             producer = graph.tensors[tensor].producer
             assert producer is None or producer <= op.index
-    for tensor in graph.tensors:
-        assert graph.tensors[tensor.storage].storage == tensor.storage
+    for made in graph.tensors:
+        assert graph.tensors[made.storage].storage == made.storage

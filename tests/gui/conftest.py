@@ -6,6 +6,8 @@ import csv
 import os
 import shutil
 
+from numpy.typing import NDArray
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from collections.abc import Iterator
@@ -50,7 +52,7 @@ def slower(folder: Path, factor: float = 1.5) -> Path:
     return copy
 
 
-def pixels(image: QImage) -> np.ndarray:
+def pixels(image: QImage) -> NDArray[np.uint32]:
     """`image` as (H, W) 32-bit pixels."""
     image = image.convertToFormat(QImage.Format.Format_RGB32)
     data = np.frombuffer(image.constBits(), dtype=np.uint32)
@@ -86,7 +88,7 @@ def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     """The slower run as tab 0, and the sample as tab 1, which is shown."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
-    window.resize(1500, 920)
+    window.resize(1920, 1080)
     window.show()
     window.opener.open_request(Request(None, slower(tmp_path)))
     window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)

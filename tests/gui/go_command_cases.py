@@ -140,7 +140,7 @@ def _costliest(scene: Scene) -> None:
     table = scene.window.docks.view(DeviationsView)
     first = table.row_at(table.table.currentIndex())
     costs = [row.sort_keys[-1] for row in table.model.rows]
-    assert first.sort_keys[-1] == max(costs)  # type: ignore[type-var]
+    assert first.sort_keys[-1] == max(costs)
 
 
 def _closer(name: str) -> Callable[[Scene], None]:
@@ -176,7 +176,7 @@ def _step(scene: Scene) -> None:
     scene.press("step")
     assert asked
     origin = scene.window.session.origin_ns
-    kernels = scene.window.session.document.rank.kernels()  # type: ignore[union-attr]
+    kernels = scene.window.session.document.rank.kernels()
     assert kernels is not None
     assert scene.window.session.viewport.start <= float(kernels.start_ns[0] - origin)
 

@@ -125,7 +125,8 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     settle()
     blocks = window.session.blocks
     assert blocks is not None
-    assert view.layer.rectangles is blocks
+    shown: Any = view.layer.rectangles
+    assert shown is blocks
     measured = pixels(view.grab().toImage())
     assert (planned != measured).mean() > 0.05
     hatched = load_palette().role("excess") & 0xFFFFFF
@@ -229,6 +230,6 @@ def test_texts_on_a_canvas_keep_clear_of_each_other(window: MainWindow) -> None:
         span = (session.viewport.bounds[1] - session.viewport.bounds[0]) * width
         session.viewport.show(at - span * 0.9, at + span * 0.1)
         view.grab()
-        assert len(view._tags) >= 2
-        for place, one in enumerate(view._tags):
-            assert not any(one.intersects(other) for other in view._tags[:place])
+        assert len(view._tags.placed) >= 2
+        for place, one in enumerate(view._tags.placed):
+            assert not any(one.area.intersects(other.area) for other in view._tags.placed[:place])

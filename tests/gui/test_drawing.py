@@ -109,14 +109,14 @@ def test_the_rectangles_with_room_for_a_name_are_all_found(seed: int, wide: floa
 
 def test_a_rectangle_covers_its_bytes_and_moments_and_at_least_one_pixel() -> None:
     image = np.full((10, 10), GROUND, dtype=np.uint32)
-    one = [np.array([value], dtype=np.int64) for value in (EPOCH + 2, EPOCH + 4, 30, 50)]
-    paint_rectangles(image, *one, COLOURS[:1], EPOCH, 0.0, 1.0, 0.0, 10.0)
+    start, end, low, high = (np.array([value], dtype=np.int64) for value in (EPOCH + 2, EPOCH + 4, 30, 50))
+    paint_rectangles(image, start, end, low, high, COLOURS[:1], EPOCH, 0.0, 1.0, 0.0, 10.0)
     painted = image != GROUND
     assert painted[5:7, 2:4].all()
     assert painted.sum() == 4
     image[:] = GROUND
-    tiny = [np.array([value], dtype=np.int64) for value in (EPOCH + 2, EPOCH + 3, 30, 31)]
-    paint_rectangles(image, *tiny, COLOURS[:1], EPOCH, 0.0, 100.0, 0.0, 1000.0)
+    start, end, low, high = (np.array([value], dtype=np.int64) for value in (EPOCH + 2, EPOCH + 3, 30, 31))
+    paint_rectangles(image, start, end, low, high, COLOURS[:1], EPOCH, 0.0, 100.0, 0.0, 1000.0)
     assert (image != GROUND).sum() == 1
 
 

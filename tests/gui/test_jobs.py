@@ -118,7 +118,8 @@ def test_an_error_goes_to_who_asked_or_to_the_window(qtbot: Any, background: boo
 
 
 def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
-    jobs, begun = Jobs(), []
+    jobs = Jobs()
+    begun: list[Any] = []
     assert jobs.stop()
     jobs.latest(jobs, "late", begun.append, begun.append)
     assert jobs.start("late", begun.append, begun.append) is None
@@ -165,7 +166,7 @@ def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatc
     content = tracks.read(track)
     assert tracks.unreadable == {}
     tracks.keep(track, content)
-    assert "Input/output error" in tracks.unreadable[track.key]
+    assert "Input/output error" in str(tracks.unreadable[track.key])
 
 
 def test_reports_that_nobody_could_tell_apart_are_not_shown(qtbot: Any) -> None:

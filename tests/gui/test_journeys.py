@@ -104,7 +104,7 @@ def test_two_ranks_are_set_side_by_side(hands: Hands, shared_data: Path) -> None
         hands.click(view.ranks_map, view.ranks_map.box(row, 0).center().toPoint(), ctrl=row > 0)
     hands.click(view.beside)
     assert hands.window.side_by_side.view is not None
-    shown = [timeline.session.document.rank.rank for timeline in hands.window.side_by_side.timelines()]  # type: ignore[union-attr]
+    shown = [timeline.session.document.rank.rank for timeline in hands.window.side_by_side.timelines()]
     assert shown == [0, 3]
     assert hands.actions == 5
 

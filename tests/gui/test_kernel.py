@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memplan.core.arrays import Floats
 from memplan.cost.kernel import kernel_of_row
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.machine import machine
@@ -269,7 +270,7 @@ def test_operands_beyond_reason_are_a_line_not_a_crash() -> None:
 
 
 def test_pipe_times_are_read_under_every_name_that_files_give_them() -> None:
-    def column(value: float) -> np.ndarray:
+    def column(value: float) -> Floats:
         return np.array([np.nan, value])
 
     both = {"aic_mac_time(us)": column(2.0), "aiv_vec_time(us)": column(3.0), "aiv_mte2_time(us)": column(4.0)}

@@ -380,7 +380,7 @@ def test_every_word_of_the_sample_is_said_in_chinese(session: Session, view: Ker
         for kind in sorted({op.type for op in plan.ops}):
             session.select(op_of(session, kind))
             facts = view.facts
-            said = [
+            said: list[Any] = [
                 *facts.tiling,
                 *facts.traffic,
                 *facts.roofline,

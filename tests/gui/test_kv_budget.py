@@ -112,10 +112,10 @@ def test_ranks_double_and_weights_and_chips_are_chosen_by_key(view: KvBudgetView
     weights = sum(part.nbytes for part in view.stack.segments if part.role == "weight")
     qtbot.keyClicks(view.form.weights, "w8a8")
     assert sum(part.nbytes for part in view.stack.segments if part.role == "weight") < weights
-    before = view.found.result.bytes_per_token
+    each_token = view.found.result.bytes_per_token
     qtbot.keyClick(view.form.kv, Qt.Key.Key_End)
     assert view.found.choice.kv_dtype == view.form.kv.currentText()
-    assert view.found.result.bytes_per_token <= before
+    assert view.found.result.bytes_per_token <= each_token
 
 
 def test_an_engine_has_its_versions_and_the_chip_settles_one(view: KvBudgetView, qtbot: Any) -> None:

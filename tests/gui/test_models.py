@@ -47,7 +47,7 @@ def test_the_planned_curve_is_the_plan_s_own_on_the_profile_s_clock(session: Ses
     assert np.array_equal(shown.values, curve.values)
     assert np.array_equal(shown.time_ns, session.document.axis.to_profile(curve.time_ns))
     layers = session.curves.layers
-    assert sum(layer.values for layer in layers.values()).tolist() == curve.values.tolist()
+    assert np.sum([layer.values for layer in layers.values()], axis=0).tolist() == curve.values.tolist()
     # What stays for the whole plan lies at the bottom.
     assert list(layers)[:2] == ["optimizer_state", "weight"]
 
@@ -55,7 +55,7 @@ def test_the_planned_curve_is_the_plan_s_own_on_the_profile_s_clock(session: Ses
 def test_the_compared_curve_comes_first_and_stands_at_its_ops(session: Session) -> None:
     first = session.curves.measured[0]
     assert first.name.startswith("measured (")
-    memory = session.document.comparison.memory  # type: ignore[union-attr]
+    memory = session.document.comparison.memory
     assert memory is not None
     assert np.array_equal(first.values, memory.measured)
     assert (np.diff(first.time_ns) >= 0).all()
@@ -228,7 +228,7 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
 def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:
     session.select(OpRef(3))
     start, _ = session.selected_span() or (0.0, 0.0)
-    op = session.document.plan.ops[3]  # type: ignore[union-attr]
+    op = session.document.plan.ops[3]
     assert int(start) + session.origin_ns == session.document.axis.to_profile(op.start_ns)
     session.select(TensorRef(0))
     assert session.selected_span() is not None

@@ -70,7 +70,7 @@ def test_a_document_opens_on_its_overview(opened: MainWindow) -> None:
     assert str(view.head.tiles[0].figure.note) == "planned 738.567 µs (+15.4%)"
     assert figures["Idle"] == "11.9%"
     assert figures["Verdict"] == "off the plan"
-    assert view.findings.model.rowCount() == len(opened.session.diagnosis.findings)  # type: ignore[union-attr]
+    assert view.findings.model.rowCount() == len(opened.session.diagnosis.findings)
 
 
 def test_the_bars_of_steps_add_up_to_the_steps(opened: MainWindow) -> None:

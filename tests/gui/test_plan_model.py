@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QAbstractSpinBox, QLineEdit, QWidget
 
 import memplan
 from memplan.gui.model.kv.kv_offer import SAMPLE
@@ -23,7 +24,7 @@ from memplan.simulator import Behaviour, simulate
 
 
 @pytest.fixture
-def window(qtbot: object) -> MainWindow:
+def window(qtbot: Any) -> MainWindow:
     found = MainWindow(background=False)
     qtbot.addWidget(found)
     found.show()
@@ -34,14 +35,14 @@ def dialog_of(window: QWidget) -> PlanModelDialog:
     return next(item for item in window.findChildren(PlanModelDialog) if item.isVisible())
 
 
-def typed(qtbot: object, box: QWidget, text: str) -> None:
+def typed(qtbot: Any, box: QLineEdit | QAbstractSpinBox, text: str) -> None:
     box.setFocus()
     box.selectAll()
     qtbot.keyClicks(box, text)
     qtbot.keyClick(box, Qt.Key.Key_Tab)
 
 
-def test_a_step_is_planned_by_hand(qtbot: object, window: MainWindow) -> None:
+def test_a_step_is_planned_by_hand(qtbot: Any, window: MainWindow) -> None:
     button = next(item for item in window.welcome.buttons if "Plan a model" in item.text())
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
     dialog = dialog_of(window)
@@ -64,7 +65,7 @@ def test_a_step_is_planned_by_hand(qtbot: object, window: MainWindow) -> None:
     assert window.settings.recent == []  # nothing is kept without a store
 
 
-def test_a_served_step_has_rows_of_its_own(qtbot: object, window: MainWindow) -> None:
+def test_a_served_step_has_rows_of_its_own(qtbot: Any, window: MainWindow) -> None:
     window.commands.run("plan-model")
     dialog = dialog_of(window)
     assert dialog.form.micro_batch.isVisible()
@@ -78,7 +79,7 @@ def test_a_served_step_has_rows_of_its_own(qtbot: object, window: MainWindow) ->
     assert window.session.document.plan is None
 
 
-def test_a_plan_like_the_open_profile(qtbot: object, window: MainWindow, tmp_path: Path) -> None:
+def test_a_plan_like_the_open_profile(qtbot: Any, window: MainWindow, tmp_path: Path) -> None:
     recipe, layout = Recipe(256, 1, 2), Layout(pipeline=2)
     plan = memplan.plan(load_config(SAMPLE), layout=layout, recipe=recipe, stage=1, chip="910B3")
     folder = simulate(plan, tmp_path / "rank_1_ascend_pt", behaviour=Behaviour.exact(), rank=1)

@@ -66,7 +66,7 @@ def test_the_areas_add_up_to_the_process_at_every_moment(held: Path) -> None:
 def test_the_sentence_says_what_lies_outside(held: Path) -> None:
     rank = open_profile(held).rank(0)
     stack = process_stack(rank)
-    found = process_memory({name: rank.memory(name) for name in rank.memory_components()})  # type: ignore[misc]
+    found = process_memory({name: rank.memory(name) for name in rank.memory_components()})
     assert stack is not None
     assert found is not None
     text = str(stack.told)
@@ -83,7 +83,7 @@ def test_at_the_peak_the_areas_are_the_items_of_real_profiles(shared_data: Path)
         rank = open_profile(shared_data / "profiles" / folder)
         first = rank.rank(rank.ranks[0])
         stack = process_stack(first)
-        found = process_memory({name: first.memory(name) for name in first.memory_components()})  # type: ignore[misc]
+        found = process_memory({name: first.memory(name) for name in first.memory_components()})
         assert stack is not None
         assert found is not None
         for part in (ProcessPart.ALLOCATED, ProcessPart.CACHED, ProcessPart.MODULE, ProcessPart.REST):

@@ -101,7 +101,7 @@ def test_a_saved_view_opens_at_the_same_place(
 def test_what_is_picked_comes_back(qtbot: Any, shown: MainWindow, files: Path, what: str) -> None:
     session = shown.session
     stream = next(track for track in session.tracks.all if track.kind == "stream")
-    picks = {"slice": SliceRef(stream.key, 9), "tensor": TensorRef(5), "finding": FindingRef(0)}
+    picks: dict[str, Any] = {"slice": SliceRef(stream.key, 9), "tensor": TensorRef(5), "finding": FindingRef(0)}
     if what == "own clock":
         shown.commands.run("own-clock")
     else:

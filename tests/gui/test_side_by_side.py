@@ -169,7 +169,7 @@ def test_a_plan_and_a_profile_are_aligned_at_the_step() -> None:
     plan, run = open_session(Request(PLAN)), profile()
     found = moments(plan, run, AlignBy.STEPS)
     assert found is not None
-    kernels = run.document.rank.kernels()  # type: ignore[union-attr]
+    kernels = run.document.rank.kernels()
     assert kernels is not None
     assert found == (0.0, float(kernels.start_ns[0] - run.origin_ns))
 
@@ -181,22 +181,22 @@ def test_the_selected_items_are_aligned_once_something_is_selected_in_both() -> 
     assert not model.align(AlignBy.SELECTED)
     model.second.select(OpRef(9))
     assert model.align(AlignBy.SELECTED)
-    ops = model.first.document.plan.ops  # type: ignore[union-attr]
+    ops = model.first.document.plan.ops
     assert model.link.offset == float(ops[9].start_ns - ops[3].start_ns)
 
 
 def test_the_map_beside_shows_the_same_tier() -> None:
     model = SideBySide(open_session(Request(PLAN)), open_session(Request(PLAN)))
     model.first.show_tier(Tier.L2)
-    assert model.second.tier is Tier.HBM  # it has no addresses there
+    assert Tier(model.second.tier) is Tier.HBM  # it has no addresses there
     model.second.show_tier(Tier.L2)
     model.first.show_tier(Tier.HBM)
-    assert model.second.tier is Tier.HBM
+    assert Tier(model.second.tier) is Tier.HBM
     model.forget()
     model.second.show_tier(Tier.L2)
     model.first.show_tier(Tier.L2)
     model.first.show_tier(Tier.HBM)
-    assert model.second.tier is Tier.L2
+    assert Tier(model.second.tier) is Tier.L2
 
 
 # -- differences -------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def test_times_and_bytes_stand_in_one_table_each_by_its_largest_difference_first
 def test_a_slower_kernel_is_found_in_its_type_and_by_its_name(tmp_path: Path) -> None:
     first, second = profile(), profile(slower(tmp_path, 1.5))
     found = document_differences(first, second)
-    kernels = first.document.rank.kernels()  # type: ignore[union-attr]
+    kernels = first.document.rank.kernels()
     assert kernels is not None
     total = sum(int(time) for time, kind in zip(kernels.duration_ns, kernels.type, strict=True) if kind == "MatMul")
     item = of(found, AbGroup.TYPE, "MatMul")
@@ -332,7 +332,7 @@ def test_a_jump_selects_the_costliest_slice_of_that_name_in_both(tmp_path: Path)
     model = SideBySide(profile(), profile(slower(tmp_path, 1.5)))
     model.jump(of(document_differences(model.first, model.second), AbGroup.TYPE, "MatMul"))
     for session in (model.first, model.second):
-        kernels = session.document.rank.kernels()  # type: ignore[union-attr]
+        kernels = session.document.rank.kernels()
         assert kernels is not None
         rows = [track for track, kind in enumerate(kernels.type) if kind == "MatMul"]
         costliest = max(rows, key=lambda track: int(kernels.duration_ns[track]))
@@ -387,7 +387,7 @@ def test_two_ranks_of_one_run(shared_data: Path) -> None:
     assert model.link.offset == float(model.first.origin_ns - model.second.origin_ns)
     found = document_differences(model.first, model.second)
     reduce = of(found, AbGroup.COMMUNICATION, "hcom_allReduce__271_0_1")
-    tables = [session.document.rank.kernels() for session in (model.first, model.second)]  # type: ignore[union-attr]
+    tables = [session.document.rank.kernels() for session in (model.first, model.second)]
     times = [int(table.duration_ns[list(table.name).index(reduce.name)]) for table in tables if table is not None]
     assert reduce.delta == times[1] - times[0] < -2_000_000
     assert all("hcom" not in item.name for item in found.found if item.group is AbGroup.KERNEL)

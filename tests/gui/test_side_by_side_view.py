@@ -65,7 +65,7 @@ def test_a_single_document_gets_company(window: MainWindow, monkeypatch: pytest.
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(PLAN), ""))
     press(window)
     assert second_view(window).session.document.plan is not None
-    assert any(item.group is AbGroup.PLANNED_TYPE for item in table(window).differences.found)  # type: ignore[union-attr]
+    assert any(item.group is AbGroup.PLANNED_TYPE for item in table(window).differences.found)
 
 
 def test_an_empty_window_has_nothing_to_set_beside(qtbot: Any) -> None:
@@ -100,7 +100,7 @@ def test_the_other_document_stands_at_the_right_of_the_shown_one(both: MainWindo
 
 def test_either_timeline_leads(both: MainWindow) -> None:
     first, second = both.session, second_view(both).session
-    offset = both.side_by_side.model.link.offset  # type: ignore[union-attr]
+    offset = both.side_by_side.model.link.offset
     control = Qt.KeyboardModifier.ControlModifier
     wheel(both.timeline, 5, QPoint(GUTTER_PX + 100, 80), control)
     assert first.viewport.span < first.viewport.bounds[1] / 2
@@ -163,10 +163,10 @@ def test_an_alignment_that_is_not_to_be_had_is_said(two: MainWindow) -> None:
     two.opener.open_request(Request(PLAN), new_tab=True)
     two.documents.close(0)
     press(two)
-    offset = two.side_by_side.model.link.offset  # type: ignore[union-attr]
+    offset = two.side_by_side.model.link.offset
     two.side_by_side.align(AlignBy.CLOCK)
     assert "not known of both" in two.statusBar().currentMessage()
-    assert two.side_by_side.model.link.offset == offset  # type: ignore[union-attr]
+    assert two.side_by_side.model.link.offset == offset
 
 
 def test_one_below_the_other_a_moment_is_in_one_column(both: MainWindow) -> None:

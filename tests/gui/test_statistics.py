@@ -43,7 +43,7 @@ def sums(found: SliceStatistics) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("group", [GroupBy.TYPE, GroupBy.NAME, GroupBy.LAYER, GroupBy.EACH])
 def test_groups_add_up_to_the_kernels(read: Session, group: GroupBy) -> None:
-    kernels = read.document.rank.kernels()  # type: ignore[union-attr]
+    kernels = read.document.rank.kernels()
     assert kernels is not None
     found = slice_statistics(read, group, whole(read))
     assert found.count == len(kernels)
@@ -54,7 +54,7 @@ def test_groups_add_up_to_the_kernels(read: Session, group: GroupBy) -> None:
 
 
 def test_types_are_those_of_the_kernel_table(read: Session) -> None:
-    kernels = read.document.rank.kernels()  # type: ignore[union-attr]
+    kernels = read.document.rank.kernels()
     assert kernels is not None
     rows = [row for row in range(len(kernels)) if kernels.type[row] == "MatMul"]
     expected = len(rows), float(kernels.duration_ns[rows].sum())

@@ -176,7 +176,7 @@ def load(session: Session) -> Session:
 def hover_texts(window: MainWindow) -> list[str]:
     """What the mouse is told over the first slices of every track, over the map and over the curves."""
     session = window.session
-    said = []
+    said: list[Any] = []
     for track in session.tracks.all:
         lanes = session.tracks.lanes(track)
         if lanes is not None:
@@ -432,8 +432,8 @@ def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> 
     picture.resize(600, 500)
     picture.show_segments(stack(found), found.result.items[0].nbytes or 0)
     picture.grab()
-    for part in picture.segments:
-        say(part.source)
+    for segment in picture.segments:
+        say(segment.source)
     pool = PoolView(load_palette("light"))
     qtbot.addWidget(pool)
     pool.resize(600, 500)

@@ -16,6 +16,7 @@ from memplan.core.errors import InputError
 from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.open_request import FileRemark, Request, open_session
 from memplan.gui.model.timeline import timeline_tracks
+from memplan.gui.model.timeline.lanes import build_lanes
 from memplan.gui.settings import Settings
 from memplan.gui.views.problems_panel import ProblemsView
 from memplan.gui.window.export_dialogs import OWN_FORMAT
@@ -57,7 +58,7 @@ def read_all(qtbot: Any, window: MainWindow) -> None:
 
 def said(window: MainWindow) -> str:
     """Everything in the problems panel."""
-    return "\n".join([*window.problems.errors, *(remark.text for remark in window.problems.remarks)])
+    return "\n".join([*window.problems.errors, *(str(remark.text) for remark in window.problems.remarks)])
 
 
 def test_a_cache_that_cannot_be_written_is_a_line(
@@ -107,12 +108,10 @@ def test_a_worker_that_fails_leaves_what_was_open(
 
 
 def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = timeline_tracks.build_lanes
-
     def some(slices: Any) -> Any:
         if len(slices) == bad.count:
             raise OSError(errno.EIO, "Input/output error")
-        return build(slices)
+        return build_lanes(slices)
 
     bad = next(track for track in open_session(Request(PLAN, PROFILE)).tracks.all if track.label == "Free")
     monkeypatch.setattr(timeline_tracks, "build_lanes", some)

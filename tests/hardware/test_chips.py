@@ -96,6 +96,7 @@ def test_every_chip_has_one_hbm_rate_that_says_what_it_rests_on(name: str) -> No
     """Went wrong once: chip and machine each had an HBM rate of their own, and they differed."""
     found = chip(name)
     stated = found.values["hbm_bw"]
+    assert isinstance(stated.value, int | float)
     assert found.hbm_bytes_per_second == machine(found).hbm_bytes_per_second == stated.value * 1e9
     assert stated.source
     assert stated.basis in ("", "third party", "estimate")

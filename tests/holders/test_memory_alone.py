@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def events(blocks: Allocations) -> list[tuple[int, int, int, int]]:
 
 
 def snapshot(blocks: Allocations, before: int, folder: Path) -> Path:
-    trace = [
+    trace: list[dict[str, Any]] = [
         {"action": "alloc" if made else "free_completed", "addr": address, "size": size, "stream": 0,
          "time_us": time // 1000, "frames": []}
         for time, made, address, size in events(blocks)

@@ -23,7 +23,8 @@ def run(plan: Plan, repetitions: int, doubled: frozenset[int] = frozenset()) -> 
                 sizes.append(size)
                 made.append(repetition * plan.makespan_ns + plan.ops[tensor.producer].start_ns)
                 freed.append(repetition * plan.makespan_ns + plan.ops[tensor.end - 1].start_ns)
-    return Allocations(names, *(np.array(column, dtype=np.int64) for column in (sizes, made, freed)))
+    columns = [np.array(column, dtype=np.int64) for column in (sizes, made, freed)]
+    return Allocations(names, columns[0], columns[1], columns[2])
 
 
 @pytest.mark.parametrize("doubled", [frozenset(), frozenset({1, 4})])
@@ -40,3 +41,24 @@ def test_every_repetition_of_a_plan_of_which_only_the_first_half_allocates_is_jo
         assert join.tensor[row] == (made[op].index if fits else -1)
         seen += [(int(join.step[row]), op)] * int(fits)
     assert seen == [(step, op) for step in range(4) for op in sorted(made)]
+
+
+def test_a_tensor_that_was_copied_and_dropped_lives_on_in_the_copy() -> None:
+    plan = layered_plan(20)
+    tensor = next(item for item in plan.tensors if item.producer == 2)
+    blocks = run(plan, 1)
+    columns = blocks.name, blocks.size, blocks.allocation_ns, blocks.release_ns
+    rows = list(zip(*columns, strict=True))
+    own = next(place for place, row in enumerate(rows) if row[0] == plan.ops[2].name)
+    copy = plan.ops[3].name, tensor.nbytes, plan.ops[3].start_ns, rows[own][3]
+    rows[own] = (*rows[own][:3], plan.ops[4].start_ns)
+    # Where the host was when they are released, blocks of the way back tell.
+    back = [(op.name, 512, op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops[20:]]
+    every = [*rows[: own + 1], copy, *rows[own + 1 :], *back]
+    size, made, freed = (np.array([row[column] for row in every], dtype=np.int64) for column in (1, 2, 3))
+    join = join_blocks(plan, Allocations([row[0] for row in every], size, made, freed))
+    assert join.tensor[own] == -1
+    # Of the two that the op beside it asked for, one is its own.
+    assert sorted(join.tensor[own + 1 : own + 3].tolist()) == sorted(
+        item.index for item in plan.tensors if item.producer in (2, 3)
+    )

@@ -170,7 +170,8 @@ def test_matrices_that_a_recipe_leaves_out_stay_in_16_bits(
 
 
 def test_redundant_experts_are_dealt_with_the_others(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [case(shared_data, 4) / "config.json", "--dp", "8", "--ep", "8", "--weights", "w8a8", "--context", "40960"]
+    layout = ["--dp", "8", "--ep", "8", "--weights", "w8a8", "--context", "40960"]
+    words = [str(case(shared_data, 4) / "config.json"), *layout]
     plain, more = answered(capsys, "kv", *words), answered(capsys, "kv", *words, "--redundant-experts", "8")
     by_name = {item["name"]: item["nbytes"] for item in more["items"]}
     # One expert more for the 32 of each rank.

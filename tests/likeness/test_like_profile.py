@@ -16,7 +16,6 @@ from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.core.units import MIB
 from memplan.likeness import like_profile
-from memplan.likeness.kernel_kinds import operand_shapes
 from memplan.likeness.layer_passes import layer_passes
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
@@ -24,6 +23,7 @@ from memplan.models.steps import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.schema import Certainty, Tier
 from memplan.simulator import simulate
+from memplan.traces.operand_shapes import operand_shapes
 
 SMALL, SPARSE, DENSE = "Qwen--Qwen3-0.6B", "Qwen--Qwen3-30B-A3B", "meta-llama--Meta-Llama-3.1-8B"
 LATENT, LATENT_SERVED = "deepseek-ai--DeepSeek-V3", "deepseek-ai--DeepSeek-R1"

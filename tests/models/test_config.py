@@ -217,7 +217,8 @@ def test_a_wrong_value_is_named(change: dict[str, Any], message: str) -> None:
         load_config(LLAMA | change)
 
 
-ODD_VALUES = (None, 0, -1, 3, 10**6, 10**12, 2**70, True, "x", [], {}, [None], 3.5, float("inf"), {"a": 1}, [[1]])
+_NUMBERS = (0, -1, 3, 10**6, 10**12, 2**70, 3.5, float("inf"))
+ODD_VALUES: tuple[Any, ...] = (None, True, *_NUMBERS, "x", [], {}, [None], {"a": 1}, [[1]])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -42,7 +42,7 @@ def test_described_families_are_supported() -> None:
     assert set(described_families()) <= set(supported_families())
 
 
-REFUSED: dict[str, Any] = table("memplan.models.families", "refused.json")
+REFUSED = table("memplan.models.families", "refused.json")
 CASES = {
     40: (7.6e9, 57_344),
     41: (7.6e9, 57_344),

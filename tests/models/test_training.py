@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from benchmarks.training_rows import training_rows
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
+from memplan.models.architecture import Layer
 from memplan.models.feed_forward import DenseFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
@@ -196,11 +199,15 @@ def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> N
     assert in_flight(LAYOUT, more, 1) == 3
 
 
+def _told(settings: dict[str, Any]) -> Recipe:
+    return replace(RECIPE, **settings)
+
+
 def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
     layout = Layout(tensor=2, context=4)
     kept = {
-        name: sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, replace(RECIPE, **told)))
+        name: sum(item.nbytes for item in saved_tensors(model, model.layers[0], layout, _told(told)))
         for name, told in {
             "ring": {},
             "ulysses": {"ulysses": True},
@@ -226,6 +233,24 @@ def test_steps_of_an_activation_function_and_inputs_of_norms_behind_a_part_are_k
     assert kept(qwen, replace(recipe, gelu_in_steps=True)) - plain == 4 * 2 * ffn.intermediate / 2
     behind = replace(qwen, layers=tuple(replace(layer, norms=4) for layer in qwen.layers))
     assert kept(behind, recipe) - plain == 2 * (2 * qwen.hidden_size + 4) / 2
+
+
+def test_layers_with_a_window_keep_masks_of_their_own(qwen: ModelConfig) -> None:
+    """A byte for each pair of tokens, in layers that have a window; ranks that split heads have all of it."""
+    told, plain = (replace(RECIPE, window_masks=masks) for masks in (True, False))
+    mixer = qwen.layers[0].mixer
+    assert isinstance(mixer, GroupedAttention)
+    layer = replace(qwen.layers[0], mixer=replace(mixer, window=128))
+
+    def kept(which: Layer, layout: Layout) -> float:
+        return sum(
+            masks * item.nbytes
+            for masks, recipe in ((1, told), (-1, plain))
+            for item in saved_tensors(qwen, which, layout, recipe)
+        )
+
+    assert kept(layer, Layout()) == kept(layer, Layout(tensor=2)) == RECIPE.sequence
+    assert kept(qwen.layers[0], Layout()) == 0
 
 
 def test_bounded_logits_keep_their_tanh(qwen: ModelConfig) -> None:
@@ -270,7 +295,7 @@ def test_the_last_micro_batch_leaves_its_input_behind(qwen: ModelConfig) -> None
 
 def test_norms_and_activation_functions_are_dropped_apart(qwen: ModelConfig) -> None:
     kept = {
-        name: part(training_memory(qwen, LAYOUT, replace(RECIPE, **{name: True})), "activations")
+        name: part(training_memory(qwen, LAYOUT, _told({name: True})), "activations")
         for name in ("recompute_norms", "recompute_activations", "recompute_cheap", "dropout")
     }
     whole = part(training_memory(qwen, LAYOUT, RECIPE), "activations")

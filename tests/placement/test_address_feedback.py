@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from memplan.graph import TensorKind
 from memplan.hardware import chip, host_tier
 from memplan.placement.address_feedback import addressed_moves
 from memplan.placement.hbm import lay_out
@@ -15,7 +16,7 @@ from memplan.placement.offsets.spill import CappedPacking
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import run_schedule
 from memplan.schema.storages import planned_tensors
-from tests.planner.graphs import Builder, TensorKind
+from tests.planner.graphs import Builder
 
 ALIGNMENT = 512
 

@@ -55,7 +55,7 @@ def test_choosing_moves_can_be_given_up() -> None:
     """Went wrong once: for twelve seconds of planning nobody heard whether it was cancelled."""
     heard: list[str] = []
 
-    def stop(_done: int, _total: int, what: str) -> None:
+    def stop(done: int, total: int, what: str) -> None:
         heard.append(what)
         if heard.count("choosing moves") > 1:
             raise CancelledError("cancelled")

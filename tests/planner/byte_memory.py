@@ -148,11 +148,11 @@ class ByteMemory:
         ]
         if op.repeats is None:
             self.read_before[op.index], self.made_before[op.index] = read, results
-            for root, made in results:
-                self.truth[root][: len(made)] = made
+            for root, bytes_of in results:
+                self.truth[root][: len(bytes_of)] = bytes_of
         else:
-            before = self.made_before[op.repeats]
-            same = all(np.array_equal(old, new) for (_, old), (_, new) in zip(before, results, strict=True))
+            first = self.made_before[op.repeats]
+            same = all(np.array_equal(old, new) for (_, old), (_, new) in zip(first, results, strict=True))
             if not same:
                 self.wrong.append(f"run {run}: {op.name} makes something else than the first time")
         for root, made in results:

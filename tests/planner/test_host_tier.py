@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_a_chip_without_a_known_pool_takes_a_rate_that_is_given() -> None:
         pooled_tier(chip("910B3"))
     assert pooled_tier(chip("910B3"), bytes_per_second=1e11).out_link.bytes_per_second == 1e11
     with pytest.raises(InputError, match="give one of them"):
-        PlanRequest("x", remote="1TiB", host="1TiB").host_tier(chip("910C"))
+        PlanRequest(Path("x"), remote="1TiB", host="1TiB").host_tier(chip("910C"))
     with pytest.raises(InputError, match="give --remote"):
-        PlanRequest("x", remote_rate="1GB/s").host_tier(chip("910C"))
-    assert PlanRequest("x", remote="1TiB").host_tier(chip("910C")).capacity == 1 << 40
+        PlanRequest(Path("x"), remote_rate="1GB/s").host_tier(chip("910C"))
+    assert PlanRequest(Path("x"), remote="1TiB").host_tier(chip("910C")).capacity == 1 << 40

@@ -35,7 +35,7 @@ def plan() -> Plan:
 
 
 def test_every_launch_refers_to_its_tiling_and_equal_ones_to_the_same(plan: Plan) -> None:
-    of = {}
+    of: dict[Any, int] = {}
     for op in plan.ops:
         assert (op.tiling is None) == (op.kernel is None)
         if op.tiling is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mindspore import nn, ops
@@ -42,7 +43,7 @@ def _function(body: Callable[..., Any], **parts: Any) -> Any:
     """A cell that runs `body(parts..., inputs...)`."""
     names = tuple(parts)
 
-    class Body(nn.Cell):  # type: ignore[misc]
+    class Body(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.body = body
@@ -70,7 +71,7 @@ def _function(body: Callable[..., Any], **parts: Any) -> Any:
 def _trained(net: Any, loss: Callable[..., Any], optimizer: str, **options: Any) -> Any:
     """A training step of `net` with `loss(net, inputs..., target)` and the optimiser of this name."""
 
-    class WithLoss(nn.Cell):  # type: ignore[misc]
+    class WithLoss(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.net = net
@@ -96,6 +97,10 @@ def _token_loss(net: Any, x: Any, y: Any) -> Any:
     return ops.cross_entropy(out.reshape((-1, out.shape[-1])), y.reshape((-1,)))
 
 
+def _trained_mlp(optimizer: str, options: Mapping[str, float]) -> Any:
+    return _trained(mlp(64, 2), _cross_entropy, optimizer, **options)
+
+
 def mlp(width: int = 128, depth: int = 3, classes: int = 10) -> Any:
     """Dense layers with GELU."""
     layers = []
@@ -107,7 +112,7 @@ def mlp(width: int = 128, depth: int = 3, classes: int = 10) -> Any:
 def block(width: int = 64, heads: int = 4, *, norm_first: bool = True) -> Any:
     """A transformer block: attention written out, then an MLP."""
 
-    class Block(nn.Cell):  # type: ignore[misc]
+    class Block(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.n1, self.n2 = nn.LayerNorm((width,)), nn.LayerNorm((width,))
@@ -141,7 +146,7 @@ def language_model(layers: int = 2, width: int = 64, vocabulary: int = 100) -> A
 def encoder_decoder_convolutions() -> Any:
     """A small U-Net: strided convolutions down, transposed ones up, what is skipped concatenated."""
 
-    class UNet(nn.Cell):  # type: ignore[misc]
+    class UNet(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.d1 = nn.Conv2d(3, 8, 3, pad_mode="same")
@@ -165,7 +170,7 @@ def encoder_decoder_convolutions() -> Any:
 def residual() -> Any:
     """Convolutions with batch norm and a shortcut, average over the picture, a dense layer."""
 
-    class Residual(nn.Cell):  # type: ignore[misc]
+    class Residual(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
             self.stem, self.b0 = nn.Conv2d(3, 16, 7, stride=2, pad_mode="pad", padding=3), nn.BatchNorm2d(16)
@@ -359,13 +364,13 @@ def _cells() -> dict[str, FieldCell]:
         ("flatten", layer("Flatten"), (8, 4, 5, 6), (-1, 4, 5, 6)),
     ):  # fmt: skip
         found[name] = FieldCell(part, _sizes(shape), (opened,))
-        found[f"{name}_twice"] = FieldCell(lambda part=part: _function(_added, a=part()), _sizes(shape), (opened,))
+        found[f"{name}_twice"] = FieldCell(partial(_twice, part), _sizes(shape), (opened,))
     for optimizer, options in (
         ("SGD", {"learning_rate": 0.1}), ("Momentum", {"learning_rate": 0.1, "momentum": 0.9}), ("Adam", {}),
         ("AdamWeightDecay", {}), ("Lamb", {"learning_rate": 0.1}), ("RMSProp", {}), ("Adagrad", {}), ("AdaMax", {}),
     ):  # fmt: skip
         found[f"mlp_{optimizer}"] = FieldCell(
-            lambda optimizer=optimizer, options=options: _trained(mlp(64, 2), _cross_entropy, optimizer, **options),
+            partial(_trained_mlp, optimizer, options),
             (((16, 64), F32), ((16,), I32)),
             ((-1, 64), (-1,)),
             high=10,
@@ -404,6 +409,10 @@ def _first(a: Any, x: Any) -> Any:
 
 def _added(a: Any, x: Any) -> Any:
     return a(x + 1) * 2
+
+
+def _twice(part: Callable[[], Any]) -> Any:
+    return _function(_added, a=part())
 
 
 CELLS: Mapping[str, FieldCell] = _cells()

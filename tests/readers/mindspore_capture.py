@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def run(folder: Path) -> dict[str, Any]:
         for depth in (4, 6):
             shape = DecoderShape(layers=depth)
             tokens = ms.Tensor(np.zeros((shape.batch, shape.sequence), dtype=np.int32))
-            cell, inputs = decoder(shape), (tokens,)
+            cell: Any = decoder(shape)
+            inputs: tuple[Any, ...] = (tokens,)
             if training:
                 cell, inputs = train_step(cell, shape.vocabulary), (tokens, tokens)
             cell.set_train(training)
@@ -92,7 +94,7 @@ def stacks_of_blocks() -> dict[str, tuple[Any, Any]]:
             self.gathers = gathers
 
         def construct(self, x: Any) -> Any:
-            results = ()
+            results: tuple[Any, ...] = ()
             for block in self.blocks:
                 x = block(x)
                 results = (*results, x)
@@ -100,7 +102,7 @@ def stacks_of_blocks() -> dict[str, tuple[Any, Any]]:
             return (x, *results) if self.gathers else x
 
     x = ms.Tensor(np.zeros((8, 16), np.float32))
-    optimisers = {
+    optimisers: dict[str, Callable[[Any], Any]] = {
         "SGD": lambda weights: nn.SGD(weights, 0.1, momentum=0.9), "Momentum": lambda w: nn.Momentum(w, 0.1, 0.9),
         "RMSProp": lambda weights: nn.RMSProp(weights, 0.1), "Lamb": lambda weights: nn.Lamb(weights, 0.1),
     }  # fmt: skip
@@ -117,7 +119,8 @@ def stacks_of_blocks() -> dict[str, tuple[Any, Any]]:
         loss = nn.WithLossCell(Stack(blocks, gathers=False), nn.MSELoss())
         steps.append(capture(clipped_step(loss, nn.Momentum(loss.trainable_params(), 0.1, 0.9)), x, x, layers=7))
     found["clipped by the norm of all gradients"] = steps[0], steps[1]
-    found["every result"] = tuple(capture(Stack(blocks, gathers=True), x, layers=7) for blocks in (4, 7))
+    few, full = (capture(Stack(blocks, gathers=True), x, layers=7) for blocks in (4, 7))
+    found["every result"] = few, full
     return found
 
 

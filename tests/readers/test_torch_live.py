@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +14,10 @@ from memplan.core.errors import InputError
 from memplan.graph import TensorKind, bytes_by_kind
 from memplan.readers.pytorch.live import TrainingStep, capture_torch, is_torch
 
-torch = pytest.importorskip("torch")
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = pytest.importorskip("torch")
 NAMES = (
     "mlp", "cnn", "residual", "unet", "autoencoder", "gpt", "gpt_checkpointed", "vision_transformer", "experts",
     "recommender", "unrolled", "messages", "spectral", "detector", "cross_attention", "denoiser",

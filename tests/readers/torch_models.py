@@ -139,7 +139,8 @@ class TorchModel:
     @property
     def loss(self) -> Callable[..., torch.Tensor]:
         """Cross entropy for classes, mean squares for numbers."""
-        return functional.mse_loss if self.target().is_floating_point() else functional.cross_entropy
+        found: Callable[..., torch.Tensor] = functional.mse_loss
+        return found if self.target().is_floating_point() else functional.cross_entropy
 
 
 def _classes(count: int, most: int) -> Callable[[], torch.Tensor]:

@@ -84,7 +84,7 @@ def train(kind: str, share: float | None, recompute: str) -> dict[str, Any]:
 def transformer(torch: Any, layers: int = 4, width: int = 128) -> Any:
     """A small transformer of the framework's own layers."""
 
-    class Transformer(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Transformer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = torch.nn.Embedding(512, width)

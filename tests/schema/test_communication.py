@@ -34,7 +34,8 @@ def exchanging(needed_after: int | None) -> Plan:
     plan = layered_plan(layers=3)
     ops: list[PlannedOp] = []
     for op in plan.ops:
-        reads, writes = (), (100 + op.index,)
+        reads: tuple[int, ...] = ()
+        writes: tuple[int, ...] = (100 + op.index,)
         if op.index == 1:
             reads = writes = (100,)
         if needed_after is not None and op.index == 2 + needed_after:

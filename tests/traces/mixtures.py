@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.traces import open_profile
@@ -91,7 +92,7 @@ def _allocations(run: Run, path: str) -> None:
 
 def _framework(run: Run, rng: random.Random, ending: str) -> None:
     top = f"host{run.number}_{70 + run.number}_{run.stamp}_{ending}"
-    told = {} if ending == "ascend_pt" else {"ms_profiler_info": {}}
+    told: dict[str, Any] = {} if ending == "ascend_pt" else {"ms_profiler_info": {}}
     name = "profiler_info.json" if run.rank < 0 else f"profiler_info_{run.rank}.json"
     run.files[f"{top}/{name}"] = json.dumps({**told, "config": {}}).encode()
     if rng.random() < 0.25:
@@ -179,7 +180,8 @@ class Mixture:
 
 def mixture(rng: random.Random) -> Mixture:
     """Two to five runs in one folder: beside each other, in folders, flat, or in archives."""
-    runs, files = [], {}
+    runs: list[Run] = []
+    files: dict[str, bytes] = {}
     producers = rng.sample(sorted(_PRODUCERS), rng.choice((1, 2, 2, 3)))
     for number in range(rng.choice((2, 2, 3, 4, 5))):
         told = rng.random() < 0.75
@@ -301,8 +303,8 @@ def _checked(made: Mixture, profile: Profile, found: Mapping[int, set[str]], tol
                         missing |= rank != run.rank
     for rank, words in found.items():
         shown = {word.partition("d")[0] for word in words}
-        said = "another tool wrote" in told
-        assert len(shown) < 2 or said, f"rank {rank} of {profile.ranks} shows rows of several runs: {sorted(shown)}"
+        other = "another tool wrote" in told
+        assert len(shown) < 2 or other, f"rank {rank} of {profile.ranks} shows rows of several runs: {sorted(shown)}"
         missing |= len(shown) > 1
     return missing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -83,7 +84,7 @@ HYBRID = (
     ],
     ids=["vllm-ascend 0.30 on vLLM 0.33", "SGLang 0.5.23", "SGLang, hybrid"],
 )  # fmt: skip
-def test_lines_are_read_as_the_engines_write_them(tmp_path: Path, log: str, expected: dict[str, float]) -> None:
+def test_lines_are_read_as_the_engines_write_them(tmp_path: Path, log: str, expected: dict[str, Any]) -> None:
     path = tmp_path / "serve.log"
     path.write_text(log, encoding="utf-8")
     assert cache_use(path) == CacheUse(str(path), **expected)

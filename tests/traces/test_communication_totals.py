@@ -43,7 +43,7 @@ def test_waiting_and_traffic_are_summed_up(told: list[tuple[int, int, str, int]]
         output.mkdir()
         (output / "communication.json").write_text(json.dumps({"step1": {"p2p": {}, "collective": ops}}))
         facts = rank_facts(open_profile(folder).rank(0), 5)
-        elapsed, wait, size = (sum(one[place] for one in told) for place in (0, 1, 3))
+        elapsed, wait, size = (sum(int(one[place]) for one in told) for place in (0, 1, 3))
         assert facts["communications"] == [
             {
                 "type": "hcom_allReduce", "count": len(told), "elapsed_ns": elapsed * 10**6,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,9 +193,14 @@ def test_columns_of_a_table_that_is_damaged_are_of_the_same_rows(
         rows = [(row, 7, f"{row}.5" if row % 2 else None) for row in range(10)]
         connection.executemany("INSERT INTO TASK_PMU_INFO VALUES (?, ?, ?)", rows)
     connection.close()
-    asked = []
+    asked: list[tuple[Any, ...]] = []
     read = sqlite.Database._rows
-    monkeypatch.setattr(sqlite.Database, "_rows", lambda self, *what: (asked.append(what), read(self, *what))[1])
+
+    def noted(self: sqlite.Database, *what: Any) -> Any:
+        asked.append(what)
+        return read(self, *what)
+
+    monkeypatch.setattr(sqlite.Database, "_rows", noted)
     database = sqlite.Database(path, Notebook(tmp_path))
     (task, name), (value, absent) = database.measured("TASK_PMU_INFO", ("globalTaskId", "name"), ("value", "other"))
     assert task.tolist() == list(range(10))

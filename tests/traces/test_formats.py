@@ -175,7 +175,7 @@ def test_memscope_totals_equal_those_that_the_dump_tells(shared_data: Path) -> N
     path = shared_data / "memscope/compare/leaks.csv"
     with path.open() as file:
         told = sorted(
-            (int(row["Timestamp(ns)"]), int(re.search(r"used:(\d+)", row["Attr"])[1]))  # type: ignore[index]
+            (int(row["Timestamp(ns)"]), int(re.search(r"used:(\d+)", row["Attr"])[1]))
             for row in csv.DictReader(file)
             if row["Event Type"] == "PTA"
         )

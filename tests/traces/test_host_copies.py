@@ -84,7 +84,7 @@ def test_copies_of_both_directions_are_found(copied: Path) -> None:
 
 
 def test_a_plan_takes_its_link_from_them(copied: Path) -> None:
-    tier = PlanRequest("graph.mindir", rates_from=str(copied)).host_tier(chip("910B3"))
+    tier = PlanRequest(Path("graph.mindir"), rates_from=str(copied)).host_tier(chip("910B3"))
     assert tier.in_link.bytes_per_second == pytest.approx((64 << 20) / 3_197_500 * 1e9)
     assert tier.out_link.bytes_per_second == pytest.approx((8 << 20) / 797_500 * 1e9)
     assert tier.in_link.latency_ns == 2500
@@ -94,7 +94,7 @@ def test_a_plan_takes_its_link_from_them(copied: Path) -> None:
 def test_a_database_that_tells_no_sizes_tells_no_rates(tmp_path: Path) -> None:
     folder = database(tmp_path, TORCH_NPU, told=False)
     with pytest.raises(InputError, match="copies between host and device"):
-        PlanRequest("graph.mindir", rates_from=str(folder)).host_tier(chip("910B3"))
+        PlanRequest(Path("graph.mindir"), rates_from=str(folder)).host_tier(chip("910B3"))
 
 
 def test_a_copy_of_a_database_shows_its_size_and_direction(tmp_path: Path) -> None:
@@ -107,12 +107,12 @@ def test_a_copy_of_a_database_shows_its_size_and_direction(tmp_path: Path) -> No
 
 def test_two_sources_of_rates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give one of them"):
-        PlanRequest("graph.mindir", rates_from="a", link_rates="b").host_tier(chip("910B3"))
+        PlanRequest(Path("graph.mindir"), rates_from="a", link_rates="b").host_tier(chip("910B3"))
 
 
 def test_a_real_trace_tells_its_one_large_copy(shared_data: Path) -> None:
     profile = open_profile(shared_data / "profiles/alexnet-ddp-2rank/text/level2/rank0_ascend_pt")
     found = host_copies(profile.rank(profile.ranks[0]))
     assert max(copy.nbytes for copy in found) == 19_267_584
-    tier = PlanRequest("graph.mindir", rates_from=str(profile.path)).host_tier(chip("910B3"))
+    tier = PlanRequest(Path("graph.mindir"), rates_from=str(profile.path)).host_tier(chip("910B3"))
     assert tier.in_link.bytes_per_second == pytest.approx(23.3e9, rel=0.01)

@@ -31,7 +31,7 @@ VALUES = st.lists(st.tuples(st.integers(-1, 50), st.integers(-1, 50)), min_size=
 def added(rows: list[tuple[int, int]], most: int, at_once: int) -> tuple[CurveSamples, list[tuple[int, ...]]]:
     """Samples that were added some rows at a time, and all rows with their times."""
     samples = CurveSamples(most)
-    every = [(time, *row) for time, row in enumerate(rows)]
+    every: list[tuple[int, ...]] = [(time, *row) for time, row in enumerate(rows)]
     for first in range(0, len(every), at_once):
         samples.add(*np.array(every[first : first + at_once], dtype=np.int64).T)
     return samples, every

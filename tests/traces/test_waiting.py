@@ -21,7 +21,7 @@ from memplan.traces.profile import Kernels, MemoryCurve, StepTimes
 from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.readers import text
 from memplan.traces.summaries import summarise_ranks
-from memplan.traces.tables import sqlite
+from memplan.traces.tables import csv_table, sqlite
 from memplan.traces.tables.text_table import TextTable
 from memplan.traces.timeline.query import TimelineQuery
 
@@ -167,12 +167,12 @@ def test_many_threads_read_each_part_once(rank: RankProfile, reader: SlowReader)
 def test_many_threads_read_each_file_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Went wrong once: from Python 3.12 on every thread read the file anew."""
     read: Counter[str] = Counter()
-    read_table, start = text.read_table, threading.Barrier(THREADS)
+    start = threading.Barrier(THREADS)
 
     def counting(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> TextTable | None:
         read[path.name] += 1
         time.sleep(0.01)
-        return read_table(path, notes, unused)
+        return csv_table.read_table(path, notes, unused)
 
     monkeypatch.setattr(text, "read_table", counting)
     profile = open_profile(folder, cache=tmp_path / "cache")

@@ -62,9 +62,13 @@ def _cut_to(document: Values, kept: int) -> Values:
     layers = inner.get("num_hidden_layers")
     if not isinstance(layers, int) or layers <= kept:
         return document
+    drafts = inner.get("num_nextn_predict_layers") or 0
     for name, value in inner.items():
-        if isinstance(value, list | str) and len(value) == layers:
-            inner[name] = value[:kept]
+        if isinstance(value, list | str) and len(value) in (layers, layers + drafts):
+            # What stands behind the layers is that of the layers of multi-token prediction.
+            inner[name] = value[:kept] + value[layers:]
+        elif name == "num_kv_shared_layers" and isinstance(value, int):
+            inner[name] = min(value, max(0, kept - 6))
         elif name.endswith(("_layers", "layer_ids")) and isinstance(value, list):
             inner[name] = [item for item in value if not isinstance(item, int) or item < kept]
         elif name == "linear_attn_config":

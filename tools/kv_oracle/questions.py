@@ -72,6 +72,8 @@ def answer(asked, plan):
                 distributed_executor_backend="mp", **asked["args"],
             )  # fmt: skip
             config = arguments.create_engine_config()
+            if config.model_config.using_transformers_backend():
+                raise NotImplementedError("no class of the engine's own: run by its transformers back end")
             stages = plan(config, asked)
         except Exception as error:  # noqa: BLE001 - whatever it raises is its refusal
             return {"refused": f"{type(error).__name__}: {error}"[:600]}

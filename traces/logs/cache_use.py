@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from memplan.core.arrays import Floats
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.core.units import GIB
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.csv_table import read_table
@@ -75,7 +76,7 @@ def cache_use(path: str | Path) -> CacheUse:
     path = Path(path)
     found = use_in_tables(path) if path.is_dir() or path.suffix == ".csv" else use_in_log(path)
     if found.empty:
-        remedy = "give a log or metrics of the engine, or a folder with kvcache.csv of msServiceProfiler"
+        remedy = Sentence("give a log or metrics of the engine, or a folder with kvcache.csv of msServiceProfiler")
         raise InputError("tells nothing of a KV cache", path=path, remedy=remedy)
     return found
 
@@ -156,7 +157,7 @@ def use_in_log(path: Path) -> CacheUse:
                     if (value := _value(patterns, line)) is not None:
                         sums[name] = sums.get(name, 0.0) + value
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
 
     def whole(found: Mapping[str, float], name: str) -> int | None:
         return int(found[name]) if name in found else None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.traces.decimals import nanoseconds
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
@@ -114,7 +114,7 @@ def _lines(path: Path) -> list[str]:
             raise InputError("is far larger than such a file is", path=path)
         return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if ";" in line]
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.once import Once
 from memplan.core.progress import Progress
 from memplan.traces.notes import Notebook
@@ -33,7 +33,7 @@ def read_memory_usage(path: Path, notes: Notebook) -> list[BlockEvent]:
             raise InputError("is too large", path=path, remedy="files up to 2 GiB are read")
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
     events = []
     lost = 0
     for content in _records(data):

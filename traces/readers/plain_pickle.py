@@ -14,7 +14,8 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 
 _MOST_BYTES = 1 << 30
 _BYTES_A_CONTAINER = 8  # a real snapshot has one list or dict for every 30 bytes or more
@@ -66,7 +67,7 @@ def load_plain(path: Path) -> Any:
             raise InputError("is too large for a snapshot", path=path, remedy="snapshots up to 1 GiB are read")
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
     look = _Look(len(data) // _BYTES_A_CONTAINER + _HARMLESS)
     try:
         for opcode, argument, at in pickletools.genops(data):
@@ -75,10 +76,12 @@ def load_plain(path: Path) -> Any:
         look.forget()
         return _PlainUnpickler(_Shared(data)).load()
     except _UnsafeError as error:
-        raise InputError(f"holds more than plain data ({error}) and is not opened", path=path,
-                         place=f"byte {look.at}") from None  # fmt: skip
+        raise InputError("holds more than plain data ({}) and is not opened", error, path=path,
+                         place=Sentence("byte {}", (look.at,))) from None  # fmt: skip
     except (pickle.UnpicklingError, EOFError, IndexError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"is a damaged pickle ({type(error).__name__})", path=path, place=f"byte {look.at}") from None
+        raise InputError(
+            "is a damaged pickle ({})", type(error).__name__, path=path, place=Sentence("byte {}", (look.at,))
+        ) from None
 
 
 class _Look:

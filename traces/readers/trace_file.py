@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
 from memplan.traces.devices import DeviceShare
 from memplan.traces.file_kinds import FileKind
@@ -50,7 +49,7 @@ def load_timeline(
         packed = [is_gzip(path) or _is_utf_16(path) for path in paths]
         size = sum(path.stat().st_size for path in paths)
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=paths[0]) from None
+        raise InputError("can't be read: {}", reason(error), path=paths[0]) from None
     if size <= SMALL and not any(map(is_gzip, paths)):
         return _small(paths, types(), source.device, notes, progress)
     store = Store(cache or cache_directory())
@@ -97,6 +96,8 @@ def _imported(
     threads: int | None,
 ) -> tuple[TimelineColumns, list[Note]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+
     own = Notebook(notes.root)
     with (
         tempfile.TemporaryDirectory(prefix="memplan-", dir=store.scratch()) as temporary,

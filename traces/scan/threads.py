@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int32s
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
 from memplan.traces.notes import Notebook
 from memplan.traces.scan import json_text, scanner
@@ -225,7 +225,7 @@ def scan_events(
                 notes.add(shown or path, CUT_NOTE)
             return with_joined_slices(_assembled(scan, file), shown or path, notes)
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
 
 
 def _list_start(head: bytes) -> int:

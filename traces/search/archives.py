@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.traces.file_kinds import is_archive_name
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import most_unpacked
@@ -76,7 +76,7 @@ def unpacked_archive(path: Path, notes: Notebook) -> Path:
         for text in filter(None, told.read_text(encoding="utf-8").split("\n")):
             notes.add(path, text)
     except OSError as error:
-        raise InputError(f"can't be unpacked: {error.strerror or error}", path=path) from None
+        raise InputError("can't be unpacked: {}", reason(error), path=path) from None
     inside = folder / _called(path)
     notes.name_below(inside, path)
     entries = list(inside.iterdir())
@@ -89,7 +89,7 @@ def unpacked_archives(paths: Sequence[Path], notes: Notebook) -> Iterator[Path]:
         try:
             yield unpacked_archive(path, notes)
         except InputError as error:  # noqa: PERF203 - the others are read all the same
-            notes.add(path, error.message)
+            notes.add(path, str(error.message))
     for path in paths[_MOST_ARCHIVES:]:
         notes.add(path, f"not unpacked: more than {_MOST_ARCHIVES} archives; open it by its own path")
 
@@ -111,7 +111,7 @@ def _unpack(path: Path, folder: Path) -> Iterator[str]:
         for number, (name, file) in enumerate(entries):
             target = _place(folder, name)
             if number >= _MOST_ENTRIES:
-                raise InputError(f"holds more than {_MOST_ENTRIES:,} files", path=path, remedy=UNPACK_BY_HAND)
+                raise InputError("holds more than {:,} files", _MOST_ENTRIES, path=path, remedy=UNPACK_BY_HAND)
             if target is None or file is None:
                 skipped += 1
                 if skipped <= 8:
@@ -134,7 +134,7 @@ def _unpack(path: Path, folder: Path) -> Iterator[str]:
                     return
     except _DAMAGES as error:
         if not any(folder.iterdir()):
-            raise InputError(f"can't be unpacked: {_shown(str(error))}", path=path) from None
+            raise InputError("can't be unpacked: {}", _shown(str(error)), path=path) from None
         yield f"damaged: what follows in it is not unpacked ({_shown(str(error))})"
     if skipped > 8:
         yield f"{skipped} entries not unpacked in all"

@@ -39,8 +39,10 @@ def one_per_rank(sources: Sequence[RankSource], path: Path, notes: Notebook) -> 
             other = taken.setdefault(source.rank, source)
             if other is not source:
                 raise InputError(
-                    f"holds two profiles of rank {source.rank}: {_below(other.folder, path)} and "
-                    f"{_below(source.folder, path)}",
+                    "holds two profiles of rank {}: {} and {}",
+                    source.rank,
+                    _below(other.folder, path),
+                    _below(source.folder, path),
                     path=path,
                     remedy="open the folder of one run",
                 )

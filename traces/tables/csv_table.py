@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.traces.decimals import ABSENT
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import GZIP_MARK, is_gzip, most_unpacked
@@ -37,7 +37,7 @@ def open_source(path: Path) -> BinaryIO:
     try:
         return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror or error}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
 
 
 def read_table(path: Path, notes: Notebook, unused: frozenset[str] = frozenset()) -> TextTable | None:
@@ -339,7 +339,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
 
 
 class _Lines:

@@ -56,7 +56,7 @@ class Database:
             with closing(self._connect()) as connection:
                 self._tables = self._read_tables(connection)
         except (*_DAMAGES, OSError) as error:
-            raise InputError(f"can't be read as an SQLite database ({error})", path=path) from None
+            raise InputError("can't be read as an SQLite database ({})", error, path=path) from None
         if not self._tables:
             notes.add(path, "skipped: the database holds no tables")
 

@@ -74,7 +74,7 @@ def _facts_of(session: Session, subject: Subject, chip_name: str | None) -> Kern
     try:
         tiling, layout = _planned(plan, subject) or _derived(kernel, subject, target)
     except MemplanError as error:
-        return replace(facts, chip=target.name, problem=str(error))
+        return replace(facts, chip=target.name, problem=error.sentence)
     return _worked_out(facts, kernel, tiling, layout, target)
 
 
@@ -122,7 +122,7 @@ def _usable(name: str) -> Chip | Text:
         target = find_chip(name)
         _machine(target.name)
     except MemplanError as error:
-        return str(error)
+        return error.sentence
     return target
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document import make_document, on_own_clock
 from memplan.gui.model.session.session import Session
 from memplan.readers.sniff import ContentKind, sniff
@@ -138,7 +139,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
         progress(0, 1, request.profile.name)
         profile = open_profile(request.profile)
         if request.rank is not None and request.rank not in profile.ranks:
-            raise InputError(f"rank {request.rank} is not in this profile", path=request.profile)
+            raise InputError("rank {} is not in this profile", request.rank, path=request.profile)
     document = make_document(
         plan, profile, plan_path=request.plan, rank=request.rank, step=request.compared_step, progress=progress
     )
@@ -151,8 +152,8 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
 
 
 _REMEDIES = {
-    ContentKind.CALIBRATION: "give it to `memplan plan --calibration`",
-    ContentKind.TEXT: "open a plan, a graph or a profile",
+    ContentKind.CALIBRATION: Sentence("give it to `memplan plan --calibration`"),
+    ContentKind.TEXT: Sentence("open a plan, a graph or a profile"),
 }
 
 
@@ -170,7 +171,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
             raise InputError("a model is planned for a step, and none is chosen", path=path, remedy="choose one")
         return replace(request.step, source=path).plan(progress=progress)
     if not kind.is_graph:
-        raise InputError(f"this is {kind.value}", path=path, remedy=_REMEDIES.get(kind))
+        raise InputError("this is {}", Sentence(kind.value), path=path, remedy=_REMEDIES.get(kind))
     if request.chip is None:
         raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
     import memplan
@@ -182,7 +183,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
 class FileRemark:
     """A line about the open files; `lost` is whether something of them is missing, wrong or inexact."""
 
-    text: str
+    text: Text
     lost: bool = True
 
 
@@ -201,7 +202,8 @@ def remarks_on(session: Session) -> list[FileRemark]:
     """What was skipped, repaired or assumed in the open files, one line each: what is lost before all else."""
     document = session.document
     remarks = [
-        FileRemark(f"{session.tracks.track(key).label}: {why}") for key, why in session.tracks.unreadable.items()
+        FileRemark(Sentence("{}: {}", (session.tracks.track(key).label, why)))
+        for key, why in session.tracks.unreadable.items()
     ]
     if document.profile is not None:
         for severity in (NoteSeverity.WARNING, NoteSeverity.INFO):

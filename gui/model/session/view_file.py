@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.core.files import replacing_file
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.request_values import plain_request, request_of
@@ -101,7 +101,7 @@ def read_view_file(path: Path) -> SavedView:
             raise InputError("this is far larger than a saved view", path=path, remedy="open another file")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path, remedy="check where it is") from error
+        raise InputError("can't be read: {}", reason(error), path=path, remedy="check where it is") from error
     except (ValueError, RecursionError) as error:
         raise InputError("this is no saved view", path=path, remedy="save one again") from error
     if not isinstance(values, dict) or not isinstance(values.get("memplan_view"), int):

@@ -75,7 +75,7 @@ class TrackContent:
 
     lanes: TrackLanes | None = None
     counters: tuple[CounterSeries, ...] = ()
-    problem: str | None = None
+    problem: Text | None = None
 
 
 def group_name(group: str) -> Text:
@@ -102,7 +102,7 @@ class TimelineTracks:
         self._rank = document.rank
         self._lanes: dict[str, TrackLanes] = {}
         self._counters: dict[str, tuple[CounterSeries, ...]] = {}
-        self.unreadable: dict[str, str] = {}
+        self.unreadable: dict[str, Text] = {}
         """Tracks whose data could not be read, and why."""
         self.all: tuple[TimelineTrack, ...] = (*_planned(document), *_measured(document.rank))
         self.pinned: list[str] = []
@@ -141,7 +141,7 @@ class TimelineTracks:
         try:
             return self._content(track)
         except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to concerns one track
-            return TrackContent(problem=str(error) if isinstance(error, MemplanError) else repr(error))
+            return TrackContent(problem=error.sentence if isinstance(error, MemplanError) else repr(error))
 
     def keep(self, track: TimelineTrack, content: TrackContent) -> None:
         """Show what was read of the track; for the thread that shows the tracks, and no other."""

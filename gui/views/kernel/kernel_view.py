@@ -174,7 +174,7 @@ class KernelView(QWidget):
                     session.document.rank.kernels(progress)
                 return kernel_facts(session, chip, item=wanted)
             except MemplanError as error:
-                return KernelFacts(problem=str(error))
+                return KernelFacts(problem=error.sentence)
 
         self._jobs.latest(self, tr("Kernel"), work, self._show_facts)
 

@@ -231,7 +231,7 @@ class KvBudgetView(QWidget):
 
     def _show_error(self, error: MemplanError) -> None:
         self.found = self.more = None
-        text = str(error)
+        text = error.said(tr)
         if isinstance(error, InputError) and error.path is not None:
             text = text.replace(str(error.path), error.path.name)  # the whole path is in the list of models
         self._say(text, "warning")

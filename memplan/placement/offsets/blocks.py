@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.placement.offsets.problem import Buffer, Problem
 
 FAR = 2**62
@@ -109,7 +110,9 @@ def _index(problem: Problem) -> dict[int, int]:
         raise InputError("two pools have the same id", remedy="give every pool its own id")
     for pool in problem.pools:
         if (pool.capacity is not None and pool.capacity < 0) or any(a < 0 or a > b for a, b in pool.reserved):
-            raise InputError("a capacity or reserved range is negative or reversed", place=f"pool {pool.name}")
+            raise InputError(
+                "a capacity or reserved range is negative or reversed", place=Sentence("pool {}", (pool.name,))
+            )
     for buffer in problem.buffers:
         place = f"buffer {buffer.id}"
         if buffer.size < 0 or buffer.alignment < 1:
@@ -117,9 +120,9 @@ def _index(problem: Problem) -> dict[int, int]:
         if any(start > end for start, end in buffer.intervals):
             raise InputError("an interval ends before it starts", place=place, remedy="intervals are [start, end)")
         if not buffer.pools or any(pool not in pools for pool in buffer.pools):
-            raise InputError(f"pools {buffer.pools} are not all declared", place=place)
+            raise InputError("pools {} are not all declared", buffer.pools, place=place)
         if buffer.pin is not None and (buffer.pin[0] not in buffer.pools or buffer.pin[1] % buffer.alignment):
-            raise InputError(f"pinned to {buffer.pin} against its pools or alignment", place=place)
+            raise InputError("pinned to {} against its pools or alignment", buffer.pin, place=place)
         if buffer.pin is not None and buffer.pin[1] < 0:
             raise InputError("pinned below address 0", place=place)
     groups = [("colocation", problem.colocations), ("contiguous group", problem.contiguous)]
@@ -129,9 +132,22 @@ def _index(problem: Problem) -> dict[int, int]:
         for ids in members:
             unknown = [i for i in ids if i not in index]
             if unknown:
-                raise InputError(f"no buffer has id {unknown[0]}", place=f"{kind} {tuple(ids)}")
+                raise InputError(
+                    "no buffer has id {}",
+                    unknown[0],
+                    place=Sentence(
+                        "{} {}",
+                        (kind, tuple(ids)),
+                    ),
+                )
             if len(set(ids)) != len(ids):
-                raise InputError("names a buffer twice", place=f"{kind} {tuple(ids)}")
+                raise InputError(
+                    "names a buffer twice",
+                    place=Sentence(
+                        "{} {}",
+                        (kind, tuple(ids)),
+                    ),
+                )
     return index
 
 
@@ -202,7 +218,7 @@ def _addresses(
             raise InputError("shares no pool with a buffer it is tied to", place=place)
     for b in range(count):
         if fixed[b] >= 0 and fixed[b] % modulus[b] != residue[b]:
-            raise InputError("a pin contradicts the alignment of a buffer tied to it", place=f"block {b}")
+            raise InputError("a pin contradicts the alignment of a buffer tied to it", place=Sentence("block {}", (b,)))
     needed = tuple(pools or () for pools in allowed)
     return np.array(modulus, np.int64), np.array(residue, np.int64), np.array(fixed, np.int64), needed
 
@@ -312,7 +328,7 @@ def _forbidden(
     clash = np.flatnonzero(inside & occupied & (low < 0) & (high > 0))
     if len(clash):
         ids = buffers[int(first[clash[0]])].id, buffers[int(second[clash[0]])].id
-        raise InputError(f"buffers {ids[0]} and {ids[1]} must not share addresses but are tied onto each other")
+        raise InputError("buffers {} and {} must not share addresses but are tied onto each other", ids[0], ids[1])
     keep = occupied & ~inside
     swap = block_a > block_b
     table = np.stack([
@@ -365,7 +381,7 @@ def overlapping_pairs(starts: Int64s, ends: Int64s, owner: Int64s) -> NDArray[np
     reach = last - np.arange(len(starts)) - 1  # later intervals that start before this one ends
     total = int(reach.sum())
     if total > MAX_PAIRS:
-        raise InputError(f"{total} pairs of buffers are alive together, too many to list beside exclusions",
+        raise InputError("{} pairs of buffers are alive together, too many to list beside exclusions", total,
                          remedy="drop the exclusions or split the graph")  # fmt: skip
     left = np.repeat(np.arange(len(starts)), reach)
     right = np.arange(total) - np.repeat(np.cumsum(reach) - reach, reach) + left + 1

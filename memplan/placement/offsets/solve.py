@@ -101,7 +101,7 @@ def assign(
     if check:
         broken = validate(problem, answer)
         if broken:
-            raise MemplanError(f"the solver made an invalid placement: {broken[0]}; please report this problem")
+            raise MemplanError("the solver made an invalid placement: {}; please report this problem", broken[0])
     return answer
 
 
@@ -132,7 +132,7 @@ def _check_pins(problem: Problem, blocks: Blocks) -> None:
     stated = {"peak", "shortfall", "bound", "reuse cost", "capacity"}
     for broken in validate(alone, Assignment(placed, (), 0, True, 0, "pins")):
         if broken.rule not in stated:
-            raise InputError(f"pins contradict each other, what they are tied to or a reserved range ({broken})")
+            raise InputError("pins contradict each other, what they are tied to or a reserved range ({})", broken)
 
 
 def _choose_pools(blocks: Blocks, spaces: tuple[Space, ...], budget: Budget) -> Int64s:

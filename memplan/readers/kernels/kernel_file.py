@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
 from memplan.readers.kernels.compile_log import memory_in_log
 from memplan.readers.kernels.kernel_memory import KernelMemory
 from memplan.readers.kernels.memory_info import memory_info
@@ -29,7 +29,7 @@ def read_kernel_memory(path: Path) -> KernelMemory:
                 return memory_info(file.read(), path)
         found = memory_in_log(_lines(path))
     except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", path=path) from None
+        raise InputError("can't be read: {}", reason(error), path=path) from None
     if found is None:
         raise InputError("tells of no buffers on chip", path=path, remedy=_REMEDY)
     return found

@@ -115,10 +115,10 @@ def tensor_type(tensor: Any, place: str) -> TensorType:
     """Shape and dtype of a `TensorProto`."""
     shape = tuple(tensor.dims)
     if len(shape) > _MAX_DIMS or any(dim < -2 for dim in shape):
-        raise InputError(f"shape {shape[:8]} is not possible", place=place)
+        raise InputError("shape {} is not possible", shape[:8], place=place)
     dtype = TENSOR_DTYPES.get(tensor.data_type)
     if dtype is None:
-        raise InputError(f"element type {tensor.data_type} is unknown", place=place)
+        raise InputError("element type {} is unknown", tensor.data_type, place=place)
     return TensorType(shape, dtype, tuple(tensor.max_dims))
 
 
@@ -137,7 +137,7 @@ def value_type(attribute: Any, place: str) -> ValueType:
         return CLOSURE
     if kind in _INTS or kind in _FLOATS or kind in _HOST:
         return ScalarType(AttributeType(kind).name.lower())
-    raise InputError(f"a value of type {_type_name(kind)} has no known size", place=place)
+    raise InputError("a value of type {} has no known size", _type_name(kind), place=place)
 
 
 _HOST = frozenset(

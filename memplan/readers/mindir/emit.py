@@ -55,7 +55,7 @@ class OpEmitter:
         shape = kind.shape
         if any(dim < 0 for dim in shape):
             if len(kind.max_shape) != len(shape) or any(dim < 0 for dim in kind.max_shape):
-                raise InputError(f"shape {shape} has an open dimension", place=place, remedy=BIND_REMEDY)
+                raise InputError("shape {} has an open dimension", shape, place=place, remedy=BIND_REMEDY)
             shape = kind.max_shape
         return self.builder.tensor(name, shape, kind.dtype, dense_bytes(shape, kind.dtype), role)
 
@@ -79,7 +79,7 @@ class OpEmitter:
         if plumbing is not None:
             return plumbing(node, arguments), None
         if len(self.builder.ops) >= self.most_ops:
-            raise InputError(f"the graph unfolds to more than {self.most_ops:,} ops", place=node.name)
+            raise InputError("the graph unfolds to more than {:,} ops", self.most_ops, place=node.name)
         if node.target == "UpdateState":
             op = self._inert(node, (), (), self._after(arguments))
             return Monad(op), op
@@ -102,9 +102,9 @@ class OpEmitter:
             elif isinstance(argument, Closure):
                 closures.append(argument)
             else:
-                raise InputError(f"{node.target} between things that are no functions", place=node.name)
+                raise InputError("{} between things that are no functions", node.target, place=node.name)
         if not closures:
-            raise InputError(f"{node.target} without functions", place=node.name)
+            raise InputError("{} without functions", node.target, place=node.name)
         op = self._inert(node, tuple(tensors_of(arguments[0])), (), ())
         return ClosureChoice(tuple(closures)), op
 
@@ -159,7 +159,7 @@ class OpEmitter:
     def _pass_through(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[GraphValue, int | None]:
         """`Load`, `Depend` and the like: the first argument under another name, ordered after the others."""
         if not arguments:
-            raise InputError(f"{node.target} without input", place=node.name)
+            raise InputError("{} without input", node.target, place=node.name)
         after = self._after(arguments[1:])
         value = arguments[0]
         if type(value) is not int:
@@ -254,7 +254,7 @@ class OpEmitter:
                 continue
             size = stored_bytes(builder.shapes[tensor], builder.dtypes[tensor], layout)
             if size is None:
-                raise InputError(f"the bytes of layout {layout!r:.40} are unknown", place=node.scope or node.name)
+                raise InputError("the bytes of layout {!r:.40} are unknown", layout, place=node.scope or node.name)
             builder.layouts[tensor], builder.nbytes[tensor] = layout, size
 
     def _workspace(self, node: Node, outputs: tuple[int, ...]) -> int:
@@ -307,16 +307,16 @@ def _make_tuple(_node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
 
 def _get_item(node: Node, arguments: tuple[GraphValue, ...]) -> GraphValue:
     if len(arguments) != 2 or not isinstance(arguments[1], Literal):
-        raise InputError(f"{node.target} of something that is no tuple", place=node.name)
+        raise InputError("{} of something that is no tuple", node.target, place=node.name)
     sequence, index = arguments[0], arguments[1].value
     if sequence is NO_VALUE:
         return NO_VALUE
     if isinstance(sequence, Literal) and type(sequence.value) is tuple:
         sequence = tuple(Literal(item) for item in sequence.value)
     if type(sequence) is not tuple:
-        raise InputError(f"{node.target} of something that is no tuple", place=node.name)
+        raise InputError("{} of something that is no tuple", node.target, place=node.name)
     if not isinstance(index, int) or not -len(sequence) <= index < len(sequence):
-        raise InputError(f"element {index!r:.20} of a tuple of {len(sequence)}", place=node.name)
+        raise InputError("element {!r:.20} of a tuple of {}", index, len(sequence), place=node.name)
     return sequence[index]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.graph.model import Graph
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.program import decode
@@ -33,7 +34,7 @@ def read_mindir(
     data is not needed: a `*_graph.mindir` beside its data files is enough. `target` says whose kernels will run it.
     `layers` extends its equal layers to so many. Raises `InputError`.
     """
-    model = parse(model_class(), data, path=path, what="a MindIR file", remedy=_REMEDY)
+    model = parse(model_class(), data, path=path, what=Sentence("a MindIR file"), remedy=_REMEDY)
     if not model.graph.name or not (model.graph.node or model.graph.output):
         raise InputError("this holds no graph, is cut off or encrypted", path=path, remedy=_REMEDY)
     try:

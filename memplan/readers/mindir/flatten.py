@@ -171,7 +171,7 @@ class Flattener:
             self._visited += 1
             if self._visited > self.most_nodes:
                 raise InputError(
-                    f"the program unfolds to more than {self.most_nodes:,} nodes", place=frame.function.name
+                    "the program unfolds to more than {:,} nodes", self.most_nodes, place=frame.function.name
                 )
             node = frame.nodes[frame.position]
             arguments = tuple([self._value(frame, name) for name in node.inputs])
@@ -214,7 +214,7 @@ class Flattener:
                 loop.branches_left = len(inside)
             self._next_branch(frame, node)
         else:
-            raise InputError(f"{node.target!r:.80} is called but is no function", place=node.name)
+            raise InputError("{!r:.80} is called but is no function", node.target, place=node.name)
 
     def _padded(self, closure: Closure) -> tuple[int, ...]:
         """The steps behind a closure's arguments; -1 where they are constants."""
@@ -254,20 +254,23 @@ class Flattener:
         """A frame for the call, or `None` when it goes back to the head of a loop."""
         function = self.program.functions.get(closure.graph)
         if function is None:
-            raise InputError(f"function {closure.graph!r:.80} is not in the file", place=node.name)
+            raise InputError("function {!r:.80} is not in the file", closure.graph, place=node.name)
         if len(closure.bound) != len(function.inputs):
             raise InputError(
-                f"{len(closure.bound)} arguments for the {len(function.inputs)} of {function.name!r:.80}",
+                "{} arguments for the {} of {!r:.80}",
+                len(closure.bound),
+                len(function.inputs),
+                function.name,
                 place=node.name,
             )
         for outer in reversed(self._stack):
             if outer.function is function:
                 if outer.loop is None:
-                    raise InputError(f"function {function.name!r:.80} calls itself", place=node.name)
+                    raise InputError("function {!r:.80} calls itself", function.name, place=node.name)
                 outer.loop.back(closure.bound)
                 return None
         if len(self._stack) >= MAX_DEPTH:
-            raise InputError(f"calls nest deeper than {MAX_DEPTH:,}", place=node.name)
+            raise InputError("calls nest deeper than {:,}", MAX_DEPTH, place=node.name)
         names = [name for name, _ in function.inputs]
         arguments = closure.bound
         heads = frozenset(frame.function.name for frame in self._stack if frame.loop is not None)
@@ -311,7 +314,7 @@ class Flattener:
         for outer in reversed(self._stack):
             if name in outer.values:
                 return outer.values[name]
-        raise InputError(f"input {name!r:.120} is defined nowhere", place=frame.function.name)
+        raise InputError("input {!r:.120} is defined nowhere", name, place=frame.function.name)
 
     def _materialise(self, constant: object) -> GraphValue:
         """A constant as a value; a constant tensor gets its bytes on first use."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.readers.mindir.decode import (
     Function,
     Node,
@@ -111,7 +112,7 @@ def _function(
             constants[name] = constant(value, name)
             continue
         if not entry.op_type.startswith(_REFERENCE):
-            raise InputError(f"node type {entry.op_type!r:.60} is unknown", place=name)
+            raise InputError("node type {!r:.60} is unknown", entry.op_type, place=name)
         target = entry.op_type[len(_REFERENCE) :]
         primitive = primitives.get(target)
         if primitive is None and target in names:
@@ -152,14 +153,16 @@ def bound_inputs(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> lis
     labels = [label for _, label, _ in inputs]
     for label in shapes:
         if label not in labels:
-            raise InputError(f"there is no input {label!r}", remedy=f"inputs are {', '.join(labels) or 'none'}")
+            raise InputError(
+                "there is no input {!r}", label, remedy=Sentence("inputs are {}", (", ".join(labels) or "none",))
+            )
     return [(name, label, _bound(label, kind, shapes.get(label))) for name, label, kind in inputs]
 
 
 def _bound(label: str, kind: ValueType, shape: tuple[int, ...] | None) -> ValueType:
     if not isinstance(kind, TensorType):
         if shape is not None:
-            raise InputError("only the shape of a tensor can be bound", place=f"input {label}")
+            raise InputError("only the shape of a tensor can be bound", place=Sentence("input {}", (label,)))
         return kind
     wanted = ",".join("DIM" if dim < 0 else str(dim) for dim in kind.shape)
     if shape is not None:
@@ -169,14 +172,22 @@ def _bound(label: str, kind: ValueType, shape: tuple[int, ...] | None) -> ValueT
         )
         if not fits or any(dim < 0 for dim in shape):
             raise InputError(
-                f"shape {shape} doesn't fit {kind.shape}",
-                place=f"input {label}",
-                remedy=f"use --shape {label}={wanted}",
+                "shape {} doesn't fit {}",
+                shape,
+                kind.shape,
+                place=Sentence("input {}", (label,)),
+                remedy=Sentence(
+                    "use --shape {}={}",
+                    (label, wanted),
+                ),
             )
         return TensorType(shape, kind.dtype)
     if any(dim < 0 for dim in kind.shape) and not kind.max_shape:
         raise UnboundShapeError(
-            f"shape {kind.shape} has open dimensions", place=f"input {label}", suggestion=f"{label}={wanted}"
+            "shape {} has open dimensions",
+            kind.shape,
+            place=Sentence("input {}", (label,)),
+            suggestion=f"{label}={wanted}",
         )
     return kind
 

@@ -43,7 +43,10 @@ def infer(
         found = None if _RESHAPES.search(op) else _broadcast(declared, inputs, attrs)
     if found is None or any(dim < 0 for dim in found):
         raise InputError(
-            f"the open dimensions of {op} {declared} don't follow from its inputs {list(inputs)[:4]}",
+            "the open dimensions of {} {} don't follow from its inputs {}",
+            op,
+            declared,
+            list(inputs)[:4],
             place=place,
             remedy="export the model with fixed shapes",
         )
@@ -53,7 +56,10 @@ def infer(
         )
         if clash:
             raise InputError(
-                f"the shapes given make {op} yield {found} where the file says {declared}",
+                "the shapes given make {} yield {} where the file says {}",
+                op,
+                found,
+                declared,
                 place=place,
                 remedy="give shapes that agree with the exported model",
             )

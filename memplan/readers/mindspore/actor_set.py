@@ -170,7 +170,7 @@ def actor_graph(source: ActorSet) -> ActorGraph:
     def produced(actor: Actor, key: tuple[str, int]) -> int:
         if key not in made:
             if key[0] in kernels:
-                raise InputError(f"{key[0]} runs after {actor.name}, which needs it", path=source.path)
+                raise InputError("{} runs after {}, which needs it", key[0], actor.name, path=source.path)
             label, size = source.inputs.get(key, (f"{key[0]}:{key[1]}", 0))
             made[key] = builder.tensor(label, (size,), "uint8", size, TensorKind.INPUT)
             inputs[made[key]] = None

@@ -27,7 +27,8 @@ def mindspore_module() -> Any:
         import mindspore
     except ImportError as error:
         raise InputError(
-            f"MindSpore can't be imported: {error}",
+            "MindSpore can't be imported: {}",
+            error,
             remedy="install the mindspore extra: pip install memplan[mindspore]",
         ) from None
     return mindspore
@@ -67,13 +68,14 @@ def capture(
     is_routine = callable(source) and hasattr(source, "__name__")
     if not isinstance(source, mindspore.nn.Cell) and not is_routine:
         raise InputError(
-            f"a mindspore.nn.Cell, a function or a mindspore.Model is expected, found {name}",
+            "a mindspore.nn.Cell, a function or a mindspore.Model is expected, found {}",
+            name,
             remedy="name the cell that is run, the training step or the file that it was exported to",
         )
     for place, given in enumerate(inputs):
         if type(given).__module__.partition(".")[0] == "numpy":
             raise InputError(
-                f"input {place} is an array of numpy", place=name, remedy="inputs must be Tensors: mindspore.Tensor(x)"
+                "input {} is an array of numpy", place, place=name, remedy="inputs must be Tensors: mindspore.Tensor(x)"
             )
     with _in_graph_mode(mindspore):
         data = _traced(source, inputs, name) if is_routine else _compiled(source, inputs, name)
@@ -137,10 +139,10 @@ def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
 
 def _refusal(error: Exception, name: str) -> InputError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InputError(f"{name} can't be compiled: {first}", remedy="check that it runs with these inputs")
+    return InputError("{} can't be compiled: {}", name, first, remedy="check that it runs with these inputs")
 
 
 def _present(data: Any, name: str) -> bytes:
     if not data:
-        raise InputError(f"MindSpore gave no graph for {name}", remedy="check that it returns something")
+        raise InputError("MindSpore gave no graph for {}", name, remedy="check that it returns something")
     return bytes(data)

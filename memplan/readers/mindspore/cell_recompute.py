@@ -36,7 +36,7 @@ def recompute_cell(cell: Any, version: str) -> Callable[[], None]:
     change = getattr(cell, "recompute", None)
     if change is None or not callable(change):
         raise InputError(
-            f"Cell.recompute is not in MindSpore {version}", remedy="use MindSpore 2.9 or newer, or plan without it"
+            "Cell.recompute is not in MindSpore {}", version, remedy="use MindSpore 2.9 or newer, or plan without it"
         )
     if getattr(cell, "_has_config_recompute", False):
         raise InputError("a cell that the plan recomputes is recomputed by the script already")
@@ -66,7 +66,7 @@ def recompute_cell(cell: Any, version: str) -> Callable[[], None]:
         change(**options)
     except (TypeError, ValueError, RuntimeError) as error:
         undo()
-        raise InputError(f"Cell.recompute of MindSpore {version} refuses: {error}") from None
+        raise InputError("Cell.recompute of MindSpore {} refuses: {}", version, error) from None
     return undo
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.readers.mindir.decode import (
     MONAD,
     Function,
@@ -71,7 +72,7 @@ def parse_kernel_ir(text: str, path: str | Path) -> Program:
     """The program in a text IR dump; raises `InputError` naming the line that can't be read."""
     entry, parameters, blocks = _scan(text, path)
     if entry not in blocks:
-        raise InputError(f"entry @{entry!s:.60} is not in the file", path=path, remedy="dump the graph again")
+        raise InputError("entry @{!s:.60} is not in the file", entry, path=path, remedy="dump the graph again")
     reader = _Reader(path, parameters, set(blocks))
     fused = {name: block.attrs for name, block in blocks.items() if "graph_kernel" in block.attrs}
     members = {name: _members(blocks[name]) for name in fused}
@@ -149,7 +150,9 @@ def _scan(text: str, path: str | Path) -> tuple[str, dict[str, tuple[str, str]],
             continue
         if line.startswith("}"):
             if blocks.setdefault(block.name, block) is not block:
-                raise InputError(f"two sub-graphs are called {block.name!r:.60}", path=path, place=f"line {number}")
+                raise InputError(
+                    "two sub-graphs are called {!r:.60}", block.name, path=path, place=Sentence("line {}", (number,))
+                )
             block = draft = None
         elif match := _NODE.match(line):
             draft = _Draft(f"{block.name}:%{match.group(1)}", match.group(3), number)
@@ -255,14 +258,14 @@ class _Reader:
             results = split_top(_arguments(block.result)) if block.result else []
             outputs = tuple(self._argument(block, part, calls) for part in results if part)
         except ValueError as error:
-            raise InputError(str(error), path=self.path, place=f"result of {block.name}") from None
+            raise InputError(str(error), path=self.path, place=Sentence("result of {}", (block.name,))) from None
         return Function(block.name, inputs, tuple(nodes), outputs, frozenset(calls))
 
     def _checked_node(self, block: _Block, draft: _Draft, calls: set[str]) -> Node:
         try:
             return self._node(block, draft, calls)
         except ValueError as error:
-            raise InputError(str(error), path=self.path, place=f"line {draft.line}") from None
+            raise InputError(str(error), path=self.path, place=Sentence("line {}", (draft.line,))) from None
 
     def _node(self, block: _Block, draft: _Draft, calls: set[str]) -> Node:
         operator, rest = _operator(draft.text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 
@@ -123,7 +124,9 @@ def parse_somas(text: str, path: str | Path) -> SomasDump:
             elif line.startswith("Total Memory Size after reused:"):
                 total = int(line.rsplit(":", 1)[1])
         except (ValueError, IndexError) as error:
-            raise InputError(f"not a row of a SOMAS dump: {error}", path=path, place=f"line {number}") from None
+            raise InputError(
+                "not a row of a SOMAS dump: {}", error, path=path, place=Sentence("line {}", (number,))
+            ) from None
     if not nodes or SOMAS_MARK not in text:
         raise InputError("this is not a SOMAS dump", path=path, remedy="name *_somas_tensor_offset_*.ir")
     return _checked(SomasDump(str(path), parameters, tensors, tuple(nodes), tuple(unions), total))
@@ -179,10 +182,14 @@ def _checked(dump: SomasDump) -> SomasDump:
     for node in dump.nodes:
         for tensor in (*node.inputs, *node.outputs, *node.workspace):
             if tensor not in known:
-                raise InputError(f"tensor {tensor} is in no row", path=dump.path, place=f"node ${node.id}")
+                raise InputError(
+                    "tensor {} is in no row", tensor, path=dump.path, place=Sentence("node ${}", (node.id,))
+                )
         for parameter in node.parameters:
             if parameter not in dump.parameters:
-                raise InputError(f"parameter {parameter} is in no row", path=dump.path, place=f"node ${node.id}")
+                raise InputError(
+                    "parameter {} is in no row", parameter, path=dump.path, place=Sentence("node ${}", (node.id,))
+                )
     for union in dump.unions:
         if not union or any(tensor not in known for tensor in union):
             raise InputError("a union of tensors that are in no row", path=dump.path)

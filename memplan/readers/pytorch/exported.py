@@ -18,6 +18,7 @@ from typing import Any
 
 from memplan.core.errors import InputError, UnboundShapeError
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind, dense_bytes
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, contiguous_strides
@@ -47,8 +48,12 @@ def read_torch_export(
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if "/models/" in name and name.endswith(".json")]
             if len(members) != 1:
-                what = "no exported program" if not members else f"{len(members)} exported programs"
-                raise InputError(f"this archive holds {what}", path=path, remedy="save one with torch.export.save")
+                raise InputError(
+                    "this archive holds {} exported programs, not one",
+                    len(members),
+                    path=path,
+                    remedy="save one with torch.export.save",
+                )
             if archive.getinfo(members[0]).file_size > _MAX_JSON:
                 raise InputError("its program is too large to be read", path=path)
             document = json.loads(archive.read(members[0]))
@@ -60,7 +65,7 @@ def read_torch_export(
         raise error.of(path) from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
-            f"the program has not the form that is known: {error!s:.80}", path=path, remedy=_REMEDY
+            "the program has not the form that is known: {!s:.80}", error, path=path, remedy=_REMEDY
         ) from None
 
 
@@ -85,17 +90,19 @@ class _Program:
         for name, shape in shapes.items():
             if name not in self.input_names:
                 known = ", ".join(self.input_names) or "none"
-                raise InputError(f"there is no input {name!r:.60}", remedy=f"inputs are {known}")
+                raise InputError("there is no input {!r:.60}", name, remedy=Sentence("inputs are {}", (known,)))
             sizes = self.values[name]["sizes"]
             if len(sizes) != len(shape):
-                raise InputError(f"shape {shape} has not {len(sizes)} dimensions", place=f"input {name}")
+                raise InputError(
+                    "shape {} has not {} dimensions", shape, len(sizes), place=Sentence("input {}", (name,))
+                )
             for size, given in zip(sizes, shape, strict=True):
                 fixed = size.get("as_int")
                 symbol = None if fixed is not None else _symbol(size["as_expr"]["expr_str"])
                 if symbol is not None:
                     fixed = self.symbols.setdefault(symbol, given)
                 if (fixed is not None and fixed != given) or given < 0:
-                    raise InputError(f"shape {shape} disagrees with the program", place=f"input {name}")
+                    raise InputError("shape {} disagrees with the program", shape, place=Sentence("input {}", (name,)))
 
     def _size(self, size: Any, name: str) -> int:
         if "as_int" in size:
@@ -106,7 +113,7 @@ class _Program:
         except KeyError:
             raise self._open(name) from None
         except (ValueError, SyntaxError, ZeroDivisionError, RecursionError):
-            raise InputError(f"the size {text!r:.60} can't be worked out", place=name) from None
+            raise InputError("the size {!r:.60} can't be worked out", text, place=name) from None
 
     def _open(self, name: str) -> InputError:
         for given in (name, *self.input_names):
@@ -120,9 +127,9 @@ class _Program:
         shape = tuple(self._size(size, name) for size in meta["sizes"])
         dtype = TORCH_DTYPES[_DTYPES.get(meta["dtype"], "")] if meta["dtype"] in _DTYPES else None
         if dtype is None:
-            raise InputError(f"element type {meta['dtype']} is unknown", place=name)
+            raise InputError("element type {} is unknown", meta["dtype"], place=name)
         if any(size < 0 for size in shape):
-            raise InputError(f"shape {shape}", place=name)
+            raise InputError("shape {}", shape, place=name)
         index = self.builder.tensor(label or name, shape, dtype, dense_bytes(shape, dtype), kind)
         self.strides[index] = tuple(self._size(size, name) for size in meta["strides"])
         self.tensors[name] = index
@@ -161,7 +168,7 @@ class _Program:
         if not node["target"].startswith("torch.ops."):
             for part in node["outputs"]:
                 if list(_tensor_names(part)):
-                    raise InputError(f"{node['target']!r:.60} makes a tensor in an unknown way", place=scope)
+                    raise InputError("{!r:.60} makes a tensor in an unknown way", node["target"], place=scope)
             return  # arithmetic on sizes
         inputs = [self.tensors[used] for _, arg in arguments for used in _tensor_names(arg)]
         attrs = {label: value for label, arg in arguments if (value := _plain(arg)) is not None}
@@ -206,7 +213,7 @@ class _Program:
         """Run the graph of a wrapper in place; raises for control flow."""
         if name not in _WRAPPERS or len(subgraphs) != 1:
             raise InputError(
-                f"{name} holds graphs of its own, and which runs is decided while it runs", place=scope or name,
+                "{} holds graphs of its own, and which runs is decided while it runs", name, place=scope or name,
                 remedy="export the model without control flow",
             )  # fmt: skip
         graph = subgraphs[0]["graph"]

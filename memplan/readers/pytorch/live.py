@@ -111,7 +111,7 @@ def capture_torch(source: Any, *inputs: Any, target: Target = Target.ASCEND, pro
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
     except ImportError as error:
-        raise InputError(f"PyTorch can't be imported: {error}", remedy="pip install 'memplan[torch]'") from None
+        raise InputError("PyTorch can't be imported: {}", error, remedy="pip install 'memplan[torch]'") from None
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     name = getattr(source, "__name__", type(source).__name__)
     try:
@@ -131,7 +131,9 @@ def capture_torch(source: Any, *inputs: Any, target: Target = Target.ASCEND, pro
             raise
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
-            f"{name} can't be run on tensors without data: {first[:200]}",
+            "{} can't be run on tensors without data: {}",
+            name,
+            first[:200],
             remedy="check that it runs with these inputs, and that no size in it depends on data",
         ) from None
 
@@ -161,7 +163,7 @@ def _step(source: Any, mode: Any) -> _Step:
 
     if not isinstance(source, (torch.nn.Module, TrainingStep)):
         if not callable(source):
-            raise InputError(f"an nn.Module, a TrainingStep or a function is expected, found {type(source).__name__}")
+            raise InputError("an nn.Module, a TrainingStep or a function is expected, found {}", type(source).__name__)
         objects = step_objects(source)
         return _named_step(source, objects, mode) if objects.modules else _Step(source, {}, warm_ups=2)
     module = source.module if isinstance(source, TrainingStep) else source
@@ -342,7 +344,7 @@ def dtype_of(tensor: Any) -> str:
     """The element type of a tensor of PyTorch as a dtype; raises `InputError` for one that is not known."""
     name = str(tensor.dtype).removeprefix("torch.")
     if name not in TORCH_DTYPES:
-        raise InputError(f"element type {name} is unknown")
+        raise InputError("element type {} is unknown", name)
     return TORCH_DTYPES[name]
 
 

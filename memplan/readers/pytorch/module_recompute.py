@@ -35,7 +35,7 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
     try:
         from torch.utils.checkpoint import checkpoint
     except ImportError as error:
-        raise InputError(f"torch.utils.checkpoint is not there: {error}", remedy="use torch 2.6 or newer") from None
+        raise InputError("torch.utils.checkpoint is not there: {}", error, remedy="use torch 2.6 or newer") from None
     own = module.__dict__.get(_FORWARD)
     forward = module.forward
 

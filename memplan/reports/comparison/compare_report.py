@@ -128,7 +128,8 @@ def _totals(result: Comparison, names: Mapping[int, str]) -> ReportSection:
         said.append(f"measured peak at step {summary.measured_peak_op}, {names[summary.measured_peak_op]}")
     said.append(
         f"{summary.matched_ops} of {summary.planned_ops} planned ops found, {summary.matched_by_name} of them by name; "
-        f"they are {format_share(summary.measured_coverage)} of the measured kernel time"
+        f"they are {format_share(summary.compute_coverage)} of the measured compute time, "
+        f"{format_share(summary.measured_coverage)} with communication"
     )
     if result.memory is not None:
         said.append(f"memory is {result.memory.component} {result.memory.quantity}: {result.memory.reason}")
@@ -181,6 +182,7 @@ def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:
             "matched_by_name": summary.matched_by_name,
             "measured_kernels": summary.measured_kernels,
             "measured_coverage": summary.measured_coverage,
+            "compute_coverage": summary.compute_coverage,
         },
         "memory": None
         if result.memory is None

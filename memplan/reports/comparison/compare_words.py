@@ -27,15 +27,16 @@ def _matched(result: Comparison) -> str:
     summary = result.summary
     if not summary.matched_ops:
         return f"None of {summary.planned_ops:,} planned ops was found among {summary.measured_kernels:,} kernels."
-    time = format_share(summary.measured_coverage)
+    time, everything = format_share(summary.compute_coverage), format_share(summary.measured_coverage)
+    both = "" if time == everything else f" ({everything} with communication)"
     found = (
         f"{summary.matched_ops:,} of {summary.planned_ops:,} planned ops were found in {summary.measured_kernels:,} "
-        f"kernels and are {time} of their time"
+        f"kernels and are {time} of their compute time{both}"
     )
     if result.aligned is None:
         how = "by name" if summary.matched_by_name * 2 >= summary.matched_ops else "by type and order"
         return f"{found}; matched {how}."
-    sure = mean_probability(result.aligned.alignment, result.aligned.durations, result.aligned.rows)
+    sure = mean_probability(result.aligned.alignment, result.aligned.computing, result.aligned.rows)
     return (
         f"{found}; matched by order, families and sizes, as names tell nothing, and {format_share(sure)} likely right."
     )

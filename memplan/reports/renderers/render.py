@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.reports.report import Report
 
 
@@ -60,5 +61,7 @@ def format_of(path: Path) -> str:
 def render_report(report: Report, form: str) -> str:
     """`report` as text in format `form`, ending with a new line; raises `InputError` for an unknown format."""
     if form not in REPORT_FORMATS:
-        raise InputError(f"--format {form!r:.20} is not known", remedy=f"write {', '.join(REPORT_FORMATS)}")
+        raise InputError(
+            "--format {!r:.20} is not known", form, remedy=Sentence("write {}", (", ".join(REPORT_FORMATS),))
+        )
     return REPORT_FORMATS[form](report)
