@@ -121,15 +121,13 @@ _HOST_COPY = "copy that waits on the host"
 @contextmanager
 def told_host_copies() -> Iterator[None]:
     """Within it, `most_allocated` tells copies that wait on the host from what a device would have allocated."""
-    import torch
-
     from memplan.runtime import saved_tensors
 
     copy = saved_tensors._copy
 
-    def marked(*arguments: Any) -> Any:
+    def marked(torch: Any, tensor: Any) -> Any:
         with torch.profiler.record_function(_HOST_COPY):
-            return copy(*arguments)
+            return copy(torch, tensor)
 
     saved_tensors._copy = marked
     try:
