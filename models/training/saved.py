@@ -75,6 +75,8 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
         yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    if recipe.window_masks and mixer.window is not None:
+        yield Saved("mask of the window", "attention", recipe.sequence)
 
 
 def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:

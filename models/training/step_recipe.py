@@ -76,7 +76,8 @@ class Recipe:
     `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
     FlashAttention); Ascend's kernels take copies. `gelu_in_steps` computes the activation function of dense parts op by
     op (MindSpeed-LLM's `--gelu-tanh`), `capped_logits` bounds the logits by a tanh that is kept for the way back
-    (`--output-logit-softcapping`).
+    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte for
+    each pair of tokens (`--interleave-sliding-window`).
     """
 
     sequence: int
@@ -106,6 +107,7 @@ class Recipe:
     strided_values: bool = False
     gelu_in_steps: bool = False
     capped_logits: bool = False
+    window_masks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from memplan.core.errors import InputError, reason
@@ -97,6 +96,8 @@ def _imported(
     threads: int | None,
 ) -> tuple[TimelineColumns, list[Note]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+
     own = Notebook(notes.root)
     with (
         tempfile.TemporaryDirectory(prefix="memplan-", dir=store.scratch()) as temporary,

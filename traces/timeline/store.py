@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -147,6 +146,8 @@ class Store:
                 for name in names
             }
             columns[_STRINGS] = list(timeline.strings)
+            from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+
             with ThreadPoolExecutor(2) as pool:
                 sizes = dict(
                     zip(columns, pool.map(lambda name: _write(building / name, columns[name]), columns), strict=True)

@@ -156,8 +156,7 @@ _EXPERTS = re.compile(r"grouped_?mat_?mul|moe|expert", re.IGNORECASE)
 
 
 def _slow_links(job: JobCase) -> Iterator[Finding]:
-    uses = {rank: facts.case.profile.links() for rank, facts in job.ranks.items()}
-    links = link_totals(uses, {rank: facts.case.profile.groups for rank, facts in job.ranks.items()})
+    links = _links(job)
     slow = slower_links(links, threshold("slow_link_share"))
     for link, share in slow:
         usual = _usual_rate(link, links)
@@ -187,6 +186,22 @@ def _slow_links(job: JobCase) -> Iterator[Finding]:
                 Evidence("median of the others", usual, "B/s"),
             ),
         )  # fmt: skip
+
+
+def _links(job: JobCase) -> list[LinkTotal]:
+    """
+    Links by what tells their rates; where all messages are too short for that, links that carry the same.
+
+    Short messages measure latency, so that they tell a slow link only among links with as many bytes of them.
+    """
+    uses = {rank: facts.case.profile.links() for rank, facts in job.ranks.items()}
+    groups = {rank: facts.case.profile.groups for rank, facts in job.ranks.items()}
+    if links := link_totals(uses, groups):
+        return links
+    short = link_totals(uses, groups, smallest=1)
+    sizes = [link.size for link in short]
+    alike = sizes and max(sizes) - min(sizes) <= threshold("slow_link_share") * max(sizes)
+    return short if alike else []
 
 
 def _slowed_peers(job: JobCase, rank: int, excess: int) -> tuple[tuple[int, int], ...]:

@@ -21,6 +21,8 @@ from memplan.traces.profile import Kernels
 _MOST = 6
 _PHASE = "recompute"
 """The phase of planned ops that run again."""
+_LONGER = 2
+"""How many times as long as most layers one may be: what belongs to it is told by its types."""
 
 
 def recompute_findings(job: JobCase) -> Iterator[Finding]:
@@ -59,8 +61,16 @@ def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
     first = np.setdiff1d(np.arange(np.searchsorted(forward, back[0])), again)
     if len(again) < 2 or len(first) < 2:
         return np.empty(0, dtype=np.int64)
-    length, like = int(np.median(np.diff(forward[first]))), int(forward[first[len(first) // 2]])
-    found = [_layer_around(int(forward[place]), like, of_type, length) for place in np.unique(again).tolist()]
+    # Layers differ, as with experts and without: one is like the neighbour that it has most in common with.
+    length = _LONGER * int(np.median(np.diff(forward[first])))
+    # The last may itself run again, unless another attention runs between it and the first gradient of one.
+    last = len(first) - (1 if forward[first[-1] + 1] < back[0] else 2)
+    middle = len(first) // 2
+    likes = {int(forward[first[min(place, last)]]) for place in (0, middle - 1, middle, last)}
+    found = [
+        max((_layer_around(int(forward[place]), like, of_type, length) for like in likes), key=len)
+        for place in np.unique(again).tolist()
+    ]
     return np.unique(np.concatenate(found))
 
 
