@@ -48,7 +48,8 @@ def case_of(row: Mapping[str, Any], data: Path) -> Case:
         hbm=None if total is None else round(total * GIB),
         reserved=None if total is None else 0,
         used=0 if total is None or "free" not in row else round((total - row["free"]) * GIB),
-        sequences=row.get("sequences", 256),
+        sequences=row.get("sequences"),
+        eager=row.get("eager", False),
     )
     return Case(model, die, engine(row.get("engine", "vllm-0.23.0"), die), options, layout, memory)
 

@@ -8,7 +8,7 @@ from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
 from memplan.hardware import Chip, link
 from memplan.kv.budget import budget
-from memplan.kv.budget_parts import KvBudget, Memory
+from memplan.kv.budget_parts import KvBudget, Memory, as_started
 from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, block_sizes
 from memplan.kv.settings import ServingOptions, cache_types
@@ -32,6 +32,11 @@ class Case:
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
         return budget(self.model, self.chip, self.engine, self.options, self.layout, self.memory)
+
+    def started(self) -> Case:
+        """The same case with the tokens and sequences of a step that a server starts with on the card."""
+        options, memory = as_started(self.model, self.chip, self.engine, self.options, self.memory)
+        return replace(self, options=options, memory=memory)
 
     def with_context(self, length: int) -> Case:
         """The same case at another context."""

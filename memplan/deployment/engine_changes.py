@@ -23,7 +23,10 @@ _PLANNER: tuple[_Exchange, ...] = (
 """What of a planner's rules is exchanged at a time."""
 
 _PARTS: tuple[_Exchange, ...] = (
-    (Sentence("share of the memory"), ("utilization", "batched_tokens", "dispatch_tokens", "workspace_share")),
+    (
+        Sentence("share of the memory"),
+        ("utilization", "batched_tokens", "step_defaults", "dispatch_tokens", "workspace_share"),
+    ),
     (Sentence("block size"), ("default_block_size", "forced_block", "compressed_block", "block_sizes")),
     (
         Sentence("kernels and cache layout"),
@@ -32,6 +35,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "named_kernels",
             "kv_bytes",
             "default_kv",
+            "refused_kv",
             "checkpoint_kv",
             "latent",
             "expanded",
@@ -44,7 +48,15 @@ _PARTS: tuple[_Exchange, ...] = (
     (Sentence("scheduling ahead"), ("scheduling",)),
     (
         Sentence("what runs at all"),
-        ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "context_unchecked", "plain_experts"),
+        (
+            "drafts_in_pipelines",
+            "pipelined_drafts",
+            "unpiped",
+            "unserved",
+            "checks_heads",
+            "context_unchecked",
+            "plain_experts",
+        ),
     ),
     (Sentence("memory beside the weights"), ("held", "counts_used")),
 )

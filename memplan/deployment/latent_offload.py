@@ -64,7 +64,7 @@ def layerwise_reuse(case: Case, budget: KvBudget, host: str = CAPTURED) -> Layer
     if not inward.bytes_per_second or not outward.bytes_per_second:
         raise InputError(f"the rate of the host's link of {case.chip.name} is not known")
     layers = len(case.model.layers)
-    chunk = min(case.options.batched_tokens or case.engine.batched_tokens, budget.context)
+    chunk = min(case.started().options.batched_tokens or case.engine.batched_tokens, budget.context)
     cached = budget.context - chunk
     token = budget.bytes_per_token / layers
     load = token * cached / inward.bytes_per_second * 1e9

@@ -109,7 +109,7 @@ def lookup_placements(case: Case) -> LookupPlacements | None:
         return None
     layout = case.layout
     host = _with_tables(case, -found.resident).budget()
-    reading = _rate(case, Phase.PREFILL, 1, case.options.batched_tokens or case.engine.batched_tokens)
+    reading = _rate(case, Phase.PREFILL, 1, case.started().options.batched_tokens or case.engine.batched_tokens)
     whole = found.whole
     places = [
         _place(

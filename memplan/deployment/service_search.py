@@ -242,7 +242,9 @@ def _meets(goal: ServiceGoal, found: Service, room: float) -> bool:
 
 def _holds(search: _Search, room: InstanceRoom) -> float:
     """Sequences that run at once on a rank: those that fit, and no more than the engine schedules."""
-    return min(room.sequences, float(search.ask.case.options.requests or search.ask.case.memory.sequences))
+    return min(
+        room.sequences, float(search.ask.case.options.requests or search.ask.case.started().memory.step_sequences)
+    )
 
 
 def _mixed(search: _Search, setting: ServiceSetting, room: InstanceRoom) -> ServiceOption | None:

@@ -9,7 +9,7 @@ from memplan.core.units import GIB, format_bytes
 from memplan.deployment.cases import Case
 from memplan.export.settings import PlannedFact
 from memplan.kv import KvBudget
-from memplan.kv.budget_parts import DEFAULT_SEQUENCES, BudgetPart
+from memplan.kv.budget_parts import BudgetPart
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.kv.settings import resolve
 from memplan.models.cache_parts import CacheContent
@@ -65,16 +65,16 @@ def _layout(case: Case) -> dict[str, PlannedFact]:
 
 
 def _schedule(case: Case, budget: KvBudget) -> dict[str, PlannedFact]:
-    asked = case.options
-    settings = resolve(case.model, case.engine, asked, case.layout).options
+    asked, started = case.options, case.started()
+    settings = resolve(case.model, case.engine, started.options, case.layout).options
     tokens = settings.batched_tokens or case.engine.batched_tokens
     longest = min(budget.context - 1, tokens)
     facts = {
         "context": PlannedFact(budget.context, "the longest sequence that was planned for"),
         "input_tokens": PlannedFact(longest, "a prompt no longer than what activations were planned for", usual=True),
         "sequences": PlannedFact(
-            asked.requests or case.memory.sequences,
-            _GIVEN if asked.requests else f"what samplers and buffers were planned for, {DEFAULT_SEQUENCES} by default",
+            asked.requests or started.memory.step_sequences,
+            _GIVEN if asked.requests else "what samplers and buffers were planned for: the engine's default",
         ),
         "prefix_caching": PlannedFact(settings.prefix_caching, _why(asked.prefix_caching)),
     }

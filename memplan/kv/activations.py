@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from memplan.graph import Graph, TensorKind, live_curve
+from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.kv.engine import ProfileRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import Layer
@@ -40,17 +40,53 @@ def _kinds_of_layers(model: ModelConfig) -> tuple[Layer, ...]:
     return tuple(kept[index] for index in sorted(kept))
 
 
+_LAST_PRODUCTS = ("o_proj", "down_proj", "shared_experts.down_proj")
+"""Where a class's `forward` ends: attention, a feed-forward part, shared experts."""
+_INSIDE_ONE_CALL = ("experts.", "dispatch", "gating", "combine", "router")
+"""Parts of one fused call, whose results no frame of a class names."""
+
+
+def held_by_frames(graph: Graph) -> Graph:
+    """
+    `graph` as uncompiled classes run it: a part's input and what it computed first live until its last product.
+
+    The caller of `forward` names the input, `forward` itself the products (vllm 0.23.0
+    model_executor/models/llama.py LlamaMLP, LlamaAttention, LlamaDecoderLayer); compiled graphs free them once read.
+    """
+    ops: list[Op] = []
+    frame: list[int] = []
+    for op in graph.ops:
+        part = "" if op.scope is None else op.scope.part
+        if part.startswith("norm."):
+            frame = list(op.outputs)
+        elif part in _LAST_PRODUCTS:
+            op = replace(op, inputs=(*op.inputs, *(held for held in frame if held not in op.inputs)))
+        elif not part.startswith(_INSIDE_ONE_CALL) and "quant" not in part:
+            frame += op.outputs
+        ops.append(op)
+    return replace(graph, ops=tuple(ops))
+
+
 @functools.lru_cache(maxsize=256)
 def activation_peak(
-    model: ModelConfig, layout: Layout, precision: str, tokens: int, sequences: int, profile: ProfileRules
+    model: ModelConfig,
+    layout: Layout,
+    precision: str,
+    tokens: int,
+    sequences: int,
+    profile: ProfileRules,
+    *,
+    eager: bool = False,
 ) -> int:
     """
     Bytes of activations at the peak of a prefill of `tokens` tokens on one rank of `layout`, in order and unshared.
 
-    What is alive when `sequences` sequences are sampled by the rules of `profile` is counted where it is more. Kernels'
-    own workspace is not in it.
+    `eager` says that the model is run uncompiled. What is alive when `sequences` sequences are sampled by the rules of
+    `profile` is counted where it is more. Kernels' own workspace is not in it.
     """
     short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
     flat = replace(layout, pipeline=1)
     graph = step_graph(short, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
-    return max(transient_peak(graph), profile.sampling_bytes(model, tokens, sequences))
+    return max(
+        transient_peak(held_by_frames(graph) if eager else graph), profile.sampling_bytes(model, tokens, sequences)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from memplan.core.sentence import Sentence, joined
+from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.kv.activations import activation_peak
@@ -15,6 +15,7 @@ from memplan.kv.budget_parts import (
     BudgetPart,
     KvBudget,
     Memory,
+    as_started,
     card_items,
     check_share,
 )
@@ -43,10 +44,13 @@ def _stage_items(
     held = held_weights(model, engine, layout, scheme, span, tokens=tokens, mtp=options.caches.mtp, redundant=extra)
     activations = memory.activations
     if activations is None:
-        activations = activation_peak(model, layout, memory.precision, tokens, memory.sequences, engine.profile)
+        activations = activation_peak(
+            model, layout, memory.precision, tokens, memory.step_sequences, engine.profile, eager=memory.eager
+        )
+    graphs = 0 if memory.eager and memory.graph is None else memory.graph
     dispatched = None
     if engine.dispatch_tokens is not None:
-        dispatched = min(-(-memory.sequences // layout.tensor), engine.dispatch_tokens)
+        dispatched = min(-(-memory.step_sequences // layout.tensor), engine.dispatch_tokens)
     return (
         card,
         driver,
@@ -73,8 +77,8 @@ def _stage_items(
         BudgetItem(
             BudgetPart.GRAPHS,
             "graphs",
-            memory.graph,
-            GIVEN if memory.graph is not None else Sentence("unknown: measure it on the first start"),
+            graphs,
+            _why_graphs(memory),
         ),
         BudgetItem(
             BudgetPart.WORKSPACE,
@@ -83,6 +87,12 @@ def _stage_items(
             GIVEN if memory.workspace is not None else Sentence("unknown: the kernels' own"),
         ),
     )
+
+
+def _why_graphs(memory: Memory) -> Text:
+    if memory.graph is not None:
+        return GIVEN
+    return Sentence("none are captured") if memory.eager else Sentence("unknown: measure it on the first start")
 
 
 def _runtime(
@@ -136,6 +146,7 @@ def budget(
     memory = memory or Memory()
     served = served_weights(model, chip, memory.precision)
     memory = replace(memory, precision=served.precision)
+    options, memory = as_started(model, chip, engine, options, memory)
     if engine.token_pools is not None:
         return static_budget(model, chip, engine, options, layout, memory, served)
     stages = stage_spans(len(model.layers), layout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -10,14 +10,12 @@ from memplan.core.lazy_names import from_above
 from memplan.core.sentence import Sentence, Text
 from memplan.hardware import Chip
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+from memplan.kv.engine import DEFAULT_SEQUENCES, Engine
 from memplan.kv.pool import BlockPool, Refusal
-from memplan.kv.settings import Choice
+from memplan.kv.settings import Choice, ServingOptions
 from memplan.kv.token_pools import TokenPools
+from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-
-DEFAULT_SEQUENCES = 256
-"""Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
-
 
 GIVEN = Sentence("given")
 """The source of what a user says."""
@@ -61,9 +59,9 @@ class Memory:
     `hbm` overrides the card's size and `reserved` the driver's share, both in bytes. `activations`, `graph`,
     `workspace` and `collectives` override the estimates; graphs and workspace are unknown otherwise.
     `used` is what of the device is in use before the engine starts, which some engines take off once more.
-    `cache` is the cache's own memory where it is given, whatever is left. `precision` is how weights are
-    stored. `redundant_experts` are copies of
-    experts in each layer, on all ranks together.
+    `cache` is the cache's own memory where it is given, whatever is left. `sequences` are those of one step, `None` as
+    many as the engine starts with; `eager` runs the model uncompiled and captures no graphs. `precision` is how weights
+    are stored. `redundant_experts` are copies of experts in each layer, on all ranks together.
     """
 
     precision: str = "published"
@@ -76,9 +74,15 @@ class Memory:
     collectives: int | None = None
     used: int = 0
     cache: int | None = None
-    sequences: int = DEFAULT_SEQUENCES
+    sequences: int | None = None
+    eager: bool = False
     hccl_buffer_mb: int = HCCL_BUFFER_MB
     redundant_experts: int = 0
+
+    @property
+    def step_sequences(self) -> int:
+        """Sequences of one step, as given or as engines start with on most devices."""
+        return self.sequences or DEFAULT_SEQUENCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +147,24 @@ def check_share(share: float) -> float:
     if not 0 < share <= 1:
         raise InputError("a memory utilisation of {} is not between 0 and 1", share)
     return share
+
+
+def as_started(
+    model: ModelConfig, chip: Chip, engine: Engine, options: ServingOptions, memory: Memory
+) -> tuple[ServingOptions, Memory]:
+    """
+    `options` and `memory` with the tokens and sequences of a step that a server of `engine` starts with on the card.
+
+    Engines with token pools choose both by rules of their own. Raises `InputError` where the card's size is not known.
+    """
+    if engine.token_pools is not None or not engine.step_defaults:
+        return options, memory
+    card, driver = card_items(chip, memory)
+    device = (card.nbytes or 0) - (driver.nbytes or 0)
+    sequences = memory.sequences or engine.step_default(device).sequences
+    tokens = options.batched_tokens
+    if tokens is None:
+        tokens = min(engine.step_tokens(model, device=device), sequences * options.length)
+    if memory.sequences is None:
+        sequences = min(sequences, tokens)
+    return replace(options, batched_tokens=tokens), replace(memory, sequences=sequences)

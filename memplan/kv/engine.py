@@ -12,6 +12,9 @@ from memplan.models.architecture import RotaryTable
 from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.compressed_attention import WindowedLatent
 
+DEFAULT_SEQUENCES = 256
+"""Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
+
 
 @dataclass(frozen=True, slots=True)
 class EntryFormat:
@@ -213,14 +216,15 @@ class SchedulingRules:
     """
     How far ahead an engine schedules.
 
-    `asynchronous` is the default. `in_flight_batches` says that windows must hold the tokens of every batch under way,
-    not of one; `ahead_in_pipelines` that a pipeline, too, has one more batch under way than stages: of all models, or
-    of unquantised ones of the types listed.
+    `asynchronous` is the default, but not with drafts by one of `not_with` methods. `in_flight_batches` says that
+    windows must hold the tokens of every batch under way, not of one; `ahead_in_pipelines` that a pipeline, too,
+    has one more batch under way than stages: of all models, or of unquantised ones of the types listed.
     """
 
     asynchronous: bool
     in_flight_batches: bool
     ahead_in_pipelines: bool | tuple[str, ...] = False
+    not_with: tuple[str, ...] = ()
 
     def batches(self, model: ModelConfig, *, asynchronous: bool, pipeline: int) -> int:
         """Most batches of `model` under way at once."""
@@ -296,6 +300,15 @@ class ProfileRules:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDefaults:
+    """The `tokens` and `sequences` of a step that a server starts with on devices of `least` bytes and more."""
+
+    least: int
+    tokens: int
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """
     One engine, version and generation of chip; `usual` is the version meant where none is named.
@@ -306,9 +319,10 @@ class Engine:
     block size whatever is asked for, except with recurrent states and compressed entries; `compressed_block` that with
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
-    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
-    has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of multi-
+    token prediction run with pipeline parallelism, `None` for all (`pipelined_drafts`: so do models that draft),
+    `unpiped` those that do not run so at all. It has no class for models of `unserved` types, and keeps keys and
+    values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
     tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
     it takes for latents there.
@@ -316,10 +330,11 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    Classes of `untyped` models keep the default type whatever is asked for. `media_tokens` are the tokens of the
-    largest item of a model whose media attend in both directions, which a step must hold. `counts_used` says
-    that what is in use on the device before the start is taken off once more. `profile` is what its run before the
-    cache is sized finds.
+    Caches of `refused_kv` types are asked for in vain, whatever the model. Classes of `untyped` models keep the
+    default type whatever is asked for. `media_tokens` are the tokens of the largest item of a model whose media
+    attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before
+    the start is taken off once more. `step_defaults` are those of large devices, the largest first; a planner that
+    is not told of a device takes `batched_tokens`. `profile` is what its run before the cache is sized finds.
     """
 
     name: str
@@ -334,12 +349,15 @@ class Engine:
     block_sizes: tuple[int, ...] | None
     utilization: float
     batched_tokens: int
+    step_defaults: tuple[StepDefaults, ...]
     media_tokens: Mapping[str, int]
     untyped: tuple[str, ...]
     kv_bytes: Mapping[str, float]
     default_kv: str
+    refused_kv: tuple[str, ...]
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
+    pipelined_drafts: bool
     unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]
@@ -362,10 +380,15 @@ class Engine:
     counts_used: bool
     profile: ProfileRules
 
-    def step_tokens(self, model: ModelConfig, asked: int | None = None) -> int:
+    def step_default(self, device: int) -> StepDefaults:
+        """What servers start with on a device of so many bytes (vllm 0.33.0 engine/arg_utils.py get_batch_defaults)."""
+        usual = StepDefaults(0, self.batched_tokens, DEFAULT_SEQUENCES)
+        return next((row for row in self.step_defaults if device >= row.least), usual)
+
+    def step_tokens(self, model: ModelConfig, asked: int | None = None, device: int = 0) -> int:
         """
-        The most tokens of one step: as `asked`, else the default or as many as the largest picture or video of `model`
-        (vllm 0.33.0 engine/arg_utils.py `_get_min_mm_batched_tokens`).
+        The most tokens of one step: as `asked`, else the default on a `device` of so many bytes or as many as the
+        largest picture or video of `model` (vllm 0.33.0 engine/arg_utils.py `_get_min_mm_batched_tokens`).
         """
         least = self.media_tokens.get(model.model_type, 0) if model.media_prefix else 0
-        return asked or max(self.batched_tokens, least)
+        return asked or max(self.step_default(device).tokens, least)

@@ -16,7 +16,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
-from memplan.core.units import MIB
+from memplan.core.units import GIB, MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
@@ -31,6 +31,7 @@ from memplan.kv.engine import (
     ProfileRules,
     SchedulingRules,
     StateRules,
+    StepDefaults,
 )
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
@@ -136,7 +137,10 @@ def _planner(row: Mapping[str, Any]) -> PlannerRules:
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
     ahead = row.get("ahead_in_pipelines", False)
     return SchedulingRules(
-        row["asynchronous"], row["in_flight_batches"], tuple(ahead) if isinstance(ahead, list) else ahead
+        row["asynchronous"],
+        row["in_flight_batches"],
+        tuple(ahead) if isinstance(ahead, list) else ahead,
+        tuple(row.get("not_with", ())),
     )
 
 
@@ -157,10 +161,15 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         block_sizes=None if allowed is None else tuple(allowed),
         utilization=row["utilization"],
         batched_tokens=row["batched_tokens"],
+        step_defaults=tuple(
+            StepDefaults(entry["least_gib"] * GIB, entry["tokens"], entry["sequences"])
+            for entry in row.get("step_defaults", ())
+        ),
         untyped=tuple(document.get("untyped", ())),
         media_tokens=document.get("media_tokens", {}),
         kv_bytes=row["kv_bytes"],
         default_kv=row["default_kv"],
+        refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
         unserved=tuple(row.get("unserved", ())),
@@ -170,6 +179,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
         token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,
+        pipelined_drafts=row.get("pipelined_drafts", True),
         drafts_in_pipelines=None if drafting is None else tuple(drafting),
         latent=LatentLayout(
             formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},

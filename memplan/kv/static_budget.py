@@ -104,7 +104,9 @@ def _slack_notes(
     activations = memory.activations
     if activations is None:
         tokens = options.batched_tokens or 0
-        activations = activation_peak(model, layout, served.precision, tokens, memory.sequences, engine.profile)
+        activations = activation_peak(
+            model, layout, served.precision, tokens, memory.step_sequences, engine.profile, eager=memory.eager
+        )
     buffers = communication(model, layout, chip, tokens=None, buffer_mb=memory.hccl_buffer_mb).total_bytes
     table = pools.table_bytes(options.length, options.caches.speculative_tokens)
     parts = (format_bytes(slack), format_bytes(activations), format_bytes(buffers), format_bytes(table))

@@ -51,13 +51,15 @@ def addressed_moves(
     alignment: int,
     first: HostMoves | None = None,
     least_ns: int | None = None,
+    *,
+    quick: bool = False,
     progress: Progress = silent,
 ) -> AddressedMoves:
     """
     The fastest choice of moves found whose addresses end below `capacity`, else the one that exceeds it least.
 
     `first` is the choice to begin with, where it is known. What takes `least_ns` or longer is of no use: no more is
-    tried once moves alone take that long.
+    tried once moves alone take that long. With `quick` the first that fits is taken.
     """
     feedback = _Feedback(problem, capacity, alignment, first, progress)
     tried = [feedback.tried(None, np.zeros(problem.steps, dtype=np.int64), quick=True)]
@@ -70,6 +72,8 @@ def addressed_moves(
         if last.layout.peak <= capacity or feedback.is_slow(last, least_ns):
             break
         tried.append(feedback.tried(last, feedback.more_lost(last, growth**turn), quick=True))
+    if quick and tried[-1].layout.peak <= capacity:
+        return replace(tried[-1], chosen=replace(tried[-1].chosen, bound=tried[0].chosen.bound))
     if not large:
         tried = feedback.packed_earlier(tried, least_ns)
         if len(tried) > 1 and tried[-1].layout.peak <= capacity:

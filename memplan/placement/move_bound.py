@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.placement.large_moves import large_bound
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.whole_moves import whole_bound
 
@@ -24,8 +25,6 @@ _MOST_UNITS, _LARGE_ROWS = 15_000, 150
 """With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
 _EXACT_UNITS, _NODES = 100, 200
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
-_SMALL_WIDTH = 5_000
-"""Programs of more columns are solved from their inside, which takes half the time then."""
 _TIDY = 1e-4
 
 
@@ -78,7 +77,7 @@ def move_bound(
     With `alike` what lies alike between the steps with rows is decided as one, as it always is of many units: much
     quicker, and the bound is a little lower.
     """
-    from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+    from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_array
 
     many = problem.units > _MOST_UNITS
@@ -223,13 +222,7 @@ def move_bound(
         coo_array((equal_values, (equal_rows, equal_columns)), shape=(equal_height, width)).tocsc(), lb=0, ub=0
     )
     limits_of = Bounds(low, high)
-    if width <= _SMALL_WIDTH:
-        answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
-    else:
-        answer = linprog(
-            cost, A_ub=at_most.A, b_ub=at_most.ub, A_eq=exactly.A, b_eq=np.zeros(equal_height),
-            bounds=np.column_stack((low, high)), method="highs-ipm",
-        )  # fmt: skip
+    answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
@@ -252,7 +245,11 @@ def move_bound(
         (solved[time : time + count + 1] - np.concatenate((elapsed[at], [total])) / total) * total,
     )
     made = None if anew is None else solved[anew].clip(0, 1)
-    bound_ns = max(int(least * total), 0 if together is None else together.makespan_ns)
+    bound_ns = max(
+        int(least * total),
+        0 if together is None else together.makespan_ns,
+        large_bound(problem, capacity, anew=anew is not None),
+    )
     return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
 
 

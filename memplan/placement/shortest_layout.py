@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
+from memplan.graph.saved import SavedTensors
 from memplan.hardware import HostTier
 from memplan.placement.host import HostMoves, choose_moves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout
+from memplan.placement.move_bound import move_bound
 from memplan.placement.recompute import RecomputeChoice, RecomputeSearch
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import transfer_ns
@@ -30,6 +32,8 @@ _SMALL, _NEAREST = 1000, 2
 """Ops of a small graph, and of all graphs that are laid out for the narrow rungs just below; how many at most."""
 _WORK, _MOST_LOWER, _RECOMPUTE_WORK = 24_000, 8, 6
 """Ops of all graphs for further rungs, and how many of those; ops count so many times where some may run again."""
+_FEW_ROWS = 60
+"""Steps with rows in the linear program of the first layout, where no better one is looked for."""
 _MOST_SCORED = 3
 """So many of the most promising choices get their moves chosen; the graph as it is does in any case."""
 
@@ -62,12 +66,15 @@ def shortest_layout(
     *,
     host: HostTier,
     place: Place,
+    quick: bool = False,
+    saved: SavedTensors | None = None,
     progress: Progress = silent,
 ) -> PlacedGraph:
     """
     The graph to run, which is `graph` with some ops run again or none, and its layout in `room`.
 
-    `durations_ns` are those of the ops of `graph`; `allowed` says which of them may run twice.
+    `durations_ns` are those of the ops of `graph`; `allowed` says which of them may run twice. With `quick` the first
+    layout that fits is taken; with `saved` nothing else moves, as `place` has it too.
     """
 
     def search(capacity: int) -> RecomputeSearch:
@@ -76,11 +83,13 @@ def shortest_layout(
 
     progress(0, 1, "choosing moves")
     limit = 2**62 if room.capacity is None else room.capacity
-    whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host)
+    whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host, saved)
     if room.capacity is None or whole.peak <= room.capacity:
         layout = place(graph, room, None, None)
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):
             return PlacedGraph(graph, layout)
+    if quick and (first := _first(whole, room, place)) is not None:
+        return first
     best: PlacedGraph | None = None
     unfit: PlacedGraph | None = None
     for budget in _rungs(room.capacity, whole):
@@ -110,6 +119,15 @@ def shortest_layout(
     makespan = best.layout.schedule.makespan_ns
     bound = None if best.layout.missing else min(whole.tightened_ns(makespan), makespan)
     return PlacedGraph(best.graph, replace(best.layout, room=room, bound_ns=bound))
+
+
+def _first(whole: RecomputeSearch, room: HbmRoom, place: Place) -> PlacedGraph | None:
+    """The graph as it is, with the moves that a program of few rows guides to; `None` where those don't fit."""
+    bound = move_bound(whole.base, whole.capacity, rows=_FEW_ROWS, exact=False)
+    if bound is None:
+        return None
+    layout = place(whole.graph, room, choose_moves(whole.base, whole.capacity, bound), None)
+    return None if layout.missing else PlacedGraph(whole.graph, replace(layout, room=room, bound_ns=bound.makespan_ns))
 
 
 def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:

@@ -207,13 +207,14 @@ class PlanRequest(ModelStepRequest):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         layers: int | None = None,
         calibration: Path | None = None,
+        quick: bool = False,
         progress: Progress = silent,
     ) -> Plan:
         """
         The plan of what is asked; what the source is, its content tells.
 
-        `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many. Raises `InputError`
-        for a source, or options, that can't be used.
+        `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many; with `quick` the first
+        plan that fits is taken. Raises `InputError` for a source, or options, that can't be used.
         """
         from memplan.models import load_config
         from memplan.planner import plan
@@ -231,6 +232,7 @@ class PlanRequest(ModelStepRequest):
                 calibration=calibration,
                 recompute=self.policy,
                 host=self.host_tier(find_chip(self.chip)),
+                quick=quick,
                 progress=progress,
             )
         if shapes:
@@ -240,7 +242,7 @@ class PlanRequest(ModelStepRequest):
         if self.like is not None:
             from memplan.traces import open_profile
 
-            return self.plan_like(open_profile(self.like), calibration=calibration, progress=progress)
+            return self.plan_like(open_profile(self.like), calibration=calibration, quick=quick, progress=progress)
         if self.rank is not None:
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         return plan(
@@ -255,6 +257,7 @@ class PlanRequest(ModelStepRequest):
             data_rank=self.data_rank,
             recompute=self.policy,
             host=self.host_tier(find_chip(self.chip)),
+            quick=quick,
             progress=progress,
         )
 
@@ -287,7 +290,14 @@ class PlanRequest(ModelStepRequest):
         elif self.weights in {"published", "bf16"}:
             yield "weights in 8 bits (--weights w8a8)", replace(self, weights="w8a8")
 
-    def plan_like(self, profile: Profile, *, calibration: Path | None = None, progress: Progress = silent) -> Plan:
+    def plan_like(
+        self,
+        profile: Profile,
+        *,
+        calibration: Path | None = None,
+        quick: bool = False,
+        progress: Progress = silent,
+    ) -> Plan:
         """
         The plan of the step that rank `rank` of `profile` shows, with the options that were given.
 
@@ -315,6 +325,7 @@ class PlanRequest(ModelStepRequest):
             settings=found.settings,
             recompute=self.policy,
             host=self.host_tier(found.chip),
+            quick=quick,
             progress=progress,
         )
         return replace(result, notes=(*found.contradictions, *result.notes))

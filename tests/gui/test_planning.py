@@ -85,7 +85,7 @@ def test_what_was_planned_is_not_planned_again(planning: PlanningView, monkeypat
     asked = []
     monkeypatch.setattr(
         "memplan.gui.views.planning.planning_view.tried_plan",
-        lambda request, progress: asked.append(request),
+        lambda request, quick, progress: asked.append(request),
     )
     first = planning.found
     planning.evaluate()
@@ -93,33 +93,34 @@ def test_what_was_planned_is_not_planned_again(planning: PlanningView, monkeypat
     assert not asked
 
 
-def test_moves_alone_are_shown_until_the_best_plan_is_found(
+def test_the_first_plan_that_fits_is_shown_until_the_best_one_is_found(
     planning: PlanningView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[str, str]] = []
+    said: list[tuple[bool, str]] = []
+    steps: list[int | None] = []
 
-    def noted(request: PlanRequest, progress: Progress) -> PlanAnswer:
-        said.append((request.recompute, planning.said.text()))
-        return tried_plan(request, progress)
+    def noted(request: PlanRequest, quick: bool, progress: Progress) -> PlanAnswer:
+        said.append((quick, planning.said.text()))
+        answer = tried_plan(request, quick, progress)
+        steps.append(answer.step_ns)
+        return answer
 
     monkeypatch.setattr("memplan.gui.views.planning.planning_view.tried_plan", noted)
     free = planning.found
     assert free is not None
     planning.hbm.slider.setValue(planning.hbm.slider.maximum() - 5)
     settle()
-    (first, told), (second, refining) = said
-    assert (first, told) == ("never", "planning …")
-    assert (second, refining) == ("auto", "Moves alone so far; looking whether running ops twice is faster …")
+    assert said == [(True, "planning …"), (False, "The first plan that fits; looking for a faster one …")]
     assert planning.found is not None
-    assert planning.found.request.recompute == "auto"
+    assert planning.found.step_ns == steps[1]
+    assert (steps[1] or 0) <= (steps[0] or 0)
     assert planning.said.text() == ""
     assert planning.tried.rowCount() == 2
     said.clear()
     shown = planning.found
     planning.hbm.slider.setValue(planning.hbm.slider.maximum() - 1)  # all that it needs: nothing moves
     settle()
-    assert [kind for kind, _ in said] == ["never"], "the quick answer is the best one where nothing moves"
-    assert planning.found.request.recompute == "auto"
+    assert [quick for quick, _ in said] == [True], "the quick answer is the best one where nothing moves"
     assert planning.found is not shown
 
 

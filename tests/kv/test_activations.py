@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memplan.core.units import GIB
 from memplan.kv.activations import activation_peak, transient_peak
 from memplan.kv.engine import ProfileRules
 from memplan.models import load_config
@@ -45,3 +46,19 @@ def test_logits_of_many_sequences_outgrow_the_layers(shared_data: Path) -> None:
     rules = ProfileRules(logit_bytes=14, vocabulary_bytes=528, hidden_copies=1)
     peak = activation_peak(model, Layout(), "bf16", 16, 1024, rules)
     assert peak == model.vocab_size * (1024 * 14 + 528) + 16 * model.hidden_size * 2
+
+
+def test_frames_hold_inputs_and_first_products() -> None:
+    """Llama-3.1-8B, 20,000 tokens, release 0.6 without compilation: 2.07 GiB (vllm-project/vllm#10517)."""
+    model = load_config(
+        {
+            "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "torch_dtype": "bfloat16",
+            "max_position_embeddings": 131072, "rope_theta": 500000.0, "tie_word_embeddings": False,
+        }
+    )  # fmt: skip
+    eager = activation_peak(model, Layout(), "published", 20_000, 1, PLAIN, eager=True)
+    assert eager / GIB == pytest.approx(2.07, abs=0.015)
+    # The product of gate and up, the part's input and residual, what is activated, the result.
+    assert eager == 20_000 * 2 * (3 * 14336 + 3 * 4096)
+    assert eager > activation_peak(model, Layout(), "published", 20_000, 1, PLAIN)

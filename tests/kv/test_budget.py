@@ -14,6 +14,7 @@ from memplan.hardware import chip
 from memplan.kv import CacheOptions, KvBudget, Memory, ServingOptions, budget, engine, engines, plan_cache
 from memplan.models import load_config
 from memplan.models.parallel import Layout
+from memplan.requests.kv_request import KvRequest
 
 
 def llama(folder: Path, layout: Layout | None = None, memory: Memory | None = None, length: int = 32768) -> KvBudget:
@@ -160,3 +161,18 @@ def test_the_memory_of_a_chip_without_a_figure_must_be_given(shared_data: Path) 
     result = budget(model, die, engine("logical"), ServingOptions(4096), None, Memory(hbm=32 * GIB))
     assert result.fits
     assert any("driver" in str(note) for note in result.notes)
+
+
+@pytest.mark.parametrize(("hbm", "tokens"), [("64GiB", 2048), ("80GiB", 8192), ("141GiB", 8192), ("180GiB", 16384)])
+def test_servers_start_with_defaults_of_the_card(shared_data: Path, hbm: str, tokens: int) -> None:
+    """Vllm 0.33.0 engine/arg_utils.py get_batch_defaults; a planner that is told of no card takes 2,048."""
+    request = KvRequest(
+        shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json", engine="vllm-0.33.0-h100", hbm=hbm
+    )
+    case = request.case()
+    assert case.started().options.batched_tokens == tokens
+    assert case.started().memory.sequences == (256 if tokens == 2048 else 1024)
+    given = replace(request, batched_tokens=4096, step_sequences=32).case().started()
+    assert (given.options.batched_tokens, given.memory.sequences) == (4096, 32)
+    source = next(item.source for item in case.budget().items if item.name == "activations")
+    assert f"{tokens:,}" in str(source)

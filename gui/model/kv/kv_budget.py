@@ -183,7 +183,7 @@ def _lines(figures: Sequence[Figure]) -> list[BudgetLine]:
 
 def warnings(found: Answer) -> list[Sentence]:
     """What does not stop the engine but is likely not meant."""
-    model, context, most = found.case.model, found.result.context, found.case.memory.sequences
+    model, context, most = found.case.model, found.result.context, found.case.started().memory.step_sequences
     said = []
     if context > model.max_positions:
         said.append(

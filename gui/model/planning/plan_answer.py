@@ -12,7 +12,6 @@ from memplan.core.units import KIB, MIB, format_bytes, format_change, format_dur
 from memplan.gui.model.document import make_document
 from memplan.gui.model.overview.head_figures import HeadFigure
 from memplan.gui.model.session.session import Session
-from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan, Tier
 
@@ -40,22 +39,19 @@ class PlanAnswer:
         return self.plan.makespan_ns if self.plan.timed else None
 
 
-def tried_plan(request: PlanRequest, progress: Progress = silent) -> PlanAnswer:
-    """Plan `request`; long, meant for a worker. Raises `InputError` for what can't be planned."""
-    plan = request.plan(progress=progress)
+def tried_plan(request: PlanRequest, quick: bool = False, progress: Progress = silent) -> PlanAnswer:
+    """
+    Plan `request`; long, meant for a worker. With `quick` the first plan that fits is taken.
+
+    Raises `InputError` for what can't be planned.
+    """
+    plan = request.plan(quick=quick, progress=progress)
     progress(0, 1, "views")
     return PlanAnswer(request, plan, Session(make_document(plan, plan_path=request.source)))
 
 
-def quick_request(request: PlanRequest) -> PlanRequest | None:
-    """The same without ops that run twice, which takes a third of the time to plan; `None` if none may anyway."""
-    if request.policy is RecomputePolicy.NEVER:
-        return None
-    return replace(request, recompute=RecomputePolicy.NEVER.value)
-
-
 def is_final(quick: PlanAnswer) -> bool:
-    """Whether the answer to a `quick_request` is its request's too: no op runs twice where nothing has to move."""
+    """Whether a quick answer is the best one: no other is faster where nothing has to move."""
     return quick.plan.fits and not quick.plan.transfers
 
 

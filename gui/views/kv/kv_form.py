@@ -29,8 +29,8 @@ from memplan.gui.model.kv.kv_offer import (
 )
 from memplan.gui.model.palette import Palette
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, StepSlider, WheelGuard, fill
-from memplan.kv.budget_parts import DEFAULT_SEQUENCES
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+from memplan.kv.engine import DEFAULT_SEQUENCES
 from memplan.models.precision import PUBLISHED, precision_names
 from memplan.requests.kv_request import KvRequest
 

@@ -34,7 +34,6 @@ from memplan.gui.model.planning.plan_answer import (
     PlanAnswer,
     is_final,
     plan_figures,
-    quick_request,
     size_words,
     tried_plan,
     tried_rows,
@@ -63,8 +62,8 @@ class PlanningView(QWidget):
     The form and the slider at the left; figures, map and curve of the plan at the right, and all that was tried.
 
     A change asks for a new plan once nothing has changed for a moment; the one before is cancelled. Where tensors have
-    to move, a plan in which no op runs twice comes first, and is replaced when the best one is found. What was planned
-    once is shown again at once.
+    to move, the first plan that fits is shown, and replaced when the best one is found. What was planned once is shown
+    again at once.
     """
 
     def __init__(self, services: ViewServices) -> None:
@@ -207,26 +206,23 @@ class PlanningView(QWidget):
             return
         self._asked = request
         self._say(tr("planning …"))
-        quick = quick_request(request)
-        if quick is None:
-            self._work_out(request, request, self._keep)
-        else:
-            self._work_out(request, quick, partial(self._refine, request))
+        self._work_out(request, True, self._refine)
 
-    def _work_out(self, request: PlanRequest, which: PlanRequest, done: Callable[[PlanAnswer], None]) -> None:
-        """Plan `which` on a worker, on the way to the plan of `request`."""
+    def _work_out(self, request: PlanRequest, quick: bool, done: Callable[[PlanAnswer], None]) -> None:
+        """Plan `request` on a worker."""
         self._services.jobs.latest(
-            self, tr("planning"), partial(tried_plan, which), done, failed=lambda line: self._refuse(request, line)
-        )
+            self, tr("planning"), partial(tried_plan, request, quick), done,
+            failed=lambda line: self._refuse(request, line),
+        )  # fmt: skip
 
-    def _refine(self, request: PlanRequest, quick: PlanAnswer) -> None:
+    def _refine(self, quick: PlanAnswer) -> None:
         """Show the answer that came quickly; where a better one may exist, say so and look for it."""
         if is_final(quick):
-            self._keep(replace(quick, request=request))
+            self._keep(quick)
             return
         self._show(quick)
-        self._say(tr("Moves alone so far; looking whether running ops twice is faster …"))
-        self._work_out(request, request, self._keep)
+        self._say(tr("The first plan that fits; looking for a faster one …"))
+        self._work_out(quick.request, False, self._keep)
 
     def cancel(self) -> None:
         """Give up the plan that is being made; what was shown stays."""
@@ -255,7 +251,7 @@ class PlanningView(QWidget):
 
     def _show(self, found: PlanAnswer) -> None:
         self.found = found
-        final = found.request in self._answers
+        final = self._answers.get(found.request) is found
         if final:
             self._answers.move_to_end(found.request)
         if final and found.request.hbm is None:

@@ -1,0 +1,77 @@
+"""The bound of large tensors that move whole: below every choice of moves, and reached where only they move."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from memplan.hardware import Link
+from memplan.placement.large_moves import large_bound
+from memplan.placement.move_bound import move_bound
+from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.residency import Storage
+from tests.placement.drawn_problems import MIB, drawn_problem
+
+
+def chain(sizes: list[int], written: list[bool], duration: int, out_rate: float, again: bool = False) -> MoveProblem:
+    """A step that uses one tensor after the other, each from run to run; with `again` the first one at the end too."""
+    out, back = (Link(name, rate, None, "test", ("*",)) for name, rate in (("out", out_rate), ("in", 1e9)))
+    steps = len(sizes) * 2 + 1
+    storages = [
+        Storage(
+            index, size, 0, steps, (2 * index, steps - 1) if again and not index else (2 * index,),
+            (2 * index,) if write else (), persistent=True,
+        )
+        for index, (size, write) in enumerate(zip(sizes, written, strict=True))
+    ]  # fmt: skip
+    return move_problem(storages, [duration] * steps, out_link=out, in_link=back)
+
+
+def fastest(problem: MoveProblem, capacity: int) -> int | None:
+    """The step time of the best of all choices."""
+    every = (
+        np.array([number >> unit & 1 for unit in range(problem.units)], dtype=bool)
+        for number in range(1 << problem.units)
+    )
+    fitting = [moved for moved in every if int(problem.live_without(moved[problem.unit]).max()) <= capacity]
+    return min((problem.run(moved, capacity).makespan_ns for moved in fitting), default=None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_choice_is_faster(seed: int) -> None:
+    random = Random(seed)
+    count = random.randint(2, 7)
+    like = random.random() < 0.6
+    sizes = [MIB * (4 if like else random.randint(1, 8)) for _ in range(count)]
+    written = [random.random() < random.choice((0.0, 0.5, 1.0)) for _ in range(count)]
+    again = random.random() < 0.3
+    problem = chain(sizes, written, random.choice((10, 10**6)), random.choice((3e8, 1e9)), again)
+    for share in (0.9, 0.7, 0.5, 0.35, 0.2):
+        capacity = int(sum(sizes) * share)
+        best = fastest(problem, capacity)
+        if best is not None:
+            assert large_bound(problem, capacity) <= best
+            assert large_bound(problem, capacity, anew=True) <= best
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_no_choice_is_faster_where_tensors_are_made_within_the_step(seed: int) -> None:
+    problem = drawn_problem(seed)
+    capacity = int(problem.live.max() * (0.5 + seed % 5 / 10))
+    best = fastest(problem, capacity) if 0 < problem.units <= 8 else None
+    assert best is None or large_bound(problem, capacity) <= best
+
+
+@pytest.mark.parametrize(("room", "transferred"), [(7, 2 * 12), (6, 3 * 12), (5, 4 + 5 * 8)])
+def test_of_equal_tensors_that_are_written_it_is_what_the_best_choice_takes(room: int, transferred: int) -> None:
+    # One at a time, each in and out; or one more than that with room for two, so that the slower link never waits.
+    problem = chain([4 * MIB] * 8, [True] * 8, 10, 5e8)
+    capacity = room * 4 * MIB
+    best, bound, program = fastest(problem, capacity), large_bound(problem, capacity), move_bound(problem, capacity)
+    assert best is not None
+    assert program is not None
+    assert bound == pytest.approx(transferred * MIB, rel=0.01)
+    assert bound <= best <= bound * 1.01
+    assert program.makespan_ns >= bound
