@@ -27,7 +27,9 @@ from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine, op_costs
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import matmul_buffers
-from memplan.cost.calibration_fit import calibrate
+from memplan.cost.calibration import kernel_key
+from memplan.cost.calibration_fit import calibrate, unseen_times
+from memplan.cost.kernel import op_class
 from memplan.cost.kernel_time import KernelCost, matmul_cost
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
 from memplan.cost.tiling import MatmulProblem, search_tilings, traffic_bound
@@ -308,6 +310,45 @@ def splits(data: Path) -> Iterator[str]:
     header = ("profile", "model, even rows", "calibrated", "model, all rows", "calibrated, shapes not fitted",
               "time no fit speaks for")  # fmt: skip
     yield from table(header, rows)
+    yield from random_halves(data)
+
+
+def random_halves(data: Path) -> Iterator[str]:
+    """The same over halves drawn at random, and how often a class of kernels came out worse than by the model."""
+    yield (
+        f"Halves of the distinct kernels drawn at random, {_DRAWS} times: the mean errors, and in how many of the "
+        "classes of all draws a fit made the error larger than the model's, by more than "
+        f"{_NOTICED:.2%} of the class's time."
+    )
+    yield ""
+    rows = []
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is None:
+            continue
+        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
+        kernels = measured_kernels(columns)
+        _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
+        if shape.max() < _FEWEST_SHAPES:
+            continue
+        classes = np.array([op_class(kernel.type).kind for kernel in kernels.kernels])
+        errors, worse, of = [], 0, 0
+        for seed in range(_DRAWS):
+            side = np.random.default_rng(seed).permutation(shape.max() + 1) % 2 == 0
+            off = [abs(time - kernels.duration_ns) for time in unseen_times(kernels, core, name, halves=side[shape])]
+            errors.append([float(missed.sum() / kernels.duration_ns.sum()) for missed in off])
+            for kind in np.unique(classes):
+                own = classes == kind
+                of += 1
+                worse += bool((off[0] - off[1])[own].sum() > _NOTICED * kernels.duration_ns[own].sum())
+        fit, model = np.mean(errors, axis=0)
+        rows.append((name, int(shape.max()) + 1, percent(model), percent(fit), f"{worse} of {of}"))
+    yield from table(("profile", "distinct kernels", "model", "calibrated", "classes made worse"), rows)
+
+
+_DRAWS, _FEWEST_SHAPES = 16, 30
+_NOTICED = 0.0025
+"""Share of a class's time from which on it counts as worse."""
 
 
 def tilings(zigzag: str | None) -> Iterator[str]:

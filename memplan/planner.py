@@ -17,6 +17,7 @@ from memplan.cost.kernel import Kernel, op_class, planned_kernel
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
 from memplan.graph.repeats import along_repeats
+from memplan.graph.saved import SavedTensors
 from memplan.hardware import Chip, HostTier, host_tier
 from memplan.hardware import chip as find_chip
 from memplan.models import ModelConfig
@@ -29,7 +30,7 @@ from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay
 from memplan.placement.recompute_modules import fewest_recomputed
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import Rounding, rounding
-from memplan.placement.shortest_layout import shortest_layout
+from memplan.placement.shortest_layout import PlacedGraph, shortest_layout
 from memplan.readers import Target
 from memplan.readers.live import live_program
 from memplan.readers.replicate import replicate_layers
@@ -76,7 +77,8 @@ def plan(
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
-    `fits=False` and how many bytes are missing. `host` is the memory and link that they move over (default: the
+    `fits=False` and how many bytes are missing. Of a program what its layers save for the way back moves where that
+    suffices, for that is what `Plan.apply` can set. `host` is the memory and link that they move over (default: the
     chip's, of any size). With `quick` no op runs twice and the first moves that find addresses are taken: a plan that
     is checked like any other, in a fraction of the time. Raises `InputError` for a graph, chip or value that can't be
     used.
@@ -91,6 +93,7 @@ def plan(
     room, allocator = hbm_room(target, hbm), rounding(target.npu_arch or "")
     digest: str | None = None
     program: PlannedProgram | None = None
+    saved: SavedTensors | None = None
     may_repeat = recompute is RecomputePolicy.AUTO and not quick
     if isinstance(source, str | Path | Graph):
         if kernels is not None:
@@ -103,7 +106,7 @@ def plan(
         modules, graph = fewest_recomputed(
             live.modules if may_repeat else (), live.graph, partial(_peak, round_size=allocator), room.capacity
         )
-        program, may_repeat = live.told(modules), False
+        program, saved, may_repeat = live.told(modules), live.saved(graph, modules), False
     core = machine(target)
     if calibration is not None:
         core = calibrated(core, load_calibration(calibration))
@@ -116,17 +119,25 @@ def plan(
     durations = [cost.duration_ns for cost in costs]
     tier = host or host_tier(target)
 
-    def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
-        tensors, times = planned_tensors(which), along_repeats(which, durations)
-        return lay_out_graph(
-            which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, quick=quick,
+    may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
+
+    def laid_out(graph: Graph, saved: SavedTensors | None) -> PlacedGraph:
+        def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
+            tensors, times = planned_tensors(which), along_repeats(which, durations)
+            return lay_out_graph(
+                which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, quick=quick,
+                saved=saved, progress=progress,
+            )  # fmt: skip
+
+        return shortest_layout(
+            graph, durations, may_run_twice, room, allocator, host=tier, place=place, quick=quick, saved=saved,
             progress=progress,
         )  # fmt: skip
 
-    may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
-    found = shortest_layout(
-        graph, durations, may_run_twice, room, allocator, host=tier, place=place, quick=quick, progress=progress
-    )
+    found = laid_out(graph, saved)
+    if saved is not None and found.layout.missing:
+        # What else would have to move the framework can't set; it is said all the same.
+        found = laid_out(graph, None)
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 

@@ -34,9 +34,13 @@ class LinkTotal:
         return self.size / self.duration_ns * 1e9
 
 
-def link_totals(uses: Mapping[int, Sequence[LinkTraffic]], groups: Mapping[int, ParallelGroups]) -> list[LinkTotal]:
+def link_totals(
+    uses: Mapping[int, Sequence[LinkTraffic]], groups: Mapping[int, ParallelGroups], smallest: int = SMALLEST_USE
+) -> list[LinkTotal]:
     """
     Totals of the links between the ranks whose communication matrices `uses` holds by global rank.
+
+    Messages of less than `smallest` bytes are left out.
 
     A matrix counts ranks inside each group: which ranks these are is told by every rank's copies to itself, by the
     groups of its metadata, or, where places and ranks are the same as far as is known, taken to be so throughout.
@@ -50,7 +54,7 @@ def link_totals(uses: Mapping[int, Sequence[LinkTraffic]], groups: Mapping[int, 
         for use in _counted(own):
             ranks = members.get(_group(use), {})
             source, target = ranks.get(use.source), ranks.get(use.target)
-            if source is None or target is None or source == target or use.duration_ns <= 0 or use.size < SMALLEST_USE:
+            if source is None or target is None or source == target or use.duration_ns <= 0 or use.size < smallest:
                 continue
             # Files that were gathered from all ranks hold the same uses once for every rank.
             key = (use.step, use.op, use.single, source, target, use.size, use.duration_ns)

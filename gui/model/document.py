@@ -59,18 +59,31 @@ class Document:
         return self.plan is None and self.profile is None and self.rank is None
 
     @property
+    def bare(self) -> bool:
+        """Whether a profile is open that holds nothing of its rank: no slice, no kernel, no memory."""
+        if self.rank is None:
+            return False
+        return not any(track.count for track in self.rank.tracks) and not self.rank.memory_components()
+
+    @property
     def simulated(self) -> bool:
         """Whether the profile says that a simulator wrote it."""
         return self.profile is not None and self.profile.simulated
 
     @property
-    def numbered(self) -> bool:
-        """Whether what stands for time is the number of an event: a history of allocations without times."""
-        if self.profile is None or self.rank is None or self.rank.tracks or self.rank.span_ns[0] != 0:
-            return False
+    def counted(self) -> str:
+        """
+        What is counted where no time is known: `event` of a history of allocations, `step` of a plan without times.
+
+        Empty where times are known.
+        """
+        if self.profile is None:
+            return "step" if self.plan is not None and not self.plan.timed else ""
+        if self.rank is None or self.rank.tracks or self.rank.span_ns[0] != 0:
+            return ""
         from memplan.traces.readers.snapshot import NUMBERED  # with its reader: a window starts without
 
-        return any(note.text == NUMBERED for note in self.profile.notes)
+        return "event" if any(note.text == NUMBERED for note in self.profile.notes) else ""
 
     @property
     def planned_step_ns(self) -> int | None:

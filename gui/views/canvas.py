@@ -32,14 +32,13 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import Tick, event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.viewport import ZOOM_STEP
+from memplan.gui.views.tags import Tags
 from memplan.gui.views.view import ViewServices
 
 GUTTER_PX = 210
 RULER_PX = 26
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
-_TAGS_BELOW = 6
-"""Rows that a text moves down at most to keep clear of others."""
 _MOST_PLACES = 2000
 """Places of one thing that are marked."""
 
@@ -74,7 +73,7 @@ class TimeCanvas(QWidget):
         self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
-        self._tags: list[QRectF] = []
+        self._tags = Tags()
         self._press: QPointF | None = None
         self._drag: str | None = None
         self._mouse: QPointF | None = None
@@ -158,8 +157,8 @@ class TimeCanvas(QWidget):
         whole = int(np.floor(start))
         return self.session.origin_ns + whole, start - whole
 
-    def share_ruler(self) -> None:
-        """Do without a ruler where another view of the same columns, which has one, is right above."""
+    def share_ruler(self, others: Sequence[TimeCanvas]) -> None:
+        """Do without a ruler where one of the `others` of the window, of the same columns, is right above."""
         if self.own_ruler:
             return
         window = self.window()
@@ -171,14 +170,15 @@ class TimeCanvas(QWidget):
             and (at := other.mapTo(window, QPoint(0, 0))).x() == corner.x()
             and at.y() < corner.y()
             and other.width() == self.width()
-            for other in window.findChildren(TimeCanvas)
+            for other in others
         )
         self.rule(not above)
 
     def _moved_about(self) -> None:
         """The view is elsewhere: those under it may need a ruler now, or none."""
-        for other in self.window().findChildren(TimeCanvas):
-            other.share_ruler()
+        canvases = self.window().findChildren(TimeCanvas)  # looks at every widget of the window
+        for canvas in canvases:
+            canvas.share_ruler(canvases)
 
     def rule(self, ruled: bool) -> None:
         """Have a ruler, or none."""
@@ -218,6 +218,8 @@ class TimeCanvas(QWidget):
             painter.drawImage(plot.topLeft(), self._frame(plot))
         self.paint_over(painter)
         self._paint_marks(painter, plot)
+        painter.setFont(self.small_font)
+        self._tags.paint(painter, self.small_metrics.ascent(), self.colour(self.colours.role("ground"), 215))
         painter.setClipping(False)
         self.block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
         self.paint_gutter(painter)
@@ -268,20 +270,11 @@ class TimeCanvas(QWidget):
             kept.setWidthF(width)
         return kept
 
-    def paint_tag(self, painter: QPainter, x: float, baseline: float, text: str, pen: QPen) -> None:
-        """A small text that can be read over whatever is painted; below others of this frame that it would hide."""
+    def add_tag(self, x: float, baseline: float, text: str, pen: QPen) -> None:
+        """A small text to be read over whatever the frame holds; below others of it that it would hide."""
         metrics = self.small_metrics
-        area = QRectF(x - 2, baseline - metrics.ascent(), metrics.horizontalAdvance(text) + 4, metrics.height())
-        for _ in range(_TAGS_BELOW):
-            if not any(area.intersects(other) for other in self._tags):
-                break
-            area.translate(0, metrics.height() + 1)
-        self._tags.append(area)
-        baseline = area.top() + metrics.ascent()
-        self.block(painter, area, self.colours.role("ground"), 215)
-        painter.setFont(self.small_font)
-        painter.setPen(pen)
-        painter.drawText(QPointF(x, baseline), text)
+        width = metrics.horizontalAdvance(text) + 4
+        self._tags.add(QRectF(x - 2, baseline - metrics.ascent(), width, metrics.height()), text, pen)
 
     def _paint_ruler(self, painter: QPainter) -> None:
         bottom = self.ruler_px - self.strip_px
@@ -303,7 +296,7 @@ class TimeCanvas(QWidget):
 
     def _ticks(self) -> list[Tick]:
         """The round moments of the ruler, which lines in the plot lead down."""
-        ticks = event_ticks if self.session.numbered else time_ticks
+        ticks = event_ticks if self.session.counted else time_ticks
         return ticks(self.session.viewport.start, self.session.viewport.end, max(self.plot.width() // 130, 2))
 
     def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
@@ -330,7 +323,7 @@ class TimeCanvas(QWidget):
             x = self.x_of(marker)
             painter.setPen(self.pen("warning", 1.5))
             painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            self.paint_tag(painter, x + 3, plot.bottom() - 5, self.session.marker_name(marker), self.pen("warning"))
+            self.add_tag(x + 3, plot.bottom() - 5, self.session.marker_name(marker), self.pen("warning"))
         if viewport.cursor is not None:
             painter.setPen(self.pen("faint", 1.0, 160))
             x = self.x_of(viewport.cursor)

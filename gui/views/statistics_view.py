@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QW
 
 from memplan.core.progress import Progress
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_duration
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.session.session import Session
@@ -111,7 +110,8 @@ class StatisticsView(TableView):
             return slice_statistics(session, group, stretch, wanted, progress)
 
         def done(found: SliceStatistics) -> None:
-            values = (f"{found.count:,}", format_duration(found.total_ns), format_duration(stretch[1] - stretch[0]))
+            length = session.length_text
+            values = (f"{found.count:,}", length(found.total_ns), length(stretch[1] - stretch[0]))
             text = "{} [slice|slices], {} together, in the {} that are selected" if selected else ""
             headline = say(Sentence(text or "{} [slice|slices], {} together, in the {} in view", values))
             if found.left_out:

@@ -34,7 +34,7 @@ _CURVE_FROM_PX = 420
 """Height of the middle from which B's memory is shown under its timeline without being asked for."""
 
 
-_PLOT_FROM_PX = 250
+_PLOT_FROM_PX = 420
 """Width of a timeline's plot from which two stand beside each other without being asked to."""
 
 

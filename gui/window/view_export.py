@@ -43,7 +43,7 @@ def _by_itself(widget: QWidget) -> Iterator[None]:
     if isinstance(widget, TimeCanvas) and not widget.own_ruler:
         widget.rule(True)
         yield
-        widget.share_ruler()
+        widget.share_ruler(widget.window().findChildren(TimeCanvas))
     else:
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import sys
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Errors end here as one line on standard error."""
     # A command makes many objects and frees few before it ends: looking for cycles is a tenth of its time.
     gc.set_threshold(100_000)
+    atexit.register(gc.freeze)  # nor is anything looked through when all of it goes
     words = sys.argv[1:] if arguments is None else list(arguments)
     settings = CommandSettings(())
     try:

@@ -50,22 +50,26 @@ def calibrate(
     return replace(result, unseen_error=unseen, unseen_model_error=plain)
 
 
-def unseen_errors(
+def unseen_errors(kernels: MeasuredKernels, machine: Machine, profile: str) -> tuple[float | None, float | None]:
+    """The error on kernels whose shapes a fit has not seen (`unseen_times`), and the model's on the same."""
+    predicted, model = unseen_times(kernels, machine, profile)
+    every = np.ones(len(kernels), bool)
+    return _error(predicted, kernels.duration_ns, every), _error(model, kernels.duration_ns, every)
+
+
+def unseen_times(
     kernels: MeasuredKernels, machine: Machine, profile: str, *, halves: NDArray[np.bool_] | None = None
-) -> tuple[float | None, float | None]:
+) -> tuple[Array, Array]:
     """
-    The error on kernels whose shapes a fit has not seen, and the model's on the same: each half of the distinct kernels
-    is checked by a fit to the other. `halves` says which half a kernel's shape is in; by default every other one.
+    What fits to other shapes give each kernel, and the model: each half of the distinct kernels is predicted by a fit
+    to the other. `halves` says which half a kernel's shape is in; by default every other one of its type.
     """
-    numbers = np.array(_numbered(kernels.kernels))
-    first = numbers % 2 == 0 if halves is None else halves
+    first = np.array(_numbered(kernels.kernels)) % 2 == 0 if halves is None else halves
     predicted = np.zeros(len(kernels))
     for fitted in (first, ~first):
         rows = _Rows.of(kernels, machine, fitted)
         predicted[~fitted] = rows.predicted(rows.calibration(machine, profile))[~fitted]
-    every = np.ones(len(kernels), bool)
-    model = _Rows.of(kernels, machine, every).model
-    return _error(predicted, kernels.duration_ns, every), _error(model, kernels.duration_ns, every)
+    return predicted, _Rows.of(kernels, machine, first).model
 
 
 def _numbered(kernels: Sequence[Kernel]) -> list[int]:

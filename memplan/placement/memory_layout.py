@@ -10,6 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
+from memplan.graph.saved import SavedTensors
 from memplan.hardware import Chip, HostTier
 from memplan.placement.address_feedback import addressed_moves
 from memplan.placement.hbm import HbmLayout, lay_out
@@ -74,6 +75,7 @@ def lay_out_graph(
     chosen: HostMoves | None = None,
     least_ns: int | None = None,
     quick: bool = False,
+    saved: SavedTensors | None = None,
     progress: Progress = silent,
 ) -> MemoryLayout:
     """
@@ -81,9 +83,9 @@ def lay_out_graph(
 
     `durations_ns` are those of the graph's ops, `chosen` the moves for this room where they are known already. Where a
     step of `least_ns` is known, none that takes longer is looked for; with `quick` the first moves that find addresses
-    are taken. Raises `InputError` for a link whose rate no source gives.
+    are taken, with `saved` nothing else moves. Raises `InputError` for a link whose rate no source gives.
     """
-    storages = storages_of(graph, tensors, round_size)
+    storages = storages_of(graph, tensors, round_size, saved)
     schedule, layout, bound_ns = _fitted(
         storages, durations_ns, room.capacity, round_size.alignment, host, chosen, least_ns, quick, progress
     )
@@ -100,8 +102,10 @@ def lay_out_graph(
     return MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, tuple(notes))
 
 
-def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding) -> list[Storage]:
-    """What has to be placed, in the order of `tensors`."""
+def storages_of(
+    graph: Graph, tensors: Sequence[PlannedTensor], round_size: Rounding, saved: SavedTensors | None = None
+) -> list[Storage]:
+    """What has to be placed, in the order of `tensors`; with `saved` only that may leave HBM between its uses."""
     writes: dict[int, list[int]] = {}
     remade: dict[int, list[int]] = {}
     for op, access in zip(graph.ops, accesses(graph), strict=True):
@@ -118,13 +122,19 @@ def storages_of(graph: Graph, tensors: Sequence[PlannedTensor], round_size: Roun
             size=round_size(tensor.nbytes),
             start=tensor.start,
             end=tensor.end,
-            uses=_needed_at(tensor, loops, remade[tensor.index] if tensor.index in by_several else ()),
+            uses=_needed_at(tensor, loops, remade[tensor.index] if tensor.index in by_several else ())
+            if saved is None
+            else _needed_with(saved, tensor, len(graph.ops)),
             writes=tuple(writes.get(tensor.index, ())),
             persistent=tensor.persistent or tensor.index in kept,
             remade=tuple(remade.get(tensor.index, ())),
         )
         for tensor in tensors
     ]
+
+
+def _needed_with(saved: SavedTensors, tensor: PlannedTensor, steps: int) -> tuple[int, ...]:
+    return tuple(range(steps)) if tensor.persistent else saved.needed(tensor.index, tensor.uses)
 
 
 def _needed_at(tensor: PlannedTensor, loops: Sequence[tuple[int, int]], redone: Sequence[int] = ()) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.graph import Graph
 from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with_repeats
+from memplan.graph.saved import SavedTensors
 from memplan.hardware import HostTier
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import MOST_LP_ROWS, MoveBound, RecomputeColumns, move_bound
@@ -65,7 +66,8 @@ class RecomputeSearch:
     """
     Graphs that do what `graph` does with ops run again, for at most `capacity` bytes of HBM.
 
-    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice.
+    `durations_ns` are those of its ops, `allowed` says which of them are known well enough to run twice. With
+    `saved` nothing else moves.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class RecomputeSearch:
         capacity: int,
         round_size: Rounding,
         host: HostTier,
+        saved: SavedTensors | None = None,
     ) -> None:
         self.graph, self.durations = graph, np.asarray(durations_ns, dtype=np.int64)
-        self.round_size, self.host = round_size, host
+        self.round_size, self.host, self.saved = round_size, host, saved
         self.base = self._problem(graph)
         self.rules = RepeatRules(graph, allowed)
         self._aim(capacity)
@@ -105,7 +108,7 @@ class RecomputeSearch:
 
     def _problem(self, graph: Graph) -> MoveProblem:
         return move_problem(
-            storages_of(graph, planned_tensors(graph), self.round_size),
+            storages_of(graph, planned_tensors(graph), self.round_size, self.saved),
             along_repeats(graph, self.durations.tolist()),
             out_link=self.host.out_link,
             in_link=self.host.in_link,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from memplan.core.progress import Progress, silent
 from memplan.graph import Graph
+from memplan.graph.saved import SavedTensors
 from memplan.hardware import HostTier
 from memplan.placement.host import HostMoves, choose_moves
 from memplan.placement.memory_layout import HbmRoom, MemoryLayout
@@ -66,13 +67,14 @@ def shortest_layout(
     host: HostTier,
     place: Place,
     quick: bool = False,
+    saved: SavedTensors | None = None,
     progress: Progress = silent,
 ) -> PlacedGraph:
     """
     The graph to run, which is `graph` with some ops run again or none, and its layout in `room`.
 
     `durations_ns` are those of the ops of `graph`; `allowed` says which of them may run twice. With `quick` the first
-    layout that fits is taken.
+    layout that fits is taken; with `saved` nothing else moves, as `place` has it too.
     """
 
     def search(capacity: int) -> RecomputeSearch:
@@ -81,7 +83,7 @@ def shortest_layout(
 
     progress(0, 1, "choosing moves")
     limit = 2**62 if room.capacity is None else room.capacity
-    whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host)
+    whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host, saved)
     if room.capacity is None or whole.peak <= room.capacity:
         layout = place(graph, room, None, None)
         if room.capacity is None or (not layout.missing and not layout.schedule.moves):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from memplan.graph.model import Graph
+from memplan.graph.saved import SavedTensors
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.live import TorchProgram, is_torch
 from memplan.schema import PlannedProgram
@@ -21,6 +22,10 @@ class LiveProgram(Protocol):
 
     def graph(self, recomputed: Collection[str] = ()) -> Graph:
         """The graph of a step in which `recomputed` modules keep only what goes into them."""
+        ...
+
+    def saved(self, graph: Graph, recomputed: Collection[str], /) -> SavedTensors | None:
+        """What of `graph` its framework can keep on the host between the passes; `None` where it can't at all."""
         ...
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:

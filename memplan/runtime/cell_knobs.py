@@ -1,16 +1,18 @@
-"""What a plan sets in MindSpore: the size of the memory pool, cells to recompute."""
+"""What a plan sets in MindSpore: the memory pool, cells to recompute, what cells save to keep on the host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from memplan.core.units import GIB, format_bytes
 from memplan.graph import TensorKind
 from memplan.readers.mindir.op_table import op_table
-from memplan.readers.mindspore.cell import mindspore_module
-from memplan.readers.mindspore.cell_recompute import recompute_cell
+from memplan.readers.mindspore.cell import has_saved_tensor_hooks, mindspore_module
+from memplan.readers.mindspore.cell_recompute import list_members, recompute_cell
+from memplan.runtime.host_moves import LayerMoves, host_moves, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
+from memplan.runtime.saved_cell_tensors import keep_cell_saved_on_host
 from memplan.schema import Plan, Tier
 from memplan.schema.applied import AppliedPlan, AppliedSetting
 
@@ -33,7 +35,7 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
     shapes = {str(parameter.name): tuple(parameter.shape) for parameter in parameters}
     own_state = op_table().optimizer_scalars
     trained = (str(item.name) for item in parameters if item.requires_grad)
-    planned_prefix(plan, shapes, (name for name in trained if name not in own_state))
+    prefix = planned_prefix(plan, shapes, (name for name in trained if name not in own_state))
     cells = dict(cell.cells_and_names())
     names = own_names(plan.program.recomputed if plan.program is not None else (), cells)
 
@@ -43,6 +45,11 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
         for planned, own in names.items():
             undo.append(recompute_cell(cells[own], version))
             settings.append(AppliedSetting("Cell.recompute", planned, True, _recomputed(cells[own])))
+        keeps = not graph_mode and has_saved_tensor_hooks()
+        layers = {name: member for name, member in list_members(cell).items() if keeps and name not in names.values()}
+        owners = {str(item.name): name for name, member in layers.items() for item in member.get_parameters()}
+        moves = host_moves(plan, tuple(layers), lambda weight: owners.get(weight.removeprefix(prefix)))
+        settings += _kept(moves, cells, device, undo)
     except BaseException:
         for take_back in reversed(undo):
             take_back()
@@ -50,7 +57,7 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
     if names and graph_mode:
         _forget_compiled(cell)
         undo.insert(0, lambda: _forget_compiled(cell))
-    settings += [*_pool(mindspore, plan, device), *_moves(plan, device)]
+    settings += _pool(mindspore, plan, device)
     return AppliedPlan(tuple(settings), tuple(undo))
 
 
@@ -97,23 +104,23 @@ def _pool(mindspore: Any, plan: Plan, device: str) -> list[AppliedSetting]:
     return [AppliedSetting(name, size, False, reason)]
 
 
-def _moves(plan: Plan, device: str) -> list[AppliedSetting]:
-    """What leaves HBM in the plan; a tensor's way is fixed when its cell is written."""
-    moved: dict[str, tuple[int, int]] = {}
-    kinds = {tensor.index: tensor.kind for tensor in plan.tensors}
-    for index in {transfer.tensor for transfer in plan.transfers}:
-        count, size = moved.get(kinds[index], (0, 0))
-        nbytes = sum(transfer.size for transfer in plan.transfers if transfer.tensor == index)
-        moved[kinds[index]] = count + 1, size + nbytes
-    return [
-        AppliedSetting(
+def _kept(
+    moves: LayerMoves, cells: Mapping[str, Any], device: str, undo: list[Callable[[], None]]
+) -> Iterator[AppliedSetting]:
+    """What leaves HBM in the plan: what cells save waits on the host, the rest is fixed when a cell is written."""
+    for name, moved in moves.layers.items():
+        nbytes = sum(size * count for size, count in moved.items())
+        undo.append(keep_cell_saved_on_host(cells[name], moved))
+        told = f"{name} keeps {told_tensors(sum(moved.values()), nbytes)}"
+        why = "on the host until the way back" if device == "Ascend" else "the device is its host: copies there"
+        yield AppliedSetting("mindspore.saved_tensors_hooks", told, True, why)
+    for kind, (count, size) in moves.left.items():
+        yield AppliedSetting(
             _HOST_KNOBS.get(TensorKind(kind), "ops.move_to"),
-            f"{count} tensors of kind {kind}, {format_bytes(size)} moved",
+            f"{told_tensors(count, size)} of kind {kind} moved to the host",
             False,
             "the device of this process is its host" if device != "Ascend" else "is written where the cell is made",
         )
-        for kind, (count, size) in sorted(moved.items())
-    ]
 
 
 _HOST_KNOBS = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
+from memplan.graph.saved import first_readers
 from memplan.schema import Plan, Tier
 
 
@@ -22,28 +24,14 @@ class LayerMoves:
     left: Mapping[str, tuple[int, int]]
 
 
-def host_moves(plan: Plan, layers: Collection[str], prefix: str) -> LayerMoves:
+def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str | None]) -> LayerMoves:
     """
-    The tensors that `plan` moves out of HBM; `layers` are the program's, whose names in the plan follow `prefix`.
+    The tensors that `plan` moves out of HBM; `layers` are the program's, `owner` the one of a weight by its name there.
 
-    A layer keeps the activations that are first read between the first reads of its own weights and those of what
-    comes behind it. Where one weight serves several layers the first has it all.
+    A layer keeps the activations that it reads first (`memplan.graph.saved`).
     """
-    owners = {
-        tensor.index: _owner(tensor.name.removeprefix(prefix), layers)
-        for tensor in plan.tensors
-        if tensor.kind == TensorKind.WEIGHT.value
-    }
-    weights = set(owners)
-    running: str | None = None
-    reader: dict[int, str | None] = {}
-    for op in plan.ops:
-        new = [index for index in op.reads or () if index in weights]
-        weights.difference_update(new)
-        if new:
-            running = owners[new[0]]
-        for index in op.reads or ():
-            reader.setdefault(index, running)
+    owners = {tensor.index: owner(tensor.name) for tensor in plan.tensors if tensor.kind == TensorKind.WEIGHT.value}
+    reader = first_readers(owners, (op.reads or () for op in plan.ops))
     tensors = {tensor.index: tensor for tensor in plan.tensors}
     kept: dict[str, Counter[int]] = {}
     left: dict[str, tuple[int, int]] = {}
@@ -57,7 +45,12 @@ def host_moves(plan: Plan, layers: Collection[str], prefix: str) -> LayerMoves:
     return LayerMoves({layer: dict(kept[layer]) for layer in layers if layer in kept}, dict(sorted(left.items())))
 
 
-def _owner(name: str, layers: Collection[str]) -> str | None:
-    """The layer that the weight `name` is in."""
+def layer_of(name: str, layers: Collection[str]) -> str | None:
+    """The layer that what is called `name` is in."""
     parts = name.split(".")
     return next((found for at in range(len(parts), 0, -1) if (found := ".".join(parts[:at])) in layers), None)
+
+
+def told_tensors(count: int, nbytes: int) -> str:
+    """So many tensors of so many bytes, in words."""
+    return f"{count} tensor{'' if count == 1 else 's'} of {format_bytes(nbytes)}"

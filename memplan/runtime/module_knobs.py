@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
 from memplan.readers.pytorch.module_recompute import list_modules, recompute_module
-from memplan.runtime.host_moves import LayerMoves, host_moves
+from memplan.runtime.host_moves import LayerMoves, host_moves, layer_of, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.runtime.saved_tensors import keep_saved_on_host
 from memplan.schema import Plan
@@ -41,8 +40,11 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
             settings.append(
                 AppliedSetting("torch.utils.checkpoint", planned, True, "the plan makes its activations anew")
             )
+        layers = list_modules(module)
         # Around the checkpoints, so that what they keep goes to the host as well.
-        settings += _moves(host_moves(plan, list_modules(module), prefix), modules, undo)
+        settings += _moves(
+            host_moves(plan, layers, lambda weight: layer_of(weight.removeprefix(prefix), layers)), modules, undo
+        )
     except BaseException:
         for take_back in reversed(undo):
             take_back()
@@ -62,7 +64,7 @@ def _moves(moves: LayerMoves, modules: Mapping[str, Any], undo: list[Callable[[]
 
     name = "torch.autograd.graph.saved_tensors_hooks"
     for layer, moved in moves.layers.items():
-        told = f"{layer} keeps {_told(sum(moved.values()), sum(size * count for size, count in moved.items()))}"
+        told = f"{layer} keeps {told_tensors(sum(moved.values()), sum(size * count for size, count in moved.items()))}"
         if isinstance(modules[layer], torch.jit.ScriptModule):
             yield AppliedSetting(name, told, False, "a script module takes no hooks around its forward pass")
             continue
@@ -74,13 +76,9 @@ def _moves(moves: LayerMoves, modules: Mapping[str, Any], undo: list[Callable[[]
         activation = kind == TensorKind.ACTIVATION.value
         yield AppliedSetting(
             "save_on_cpu" if activation else f"the device of {kind}",
-            f"{_told(count, nbytes)} moved to the host",
+            f"{told_tensors(count, nbytes)} moved to the host",
             False,
             "no layer of a list saves them: wrap what does in torch.autograd.graph.save_on_cpu"
             if activation
             else "is written where it is made, such as by an optimiser that keeps its state on the host",
         )
-
-
-def _told(count: int, nbytes: int) -> str:
-    return f"{count} tensor{'' if count == 1 else 's'} of {format_bytes(nbytes)}"

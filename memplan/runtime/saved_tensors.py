@@ -104,5 +104,6 @@ def _unpack(packed: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        back = packed.storage.to(packed.device, non_blocking=True)
+        # A copy on the host too: what the kernel gets may be written over, and the way back be gone twice.
+        back = packed.storage.to(packed.device, non_blocking=True, copy=True)
         return back.as_strided(packed.size, packed.stride, packed.offset)

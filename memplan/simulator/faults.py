@@ -37,7 +37,8 @@ class Fault:
     `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
     against where planting changes more than the fault: the same experts evenly, the same work without waiting. It is
     planted in a job of `layout`, with the noise of real machines if `background`; `batches` tells the micro-batches.
-    Unless `planned`, its steps are not those of the plan: sequences are longer or shorter.
+    Unless `planned`, its steps are not those of the plan: sequences are longer or shorter. A `roomy` one is none where
+    memory is short.
     """
 
     words: str
@@ -50,6 +51,7 @@ class Fault:
     background: bool = False
     batches: Callable[[float], int] | None = None
     planned: bool = True
+    roomy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +348,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
             background=True,
             batches=one.batches,
             planned=one.planned,
+            roomy=one.roomy,
         )
         for kind, one in FIELD_FAULTS.items()
     }

@@ -7,6 +7,7 @@ links that slow down with large messages, stages and experts that have unlike wo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -317,10 +318,9 @@ def now_and_then(job: FaultyJob, strength: float) -> FaultyJob:
     """One run in seven of the kernels that are run most takes many times as long."""
 
     def change(_: int, program: RankProgram) -> RankProgram:
-        counts: dict[tuple[str, int], int] = {}
-        for item in program:
-            if item.op is not None and item.op.bound != "launch":
-                counts[item.type, item.duration_ns] = counts.get((item.type, item.duration_ns), 0) + 1
+        planned = [(item, item.op.bound) for item in program if item.op is not None]
+        longer = [item for item, bound in planned if bound != "launch"] or [item for item, _ in planned]
+        counts = Counter((item.type, item.duration_ns) for item in longer)
         often = max(counts, key=lambda key: (counts[key], key))
         chosen = [place for place, item in enumerate(program) if (item.type, item.duration_ns) == often][3::7]
         extra = round(strength * computing_ns(program) / max(len(chosen), 1))

@@ -18,7 +18,8 @@ class FieldFault:
     A defect in words, the kinds of findings that name it, and how it is planted.
 
     It takes `ranks` at least in a job of `layout`, and is held against the job that `without` makes; `batches` tells
-    the micro-batches of a step where they make the fault. Unless `planned`, its steps are not those of the plan.
+    the micro-batches of a step where they make the fault. Unless `planned`, its steps are not those of the plan. A
+    `roomy` one is none where memory is short.
     """
 
     words: str
@@ -29,6 +30,7 @@ class FieldFault:
     without: device.Planting | None = None
     batches: Callable[[float], int] | None = None
     planned: bool = True
+    roomy: bool = False
 
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
@@ -184,7 +186,7 @@ FIELD_FAULTS: Mapping[str, FieldFault] = MappingProxyType(
             "tensors are copied to the host in every step", ("copy.exposed", "idle.synchronise"), load.reads_back
         ),
         "needless-recompute": FieldFault(
-            "layers are computed twice", ("recompute.layers",), load.computes_again
+            "layers are computed twice", ("recompute.layers",), load.computes_again, roomy=True
         ),
         "contended-transfers": FieldFault(
             "transfers beside computing are slow", ("communication.contention",), load.slowed_by_computing, ranks=2,

@@ -48,8 +48,12 @@ def reads_values(job: FaultyJob, strength: float) -> FaultyJob:
             return Item(Doing.SYNCHRONISE, "aten::_local_scalar_dense", "", round(strength * part * total))
 
         third = len(forward) // 4
+        rest = (*backward, *update)
+        # What comes after the last kernel would lie between steps.
+        last = max(place for place, item in enumerate(rest) if item.doing is Doing.KERNEL)
+        place = min(len(backward) + 2, last)
         return (*forward[:third], read(0.2), *forward[third : 2 * third], read(0.1), *forward[2 * third : 3 * third],
-                read(0.3), *forward[3 * third :], *backward, *update[:2], read(0.4), *update[2:])  # fmt: skip
+                read(0.3), *forward[3 * third :], *rest[:place], read(0.4), *rest[place:])  # fmt: skip
 
     return each_rank(job, change)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from memplan.core.errors import InputError
 from memplan.core.units import KIB, MIB, microseconds
+from memplan.hardware import chip as find_chip
 from memplan.schema import Plan, Tier
 from memplan.simulator.job_run import RankRun
 from memplan.simulator.job_settings import MemoryTrouble
@@ -32,6 +34,19 @@ def planted_bytes(plan: Plan, memory: MemoryTrouble, steps: int) -> int:
     if outside > MemoryTrouble().outside:
         return round(_beyond(outside) * peak * (1.01 + cached))
     return round(peak * (0.01 + cached))
+
+
+def room_share(plan: Plan, memory: MemoryTrouble) -> float | None:
+    """What a job leaves free of its chip's memory at its fullest, as a share; `None` of a chip that is not known."""
+    try:
+        chip = find_chip(plan.chip)
+    except InputError:
+        return None
+    if not chip.hbm_bytes:
+        return None
+    usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
+    pool = peak_of(plan) * (1.01 + _beyond(memory.cached))
+    return 1 - pool * (1 + _beyond(memory.outside)) / usable
 
 
 def _beyond(share: float) -> float:

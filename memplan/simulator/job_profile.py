@@ -19,12 +19,11 @@ from memplan.simulator.faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of
 from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log
-from memplan.simulator.job_memory import peak_of, planted_bytes, write_job_memory
+from memplan.simulator.job_memory import peak_of, planted_bytes, room_share, write_job_memory
 from memplan.simulator.job_program import Doing
 from memplan.simulator.job_run import RankRun, run_job, shifted
 from memplan.simulator.job_settings import FaultyJob
 from memplan.simulator.kernel_records import operand_texts
-from memplan.simulator.noise import Chance
 from memplan.simulator.oom_snapshot import failed_run, write_snapshot
 from memplan.simulator.profile_tables import (
     KERNEL_DETAILS,
@@ -36,6 +35,8 @@ from memplan.simulator.simulation import EPOCH_NS, is_simulated
 _COMPUTE, _LINK, _COPIES = 2, 9, 11
 _COLUMNS = {name: place for place, name in enumerate(KERNEL_DETAILS)}
 _CLOCK_MHZ = 1800
+_ROOM = 0.1
+"""Share of the device memory that has to be free for anything to be called needless that saves memory."""
 
 
 def simulate_job(
@@ -67,7 +68,7 @@ def simulate_job(
     if target.is_dir() and any(target.iterdir()) and not (replace and is_simulated(target)):
         raise InputError("this folder is not empty", path=target, remedy="name a new folder, or add --replace")
     job, _ = _jobs(plan, fault, ranks, seed, layout, background)
-    runs = run_job(job, steps, Chance(seed))
+    runs = run_job(job, steps, seed)
     conditions = job.settings.conditions
     with replacing_folder(target, replace=replace) as folder:
         _write_json(folder / "profiler_metadata.json", {"memplan_simulated": True})
@@ -81,7 +82,7 @@ def simulate_job(
 def planted_ns(plan: Plan, fault: ChosenFault, *, ranks: int = 4, steps: int = 4, seed: int = 0) -> int:
     """How much longer the slowest rank of the job takes with `fault` than without; ns over all steps."""
     jobs = _jobs(plan, fault, ranks, seed)
-    ends = [max(run.steps[-1][1] for run in run_job(job, steps, Chance(seed))) for job in jobs]
+    ends = [max(run.steps[-1][1] for run in run_job(job, steps, seed)) for job in jobs]
     return ends[0] - ends[1]
 
 
@@ -108,6 +109,12 @@ def _jobs(
     base = job_of(plan, chosen, ranks, background=seed if noisy else None, batches=batches)
     if fault is None:
         return base, base
+    room = room_share(plan, base.settings.memory) if fault.fault.roomy else None
+    if room is not None and room < _ROOM:
+        raise InputError(
+            f"{fault.kind} is no fault where {max(room, 0):.0%} of the device memory are left",
+            remedy="plan fewer or shorter samples",
+        )
     without = fault.fault.without
     return planted(base, fault), base if without is None else without(base, fault.strength)
 

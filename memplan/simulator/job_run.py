@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from memplan.core.arrays import Floats
+import numpy as np
+
+from memplan.core.arrays import Floats, Int64s
 from memplan.core.errors import InputError
 from memplan.simulator.job_program import Doing, Item, RankProgram
 from memplan.simulator.job_settings import FaultyJob, JobConditions, JobSettings
@@ -48,9 +50,9 @@ class _Pace:
     slowed: float
 
 
-def run_job(job: FaultyJob, steps: int, chance: Chance) -> list[RankRun]:
+def run_job(job: FaultyJob, steps: int, seed: int) -> list[RankRun]:
     """
-    Run `steps` steps of all ranks.
+    Run `steps` steps of all ranks; what is planned scatters by `seed` alike, whatever a fault adds to it.
 
     Ranks of a group meet in the same order of collectives; what lies between two of them runs rank by rank. Raises
     `InputError` for programs whose ranks wait for each other for ever.
@@ -58,9 +60,12 @@ def run_job(job: FaultyJob, steps: int, chance: Chance) -> list[RankRun]:
     runs = [RankRun() for _ in job.programs]
     settings = job.settings
     unplanned = unplanned_times(job.programs, settings.conditions)
+    orders = {id(program): _order_of_draws(program) for program in job.programs}
     for step in range(steps):
         places = [0] * len(runs)
-        paces = [_pace(settings, program, rank, step, steps, chance) for rank, program in enumerate(job.programs)]
+        paces = [
+            _pace(settings, orders[id(program)], rank, step, steps, seed) for rank, program in enumerate(job.programs)
+        ]
         begins = [max(run.host, run.stream) for run in runs]
         moving: Sequence[int] = range(len(runs))
         arrived: dict[int, Item] = {}
@@ -109,15 +114,42 @@ def unplanned_times(programs: Sequence[RankProgram], conditions: JobConditions) 
     return {name: 1 + conditions.unplanned * value for name, value in share.items()}
 
 
-def _pace(settings: JobSettings, program: RankProgram, rank: int, step: int, steps: int, chance: Chance) -> _Pace:
+def _order_of_draws(program: RankProgram) -> Sequence[Int64s]:
+    """
+    Places of a program that draw their chance together: those of its planned ops that run for the first time, for the
+    second time and so on, then all others. Whatever a fault puts in, planned ops draw what they draw without it.
+    """
+    times: dict[int, int] = {}
+    found: list[list[int]] = []
+    others: list[int] = []
+    for place, item in enumerate(program):
+        if item.op is None:
+            others.append(place)
+            continue
+        time = times.get(item.op.index, 0)
+        times[item.op.index] = time + 1
+        if time == len(found):
+            found.append([])
+        found[time].append(place)
+    return [np.array(places, dtype=np.int64) for places in (*found, others)]
+
+
+def _drawn(order: Sequence[Int64s], draw: Callable[[int], Floats]) -> Floats:
+    found = np.empty(sum(map(len, order)))
+    for places in order:
+        found[places] = draw(len(places))
+    return found
+
+
+def _pace(settings: JobSettings, order: Sequence[Int64s], rank: int, step: int, steps: int, seed: int) -> _Pace:
     conditions = settings.conditions
-    kernels = 1 + conditions.spread * chance.spread(len(program))
-    launches = (
-        1 + conditions.launch_spread * chance.spread(len(program)) if conditions.launch_spread else kernels * 0 + 1
-    )
+    kernels = 1 + conditions.spread * _drawn(order, Chance(seed, rank, step, 0).spread)
+    launches = np.ones_like(kernels)
+    if conditions.launch_spread:
+        launches = 1 + conditions.launch_spread * _drawn(order, Chance(seed, rank, step, 1).spread)
     if conditions.tail:
-        rare = chance.uniform(len(program)) < conditions.tail
-        kernels = kernels * (1 + rare * chance.uniform(len(program)))
+        rare = _drawn(order, Chance(seed, rank, step, 2).uniform) < conditions.tail
+        kernels = kernels * (1 + rare * _drawn(order, Chance(seed, rank, step, 3).uniform))
     speed = conditions.speeds[rank] if conditions.speeds else 1.0
     slowed = 1 / settings.clock_at(rank, step, steps)
     return _Pace(kernels * speed, launches, slowed)
@@ -142,8 +174,8 @@ def _until_meeting(
             launch = run.host
             run.host += round(call_ns * float(pace.launches[index]))
             length = item.duration_ns * float(pace.kernels[index])
-            # Memory has a clock of its own.
-            length *= 1.0 if item.op is not None and item.op.bound == "hbm" else pace.slowed
+            # Memory and links have clocks of their own.
+            length *= 1.0 if item.op is not None and item.op.bound in ("hbm", "link") else pace.slowed
             length *= unplanned.get(item.type, 1.0) if item.op is not None else 1.0
             start = max(run.stream + 200, launch + _LAUNCH_NS) + item.late_ns
             if item.late_ns:

@@ -123,11 +123,12 @@ class Chance:
     Random numbers that are the same on every machine and with every numpy.
 
     Only raw words of the generator are used, whose stream numpy guarantees, and only exact arithmetic on them: no
-    logarithm or cosine, whose last digit differs between processors.
+    logarithm or cosine, whose last digit differs between processors. `seed` is one number, or several that name what
+    the numbers are for.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._words = np.random.PCG64(seed)
+    def __init__(self, *seed: int) -> None:
+        self._words = np.random.PCG64(seed[0] if len(seed) == 1 else seed)
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """`count` numbers evenly spread over [0, 1)."""

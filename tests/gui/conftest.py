@@ -88,7 +88,7 @@ def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     """The slower run as tab 0, and the sample as tab 1, which is shown."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
-    window.resize(1500, 920)
+    window.resize(1920, 1080)
     window.show()
     window.opener.open_request(Request(None, slower(tmp_path)))
     window.opener.open_request(Request(PLAN, PROFILE), new_tab=True)

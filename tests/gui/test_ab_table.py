@@ -55,7 +55,7 @@ def test_a_click_on_a_difference_shows_it_in_both(both: MainWindow) -> None:
     for timeline in (both.timeline, second_view(both).timeline):
         selected = timeline.session.selected
         assert isinstance(selected, SliceRef)
-        assert selected_line(timeline.session).startswith(name)
+        assert str(selected_line(timeline.session)).startswith(name)
         assert selected.track in {placed.track.key for placed, _ in timeline.visible() if placed.track is not None}
         start, end = timeline.session.selected_span() or (0.0, 0.0)
         assert timeline.session.viewport.start < start < end < timeline.session.viewport.end
@@ -163,7 +163,7 @@ def test_what_is_selected_is_named_in_a_line(session: Session) -> None:
     session.select(OpRef(0))
     plan = session.document.plan
     assert plan is not None
-    assert selected_line(session).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
+    assert str(selected_line(session)).startswith(plan.ops[0].name.rsplit("/", 1)[-1])
     track = next(track for track in session.tracks.all if track.kind == "stream")
     session.select(SliceRef(track.key, 0))
     assert selected_line(session) == ""  # its track isn't read yet

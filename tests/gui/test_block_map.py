@@ -230,6 +230,6 @@ def test_texts_on_a_canvas_keep_clear_of_each_other(window: MainWindow) -> None:
         span = (session.viewport.bounds[1] - session.viewport.bounds[0]) * width
         session.viewport.show(at - span * 0.9, at + span * 0.1)
         view.grab()
-        assert len(view._tags) >= 2
-        for place, one in enumerate(view._tags):
-            assert not any(one.intersects(other) for other in view._tags[:place])
+        assert len(view._tags.placed) >= 2
+        for place, one in enumerate(view._tags.placed):
+            assert not any(one.area.intersects(other.area) for other in view._tags.placed[:place])

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError
+from memplan.core.progress import silent
 from memplan.gui.model.compare.ab_differences import AmountUnit
 from memplan.gui.model.compare.ab_plan import plan_ledgers
 from memplan.gui.model.details.details import overview
+from memplan.gui.model.kernel.kernel_subject import costliest
 from memplan.gui.model.session.open_request import (
     Request,
     open_session,
@@ -20,6 +24,8 @@ from memplan.gui.model.session.open_request import (
     requests_for,
     wants_chip,
 )
+from memplan.gui.views.overview.overview_view import OverviewView
+from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 
 READERS = Path(__file__).parents[1] / "readers" / "data"
@@ -139,3 +145,36 @@ def test_a_plan_without_times_is_shown_and_compared_without_any() -> None:
     assert "predicted time" not in said
     assert AmountUnit.TIME not in {ledger.measure for ledger in plan_ledgers(foreign, ours)}
     assert AmountUnit.TIME in {ledger.measure for ledger in plan_ledgers(ours, ours)}
+
+
+def test_a_plan_without_times_counts_its_steps(shared_data: Path) -> None:
+    """Went wrong once: its steps were told as nanoseconds, on the ruler and wherever a length is said."""
+    table = shared_data / "profiles/gpt3-2023-handcut/test_rank_1/ASCEND_PROFILER_OUTPUT/static_op_mem.csv"
+    session = open_session(Request(table))
+    assert session.counted == "step"
+    assert str(session.length_text(1)) == "1 step"
+    assert str(session.moment_text(12)) == "step 12"
+    facts = [fact for section in overview(session) for fact in section.facts]
+    assert "steps of the plan: it has no times" in [str(fact.value) for fact in facts]
+    assert costliest(session) is None
+
+
+def test_a_history_without_times_tells_the_peak_by_its_event(shared_data: Path) -> None:
+    session = open_session(Request(None, shared_data / "snapshots" / "snapshot_expandable.pkl"))
+    session.keep_blocks(session.find_blocks(silent))
+    at = next(str(fact.value) for section in overview(session) for fact in section.facts if str(fact.label) == "at")
+    assert at.startswith("event ")
+
+
+def test_a_profile_that_holds_nothing_says_so(qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong once: nothing was found in it, as if somebody had looked."""
+    folder = tmp_path / "cut_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+    folder.mkdir(parents=True)
+    (folder / "kernel_details.csv").write_text("Step Id,Name,Type,Start Time(us),Duration(us)\n")
+    window = MainWindow(open_session(Request(None, folder.parent)), background=False)
+    qtbot.addWidget(window)
+    window.show()
+    window.show_page("overview")
+    QApplication.processEvents()
+    assert "neither slices nor kernels nor memory" in window.docks.view(OverviewView).said.text()
+    window.close()

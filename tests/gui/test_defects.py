@@ -180,7 +180,7 @@ def test_the_next_step_of_an_overview_is_the_first_one() -> None:
 def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None:
     """Went wrong once: 9,699 events were "9.699 us" long."""
     profile = shared_data / "snapshots"
-    numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).numbered]
+    numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).counted]
     assert numbered
     for session in numbered:
         start, end = session.document.span_ns

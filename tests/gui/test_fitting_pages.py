@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from PySide6.QtCore import QRect, QRectF, Qt
+from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QFontMetrics
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -218,15 +218,7 @@ def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: Any) -> None:
     assert 0 < len(legend.entries()) < len(told), "what has no room is left out, not cut"
 
 
-def test_no_line_strikes_the_text_of_a_peak(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, QRectF]] = []
-    paint = CurveView.paint_tag
-
-    def watched(view: CurveView, painter: Any, x: float, baseline: float, text: str, pen: Any) -> None:
-        paint(view, painter, x, baseline, text, pen)
-        told.append((text, QRectF(view._tags[-1])))
-
-    monkeypatch.setattr(CurveView, "paint_tag", watched)
+def test_no_line_strikes_the_text_of_a_peak(qtbot: Any, tmp_path: Path) -> None:
     need = memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").tier(Tier.HBM).peak
     for share in (1.0, 1.01, 1.05, 1.1, 1.15):
         path = tmp_path / f"{share}.plan.json"
@@ -235,12 +227,35 @@ def test_no_line_strikes_the_text_of_a_peak(qtbot: Any, tmp_path: Path, monkeypa
         qtbot.addWidget(view)
         view.show_capacity = True
         view.resize(900, 240)
-        told.clear()
         view.grab()
         capacity = view.y_of(view.curves.capacity)
-        peaks = [area for text, area in told if "peak" in text]
+        peaks = [tag.area for tag in view._tags.placed if "peak" in tag.text]
         assert peaks
         assert not any(area.top() < capacity < area.bottom() for area in peaks), share
+
+
+def test_no_marker_strikes_the_text_of_a_peak(window: MainWindow) -> None:
+    """Went wrong once: markers and the edges of what is selected were drawn over the texts."""
+    window.show_page("memory")
+    window.docks.bring("curve")
+    QApplication.processEvents()
+    view = window.docks.view(CurveView)
+    view.grab()
+    tag = next(tag for tag in view._tags.placed if "7.35" in tag.text)
+    window.session.clear_markers()
+    window.session.add_marker(view.time_at(tag.area.center().x()))
+    picture = view.grab().toImage()
+    column = round(tag.area.center().x())
+    line = view.pen("warning").color()
+    near = [
+        picture.pixelColor(column + beside, row)
+        for beside in (-1, 0, 1)
+        for row in range(round(tag.area.top()) + 1, round(tag.area.bottom()) - 1)
+    ]
+    assert not any(colour.rgb() == line.rgb() for colour in near)
+    assert any(
+        picture.pixelColor(column, row).rgb() == line.rgb() for row in range(view.plot.top(), view.plot.bottom())
+    )
 
 
 def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow) -> None:

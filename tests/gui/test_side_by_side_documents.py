@@ -194,7 +194,7 @@ def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
         view.jump(view.sorted.index(row, 0))
     wait(qtbot, lambda: not busy.jobs.running)
     settle()
-    assert selected_line(busy.session).startswith(wanted.name.rsplit("/", 1)[-1])
+    assert str(selected_line(busy.session)).startswith(wanted.name.rsplit("/", 1)[-1])
 
 
 def test_a_second_that_can_not_be_read_is_a_line(

@@ -14,7 +14,9 @@ from benchmarks.training_rows import training_rows
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
+from memplan.models.architecture import Layer
 from memplan.models.feed_forward import DenseFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
@@ -116,7 +118,7 @@ def test_what_stays_between_steps_is_met(
 
 
 def test_public_training_runs_are_met(shared_data: Path) -> None:
-    """Each within 7 % but for Grok, whose states are not understood, and Gemma, whose norms are not fused."""
+    """Each within 7 %."""
     rows = list(training_rows(shared_data / "configs"))
     states = [abs(row.error) for row in rows if row.kind.endswith("states") and row.error is not None]
     steady = [abs(row.error) for row in rows if row.kind.endswith("steady step") and row.error is not None]
@@ -124,11 +126,11 @@ def test_public_training_runs_are_met(shared_data: Path) -> None:
     reserved = [row.error for row in rows if row.kind.endswith("reserved") and row.error is not None]
     assert len(states) > 60
     assert median(states) < 0.01
-    assert sum(error > 0.07 for error in states) <= 1
+    assert max(states) < 0.07
     assert max(steady) < 0.07
-    assert median(steady) < 0.04
+    assert median(steady) < 0.03
     assert median(first) < 0.01
-    assert sum(error > 0.07 for error in first) <= 2
+    assert max(first) < 0.07
     assert all(-0.07 < error < 0 for error in reserved)
 
 
@@ -210,12 +212,12 @@ def test_heads_exchanged_for_tokens_keep_what_attention_made_twice(shared_data: 
             "ring": {},
             "ulysses": {"ulysses": True},
             "repeated": {"ulysses": True, "repeat_kv": True},
-            "strided": {"strided_values": True},
+            "copied": {"copied_attention": True},
         }.items()
     }
     assert kept["ulysses"] - kept["ring"] == 2 * 16 * 128
     assert kept["repeated"] - kept["ulysses"] == 2 * (2 * 16 - 2 * 4) * 128
-    assert kept["strided"] - kept["ring"] == 2 * (16 + 4) * 128
+    assert kept["copied"] - kept["ring"] == 2 * 16 * 128
 
 
 def test_steps_of_an_activation_function_and_inputs_of_norms_behind_a_part_are_kept(qwen: ModelConfig) -> None:
@@ -229,8 +231,27 @@ def test_steps_of_an_activation_function_and_inputs_of_norms_behind_a_part_are_k
     ffn = qwen.layers[0].ffn
     assert isinstance(ffn, DenseFfn)
     assert kept(qwen, replace(recipe, gelu_in_steps=True)) - plain == 4 * 2 * ffn.intermediate / 2
+    assert kept(qwen, replace(recipe, silu_in_steps=True)) - plain == 2 * ffn.intermediate / 2
     behind = replace(qwen, layers=tuple(replace(layer, norms=4) for layer in qwen.layers))
     assert kept(behind, recipe) - plain == 2 * (2 * qwen.hidden_size + 4) / 2
+
+
+def test_layers_with_a_window_keep_masks_of_their_own(qwen: ModelConfig) -> None:
+    """A byte for each pair of tokens, in layers that have a window; ranks that split heads have all of it."""
+    told, plain = (replace(RECIPE, window_masks=masks) for masks in (True, False))
+    mixer = qwen.layers[0].mixer
+    assert isinstance(mixer, GroupedAttention)
+    layer = replace(qwen.layers[0], mixer=replace(mixer, window=128))
+
+    def kept(which: Layer, layout: Layout) -> float:
+        return sum(
+            masks * item.nbytes
+            for masks, recipe in ((1, told), (-1, plain))
+            for item in saved_tensors(qwen, which, layout, recipe)
+        )
+
+    assert kept(layer, Layout()) == kept(layer, Layout(tensor=2)) == RECIPE.sequence
+    assert kept(qwen.layers[0], Layout()) == 0
 
 
 def test_bounded_logits_keep_their_tanh(qwen: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memplan.runtime.host_moves import host_moves
+from memplan.runtime.host_moves import host_moves, layer_of
 from memplan.schema import Tier, Transfer
 from tests.small_plans import layered_plan
 
@@ -28,7 +28,8 @@ def test_an_activation_is_kept_by_the_layer_that_first_reads_it() -> None:
     reads: list[tuple[int, ...]] = [(0,), (3,), (1, 3, 4), (2, 5), (0, 3), (6,)]
     ops = tuple(replace(op, reads=read) for op, read in zip(plan.ops, reads, strict=False))
     plan = replace(plan, tensors=tensors, ops=ops, transfers=tuple(moved(index, 8) for index in (3, 4, 5, 6)))
-    found = host_moves(plan, ["layers.0", "layers.1"], "model.")
+    layers = ["layers.0", "layers.1"]
+    found = host_moves(plan, layers, lambda weight: layer_of(weight.removeprefix("model."), layers))
     assert found.layers == {"layers.0": {103: 1}, "layers.1": {104: 1}}
     assert found.left == {"activation": (1, 105), "optimizer_state": (1, 106)}
 

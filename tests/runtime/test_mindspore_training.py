@@ -99,3 +99,8 @@ def test_the_same_holds_op_by_op(tmp_path: Path) -> None:
     assert found["applied"]["fits"]
     assert close(found, "plain") == pytest.approx(1, abs=0.03)
     assert close(found, "applied") == pytest.approx(1, abs=0.03)
+    assert found["moved"]["fits"]
+    assert "set: mindspore.saved_tensors_hooks = " in found["moved"]["report"]
+    assert "moved to the host" not in found["moved"]["report"]
+    assert found["moved"]["losses"] == found["plain"]["losses"]
+    assert close(found, "moved") == pytest.approx(1, abs=0.03)

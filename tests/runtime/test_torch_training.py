@@ -14,10 +14,10 @@ import pytest
 TOP = Path(__file__).parents[2]
 
 
-def trained(kind: str, case: str, folder: Path) -> dict[str, Any]:
-    target = folder / f"{case}.json"
+def trained(kind: str, case: str, folder: Path, recompute: str = "auto") -> dict[str, Any]:
+    target = folder / f"{case}{recompute}.json"
     subprocess.run(
-        [sys.executable, "-m", "tests.runtime.torch_training", kind, case, str(target)],
+        [sys.executable, "-m", "tests.runtime.torch_training", kind, case, str(target), recompute],
         check=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(TOP)},
@@ -57,6 +57,20 @@ def test_the_measured_peak_follows_the_plan(runs: dict[str, dict[str, Any]]) -> 
     assert runs["0.7"]["measured"] < 0.75 * runs["plain"]["measured"]
     for run in runs.values():
         assert run["planned"] == pytest.approx(run["measured"], rel=0.03)
+
+
+def test_host_moves_alone_keep_losses_and_the_device_holds_what_was_planned(
+    runs: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    found = trained("transformer", "0.75", tmp_path, "never")
+    assert found["fits"]
+    assert not found["recomputed"]
+    assert found["losses"] == runs["plain"]["losses"]
+    assert found["state"] == runs["plain"]["state"]
+    assert all(
+        line.startswith("set: torch.autograd.graph.saved_tensors_hooks") for line in found["report"].splitlines()
+    )
+    assert found["planned"] == pytest.approx(found["measured"], rel=0.03)
 
 
 def test_what_was_set_is_said(runs: dict[str, dict[str, Any]]) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 STEPS = 3
 
 
-def train(kind: str, share: float | None) -> dict[str, Any]:
+def train(kind: str, share: float | None, recompute: str) -> dict[str, Any]:
     """Losses, state and peaks of a small model of `kind`, planned for `share` of its peak (`None`: as it is)."""
     import torch
 
     import memplan
+    from memplan.placement.recompute_policy import RecomputePolicy
     from memplan.readers import Target
 
     torch.manual_seed(0)
@@ -47,7 +50,9 @@ def train(kind: str, share: float | None) -> dict[str, Any]:
     )
     report, refused = "", {}
     if share is not None:
-        plan = memplan.plan(step, batch, chip="910B3", hbm=int(whole * share), kernels=Target.CPU)
+        policy = RecomputePolicy(recompute)
+        hbm = int(whole * share)
+        plan = memplan.plan(step, batch, chip="910B3", hbm=hbm, kernels=Target.CPU, recompute=policy)
         refused = refusals(torch, plan) if kind == "transformer" else {}
         report = str(plan.apply(model))
     torch.manual_seed(1)  # of dropout, whatever was drawn before
@@ -60,7 +65,8 @@ def train(kind: str, share: float | None) -> dict[str, Any]:
         *(value for state in optimizer.state.values() for value in state.values()),
     ]
     state = sum(int(value.nbytes) for value in held)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with told_host_copies(), torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         losses.append(float(step(batch)))
     return {
         "losses": losses,
@@ -109,13 +115,55 @@ def peak(plan: Any) -> int:
     return int(next(use.peak for use in plan.tiers if use.tier.value == "HBM"))
 
 
+_HOST_COPY = "copy that waits on the host"
+
+
+@contextmanager
+def told_host_copies() -> Iterator[None]:
+    """Within it, `most_allocated` tells copies that wait on the host from what a device would have allocated."""
+    from memplan.runtime import saved_tensors
+
+    copy = saved_tensors._copy
+
+    def marked(torch: Any, tensor: Any) -> Any:
+        with torch.profiler.record_function(_HOST_COPY):
+            return copy(torch, tensor)
+
+    saved_tensors._copy = marked
+    try:
+        yield
+    finally:
+        saved_tensors._copy = copy
+
+
 def most_allocated(profile: Any) -> int:
-    """The most bytes that the allocator handed out beyond what it had before the profile."""
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    """
+    The most bytes that the allocator handed out beyond what it had before the profile.
+
+    On a CPU the host's memory is the device's: copies that wait on the host are left out by their addresses.
+    """
+    events: list[tuple[int, int, int, bool]] = []
+
+    def visit(node: Any, copied: bool) -> None:
+        copied = copied or node.name == _HOST_COPY
+        size = getattr(node.extra_fields, "alloc_size", None)
+        if size is not None:
+            events.append((node.start_time_ns, int(size), int(node.extra_fields.ptr or 0), copied))
+        for child in node.children:
+            visit(child, copied)
+
+    for root in profile.profiler.kineto_results.experimental_event_tree():
+        visit(root, False)
     held = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
+    on_host: set[int] = set()
+    for _, size, address, copied in sorted(events, key=lambda event: event[0]):
+        if copied and size > 0:
+            on_host.add(address)
+        elif size < 0 and address in on_host:
+            on_host.discard(address)
+        else:
+            held += size
+            most = max(most, held)
     return most
 
 
@@ -140,4 +188,4 @@ def refusals(torch: Any, plan: Any) -> dict[str, str]:
 
 if __name__ == "__main__":
     wanted = None if sys.argv[2] == "plain" else float(sys.argv[2])
-    Path(sys.argv[3]).write_text(json.dumps(train(sys.argv[1], wanted)))
+    Path(sys.argv[3]).write_text(json.dumps(train(sys.argv[1], wanted, sys.argv[4])))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.devices import DeviceShare
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
@@ -60,7 +60,7 @@ def load_timeline(
         found = _imported(paths, packed, types(), source.device, store, key, notes, progress, threads)
     timeline, told = found
     for note in told:
-        notes.add(note.file, note.text, note.severity)
+        notes.add(note.file, note.sentence, note.severity)
     files = [
         store.path(key, unzipped_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
@@ -97,6 +97,8 @@ def _imported(
     threads: int | None,
 ) -> tuple[TimelineColumns, list[Note]]:
     """Read large files and put their timeline into the store; it stays in memory where that can't be written."""
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+
     own = Notebook(notes.root)
     with (
         tempfile.TemporaryDirectory(prefix="memplan-", dir=store.scratch()) as temporary,
@@ -112,7 +114,7 @@ def _imported(
         try:
             store.save(key, timeline, told, [text for text, gzip in zip(texts, packed, strict=True) if gzip])
         except OSError as error:
-            notes.tell("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
+            notes.tell("cache", Sentence("the import can't be kept ({}); it is held in memory", (reason(error),)))
             return timeline, told
     return store.load(key) or (timeline, told)
 

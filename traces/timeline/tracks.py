@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -91,6 +90,8 @@ def build(
     counters = _counters(events, labels, tracks)
     flow_rows = events.flows
     del events
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+
     with ThreadPoolExecutor(1) as pool:
         flows = pool.submit(_flows, flow_rows, track_of)
         slices = _slices(columns, track_of, slice_tracks, strings, types, compiled)

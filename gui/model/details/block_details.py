@@ -31,9 +31,9 @@ def block_sections(session: Session, item: BlockRef) -> list[Section]:
         facts.append(fact("address", f"{address:#x}"))
     if row >= 0:
         kept = blocks.allocations.release_ns[row] < 0
-        released = Sentence("never in the profile") if kept else format_duration(end - session.origin_ns)
+        released = Sentence("never in the profile") if kept else session.moment_text(end - session.origin_ns)
         facts += [
-            fact("allocated at", format_duration(start - session.origin_ns)),
+            fact("allocated at", session.moment_text(start - session.origin_ns)),
             fact("released at", released),
             fact("held for", session.length_text(end - start)),
         ]
@@ -78,7 +78,7 @@ def block_peak_sections(session: Session) -> list[Section]:
     head = (
         fact("held", format_bytes(total)),
         fact("blocks", f"{len(rows):,}"),
-        fact("at", format_duration(blocks.peak_ns - session.origin_ns)),
+        fact("at", session.moment_text(blocks.peak_ns - session.origin_ns)),
     )
     sections = [Section(Sentence("Why {} peaks", (memory_text(blocks.component),)), head)]
     by_kind = np.bincount(blocks.kind[rows], weights=sizes, minlength=len(blocks.kinds))

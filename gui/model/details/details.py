@@ -77,7 +77,8 @@ def _plan_section(plan: Plan, session: Session) -> Section:
             ]
     if plan.transfers:
         facts.append(fact("moves", f"{len(plan.transfers)}, {format_bytes(sum(move.size for move in plan.transfers))}"))
-    facts.append(fact("time axis", Sentence("its own clock") if session.document.own_clock else session.document.basis))
+    basis = Sentence("its own clock") if session.document.own_clock else session.document.basis
+    facts.append(fact("time axis", Sentence("steps of the plan: it has no times") if session.counted else basis))
     return Section(Sentence("Plan"), tuple(facts))
 
 
@@ -211,7 +212,7 @@ def _tensor_sections(session: Session, mapped: MemoryMap, ref: TensorRef) -> lis
     shape = "×".join(str(dim) for dim in tensor.shape)
     stored = f"{tensor.dtype} {tensor.layout}"
     placed = (format_bytes(tensor.nbytes), f"{tensor.nbytes:,}", f"{item.size:,}")
-    life = (str(tensor.start), str(tensor.end), format_duration(item.end_ns - item.start_ns))
+    life = (str(tensor.start), str(tensor.end), session.length_text(item.end_ns - item.start_ns))
     facts = [
         fact("name", tensor.name),
         fact("kind", kind_text(tensor.kind)),
@@ -279,9 +280,11 @@ def _slice_sections(session: Session, item: SliceRef) -> list[Section]:
         fact("track", track.title),
         fact(
             "start",
-            Sentence("{} ({} ns on the profile's clock)", (format_duration(start - session.origin_ns), str(start))),
+            session.moment_text(start)
+            if session.counted
+            else Sentence("{} ({} ns on the profile's clock)", (session.moment_text(start - session.origin_ns), start)),
         ),
-        fact("length", format_duration(slices.duration_ns[index])),
+        fact("length", session.length_text(int(slices.duration_ns[index]))),
     ]
     sections = [Section(Sentence("Slice"), tuple(facts)), *_place_sections(session, track.kind, slices, index)]
     rank = session.document.rank

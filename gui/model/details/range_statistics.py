@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_duration, format_share
+from memplan.core.units import format_share
 from memplan.gui.model.details.facts import Fact, Section, fact
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.lanes import TrackLanes
@@ -48,14 +48,14 @@ def range_sections(session: Session) -> list[Section]:
         busy = int(times.sum()) if len(lanes.lanes) == 1 else _busy(session, track, lanes, start, end)
         facts = [
             fact("slices", f"{count:,}"),
-            fact("time", f"{format_duration(busy)} ({format_share(busy / length, 0)})"),
+            fact("time", Sentence("{} ({})", (session.length_text(busy), format_share(busy / length, 0)))),
         ]
         present = np.flatnonzero(counts).tolist()
         if [lanes.kinds[code] for code in present] != [track.label]:  # else the time of all of them stands above
             largest = sorted(present, key=lambda code: -int(times[code]))[:most]
-            facts += [Fact(lanes.kinds[code], format_duration(times[code])) for code in largest]
+            facts += [Fact(lanes.kinds[code], session.length_text(float(times[code]))) for code in largest]
         sections.append(Section(track.title, tuple(facts)))
-    whole = [fact("length", format_duration(end - start))]
+    whole = [fact("length", session.length_text(end - start))]
     if further:
         whole.append(fact("further tracks", f"{further:,}"))
     return [Section(Sentence("Selection"), tuple(whole)), *sections]

@@ -59,7 +59,7 @@ def costliest(session: Session) -> Subject | None:
     `None` where neither plan nor profile has one with a time.
     """
     plan, rank = session.document.plan, session.document.rank
-    launched = [op for op in plan.ops if op.launches and op.duration_ns] if plan is not None else []
+    launched = [op for op in plan.ops if op.launches and op.duration_ns] if plan is not None and plan.timed else []
     if launched:
         op = max(launched, key=lambda op: op.duration_ns)
         return Subject(op.name, op, _measured_op(session, op))

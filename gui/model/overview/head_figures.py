@@ -151,7 +151,8 @@ def _verdict(session: Session) -> list[HeadFigure]:
         value = Sentence("{} [finding|findings]", (f"{count:,}",))
         return [HeadFigure(Sentence("Verdict"), value, session.diagnosis.findings[0].title, "timeline", warns=True)]
     if session.diagnosis is not None:
-        return [HeadFigure(Sentence("Verdict"), Sentence("nothing found"), "", "timeline")]
+        value = Sentence("nothing to look at") if document.bare else Sentence("nothing found")
+        return [HeadFigure(Sentence("Verdict"), value, "", "timeline")]
     if document.plan is not None and document.profile is None:
         plan = document.plan
         value = Sentence("fits") if plan.fits else Sentence("does not fit")

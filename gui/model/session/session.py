@@ -89,7 +89,7 @@ class Session:
     def __init__(self, document: Document, tier: Tier | None = None) -> None:
         self.document = document
         self.origin_ns = document.origin_ns
-        self.numbered = document.numbered
+        self.counted = document.counted
         start, end = document.span_ns
         margin = max((end - start) // 100, 1)
         self.viewport = Viewport((float(-margin), float(end - start + margin)))
@@ -119,8 +119,18 @@ class Session:
         self.show_tier(tier or (self.tiers[0] if self.tiers else Tier.HBM))
 
     def length_text(self, length: float) -> Text:
-        """A length on the time axis: a duration, or so many events where these have no times."""
-        return Sentence("{} [event|events]", (f"{round(length):,}",)) if self.numbered else format_duration(length)
+        """A length on the time axis: a duration, or so many events or steps where these have no times."""
+        if not self.counted:
+            return format_duration(length)
+        events = self.counted == "event"
+        return Sentence("{} [event|events]" if events else "{} [step|steps]", (f"{round(length):,}",))
+
+    def moment_text(self, time: float) -> Text:
+        """A moment of the time axis: how long after its beginning, or the number of an event or a step."""
+        if not self.counted:
+            return format_duration(time)
+        events = self.counted == "event"
+        return Sentence("event {}" if events else "step {}", (f"{round(time):,}",))
 
     def tier_memory(self, tier: Tier) -> TierMemory:
         """The map and the curve of `tier`: what takes time of `show_tier`; for any thread, it changes nothing here."""

@@ -28,8 +28,8 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     slices, index = lanes.slices, item.index
     start = float(slices.start_ns[index] - session.origin_ns)
     category = slices.categories[slices.category[index]]
-    when = f"{format_duration(slices.duration_ns[index])} @ {format_duration(start)}"
-    lines: list[Text] = [slices.names[slices.name[index]], f"{category} · {when}" if category else when]
+    when = Sentence("{} @ {}", (session.length_text(int(slices.duration_ns[index])), session.moment_text(start)))
+    lines: list[Text] = [slices.names[slices.name[index]], Sentence("{} · {}", (category, when)) if category else when]
     places = session.document.places
     if places is not None and track.planned is None:
         place = places.labels(track.kind, slices, np.array([index], dtype=np.int64))[0]
@@ -57,7 +57,7 @@ def _beside_measured(planned: int, measured: int) -> Sentence:
     return Sentence("planned {}, measured {}{}", (format_duration(planned), format_duration(measured), change))
 
 
-def selected_line(session: Session) -> str:
+def selected_line(session: Session) -> Text:
     """What is selected, in one line: its name, and how long or how large it is; empty where nothing is."""
     selected = session.selected
     if isinstance(selected, SliceRef):
@@ -65,13 +65,14 @@ def selected_line(session: Session) -> str:
         if lanes is None:
             return ""
         slices, index = lanes.slices, selected.index
-        return f"{short_name(slices.names[slices.name[index]])} · {format_duration(slices.duration_ns[index])}"
+        length = session.length_text(int(slices.duration_ns[index]))
+        return Sentence("{} · {}", (short_name(slices.names[slices.name[index]]), length))
     if isinstance(selected, TensorRef) and session.map is not None:
         item = occupant(session.map, selected.rectangle)
         return f"{short_name(item.tensor.name)} · {format_bytes(item.size)}"
     if isinstance(selected, OpRef) and session.document.plan is not None:
         op = session.document.plan.ops[selected.op]
-        return f"{short_name(op.name)} · {format_duration(op.duration_ns)}"
+        return Sentence("{} · {}", (short_name(op.name), session.length_text(op.duration_ns)))
     return ""
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QComboBox, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.cluster.heat_grid import HeatGrid
@@ -19,6 +28,10 @@ from memplan.traces.link_totals import LinkTotal
 
 _EDGES_PX = 50
 """The margins of the page and a scroll bar."""
+_UNLIMITED = (1 << 24) - 1
+"""The greatest height that Qt knows."""
+_SHARE = 100
+"""Of the room, for each of ranks and links beside what stays empty under both."""
 _BETWEEN_PX = 40
 """Between ranks and links that stand beside each other."""
 
@@ -61,8 +74,10 @@ class ClusterView(DiagnosedPage):
         links.addWidget(self.links_area, 1)
         self.parts = QBoxLayout(QBoxLayout.Direction.TopToBottom)
         self.parts.setSpacing(8)
-        self.parts.addWidget(_scrolled(self.ranks_map), 3)
-        self.parts.addLayout(links, 2)
+        self.ranks_area = _scrolled(self.ranks_map)
+        self.parts.addWidget(self.ranks_area)
+        self.parts.addLayout(links)
+        self.parts.addStretch()
         column.addLayout(self.parts, 1)
         self.set_palette(services.palette)
         self.show_diagnosis()
@@ -80,10 +95,12 @@ class ClusterView(DiagnosedPage):
         across, down = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
         self.parts.setDirection(across if beside else down)
         self.parts.setSpacing(_BETWEEN_PX if beside else 8)
-        for place, share in enumerate((1, 1) if beside else (3, 2)):
+        for place, share in enumerate((_SHARE, _SHARE, 0) if beside else (3 * _SHARE, 2 * _SHARE, 1)):
             self.parts.setStretch(place, share)
-        for part in (self.ranks_map, self.links_map):
+        for part, area in ((self.ranks_map, self.ranks_area), (self.links_map, self.links_area)):
             part.use_room(half if beside else room)
+            # One below the other, neither takes more than it has rows: the other may need that.
+            area.setMaximumHeight(_UNLIMITED if beside else part.height())
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from memplan.core.units import format_duration
-from memplan.gui.i18n import tr
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.side_by_side import SideBySide
 from memplan.gui.model.compare.viewport_link import AlignBy, one_clock
 from memplan.gui.model.palette import Palette
@@ -105,7 +105,7 @@ class NameStrip(QWidget):
         self.selected.setStyleSheet(f"QLabel {{ color: {palette.css('faint')} }}")
 
     def _show_selected(self) -> None:
-        self.selected.show_text(selected_line(self._session) if self._session is not None else "")
+        self.selected.show_text(say(selected_line(self._session)) if self._session is not None else "")
 
 
 class SideBySideBar(QWidget):

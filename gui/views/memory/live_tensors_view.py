@@ -7,7 +7,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_bytes, format_duration
+from memplan.core.units import format_bytes
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.event import Event, Listener
 from memplan.gui.model.session.session import Session
@@ -66,4 +66,4 @@ class LiveTensorsView(TableView):
             self.show_rows((), tr("No plan is open: the memory map needs one"))
             return
         count = say(Sentence("{} [tensor|tensors]", (f"{len(rows):,}",)))
-        self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {format_duration(time)}")
+        self.show_rows(rows, f"{count} · {format_bytes(total)} · {where}, {say(self.session.moment_text(time))}")

@@ -116,7 +116,7 @@ class PlannedLayer(MapLayer):
             f"{tr(item.tensor.kind.replace('_', ' '))} · {shape} {item.tensor.dtype} {item.tensor.layout} · "
             f"{format_bytes(item.size)}",
             f"{item.tier.value} {item.offset:#x} – {item.offset + item.size:#x} · "
-            f"{format_duration(item.end_ns - item.start_ns)}",
+            f"{say(self.session.length_text(item.end_ns - item.start_ns))}",
         ]
         if item.producer is not None:
             lines.append(f"{tr('made by')} {item.producer.name} ({item.producer.type})")

@@ -211,7 +211,7 @@ class CurveView(TimeCanvas):
             self._paint_peak(painter, curve, colour)
         if capacity is not None and curves.capacity is not None:
             text = f"{tr('capacity')} {format_bytes(curves.capacity)}"
-            self.paint_tag(painter, GUTTER_PX + 6, capacity + 13, text, self.pen("warning"))
+            self.add_tag(GUTTER_PX + 6, capacity + 13, text, self.pen("warning"))
 
     def sheet(self) -> Sheet:
         """Every point of the planned curve and of the lines shown."""
@@ -246,7 +246,7 @@ class CurveView(TimeCanvas):
         text = f"{say(curve.title)} {tr('peak')} {format_bytes(value)}"
         width = self.small_metrics.horizontalAdvance(text)
         left = max(x - 9 - width, GUTTER_PX + 4.0) if before else min(x + 9, self.width() - width - 6.0)
-        self.paint_tag(painter, left, self._peak_baseline(y), text, pen)
+        self.add_tag(left, self._peak_baseline(y), text, pen)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Title, legend with the values at the cursor, and bytes."""

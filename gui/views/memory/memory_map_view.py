@@ -236,7 +236,7 @@ class MemoryMapView(TimeCanvas):
             pen.setStyle(Qt.PenStyle.DashLine)
             painter.setPen(pen)
             painter.drawLine(QPointF(x, self.plot.top()), QPointF(x, self.plot.bottom()))
-            self.paint_tag(painter, x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
+            self.add_tag(x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
         if self._tinted:
             painter.setPen(self.pen("text", 1.5))
             painter.setBrush(self.colour(self.colours.role("accent"), 90))
@@ -296,7 +296,7 @@ class MemoryMapView(TimeCanvas):
                 painter.drawLine(QPointF(GUTTER_PX, y), QPointF(self.width(), y))
                 below = y - self.small_metrics.height() < self.plot.top()
                 baseline = y + self.small_metrics.ascent() + 1 if below else y - 4
-                self.paint_tag(painter, right - width, baseline, level.text, self.pen(level.role))
+                self.add_tag(right - width, baseline, level.text, self.pen(level.role))
             if not beside:
                 right, above = self.width() - 8.0, y
             right -= width + 16

@@ -163,6 +163,8 @@ class OverviewView(DiagnosedPage):
             return self.session.not_diagnosed
         if found is None:
             return tr("reading …")
+        if document.bare:
+            return tr("The files of this rank hold neither slices nor kernels nor memory: was the profile finished?")
         if not found.findings:
             return tr("Nothing costs enough to be reported.")
         return ""

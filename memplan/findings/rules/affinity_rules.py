@@ -43,11 +43,17 @@ def affinity_findings(job: JobCase) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Places of one layer's kernels among the computing kernels, and what one kernel for them would save."""
+    """
+    Places of one layer's kernels among the computing kernels, and what one kernel for them would save.
+
+    `brief_ns` is what those take that are no longer than a launch: of them nobody can say what is left of it in one
+    kernel, and it is no part of `saved_ns`.
+    """
 
     form: str
     places: Int64s
     saved_ns: int
+    brief_ns: int
 
 
 def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
@@ -59,35 +65,43 @@ def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
         for piece in _matched(facts, kernels, stream, forms)
         if planned is None or (planned.op[piece.places] < 0).any()
     ]
-    cost = sum(piece.saved_ns for piece in found)
-    if not facts.worth(cost):
+    cost, brief = sum(piece.saved_ns for piece in found), sum(piece.brief_ns for piece in found)
+    if not facts.worth(cost + brief):
         return
+    costly = facts.worth(cost)
     by_form: dict[str, list[_Piece]] = {}
     for piece in found:
         by_form.setdefault(piece.form, []).append(piece)
-    order = sorted(by_form, key=lambda form: -sum(piece.saved_ns for piece in by_form[form]))
+    order = sorted(by_form, key=lambda form: -sum(piece.saved_ns + piece.brief_ns for piece in by_form[form]))
     evidence = []
     for form in order:
         mine = by_form[form]
         evidence.append(Evidence(Sentence("{}, as pieces", (form,)), len(mine), "count"))
         evidence.append(Evidence("  one kernel would save", sum(piece.saved_ns for piece in mine), "ns"))
+        if short := sum(piece.brief_ns for piece in mine):
+            evidence.append(Evidence("  kernels no longer than a launch take, not counted", short, "ns"))
     places = np.concatenate([piece.places for piece in found])
     worst = sorted(found, key=lambda piece: -piece.saved_ns)[:_MOST]
+    told = (f"{len(found):,}", f"{len(places):,}")
     yield Finding(
         kind="kernel.pieces",
         title=Sentence(
             "{} [layer runs|layers run] as pieces of {} [kernel|kernels]: "
             "one kernel each would save {} ({}); most for {}",
-            (
-                f"{len(found):,}", f"{len(places):,}", format_duration(cost), format_share(cost / facts.length_ns),
-                order[0],
-            ),
+            (*told, format_duration(cost), format_share(cost / facts.length_ns), order[0]),
+        )
+        if costly
+        else Sentence(
+            "{} [layer runs|layers run] as pieces of {} [kernel|kernels], most of them no longer than a launch ({}); "
+            "most for {}",
+            (*told, format_share(brief / facts.length_ns), order[0]),
         ),
         rank=facts.case.rank,
-        cost_ns=facts.claims.take_kernels(places, cost),
+        cost_ns=facts.claims.take_kernels(places, cost) if costly else None,
         cost_bytes=None,
-        bound="the longest of the pieces, and its matmuls",
-        formula="time of the vector kernels of a layer less the longest one of them",
+        bound="the longest of the pieces, and its matmuls" if costly else "",
+        formula=f"time of the vector kernels of a layer that are longer than {threshold('launch_bound_ns') / 1000:g} us"
+        " less the longest one of them",
         confidence=Confidence.ASSUMED,
         places=tuple(_place(facts, kernels, piece) for piece in worst),
         evidence=tuple(evidence),
@@ -118,8 +132,10 @@ def _matched(
             if len(facts.claims.unclaimed(own)) < len(own):
                 continue
             vector = length[start:end][~cube[ops[start:end]]]
-            longest = 0 if cube[ops[start:end]].any() else int(vector.max(initial=0))
-            yield _Piece(form, own, int(vector.sum()) - longest)
+            brief = vector < threshold("launch_bound_ns")
+            work = vector[~brief]
+            longest = 0 if cube[ops[start:end]].any() else int(work.max(initial=0))
+            yield _Piece(form, own, int(work.sum()) - longest, int(vector[brief].sum()))
 
 
 def _place(facts: RankFacts, kernels: Kernels, piece: _Piece) -> Place:

@@ -61,9 +61,11 @@ def _exposed(job: JobCase, facts: RankFacts, by_chance: int) -> Iterator[Finding
     claims.excuse(WAITING, by_chance)
     transfer, waiting = claims.left(TRANSFER), claims.left(WAITING)
     total = transfer + waiting
-    if not facts.worth(total - _between_kernels(facts)):
-        return
     told = all(step.transfer_ns is not None for step in facts.steps)
+    # Whoever comes late and what moves slowly are two causes, of which each is reported from a hundredth on.
+    dearest = max(transfer - _between_kernels(facts), waiting) if told else total - _between_kernels(facts)
+    if not facts.worth(dearest):
+        return
     rest = [one for one in facts.exposed if not one.is_bubble and one.exposed_ns]
     longest = max(rest, key=lambda one: one.exposed_ns, default=None)
     claims.take(TRANSFER, transfer)

@@ -13,12 +13,14 @@ from memplan.core.units import format_duration, format_share
 from memplan.findings.claims import WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase
-from memplan.findings.kernel_bounds import rows_of_type
+from memplan.findings.kernel_bounds import recurring_of_rank, rows_of_type
 from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.stall_waits import claimed_waits
 
-_FEWEST_STEPS, _SCATTERS = 3, 3
-"""Steps of which three tell what comes again, and median deviations beyond which a median of them is no scatter."""
+_FEWEST_STEPS = 3
+"""Steps that tell what comes again."""
+_OF_MEDIANS = 1.2533
+"""The standard error of a median of normal values is this many times that of their mean: sqrt(pi / 2)."""
 _PRODUCTS = re.compile(r"grouped_?mat_?mul", re.IGNORECASE)
 
 
@@ -92,7 +94,9 @@ def _again_and_again(lengths: Int64s, steps: int) -> Bools:
     """
     Of products in order, by rank, those that one rank takes longest for in most steps, by more than others scatter.
 
-    What lies between the steps of one rank is scatter; experts that are hot have more in each of them.
+    What lies between the steps of one rank is scatter; experts that are hot have more in each of them. Of N medians
+    over S steps that are all alike the greatest lies about sqrt(2 ln N) standard errors above the rest by chance alone
+    (Cramer 1946, Mathematical methods of statistics, 28.6), and N is ranks times products of a step.
     """
     if steps < _FEWEST_STEPS or lengths.shape[1] % steps:
         return np.zeros(lengths.shape[1], dtype=bool)
@@ -100,14 +104,17 @@ def _again_and_again(lengths: Int64s, steps: int) -> Bools:
     usually = np.median(by_step, axis=1)
     hottest = usually.argmax(axis=0)
     longest = (by_step.argmax(axis=0) == hottest).mean(axis=0) > threshold("late_share")
-    scatter = np.median(np.abs(by_step - usually[:, None]), axis=(0, 1))
+    scatter = np.sqrt(by_step.var(axis=1, ddof=1).mean(axis=0))
+    by_chance = _OF_MEDIANS * scatter * np.sqrt(2 * np.log(usually.size) / steps)
     more = usually.max(axis=0) - np.median(usually, axis=0)
-    return np.tile(longest & (more > _SCATTERS * scatter), steps)
+    return np.tile(longest & (more > by_chance), steps)
 
 
 def _products(job: JobCase, rank: int) -> Int64s:
-    """Durations of a rank's products of experts in order, ns."""
+    """What a rank's products of experts took in order, ns, up to the second longest of a kind: one alone is chance."""
     case = job.ranks[rank].case
     if case.kernels is None:
         return np.empty(0, dtype=np.int64)
-    return case.kernels.duration_ns[rows_of_type(case.kernels.type, case.computing_rows, _PRODUCTS)]
+    rows = rows_of_type(case.kernels.type, case.computing_rows, _PRODUCTS)
+    again = recurring_of_rank(job, rank, case.kernels)
+    return again[np.isin(case.computing_rows, rows)].astype(np.int64)

@@ -92,7 +92,11 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
 
 
 def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    rows, total = _of_names(facts, kernels, planned, "formats")
+    rows, _ = _of_names(facts, kernels, planned, "formats")
+    # Of a move that the model asks for and that takes no longer than a launch, no layout would save anything.
+    asked = kernels_listed(kernels, "moves") & (kernels.duration_ns < threshold("launch_bound_ns"))
+    rows = rows[~asked[facts.case.computing_rows[rows]]]
+    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
     if total < threshold("format_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -105,7 +109,8 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
         cost_ns=facts.claims.take_kernels(rows, total),
         cost_bytes=None,
         bound="tensors that stay in the layout that their readers want",
-        formula="time of kernels that move elements and compute nothing",
+        formula="time of kernels that move elements and compute nothing, but for transposes shorter than"
+        f" {threshold('launch_bound_ns') / 1000:g} us",
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),

@@ -87,6 +87,9 @@ def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length:
     for part in sorted(costs, key=lambda key: -costs[key]):
         cost = facts.claims.beyond_spread(int(costs[part]))
         if not facts.worth(cost):
+            if cost < int(costs[part]):
+                # Its rank or its clock makes it slow: no other rule counts these kernels again.
+                facts.claims.take_kernels(np.array(by_part[part], dtype=np.int64), 0)
             continue
         once = max((int(excess[kernel]) for kernel in by_part[part] if runs[planned.op[kernel]] == 1), default=0)
         if not facts.worth(cost - once) and cost < threshold("irregular_share") * facts.length_ns:

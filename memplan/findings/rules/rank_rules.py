@@ -138,7 +138,11 @@ def _waiting_peers(
 
 
 def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[float, float]:
-    """How much longer a rank's kernels of experts take than the mean of all ranks, and the median of the others."""
+    """
+    How much longer a rank's kernels of experts take than the mean of all ranks, and than the median of the others.
+
+    Of the latter what its other kernels take longer by as well is the rank's, whatever tokens its experts have.
+    """
 
     def experts(number: int) -> int:
         case = job.ranks[number].case
@@ -149,15 +153,17 @@ def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[float
 
     times = {other: experts(other) for other in peers}
     usual = median(time for other, time in times.items() if other != rank)
-    return times[rank] - fmean(times.values()), times[rank] - usual
+    rest = {other: computing_of(job.ranks[other]) - times[other] for other in peers}
+    least = median(length for other, length in rest.items() if other != rank)
+    slower = max(rest[rank] / least, 1.0) if least > 0 else 1.0
+    return times[rank] - fmean(times.values()), times[rank] - usual * slower
 
 
 _EXPERTS = re.compile(r"grouped_?mat_?mul|moe|expert", re.IGNORECASE)
 
 
 def _slow_links(job: JobCase) -> Iterator[Finding]:
-    uses = {rank: facts.case.profile.links() for rank, facts in job.ranks.items()}
-    links = link_totals(uses, {rank: facts.case.profile.groups for rank, facts in job.ranks.items()})
+    links = _links(job)
     slow = slower_links(links, threshold("slow_link_share"))
     for link, share in slow:
         usual = _usual_rate(link, links)
@@ -187,6 +193,22 @@ def _slow_links(job: JobCase) -> Iterator[Finding]:
                 Evidence("median of the others", usual, "B/s"),
             ),
         )  # fmt: skip
+
+
+def _links(job: JobCase) -> list[LinkTotal]:
+    """
+    Links by what tells their rates; where all messages are too short for that, links that carry the same.
+
+    Short messages measure latency, so that they tell a slow link only among links with as many bytes of them.
+    """
+    uses = {rank: facts.case.profile.links() for rank, facts in job.ranks.items()}
+    groups = {rank: facts.case.profile.groups for rank, facts in job.ranks.items()}
+    if links := link_totals(uses, groups):
+        return links
+    short = link_totals(uses, groups, smallest=1)
+    sizes = [link.size for link in short]
+    alike = sizes and max(sizes) - min(sizes) <= threshold("slow_link_share") * max(sizes)
+    return short if alike else []
 
 
 def _slowed_peers(job: JobCase, rank: int, excess: int) -> tuple[tuple[int, int], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from memplan.graph.builder import GraphBuilder
@@ -9,9 +10,26 @@ from memplan.graph.model import TensorKind
 from memplan.readers.mindir.op_table import OpTable
 
 _GRADIENT_SCOPE = "Gradients/"
+_GRADIENT_OF = re.compile(r"/Grad_([^/]+)/")
 _UNSCOPED = "Expand/"
 """Kernels that the backend made of an op; their scope doesn't say of which."""
 _GRADIENT_ARGUMENTS = frozenset({"grad", "gradient", "grads", "gradients"})
+
+
+def is_of_gradients(scope: str) -> bool:
+    """Whether MindSpore made the op of this full name for the way back."""
+    return scope.startswith(_GRADIENT_SCOPE)
+
+
+def type_of_gradient(name: str) -> str | None:
+    """The type of the op whose gradient the op of this full name is a part of; `None` where it is of none."""
+    found = _GRADIENT_OF.search(name) if is_of_gradients(name) else None
+    return None if found is None else found[1]
+
+
+def cell_scope(cell: str) -> re.Pattern[str]:
+    """What finds the scope of a cell in names: `network.layers.0` is `network-Network/layers-CellList/0-Layer`."""
+    return re.compile("(?:^|/)" + "/".join(rf"{re.escape(part)}-\w+" for part in cell.split(".")) + "/")
 
 
 class Roles:
@@ -40,7 +58,7 @@ class Roles:
         """Note one op that was appended to the builder, with its tensor arguments by name."""
         in_optimizer = self.table.optimizers.search(scope) is not None
         backward = scope.startswith((_GRADIENT_SCOPE, _UNSCOPED))
-        self._trains = self._trains or scope.startswith(_GRADIENT_SCOPE)
+        self._trains = self._trains or is_of_gradients(scope)
         entry = self.table.in_place.get(type_)
         if entry is not None:
             gradients = [tensor for name, tensor in named.items() if name in _GRADIENT_ARGUMENTS]

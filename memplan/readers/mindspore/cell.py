@@ -34,6 +34,11 @@ def mindspore_module() -> Any:
     return mindspore
 
 
+def has_saved_tensor_hooks() -> bool:
+    """Whether this MindSpore can keep elsewhere what an op saves for the way back, as PyNative mode of 2.10 can."""
+    return hasattr(mindspore_module(), "saved_tensors_hooks")
+
+
 def is_cell(value: Any) -> bool:
     """Whether `value` is a `mindspore.nn.Cell`, told without importing MindSpore."""
     return any(kind.__name__ == "Cell" and kind.__module__ == "mindspore.nn.cell" for kind in type(value).__mro__)

@@ -7,10 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from memplan.graph.model import Graph
+from memplan.graph.saved import SavedTensors, saved_by_layers
 from memplan.readers.mindir.op_table import Target
-from memplan.readers.mindspore.cell import capture, is_cell, mindspore_module
+from memplan.readers.mindir.roles import is_of_gradients
+from memplan.readers.mindspore.cell import capture, has_saved_tensor_hooks, is_cell, mindspore_module
 from memplan.readers.mindspore.cell_recompute import list_members, recomputed_cells
+from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
+from memplan.readers.mindspore.view_copies import with_view_copies
 from memplan.schema import PlannedProgram
 
 
@@ -52,7 +56,23 @@ class CellProgram:
         """The compiled graph, in the order of the mode; raises `InputError` where it can't be compiled."""
         with recomputed_cells([self._cells[name] for name in recomputed], self._version):
             graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
-        return op_by_op(graph) if self._op_by_op else graph
+        if not self._op_by_op:
+            return graph
+        graph = with_kept_outputs(graph, recomputed) if recomputed else graph
+        return op_by_op(with_view_copies(graph) if self._kernels is Target.CPU else graph, recomputed)
+
+    def saved(self, graph: Graph, recomputed: Collection[str], /) -> SavedTensors | None:
+        """
+        What layers save for the way back, for hooks on saved tensors, which PyNative mode has.
+
+        Cells that are `recomputed` hold what goes into them by themselves.
+        """
+        turn = next((op.index for op in graph.ops if op.launches and is_of_gradients(op.name)), None)
+        layers = {name: cell for name, cell in self._cells.items() if name not in recomputed}
+        if not self._op_by_op or turn is None or not layers or not has_saved_tensor_hooks():
+            return None
+        owners = {str(item.name): name for name, cell in layers.items() for item in cell.get_parameters()}
+        return saved_by_layers(graph, owners.get, turn)
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:
         """The program as a plan records it."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from memplan.graph.model import Graph
+from memplan.graph.access import accesses
+from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindir.op_table import op_table
+from memplan.readers.mindir.roles import cell_scope, is_of_gradients
 
 _NOTE = (
-    "PyNative mode: the order is that of the compiled graph with the optimiser behind all gradients; what Python "
-    "variables hold longer is not seen"
+    "PyNative mode: the order is that of the compiled graph with the way back behind the forward pass and the "
+    "optimiser behind all gradients; what Python variables hold longer is not seen"
 )
 
 
-def op_by_op(graph: Graph) -> Graph:
+def op_by_op(graph: Graph, recomputed: Collection[str] = ()) -> Graph:
     """
-    `graph` as PyNative mode runs it: all gradients are there before the optimiser's first op.
+    `graph` as PyNative mode runs it: the forward pass, the way back, the optimiser.
 
-    The compiler updates each weight as soon as its gradient is there; Python calls the optimiser with all of them.
+    The compiler updates each weight as soon as its gradient is there, and prepares early what the way back needs of
+    weights and activations; Python does each when it comes to it. Cells that are `recomputed` (dotted names) run as a
+    whole once the way back asks for the first of what they made.
     """
-    last = _needed_last(graph)
-    order = [op.index for op in graph.ops if op.index not in last] + [op.index for op in graph.ops if op.index in last]
+    order = _order(graph, recomputed)
     place = {old: new for new, old in enumerate(order)}
     ops = []
     for new, old in enumerate(order):
@@ -35,13 +39,99 @@ def op_by_op(graph: Graph) -> Graph:
     return replace(graph, ops=tuple(ops), tensors=tensors, notes=(*graph.notes, _NOTE))
 
 
-def _needed_last(graph: Graph) -> set[int]:
-    """The ops of an optimiser and all that need what they make."""
+def _order(graph: Graph, recomputed: Collection[str]) -> list[int]:
+    needs = _needs(graph)
     scopes = op_table().optimizers
-    last: set[int] = set()
-    made: set[int] = set()
+    last = _behind(graph, needs, lambda name: scopes.search(name) is not None)
+    back = _behind(graph, needs, is_of_gradients) - last
+    forward = [op.index for op in graph.ops if op.index not in back and op.index not in last]
+    prepared = _prepared(graph, needs, back)
+    rest = [*sorted(back - prepared), *sorted(prepared), *sorted(last)]
+    order = _placed(forward, rest, _whole_cells(graph, needs, back, recomputed))
+    # Cells of which one waits for the other can't each run as a whole.
+    return order or _placed(forward, rest, needs) or [op.index for op in graph.ops]
+
+
+def _behind(graph: Graph, needs: Sequence[set[int]], begins: Callable[[str], bool]) -> set[int]:
+    """The ops whose name `begins` something, and all that need them."""
+    found: set[int] = set()
     for op in graph.ops:
-        if scopes.search(op.name) or made.intersection(op.inputs):
-            last.add(op.index)
-            made.update(op.outputs)
-    return last
+        if begins(op.name) or not found.isdisjoint(needs[op.index]):
+            found.add(op.index)
+    return found
+
+
+def _prepared(graph: Graph, needs: Sequence[set[int]], back: set[int]) -> set[int]:
+    """Ops of the way `back` that bring one tensor into another form, as a transposed weight is, before it begins."""
+    found: set[int] = set()
+    for op in graph.ops:
+        if op.index in back and found >= needs[op.index] & back:
+            kinds = {tensor: graph.tensors[tensor].kind for tensor in op.inputs}
+            if sum(kind is not TensorKind.CONSTANT for kind in kinds.values()) <= 1:
+                found.add(op.index)
+    return found
+
+
+def _whole_cells(
+    graph: Graph, needs: Sequence[set[int]], back: set[int], recomputed: Collection[str]
+) -> Sequence[set[int]]:
+    """`needs`, and of what needs a part of what a recomputed cell makes anew all of it."""
+    found = [set(need) for need in needs]
+    for cell in recomputed:
+        scope = cell_scope(cell)
+        again = {
+            op.index
+            for op in graph.ops
+            if op.index in back and not is_of_gradients(op.name) and scope.search(op.name) is not None
+        }
+        before = set(again)
+        stack = list(again)
+        while stack:
+            more = needs[stack.pop()] - before
+            before |= more
+            stack += more
+        for op in graph.ops:
+            if op.index not in before and not again.isdisjoint(needs[op.index]):
+                found[op.index] |= again
+    return found
+
+
+def _placed(first: Sequence[int], rest: Sequence[int], needs: Sequence[set[int]]) -> list[int] | None:
+    """`first`, then `rest` with what each needs right before it; `None` where some need each other."""
+    order = dict.fromkeys(first)
+    for index in rest:
+        stack, waiting = [index], {index}
+        while stack:
+            missing = needs[stack[-1]] - order.keys()
+            if not missing.isdisjoint(waiting):
+                return None
+            if missing:
+                stack.append(min(missing))
+                waiting.add(stack[-1])
+            else:
+                waiting.discard(stack[-1])
+                order[stack.pop()] = None
+    return list(order)
+
+
+def _needs(graph: Graph) -> list[set[int]]:
+    """For each op those that have to run before it: who makes what it reads, who used before what it changes."""
+    needs: list[set[int]] = []
+    writer: dict[int, int] = {}
+    readers: dict[int, list[int]] = {}
+    for op, access in zip(graph.ops, accesses(graph), strict=True):
+        producers = (graph.tensors[tensor].producer for tensor in op.inputs)
+        found = {producer for producer in producers if producer is not None and producer != op.index}
+        after = op.attrs.get("after")
+        found.update(after if isinstance(after, tuple) else ())
+        found.update(writer[storage] for storage in access.reads if storage in writer)
+        for storage in access.writes:
+            found.update(readers.pop(storage, ()))
+            if storage in writer:
+                found.add(writer[storage])
+            writer[storage] = op.index
+        for storage in access.reads:
+            readers.setdefault(storage, []).append(op.index)
+        found.discard(op.index)
+        needs.append(found)
+    return needs

@@ -18,6 +18,7 @@ from memplan.core.errors import FOREIGN_FAILURES, InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
+from memplan.graph.saved import SavedTensors, saved_by_layers
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, cpu_workspace
 from memplan.readers.pytorch.fake_state import fake_state
@@ -77,6 +78,17 @@ class TorchProgram:
         with recomputed_modules([self._modules[name] for name in recomputed]):
             graph = capture_torch(self._source, *self._inputs, target=self._kernels)
         return graph if self._layers is None else replicate_layers(graph, self._layers)
+
+    def saved(self, graph: Graph, _recomputed: Collection[str], /) -> SavedTensors | None:
+        """What layers save for the way back, for hooks on saved tensors; a checkpoint saves what goes into it."""
+        turn = next((op.index for op in graph.ops if op.name.startswith(_WAY_BACK)), None)
+        if turn is None or not self.modules:
+            return None
+
+        def owner(weight: str) -> str | None:
+            return next((name for name in self._modules if weight.startswith(f"{name}.")), None)
+
+        return saved_by_layers(graph, owner, turn)
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:
         """The program as a plan records it."""
@@ -197,6 +209,8 @@ def _named_step(source: Callable[..., Any], objects: StepObjects, mode: Any) -> 
     return _Step(source, names, warm_ups=2, optimizer=objects, parameters=parameters)
 
 
+_WAY_BACK = "Gradients/"
+"""Begins the names of ops that autograd's engine runs, as MindSpore's compiler has it."""
 _ADDED_UP = "add (autograd)"
 """Autograd adds up what comes back by several ways; in place where nothing else holds one, unless somebody watches."""
 
@@ -209,6 +223,7 @@ class _Event:
     inputs: tuple[tuple[int, tuple[int, ...]], ...]
     outputs: tuple[tuple[int, tuple[int, ...], str], ...] = ()
     attrs: Mapping[str, object] = field(default_factory=dict)
+    on_way_back: bool = False
 
 
 def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
@@ -319,7 +334,7 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
                 return result  # asks for a device or a size
             self.produced.update(number for number, _, _ in made)
             shapes = tuple((number, tuple(tensor.shape)) for number, tensor in zip(known, used, strict=True))
-            self.events.append(_Event(name, shapes, made, arguments_of(func, args)))
+            self.events.append(_Event(name, shapes, made, arguments_of(func, args), in_engine()))
             return result
 
     return Recorder()
@@ -414,7 +429,7 @@ def _append(
     inputs = [base[number] for number, _ in event.inputs]
     kind = aten_table().op_type(event.name)
     counts[kind] = counts.get(kind, -1) + 1
-    label, outputs, fresh = f"{kind}-op{counts[kind]}", [], False
+    label, outputs, fresh = f"{_WAY_BACK * event.on_way_back}{kind}-op{counts[kind]}", [], False
     for number, shape, dtype in event.outputs:
         if number in base:
             outputs.append(builder.alias(label, base[number]))

@@ -1,0 +1,71 @@
+"""Copies that PyNative mode makes of views on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from memplan.graph.model import Graph, Op, Tensor, TensorKind
+from memplan.readers.mindir.op_table import op_table
+from memplan.readers.mindir.roles import is_of_gradients, type_of_gradient
+
+_SAME = frozenset({"Depend", "HookBackward", "Identity", "InsertGradientOf", "Load", "StopGradient"})
+"""Views of the op table whose result is the tensor itself, not a view of it."""
+
+
+def with_view_copies(graph: Graph) -> Graph:
+    """
+    `graph` with a copy of each view for each kernel that reads it, which is what the way back keeps for that kernel.
+
+    MindSpore's CPU kernels take no views when Python runs them one by one: every one that is given the result of a
+    `Reshape` first gets its own copy, contiguous or not (2.10, by the addresses of tensors saved for the way back).
+    """
+    views = op_table().views - _SAME
+    tensors: list[Tensor] = list(graph.tensors)
+    ops: list[Op] = []
+    seen: set[int] = set()
+    kept: dict[tuple[int, str | None], list[int]] = {}
+    number: dict[int, int] = {}
+    for op in graph.ops:
+        given = {}
+        for tensor in dict.fromkeys(op.inputs):
+            if not op.launches or tensor not in seen:
+                continue
+            waiting = kept.get((tensor, type_of_gradient(op.name)), ())
+            if waiting:
+                # Several kernels of a type that read one view: names don't tell whose gradient this is.
+                given[tensor] = waiting.pop() if len(waiting) > 1 else waiting[0]
+                continue
+            given[tensor] = len(tensors)
+            ops.append(_copy(op, graph.tensors[tensor], len(ops), len(tensors)))
+            tensors.append(_copied(graph.tensors[tensor], len(tensors), len(ops) - 1))
+            if not is_of_gradients(op.name):
+                kept.setdefault((tensor, op.type), []).append(given[tensor])
+        viewed = op.type in views or (not op.launches and not seen.isdisjoint(op.inputs))
+        if viewed:
+            seen.update(tensor for tensor in op.outputs if graph.tensors[tensor].storage != tensor)
+        number[op.index] = len(ops)
+        ops.append(_renumbered(op, given, number))
+    placed = tuple(
+        tensor if tensor.producer is None or tensor.index >= len(graph.tensors)
+        else replace(tensor, producer=number[tensor.producer])
+        for tensor in tensors
+    )  # fmt: skip
+    return replace(graph, ops=tuple(ops), tensors=placed)
+
+
+def _copy(reader: Op, view: Tensor, index: int, copy: int) -> Op:
+    return Op(index, f"{reader.name}/Contiguous", "Contiguous", (view.index,), (copy,), stream=reader.stream)
+
+
+def _copied(view: Tensor, index: int, producer: int) -> Tensor:
+    return replace(
+        view, index=index, name=f"{view.name}:copy", storage=index, producer=producer, kind=TensorKind.ACTIVATION
+    )
+
+
+def _renumbered(op: Op, given: Mapping[int, int], number: Mapping[int, int]) -> Op:
+    after = op.attrs.get("after")
+    attrs = {**op.attrs, "after": tuple(number[step] for step in after)} if isinstance(after, tuple) else op.attrs
+    inputs = tuple(given.get(tensor, tensor) for tensor in op.inputs)
+    return replace(op, index=number[op.index], inputs=inputs, attrs=attrs)
