@@ -326,8 +326,9 @@ def _large_halves(
     """Columns of units that take much of the room and are moved in part, which none can be."""
     size = np.zeros(problem.units, dtype=np.int64)
     np.maximum.at(size, problem.unit, problem.columns.size)
-    large = np.unique(group[size * _LARGE_PART >= capacity])
-    return large[(share[large] > _PARTLY) & (share[large] < 1 - _PARTLY)]
+    large: NDArray[np.int64] = np.unique(group[size * _LARGE_PART >= capacity])
+    partly: NDArray[np.bool_] = (share[large] > _PARTLY) & (share[large] < 1 - _PARTLY)
+    return large[partly]
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:
