@@ -170,6 +170,8 @@ class ModelConfig:
     a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
     `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
     follows where there is an `embedding_norm`. `rotary` are the tables of positions that engines keep.
+    `draft` is a model of its own that drafts for this one in the way called `draft_method`, in place of those layers;
+    `draft_vocab` are the words that a draft has a head for, where they are fewer than those it reads.
     With a `media_prefix` the tokens of an image attend to each other in both directions.
     `stored` is what the checkpoint's files hold, where they lie beside the config. `notes` lists what was taken from a
     documented default and what is not modelled.
@@ -185,6 +187,9 @@ class ModelConfig:
     dtype: str
     layers: tuple[Layer, ...]
     mtp_layers: tuple[Layer, ...] = ()
+    draft: ModelConfig | None = None
+    draft_method: str = ""
+    draft_vocab: int = 0
     hyper: HyperConnections | None = None
     per_layer_inputs: PerLayerInputs | None = None
     alternating: AlternatingStreams | None = None

@@ -210,6 +210,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
     return replace(
         model,
         name=name,
+        draft_vocab=fields.count_or("draft_vocab_size", 0),
         model_type=outer_type,
         rotary=read_rotary(fields, model),
         vision=vision,

@@ -10,6 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.core.units import round_up
 from memplan.models.architecture import ModelConfig
+from memplan.models.drafts import draft_weights
 from memplan.models.precision import PUBLISHED, Precision
 from memplan.models.stored_weights import StoredPart, StoredWeights
 from memplan.models.weight_shapes import Split, Weight, WeightGroup
@@ -158,6 +159,8 @@ def _divided(weight: Weight, ranks: int, what: str) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _weights(model: ModelConfig, mtp: bool) -> tuple[Weight, ...]:
+    if mtp and model.draft is not None:
+        return (*weights(model), *draft_weights(model))
     return weights(model, mtp=mtp)
 
 

@@ -111,10 +111,12 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
             models.append(value)
         elif name in known["objects"]:
             document = _document(name, value)
-            if _drafts_otherwise(document, known["own_drafts"]):
+            drafts = _drafts(document, known)
+            if drafts is None:
                 left.append(f"{name} ({document.get('method', 'a draft model')!s:.40})")
                 continue
             fields = known["objects"][name]
+            found += drafts
             found += [
                 word for field, option in fields.items() if field in document for word in (option, str(document[field]))
             ]
@@ -154,9 +156,19 @@ def _document(name: str, value: str) -> Mapping[str, Any]:
     return document if isinstance(document, Mapping) else {}
 
 
-def _drafts_otherwise(document: Mapping[str, Any], own: Sequence[str]) -> bool:
-    """Whether tokens are drafted by another model than the one served, or by none: its caches are not planned."""
-    method = document.get("method")
+def _drafts(document: Mapping[str, Any], known: Mapping[str, Any]) -> list[str] | None:
+    """
+    The words that say who drafts, none for the served model's own layers; `None` where it can't be planned: in a way
+    that is not known, or by a model whose config is not at hand.
+    """
+    method, model = document.get("method"), document.get("model")
     if method is None:
-        return "model" in document
-    return not any(fnmatch.fnmatchcase(str(method), pattern) for pattern in own)
+        if model is None:
+            return []
+        # As the engine guesses it from the name (vllm 0.33.0 config/speculative.py).
+        method = next((name for name in ("eagle3", "eagle") if name in str(model).lower()), "draft_model")
+    if any(fnmatch.fnmatchcase(str(method), pattern) for pattern in known["own_drafts"]):
+        return []
+    if method in known["model_drafts"] and model is not None and Path(str(model)).exists():
+        return ["--draft-method", str(method), "--draft-model", str(model)]
+    return ["--draft-method", str(method)] if method in known["looked_up_drafts"] else None

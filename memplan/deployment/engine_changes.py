@@ -48,7 +48,15 @@ _PARTS: tuple[_Exchange, ...] = (
     (Sentence("scheduling ahead"), ("scheduling",)),
     (
         Sentence("what runs at all"),
-        ("drafts_in_pipelines", "unpiped", "unserved", "checks_heads", "context_unchecked", "plain_experts"),
+        (
+            "drafts_in_pipelines",
+            "pipelined_drafts",
+            "unpiped",
+            "unserved",
+            "checks_heads",
+            "context_unchecked",
+            "plain_experts",
+        ),
     ),
     (Sentence("memory beside the weights"), ("held", "counts_used")),
 )

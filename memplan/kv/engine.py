@@ -216,14 +216,15 @@ class SchedulingRules:
     """
     How far ahead an engine schedules.
 
-    `asynchronous` is the default. `in_flight_batches` says that windows must hold the tokens of every batch under way,
-    not of one; `ahead_in_pipelines` that a pipeline, too, has one more batch under way than stages: of all models, or
-    of unquantised ones of the types listed.
+    `asynchronous` is the default, but not with drafts by one of `not_with` methods. `in_flight_batches` says that
+    windows must hold the tokens of every batch under way, not of one; `ahead_in_pipelines` that a pipeline, too,
+    has one more batch under way than stages: of all models, or of unquantised ones of the types listed.
     """
 
     asynchronous: bool
     in_flight_batches: bool
     ahead_in_pipelines: bool | tuple[str, ...] = False
+    not_with: tuple[str, ...] = ()
 
     def batches(self, model: ModelConfig, *, asynchronous: bool, pipeline: int) -> int:
         """Most batches of `model` under way at once."""
@@ -318,9 +319,10 @@ class Engine:
     block size whatever is asked for, except with recurrent states and compressed entries; `compressed_block` that with
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
-    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of
-    multi-token prediction run with pipeline parallelism, `None` for all, `unpiped` those that do not run so at all. It
-    has no class for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of multi-
+    token prediction run with pipeline parallelism, `None` for all (`pipelined_drafts`: so do models that draft),
+    `unpiped` those that do not run so at all. It has no class for models of `unserved` types, and keeps keys and
+    values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
     tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
     it takes for latents there.
@@ -355,6 +357,7 @@ class Engine:
     refused_kv: tuple[str, ...]
     checkpoint_kv: bool
     drafts_in_pipelines: tuple[str, ...] | None
+    pipelined_drafts: bool
     unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]

@@ -137,7 +137,10 @@ def _planner(row: Mapping[str, Any]) -> PlannerRules:
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
     ahead = row.get("ahead_in_pipelines", False)
     return SchedulingRules(
-        row["asynchronous"], row["in_flight_batches"], tuple(ahead) if isinstance(ahead, list) else ahead
+        row["asynchronous"],
+        row["in_flight_batches"],
+        tuple(ahead) if isinstance(ahead, list) else ahead,
+        tuple(row.get("not_with", ())),
     )
 
 
@@ -176,6 +179,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
         token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,
+        pipelined_drafts=row.get("pipelined_drafts", True),
         drafts_in_pipelines=None if drafting is None else tuple(drafting),
         latent=LatentLayout(
             formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},

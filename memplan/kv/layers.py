@@ -31,8 +31,9 @@ class CacheOptions:
     `block_size` `None` takes the engine's default, `kv` `None` its default type (`bf16`, `fp8`, `int8`, `fp8_ds_mla`,
     `sfa_c8`). `attention` is the attention kernel asked for by its name. `index_c8` keeps the indexer's keys in 8 bits,
     `index_kv` in a type by name, `state_type` recurrent states in one. `speculative_tokens` lengthen the windows of
-    convolutions and add states. `mtp` keeps the caches of the layers of multi-token prediction. `state_aligned` keeps
-    states at the granularity of blocks, for prefix caching.
+    convolutions and add states; they are drafted by `draft_method`, which needs no layers if it is `ngram`. `mtp` keeps
+    the caches of the layers of multi-token prediction. `state_aligned` keeps states at the granularity of blocks, for
+    prefix caching.
 
     The others follow from the engine: a state that is kept for every block spans `state_block` tokens where that is not
     the block size, blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
@@ -47,6 +48,7 @@ class CacheOptions:
     state_type: str | None = None
     speculative_tokens: int = 0
     mtp: bool = False
+    draft_method: str = "mtp"
     state_aligned: bool | None = None
     state_block: int | None = None
     checkpoint_tokens: int = 1

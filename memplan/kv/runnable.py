@@ -95,3 +95,20 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> 
                 shared,
                 most // part.heads,
             )
+
+
+def check_drafts(model: ModelConfig, engine: Engine, layout: Layout) -> None:
+    """Refuse drafts that the model has no layers for, or that the engine does not run in pipelines."""
+    if not model.mtp_layers:
+        raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
+    if model.draft is not None and engine.checks_heads:
+        check_heads(model.draft, layout)
+    if layout.pipeline == 1:
+        return
+    if model.draft is not None:
+        if not engine.pipelined_drafts:
+            raise InputError("{} does not draft by a model of its own with pipeline parallelism", engine.name)
+        return
+    drafting = engine.drafts_in_pipelines
+    if drafting is not None and model.model_type not in drafting:
+        raise InputError("{} does not draft by multi-token prediction with pipeline parallelism", engine.name)

@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
-from memplan.kv.runnable import check_heads, check_runnable
+from memplan.kv.runnable import check_drafts, check_heads, check_runnable
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -69,6 +69,8 @@ class EngineSettings:
 
 
 _GIVEN = Sentence("given")
+NGRAM = "ngram"
+"""Drafts looked up in the prompt: no layers, but more tokens verified at once, and no steps scheduled ahead."""
 
 
 def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
@@ -231,16 +233,14 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         raise InputError("a sequence of {} tokens can't be served", options.length)
     choices: list[Choice] = []
     model, asked = as_kept(model, engine), options.caches
-    if asked.speculative_tokens and not model.mtp_layers:
-        raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
+    looked_up = asked.draft_method == NGRAM
+    if asked.speculative_tokens and not looked_up:
+        check_drafts(model, engine, layout)
     if asked.kv in engine.refused_kv:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
-    drafting = engine.drafts_in_pipelines
-    if asked.speculative_tokens and layout.pipeline > 1 and drafting is not None and model.model_type not in drafting:
-        raise InputError("{} does not draft by multi-token prediction with pipeline parallelism", engine.name)
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
@@ -260,7 +260,10 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
             choices.append(Choice(Sentence("cache type"), kv, why))
     size, why_size = _block_size(model, engine, options, backend)
     prefix, why_prefix = _prefix_caching(model, engine, options)
-    asynchronous = engine.scheduling.asynchronous if options.asynchronous is None else options.asynchronous
+    asynchronous = options.asynchronous
+    if asynchronous is None:
+        kept_back = asked.speculative_tokens > 0 and asked.draft_method in engine.scheduling.not_with
+        asynchronous = engine.scheduling.asynchronous and not kept_back
     batches = engine.scheduling.batches(model, asynchronous=asynchronous, pipeline=layout.pipeline)
     tokens = engine.step_tokens(model, options.batched_tokens)
     in_flight = options.in_flight_tokens
@@ -288,7 +291,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         index_kv=index_kv,
         state_aligned=aligned,
         state_block=(asked.block_size or engine.default_block_size) if early else None,
-        mtp=asked.mtp or asked.speculative_tokens > 0,
+        mtp=asked.mtp or (asked.speculative_tokens > 0 and not looked_up),
         checkpoint_tokens=_state_tokens(model, checkpoints, whole=whole),
         kernel_block=_kernel_block(model, backend),
     )
@@ -312,8 +315,15 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
             ),
         ),
     ]
+    # vllm 0.33.0 config/vllm.py: its cache manager has no chunks beside layers that draft.
+    chunked = any(part.chunk is not None for part in cache_parts(model)) and asked.draft_method in (
+        "mtp",
+        "eagle",
+        "eagle3",
+    )
     resolved = replace(
         options,
+        hybrid=options.hybrid and not (chunked and asked.speculative_tokens > 0),
         caches=caches,
         batched_tokens=tokens,
         asynchronous=asynchronous,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memplan.core.errors import InputError
 from memplan.core.options import argument, option, words
 from memplan.core.units import parse_bytes, parse_size
 from memplan.requests.layout_request import LayoutRequest
@@ -112,7 +113,20 @@ class KvRequest(LayoutRequest, ServingRequest):
         panel=_SERVING,
     )
     draft_tokens: int = option(
-        "--num-speculative-tokens", default=0, about="Draft tokens by the model's own MTP.", panel=_SERVING, least=0
+        "--num-speculative-tokens",
+        default=0,
+        about="Draft tokens, by the model's own MTP if nothing else is said.",
+        panel=_SERVING,
+        least=0,
+    )
+    draft_model: str | None = option(
+        "--draft-model", default=None, about="The config.json of a model that drafts, or its folder.", panel=_SERVING
+    )
+    draft_method: str = option(
+        "--draft-method",
+        default="mtp",
+        about="Who drafts: mtp, eagle, eagle3 or draft_model by --draft-model, or ngram.",
+        panel=_SERVING,
     )
     blocks: int | None = option(
         "--num-gpu-blocks-override", default=None, about="Blocks of the cache, whatever fits.", panel=_SERVING, least=1
@@ -199,10 +213,18 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
+        from memplan.kv.settings import NGRAM
         from memplan.models import load_config
+        from memplan.models.drafts import with_draft
 
         die = find_chip(self.chip)
         model = load_config(self.config, family=self.family)
+        if self.draft_model is not None:
+            method = "draft_model" if self.draft_method == "mtp" else self.draft_method
+            model = with_draft(model, load_config(self.draft_model), method)
+        elif self.draft_method not in ("mtp", NGRAM):
+            raise InputError("{} drafts need --draft-model", self.draft_method)
+        drafted = self.draft_tokens > 0 and self.draft_method != NGRAM
         return Case(
             model,
             die,
@@ -217,7 +239,8 @@ class KvRequest(LayoutRequest, ServingRequest):
                     index_kv=None if self.index_dtype == "auto" else self.index_dtype,
                     state_type=None if self.state_dtype == "auto" else self.state_dtype,
                     speculative_tokens=self.draft_tokens,
-                    mtp=self.draft_tokens > 0,
+                    draft_method=self.draft_method,
+                    mtp=drafted,
                 ),
                 batched_tokens=self.batched_tokens,
                 asynchronous=self.asynchronous,

@@ -151,7 +151,6 @@ def test_memory_and_blocks_of_the_cache_can_be_given(model: str, capsys: pytest.
     [
         {"method": "eagle3", "model": "another/model", "num_speculative_tokens": 3},
         {"method": "suffix", "num_speculative_tokens": 3},
-        {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3},
         {"model": "another/model", "num_speculative_tokens": 2},
     ],
 )
@@ -166,6 +165,37 @@ def test_drafts_of_others_do_not_stop_a_budget(
     own = ["vllm", "serve", model, "--speculative-config", '{"method": "deepseek_mtp", "num_speculative_tokens": 1}']
     assert main(["kv", "--", *own]) == 2
     assert "has no layers of multi-token prediction" in capsys.readouterr().err
+
+
+def test_drafts_of_a_model_at_hand_are_planned(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A layer of EAGLE keeps keys and values beside the target's four; n-grams keep none."""
+    draft = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLMEagle3"], "hidden_size": 1024, "num_hidden_layers": 1,
+        "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 4096,
+        "vocab_size": 151936, "draft_vocab_size": 32000, "max_position_embeddings": 8192, "torch_dtype": "bfloat16",
+        "rope_theta": 500000.0, "tie_word_embeddings": False,
+    }  # fmt: skip
+    path = tmp_path / "eagle3.json"
+    path.write_text(json.dumps(draft), "utf-8")
+    plain, _ = answer(capsys, model)
+    config = {"method": "eagle3", "model": str(path), "num_speculative_tokens": 3}
+    drafted, said = answer(capsys, "--", "vllm", "serve", model, "--speculative-config", json.dumps(config))
+    assert said == ""
+    block, more = (found["pool"]["planned_per_block"] for found in (plain, drafted))
+    assert more == block * 5 // 4
+    given = ["--draft-model", str(path), "--draft-method", "eagle3", "--num-speculative-tokens", "3"]
+    assert answer(capsys, model, *given)[0] == drafted
+    # Its projection, norms, attention that reads twice the width, feed-forward part, and the head for fewer words.
+    attention = (16 + 2 * 4) * 64 * 2048 + 1024 * 1024
+    own = 3 * 1024 * 1024 + 4 * 1024 + attention + 3 * 1024 * 4096 + 32000 * 1024
+    weights = [sum(one["nbytes"] for one in found["items"] if one["part"] == "weights") for found in (plain, drafted)]
+    assert weights[1] - weights[0] == 2 * own
+    config = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}
+    looked_up, said = answer(capsys, "--", "vllm", "serve", model, "--speculative-config", json.dumps(config))
+    assert said == ""
+    assert looked_up["pool"] == plain["pool"]
+    assert main(["kv", model, "--draft-method", "eagle", "--num-speculative-tokens", "1"]) == 2
+    assert "--draft-model" in capsys.readouterr().err
 
 
 def test_what_only_the_shell_knows_is_refused_as_such(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
 from memplan.kv.layers import cache_parts
 from memplan.models import load_config
+from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 
 Values = dict[str, Any]
@@ -106,18 +107,54 @@ def drawn(chance: random.Random, document: Values) -> Values:
             asked[name] = chance.choice(values)
     if (inner.get("num_nextn_predict_layers") or inner.get("mtp_num_hidden_layers")) and chance.random() < 0.4:
         asked["speculative_config"] = {"method": "mtp", "num_speculative_tokens": chance.choice((1, 2, 3))}
+    elif chance.random() < 0.25:
+        asked["speculative_config"] = {
+            "method": chance.choice(
+                ("ngram", "eagle", "eagle3", *("draft_model",) * ("pipeline_parallel_size" not in asked))
+            ),
+            "num_speculative_tokens": chance.choice((1, 3, 5)),
+        }
+        if asked["speculative_config"]["method"] == "ngram":
+            asked["speculative_config"]["prompt_lookup_max"] = 3
     return asked
+
+
+def draft_of(chance: random.Random, document: Values, method: str) -> Values:
+    """The config of a model that drafts for another by `method`."""
+    inner: Values = document.get("text_config") or document
+    eagle = method != "draft_model"
+    heads = chance.choice((16, 32))
+    return {
+        "architectures": ["LlamaForCausalLMEagle3" if method == "eagle3" else "LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": inner.get("hidden_size", 2048) if eagle else 2048,
+        "num_hidden_layers": 1 if eagle else chance.choice((2, 4)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": chance.choice((8, heads)),
+        "head_dim": chance.choice((64, 128)),
+        "intermediate_size": 4096,
+        "vocab_size": inner.get("vocab_size", 32_000),
+        "draft_vocab_size": 16_000,
+        "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 500_000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "torch_dtype": inner.get("torch_dtype") or inner.get("dtype") or "bfloat16",
+    }
 
 
 def ours(served: str, question: Values) -> Values:
     """Memplan's plan, in the engine's words."""
     asked = question["args"]
+    drafts = asked.get("speculative_config", {})
     options = ServingOptions(
         length=asked["max_model_len"],
         caches=CacheOptions(
             block_size=asked.get("block_size"),
             kv=asked.get("kv_cache_dtype"),
-            speculative_tokens=asked.get("speculative_config", {}).get("num_speculative_tokens", 0),
+            speculative_tokens=drafts.get("num_speculative_tokens", 0),
+            draft_method=drafts.get("method", "mtp"),
         ),
         batched_tokens=asked.get("max_num_batched_tokens"),
         asynchronous=asked.get("async_scheduling"),
@@ -133,6 +170,8 @@ def ours(served: str, question: Values) -> Values:
     available = (question["available"],) * layout.pipeline
     try:
         model = replace(load_config(question["config"]), name=question["name"])
+        if "draft" in question:
+            model = with_draft(model, load_config(question["draft"]), drafts["method"])
         settings = resolve(model, engine(served), options, layout)
         pool, *_ = pools = plan_stages(model, engine(served), options, available, layout, profiled=question["profiled"])
     except InputError as error:
@@ -168,6 +207,9 @@ def questions_of(known: Values, draws: int, seed: int, *, ascend: bool) -> list[
             config.pop("quantization_config", None)
         available = int(chance.choice((2, 8, 20, 37.5, 60)) * GIB)
         question = {"name": name, "config": config, "args": drawn(chance, config), "available": available}
+        method = question["args"].get("speculative_config", {}).get("method", "mtp")
+        if method in ("eagle", "eagle3", "draft_model"):
+            question["draft"] = draft_of(chance, config, method)
         questions.append(question | {"profiled": ascend and chance.random() < 0.5})
     return questions
 

@@ -1,8 +1,9 @@
 """
 Questions to an engine's own planner: a JSON line each from the input, answered with a line each.
 
-A question holds a model's `config`, the engine's `args` and the memory `available` to each stage in bytes; `profiled`
-says that it is what a worker found free, of which some engines use a part.
+A question holds a model's `config`, the engine's `args` and the memory `available` to each stage in bytes; `draft` is
+the config of a model that drafts for it, `profiled` says that the memory is what a worker found free, of which some
+engines use a part.
 """
 
 import copy
@@ -52,8 +53,16 @@ def build_stage(config, stage, device):
     ):  # fmt: skip
         initialize_model(vllm_config=config, model_config=config.model_config)
         own = set(layers)
-        if drafting is not None and stage == config.parallel_config.pipeline_parallel_size - 1:
-            initialize_model(vllm_config=config, model_config=drafting.draft_model_config)
+        last = stage == config.parallel_config.pipeline_parallel_size - 1
+        if drafting is not None and drafting.method != "ngram" and last:
+            if drafting.method == "draft_model":
+                # A whole model that drafts has names and settings of its own (v1/spec_decode/draft_model.py).
+                apart = copy.copy(config)
+                apart.model_config, apart.quant_config = drafting.draft_model_config, None
+                apart.parallel_config = drafting.draft_parallel_config
+                initialize_model(vllm_config=apart, prefix="draft_model")
+            else:
+                initialize_model(vllm_config=config, model_config=drafting.draft_model_config)
     for name, layer in layers.items():
         if name not in own and hasattr(layer, "is_draft_layer"):
             layer.is_draft_layer = True
@@ -66,10 +75,15 @@ def answer(asked, plan):
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(asked["config"]), "utf-8")
+        given = dict(asked["args"])
+        if "draft" in asked:
+            Path(folder, "draft").mkdir()
+            Path(folder, "draft", "config.json").write_text(json.dumps(asked["draft"]), "utf-8")
+            given["speculative_config"] = given["speculative_config"] | {"model": f"{folder}/draft"}
         try:
             arguments = EngineArgs(
                 model=folder, tokenizer=folder, skip_tokenizer_init=True, load_format="dummy", enforce_eager=True,
-                distributed_executor_backend="mp", **asked["args"],
+                distributed_executor_backend="mp", **given,
             )  # fmt: skip
             config = arguments.create_engine_config()
             if config.model_config.using_transformers_backend():
