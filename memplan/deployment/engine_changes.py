@@ -52,6 +52,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "drafts_in_pipelines",
             "pipelined_drafts",
             "unpiped",
+            "unnamed_unpiped",
             "unserved",
             "checks_heads",
             "context_unchecked",

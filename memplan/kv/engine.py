@@ -321,8 +321,8 @@ class Engine:
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of multi-
     token prediction run with pipeline parallelism, `None` for all (`pipelined_drafts`: so do models that draft),
-    `unpiped` those that do not run so at all. It has no class for models of `unserved` types, and keeps keys and
-    values of `expanded` ones in place of their latents.
+    `unpiped` those that do not run so at all (`unnamed_unpiped`: unless the file names a class). It has no class
+    for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
     tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
     it takes for latents there.
@@ -359,6 +359,7 @@ class Engine:
     drafts_in_pipelines: tuple[str, ...] | None
     pipelined_drafts: bool
     unpiped: tuple[str, ...]
+    unnamed_unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]
     context_unchecked: tuple[str, ...]

@@ -172,6 +172,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         refused_kv=tuple(row.get("refused_kv", ())),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),
+        unnamed_unpiped=tuple(row.get("unnamed_unpiped", ())),
         unserved=tuple(row.get("unserved", ())),
         expanded=tuple(row.get("expanded", ())),
         context_unchecked=tuple(row.get("context_unchecked", ())),

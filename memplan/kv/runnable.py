@@ -26,7 +26,8 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)
-    if layout.pipeline > 1 and model.model_type in engine.unpiped:
+    unpiped = engine.unpiped if model.architecture else (*engine.unpiped, *engine.unnamed_unpiped)
+    if layout.pipeline > 1 and model.model_type in unpiped:
         raise InputError("{} does not run {} with pipeline parallelism", engine.name, model.model_type)
     if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
         # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.
