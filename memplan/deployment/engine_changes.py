@@ -56,6 +56,7 @@ _PARTS: tuple[_Exchange, ...] = (
             "unserved",
             "checks_heads",
             "context_unchecked",
+            "context_headed",
             "plain_experts",
         ),
     ),
