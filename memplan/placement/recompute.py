@@ -147,9 +147,10 @@ class RecomputeSearch:
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None
         quick = self.base.units > _SMALL
+        rows = _ROWS if quick and self.targets else MOST_LP_ROWS
         return move_bound(
-            self.base, int(self.capacity * (1 - slack)), rows=_ROWS if quick else MOST_LP_ROWS, recompute=columns,
-            exact=not slack, alike=quick and slack > 0,
+            self.base, int(self.capacity * (1 - slack)), rows=rows, recompute=columns, exact=not slack,
+            alike=quick and slack > 0,
         )  # fmt: skip
 
     def choices(self) -> list[RecomputeChoice]:
@@ -181,7 +182,7 @@ class RecomputeSearch:
         """`choice` with a bound that tells its units apart, for their choice; it is higher, if anything."""
         if choice.bound is None or not self.targets or choice.problem.units <= _SMALL:
             return choice
-        bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS, exact=False)
+        bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS)
         if bound is None:
             return choice
         return replace(choice, bound=bound, least_ns=max(choice.least_ns, bound.makespan_ns))

@@ -174,8 +174,8 @@ def _until_meeting(
             launch = run.host
             run.host += round(call_ns * float(pace.launches[index]))
             length = item.duration_ns * float(pace.kernels[index])
-            # Memory has a clock of its own.
-            length *= 1.0 if item.op is not None and item.op.bound == "hbm" else pace.slowed
+            # Memory and links have clocks of their own.
+            length *= 1.0 if item.op is not None and item.op.bound in ("hbm", "link") else pace.slowed
             length *= unplanned.get(item.type, 1.0) if item.op is not None else 1.0
             start = max(run.stream + 200, launch + _LAUNCH_NS) + item.late_ns
             if item.late_ns:

@@ -53,6 +53,8 @@ def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
     yield Saved("attention output", "attention", _HALF * width, attended=True)
     if recipe.ulysses:
         yield Saved("attention output, exchanged", "attention", _HALF * width)
+    if recipe.copied_attention:
+        yield Saved("attention output, copied", "attention", _HALF * width)
 
 
 def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -62,17 +64,15 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
     again = heads / kv_heads if recipe.repeat_kv else 1.0
     if mixer.gated:
         yield Saved("gate of the attention output", "attention", _HALF * queries)
-    if mixer.qk_norm is not QkNorm.NONE or recipe.strided_values:
-        # Who keeps a part of the joint projection keeps all of it: the norm of the keys, or attention the values.
-        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
     if mixer.qk_norm is not QkNorm.NONE:
+        # The norm of the keys keeps a part of the joint projection, which keeps all of it.
+        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
         # The queries leave the joint projection as a copy, which their norm keeps as its input.
         yield Saved("queries before their norm", "attention", _HALF * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
     yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
     yield Saved("rotated queries and keys", "attention", _HALF * (queries + again * keys))
-    if not recipe.strided_values:
-        yield Saved("values", "attention", _HALF * again * values)
+    yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
     if recipe.window_masks and mixer.window is not None:
@@ -105,17 +105,19 @@ _STEPS_OF_GELU = 4
 """Of `0.5 * x * (1 + tanh(c * (x + d * x ** 3)))`: tanh, both factors and their product are kept."""
 
 
-def _dense(width: float, part: str, *, gated: bool, copies: float = 1.0, in_steps: bool = False) -> Iterator[Saved]:
+def _dense(width: float, part: str, recipe: Recipe, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
     yield Saved("up projection", part, copies * _HALF * width * (2 if gated else 1))
     yield Saved("activation function", part, copies * _HALF * width, cheap=True)
-    if in_steps:
+    kept = 1 if recipe.silu_in_steps and gated else 0
+    if recipe.gelu_in_steps and part == "ffn":
         kept = _STEPS_OF_GELU if gated else _STEPS_OF_GELU - 1
+    if kept:
         yield Saved("steps of the activation function", part, kept * copies * _HALF * width, cheap=True)
 
 
 def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
     if isinstance(ffn, DenseFfn):
-        yield from _dense(ffn.intermediate / layout.tensor, "ffn", gated=ffn.gated, in_steps=recipe.gelu_in_steps)
+        yield from _dense(ffn.intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
         return
     if not isinstance(ffn, MoeFfn):
         raise InputError("training with linear layers in the place of feed-forward parts is not modelled")
@@ -125,10 +127,10 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
     width = ffn.intermediate / layout.expert_shards
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
     yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
-    yield from _dense(width, "experts", gated=ffn.gated, copies=pairs)
+    yield from _dense(width, "experts", recipe, gated=ffn.gated, copies=pairs)
     yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
     if ffn.shared_intermediate:
-        yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", gated=ffn.gated)
+        yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
     if ffn.shared_gate:
         yield Saved("shared expert's output before its gate", "ffn", _HALF * hidden / shards)
 

@@ -73,11 +73,12 @@ class Recipe:
     sides of the exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it
     (MindSpeed's `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
     parameter (`--moe-grouped-gemm`).
-    `strided_values` has attention read values inside the joint projection, which is kept whole for that (CUDA's
-    FlashAttention); Ascend's kernels take copies. `gelu_in_steps` computes the activation function of dense parts op by
-    op (MindSpeed-LLM's `--gelu-tanh`), `capped_logits` bounds the logits by a tanh that is kept for the way back
-    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte for
-    each pair of tokens (`--interleave-sliding-window`).
+    `copied_attention` copies what attention makes before its projection (Megatron-LM's layers of 2023 around
+    FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps` computes SwiGLU in two ops, the first of which is
+    kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without `--use-fused-swiglu`), `gelu_in_steps` the
+    activation function of dense parts op by op (MindSpeed-LLM's `--gelu-tanh`). `capped_logits` bounds the logits by a
+    tanh that is kept for the way back (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding
+    window a mask of its own, a byte for each pair of tokens (`--interleave-sliding-window`).
     """
 
     sequence: int
@@ -104,7 +105,8 @@ class Recipe:
     ulysses: bool = False
     repeat_kv: bool = False
     grouped_experts: bool = True
-    strided_values: bool = False
+    copied_attention: bool = False
+    silu_in_steps: bool = False
     gelu_in_steps: bool = False
     capped_logits: bool = False
     window_masks: bool = False

@@ -138,7 +138,11 @@ def _waiting_peers(
 
 
 def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[float, float]:
-    """How much longer a rank's kernels of experts take than the mean of all ranks, and the median of the others."""
+    """
+    How much longer a rank's kernels of experts take than the mean of all ranks, and than the median of the others.
+
+    Of the latter what its other kernels take longer by as well is the rank's, whatever tokens its experts have.
+    """
 
     def experts(number: int) -> int:
         case = job.ranks[number].case
@@ -149,7 +153,10 @@ def _expert_excess(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[float
 
     times = {other: experts(other) for other in peers}
     usual = median(time for other, time in times.items() if other != rank)
-    return times[rank] - fmean(times.values()), times[rank] - usual
+    rest = {other: computing_of(job.ranks[other]) - times[other] for other in peers}
+    least = median(length for other, length in rest.items() if other != rank)
+    slower = max(rest[rank] / least, 1.0) if least > 0 else 1.0
+    return times[rank] - fmean(times.values()), times[rank] - usual * slower
 
 
 _EXPERTS = re.compile(r"grouped_?mat_?mul|moe|expert", re.IGNORECASE)

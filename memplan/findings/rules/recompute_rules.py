@@ -32,10 +32,13 @@ def recompute_findings(job: JobCase) -> Iterator[Finding]:
         if kernels is None or not len(facts.case.computing_rows):
             continue
         planned = job.planned.get(rank)
-        again = None if planned is None else planned.of_phase(_PHASE)
-        if again is None or not len(again):
-            again = run_again(kernels, facts.case.computing_rows)
-        yield from _again(job, facts, kernels, again)
+        asked = np.empty(0, dtype=np.int64) if planned is None else planned.of_phase(_PHASE)
+        beside = np.setdiff1d(run_again(kernels, facts.case.computing_rows), asked)
+        # What a plan has was asked for: it is told, and costs nothing.
+        if facts.worth(int(kernels.duration_ns[facts.case.computing_rows[beside]].sum())) or not len(asked):
+            yield from _again(job, facts, kernels, beside)
+        else:
+            yield from _again(job, facts, kernels, asked, asked=True)
 
 
 def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
@@ -92,7 +95,9 @@ def _layer_around(attention: int, like: int, types: NDArray[np.int32], length: i
     return np.arange(attention - before, attention + after + 1, dtype=np.int64)
 
 
-def _again(job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s) -> Iterator[Finding]:
+def _again(
+    job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s, *, asked: bool = False
+) -> Iterator[Finding]:
     free = facts.claims.unclaimed(again)
     length = kernels.duration_ns[facts.case.computing_rows]
     total = int(length[free].sum())
@@ -101,7 +106,9 @@ def _again(job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s) -> I
     room = room_left(facts, job)
     roomy = room is not None and room[0] >= 2 * threshold("headroom_share") * room[1]
     said: Text
-    if room is None:
+    if asked:
+        said = Sentence(", as planned")
+    elif room is None:
         said = Sentence("; whether memory needs that, the profile doesn't tell without --chip")
     elif roomy:
         said = Sentence("; {} of device memory are free", (format_bytes(room[0]),))
@@ -118,7 +125,7 @@ def _again(job: JobCase, facts: RankFacts, kernels: Kernels, again: Int64s) -> I
             (format_duration(total), format_share(total / facts.length_ns), said),
         ),
         rank=facts.case.rank,
-        cost_ns=facts.claims.take_kernels(free, total) if roomy else None,
+        cost_ns=facts.claims.take_kernels(free, total) if roomy and not asked else None,
         cost_bytes=None,
         bound="activations that are kept, where there is room for them",
         formula="time of forward kernels between the gradients of two layers",

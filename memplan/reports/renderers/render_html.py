@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from html import escape
+from html import escape, unescape
 from importlib import resources
 
 from memplan.core.sentence import Sentence, Text
@@ -26,6 +27,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 Speak = Callable[[Text], str]
 """What words are said with: in English, or looked up in another language."""
+_DRAWN = re.compile(r"(<text[^>]*>)([^<]*)(</text>)")
 
 
 def render_html(report: Report, say: Speak = str, language: str = "en") -> str:
@@ -101,10 +103,15 @@ def _part(part: Part, say: Speak) -> Iterator[str]:
     elif isinstance(part, Drawing):
         yield "<figure>"
         # Drawings are made by functions of this program, never taken from a file.
-        yield part.svg or f"<pre>{escape(part.text)}</pre>"
+        yield _said_drawing(part.svg, say) if part.svg else f"<pre>{escape(part.text)}</pre>"
         if part.title:
             yield f"<figcaption>{escape(say(part.title))}</figcaption>"
         yield "</figure>"
+
+
+def _said_drawing(svg: str, say: Speak) -> str:
+    """A drawing with its words said by `say`."""
+    return _DRAWN.sub(lambda found: found[1] + escape(say(unescape(found[2]))) + found[3], svg)
 
 
 def _table(part: ReportTable, say: Speak) -> Iterator[str]:
