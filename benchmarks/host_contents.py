@@ -1,10 +1,13 @@
 """
-Whether plans with host moves lose a byte: `python -m benchmarks.host_contents [--out FILE] [--only TEXT] [GRAPH ...]`.
+Whether plans with host moves lose a byte.
 
-The bundled graphs, those named, and a training, prefill and decode step of six published models (read from the shared
-data folder beside the project, or `--data`), each at several shares of its peak: what is moved, what runs again, and
-what two runs of the plan one after the other read stale, miss or leave elsewhere than they found it. A plan that does
-not fit says how many bytes are missing: a step's own operands need more than the room, or bounds say so.
+`python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--random N] [GRAPH ...]`
+
+The bundled graphs, those named, N random ones of the tests' own strategy, and a training, prefill and decode step of
+six published models (read from the shared data folder beside the project, or `--data`), each at several shares of its
+peak: what is moved, what runs again, and what two runs of the plan one after the other read stale, miss or leave
+elsewhere than they found it. A plan that does not fit says how many bytes are missing: a step's own operands need more
+than the room, or bounds say so.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import memplan
+from benchmarks.monotony import random_graphs
 from memplan.graph import Graph
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -81,13 +87,16 @@ def main() -> None:
     parser.add_argument("graphs", nargs="*", type=Path)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first random graph")
     parser.add_argument("--recompute", choices=[policy.value for policy in RecomputePolicy], default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = ("graph", "of its peak", "fits", "transfers", "MiB moved", "ops run again",
             "wrong reads, lost updates, moved addresses", "CPU s")  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|" + "-|" * len(head)]
-    for name, make in cases(options.graphs, options.data):
+    drawn = ((name, partial(copy, graph)) for name, graph in random_graphs(options.random, options.seed))
+    for name, make in chain(drawn, cases(options.graphs, options.data)):
         if options.only in name:
             for line in rows(name, make(), RecomputePolicy(options.recompute)):
                 lines.append(line)
