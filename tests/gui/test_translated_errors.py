@@ -14,6 +14,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError, reason
+from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import catalogue, choose_language, say, tr
 from memplan.gui.model.session.open_request import Request
@@ -150,8 +151,10 @@ def test_errors_are_templates() -> None:
     assert [place.partition(":")[0] for place in f_strings()] == ["memplan.readers.mindspore.cell"]
 
 
-def test_kinds_of_files_are_in_the_catalogue() -> None:
+def test_kinds_of_files_and_of_models_are_in_the_catalogue() -> None:
     words = catalogue("zh")
+    refused = table("memplan.models.families", "refused.json")["refused"]
+    assert {row["reason"] for row in refused} - words.keys() == set()
     assert [kind.value for kind in ContentKind if kind.value not in words] == []
 
 
