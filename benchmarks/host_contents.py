@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from copy import copy
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -95,12 +94,13 @@ def main() -> None:
     head = ("graph", "of its peak", "fits", "transfers", "MiB moved", "ops run again",
             "wrong reads, lost updates, moved addresses", "CPU s")  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|" + "-|" * len(head)]
-    drawn = ((name, partial(copy, graph)) for name, graph in random_graphs(options.random, options.seed))
-    for name, make in chain(drawn, cases(options.graphs, options.data)):
-        if options.only in name:
-            for line in rows(name, make(), RecomputePolicy(options.recompute)):
-                lines.append(line)
-                print(line, flush=True)
+    policy = RecomputePolicy(options.recompute)
+    known = ((name, make()) for name, make in cases(options.graphs, options.data) if options.only in name)
+    drawn = (item for item in random_graphs(options.random, options.seed) if options.only in item[0])
+    for name, graph in chain(drawn, known):
+        for line in rows(name, graph, policy):
+            lines.append(line)
+            print(line, flush=True)
     if options.out:
         title = ["# Contents of plans with host moves", "", "Ascend 910B3; two runs of each plan.", ""]
         options.out.write_text("\n".join([*title, *lines]) + "\n", encoding="utf-8")
