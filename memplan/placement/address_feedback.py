@@ -35,6 +35,8 @@ _ROUNDED, _UNLIKE, _REPAIRS = 4, 1.004, 4
 So many of the best roundings, each longer than the one before by such a factor, are given addresses; and how often at
 most moves are added for those of one choice.
 """
+_MANY_UNITS = 5_000
+"""With more units the best rounding alone is given addresses besides: each packing takes long."""
 _SPARE, _DEAR = (0.02, 0.06, 0.12), 1.02
 """Parts of the room that are left free everywhere, where addresses cost more than so many times without."""
 _LARGE = 20_000
@@ -224,15 +226,16 @@ class _Feedback:
         """
         best = min(tried, key=self.rank)
         limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
-        large, rounded, last = self.is_large(tried[0]), 0, 0.0
+        left = 0 if self.is_large(tried[0]) else 1 if self.problem.units > _MANY_UNITS else _ROUNDED
+        last = 0.0
         found = []
         for chosen in candidate_moves(self.problem, self.capacity, tried[0].chosen.bound):
             if limit is not None and chosen.makespan_ns >= limit:
                 break
             if chosen.rule not in MOVE_RULES:
-                if large or rounded >= _ROUNDED or chosen.makespan_ns < last * _UNLIKE:
+                if not left or chosen.makespan_ns < last * _UNLIKE:
                     continue
-                rounded, last = rounded + 1, chosen.makespan_ns
+                left, last = left - 1, chosen.makespan_ns
             item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64), quick=True)
             if item.layout.peak > self.capacity and chosen.rule in MOVE_RULES:
                 item = self.packed(item)
