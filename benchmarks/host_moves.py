@@ -1,7 +1,7 @@
 """
 Host moves against their bound and other planners' rules.
 
-`python -m benchmarks.host_moves [--out FILE] [--shares PART ...] [CASE ...]`
+`python -m benchmarks.host_moves [--other] [--out FILE] [--shares PART ...] [CASE ...]`
 
 Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
 addresses are given; the last columns are the step of the whole plan without recomputation, with addresses, which
@@ -88,6 +88,40 @@ def cases(data: Path) -> dict[str, Case]:
     }  # fmt: skip
 
 
+def other_cases(data: Path) -> dict[str, Case]:
+    """Small models and last stages, where single tensors take much of the room, and sizes of other published models."""
+
+    def decoded(config: str, layout: Layout, batch: int, context: int) -> Case:
+        step = ServedStep(Phase.DECODE, batch=batch, context=context)
+        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout, step), "910B3"
+
+    def trained(config: str, layout: Layout, recipe: Recipe, stage: int = 0) -> Case:
+        model = data / "configs" / f"{config}.json"
+        return lambda: training_graph(load_config(model), layout, recipe, stage=stage), "910B3"
+
+    return {
+        "Qwen3-0.6B decode": decoded("Qwen--Qwen3-0.6B", Layout(), 16, 8192),
+        "Qwen3-1.7B decode, batch 8": decoded("Qwen--Qwen3-1.7B", Layout(), 8, 4096),
+        "Qwen3-1.7B decode, batch 32": decoded("Qwen--Qwen3-1.7B", Layout(), 32, 4096),
+        "MiMo-7B decode": decoded("XiaomiMiMo--MiMo-7B-Base", Layout(), 24, 6144),
+        "Qwen3-32B decode": decoded("Qwen--Qwen3-32B", Layout(tensor=4), 24, 8192),
+        "gemma-3-27b decode": decoded("google--gemma-3-27b-it", Layout(tensor=2), 12, 8192),
+        "gpt-oss-120b decode": decoded("openai--gpt-oss-120b", Layout(tensor=8), 32, 4096),
+        "MiniMax-M2.5 decode": decoded("MiniMaxAI--MiniMax-M2.5", Layout(tensor=8, expert=8), 24, 4096),
+        "Qwen3-0.6B training": trained("Qwen--Qwen3-0.6B", Layout(), Recipe(sequence=4096)),
+        "Qwen3-0.6B training, last of 2 stages": trained(
+            "Qwen--Qwen3-0.6B", Layout(pipeline=2, data=2), Recipe(sequence=4096, micro_batches=2), 1
+        ),
+        "Qwen3-1.7B training, last of 2 stages": trained(
+            "Qwen--Qwen3-1.7B", Layout(tensor=2, pipeline=2), Recipe(sequence=4096), 1
+        ),
+        "Llama-3.1-8B training, first of 2 stages": trained(
+            "meta-llama--Meta-Llama-3.1-8B", Layout(tensor=4, pipeline=2), Recipe(sequence=4096, micro_batches=2)
+        ),
+        "MiMo-7B training": trained("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8), Recipe(sequence=2048)),
+    }
+
+
 def problem_of(graph: Graph, chip: str) -> MoveProblem:
     """What can be moved of `graph` on `chip`."""
     target = find_chip(chip)
@@ -152,6 +186,7 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="parts of the peak to plan with")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--choice-only", action="store_true", help="score choices, make no plans")
+    parser.add_argument("--other", action="store_true", help="the second table's cases")
     parser.add_argument("--scale", action="store_true", help="only time whole plans of large graphs")
     options = parser.parse_args()
     if options.scale:
@@ -160,7 +195,7 @@ def main() -> None:
     head = ["case", "HBM", "bound", "memplan", "over bound", *MOVE_RULES, "choice s", "plan", "over bound", "plan s"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     over, planned, slower = [], [], []
-    for name, (build, chip) in cases(options.data).items():
+    for name, (build, chip) in (other_cases if options.other else cases)(options.data).items():
         if options.cases and name not in options.cases:
             continue
         graph = build()

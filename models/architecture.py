@@ -164,12 +164,13 @@ class ModelConfig:
     """
     A model as its `config.json` describes it.
 
-    `family` is memplan's name of the architecture. `mtp_layers` are the layers of multi-token prediction that a
-    checkpoint carries beside the decoder; engines load them only for speculative decoding, and parameter counts
-    leave them out unless asked. `attention_residuals` mixes the outputs of earlier blocks of layers into each part by
-    a learnt vector and its norm. Norms have a `norm_bias` (layer norm) or none, the last may have no weights at all;
-    `head_bias` is one of the head's; `position_rows` learnt positions are added to the embedding, whose sum a norm
-    follows where there is an `embedding_norm`. `rotary` are the tables of positions that engines keep.
+    `family` is memplan's name of the architecture, `architecture` the class that the file names, if it does.
+    `mtp_layers` are the layers of multi-token prediction that a checkpoint carries beside the decoder; engines load
+    them only for speculative decoding, and parameter counts leave them out unless asked. `attention_residuals`
+    mixes the outputs of earlier blocks of layers into each part by a learnt vector and its norm. Norms have a
+    `norm_bias` (layer norm) or none, the last may have no weights at all; `head_bias` is one of the head's;
+    `position_rows` learnt positions are added to the embedding, whose sum a norm follows where there is an
+    `embedding_norm`. `rotary` are the tables of positions that engines keep.
     `draft` is a model of its own that drafts for this one in the way called `draft_method`, in place of those layers;
     `draft_vocab` are the words that a draft has a head for, where they are fewer than those it reads.
     With a `media_prefix` the tokens of an image attend to each other in both directions.
@@ -187,6 +188,7 @@ class ModelConfig:
     dtype: str
     layers: tuple[Layer, ...]
     mtp_layers: tuple[Layer, ...] = ()
+    architecture: str = ""
     draft: ModelConfig | None = None
     draft_method: str = ""
     draft_vocab: int = 0

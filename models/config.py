@@ -182,6 +182,10 @@ def _media_prefix(outer_type: str, fields: Fields) -> bool:
     return bool(fields.values.get(rule["field"], rule.get("absent")) == rule["is"])
 
 
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
 def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConfig:
     outer_type = _model_type(document, path)
     outer = Fields(document, family=outer_type, path=path)
@@ -210,6 +214,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
     return replace(
         model,
         name=name,
+        architecture=next((str(item) for item in _listed(document.get("architectures"))), ""),
         draft_vocab=fields.count_or("draft_vocab_size", 0),
         model_type=outer_type,
         rotary=read_rotary(fields, model),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention
@@ -26,7 +27,9 @@ def with_draft(model: ModelConfig, draft: ModelConfig, method: str) -> ModelConf
     Raises `InputError` for a method that is not known.
     """
     if method not in _STATES_READ:
-        raise InputError("no way of drafting is called {!r:.40}", method, remedy=f"known: {', '.join(_STATES_READ)}")
+        raise InputError(
+            "no way of drafting is called {!r:.40}", method, remedy=Sentence("known: {}", (", ".join(_STATES_READ),))
+        )
     first = len(model.layers)
     window = _one_window(model)
     layers = tuple(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import CommunicationTime, PacketTraffic
@@ -107,10 +108,12 @@ def _told(value: object, path: Path, notes: Notebook) -> Iterator[CommunicationT
                 times = entry.get("Communication Time Info") if isinstance(entry, dict) else None
                 links = entry.get(_BANDWIDTH) if isinstance(entry, dict) else None
                 if isinstance(entry, dict) and (others := entry.keys() - _OF_ENTRY):
-                    notes.add(path, f"{name}: unknown entries, the first {min(others)[:40]!r}, are not read")
+                    notes.add(
+                        path, Sentence("{}: unknown entries, the first {!r}, are not read", (name, min(others)[:40]))
+                    )
                 one = communication_time(step, kind, name, times, links)
                 if one is None:
-                    notes.add(path, f"{name}: no usable start and time; skipped")
+                    notes.add(path, Sentence("{}: no usable start and time; skipped", (name,)))
                 else:
                     yield one
 
@@ -130,7 +133,7 @@ def read_cluster_communications(paths: Sequence[Path], notes: Notebook) -> dict[
                         times, links = _member(entry, "Communication Time Info"), _member(entry, _BANDWIDTH)
                         one = communication_time(step_told(step_name), kind, name, times, links)
                         if one is None or not rank.isascii() or not rank.isdigit() or len(rank) > 7:
-                            notes.add(path, f"{name[:80]}: no usable rank, start and time; skipped")
+                            notes.add(path, Sentence("{}: no usable rank, start and time; skipped", (name[:80],)))
                         else:
                             found.setdefault(int(rank), []).append(one)
     return {rank: sorted(told, key=lambda one: (one.start_ns, one.op)) for rank, told in found.items()}

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from memplan.core.errors import InputError
+from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.traces.file_kinds import CLUSTER_KINDS, PROFILE_KINDS, FileKind, kind_by_name, natural_key, sorted_by_kind
 from memplan.traces.logs.cache_use import use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
@@ -114,7 +115,9 @@ def _of_folder(folder: Path, files: Sequence[Path], clusters: list[Path], notes:
         # What the folder is called tells the rank of the first only.
         found += [replace(_described(folder, part, notes), rank=_numbered_rank(part)) for part in others]
     elif not alone and (folder / OUTPUT).is_dir():
-        notes.add(folder, f"its {OUTPUT} holds no profile: parsing did not finish; {_parse_remedy(folder)}")
+        notes.add(
+            folder, Sentence("its {} holds no profile: parsing did not finish; {}", (OUTPUT, _parse_remedy(folder)))
+        )
     return found + [_described(folder, [file], notes) for file in alone]
 
 
@@ -153,7 +156,7 @@ def _say_of_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes:
     why = "the ranks' own profiles are" if sources else "another analysis is"
     for path in paths:
         if path.parent != shown:
-            notes.tell(path, f"not read: {why}; open it by its own path for what it says of all ranks")
+            notes.tell(path, Sentence("not read: {}; open it by its own path for what it says of all ranks", (why,)))
 
 
 def _only_in_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes: Notebook) -> list[RankSource]:
@@ -169,7 +172,10 @@ def _only_in_cluster(paths: Sequence[Path], sources: Sequence[RankSource], notes
         listed = ", ".join(map(str, missing[:MOST_NAMED])) + (", ..." if len(missing) > MOST_NAMED else "")
         ranks = "rank" if len(missing) == 1 else "ranks"
         notes.tell(
-            steps[0], f"{ranks} {listed}: only their steps, links and communications are known, from this analysis"
+            steps[0],
+            Sentence(
+                "{} {}: only their steps, links and communications are known, from this analysis", (ranks, listed)
+            ),
         )
     return [RankSource(rank, paths[0].parent, "msprof-analyze", files) for rank in missing]
 
@@ -224,7 +230,7 @@ def _profile_folders(path: Path, notes: Notebook, archives: list[Path]) -> Itera
         folder = pending.pop()
         visited += 1
         if visited > _MOST_FOLDERS:
-            notes.add(path, f"more than {_MOST_FOLDERS} folders: the rest was not searched")
+            notes.add(path, Sentence("more than {} [folder|folders]: the rest was not searched", (_MOST_FOLDERS,)))
             return
         files, folders = _entries(folder, notes)
         archives.extend(file for file in files if is_archive(file))
@@ -239,7 +245,7 @@ def _profile_folders(path: Path, notes: Notebook, archives: list[Path]) -> Itera
             if any(kind_by_name(file.name) in PROFILE_KINDS | {FileKind.TABLE} for file in inner):
                 yield folder, inner
             else:
-                notes.add(folder, f"{_UNPARSED}; {_parse_remedy(folder)}")
+                notes.add(folder, Sentence("{}; {}", (_UNPARSED, _parse_remedy(folder))))
             continue
         if folder.name == "FRAMEWORK":
             continue
@@ -284,13 +290,13 @@ def _entries(folder: Path, notes: Notebook) -> tuple[list[Path], list[Path]]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
                 elif entry.is_symlink() and (led := _led_astray(entry)):
-                    notes.add(Path(entry.path), f"not read: {led}: {os.path.realpath(entry.path)}")
+                    notes.add(Path(entry.path), Sentence("not read: {}: {}", (led, os.path.realpath(entry.path))))
                 elif entry.is_file():
                     if entry.name.endswith(_RUN_ENDS) or _MSPROF.fullmatch(entry.name):
-                        notes.add(Path(entry.path), f"not read: {_NO_FOLDER}")
+                        notes.add(Path(entry.path), Sentence("not read: {}", (_NO_FOLDER,)))
                     files.append(Path(entry.path))
     except OSError as error:
-        notes.add(folder, f"can't be listed: {error.strerror}")
+        notes.add(folder, Sentence("can't be listed: {}", (reason(error),)))
     return sorted(files, key=_natural_name), sorted(folders, key=_natural_name)
 
 
@@ -316,13 +322,16 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
         if file_kind(file) is None and not is_archive(file):
             _tell_unread(file, notes)
         elif file.suffix.lower() == ".txt" and kind_by_name(file.stem) in PROFILE_KINDS:
-            notes.add(file, f"not read: its name ends in .txt; rename it to {file.stem}")
+            notes.add(file, Sentence("not read: its name ends in .txt; rename it to {}", (file.stem,)))
     info = small_json(by_kind.get(FileKind.INFO, ()), notes)
     metadata = small_json(by_kind.get(FileKind.METADATA, ()), notes)
     several = by_kind.get(FileKind.INFO, ())
     if len(several) > 1:
         listed = ", ".join(path.name for path in several[:MOST_NAMED])
-        notes.add(folder, f"several runs tell of themselves here ({listed}): its files are shown as of the first")
+        notes.add(
+            folder,
+            Sentence("several runs tell of themselves here ({}): its files are shown as of the first", (listed,)),
+        )
     return RankSource(
         _rank(folder, by_kind, info, notes), folder, _producer(folder, by_kind, info), by_kind, info, metadata
     )
@@ -330,7 +339,7 @@ def _described(folder: Path, files: Sequence[Path], notes: Notebook) -> RankSour
 
 def _tell_unread(file: Path, notes: Notebook) -> None:
     if _MEMSCOPE_DATABASE.fullmatch(file.name):
-        notes.tell(file, f"not read: {_NOT_MEMSCOPE_CSV}")
+        notes.tell(file, Sentence("not read: {}", (_NOT_MEMSCOPE_CSV,)))
     elif file.suffix.lower() in (".xlsx", ".xls", ".ods"):
         notes.add(file, "not read: a spreadsheet's own file; save its sheet as CSV")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
+from memplan.core.sentence import Sentence
 
 _NEAR_NS = 3600 * 10**9
 _TIMES_THE_SPAN = 1000
@@ -36,6 +37,6 @@ def far_times(start_ns: Int64s, duration_ns: Int64s | None = None) -> Bools:
     return far if int(far.sum()) <= max(len(far) * _MOST_SHARE, 1) else np.zeros(len(far), dtype=np.bool_)
 
 
-def far_note(count: int, what: str) -> str:
+def far_note(count: int, what: str) -> Sentence:
     """What to say of rows that are set aside for their time."""
-    return f"{count} {what} with a time far from all others set aside"
+    return Sentence("{} {} with a time far from all others set aside", (count, Sentence(what)))

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Note, NoteSeverity
 
 _MOST = 1000
+_KEPT = (str, int, float, Sentence)
 
 
 class Notebook:
@@ -34,11 +36,11 @@ class Notebook:
         """Name files below `folder`, where an archive was unpacked, as if they were below `shown`."""
         self._places.append((folder, shown))
 
-    def tell(self, file: Path | str, text: str) -> None:
+    def tell(self, file: Path | str, text: Text) -> None:
         """Note how `file` was read, with nothing lost by it."""
         self.add(file, text, NoteSeverity.INFO)
 
-    def add(self, file: Path | str, text: str, severity: NoteSeverity = NoteSeverity.WARNING) -> None:
+    def add(self, file: Path | str, text: Text, severity: NoteSeverity = NoteSeverity.WARNING) -> None:
         """Note `text` about `file`, named relative to the profile's folder: by default, that something is missing."""
         name = str(file)
         if isinstance(file, Path):
@@ -48,7 +50,8 @@ class Notebook:
             name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
         with self._lock:
             if len(self._notes) < _MOST:
-                self._notes.setdefault((name, text), Note(name, text, severity))
+                plain, told = str(text), _kept(text)
+                self._notes.setdefault((name, plain), Note(name, plain, severity, told))
             elif len(self._notes) == _MOST:
                 self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
 
@@ -57,3 +60,10 @@ class Notebook:
         """All notes so far, in the order in which they were made."""
         with self._lock:
             return tuple(self._notes.values())
+
+
+def _kept(text: Text) -> Sentence | None:
+    """The sentence without the objects in it that would hold on to what is read, such as errors."""
+    if isinstance(text, str):
+        return None
+    return Sentence(text.text, tuple(value if isinstance(value, _KEPT) else str(value) for value in text.values))

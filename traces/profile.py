@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.sentence import Sentence
 
 
 class TrackKind(str, Enum):
@@ -319,8 +320,19 @@ class NoteSeverity(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the reader chose, skipped, repaired or did not find, and where."""
+    """Something the reader chose, skipped, repaired or missed, and where; `told` is `text` with its values apart."""
 
     file: str
     text: str
     severity: NoteSeverity = NoteSeverity.WARNING
+    told: Sentence | None = None
+
+    @property
+    def sentence(self) -> Sentence:
+        """What is noted, to be said in any language."""
+        return self.told or Sentence(self.text)
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """The note as JSON has it."""
+        return {"file": self.file, "text": self.text, "severity": self.severity.value}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import number, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import LinkTraffic
@@ -30,7 +31,7 @@ def communication_documents(paths: Sequence[Path], notes: Notebook) -> Iterator[
             if b"\0" in text:
                 notes.add(path, "holds NUL bytes: what they replaced is missing")
         except (OSError, ValueError, RecursionError) as error:
-            notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
+            notes.add(path, Sentence("skipped: not readable as JSON ({})", (type(error).__name__,)))
             continue
         if not isinstance(value, dict):
             notes.add(path, "skipped: no table of communications")
@@ -56,17 +57,20 @@ def _uses(value: object, path: Path, notes: Notebook) -> Iterator[LinkTraffic]:
             step = step_told(outer, inner)
             for op, pairs in _items(ops):
                 if not isinstance(pairs, dict):
-                    notes.add(path, f"{op[:80]}: holds no pairs of ranks; skipped")
+                    notes.add(path, Sentence("{}: holds no pairs of ranks; skipped", (op[:80],)))
                 for pair, told in _items(pairs) if op != "Total Op Info" else ():
                     ends = _PAIR.fullmatch(pair)
                     if ends is None or not isinstance(told, dict):
-                        notes.add(path, f"{op}: an entry that is no pair of ranks was skipped")
+                        notes.add(path, Sentence("{}: an entry that is no pair of ranks was skipped", (op,)))
                         continue
                     if nested := [name for name, one in told.items() if isinstance(one, dict)]:
-                        notes.add(path, f"{op[:80]} {pair}: holds {nested[0][:40]!r}, which is not read there")
+                        notes.add(
+                            path,
+                            Sentence("{} {}: holds {!r}, which is not read there", (op[:80], pair, nested[0][:40])),
+                        )
                     use = link_traffic(step, op, int(ends[1]), int(ends[2]), told)
                     if use is None:
-                        notes.add(path, f"{op} {pair}: no usable size and time; skipped")
+                        notes.add(path, Sentence("{} {}: no usable size and time; skipped", (op, pair)))
                     else:
                         yield use
 

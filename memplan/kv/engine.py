@@ -120,14 +120,15 @@ class AttentionBackend:
     """
     One of an engine's attention kernels: what it takes, and what follows for the cache.
 
-    `attention` is what it computes: `heads`, `latent`, `sparse_latent`, `compressed` or `shared_compressed`. `kv` maps
-    every type that can be asked for to the format kept. It takes models of `families`, heads of `head_sizes` or up to
-    `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context parallelism only
-    the types in `context_parallel`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the
-    cache are multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`.
-    `windows_first` says whether the model's first layer must keep a window alone. `media` says whether it takes `any`
-    model, `none` whose media attend in both directions, or `only` such. `block_outermost` says that layers
-    lie side by side in a block.
+    `attention` is what it computes: `heads`, `latent`, `sparse_latent`, `compressed` or `shared_compressed`. `kv`
+    maps every type that can be asked for to the format kept. It takes models of `families`, heads of `head_sizes`
+    or up to `most_head` elements, up to `most_heads` of them on a rank, where those are given; with context
+    parallelism only the types in `context_parallel`, and all ranks of tensor parallelism where it is
+    `context_whole`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the cache are
+    multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`. `windows_first`
+    says whether the model's first layer must keep a window alone. `media` says whether it takes `any` model, `none`
+    whose media attend in both directions, or `only` such. `block_outermost` says that layers lie side by side in a
+    block.
     """
 
     name: str
@@ -140,6 +141,7 @@ class AttentionBackend:
     most_head: int | None = None
     most_heads: int | None = None
     context_parallel: tuple[str, ...] | None = None
+    context_whole: bool = False
     any_block: bool = False
     windows_first: bool | None = None
     media: str = "any"
@@ -321,11 +323,12 @@ class Engine:
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of multi-
     token prediction run with pipeline parallelism, `None` for all (`pipelined_drafts`: so do models that draft),
-    `unpiped` those that do not run so at all. It has no class for models of `unserved` types, and keeps keys and
-    values of `expanded` ones in place of their latents.
-    `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that share
-    tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked` types, which
-    it takes for latents there.
+    `unpiped` those that do not run so at all (`unnamed_unpiped`: unless the file names a class). It has no class
+    for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that
+    share tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked`
+    types, which it takes for latents there, and asked to repeat heads of `context_headed` types, whose latents it
+    does not know.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -359,9 +362,11 @@ class Engine:
     drafts_in_pipelines: tuple[str, ...] | None
     pipelined_drafts: bool
     unpiped: tuple[str, ...]
+    unnamed_unpiped: tuple[str, ...]
     unserved: tuple[str, ...]
     expanded: tuple[str, ...]
     context_unchecked: tuple[str, ...]
+    context_headed: tuple[str, ...]
     checks_heads: bool
     plain_experts: bool
     workspace_share: float

@@ -26,7 +26,8 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)
-    if layout.pipeline > 1 and model.model_type in engine.unpiped:
+    unpiped = engine.unpiped if model.architecture else (*engine.unpiped, *engine.unnamed_unpiped)
+    if layout.pipeline > 1 and model.model_type in unpiped:
         raise InputError("{} does not run {} with pipeline parallelism", engine.name, model.model_type)
     if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
         # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.
@@ -53,10 +54,11 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
             )
 
 
-def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> None:
+def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False, headed: bool = False) -> None:
     """
     Raise `InputError` where query heads don't divide among the ranks, or ranks that share tokens don't repeat
-    key/value heads, which the engine does not ask of models that it takes to keep a `latent`.
+    key/value heads, which the engine does not ask of models that it takes to keep a `latent`; of a `headed` one it
+    takes every query head to have its own.
 
     vllm 0.23.0 and 0.33.0 config/model.py verify_with_parallel_config, config/parallel.py.
     """
@@ -78,22 +80,23 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False) -> 
         raise InputError("{} context-parallel ranks do not divide the {} ranks of tensor parallelism", shared, ranks)
     if latent:
         return
-    for part in cache_parts(model):
-        if part.content is CacheContent.HEADS and shared > ranks // part.heads:
+    kept = [most] if headed else [part.heads for part in cache_parts(model) if part.content is CacheContent.HEADS]
+    for heads in kept:
+        if shared > ranks // heads:
             raise InputError(
                 "{} context-parallel ranks would have to repeat {} key/value heads {} times or more among {} "
                 "ranks of tensor parallelism",
                 shared,
-                part.heads,
+                heads,
                 shared,
                 ranks,
-                remedy=Sentence("use at least {} [rank|ranks] of tensor parallelism", (shared * part.heads,)),
+                remedy=Sentence("use at least {} [rank|ranks] of tensor parallelism", (shared * heads,)),
             )
-        if part.content is CacheContent.HEADS and most // part.heads % shared:
+        if most // heads % shared:
             raise InputError(
                 "{} context-parallel ranks do not divide the {} query heads of each key/value head",
                 shared,
-                most // part.heads,
+                most // heads,
             )
 
 

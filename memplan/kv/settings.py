@@ -98,6 +98,7 @@ def _takes(backend: AttentionBackend, model: ModelConfig, asked: str, layout: La
         and (backend.most_head is None or max(widths, default=0) <= backend.most_head)
         and (backend.most_heads is None or -(-heads // layout.tensor) <= backend.most_heads)
         and (layout.context == 1 or backend.context_parallel is None or asked in backend.context_parallel)
+        and (not backend.context_whole or layout.context in (1, layout.tensor))
         and (block is None or backend.takes_block(block))
         and backend.windows_first in (None, window_alone)
         and backend.media in (("any", "only") if model.media_prefix else ("any", "none"))
@@ -240,7 +241,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
-        check_heads(model, layout, latent=model.model_type in engine.context_unchecked)
+        headed = model.model_type in engine.context_headed
+        check_heads(model, layout, latent=model.model_type in engine.context_unchecked, headed=headed)
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)

@@ -3,8 +3,8 @@ Moves and addresses together: what finds no address takes room from the choice o
 
 Bytes that fit at every step may still not pack. What a packing leaves out counts as bytes lost at its steps, and the
 moves are chosen anew, near the last choice; then half-way back as long as that still packs. Where that costs much, the
-same is tried with a part of the room free at all steps. What another planner's rule would have moved, or what is near
-it, is taken where it packs and is faster than all that.
+same is tried with a part of the room free at all steps. What the linear program's answer rounds to and what another
+planner's rule would have moved is taken, with a little more moved where that makes it pack, where it is faster.
 
 Greedy orders pack while moves are chosen; the turn before the first that packs so is then packed with all that the
 solver has, and so on back as long as that helps. What a known step time shows to be too slow is not packed at all.
@@ -20,7 +20,8 @@ import numpy as np
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress, silent
 from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
-from memplan.placement.host import HostMoves, choose_moves, rule_moves
+from memplan.placement.host import HostMoves, candidate_moves, choose_moves
+from memplan.placement.move_orders import MOVE_RULES
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
@@ -29,6 +30,11 @@ _PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
 """How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
 _CLOSER, _WORTH = 3, 1.01
 """How often it is tried to lose less, once all has an address, as long as addresses cost more than so many times."""
+_ROUNDED, _UNLIKE, _REPAIRS = 4, 1.004, 4
+"""
+So many of the best roundings, each longer than the one before by such a factor, are given addresses; and how often at
+most moves are added for those of one choice.
+"""
 _SPARE, _DEAR = (0.02, 0.06, 0.12), 1.02
 """Parts of the room that are left free everywhere, where addresses cost more than so many times without."""
 _LARGE = 20_000
@@ -74,13 +80,15 @@ def addressed_moves(
         tried.append(feedback.tried(last, feedback.more_lost(last, growth**turn), quick=True))
     if quick and tried[-1].layout.peak <= capacity:
         return replace(tried[-1], chosen=replace(tried[-1].chosen, bound=tried[0].chosen.bound))
-    if not large:
+    repaired = feedback.repaired(tried, least_ns)
+    dear = not repaired or repaired[-1].schedule.makespan_ns >= tried[0].schedule.makespan_ns * _DEAR
+    if dear and not large:
         tried = feedback.packed_earlier(tried, least_ns)
         if len(tried) > 1 and tried[-1].layout.peak <= capacity:
             tried += feedback.closer(tried[-2], tried[-1])
         if len(tried) > 1:
-            tried += feedback.sparing(tried, least_ns)
-    tried += feedback.ruled(tried, least_ns)
+            tried += feedback.sparing([*tried, *repaired], least_ns)
+    tried += repaired
     best = min(tried, key=feedback.rank)
     # The bound of a choice that leaves room free holds for less room only.
     return replace(best, chosen=replace(best.chosen, bound=tried[0].chosen.bound))
@@ -107,14 +115,14 @@ class _Feedback:
         """Moves chosen with `lost` bytes less at each step, near those of `near`."""
         return self.placed(self.chosen(near, lost), near, lost, quick)
 
-    def chosen(self, near: AddressedMoves | None, lost: Int64s) -> HostMoves:
+    def chosen(self, near: AddressedMoves | None, lost: Int64s, searched: bool = True) -> HostMoves:
         self.progress(0, 1, "choosing moves")
         if self.first is not None and near is None and not lost.any():
             return self.first
         moved: Bools | None = None if near is None else near.chosen.moved
         bound = None if near is None else near.chosen.bound
         problem = replace(self.problem, live=self.problem.live + lost)
-        return choose_moves(problem, self.capacity, bound, moved)
+        return choose_moves(problem, self.capacity, bound, moved, searched=searched)
 
     def placed(
         self, chosen: HostMoves, near: AddressedMoves | None, lost: Int64s, quick: bool = False
@@ -206,21 +214,34 @@ class _Feedback:
                 lost = self.more_lost(item)
         return found
 
-    def ruled(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
+    def repaired(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
         """
-        The fastest of what rules alone would move, or moves near that where it doesn't pack, which packs and is faster
-        than the best of `tried`.
+        What the linear program's answer rounds to and what rules by themselves would move, the fastest first, each with
+        as little moved besides as its addresses ask for; no more than what packs and is faster than the best of
+        `tried`.
+
+        A search would give up for speed what makes them pack.
         """
         best = min(tried, key=self.rank)
         limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
-        for chosen in rule_moves(self.problem, self.capacity, tried[0].chosen.bound):
+        large, rounded, last = self.is_large(tried[0]), 0, 0.0
+        found = []
+        for chosen in candidate_moves(self.problem, self.capacity, tried[0].chosen.bound):
             if limit is not None and chosen.makespan_ns >= limit:
                 break
-            item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64))
-            for turn in range(_PACKINGS):
+            if chosen.rule not in MOVE_RULES:
+                if large or rounded >= _ROUNDED or chosen.makespan_ns < last * _UNLIKE:
+                    continue
+                rounded, last = rounded + 1, chosen.makespan_ns
+            item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64), quick=True)
+            if item.layout.peak > self.capacity and chosen.rule in MOVE_RULES:
+                item = self.packed(item)
+            for turn in range(_REPAIRS):
                 if item.layout.peak <= self.capacity or self.is_slow(item, limit):
                     break
-                item = self.tried(item, self.more_lost(item, _GROWTH**turn), quick=True)
+                lost = self.more_lost(item, _GROWTH**turn)
+                item = self.placed(self.chosen(item, lost, searched=False), item, lost, quick=True)
             if item.layout.peak <= self.capacity and not self.is_slow(item, limit):
-                return [item]
-        return []
+                limit = item.schedule.makespan_ns
+                found.append(item)
+        return found

@@ -31,8 +31,8 @@ _FEW_GAPS = 1_000
 """Up to so many gaps other rules' choices are searched as well."""
 _SEARCH_WORK, _LEAST_WORK = 60_000_000, 3_000
 """Steps and gaps that one local search may run through, a few tens of milliseconds; what a schedule costs at least."""
-_LEAST_PART = 4
-"""Where the work is too little to try one in so many units, nothing is searched: addresses cost more than it gains."""
+_LEAST_PART = 60
+"""Where the work is too little to try one in so many units, nothing is searched."""
 _PATIENCE, _PATIENCE_PER_UNIT = 600, 4
 """Schedules in a row that the local search tries without finding a better one before it stops, and more a unit."""
 
@@ -65,13 +65,18 @@ class _Candidate:
 
 
 def choose_moves(
-    problem: MoveProblem, capacity: int, bound: MoveBound | None = None, near: Bools | None = None
+    problem: MoveProblem,
+    capacity: int,
+    bound: MoveBound | None = None,
+    near: Bools | None = None,
+    *,
+    searched: bool = True,
 ) -> HostMoves:
     """
     Gaps to spend on the host so that every step has at most `capacity` bytes in HBM, or as near as gaps allow.
 
     `bound` is that of a larger capacity, where one is known: it guides as well. With `near`, units that were chosen
-    with more room, the choice is looked for in their neighbourhood.
+    with more room, the choice is looked for in their neighbourhood; unless it is `searched`, it is the nearest.
     """
     compute = int(problem.durations.sum())
     if not problem.units or int(problem.live.max(initial=0)) <= capacity:
@@ -82,7 +87,7 @@ def choose_moves(
     found = [scores.of(moved, rule) for rule, moved in proposed]
     found.sort(key=lambda candidate: candidate.rank)
     # What doesn't fit is not made faster.
-    starts = _starts(found, problem) if found[0].over == found[0].host_over == 0 else []
+    starts = _starts(found, problem) if searched and found[0].over == found[0].host_over == 0 else []
     best = min(
         (scores.searched(start, bound) for start in starts),
         key=lambda candidate: candidate.rank,
@@ -91,12 +96,18 @@ def choose_moves(
     return HostMoves(problem.gaps(best.moved), best.moved, best.makespan_ns, bound, best.rule, best.over)
 
 
-def rule_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> list[HostMoves]:
-    """What each rule by itself would move so that every step fits, the fastest first."""
+def candidate_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> list[HostMoves]:
+    """What the linear program's answer rounds to, and what each rule by itself would move, that fits: fastest first."""
     scores = _Scores(problem, capacity)
-    found = [scores.of(scores.within_host(choose(problem, capacity)), rule) for rule, choose in MOVE_RULES.items()]
-    found = sorted((item for item in found if item.over == item.host_over == 0), key=lambda item: item.rank)
-    return [HostMoves(problem.gaps(item.moved), item.moved, item.makespan_ns, bound, item.rule) for item in found]
+    found: dict[tuple[bool, int, int], _Candidate] = {}
+    for rule, moved in _candidates(scores, bound):
+        item = scores.of(moved, rule)
+        if item.over == item.host_over == 0:
+            found.setdefault((rule in MOVE_RULES, item.makespan_ns, item.moved_bytes), item)
+    return [
+        HostMoves(problem.gaps(item.moved), item.moved, item.makespan_ns, bound, item.rule)
+        for item in sorted(found.values(), key=lambda item: item.rank)
+    ]
 
 
 def _starts(found: Sequence[_Candidate], problem: MoveProblem) -> list[_Candidate]:

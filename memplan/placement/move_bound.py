@@ -23,6 +23,8 @@ MOST_LP_ROWS = 400
 """Steps that get rows of their own; with more than that many steps, the fullest of each stretch."""
 _MOST_UNITS, _LARGE_ROWS = 15_000, 150
 """With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
+_LARGE_PART, _PARTLY = 100, 0.02
+"""What takes more than such a part of the room and moves by more than such a share moves whole in a second program."""
 _EXACT_UNITS, _NODES = 100, 200
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
 _TIDY = 1e-4
@@ -47,8 +49,8 @@ class RecomputeColumns:
 class MoveBound:
     """
     `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), `whole`
-    the same where tensors move as a whole (`None` where that was not solved), and `step_start_ns` when it starts each
-    step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
+    the same where tensors, or the largest, move as a whole (`None` where that was not solved), and `step_start_ns` when
+    it starts each step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
     """
 
     makespan_ns: int
@@ -237,6 +239,12 @@ def move_bound(
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
             wholes = np.asarray(answer.x)[:units].clip(0, 1)
+    elif exact and len(halves := _large_halves(problem, capacity, group, solved[:units])):
+        # Rounded at the end, one would bring more than it is to, and what was moved for its sake is moved in vain.
+        low[halves] = high[halves] = solved[halves].round()
+        answer = milp(cost, bounds=Bounds(low, high), constraints=(at_most, exactly))
+        if answer.x is not None:
+            wholes = np.asarray(answer.x)[:units].clip(0, 1)[group]
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -310,6 +318,17 @@ def _made_anew(
     sizes = recompute.size[alike] / capacity
     add(size, (number, column, size), (group[alike], unit_of[recompute.gap[alike]], sizes))
     return column[group], spent + count
+
+
+def _large_halves(
+    problem: MoveProblem, capacity: int, group: NDArray[np.int64], share: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Columns of units that take much of the room and are moved in part, which none can be."""
+    size = np.zeros(problem.units, dtype=np.int64)
+    np.maximum.at(size, problem.unit, problem.columns.size)
+    large: NDArray[np.int64] = np.unique(group[size * _LARGE_PART >= capacity])
+    partly: NDArray[np.bool_] = (share[large] > _PARTLY) & (share[large] < 1 - _PARTLY)
+    return large[partly]
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:

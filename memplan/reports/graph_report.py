@@ -37,6 +37,12 @@ def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
             f"{format_bytes(summary.transient_peak_bytes)} is the most that comes and goes",
             area_chart(summary.curve, Quantity.BYTES, across="steps"),
         ]
+        if summary.any_order_bytes is not None:
+            peak.insert(
+                1,
+                f"in whatever order the {summary.streams} streams launch, {format_bytes(summary.any_order_bytes)} is "
+                "the most that can exist together, scratch of ops left out",
+            )
     shown = summary.alive_at_peak[:top]
     alive = ReportTable(_ALIVE, tuple(_row(item) for item in shown), total=len(summary.alive_at_peak))
     return Report(
@@ -76,6 +82,7 @@ def _document(graph: Graph, summary: GraphSummary, top: int) -> dict[str, Any]:
         "peak_bytes": summary.peak_bytes,
         "peak_step": summary.peak_step,
         "transient_peak_bytes": summary.transient_peak_bytes,
+        "any_order_bytes": summary.any_order_bytes,
         "live_bytes": list(summary.curve),
         "alive_at_peak": [
             {

@@ -12,9 +12,12 @@ import pytest
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.graph import Graph, TensorKind
+from memplan.graph.builder import GraphBuilder
 from memplan.graph.neighbourhood import find_op, neighbourhood, to_dot, to_graphml
 from memplan.graph.requirements import summarise
 from memplan.readers import read_graph
+from memplan.reports.graph_report import graph_report
+from memplan.reports.renderers.render_markdown import render_markdown
 
 TRAIN = Path(str(resources.files("memplan.samples"))) / "llama_train.mindir"
 
@@ -29,6 +32,32 @@ def test_bytes_alive_at_the_peak_are_the_peak(graph: Graph) -> None:
     assert sum(item.nbytes for item in summary.alive_at_peak) == summary.peak_bytes == max(summary.curve)
     assert summary.peak_bytes == summary.persistent_bytes + summary.transient_peak_bytes
     assert summary.bytes_by_kind[TensorKind.GRADIENT] == summary.bytes_by_kind[TensorKind.WEIGHT]
+
+
+def on_two_streams() -> Graph:
+    """Two chains of two ops, one after the other in the file, each on a stream of its own."""
+    builder = GraphBuilder()
+    weight = builder.tensor("w", (16,), "float32", 64, TensorKind.WEIGHT)
+    results = []
+    for stream in range(2):
+        made = builder.tensor(f"made{stream}", (256,), "float32", 1024)
+        small = builder.tensor(f"small{stream}", (2,), "float32", 8)
+        builder.op(f"make{stream}", "Make", [weight], [made], stream=stream)
+        builder.op(f"reduce{stream}", "Reduce", [made], [small], stream=stream)
+        results.append(small)
+    return builder.finish("two", [], results, origin="two", producer="test")
+
+
+def test_streams_may_hold_more_than_the_order_of_the_file() -> None:
+    summary = summarise(on_two_streams())
+    assert summary.peak_bytes == 64 + 1024 + 2 * 8
+    assert summary.any_order_bytes == 64 + 2 * (1024 + 8)
+    text = render_markdown(graph_report(on_two_streams(), summary, 5))
+    assert "in whatever order the 2 streams launch, 2.08 KiB is the most" in text
+
+
+def test_one_stream_has_one_order(graph: Graph) -> None:
+    assert summarise(graph).any_order_bytes is None
 
 
 def test_what_comes_and_goes_is_listed_first_and_by_size(graph: Graph) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from memplan.core.units import format_bytes
+import memplan
+from memplan.core.units import format_bytes, format_duration
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.views.cluster.cluster_view import ClusterView
 from memplan.gui.views.overview.overview_view import OverviewView
-from memplan.schema import load_plan
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.training.step_recipe import Recipe
+from memplan.schema import Tier, load_plan
 from memplan.simulator import Behaviour, chosen_fault, simulate, simulate_job
 from memplan.traces import open_profile
 from tests.gui.conftest import PLAN
@@ -142,3 +148,74 @@ def test_what_is_outside_the_allocator_of_other_runs(
     hands.click(table.table.viewport(), table.table.visualRect(table.sorted.index(row, 0)).center())
     assert "outside of the allocator" in hands.details()
     assert hands.actions == 2
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The plan of a step of a mixture of experts, and the profile of its job on eight ranks: rank 1 is slow."""
+    folder = tmp_path_factory.mktemp("experts")
+    config = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "hidden_size": 768, "vocab_size": 8000}
+    config |= {"num_hidden_layers": 3, "num_attention_heads": 12, "num_key_value_heads": 4, "intermediate_size": 1536}
+    config |= {"num_local_experts": 8, "num_experts_per_tok": 2, "max_position_embeddings": 4096}
+    config |= {"torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    layout, recipe = Layout(data=8, expert=8), Recipe(512, 1, 1)
+    step = memplan.plan(load_config(folder / "config.json"), chip="910B3", phase="train", layout=layout, recipe=recipe)
+    step.save(folder / "experts.plan.json")
+    fault = chosen_fault("slow-rank")
+    job = simulate_job(step, folder / "job", fault=fault, ranks=8, steps=2, seed=31, layout="expert")
+    return folder / "experts.plan.json", job
+
+
+def test_the_time_of_a_mixture_of_experts_is_what_the_vendor_says(experts: tuple[Path, Path], hands: Hands) -> None:
+    hands.drop(*experts)
+    rank = hands.window.session.document.rank
+    assert rank is not None
+    tables = {path: path.parent for path in sorted(experts[1].rglob("step_trace_time.csv"))}
+    assert len(tables) == 8
+    exposed, idle = told_by_the_vendor(list(tables.values())[rank.rank])
+    figures = hands.figures()
+    assert float(figures["Exposed communication"][0].rstrip("%")) == pytest.approx(exposed, abs=1)
+    assert float(figures["Idle"][0].rstrip("%")) == pytest.approx(idle, abs=1)
+    assert hands.findings()[0].startswith("Rank 1 computes")
+    assert hands.actions == 1
+
+
+def test_the_peak_of_a_mixture_of_experts_is_explained(experts: tuple[Path, Path], hands: Hands) -> None:
+    hands.drop(*experts)
+    hands.tile("Memory peak")
+    tier = load_plan(experts[0]).tier(Tier.HBM)
+    assert tier is not None
+    assert f"Why HBM peaks\nalive\n{format_bytes(tier.peak)}" in hands.details()
+    assert hands.actions == 2
+
+
+def test_the_slow_rank_of_a_mixture_of_experts_is_named(experts: tuple[Path, Path], hands: Hands) -> None:
+    hands.drop(*experts)
+    hands.click(hands.window.rail.buttons["cluster"])
+    assert hands.window.docks.view(ClusterView).verdict.text().startswith("Rank 1 is slow")
+    assert hands.actions == 2
+
+
+def test_what_deviates_most_in_a_mixture_of_experts(experts: tuple[Path, Path], hands: Hands) -> None:
+    hands.drop(*experts)
+    hands.key("costliest")
+    session = hands.window.session
+    found = session.document.comparison
+    assert found is not None
+    dearest = max(found.deviations, key=lambda one: one.cost)
+    assert isinstance(session.selected, SpansRef if dearest.op is None else OpRef)
+    assert hands.window.pages.current == "plan"
+    assert hands.actions == 2
+
+
+def test_where_the_time_of_a_plan_alone_goes(hands: Hands) -> None:
+    hands.drop(PLAN)
+    plan = load_plan(PLAN)
+    spent: Counter[str] = Counter()
+    for op in plan.ops:
+        spent[op.type] += op.duration_ns if op.launches else 0
+    assert hands.figures()["Step time"] == (format_duration(738_567), "as planned")
+    types = hands.window.docks.view(OverviewView).types
+    assert types.row_at(types.sorted.index(0, 0)).cells[0] == spent.most_common(1)[0][0]
+    assert hands.actions == 1

@@ -1,4 +1,4 @@
-"""Errors in a Chinese window: of every part of memplan that the window uses, the templates are in the catalogue."""
+"""Errors and notes in a Chinese window: of all of memplan that the window uses, the templates are in the catalogue."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from memplan.core.errors import InputError, reason
+from memplan.core.resources import table
 from memplan.core.sentence import Sentence
-from memplan.gui.i18n import catalogue, choose_language, tr
+from memplan.gui.i18n import catalogue, choose_language, say, tr
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
@@ -32,7 +33,7 @@ _HAN = re.compile("[\u4e00-\u9fff]")
 _WORD = re.compile("[A-Za-z]{2,}")
 _NAME = re.compile(r"\w+")
 _IMPORT = re.compile(r"^\s*from (memplan[\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
-_SPEAKS = re.compile(r"Error\(|Sentence\(|\.wrong\(")
+_SPEAKS = re.compile(r"Error\(|Sentence\(|\.wrong\(|notes\.(add|tell)\(")
 
 
 def sources() -> dict[str, str]:
@@ -94,7 +95,7 @@ def constants_of(trees: Mapping[str, ast.Module]) -> dict[str, str]:
 
 
 def templates() -> dict[str, str]:
-    """What errors say is wrong and what to do, and the module that says it, of all that the window uses."""
+    """What errors and notes say is wrong and what to do, and the module that says it, of all that the window uses."""
     trees = parsed()
     constants = constants_of(trees)
     found: dict[str, str] = {}
@@ -108,11 +109,17 @@ def templates() -> dict[str, str]:
                 said = [*node.args[:1], *(item.value for item in node.keywords if item.arg == "remedy")]
             elif name == "Sentence":
                 said = node.args[:1]
-            elif name == "wrong":
+            elif name == "wrong" or (name in ("add", "tell") and _of_notes(node.func)):
                 said = node.args[1:3]
             for text in (text for item in said for text in texts(item, constants)):
                 found[text] = module
     return found
+
+
+def _of_notes(called: ast.expr) -> bool:
+    """Whether a method is one of a reader's notes."""
+    owner = called.value if isinstance(called, ast.Attribute) else None
+    return getattr(owner, "id", getattr(owner, "attr", "")).endswith("notes")
 
 
 def f_strings() -> list[str]:
@@ -144,8 +151,10 @@ def test_errors_are_templates() -> None:
     assert [place.partition(":")[0] for place in f_strings()] == ["memplan.readers.mindspore.cell"]
 
 
-def test_kinds_of_files_are_in_the_catalogue() -> None:
+def test_kinds_of_files_and_of_models_are_in_the_catalogue() -> None:
     words = catalogue("zh")
+    refused = table("memplan.models.families", "refused.json")["refused"]
+    assert {row["reason"] for row in refused} - words.keys() == set()
     assert [kind.value for kind in ContentKind if kind.value not in words] == []
 
 
@@ -245,3 +254,22 @@ def test_an_error_is_one_line_in_either_language() -> None:
     assert said == "run 1：here：这份性能数据中没有 rank 3；请选择一个"
     assert str(InputError("holds {braces}", remedy="use {}")) == "holds {braces}; use {}"
     assert reason(PermissionError(13, "Permission denied")).said(catalogue("zh").get) == "没有权限"
+
+
+def test_notes_on_a_profile_are_told_in_chinese(chinese: None, qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong once: the panel of problems told in English how files had been read."""
+    folder = tmp_path / "run_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
+    folder.mkdir(parents=True)
+    rows = "Name,Type,Start Time(us),Duration(us)\nMul,Mul,1,2\nAdd,Add,,2\nSub,Sub,4\n"
+    (folder / "kernel_details.csv").write_text(rows)
+    (folder / "memory_record.csv").write_text("")
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.opener.open_request(Request(None, folder.parent))
+    settle()
+    window.docks.bring("problems")
+    said = [say(remark.text) for remark in window.problems.remarks]
+    assert said
+    known = ("kernel_details.csv", "memory_record.csv", "rank", "ASCEND_PROFILER_OUTPUT")
+    assert [line for line in said if english_words(line, folder, *known)] == []
+    window.close()

@@ -9,7 +9,7 @@ from memplan.graph import TensorKind
 from memplan.hardware import chip, host_tier
 from memplan.placement.address_feedback import addressed_moves
 from memplan.placement.hbm import lay_out
-from memplan.placement.host import rule_moves
+from memplan.placement.host import candidate_moves
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.offsets.spill import CappedPacking
@@ -53,7 +53,7 @@ def test_no_plan_is_slower_than_a_rule_whose_moves_find_addresses(seed: int) -> 
     for share in (0.8, 0.6):
         capacity = int(peak * share)
         found = addressed_moves(problem, capacity, ALIGNMENT)
-        for chosen in rule_moves(problem, capacity, None):
+        for chosen in candidate_moves(problem, capacity, None):
             schedule = run_schedule(
                 problem.storages, problem.durations, chosen.gaps, capacity,
                 out_link=problem.out_link, in_link=problem.in_link,

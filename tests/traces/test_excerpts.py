@@ -126,7 +126,7 @@ def test_a_database_gives_kernels_with_shapes_counters_and_steps(tmp_path: Path)
     assert kernels.step.tolist() == [4, 4, -1]
     assert kernels.pmu["aicore_time(us)"][0] == 1.9
     assert kernels.pmu["aic_mac_ratio"][[0, 2]].tolist() == [0.75, 0.5]
-    assert any("1 kernels without a task" in note.text for note in profile.notes)
+    assert any("1 kernel without a task" in note.text for note in profile.notes)
 
 
 def test_a_database_gives_memory_in_bytes(tmp_path: Path) -> None:

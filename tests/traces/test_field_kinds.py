@@ -499,4 +499,4 @@ def test_ends_without_another_are_noted(packed: bool) -> None:
     ]
     names, notes, _ = read_trace(json.dumps(events).encode(), packed)
     assert names == ["whole"]
-    assert "3 events of phases 'B' and 'E' have no other end" in notes
+    assert "3 events of phases 'B' and 'E' without another end" in notes

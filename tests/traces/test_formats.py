@@ -345,7 +345,7 @@ def test_mindspores_binary_memory_usage(tmp_path: Path) -> None:
     assert curve is not None
     assert curve.allocated is not None
     assert curve.allocated.tolist() == [512, 1536, 512]
-    assert "1 truncated records" in texts(profile)
+    assert "1 truncated record" in texts(profile)
 
 
 def test_blocks_of_mindspores_memory_tracker(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_counters_without_a_number_are_told(tmp_path: Path, monkeypatch: pytest.
     (output / "trace_view.json").write_text(json.dumps([*slices(), *counters]))
     profile = open_profile(tmp_path, cache=tmp_path / "cache")
     assert sum(track.count for track in profile.rank(0).tracks) == KERNELS + 20
-    assert f"10 {events.unusable_note(10).partition(' ')[2]}" in texts(profile)
+    assert f"10 {str(events.unusable_note(10)).partition(' ')[2]}" in texts(profile)
 
 
 def test_steps_that_are_no_numbers_are_told(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from memplan.core.errors import reason
 from memplan.core.progress import Progress, silent
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import FailedAllocation
 
@@ -46,10 +48,15 @@ def failures_in_log(path: Path, notes: Notebook, progress: Progress = silent) ->
                 last = told[0]
                 found.append(_failure(told[1], f"{path.name}, line {number}"))
                 if len(found) == _MOST_FAILURES:
-                    notes.add(path, f"more than {_MOST_FAILURES} failed allocations: the rest was not read")
+                    notes.add(
+                        path,
+                        Sentence(
+                            "more than {} failed [allocation|allocations]: the rest was not read", (_MOST_FAILURES,)
+                        ),
+                    )
                     break
     except OSError as error:
-        notes.add(path, f"not read: {error.strerror}")
+        notes.add(path, Sentence("not read: {}", (reason(error),)))
     return found
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from memplan.core.errors import reason
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 
 _LONGEST_LINE = 1 << 12
@@ -28,7 +30,10 @@ def listed_chip(path: Path, notes: Notebook) -> str | None:
                 left -= len(line)
                 names.update({match.group(1): None for pattern in patterns if (match := pattern.search(line))})
     except OSError as error:
-        notes.add(path, f"not read: {error.strerror}")
+        notes.add(path, Sentence("not read: {}", (reason(error),)))
     if len(names) > 1:
-        notes.tell(path, f"lists chips of several kinds ({', '.join(names)}): none of them is taken for the run's")
+        notes.tell(
+            path,
+            Sentence("lists chips of several kinds ({}): none of them is taken for the run's", (", ".join(names),)),
+        )
     return next(iter(names)) if len(names) == 1 else None

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplan.core.errors import reason
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence
 from memplan.core.units import GIB
 from memplan.traces.notes import Notebook
 
@@ -60,7 +62,7 @@ def sleeps_in_log(path: Path, notes: Notebook) -> list[SleepUse]:
                     if (match := pattern.search(line)) is not None:
                         told[what] = _bytes(match[1])
     except OSError as error:
-        notes.add(path, f"not read: {error.strerror}")
+        notes.add(path, Sentence("not read: {}", (reason(error),)))
     return [_use(path.name, name, mine, told) for name, mine in found.items()]
 
 

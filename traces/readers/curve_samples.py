@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
+from memplan.core.sentence import Sentence
 from memplan.traces.profile import MemoryCurve
 
 MOST_SAMPLES = 1 << 20
@@ -100,9 +101,10 @@ def bounded(curve: MemoryCurve) -> tuple[MemoryCurve, int]:
     return MemoryCurve(curve.component, curve.device, time, allocated, reserved, active), samples.bucket
 
 
-def thinned_note(component: str, seen: int, bucket: int) -> str:
+def thinned_note(component: str, seen: int, bucket: int) -> Sentence:
     """What to say of a curve of which not every sample is kept."""
-    return (
-        f"{seen:,} samples of {component} are more than are kept: of every {bucket} in a row the first, the last, the "
-        "lowest and the highest"
+    return Sentence(
+        "{:,} [sample|samples] of {} are more than are kept: of every {} in a row the first, the last, the "
+        "lowest and the highest",
+        (seen, component, bucket),
     )

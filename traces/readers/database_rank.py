@@ -9,6 +9,7 @@ import numpy as np
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.dictionary_array import DictionaryArray, take_rows
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.file_kinds import FileKind
@@ -72,18 +73,27 @@ class DatabaseReader(RankReader):
         timed = np.flatnonzero(task[order][place] == owner) if len(task) else np.empty(0, dtype=np.int64)
         rows = order[place[timed]] if len(task) else timed
         if missing := len(owner) - len(timed):
-            self._notes.add(data.path, f"{missing} kernels without a task, so without times, skipped")
+            self._notes.add(
+                data.path, Sentence("{} [kernel|kernels] without a task, so without times, skipped", (missing,))
+            )
         if len(task) and not data.has("COMPUTE_TASK_INFO"):
-            self._notes.add(data.path, f"no table COMPUTE_TASK_INFO: what its {len(task)} tasks compute is not known")
+            self._notes.add(
+                data.path,
+                Sentence(
+                    "no table COMPUTE_TASK_INFO: what its {} [task computes|tasks compute] is not known", (len(task),)
+                ),
+            )
         if not len(rows) + len(begins):
             return None
         if nameless := int((name[timed] < 0).sum() + (op_name < 0).sum()):
-            self._notes.add(data.path, f"{nameless} kernels without a name")
+            self._notes.add(data.path, Sentence("{} [kernel|kernels] without a name", (nameless,)))
         begin = np.concatenate([start[rows], begins])
         finish = np.concatenate([end[rows], ends])
         usable = (begin > 0) & (finish >= begin)
         if dropped := len(begin) - int(usable.sum()):
-            self._notes.add(data.path, f"{dropped} kernels without a usable start and end skipped")
+            self._notes.add(
+                data.path, Sentence("{} [kernel|kernels] without a usable start and end skipped", (dropped,))
+            )
         far = far_times(begin[usable], (finish - begin)[usable])
         if far.any():
             self._notes.add(data.path, far_note(int(far.sum()), "kernels"))
@@ -153,7 +163,9 @@ class DatabaseReader(RankReader):
                 samples.setdefault(number, CurveSamples()).add(*(column[rows] for column in batch))
         for number, kept in samples.items():
             if kept.bucket > 1:
-                self._notes.add(data.path, f"table {table}: {thinned_note(str(number), kept.seen, kept.bucket)}")
+                self._notes.add(
+                    data.path, Sentence("table {}: {}", (table, thinned_note(str(number), kept.seen, kept.bucket)))
+                )
             found = kept.columns()
             order = np.argsort(found[0], kind="stable")
             yield number, [column[order] for column in found]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import nanoseconds
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels
@@ -92,7 +93,7 @@ def _runs(path: Path, notes: Notebook) -> Iterator[tuple[int, int, str, str]]:
             else:
                 bad += 1
     if bad:
-        notes.add(path, f"{bad} runs of ops without a usable start and duration skipped")
+        notes.add(path, Sentence("{} runs of ops without a usable start and duration skipped", (bad,)))
 
 
 def _launches(path: Path) -> Iterator[tuple[str, str, str]]:

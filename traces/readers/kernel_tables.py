@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, RowIndex, dictionary_encoded, take_rows
 from memplan.traces.far_times import far_note, far_times
@@ -53,12 +54,17 @@ def kernels_of(table: TextTable, notes: Notebook) -> Kernels | None:
         listed = ", ".join(list(table.columns)[:_MOST_HEADERS]) + (
             ", ..." if len(table.columns) > _MOST_HEADERS else ""
         )
-        notes.add(table.path, f"no kernels read: no known column of {missing} among {listed}")
+        notes.add(table.path, Sentence("no kernels read: no known column of {} among {}", (missing, listed)))
         return None
     valid = (start >= 0) & (duration >= 0)
     if dropped := table.rows - int(valid.sum()):
         line = int(np.flatnonzero(~valid)[0]) + 2
-        notes.add(table.path, f"{dropped} rows without a usable start and duration skipped (first: about line {line})")
+        notes.add(
+            table.path,
+            Sentence(
+                "{} [row|rows] without a usable start and duration skipped (first: about line {})", (dropped, line)
+            ),
+        )
     far = far_times(start[valid], duration[valid])
     if far.any():
         notes.add(table.path, far_note(int(far.sum()), "kernels"))
@@ -102,7 +108,12 @@ def _note_steps(table: TextTable, notes: Notebook) -> None:
         return
     unknown = set(dictionary_encoded(take_rows(table.text(*_STEPS), np.flatnonzero(steps < 0))).values) - ABSENT
     if unknown and (rows := int(sum(text in unknown for text in table.text(*_STEPS)))):
-        notes.add(table.path, f"{rows} kernels in steps that are no numbers ({min(unknown)!r}): shown as of no step")
+        notes.add(
+            table.path,
+            Sentence(
+                "{} [kernel|kernels] in steps that are no numbers ({!r}): shown as of no step", (rows, min(unknown))
+            ),
+        )
 
 
 def _counters(table: TextTable, order: RowIndex) -> dict[str, Floats]:

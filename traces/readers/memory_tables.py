@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
+from memplan.core.sentence import Sentence
 from memplan.core.units import KIB, MIB
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
 from memplan.traces.far_times import far_note, far_times
@@ -70,7 +71,7 @@ def curves_of(path: Path, batches: Iterable[TextTable], mb: int, notes: Notebook
             known = samples.setdefault(key, CurveSamples())
             known.add(time[rows], *(column[rows] for column in quantities if column is not None))
     if untimed:
-        notes.add(path, f"{untimed} rows without a timestamp skipped")
+        notes.add(path, Sentence("{} [row|rows] without a timestamp skipped", (untimed,)))
     if exponents:
         notes.add(path, "timestamps in exponent form have lost their last digits (saved by a spreadsheet?)")
     columns = {key: known.columns() for key, known in samples.items()}
@@ -100,7 +101,7 @@ def _note_missing(path: Path, table: TextTable, quantities: Sequence[Int64s | No
         return
     told = (("component", table.find("Component")), ("allocated", quantities[0]), ("reserved", quantities[1]))
     if missing := [name for name, column in told if column is None]:
-        notes.add(path, f"no known column of {' and '.join(missing)} memory: that is unknown")
+        notes.add(path, Sentence("no known column of {} memory: that is unknown", (" and ".join(missing),)))
 
 
 def _by_place(table: TextTable, valid: Bools) -> Iterator[tuple[tuple[str, str], Int64s]]:
@@ -174,7 +175,7 @@ def _allocations_in(path: Path, batches: Iterable[TextTable], notes: Notebook) -
         names.append(take_rows(dictionary_encoded(table.text("Name")), np.flatnonzero(known)))
         parts.append((np.abs(size[known]), start[known], end[known]))
     if unsized:
-        notes.add(path, f"{unsized} rows without a size skipped")
+        notes.add(path, Sentence("{} [row|rows] without a size skipped", (unsized,)))
     if not parts:
         return None
     return Allocations(concatenate_texts(names), *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -196,9 +197,9 @@ def _identities(blocks: Allocations, rows: Int64s) -> Iterator[tuple[str, int, i
     return zip(take_rows(blocks.name, rows), *columns, strict=True)
 
 
-def repeats_note(count: int, what: str) -> str:
+def repeats_note(count: int, what: str) -> Sentence:
     """What to say of rows that an earlier file of the same profile holds too."""
-    return f"{count} {what} that another file of this profile holds too are counted once"
+    return Sentence("{} {} that another file of this profile holds too are counted once", (count, Sentence(what)))
 
 
 _ALLOCATED = ("Allocation Time(us)",)

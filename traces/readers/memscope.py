@@ -13,6 +13,7 @@ import numpy as np
 
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import ABSENT, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, Kernels, MemoryCurve
@@ -75,7 +76,9 @@ class MemscopeReader(RankReader):
             owner = told.get("owner", "") or (name if name != "N/A" else "") or (within[-1] if within else "")
             found.append(BlockEvent(time, pool, device, address, size if event == "MALLOC" else None, owner))
         if skipped:
-            self._notes.add(self._path, f"{skipped} memory events without time, address or size skipped")
+            self._notes.add(
+                self._path, Sentence("{} memory [event|events] without time, address or size skipped", (skipped,))
+            )
         return sorted(found, key=lambda event: event.time)
 
     def device(self, progress: Progress) -> str:
@@ -94,7 +97,9 @@ class MemscopeReader(RankReader):
     def allocations(self, progress: Progress) -> Allocations | None:
         found, lost = allocations_of_events(self._events(progress))
         if lost:
-            self._notes.tell(self._path, f"{lost} releases of blocks that were allocated before the dump")
+            self._notes.tell(
+                self._path, Sentence("{} [release|releases] of blocks that were allocated before the dump", (lost,))
+            )
         return found if len(found) else None
 
     def timeline(self, kernels: Kernels | None, progress: Progress) -> TimelineQuery | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from memplan.core.errors import InputError, reason
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankReader
@@ -47,7 +48,7 @@ def read_memory_usage(path: Path, notes: Notebook) -> list[BlockEvent]:
         time = min(fixed[3], 2**62)
         events.append(BlockEvent(time, pool, str(fixed[0]), fixed[4], size, owner.decode("utf-8", errors="replace")))
     if lost:
-        notes.add(path, f"{lost} truncated records skipped")
+        notes.add(path, Sentence("{} truncated [record|records] skipped", (lost,)))
     return sorted(events, key=lambda event: event.time)
 
 

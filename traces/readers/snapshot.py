@@ -16,6 +16,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.once import Once
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Allocations, FailedAllocation, MemoryCurve, MemorySegments
 from memplan.traces.rank import RankReader
@@ -90,7 +91,9 @@ class SnapshotReader(RankReader):
         allocated += sum(_whole(segment.get("allocated_size")) for segment in own) - allocated[-1]
         reserved += sum(_whole(segment.get("total_size")) for segment in own) - reserved[-1]
         if allocated.min() < 0 or reserved.min() < 0:
-            self._notes.add(self._path, f"device {device}: events and segments don't add up; totals begin at zero")
+            self._notes.add(
+                self._path, Sentence("device {}: events and segments don't add up; totals begin at zero", (device,))
+            )
             allocated, reserved = allocated - min(allocated.min(), 0), reserved - min(reserved.min(), 0)
         return MemoryCurve("PTA", f"NPU:{device}", self._times(events), allocated, reserved, None)
 
@@ -104,7 +107,10 @@ class SnapshotReader(RankReader):
     def allocations(self, progress: Progress) -> Allocations | None:
         found, lost = allocations_of_events(self._block_events(progress))
         if lost:
-            self._notes.tell(self._path, f"{lost} releases of blocks that were allocated before the snapshot's events")
+            self._notes.tell(
+                self._path,
+                Sentence("{} [release|releases] of blocks that were allocated before the snapshot's events", (lost,)),
+            )
         return found if len(found) else None
 
     def _block_events(self, progress: Progress) -> Iterator[BlockEvent]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.core.units import MIB
 from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
@@ -88,7 +89,8 @@ class TextReader(RankReader):
                     if fresh[-1].any() and _is_export(table.path) != _is_export(self._source.of(kind)[0]):
                         others = self._source.of(kind)[0].name
                         self._notes.add(
-                            table.path, f"another tool wrote {others} beside it: shown as one run's kernels"
+                            table.path,
+                            Sentence("another tool wrote {} beside it: shown as one run's kernels", (others,)),
                         )
             if parts:
                 return self._with_metrics(concatenate_kernels(parts, fresh))
@@ -226,10 +228,10 @@ def _devices_in(table: TextTable) -> set[str]:
     return set(dictionary_encoded(table.text("Device_id")).values) - ABSENT
 
 
-def together_note(devices: Collection[str]) -> str:
+def together_note(devices: Collection[str]) -> Sentence:
     """What to say of rows of several devices in one file."""
     listed = ", ".join(sorted(devices, key=lambda device: (len(device), device))[:16])
-    return f"holds rows of {len(devices)} devices ({listed}): they are added up as if of one rank"
+    return Sentence("holds rows of {} [device|devices] ({}), added up as if of one rank", (len(devices), listed))
 
 
 def repeated_kernels(part: Kernels, earlier: Sequence[Kernels]) -> Bools:

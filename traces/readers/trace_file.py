@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.devices import DeviceShare
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
@@ -59,7 +60,7 @@ def load_timeline(
         found = _imported(paths, packed, types(), source.device, store, key, notes, progress, threads)
     timeline, told = found
     for note in told:
-        notes.add(note.file, note.text, note.severity)
+        notes.add(note.file, note.sentence, note.severity)
     files = [
         store.path(key, unzipped_name(number)) if gzip else path
         for number, (path, gzip) in enumerate(zip(paths, packed, strict=True))
@@ -113,7 +114,7 @@ def _imported(
         try:
             store.save(key, timeline, told, [text for text, gzip in zip(texts, packed, strict=True) if gzip])
         except OSError as error:
-            notes.tell("cache", f"the import can't be kept ({error.strerror}); it is held in memory")
+            notes.tell("cache", Sentence("the import can't be kept ({}); it is held in memory", (reason(error),)))
             return timeline, told
     return store.load(key) or (timeline, told)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.traces.file_kinds import is_archive_name
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import most_unpacked
@@ -89,9 +90,11 @@ def unpacked_archives(paths: Sequence[Path], notes: Notebook) -> Iterator[Path]:
         try:
             yield unpacked_archive(path, notes)
         except InputError as error:  # noqa: PERF203 - the others are read all the same
-            notes.add(path, str(error.message))
+            notes.add(path, error.message)
     for path in paths[_MOST_ARCHIVES:]:
-        notes.add(path, f"not unpacked: more than {_MOST_ARCHIVES} archives; open it by its own path")
+        notes.add(
+            path, Sentence("not unpacked: more than {} [archive|archives]; open it by its own path", (_MOST_ARCHIVES,))
+        )
 
 
 def _called(path: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.traces.devices import DeviceShare
 from memplan.traces.file_kinds import PROFILE_KINDS, FileKind
 from memplan.traces.notes import Notebook
@@ -52,7 +53,10 @@ def one_per_rank(sources: Sequence[RankSource], path: Path, notes: Notebook) -> 
             rank = next(free)
             if len(sources) > 1 and source.device is None:
                 told = next((file for files in source.files.values() for file in files), source.folder)
-                notes.tell(told if len(source.files) == 1 else source.folder, f"tells no rank; shown as rank {rank}")
+                notes.tell(
+                    told if len(source.files) == 1 else source.folder,
+                    Sentence("tells no rank; shown as rank {}", (rank,)),
+                )
             taken[rank] = replace(source, rank=rank)
     return [taken[rank] for rank in sorted(taken)]
 
@@ -69,7 +73,13 @@ def _by_worker(source: RankSource, notes: Notebook) -> list[RankSource]:
             listed = ", ".join(path.name for path in others[:MOST_NAMED]) + (
                 ", ..." if len(others) > MOST_NAMED else ""
             )
-            notes.tell(newest, f"the newest of {len(traces)} recordings of one process is read; not read: {listed}")
+            notes.tell(
+                newest,
+                Sentence(
+                    "the newest of {} [recording|recordings] of one process is read; not read: {}",
+                    (len(traces), listed),
+                ),
+            )
         match = RANK_IN_NAME.search(newest.name)
         rank = rank_in_trace(newest)
         rank = int(match.group(1)) if rank < 0 and match else rank
@@ -90,7 +100,7 @@ def _joined_sets(sources: Sequence[RankSource], notes: Notebook) -> list[RankSou
             names = [one.folder.parent.name.removeprefix("PROF_") for one in (shown, *others)]
             listed = ", ".join(names[1:])
             told = f"one of {len(group)} runs of one program is shown, {names[0]}"
-            notes.tell(shown.folder, f"{told}; only tables and counters of kernels are read of {listed}")
+            notes.tell(shown.folder, Sentence("{}; only tables and counters of kernels are read of {}", (told, listed)))
             tables = [path for one in group for path in one.of(FileKind.TABLE)]
             files = {**shown.files, **({FileKind.TABLE: tables} if tables else {})}
             metrics = [path for one in others for path in one.of(FileKind.KERNELS)]
@@ -107,7 +117,10 @@ def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
     if not devices:
         return [source]
     listed = ", ".join(map(str, devices[:16])) + (", ..." if len(devices) > 16 else "")
-    notes.tell(source.folder, f"holds {len(devices)} devices ({listed}) of one process: each is shown as a rank")
+    notes.tell(
+        source.folder,
+        Sentence("holds {} [device|devices] ({}) of one process: each is shown as a rank", (len(devices), listed)),
+    )
     found: list[RankSource] = []
     of_none = without_devices(source.folder, source.files)
     for device in devices:
@@ -120,7 +133,8 @@ def _by_device(source: RankSource, notes: Notebook) -> list[RankSource]:
         rank = int(told) if told.isascii() and told.isdigit() and len(told) < 8 else -1
         if rank >= 0 and rank in (one.rank for one in found):
             notes.add(
-                files[FileKind.DEVICE_INFO][0], f"tells rank {rank} as another device does: shown as another rank"
+                files[FileKind.DEVICE_INFO][0],
+                Sentence("tells rank {} as another device does: shown as another rank", (rank,)),
             )
             rank = -1
         found.append(replace(source, rank=rank, files=files, device=share))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 
 _MOST_JSON_BYTES = 64 * 1024 * 1024
@@ -20,7 +21,7 @@ def small_json(paths: Sequence[Path], notes: Notebook) -> Mapping[str, object]:
                 return {}
             value = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            notes.add(path, f"skipped: not readable as JSON ({type(error).__name__})")
+            notes.add(path, Sentence("skipped: not readable as JSON ({})", (type(error).__name__,)))
             return {}
         if isinstance(value, dict):
             return value

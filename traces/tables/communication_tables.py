@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from memplan.core.sentence import Sentence
 from memplan.traces.communication_times import communication_time
 from memplan.traces.decimals import scaled
 from memplan.traces.notes import Notebook
@@ -36,7 +37,7 @@ def links_in(table: Texts, path: Path, notes: Notebook) -> Iterator[LinkTraffic]
         ends = scaled(source, 1), scaled(target, 1)
         use = link_traffic(scaled(step.removeprefix("step"), 1), f"{op}@{group}", ends[0] or 0, ends[1] or 0, told)
         if use is None or None in ends:
-            notes.add(path, f"{op}: no usable ranks, size and time; skipped")
+            notes.add(path, Sentence("{}: no usable ranks, size and time; skipped", (op,)))
         else:
             yield use
 
@@ -62,7 +63,7 @@ def communications_in(
             number, kind or group, f"{op}@{group}", dict(zip(_TIME_KEYS, told, strict=True)), links
         )
         if one is None:
-            notes.add(path, f"{op}: no usable start and time; skipped")
+            notes.add(path, Sentence("{}: no usable start and time; skipped", (op,)))
         else:
             yield scaled(rank, 1), one
 

@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from memplan.core.errors import InputError, reason
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import ABSENT
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import GZIP_MARK, is_gzip, most_unpacked
@@ -129,12 +130,18 @@ def _patient_batches(
                 yield _table_of(path, form, header, cells, wanted)
                 cells = []
     except (csv.Error, EOFError, OSError, zlib.error) as error:
-        notes.add(path, f"stopped after {rows} rows: {error}")
+        notes.add(path, Sentence("stopped after {} [row|rows]: {}", (rows, error)))
     if not header:
         notes.add(path, "skipped: the file is empty")
         return
     if ragged:
-        notes.add(path, f"{ragged} rows (first: line {first_ragged}) don't match the {len(header)} columns; repaired")
+        notes.add(
+            path,
+            Sentence(
+                "{} [row|rows] (first: line {}) don't match the {} [column|columns]; repaired",
+                (ragged, first_ragged, len(header)),
+            ),
+        )
     if not rows and not table_ends(path, 1 << 20)[0].endswith(("\n", "\r")):
         notes.add(path, "ends within its first line: its rows are missing")
     again.note()
@@ -170,7 +177,7 @@ class _Again:
         """Say what came again."""
         if self._line:
             rows = f"{self._repeats} rows behind it that were there before are counted once"
-            self._notes.tell(self._path, f"its header comes again in line {self._line}; {rows}")
+            self._notes.tell(self._path, Sentence("its header comes again in line {}; {}", (self._line, rows)))
 
 
 def _header_of(row: Sequence[str]) -> list[str]:
@@ -184,7 +191,7 @@ def _header_of(row: Sequence[str]) -> list[str]:
 def _note_twins(path: Path, header: Sequence[str], notes: Notebook) -> None:
     for place, name in enumerate(header):
         if name in header[:place]:
-            notes.add(path, f"column {name!r} occurs twice; the first is used")
+            notes.add(path, Sentence("column {!r} occurs twice; the first is used", (name,)))
 
 
 def _table_of(
@@ -323,7 +330,7 @@ def _encoding_of(head: bytes) -> str:
 
 def _note_form(path: Path, form: _Form, notes: Notebook) -> None:
     if form.separator != ",":
-        notes.tell(path, f"separated by {_SEPARATORS[form.separator]}, not by commas: read so")
+        notes.tell(path, Sentence("separated by {}, not by commas: read so", (_SEPARATORS[form.separator],)))
     if form.encoding == "utf-16":
         notes.tell(path, "written as UTF-16: read so")
 

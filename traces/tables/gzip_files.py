@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.notes import Notebook
 
 GZIP_MARK = b"\x1f\x8b"
@@ -48,4 +49,6 @@ def unzip(path: Path, target: Path, notes: Notebook, progress: Progress) -> None
                 sink.write(block)
                 progress(raw.tell(), size, f"packed bytes of {path.name}")
         except (EOFError, OSError, zlib.error) as error:
-            notes.add(path, f"damaged: only the first {done} unpacked bytes could be read ({error})")
+            notes.add(
+                path, Sentence("damaged: only the first {} unpacked [byte|bytes] could be read ({})", (done, error))
+            )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.traces.devices import DeviceShare
 from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
@@ -81,7 +82,9 @@ class Database:
             with closing(sqlite3.connect(file)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (*_DAMAGES, OSError) as error:
-            self._notes.add(self._path, f"its write-ahead log (-wal) is not read ({error}): what came last is missing")
+            self._notes.add(
+                self._path, Sentence("its write-ahead log (-wal) is not read ({}): what came last is missing", (error,))
+            )
             return None
         self._copy = copy_of
         self._notes.tell(self._path, "read together with its write-ahead log (-wal): whoever wrote it did not close it")
@@ -221,7 +224,9 @@ class Database:
         strings, told = self.strings, distinct.tolist()
         texts = [strings.get(number, str(number) if number >= 0 else absent) for number in told]
         if missing := sum(number >= 0 and number not in strings for number in told):
-            self._notes.add(self._path, f"{missing} texts are missing: their numbers stand for them")
+            self._notes.add(
+                self._path, Sentence("{} [text is|texts are] missing: their numbers stand for them", (missing,))
+            )
         return DictionaryArray(codes.reshape(-1).astype(np.int32), texts)
 
     def enumeration(self, table: str) -> dict[int, str]:
@@ -298,7 +303,9 @@ class Database:
                 if rest:
                     yield rest
                 read += len(rest)
-                self._notes.add(self._path, f"table {table}: only {read} rows could be read ({error})")
+                self._notes.add(
+                    self._path, Sentence("table {}: only {} [row|rows] could be read ({})", (table, read, error))
+                )
 
 
 def _holds_bytes(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import ABSENT, nanoseconds, scaled
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import StepTimes
@@ -46,15 +47,15 @@ def iterations_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
         last = int(end[row])
         length = int(time[row]) if time is not None else -1
         if length < 0 and told_times[row] not in ABSENT:
-            notes.add(table.path, f"row {row + 2}: its time is no number")
+            notes.add(table.path, Sentence("row {}: its time is no number", (row + 2,)))
         if length < 0 and forward is not None and 0 <= forward[row] <= last:
             length = last - int(forward[row])
         if last < 0 or not 0 <= length <= last:
-            notes.add(table.path, f"row {row + 2} skipped: no usable end and time of an iteration")
+            notes.add(table.path, Sentence("row {} skipped: no usable end and time of an iteration", (row + 2,)))
             continue
         told = int(number[row])
         if told < 0 and told_numbers[row] not in ABSENT:
-            notes.add(table.path, f"row {row + 2}: its iteration is no number")
+            notes.add(table.path, Sentence("row {}: its iteration is no number", (row + 2,)))
         steps.append(StepTimes(told if told >= 0 else None, start_ns=last - length, iteration_ns=length))
     return steps
 
@@ -62,7 +63,7 @@ def iterations_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
 def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
     """The rows of a step-trace table, rounded to nanoseconds (the file's floats carry noise digits)."""
     if missing := [name for name in _REQUIRED if table.find(name) is None]:
-        notes.add(table.path, f"skipped: no column {', '.join(missing)}")
+        notes.add(table.path, Sentence("skipped: no column {}", (", ".join(missing),)))
         return []
     if not table.has("Step"):
         notes.add(table.path, "no column Step: its steps have no numbers")
@@ -73,12 +74,12 @@ def step_times_of(table: TextTable, notes: Notebook) -> list[StepTimes]:
         required = [times[name] for name in _REQUIRED]
         known = [time for time in required if time is not None]
         if len(known) < len(required):
-            notes.add(table.path, f"row {row + 2} skipped: a time is missing")
+            notes.add(table.path, Sentence("row {} skipped: a time is missing", (row + 2,)))
             continue
         computing, not_overlapped, overlapped, communication, free = known
         number = scaled(numbers[row], 1)
         if number is None and numbers[row] not in ABSENT:
-            notes.add(table.path, f"row {row + 2}: its step is no number")
+            notes.add(table.path, Sentence("row {}: its step is no number", (row + 2,)))
         steps.append(
             StepTimes(
                 step=number,

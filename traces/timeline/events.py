@@ -18,6 +18,7 @@ import numpy as np
 
 from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.progress import Progress
+from memplan.core.sentence import Sentence
 from memplan.traces.decimals import nanoseconds, number
 from memplan.traces.notes import Notebook
 from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK, joined_durations
@@ -121,7 +122,10 @@ def read_events(path: Path, data: bytes, notes: Notebook, progress: Progress) ->
         builder.add(event)
     builder.report(path, notes)
     if (joined := text.count('"ph"') - builder.phases) > 0:
-        notes.add(path, f"{joined} events run into others, or hold a phase where none belongs")
+        notes.add(
+            path,
+            Sentence("{} [event runs|events run] into others, or [holds|hold] a phase where none belongs", (joined,)),
+        )
     if values and is_cut(data[:64], data[-TAIL:]):
         notes.add(path, CUT_NOTE)
     return with_joined_slices(builder.events(), path, notes)
@@ -134,7 +138,7 @@ def with_joined_slices(events: Events, path: Path, notes: Notebook) -> Events:
         return events
     duration, stray = joined_durations(rows.start_ns, rows.duration_ns, rows.thread)
     if stray:
-        notes.add(path, f"{stray} events of phases 'B' and 'E' have no other end and are not shown")
+        notes.add(path, Sentence("{} [event|events] of phases 'B' and 'E' without another end, not shown", (stray,)))
     rows, kept = replace(rows, duration_ns=duration), duration >= 0
     return replace(events, slices=SliceRows(*(getattr(rows, name)[kept] for name in SliceRows.__dataclass_fields__)))
 
@@ -211,19 +215,21 @@ def _wasted(error: ValueError | RecursionError, text: str, at: int) -> int:
     return (len(text) if error.msg.startswith("Unterminated") else error.pos) - at
 
 
-def damaged_note(count: int, first: int) -> str:
+def damaged_note(count: int, first: int) -> Sentence:
     """What to say about text that is no event."""
-    return f"damaged: {count} places skipped where no event could be read, the first at offset {first}"
+    return Sentence(
+        "damaged: {} [place|places] skipped where no event could be read, the first at offset {}", (count, first)
+    )
 
 
-def unusable_note(count: int) -> str:
+def unusable_note(count: int) -> Sentence:
     """What to say about events that lack what their kind needs."""
-    return f"{count} events without a usable time, duration or value skipped"
+    return Sentence("{} [event|events] without a usable time, duration or value skipped", (count,))
 
 
-def unknown_note(phase: str, count: int) -> str:
+def unknown_note(phase: str, count: int) -> Sentence:
     """What to say about events of another kind."""
-    return f"{count} events of phase {phase!r} are of no known kind and are not shown"
+    return Sentence("{} [event|events] of phase {!r}, of no known kind, not shown", (count, phase))
 
 
 def _next_event(text: str, start: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int32s
+from memplan.core.sentence import Sentence
 from memplan.traces.devices import DeviceShare
 from memplan.traces.far_times import far_note, far_times
 from memplan.traces.notes import Notebook
@@ -52,7 +53,9 @@ def merge_events(parts: list[Events], file_bit: int, paths: list[Path], notes: N
     together = _joined(SliceRows, slices)
     together, repeated = _distinct(together)
     if repeated:
-        notes.tell(paths[0], f"{repeated} slices that further files of this trace repeat are shown once")
+        notes.tell(
+            paths[0], Sentence("{} [slice|slices] that further files of this trace repeat, shown once", (repeated,))
+        )
     return Events(
         list(strings),
         list(threads),
@@ -148,7 +151,7 @@ def without_far_slices(events: Events, path: Path, notes: Notebook) -> Events:
     """`events` without single slices at times far from all others; notes about the file at `path` tell what is odd."""
     rows = events.slices
     if nameless := int((rows.name == 0).sum()):
-        notes.add(path, f"{nameless} slices without a name")
+        notes.add(path, Sentence("{} [slice|slices] without a name", (nameless,)))
     far = far_times(rows.start_ns, rows.duration_ns)
     if not far.any():
         return events
@@ -167,7 +170,7 @@ def _without_second_copy(events: Events, path: Path, notes: Notebook) -> Events:
     kept, repeated = _distinct(rows)
     if repeated < len(rows.start_ns) // 3:
         return events
-    notes.tell(path, f"{repeated} slices that this file itself repeats are shown once")
+    notes.tell(path, Sentence("{} [slice|slices] that this file itself repeats, shown once", (repeated,)))
     return replace(events, slices=kept)
 
 

@@ -22,6 +22,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.sentence import Sentence
 from memplan.traces.profile import Note, NoteSeverity, Track, TrackKind
 from memplan.traces.timeline.columns import CounterColumns, FlowColumns, SliceColumns, TimelineColumns
 
@@ -122,7 +123,8 @@ class Store:
         try:
             described = json.loads((folder / _ENTRY).read_bytes())
             return _timeline(folder, described), [
-                Note(file, text, NoteSeverity(severity)) for file, text, severity in described["notes"]
+                Note(file, text, NoteSeverity(severity), _told(said))
+                for file, text, severity, *said in described["notes"]
             ]
         except FileNotFoundError:
             return None
@@ -158,7 +160,7 @@ class Store:
                 "version": STORE_VERSION,
                 "sources": list(key.sources),
                 "created": time.time(),
-                "notes": [(note.file, note.text, note.severity.value) for note in notes],
+                "notes": [(note.file, note.text, note.severity.value, *_plain(note.told)) for note in notes],
                 "sizes": sizes,
                 "series": list(timeline.counters.series),
                 "tracks": [[track.kind.value, track.process, track.thread, track.count] for track in timeline.tracks],
@@ -280,3 +282,15 @@ def _timeline(folder: Path, described: dict[str, Any]) -> TimelineColumns:
         CounterColumns(**parts["counters"], series=[(track, name, unit) for track, name, unit in described["series"]]),
         FlowColumns(**parts["flows"]),
     )
+
+
+def _plain(told: Sentence | None) -> tuple[object, ...]:
+    """A note's template and its values as JSON has them; nothing where a value is a sentence or another object."""
+    if told is None or not all(isinstance(value, str | int | float) for value in told.values):
+        return ()
+    return told.text, *told.values
+
+
+def _told(plain: Sequence[Any]) -> Sentence | None:
+    """The note's sentence again; none of an entry that has only its text."""
+    return Sentence(plain[0], tuple(plain[1:])) if plain else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from memplan.gui.model.session.session import Session
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
-from memplan.traces.profile import NoteSeverity
+from memplan.traces.profile import Note, NoteSeverity
 
 if TYPE_CHECKING:
     from memplan.traces.directory import Profile
@@ -187,15 +187,16 @@ class FileRemark:
     lost: bool = True
 
 
-def _gathered(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """A line for each (file, text); files that say the same share one, with the first of them."""
-    files: dict[str, list[str]] = {}
-    for file, text in notes:
-        files.setdefault(text, []).append(file)
-    return [
-        f"{named[0]}: {text}" if len(named) == 1 else f"{named[0]} + {len(named) - 1:,}: {text}"
-        for text, named in files.items()
-    ]
+def _gathered(notes: Iterable[Note]) -> list[Sentence]:
+    """A line for each note; files of which the same is noted share one, with the first of them."""
+    same: dict[str, list[Note]] = {}
+    for note in notes:
+        same.setdefault(note.text, []).append(note)
+    lines = []
+    for first, *others in same.values():
+        files = first.file if not others else f"{first.file} + {len(others):,}"
+        lines.append(Sentence("{}: {}", (files, first.sentence)))
+    return lines
 
 
 def remarks_on(session: Session) -> list[FileRemark]:
@@ -207,9 +208,9 @@ def remarks_on(session: Session) -> list[FileRemark]:
     ]
     if document.profile is not None:
         for severity in (NoteSeverity.WARNING, NoteSeverity.INFO):
-            told = [(str(note.file), note.text) for note in document.profile.notes if note.severity is severity]
+            told = [note for note in document.profile.notes if note.severity is severity]
             remarks += [FileRemark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
     if document.plan is not None:
-        remarks += [FileRemark(f"not valid: {wrong}") for wrong in document.plan.violations]
+        remarks += [FileRemark(Sentence("not valid: {}", (wrong,))) for wrong in document.plan.violations]
         remarks += [FileRemark(text, lost=False) for text in document.plan.notes]
     return sorted(remarks, key=lambda remark: not remark.lost)
