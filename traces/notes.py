@@ -10,6 +10,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.traces.profile import Note, NoteSeverity
 
 _MOST = 1000
+_KEPT = (str, int, float, Sentence)
 
 
 class Notebook:
@@ -49,7 +50,7 @@ class Notebook:
             name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
         with self._lock:
             if len(self._notes) < _MOST:
-                plain, told = str(text), text if isinstance(text, Sentence) else None
+                plain, told = str(text), _kept(text)
                 self._notes.setdefault((name, plain), Note(name, plain, severity, told))
             elif len(self._notes) == _MOST:
                 self._notes["", ""] = Note("", "more notes than can be listed: the rest is not shown")
@@ -59,3 +60,10 @@ class Notebook:
         """All notes so far, in the order in which they were made."""
         with self._lock:
             return tuple(self._notes.values())
+
+
+def _kept(text: Text) -> Sentence | None:
+    """The sentence without the objects in it that would hold on to what is read, such as errors."""
+    if isinstance(text, str):
+        return None
+    return Sentence(text.text, tuple(value if isinstance(value, _KEPT) else str(value) for value in text.values))

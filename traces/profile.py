@@ -331,3 +331,8 @@ class Note:
     def sentence(self) -> Sentence:
         """What is noted, to be said in any language."""
         return self.told or Sentence(self.text)
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """The note as JSON has it."""
+        return {"file": self.file, "text": self.text, "severity": self.severity.value}

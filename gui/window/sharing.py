@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from memplan.core.errors import MemplanError
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.gui.i18n import say_word, spoken, tr
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session
@@ -113,7 +113,7 @@ def session_report(session: Session, pictures: list[tuple[str, str]], progress: 
     reports: list[Report] = []
     if document.profile is not None:
         found = session.diagnosis or session.diagnose(progress)
-        notes = [f"{note.file}: {note.text}" for note in document.profile.notes]
+        notes: list[Text] = [Sentence("{}: {}", (note.file, note.sentence)) for note in document.profile.notes]
         if document.simulated:
             notes.insert(0, "The profile is SIMULATED.")
         if found is not None:

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
-from memplan.align.equal_ops import take_equal_ops_in_turn
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
-from memplan.align.left_over import LeftOver
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.probabilities.boosted_chance import boosted_chance
 from memplan.align.probabilities.match_features import match_features
+from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
+from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
+from memplan.align.rematch.left_over import LeftOver
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
@@ -110,6 +111,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     take_equal_ops_in_turn(sequence, units.kernel_class, settled)
+    take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
     planned = settled.row >= 0

@@ -36,7 +36,8 @@ class UpdateUnits:
     Kernels with those of each unit as one.
 
     `kept` are the kernels that stand for themselves or for the unit they begin, `owner[kernel]` is the place among
-    them of each kernel; `classes` and `kernel_class` tell what they are, `seen` counts units by what they update.
+    them of each kernel; `classes` and `kernel_class` tell what they are, `seen` counts updates by what they
+    update, of which there are none where no unit is.
     """
 
     kept: Int64s
@@ -80,7 +81,21 @@ def update_units(
         number = int(unit[kept[at]])
         kind = unit_class(updated[number], bits[number])
         reduced[at] = index.setdefault(kind, len(found) + len(index))
-    return UpdateUnits(kept, owner, (*found, *index), reduced, Counter(updated))
+    seen = Counter(updated)
+    if seen:  # beside those that one kernel does
+        seen += _done_at_once(found, kernel_class)
+    return UpdateUnits(kept, owner, (*found, *index), reduced, seen)
+
+
+def _done_at_once(found: Sequence[TokenClass], kernel_class: Int32s) -> Counter[WeightPiece]:
+    """Updates by what they update that a kernel does alone."""
+    optimizer = family_table().number("optimizer")
+    counts = np.bincount(kernel_class, minlength=len(found)).tolist()
+    done: Counter[WeightPiece] = Counter()
+    for kind, count in zip(found, counts, strict=True):
+        if kind.families[0] == optimizer and _size(kind) > 1:
+            done[WeightPiece(_size(kind), kind.rows)] += count
+    return done
 
 
 def unit_class(piece: WeightPiece, bits: int) -> TokenClass:
@@ -110,6 +125,7 @@ class _Candidates:
         self.helps = np.array([family in allowed for family in main]) & self.scalar
         self.main = np.array(main, dtype=np.int64)
         self.rows = np.array([kind.rows for kind in found], dtype=np.int64)
+        self.whole = known.number("optimizer")
         self.norm = self.main == known.number("vector_norm")
         self.heavy = np.isin(self.main, list(known.heavy))
 
@@ -152,12 +168,16 @@ class _Candidates:
         Units of an optimiser that does one thing to all weights before the next (`foreach`), sweep by sweep.
 
         A sweep is a run of kernels of one family that go over the same sizes in the same order as others do. The first
-        one behind norms of the gradients clips them.
+        one behind norms of the gradients clips them. A kernel that does all of an update is in none.
         """
         if len(chosen) < _LEAST_UNITS * _LEAST_KERNELS:
             return
         edges = np.flatnonzero(np.diff(self.main[kernel_class[chosen]]) != 0) + 1
-        runs = [run.tolist() for run in np.split(chosen, edges) if len(run) >= _LEAST_UNITS]
+        runs = [
+            run.tolist()
+            for run in np.split(chosen, edges)
+            if len(run) >= _LEAST_UNITS and self.main[kernel_class[run[0]]] != self.whole
+        ]
         sizes = [tuple(self.size[kernel_class[run]].tolist()) for run in runs]
         left = set(range(len(runs)))
         for weights, _ in Counter(sizes).most_common():
@@ -230,7 +250,8 @@ def ways_run(
 
     def count(piece: WeightPiece) -> int:
         exact = sum(times for other, times in seen.items() if other == piece)
-        return exact or (by_size[piece.elements] if not piece.rows or not any(o.rows for o in seen) else 0)
+        shaped = any(other.rows for other in seen if other.elements == piece.elements)
+        return exact or (by_size[piece.elements] if not piece.rows or not shaped else 0)
 
     chosen: dict[tuple[Sequence[WeightPiece], ...], Sequence[WeightPiece]] = {}
     for each in ways.values():

@@ -8,6 +8,7 @@ both gradients, the sum of gradients, the update) may then run piece by piece, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -90,8 +91,9 @@ def pieces_of_updates(plan: Plan, updates: Iterable[int]) -> Mapping[int, tuple[
             continue
         kernel = plan.kernels[op.kernel]
         shapes = [item.shape for item in (*kernel.outputs, *kernel.inputs) if item is not None]
-        shape = max(shapes, key=lambda shape: (prod(shape), len(shape)), default=())
-        size = prod(shape)
+        # Where a rank updates a share of a weight, what is made of it beside that may be the whole weight.
+        size = max(counts, key=lambda size: (counts[size], size)) if (counts := Counter(map(prod, shapes))) else 1
+        shape = max((shape for shape in shapes if prod(shape) == size), key=len, default=())
         ways: list[tuple[WeightPiece, ...]] = [(WeightPiece(size, shape[0] if len(shape) == 2 else 0),)]
         cut = None if op.part is None else cuts.get((op.layer, op.part.rpartition(".")[0]))
         if cut is not None and size % (cut.width * cut.groups) == 0:

@@ -30,8 +30,13 @@ _PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
 """How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
 _CLOSER, _WORTH = 3, 1.01
 """How often it is tried to lose less, once all has an address, as long as addresses cost more than so many times."""
-_ROUNDED, _REPAIRS = 12, 4
-"""So many of the best roundings are given addresses, and how often at most moves are added for those of one choice."""
+_ROUNDED, _UNLIKE, _REPAIRS = 4, 1.004, 4
+"""
+So many of the best roundings, each longer than the one before by such a factor, are given addresses; and how often at
+most moves are added for those of one choice.
+"""
+_MANY_UNITS = 5_000
+"""With more units the best rounding alone is given addresses besides: each packing takes long."""
 _SPARE, _DEAR = (0.02, 0.06, 0.12), 1.02
 """Parts of the room that are left free everywhere, where addresses cost more than so many times without."""
 _LARGE = 20_000
@@ -78,7 +83,8 @@ def addressed_moves(
     if quick and tried[-1].layout.peak <= capacity:
         return replace(tried[-1], chosen=replace(tried[-1].chosen, bound=tried[0].chosen.bound))
     repaired = feedback.repaired(tried, least_ns)
-    if not large:
+    dear = not repaired or repaired[-1].schedule.makespan_ns >= tried[0].schedule.makespan_ns * _DEAR
+    if dear and not large:
         tried = feedback.packed_earlier(tried, least_ns)
         if len(tried) > 1 and tried[-1].layout.peak <= capacity:
             tried += feedback.closer(tried[-2], tried[-1])
@@ -220,15 +226,16 @@ class _Feedback:
         """
         best = min(tried, key=self.rank)
         limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
-        large, rounded = self.is_large(tried[0]), 0
+        left = 0 if self.is_large(tried[0]) else 1 if self.problem.units > _MANY_UNITS else _ROUNDED
+        last = 0.0
         found = []
         for chosen in candidate_moves(self.problem, self.capacity, tried[0].chosen.bound):
             if limit is not None and chosen.makespan_ns >= limit:
                 break
             if chosen.rule not in MOVE_RULES:
-                rounded += 1
-                if large or rounded > _ROUNDED:
+                if not left or chosen.makespan_ns < last * _UNLIKE:
                     continue
+                left, last = left - 1, chosen.makespan_ns
             item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64), quick=True)
             if item.layout.peak > self.capacity and chosen.rule in MOVE_RULES:
                 item = self.packed(item)

@@ -136,21 +136,25 @@ class RecomputeSearch:
     def tightened_ns(self, found_ns: int) -> int:
         """
         The bound on any step time where one of `found_ns` was found: where that is above `bound_ns`, far above it in
-        all but small cases, and nothing can be made anew, what tensors that move as a whole can reach is asked for too.
+        all but small cases, and nothing can be made anew, what tensors that move as a whole can reach is asked for too,
+        and in large cases a program with more rows.
         """
         if self.targets or self.bound is None or found_ns <= self.bound_ns:
             return self.bound_ns
-        cells = SMALL_CASE if found_ns <= self.bound_ns * _NEAR else LARGEST_CASE
+        near = found_ns <= self.bound_ns * _NEAR
+        if self.base.units > _SMALL and not near:
+            finer = move_bound(self.base, self.capacity, exact=False)
+            return self.bound_ns if finer is None else max(self.bound_ns, finer.makespan_ns)
+        cells = SMALL_CASE if near else LARGEST_CASE
         whole = whole_bound(self.base, self.capacity, cells=cells)
         return self.bound_ns if whole is None else max(self.bound_ns, whole.makespan_ns)
 
     def _bound(self, slack: float) -> MoveBound | None:
         columns = self._columns() if self.targets else None
         quick = self.base.units > _SMALL
-        rows = _ROWS if quick and self.targets else MOST_LP_ROWS
         return move_bound(
-            self.base, int(self.capacity * (1 - slack)), rows=rows, recompute=columns, exact=not slack,
-            alike=quick and slack > 0,
+            self.base, int(self.capacity * (1 - slack)), rows=_ROWS if quick else MOST_LP_ROWS, recompute=columns,
+            exact=not slack and not quick, alike=quick and slack > 0,
         )  # fmt: skip
 
     def choices(self) -> list[RecomputeChoice]:
@@ -180,9 +184,9 @@ class RecomputeSearch:
 
     def guided(self, choice: RecomputeChoice) -> RecomputeChoice:
         """`choice` with a bound that tells its units apart, for their choice; it is higher, if anything."""
-        if choice.bound is None or not self.targets or choice.problem.units <= _SMALL:
+        if choice.bound is None or choice.problem.units <= _SMALL:
             return choice
-        bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS)
+        bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS if self.targets else MOST_LP_ROWS)
         if bound is None:
             return choice
         return replace(choice, bound=bound, least_ns=max(choice.least_ns, bound.makespan_ns))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from memplan.core.progress import Progress, silent
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration
 from memplan.reports.charts import bar_chart
 from memplan.reports.report import (
@@ -98,7 +99,7 @@ def profile_report(profile: Profile, ranks: Sequence[dict[str, Any]]) -> Report:
             "simulated": profile.simulated,
             "all_ranks": numbers,
             "ranks": list(ranks),
-            "notes": [asdict(note) for note in profile.notes],
+            "notes": [note.plain for note in profile.notes],
         },
     )
 
@@ -111,7 +112,7 @@ def gravest(notes: Sequence[Note]) -> list[Note]:
 def note_remark(note: Note, of: str = "") -> Remark:
     """A note of a reader as a remark of its severity, after whose it is."""
     severity = Severity.NOTE if note.severity is NoteSeverity.INFO else Severity.WARNING
-    return Remark(f"{of}{note.file}: {note.text}", severity)
+    return Remark(Sentence("{}: {}", (of + note.file, note.sentence)), severity)
 
 
 def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict[str, Any]:

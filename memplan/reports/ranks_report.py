@@ -89,7 +89,7 @@ def ranks_report(summaries: Sequence[RankSummary], search: Sequence[Note] = ()) 
     def document() -> dict[str, Any]:
         keys = ("source", "target", "transport", "bytes_per_second", "share_of_mean")
         return {
-            "notes": [asdict(note) for note in search],
+            "notes": [note.plain for note in search],
             "ranks": [asdict(summary) for summary in summaries],
             "slow_ranks": [{"rank": rank, "step": step, "excess": excess} for rank, step, excess in ranks],
             "links": [asdict(link) for link in totals],

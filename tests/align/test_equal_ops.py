@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.equal_ops import take_equal_ops_in_turn
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS

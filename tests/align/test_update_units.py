@@ -61,6 +61,8 @@ def test_a_run_has_the_pieces_that_are_seen() -> None:
     assert ways_run(ways, {piece: 2})[0] == (piece, piece)
     assert ways_run(ways, {whole: 1})[0] == (whole,)
     assert ways_run(ways, {})[0] == (whole,)
+    # Of another weight, as large as a piece of this one, the rows are known.
+    assert ways_run(ways, {WeightPiece(512, 0): 2, WeightPiece(256, 2): 2})[0] == (whole,)
 
 
 def kernel(type_: str, *shape: int) -> TokenClass:
@@ -118,3 +120,16 @@ def test_an_optimiser_that_sweeps_over_all_weights_has_a_unit_a_weight() -> None
     # Norms of gradients and what clips them stand for themselves.
     assert units.owner.tolist() == [*range(8), *[8, 9, 10, 11] * 3]
     assert units.seen == {WeightPiece(32, 8): 2, WeightPiece(64, 16): 1, WeightPiece(32, 4): 1}
+
+
+def test_updates_in_one_kernel_each_are_no_sweep_over_all_weights() -> None:
+    """Layers of which one weight's update is written out and the others' are not."""
+    layer = [kernel(f"aten::{type_}", 8, 4) for type_ in ("mul_", "lerp_", "addcmul_", "sqrt", "addcdiv_")]
+    layer += [kernel("ApplyAdamWV2", *shape) for shape in ((16, 4), (4, 4), (2, 4))]
+    kinds = list(dict.fromkeys(layer))
+    codes = np.array([kinds.index(kind) for kind in layer * 4], dtype=np.int32)
+    pieces = [WeightPiece(32, 8), WeightPiece(64, 16), WeightPiece(16, 4), WeightPiece(8, 2)]
+    found = update_units(kinds, codes, pieces, np.zeros(len(codes), dtype=np.bool_))
+    assert len(found.kept) == 4 * 4
+    assert found.owner.reshape(4, 8)[:, :6].tolist() == [[4 * at] * 5 + [4 * at + 1] for at in range(4)]
+    assert found.seen[WeightPiece(32, 8)] == found.seen[WeightPiece(64, 16)] == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.traces import open_profile
+from memplan.traces.notes import Notebook
 from tests.traces.mutants import check, mutant, originals
 
 MUTANTS = 500
@@ -85,3 +88,13 @@ def test_a_table_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch
     (tmp_path / "kernel_details.csv.gz").write_bytes(gzip.compress(b"Name,Start Time(us),Duration(us)\n" + rows))
     with pytest.raises(InputError, match="unpacks to far more"):
         open_profile(tmp_path).rank(0).kernels()
+
+
+def test_notes_hold_no_errors_and_are_plain_json(tmp_path: Path) -> None:
+    """A note with an error in it would hold on to whatever the reader held, and be no JSON."""
+    notes = Notebook(tmp_path)
+    notes.add(tmp_path / "a.csv", Sentence("stopped after {} [row|rows]: {}", (3, ValueError("broken"))))
+    note = notes.notes[0]
+    assert note.text == "stopped after 3 rows: broken"
+    assert note.sentence.values == (3, "broken")
+    assert json.loads(json.dumps(note.plain)) == {"file": "a.csv", "text": note.text, "severity": "warning"}

@@ -188,13 +188,15 @@ class HbmStack(QWidget):
             name = metrics.elidedText(segment_name(part), Qt.TextElideMode.ElideRight, self.width() - column - 4)
             painter.drawText(QPointF(column, base), name)
             after = column + metrics.horizontalAdvance(name) + 10
+            painter.setPen(faint)
             source = say(part.source)
-            if (
-                following - row >= 2 * self._line_height
-                and metrics.horizontalAdvance(source) > self.width() - after - 4
-            ):
-                after, base = column, base + self._line_height  # what is too long has a line of its own
-            if self.width() - after > 60:
-                painter.setPen(faint)
-                source = metrics.elidedText(source, Qt.TextElideMode.ElideRight, self.width() - after - 4)
+            if metrics.horizontalAdvance(source) <= self.width() - after - 4:
                 painter.drawText(QPointF(after, base), source)
+                continue
+            # What is too long has lines of its own where the next label leaves some; elsewhere the tool tip says it.
+            lines = int((following - row) // self._line_height) - 1
+            free = QRectF(column, base + metrics.descent(), self.width() - column - 4, lines * self._line_height)
+            wrapped = int(Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
+            needed = metrics.boundingRect(QRectF(0, 0, free.width(), 10_000), wrapped, source)
+            if needed.height() <= free.height() + 1 and needed.width() <= free.width() + 1:
+                painter.drawText(free, wrapped, source)

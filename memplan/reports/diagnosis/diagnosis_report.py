@@ -81,7 +81,7 @@ _BALANCE = (
 )
 
 
-def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()) -> Report:
+def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[Text] = ()) -> Report:
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
     findings, alike = folded(diagnosis.findings)
     rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
@@ -120,7 +120,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[str] = ()
         sections=tuple(sections),
         notes=tuple(remarks),
         sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),
-        document=lambda: _document(diagnosis, title, notes),
+        document=lambda: _document(diagnosis, title, list(map(str, notes))),
     )
 
 
