@@ -1,10 +1,13 @@
 """
-Whether plans with host moves lose a byte: `python -m benchmarks.host_contents [--out FILE] [--only TEXT] [GRAPH ...]`.
+Whether plans with host moves lose a byte.
 
-The bundled graphs, those named, and a training, prefill and decode step of six published models (read from the shared
-data folder beside the project, or `--data`), each at several shares of its peak: what is moved, what runs again, and
-what two runs of the plan one after the other read stale, miss or leave elsewhere than they found it. A plan that does
-not fit says how many bytes are missing: a step's own operands need more than the room, or bounds say so.
+`python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--random N] [GRAPH ...]`
+
+The bundled graphs, those named, N random ones of the tests' own strategy, and a training, prefill and decode step of
+six published models (read from the shared data folder beside the project, or `--data`), each at several shares of its
+peak: what is moved, what runs again, and what two runs of the plan one after the other read stale, miss or leave
+elsewhere than they found it. A plan that does not fit says how many bytes are missing: a step's own operands need more
+than the room, or bounds say so.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import memplan
+from benchmarks.monotony import random_graphs
 from memplan.graph import Graph
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -81,17 +86,21 @@ def main() -> None:
     parser.add_argument("graphs", nargs="*", type=Path)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first random graph")
     parser.add_argument("--recompute", choices=[policy.value for policy in RecomputePolicy], default="auto")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     head = ("graph", "of its peak", "fits", "transfers", "MiB moved", "ops run again",
             "wrong reads, lost updates, moved addresses", "CPU s")  # fmt: skip
     lines = [f"| {' | '.join(head)} |", "|" + "-|" * len(head)]
-    for name, make in cases(options.graphs, options.data):
-        if options.only in name:
-            for line in rows(name, make(), RecomputePolicy(options.recompute)):
-                lines.append(line)
-                print(line, flush=True)
+    policy = RecomputePolicy(options.recompute)
+    known = ((name, make()) for name, make in cases(options.graphs, options.data) if options.only in name)
+    drawn = (item for item in random_graphs(options.random, options.seed) if options.only in item[0])
+    for name, graph in chain(drawn, known):
+        for line in rows(name, graph, policy):
+            lines.append(line)
+            print(line, flush=True)
     if options.out:
         title = ["# Contents of plans with host moves", "", "Ascend 910B3; two runs of each plan.", ""]
         options.out.write_text("\n".join([*title, *lines]) + "\n", encoding="utf-8")

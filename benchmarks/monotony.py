@@ -1,13 +1,16 @@
 """
 Whether more HBM ever makes a step longer: `python -m benchmarks.monotony [--out FILE] [--random N] [CASE ...]`.
 
-Cases of `host_moves.py`, and N random graphs of the tests' own strategy, are planned at 20 budgets of the peak, each by
-itself, with recomputation and without. A rise is a budget whose step is longer than that of a smaller one that fits.
+Cases of `host_moves.py`, training steps of published models cut to two layers, graph files (`--graph FILE`), and N
+random graphs of the tests' own strategy are planned at 20 budgets of the peak, each by itself, with recomputation and
+without. A rise is a budget whose step is longer than that of a smaller one that fits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +19,36 @@ from random import Random
 import memplan
 from benchmarks.host_moves import PROJECT, cases
 from memplan.graph import Graph
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement.recompute_policy import RecomputePolicy
+from memplan.readers import read_graph
 from memplan.schema import Tier
+from memplan.schema.storages import planned_tensors
 
 BUDGETS = 20
+LAYERS = 2
+SHALLOW = {
+    "Qwen3-0.6B": ("Qwen--Qwen3-0.6B", Layout()),
+    "Llama-3.1-8B": ("meta-llama--Meta-Llama-3.1-8B", Layout(tensor=8)),
+    "Qwen3-30B-A3B": ("Qwen--Qwen3-30B-A3B", Layout(tensor=4, data=2, expert=8)),
+    "MiMo-7B": ("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=4)),
+    "Qwen3-1.7B": ("Qwen--Qwen3-1.7B", Layout(tensor=2)),
+}
+"""Published models by name, with the layout of the rank whose training step is planned."""
+
+
+def shallow_graphs(data: Path) -> Iterator[tuple[str, Graph, str]]:
+    """Training steps of published models that have two layers left."""
+    for name, (config, layout) in SHALLOW.items():
+        told = json.loads((data / "configs" / f"{config}.json").read_text(encoding="utf-8"))
+        with tempfile.TemporaryDirectory() as folder:
+            cut = Path(folder) / "config.json"
+            cut.write_text(json.dumps(told | {"num_hidden_layers": LAYERS}), encoding="utf-8")
+            model = load_config(cut)
+        yield f"{name} training, {LAYERS} layers", training_graph(model, layout, Recipe(sequence=4096)), "910B3"
 
 
 def rises(graph: Graph, chip: str, recompute: RecomputePolicy) -> tuple[int, int, float, int]:
@@ -42,18 +71,19 @@ def rises(graph: Graph, chip: str, recompute: RecomputePolicy) -> tuple[int, int
     return fit, longer, most, len(times)
 
 
-def random_graphs(count: int) -> Iterator[tuple[str, Graph]]:
-    """Graphs that the strategy of the tests draws from fixed seeds."""
+def random_graphs(count: int, first: int = 0) -> Iterator[tuple[str, Graph]]:
+    """Graphs that the strategy of the tests draws from seeds, the `first` and so on, of those that take some bytes."""
     from hypothesis import HealthCheck, Phase, find, settings
 
     from tests.planner.graphs import graphs
 
-    for seed in range(count):
+    for seed in range(first, first + count):
         found: list[Graph] = []
 
         def keep(graph: Graph, seed: int = seed, found: list[Graph] = found) -> bool:
-            found.append(graph)
-            return len(found) > 20 + seed
+            if any(tensor.nbytes and tensor.end > tensor.start for tensor in planned_tensors(graph)):
+                found.append(graph)
+            return len(found) > 20 + seed % 40
 
         quiet = settings(
             max_examples=200, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None
@@ -68,13 +98,16 @@ def main() -> None:
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--random", type=int, default=0)
+    parser.add_argument("--graph", type=Path, action="append", default=[], help="a graph file")
     parser.add_argument("--policy", choices=[item.value for item in RecomputePolicy])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     lines = ["| case | ops | recompute | budgets that fit | step times | rises | longest | CPU s |", "|" + "---|" * 8]
     named = ((name, build(), chip) for name, (build, chip) in cases(options.data).items() if name in options.cases)
+    cut = (item for item in shallow_graphs(options.data) if item[0] in options.cases)
+    files = ((path.stem, read_graph(path), "910B3") for path in options.graph)
     drawn = ((name, graph, "910B3") for name, graph in random_graphs(options.random))
-    for source in (named, drawn):
+    for source in (named, cut, files, drawn):
         for name, graph, chip in source:
             for policy in RecomputePolicy:
                 if options.policy and policy.value != options.policy:

@@ -47,7 +47,7 @@ def main() -> None:
                 graph, durations, allowed, capacity, rounding(target.npu_arch or ""), host_tier(target)
             )
             found: dict[str, tuple[int, int]] = {}
-            for choice in search.choices():
+            for choice in map(search.guided, search.choices()):
                 moves = choose_moves(choice.problem, capacity, choice.bound)
                 if not moves.over:
                     again = len(choice.graph.ops) - len(graph.ops)

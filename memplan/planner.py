@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -39,6 +40,9 @@ from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
 from memplan.serving.step_parts import model_step_parts
 from memplan.tilings import Launch, planned_tilings
+
+_CLOSER = 3
+"""How often the moves of a program are planned anew with the room that the last ones need."""
 
 
 def plan(
@@ -121,7 +125,7 @@ def plan(
 
     may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
 
-    def laid_out(graph: Graph, saved: SavedTensors | None) -> PlacedGraph:
+    def laid_out(graph: Graph, saved: SavedTensors | None, room: HbmRoom) -> PlacedGraph:
         def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
             tensors, times = planned_tensors(which), along_repeats(which, durations)
             return lay_out_graph(
@@ -134,10 +138,19 @@ def plan(
             progress=progress,
         )  # fmt: skip
 
-    found = laid_out(graph, saved)
+    found = laid_out(graph, saved, room)
     if saved is not None and found.layout.missing:
         # What else would have to move the framework can't set; it is said all the same.
-        found = laid_out(graph, None)
+        found, saved = laid_out(graph, None, room), None
+    for _ in range(_CLOSER):
+        # Hooks on saved tensors fetch each when it is needed, however much room there is.
+        least = found.layout.peak_at_need
+        if saved is None or found.layout.missing or not found.layout.schedule.moves or least >= found.layout.hbm.peak:
+            break
+        closer = laid_out(graph, saved, replace(room, capacity=least))
+        if closer.layout.missing:
+            break
+        found = replace(closer, layout=replace(closer.layout, room=room))
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 

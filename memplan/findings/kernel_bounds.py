@@ -123,6 +123,11 @@ def rows_of_type(types: Sequence[str], rows: Int64s, wanted: re.Pattern[str]) ->
     return np.asarray(rows[named[coded.codes[rows]]], dtype=np.int64)
 
 
+def unlike_work() -> re.Pattern[str]:
+    """Types of kernels that have unlike work on equal operands."""
+    return re.compile(table("memplan.findings", "kernel_kinds.json")["unlike_work"]["pattern"])
+
+
 def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
     """Kernels of one type, core and operands have one number: the first row of each number, and the number of each."""
     columns = [kernels.type, kernels.core, kernels.input_shapes, kernels.input_dtypes, kernels.output_shapes]
@@ -203,14 +208,18 @@ def _slow_together(kernels: Kernels, rows: Int64s, reached_ns: Floats, limit: ND
 
 
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
-    """The model's ns for each kernel, NaN where its operands don't tell enough."""
+    """
+    The model's ns for each kernel, NaN where its operands don't tell enough: of attention and experts they don't,
+    for masks, lengths and routing divide the work.
+    """
     from memplan.cost import kernel_cost
     from memplan.cost.kernel_columns import kernel_at
 
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)
+    unlike = set(rows_of_type(kernels.type, rows[first], unlike_work()).tolist())
     for place, row in enumerate(rows[first].tolist()):
-        if not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
+        if row in unlike or not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
             continue
         try:
             kernel = kernel_at(kernels, row)

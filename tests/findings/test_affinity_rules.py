@@ -46,6 +46,13 @@ def test_a_layer_in_pieces_is_named_with_what_one_kernel_would_save(
     assert found.findings[0] is pieces
 
 
+def test_pieces_no_longer_than_a_launch_are_told_without_a_cost(tmp_path: Path) -> None:
+    found = diagnosed(tmp_path / "run", lambda program: after_each(program, kernels(_NORM, 3_000), 3))
+    (pieces,) = named(found, "kernel.pieces")
+    assert pieces.cost_ns is None
+    assert "no longer than a launch" in str(pieces.title)
+
+
 def test_the_same_kernels_in_another_order_are_no_layer(tmp_path: Path) -> None:
     shuffled = ("Rsqrt", "Mul", "Pows", "Mul", "ReduceMean", "Adds")
     found = diagnosed(tmp_path / "run", lambda program: after_each(program, kernels(shuffled, 40_000), 6))

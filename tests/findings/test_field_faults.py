@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from _pytest.mark.structures import ParameterSet
 
 import memplan
 from memplan.core.errors import InputError
+from memplan.core.units import GIB
 from memplan.findings import Finding, diagnose
 from memplan.models import load_config
 from memplan.models.training.step_recipe import Recipe
-from memplan.schema import Plan
+from memplan.schema import Plan, Tier
 from memplan.simulator import FAULTS, LAYOUTS, chosen_fault, planted_memory, planted_ns, simulate_job
 from memplan.traces.profile import Kernels
 
@@ -228,3 +230,17 @@ def test_a_job_with_variables_of_the_environment_tells_them(tmp_path: Path, plan
 def test_real_machines_without_a_fault_are_left_in_peace(tmp_path: Path, plan: Plan) -> None:
     simulate_job(plan, tmp_path / "job", ranks=4, steps=4, seed=5, background=True)
     assert _costly(tmp_path / "job", plan) == []
+
+
+def test_layers_are_not_computed_again_needlessly_where_memory_is_full(tmp_path: Path, plan: Plan) -> None:
+    tiers = tuple(replace(use, peak=64 * GIB) if use.tier is Tier.HBM else use for use in plan.tiers)
+    with pytest.raises(InputError, match="0% of the device memory are left"):
+        simulate_job(replace(plan, tiers=tiers), tmp_path / "job", fault=chosen_fault("needless-recompute"))
+
+
+def test_a_rank_whose_experts_and_all_else_are_slow_is_slow(tmp_path: Path, plan: Plan) -> None:
+    """Went wrong once: experts take most of a step, so most of what a slow rank takes longer is theirs."""
+    ops = tuple(replace(op, duration_ns=op.duration_ns * 30) if op.type == "GroupedMatmul" else op for op in plan.ops)
+    heavy = replace(plan, ops=ops)
+    simulate_job(heavy, tmp_path / "job", fault=chosen_fault("slow-rank:medium"), ranks=3, steps=4, seed=2)
+    assert _costly(tmp_path / "job", heavy)[0].kind == "rank.slow"

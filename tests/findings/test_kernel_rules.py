@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import memplan
+from memplan.cost import machine
 from memplan.findings import diagnose
 from memplan.findings.kernel_bounds import kernel_bounds
 from memplan.findings.software import software_of
+from memplan.hardware import chip
 from memplan.simulator.job_program import RankProgram, spread_out
 from memplan.traces.profile import Kernels
-from tests.findings.planted_runs import diagnosed, kernels, named
+from tests.findings.planted_runs import after_each, diagnosed, kernels, named
 
 
 def _in_turn(kind: str) -> RankProgram:
@@ -73,3 +76,19 @@ def test_casts_that_mixed_precision_needs_cost_nothing(tmp_path: Path, before: s
     diagnosed(tmp_path / "job", lambda program: (*program, *pair, *pair))
     found = diagnose(memplan.open_profile(tmp_path / "job"))
     assert bool(named(found, "kernel.cast")) is told
+
+
+@pytest.mark.parametrize(("kind", "found"), [("TransData", True), ("Transpose", False)])
+def test_transposes_no_longer_than_a_launch_are_what_a_model_asks_for(tmp_path: Path, kind: str, found: bool) -> None:
+    told = diagnosed(tmp_path / "run", lambda program: after_each(program, kernels((kind,) * 4, 4_000), 3))
+    assert bool(named(told, "kernel.format")) == found
+
+
+def test_operands_of_attention_do_not_tell_its_work() -> None:
+    """Went wrong once: a decode step against the chip's cost model, whose operand is the whole KV cache."""
+    table = replace(
+        _table(["FusedInferAttentionScore", "Add"], [160_000] * 2, [0.9] * 2),
+        input_shapes=["4096,4096;4096,4096"] * 2, input_dtypes=["DT_BF16;DT_BF16"] * 2,
+        output_shapes=["4096,4096"] * 2, output_dtypes=["DT_BF16"] * 2,
+    )  # fmt: skip
+    assert kernel_bounds(table, np.arange(2), machine(chip("910B3"))).modelled.tolist() == [False, True]

@@ -12,7 +12,7 @@ import memplan
 from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.findings import Finding, diagnose
-from memplan.schema import Plan
+from memplan.schema import Bound, Plan
 from memplan.simulator import FAULTS, chosen_fault, planted_ns, simulate_job
 from tests.small_plans import layered_plan
 
@@ -114,3 +114,32 @@ def test_gradients_leave_before_the_op_that_leaves_too_little_to_hide_them(tmp_p
     long = replace(plan, ops=tuple(ops))
     found = diagnose(memplan.open_profile(simulate_job(long, tmp_path / "job", ranks=4, steps=4, seed=5)), plan=long)
     assert not [one for one in found.findings if one.kind.startswith("communication.") and one.cost_ns]
+
+
+def test_planned_kernels_scatter_alike_with_a_fault_and_without(tmp_path: Path) -> None:
+    """Went wrong once: what a fault cost held the scatter of a few long kernels, up to half of it."""
+    plan = layered_plan(4, op_ns=4_000_000)
+    lengths = []
+    for place, fault in enumerate((None, chosen_fault("aicpu-mixed:weak"))):
+        job = simulate_job(plan, tmp_path / str(place), ranks=2, steps=3, seed=7, fault=fault, background=True)
+        kernels = memplan.open_profile(job).rank(1).kernels()
+        assert kernels is not None
+        planned = [row for row, core in enumerate(kernels.core) if core not in ("AI_CPU", "COMMUNICATION")]
+        lengths.append(kernels.duration_ns[planned].tolist())
+    # Clocks drift, by which lengths differ in their last digit.
+    assert lengths[0] == pytest.approx(lengths[1], abs=2)
+
+
+def test_a_slow_link_is_found_where_all_messages_are_short(tmp_path: Path) -> None:
+    """Steps of a millisecond, as of the sample plan: gradients in messages of 200 KB."""
+    plan = layered_plan(60, op_ns=8_000)
+    job = simulate_job(plan, tmp_path / "job", ranks=4, steps=3, seed=3, fault=chosen_fault("slow-link:medium"))
+    assert diagnose(memplan.open_profile(job), plan=plan).findings[0].kind == "link.slow"
+
+
+def test_a_fault_that_no_kernel_is_long_enough_for_is_no_crash(tmp_path: Path) -> None:
+    """Went wrong once: every op of a small graph is bound by its launch."""
+    plan = layered_plan(60, op_ns=300)
+    ops = tuple(replace(op, bound=Bound.LAUNCH) for op in plan.ops)
+    fault = chosen_fault("irregular-kernels-rare")
+    assert simulate_job(replace(plan, ops=ops), tmp_path / "job", fault=fault, ranks=1, steps=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from memplan.findings.kernel_bounds import (
     recurring_of_rank,
     rows_of_type,
     signatures,
+    unlike_work,
 )
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
@@ -215,8 +215,7 @@ def _alike(kernels: Kernels, rows: Int64s) -> Int64s:
     at the same place of a step.
     """
     _, number = signatures(kernels, rows)
-    pattern = re.compile(table("memplan.findings", "kernel_kinds.json")["unlike_work"]["pattern"])
-    unlike = np.isin(rows, rows_of_type(kernels.type, rows, pattern))
+    unlike = np.isin(rows, rows_of_type(kernels.type, rows, unlike_work()))
     if not unlike.any():
         return number
     order = np.lexsort((kernels.start_ns[rows], kernels.step[rows], number))
