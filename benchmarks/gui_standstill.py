@@ -21,6 +21,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 _PAGE_S = 0.5
 """How long each page is watched, and for as long as anything is worked out for it."""
+_REST_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ def gaps_of(path: Path) -> list[Gap]:
         gaps.append(Gap(wall, process, thread, page))
         last = now
 
+    def rest() -> None:
+        qt.processEvents()
+        time.sleep(_REST_S)  # as a loop of events does: without it workers had half a processor
+
     timer = QTimer()
     timer.timeout.connect(tick)
     timer.start(5)
@@ -69,13 +74,13 @@ def gaps_of(path: Path) -> list[Gap]:
     while window.session.document.empty or window.jobs.running:
         if window.problems.errors:
             raise SystemExit(window.problems.errors[0])
-        qt.processEvents()
+        rest()
     for spec in PAGES:
         page = spec.name
         window.show_page(page)
         until = time.perf_counter() + _PAGE_S
         while time.perf_counter() < until or window.jobs.running:
-            qt.processEvents()
+            rest()
     timer.stop()
     window.close()
     return gaps

@@ -35,6 +35,8 @@ _ROUNDED, _UNLIKE, _REPAIRS = 4, 1.004, 4
 So many of the best roundings, each longer than the one before by such a factor, are given addresses; and how often at
 most moves are added for those of one choice.
 """
+_MANY_UNITS = 5_000
+"""With more units only what rules move is given addresses besides, last of all: each packing takes long."""
 _SPARE, _DEAR = (0.02, 0.06, 0.12), 1.02
 """Parts of the room that are left free everywhere, where addresses cost more than so many times without."""
 _LARGE = 20_000
@@ -80,7 +82,8 @@ def addressed_moves(
         tried.append(feedback.tried(last, feedback.more_lost(last, growth**turn), quick=True))
     if quick and tried[-1].layout.peak <= capacity:
         return replace(tried[-1], chosen=replace(tried[-1].chosen, bound=tried[0].chosen.bound))
-    repaired = feedback.repaired(tried, least_ns)
+    many = problem.units > _MANY_UNITS
+    repaired = [] if many else feedback.repaired(tried, least_ns)
     dear = not repaired or repaired[-1].schedule.makespan_ns >= tried[0].schedule.makespan_ns * _DEAR
     if dear and not large:
         tried = feedback.packed_earlier(tried, least_ns)
@@ -88,7 +91,7 @@ def addressed_moves(
             tried += feedback.closer(tried[-2], tried[-1])
         if len(tried) > 1:
             tried += feedback.sparing([*tried, *repaired], least_ns)
-    tried += repaired
+    tried += feedback.ruled(tried, least_ns) if many else repaired
     best = min(tried, key=feedback.rank)
     # The bound of a choice that leaves room free holds for less room only.
     return replace(best, chosen=replace(best.chosen, bound=tried[0].chosen.bound))
@@ -224,15 +227,15 @@ class _Feedback:
         """
         best = min(tried, key=self.rank)
         limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
-        large, rounded, last = self.is_large(tried[0]), 0, 0.0
+        left, last = _ROUNDED, 0.0
         found = []
         for chosen in candidate_moves(self.problem, self.capacity, tried[0].chosen.bound):
             if limit is not None and chosen.makespan_ns >= limit:
                 break
             if chosen.rule not in MOVE_RULES:
-                if large or rounded >= _ROUNDED or chosen.makespan_ns < last * _UNLIKE:
+                if not left or chosen.makespan_ns < last * _UNLIKE:
                     continue
-                rounded, last = rounded + 1, chosen.makespan_ns
+                left, last = left - 1, chosen.makespan_ns
             item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64), quick=True)
             if item.layout.peak > self.capacity and chosen.rule in MOVE_RULES:
                 item = self.packed(item)
@@ -245,3 +248,20 @@ class _Feedback:
                 limit = item.schedule.makespan_ns
                 found.append(item)
         return found
+
+    def ruled(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
+        """The fastest of what rules move, or moves near that, which packs and is faster than the best of `tried`."""
+        best = min(tried, key=self.rank)
+        limit = best.schedule.makespan_ns if best.layout.peak <= self.capacity else least_ns
+        bound = tried[0].chosen.bound
+        for chosen in (replace(moves, bound=bound) for moves in candidate_moves(self.problem, self.capacity, None)):
+            if limit is not None and chosen.makespan_ns >= limit:
+                break
+            item = self.placed(chosen, None, np.zeros(self.problem.steps, dtype=np.int64))
+            for turn in range(_PACKINGS):
+                if item.layout.peak <= self.capacity or self.is_slow(item, limit):
+                    break
+                item = self.tried(item, self.more_lost(item, _GROWTH**turn), quick=True)
+            if item.layout.peak <= self.capacity and not self.is_slow(item, limit):
+                return [item]
+        return []

@@ -31,7 +31,7 @@ _FEW_GAPS = 1_000
 """Up to so many gaps other rules' choices are searched as well."""
 _SEARCH_WORK, _LEAST_WORK = 60_000_000, 3_000
 """Steps and gaps that one local search may run through, a few tens of milliseconds; what a schedule costs at least."""
-_LEAST_PART = 60
+_LEAST_PART = 20
 """Where the work is too little to try one in so many units, nothing is searched."""
 _PATIENCE, _PATIENCE_PER_UNIT = 600, 4
 """Schedules in a row that the local search tries without finding a better one before it stops, and more a unit."""

@@ -38,8 +38,8 @@ _ROUNDINGS = ((0.0, 1.0), (0.05, 1.0), (0.0, 1.6))
 """Shares of the room left free in the linear program, and parts of what it makes anew, that are tried."""
 _ROWS, _QUICK_ROWS = 200, 100
 """Steps with rows in the linear programs over both, and in those that compare choices."""
-_SMALL = 1000
-"""Up to so many units all programs are solved unit by unit."""
+_SMALL, _LARGE = 1000, 5000
+"""Up to so many units all programs are solved unit by unit; with more than that no program gets more rows later on."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
 _NEAR = 1.05
@@ -142,7 +142,7 @@ class RecomputeSearch:
         if self.targets or self.bound is None or found_ns <= self.bound_ns:
             return self.bound_ns
         near = found_ns <= self.bound_ns * _NEAR
-        if self.base.units > _SMALL and not near:
+        if _SMALL < self.base.units <= _LARGE and not near:
             finer = move_bound(self.base, self.capacity, exact=False)
             return self.bound_ns if finer is None else max(self.bound_ns, finer.makespan_ns)
         cells = SMALL_CASE if near else LARGEST_CASE
@@ -184,7 +184,8 @@ class RecomputeSearch:
 
     def guided(self, choice: RecomputeChoice) -> RecomputeChoice:
         """`choice` with a bound that tells its units apart, for their choice; it is higher, if anything."""
-        if choice.bound is None or choice.problem.units <= _SMALL:
+        many = not self.targets and choice.problem.units > _LARGE
+        if choice.bound is None or many or choice.problem.units <= _SMALL:
             return choice
         bound = move_bound(choice.problem, self.capacity, rows=_QUICK_ROWS if self.targets else MOST_LP_ROWS)
         if bound is None:

@@ -11,13 +11,15 @@ from string import Formatter
 from typing import Any
 
 import pytest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel, QSpinBox
 
 from memplan.core.errors import InputError, reason
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import catalogue, choose_language, say, tr
 from memplan.gui.model.session.open_request import Request
+from memplan.gui.views.kv.kv_budget_view import KvBudgetView
+from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
 from memplan.readers.sniff import ContentKind
@@ -272,4 +274,27 @@ def test_notes_on_a_profile_are_told_in_chinese(chinese: None, qtbot: Any, tmp_p
     assert said
     known = ("kernel_details.csv", "memory_record.csv", "rank", "ASCEND_PROFILER_OUTPUT")
     assert [line for line in said if english_words(line, folder, *known)] == []
+    window.close()
+
+
+def test_a_layout_that_cannot_be_planned_is_told_in_chinese(chinese: None, qtbot: Any) -> None:
+    """Went wrong once: fields of the planning and the KV page were answered in English."""
+    window = MainWindow(background=False)
+    qtbot.addWidget(window)
+    window.show()
+    window.show_page("planning")
+    planning = window.docks.view(PlanningView)
+    planning.form.show_source(SAMPLES / "example_config.json")
+    planning.form.findChildren(QSpinBox)[0].setValue(7)
+    settle()
+    shown = [label.text() for label in planning.findChildren(QLabel) if label.isVisible()]
+    assert any("32 个头不能分给 7 个 rank" in text for text in shown), shown
+    window.show_page("kv")
+    settle()
+    budget = window.docks.view(KvBudgetView)
+    budget.show_model(SAMPLES / "example_config.json")
+    fields = [field for field in budget.findChildren(QSpinBox) if field.value() == 1 and field.isVisible()]
+    fields[0].setValue(7)
+    settle()
+    assert "不能分给 7 个张量并行 rank" in budget.verdict.text()
     window.close()

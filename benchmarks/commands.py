@@ -1,0 +1,53 @@
+"""
+CPU seconds of the commands that plan what is served, over published configs: the slowest of each.
+
+`python benchmarks/commands.py CONFIGS [CONFIG...]` prints the table of README.md: of the published configs in a folder
+those named, ten otherwise. A command is a process of its own, imports included.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+USUAL = 10
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "kv": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768"),
+    "kv --effects": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768", "--effects"),
+    "kv --against": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768", "--against", "vllm-0.33.0-h100"),
+    "kv --export": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768", "--export", "vllm-ascend"),
+    "step": ("step", "{}", "--chip", "910C", "--tp", "8", "--batch", "16", "--context", "8192"),
+    "train-memory": ("train-memory", "{}", "--chip", "910C", "--tp", "8", "--pp", "4", "--sequence", "4096"),
+    "fit": ("fit", "{}", "--chip", "910C", "--npus", "64", "--context", "32768"),
+    "fit --ttft --tpot": (
+        "fit", "{}", "--chip", "910C", "--npus", "16", "--context", "32768", "--ttft", "2s", "--tpot", "50ms",
+        "--rate", "1", "--input-length", "2048", "--output-length", "256",
+    ),
+}  # fmt: skip
+
+
+def cpu_seconds(words: Sequence[str]) -> float:
+    """CPU seconds of `memplan` with `words`, whatever it answers."""
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "memplan", *words], capture_output=True, check=False)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def main() -> None:
+    """Print a row for each command: the slowest config, its seconds, the median."""
+    folder, *names = map(Path, sys.argv[1:])
+    found = sorted(folder.glob("*.json"))
+    chosen = [folder / name for name in names] or found[:: max(1, len(found) // USUAL)][:USUAL]
+    print("| command | configs | median | slowest | of |\n|---|---|---|---|---|")
+    for name, words in COMMANDS.items():
+        times = sorted((cpu_seconds([word.format(path) for word in words]), path.stem) for path in chosen)
+        middle, (most, slowest) = times[len(times) // 2][0], times[-1]
+        print(f"| `{name}` | {len(times)} | {middle:.2f} s | {most:.2f} s | {slowest} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
