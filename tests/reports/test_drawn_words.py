@@ -23,9 +23,12 @@ WORDS = {
 }
 
 
+def _translated(words: str) -> str:
+    return WORDS.get(words, words)
+
+
 def _say(text: Text) -> str:
-    translate = lambda words: WORDS.get(words, words)  # noqa: E731
-    return translate(text) if isinstance(text, str) else text.said(translate)
+    return _translated(text) if isinstance(text, str) else text.said(_translated)
 
 
 def _page(*drawings: Drawing) -> str:
