@@ -43,7 +43,7 @@ def test_a_host_that_calls_the_runtime_all_the_while_is_busy(tmp_path: Path) -> 
     assert named(found, "idle.host")
 
 
-@pytest.mark.parametrize(("op_ns", "length_ns", "told"), [(80_000, GAP_NS, True), (400, 900, False)])
+@pytest.mark.parametrize(("op_ns", "length_ns", "told"), [(80_000, GAP_NS, True), (400, 500, False)])
 def test_a_host_silent_between_steps_is_between_steps(tmp_path: Path, op_ns: int, length_ns: int, told: bool) -> None:
     def rests(job: FaultyJob, _: float) -> FaultyJob:
         return replace(job, settings=replace(job.settings, gaps_ns=(length_ns,)))
