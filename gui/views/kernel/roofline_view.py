@@ -128,7 +128,7 @@ class RooflineView(QWidget):
 
     def _pen(self, role: str, width: float = 1.0, style: Qt.PenStyle = Qt.PenStyle.SolidLine) -> QPen:
         """`width` in the window's pixels: pyqtgraph's pens count those of the screen, hairlines on a dense one."""
-        return pg.mkPen(self.colours.css(role), width=width * self.devicePixelRatioF(), style=style)
+        return QPen(pg.mkPen(self.colours.css(role), width=width * self.devicePixelRatioF(), style=style))
 
     def _points(self, model: Roofline) -> None:
         for number, bound in enumerate(sorted(set(model.bound))):
