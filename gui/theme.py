@@ -57,6 +57,7 @@ def _flat(palette: Palette) -> str:
         QToolBar#tools QToolButton {{ border: none; border-radius: 5px; padding: 4px 7px; color: {text}; }}
         QToolBar#tools QToolButton:hover, QToolBar#tools QToolButton:focus {{ background: {band}; }}
         QToolBar#tools QToolButton:disabled {{ color: {faint}; }}
+        QToolButton::menu-indicator {{ image: none; }}
         QToolBar#tools::separator {{ background: {line}; width: 1px; margin: 5px 4px; }}
         QMenuBar {{ background: {window}; }}
         QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; margin: 0; }}

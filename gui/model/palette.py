@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from memplan.core.resources import table
 
 _COLOUR = re.compile("#[0-9a-fA-F]{6}")
+_LINE_CONTRAST = 3.0  # WCAG 2.2, 1.4.11
+_LINE_STEPS = 20  # from a colour of its own to that of text
 
 
 def _data() -> Mapping[str, Any]:
@@ -115,6 +117,17 @@ class Palette:
         """What can be read best on `colour`: black or white, one of which always has a contrast of 4.5 : 1 or more."""
         black, white = 0xFF000000, 0xFFFFFFFF
         return black if contrast(colour, black) >= contrast(colour, white) else white
+
+    def line(self, colour: int) -> int:
+        """
+        `colour` for a line on the ground: mixed with that of text until it has a contrast of 3 : 1 or more.
+
+        WCAG 2.2, 1.4.11 asks that of what must be seen to understand a picture.
+        """
+        text, ground = self.role("text"), self.role("ground")
+        shares = (1 - step / _LINE_STEPS for step in range(_LINE_STEPS + 1))
+        mixes = (tinted(colour, text, share) for share in shares)
+        return next((mixed for mixed in mixes if contrast(mixed, ground) >= _LINE_CONTRAST), text)
 
     def table(self, names: Sequence[str]) -> NDArray[np.uint32]:
         """Colours of many categories, for the drawing kernels; at least one row."""

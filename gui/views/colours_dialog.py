@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QIcon, QPixmap
+from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PySide6.QtWidgets import (
     QColorDialog,
     QComboBox,
@@ -113,4 +113,14 @@ class ColoursDialog(QDialog):
             item = self.names.item(row)
             swatch = QPixmap(_SWATCH_PX, _SWATCH_PX)
             swatch.fill(self._colour(str(item.data(Qt.ItemDataRole.UserRole))))
-            item.setIcon(QIcon(swatch))
+            icon = QIcon(swatch)
+            icon.addPixmap(self._framed(swatch), QIcon.Mode.Selected)
+            item.setIcon(icon)
+
+    def _framed(self, swatch: QPixmap) -> QPixmap:
+        """For the row that is selected: untinted, and told from a ground that may have its very colour."""
+        framed = QPixmap(swatch)
+        with QPainter(framed) as painter:
+            painter.setPen(QColor(self.colours.css("accent_text")))
+            painter.drawRect(framed.rect().adjusted(0, 0, -1, -1))
+        return framed

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
-from PySide6.QtGui import QColor
+from PySide6.QtGui import QColor, QIcon
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
 
-from memplan.gui.model.palette import load_palette
+from memplan.gui.model.palette import contrast, load_palette, theme_names
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, open_session, requests_for
 from memplan.gui.model.session.session import Session
@@ -247,6 +247,19 @@ def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: Any, monke
     QTest.mouseClick(dialog.reset, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == load_palette().kind("weight")
     dialog.reject()
+
+
+@pytest.mark.parametrize("theme", theme_names())
+def test_the_swatch_of_the_chosen_row_is_told_from_the_row(theme: str, qtbot: Any) -> None:
+    """Went wrong once: the blue of weights, tinted by the style, was that of the row."""
+    palette = load_palette(theme)
+    dialog = ColoursDialog(palette, [], lambda _: None)
+    qtbot.addWidget(dialog)
+    icon = dialog.names.item(0).icon()
+    swatch = icon.pixmap(icon.availableSizes()[0], QIcon.Mode.Selected).toImage()
+    middle = swatch.pixel(swatch.width() // 2, swatch.height() // 2)
+    assert middle == palette.kind(dialog.names.item(0).data(Qt.ItemDataRole.UserRole))
+    assert contrast(swatch.pixel(0, 0), palette.role("accent")) >= 4.5
 
 
 @pytest.mark.parametrize("background", [False, True])

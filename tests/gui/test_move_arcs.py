@@ -11,7 +11,7 @@ import pytest
 import memplan
 from memplan.gui.i18n import say
 from memplan.gui.model.memory.move_arcs import arcs_headline, move_arcs
-from memplan.gui.model.palette import load_palette
+from memplan.gui.model.palette import contrast, load_palette, theme_names
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.views.memory.move_arcs_view import MoveArcsView
@@ -52,6 +52,20 @@ def test_every_transfer_is_an_arc_between_its_tiers(view: MoveArcsView) -> None:
         assert arcs.end_ns[arc] - arcs.start_ns[arc] == move.end_ns - move.start_ns
     waited = int((arcs.wait_end_ns - arcs.wait_start_ns).sum())
     assert waited == sum(op.stalled_ns for op in plan.ops)
+
+
+@pytest.mark.parametrize("theme", theme_names())
+def test_every_arc_is_seen_on_the_ground(view: MoveArcsView, theme: str) -> None:
+    palette = load_palette(theme)
+    view.set_palette(palette)
+    image = view.grab().toImage()
+    arcs, ground = view.arcs, palette.role("ground")
+    assert arcs is not None
+    for arc in range(len(arcs.transfer)):
+        path = view.arc_path(arcs, arc)
+        points = [path.pointAtPercent(share / 40).toPoint() for share in range(10, 31)]
+        seen = [image.pixel(at.x() + aside, at.y()) for at in points for aside in (-1, 0, 1)]
+        assert max(contrast(colour, ground) for colour in seen) >= 3
 
 
 def test_the_headline_says_moves_bytes_and_what_the_step_waits_for(view: MoveArcsView) -> None:

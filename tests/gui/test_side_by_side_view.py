@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtWidgets import QFileDialog, QToolButton
 
 from memplan.gui.model.compare.ab_differences import (
     AbGroup,
@@ -46,6 +46,15 @@ def test_one_of_several_is_chosen(two: MainWindow, monkeypatch: pytest.MonkeyPat
     answer(monkeypatch, "slower", sure=False)
     press(two)
     assert is_off(two)
+
+
+def test_words_of_a_menu_lie_clear_of_its_mark(two: MainWindow) -> None:
+    """Went wrong once: the style's mark lay under the last letter."""
+    press(two)
+    for button in two.side_by_side.bar.findChildren(QToolButton):
+        if button.menu() is not None:
+            assert button.text().endswith(" ▾")
+            assert button.width() >= button.fontMetrics().horizontalAdvance(button.text())
 
 
 def test_a_single_document_gets_company(window: MainWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from memplan.gui.views.memory.transfers_view import TransfersView
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.views.table_view import RowsModel, TableView
 from memplan.gui.window.main_window import MainWindow
+from memplan.hardware.database import chips
 from memplan.requests.kv_request import KvRequest
 from memplan.schema import Tier
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, slower
@@ -270,6 +271,13 @@ def test_every_remedy_is_in_the_catalogue() -> None:
                 told += [remedy["framework"], remedy["knob"]]
             missing |= {text for text in told if text not in words}
     assert not missing
+
+
+def test_where_a_card_s_own_share_of_memory_is_known_from_is_in_the_catalogue() -> None:
+    """Went wrong once: the KV page drew the chips' sources in English beside Chinese parts."""
+    sources = {chip.values["hbm_reserved"].source for chip in chips() if "hbm_reserved" in chip.values}
+    assert sources
+    assert sources <= catalogue("zh").keys()
 
 
 def test_translations_take_the_same_values_and_are_chinese() -> None:

@@ -166,6 +166,8 @@ class SideBySideBar(QWidget):
 
     @staticmethod
     def _give_menu(button: QToolButton, menu: QMenu) -> None:
+        # The style's own mark of a menu lies under the end of the words, and at the foot of the button.
+        button.setText(f"{button.text()} ▾")
         button.setMenu(menu)
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
 

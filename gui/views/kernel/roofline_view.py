@@ -128,14 +128,14 @@ class RooflineView(QWidget):
     def _points(self, model: Roofline) -> None:
         for number, bound in enumerate(sorted(set(model.bound))):
             rows = np.flatnonzero(np.array(model.bound) == bound)
-            colour = self.colours.colours[number % len(self.colours.colours)]
+            colour = self.colours.line(self.colours.colours[number % len(self.colours.colours)])
             points = pg.ScatterPlotItem(
                 x=np.log10(model.intensity[rows]),
                 y=np.log10(model.predicted[rows]),
                 data=model.op[rows],
                 size=7,
                 pen=None,
-                brush=pg.mkBrush(colour >> 16 & 255, colour >> 8 & 255, colour & 255, 190),
+                brush=pg.mkBrush(colour >> 16 & 255, colour >> 8 & 255, colour & 255),
                 name=f"{tr('predicted')}, {tr(bound)}",
             )
             points.sigClicked.connect(self._clicked)

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QToolTip, QWidget
 
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes
-from memplan.gui.i18n import say, tr
+from memplan.gui.i18n import say, say_word, tr
 from memplan.gui.model.kv.kv_budget import Segment
 from memplan.gui.model.kv.kv_colours import mixed, stack_colours
 from memplan.gui.model.kv.kv_labels import spread
@@ -94,7 +94,7 @@ class HbmStack(QWidget):
         if isinstance(event, QHelpEvent):
             part = self.part_at(event.pos().x(), event.pos().y())
             if part is not None:
-                text = f"{segment_name(part)}\n{say(part.text)} ({part.nbytes:,} B)\n{say(part.source)}"
+                text = f"{segment_name(part)}\n{say(part.text)} ({part.nbytes:,} B)\n{say_word(part.source)}"
                 QToolTip.showText(event.globalPos(), text, self)
                 return True
             QToolTip.hideText()
@@ -189,13 +189,13 @@ class HbmStack(QWidget):
             painter.drawText(QPointF(column, base), name)
             after = column + metrics.horizontalAdvance(name) + 10
             painter.setPen(faint)
-            source = say(part.source)
+            source = say_word(part.source)
             if metrics.horizontalAdvance(source) <= self.width() - after - 4:
                 painter.drawText(QPointF(after, base), source)
                 continue
             # What is too long has lines of its own where the next label leaves some; elsewhere the tool tip says it.
-            lines = int((following - row) // self._line_height) - 1
-            free = QRectF(column, base + metrics.descent(), self.width() - column - 4, lines * self._line_height)
+            room = max(following - row - self._line_height, 0.0)  # in Chinese a line is higher than the font's own
+            free = QRectF(column, base + metrics.descent(), self.width() - column - 4, room)
             wrapped = int(Qt.TextFlag.TextWordWrap | Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
             needed = metrics.boundingRect(QRectF(0, 0, free.width(), 10_000), wrapped, source)
             if needed.height() <= free.height() + 1 and needed.width() <= free.width() + 1:

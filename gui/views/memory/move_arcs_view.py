@@ -112,8 +112,7 @@ class MoveArcsView(TimeCanvas):
             selected = self._selected_transfer()
             for arc in visible:
                 marked = arc == self._under or int(arcs.transfer[arc]) == selected
-                pen = QPen(self.colour(self.colours.kind(arcs.kinds[arcs.kind[arc]]), 255 if marked else 150))
-                pen.setWidthF(2.5 if marked else 1.2)
+                pen = QPen(self.colour(self._line_colour(arcs, arc)), 2.5 if marked else 1.2)
                 painter.setPen(pen)
                 painter.drawPath(self.arc_path(arcs, arc))
         else:
@@ -129,6 +128,9 @@ class MoveArcsView(TimeCanvas):
             return None
         return next((i for i, move in enumerate(plan.transfers) if move.before_step == item.op), None)
 
+    def _line_colour(self, arcs: MoveArcs, arc: int) -> int:
+        return self.colours.line(self.colours.kind(arcs.kinds[arcs.kind[arc]]))
+
     def _paint_blocks(self, painter: QPainter, arcs: MoveArcs, visible: list[int]) -> None:
         """Too many arcs for lines: each pixel column between two bands that a move covers, in the kind's colour."""
         painted: set[tuple[int, int, int]] = set()
@@ -140,8 +142,7 @@ class MoveArcsView(TimeCanvas):
                 if key in painted:
                     continue
                 painted.add(key)
-                pen = QPen(self.colour(self.colours.kind(arcs.kinds[arcs.kind[arc]]), 110))
-                painter.setPen(pen)
+                painter.setPen(QPen(self.colour(self._line_colour(arcs, arc), 110)))
                 painter.drawLine(QPointF(column, begin.y()), QPointF(column, end.y()))
 
     def _paint_waits(self, painter: QPainter, arcs: MoveArcs) -> None:
@@ -174,7 +175,7 @@ class MoveArcsView(TimeCanvas):
             x = GUTTER_PX - metrics.horizontalAdvance(text) - 8
             painter.drawText(QPointF(x, self.band_y(place) + metrics.ascent() / 2 - 1), text)
         y = self.ruler_px + 38.0
-        legend = [(self.colours.kind(kind), say(kind_text(kind))) for kind in self.arcs.kinds]
+        legend = [(self.colours.line(self.colours.kind(kind)), say(kind_text(kind))) for kind in self.arcs.kinds]
         for colour, words in [*legend, (self.colours.role("text"), tr("ops wait"))]:
             if y + 4 > self.height():
                 break
