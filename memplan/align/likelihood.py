@@ -151,6 +151,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
+    runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     helps = np.isin(kernels.main, list(rule.parts))
     near = np.select(
         [
@@ -192,7 +193,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
     if rule.kernels[0] == known.number("send_receive"):
-        joint = np.where(usual, weights["fused_transfers"], joint)  # sent and received in one batch
+        batch = usual & (kernels.direction == 0)  # sent and received in one
+        joint = np.where(batch, weights["fused_transfers"], joint)
     # A matrix and its transpose are different weights of one size.
     transposed = (kernels.rows > 0) & (ops.rows[row] > 0) & (kernels.rows != ops.rows[row])
     if int(ops.main[row]) == known.number("optimizer"):

@@ -24,7 +24,8 @@ class FamilyTable:
     Families by number (0 is the unknown one), and the family of every known type.
 
     `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
-    move data and compute nothing, those `keeping_size` make as much as the largest thing they read.
+    move data and compute nothing, those `keeping_size` make as much as the largest thing they read. `direction` is 1
+    for types that send and -1 for those that receive; one that does both has none.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class FamilyTable:
     apart: frozenset[int]
     movers: frozenset[int]
     keeping_size: frozenset[int]
+    direction: Mapping[str, int]
 
     def number(self, name: str) -> int:
         """The number of family `name`; raises `ValueError` for a name that is none."""
@@ -63,6 +65,7 @@ def family_table() -> FamilyTable:
         numbers("apart"),
         numbers("movers"),
         numbers("keeping_size"),
+        {type_: sign for key, sign in (("sent", 1), ("received", -1)) for type_ in document["directions"][key]},
     )
 
 
@@ -78,6 +81,16 @@ def families_of(type_: str, name: str = "") -> tuple[int, ...]:
         if found:
             return found
     return (UNKNOWN_FAMILY,)
+
+
+@lru_cache(maxsize=1 << 14)
+def direction_of(type_: str, name: str = "") -> int:
+    """Whether a type, or a name where the type tells no family, sends (1), receives (-1), or neither alone (0)."""
+    known = family_table().direction
+    text = type_ if _families(type_) else name
+    words = [spelled_family(word) for word in re.split(r"[_:/\s.-]+", text)]
+    found = {known[word] for word in words if word in known}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _families(text: str) -> tuple[int, ...]:

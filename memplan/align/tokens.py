@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from memplan.align.inferred_outputs import inferred_outputs
-from memplan.align.op_families import families_of, family_table
+from memplan.align.op_families import direction_of, families_of, family_table
 from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.graph import DTYPE_BITS
@@ -41,7 +41,8 @@ class TokenClass:
     the gradient of such a weight does, `pieces` the operands of the pieces in
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
-    `reduced` are the elements of what is left of its operands where each row becomes one.
+    `reduced` are the elements of what is left of its operands where each row becomes one. `direction` is 1 where it
+    sends, -1 where it receives, 0 where it does neither or both.
     """
 
     families: tuple[int, ...]
@@ -54,6 +55,7 @@ class TokenClass:
     makes_groups: bool = False
     widths: tuple[int, ...] = ()
     reduced: tuple[int, ...] = ()
+    direction: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class TokenClasses:
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
     `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
-    `rows`, `makes_groups`, `widths` and `reduced` as in `TokenClass`.
+    `rows`, `makes_groups`, `widths`, `reduced` and `direction` as in `TokenClass`.
     """
 
     main: Int32s
@@ -80,6 +82,7 @@ class TokenClasses:
     makes_groups: Bools
     widths: tuple[tuple[int, ...], ...]
     reduced: tuple[tuple[int, ...], ...]
+    direction: Int32s
 
     def __len__(self) -> int:
         return len(self.main)
@@ -112,6 +115,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
         main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows,
         np.array([item.makes_groups for item in found], dtype=np.bool_),
         tuple(item.widths for item in found), tuple(item.reduced for item in found),
+        np.array([item.direction for item in found], dtype=np.int32),
     )  # fmt: skip
 
 
@@ -143,7 +147,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         sizes, made = tuple(map(prod, read)), tuple(map(prod, operand_shapes(outputs)))
         bits = _bits(out_types, made) or _bits(in_types, sizes)
         made = made or inferred_outputs(families[0], read)
-        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read)))
+        direction = direction_of(type_, name)
+        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read), direction=direction))
     return found, classes.astype(np.int32)
 
 
@@ -218,7 +223,7 @@ def _beside_grouped_products(plan: Plan) -> set[int]:
 
 def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, routed: bool) -> TokenClass:
     if kernel is None:
-        return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS)
+        return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS, direction=direction_of(type_))
     inputs, outputs = (
         [_elements(item.shape) if item is not None else 1 for item in side] for side in (kernel.inputs, kernel.outputs)
     )
@@ -236,6 +241,7 @@ def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, rou
     return TokenClass(
         families, tuple(inputs), tuple(outputs), bits, groups, pieces,
         makes_groups=makes_groups, widths=widths, reduced=reduced,
+        direction=direction_of(type_),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import memplan
 from benchmarks.alignment import labelled, labelled_plan, long_plan
 from memplan.align import HOW, MatchedBy, align
-from memplan.align.op_families import families_of, family_table
+from memplan.align.op_families import direction_of, families_of, family_table
 from memplan.align.tokens import TokenClass, token_classes
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -66,6 +66,37 @@ def test_one_family_has_many_spellings(type_: str, families: Sequence[str]) -> N
 def test_a_kernel_without_a_type_is_told_by_its_name() -> None:
     assert family("N/A", "aclnnInplaceCopy_TensorMoveAiCore_TensorMove") == ["copy"]
     assert family("", "hcom_reduceScatter__097_4_1") == ["reduce_scatter"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "name", "direction"),
+    [
+        ("hcom_send_", "", 1),
+        ("HcclRecv", "", -1),
+        ("nccl:recv 1<-0", "", -1),
+        ("COMMUNICATION", "hcom_receive__445_0_1", -1),
+        ("hcom_receive_", "send", -1),
+        ("hcom_batchSendRecv_", "", 0),
+        ("BatchISendIRecv", "", 0),
+        ("hcom_allReduce_", "", 0),
+    ],
+)
+def test_a_transfer_is_sent_or_received_or_both(type_: str, name: str, direction: int) -> None:
+    assert direction_of(type_, name) == direction
+
+
+def test_what_is_received_runs_no_op_that_sends(shared_data: Path) -> None:
+    """The two stand side by side in any order, and are of one size and time."""
+    plan = model_plans(shared_data / "configs")["qwen3 PP2 DP2"]
+    matched = 0
+    for seed in range(4):
+        run = simulate_run(plan, seed, replace(disturbance(seed), swap=0.2))
+        found = align(plan, run.kernels)
+        for op, kernel in zip(found.matches.op.tolist(), found.matches.kernel.tolist(), strict=True):
+            direction = direction_of(run.kernels.type[kernel])
+            assert not direction or direction_of(plan.ops[op].type) != -direction
+            matched += direction != 0
+    assert matched > 10
 
 
 @pytest.mark.parametrize("seed", range(20))
