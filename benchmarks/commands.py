@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "kv --against": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768", "--against", "vllm-0.33.0-h100"),
     "kv --export": ("kv", "{}", "--chip", "910C", "--tp", "8", "--context", "32768", "--export", "vllm-ascend"),
     "step": ("step", "{}", "--chip", "910C", "--tp", "8", "--batch", "16", "--context", "8192"),
+    "plan --phase decode": ("plan", "{}", "--chip", "910C", "--tp", "8", "--phase", "decode"),
+    "plan --phase prefill": ("plan", "{}", "--chip", "910C", "--tp", "8", "--phase", "prefill"),
     "train-memory": ("train-memory", "{}", "--chip", "910C", "--tp", "8", "--pp", "4", "--sequence", "4096"),
     "fit": ("fit", "{}", "--chip", "910C", "--npus", "64", "--context", "32768"),
     "fit --ttft --tpot": (

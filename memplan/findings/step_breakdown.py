@@ -66,11 +66,11 @@ def idle_by_cause(case: RankCase) -> dict[str, Intervals]:
         part = interval_intersection(rest, case.host.get(cause, NOTHING))
         found[cause] = part
         rest = interval_difference(rest, part)
-    found["stalled"], rest = _without_calls(case, rest)
+    # Between steps a host may well do something else for long: there its silence doesn't tell that it stands still.
     between = _between_steps(case.windows)
-    found["synchronise"], rest = _after_synchronising(case, rest, between)
     found["between"] = interval_intersection(rest, between)
-    rest = interval_difference(rest, found["between"])
+    found["stalled"], rest = _without_calls(case, interval_difference(rest, between))
+    found["synchronise"], rest = _after_synchronising(case, rest)
     found |= _by_launch(case, rest)
     return found
 
@@ -101,7 +101,7 @@ def _between_steps(windows: Sequence[StepWindow]) -> Intervals:
     return interval_union(starts, ends)
 
 
-def _after_synchronising(case: RankCase, rest: Intervals, between: Intervals) -> tuple[Intervals, Intervals]:
+def _after_synchronising(case: RankCase, rest: Intervals) -> tuple[Intervals, Intervals]:
     """
     Gaps within steps that follow a call that waited for the device: the queue had run empty when it came back.
 
@@ -118,7 +118,7 @@ def _after_synchronising(case: RankCase, rest: Intervals, between: Intervals) ->
     ended = calls[1][np.maximum(place, 0)]
     tail = int(threshold("sync_tail_ns"))
     waited = inside & (ended >= stopped - tail) & (ended <= np.maximum(start + tail, end))
-    part = interval_difference((start[waited], end[waited]), between)
+    part = (start[waited], end[waited])
     return part, interval_difference(rest, part)
 
 

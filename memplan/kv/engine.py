@@ -167,8 +167,9 @@ class StateRules:
     unless told otherwise; then blocks are multiples of `checkpoints` tokens for the recurrences named there, and one
     more state is held for each request, except by models of `unmarked` types. Models of `whole` types keep a state for
     every block instead, whose tokens are multiples of what a recurrence computes at once; beside attention with
-    `equal_keys` that block is the whole sequence. Classes of `alone` types know of states only; those of others with
-    states are hybrids, also where no layer of a config attends.
+    `equal_keys` that block is the whole sequence. `by_stage` says that every worker does so for the layers it holds:
+    on a pipeline stage without attention states are not padded. Classes of `alone` types know of states only; those of
+    others with states are hybrids, also where no layer of a config attends.
     """
 
     rule: str
@@ -179,6 +180,7 @@ class StateRules:
     unmarked: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
+    by_stage: bool = False
 
     def hybrid(self, model: ModelConfig) -> bool:
         """Whether the engine runs `model` as attention beside states (vllm 0.33.0 config/model.py is_hybrid)."""

@@ -201,6 +201,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
             unmarked=tuple(states.get("unmarked", ())),
             whole=tuple(states.get("whole", ())),
             alone=tuple(states.get("alone", ())),
+            by_stage=states.get("by_stage", False),
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),

@@ -12,9 +12,10 @@ from memplan.core.units import round_up
 from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
+from memplan.models.architecture import Layer
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, stage_spans
 
 _STATE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 _FLOAT32_BYTES = 4
@@ -36,8 +37,9 @@ class CacheOptions:
     prefix caching.
 
     The others follow from the engine: a state that is kept for every block spans `state_block` tokens where that is not
-    the block size, blocks beside states are multiples of `checkpoint_tokens` and of `kernel_block`,
-    pages of states and attention have `state_page` bytes.
+    the block size, and `stage_block` on a pipeline stage without attention, where its page stays as it is; blocks
+    beside states are multiples of `checkpoint_tokens` and of `kernel_block`, pages of states and attention have
+    `state_page` bytes.
     """
 
     block_size: int | None = None
@@ -51,6 +53,7 @@ class CacheOptions:
     draft_method: str = "mtp"
     state_aligned: bool | None = None
     state_block: int | None = None
+    stage_block: int | None = None
     checkpoint_tokens: int = 1
     kernel_block: int = 1
     state_page: int = 0
@@ -384,6 +387,26 @@ def _layer_specs(
         yield _plain(layer, part.part, CacheKind.STATE, block, sum(halves), ("state", halves))
 
 
+def _stateful_stages(model: ModelConfig, drafting: Sequence[Layer], ranks: Layout) -> set[int]:
+    """
+    The layers of pipeline stages that keep states alone, where other stages keep more; those `drafting` stand on the
+    last stage.
+
+    vllm 0.33.0 platforms/interface.py update_block_size_for_backend: a worker without attention aligns no pages.
+    """
+    stages = [model.layers[span.start : span.stop] for span in stage_spans(len(model.layers), ranks)]
+    kept = [{part.content for layer in stage for part in model.layer_caches(layer)} for stage in stages]
+    kept[-1] |= {part.content for layer in drafting for part in model.layer_caches(layer)}
+    if all(contents == {CacheContent.RECURRENT} for contents in kept):
+        return set()
+    return {
+        layer.index
+        for stage, contents in zip(stages, kept, strict=True)
+        if contents == {CacheContent.RECURRENT}
+        for layer in stage
+    }
+
+
 def cache_specs(
     model: ModelConfig, engine: Engine, options: CacheOptions, length: int, ranks: Layout
 ) -> tuple[CacheSpec, ...]:
@@ -394,15 +417,19 @@ def cache_specs(
     Raises `InputError` where the engine, the model and the options do not go together.
     """
     model, engine = as_kept(model, engine), engine_of(model, engine)
-    layers = [*model.layers, *(model.mtp_layers if options.mtp else ())]
+    drafting = model.mtp_layers if options.mtp else ()
+    layers = [*model.layers, *drafting]
     specs: list[CacheSpec] = []
+    alone = set() if options.stage_block is None else _stateful_stages(model, drafting, ranks)
+    apart = replace(options, state_block=options.stage_block)
     for layer in layers:
-        specs += _layer_specs(layer.index, model.layer_caches(layer), length, engine, options, ranks)
+        told = apart if layer.index in alone else options
+        specs += _layer_specs(layer.index, model.layer_caches(layer), length, engine, told, ranks)
     if options.state_page:
         # Keys of an indexer and rings lie beside those pages and are not padded to them.
         specs = [
             spec
-            if spec.kind is CacheKind.RING or spec.layout[0] == "index"
+            if spec.kind is CacheKind.RING or spec.layout[0] == "index" or spec.layer in alone
             else replace(spec, page_bytes=max(spec.page_bytes, options.state_page))
             for spec in specs
         ]

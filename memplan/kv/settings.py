@@ -282,6 +282,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         aligned = whole = False
     # Without attention a class takes the block for states before the platform forces its own (MambaModelConfig).
     early = aligned and engine.forced_block is not None and not engine.states.hybrid(model)
+    unaligned = asked.block_size or engine.default_block_size
     # Eight-bit latents have indexes in eight bits, where both have a page of their own.
     index_kv = asked.index_kv
     if engine.token_pools is not None and kv == "fp8_ds_mla":
@@ -292,7 +293,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         kv=kv,
         index_kv=index_kv,
         state_aligned=aligned,
-        state_block=(asked.block_size or engine.default_block_size) if early else None,
+        state_block=unaligned if early else None,
+        stage_block=unaligned if engine.states.by_stage and layout.pipeline > 1 else None,
         mtp=asked.mtp or (asked.speculative_tokens > 0 and not looked_up),
         checkpoint_tokens=_state_tokens(model, checkpoints, whole=whole),
         kernel_block=_kernel_block(model, backend),

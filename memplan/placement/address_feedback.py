@@ -45,12 +45,17 @@ _LARGE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class AddressedMoves:
-    """A choice of moves with its schedule and addresses; `lost` are bytes of each step that it was to leave free."""
+    """
+    A choice of moves with its schedule and addresses; `lost` are bytes of each step that it was to leave free.
+
+    `quick` says that the addresses are from greedy orders alone.
+    """
 
     chosen: HostMoves
     schedule: StepSchedule
     layout: HbmLayout
     lost: Int64s
+    quick: bool = False
 
 
 def addressed_moves(
@@ -133,12 +138,14 @@ class _Feedback:
         """`chosen` with its schedule and addresses, close to those of `near` where there are many."""
         schedule = self.scheduled(chosen, lost)
         layout: HbmLayout | None = None
-        if near is not None and self.is_large(near):
+        if quick and near is not None and near.quick and schedule.residencies == near.schedule.residencies:
+            layout = near.layout  # the same buffers: greedy orders place them no other way
+        elif near is not None and self.is_large(near):
             layout = lay_out_again(
                 self.problem.storages, schedule.residencies, self.problem.steps, near.schedule.residencies,
                 near.layout.kept, alignment=self.alignment, enough=self.capacity,
             )  # fmt: skip
-        return AddressedMoves(chosen, schedule, layout or self.layout_of(chosen, schedule, quick), lost)
+        return AddressedMoves(chosen, schedule, layout or self.layout_of(chosen, schedule, quick), lost, quick)
 
     def scheduled(self, chosen: HostMoves, lost: Int64s) -> StepSchedule:
         problem = self.problem
@@ -155,7 +162,7 @@ class _Feedback:
 
     def packed(self, item: AddressedMoves) -> AddressedMoves:
         """`item` with addresses from all that the solver has, not greedy orders alone."""
-        return replace(item, layout=self.layout_of(item.chosen, item.schedule))
+        return replace(item, layout=self.layout_of(item.chosen, item.schedule), quick=False)
 
     def packed_earlier(self, tried: Sequence[AddressedMoves], least_ns: int | None) -> list[AddressedMoves]:
         """

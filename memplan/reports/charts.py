@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from math import ceil
 
+from memplan.core.sentence import Sentence
 from memplan.reports.report import Drawing, Quantity, cell_text
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -17,7 +18,7 @@ _BAR, _LABEL, _VALUE = 22, 190, 110
 
 def area_chart(values: Sequence[float], quantity: Quantity, *, across: str, title: str = "") -> Drawing:
     """
-    `values` (none below 0) over their positions as a filled step line; `across` names the axis, such as `steps`.
+    `values` (none below 0) over their positions as a filled step line; `across` says how many there are: `{} steps`.
 
     Where there are more values than columns each column shows the largest of its own, so that no peak is lost.
     """
@@ -26,6 +27,7 @@ def area_chart(values: Sequence[float], quantity: Quantity, *, across: str, titl
         return Drawing(title=title)
     points = _reduced(values, _WIDTH)
     step = _WIDTH / len(points)
+    extent = Sentence(across, (f"{len(values):,}",))
     room = _HEIGHT - _TOP - _FOOT
     path = [f"M0 {_HEIGHT - _FOOT}"]
     for place, value in enumerate(points):
@@ -34,17 +36,17 @@ def area_chart(values: Sequence[float], quantity: Quantity, *, across: str, titl
     at = max(range(len(values)), key=values.__getitem__)
     left = min(at / len(values) * _WIDTH, _WIDTH - 90)
     svg = (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title or across)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title or str(extent))}">'
         f'<path d="{"".join(path)}" fill="var(--accent)" fill-opacity=".75"/>'
         f'<path d="M0 {_HEIGHT - _FOOT}H{_WIDTH}" stroke="currentColor"/>'
         f'<g fill="currentColor" font-size="12">'
         f'<text x="{left:.0f}" y="12">{escape(cell_text(highest, quantity))}</text>'
         f'<text x="0" y="{_HEIGHT - 4}">0</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{len(values):,} {escape(across)}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{escape(str(extent))}</text>'
         "</g></svg>"
     )
     text = "".join(_BLOCKS[ceil(value * 8 / highest)] for value in _reduced(values, _COLUMNS))
-    return Drawing(svg, text, title)
+    return Drawing(svg, text, title, (extent,))
 
 
 def bar_chart(bars: Sequence[tuple[str, float]], quantity: Quantity, *, title: str = "") -> Drawing:

@@ -35,7 +35,7 @@ def graph_report(graph: Graph, summary: GraphSummary, top: int) -> Report:
             f"peak {format_bytes(summary.peak_bytes)} at step {summary.peak_step} of {summary.ops}, "
             f"{graph.ops[summary.peak_step].name}; {format_bytes(summary.persistent_bytes)} of it stay throughout, "
             f"{format_bytes(summary.transient_peak_bytes)} is the most that comes and goes",
-            area_chart(summary.curve, Quantity.BYTES, across="steps"),
+            area_chart(summary.curve, Quantity.BYTES, across="{} steps"),
         ]
         if summary.any_order_bytes is not None:
             peak.insert(

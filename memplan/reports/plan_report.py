@@ -160,7 +160,10 @@ def curve_section(curve: HbmCurve) -> ReportSection:
         for point in curve.points
     )
     chart = area_chart(
-        [point.step_ns or 0 for point in curve.points], Quantity.DURATION, across="budgets", title="step time over HBM"
+        [point.step_ns or 0 for point in curve.points],
+        Quantity.DURATION,
+        across="{} budgets",
+        title="step time over HBM",
     )
     return section("Step time against HBM", ReportTable(_CURVE, rows), chart)
 
@@ -205,7 +208,7 @@ def _peak(plan: Plan) -> list[ReportSection]:
         section(
             Sentence("HBM at its fullest: step {}, {}", (str(op.index), op.name)),
             ReportTable(_KINDS, rows),
-            area_chart(curve, Quantity.BYTES, across="steps", title="bytes placed in HBM, step by step"),
+            area_chart(curve, Quantity.BYTES, across="{} steps", title="bytes placed in HBM, step by step"),
         )
     ]
 

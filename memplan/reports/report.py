@@ -181,12 +181,14 @@ class Drawing:
     """
     A small chart: `svg` for pages (coloured by `currentColor` and the page's `--accent`), `text` for everywhere else.
 
-    Either may be empty; then that renderer leaves the drawing out, or a page shows the text as it stands.
+    Either may be empty; then that renderer leaves the drawing out, or a page shows the text as it stands. `words` are
+    the sentences that `svg` holds in English, for pages in other languages.
     """
 
     svg: str = ""
     text: str = ""
-    title: str = ""
+    title: Text = ""
+    words: tuple[Sentence, ...] = ()
 
 
 Part = ReportTable | Figures | Drawing | Text

@@ -10,6 +10,7 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals, intervals_within
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
 from memplan.reports.report import Drawing
 
@@ -47,7 +48,7 @@ def parts_of_step(step: StepBreakdown) -> dict[str, int]:
     return dict(zip(STEP_PARTS, values, strict=True))
 
 
-def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str = "") -> Drawing:
+def stacked_steps(steps: Sequence[tuple[Text, Mapping[str, int]]], *, title: Text = "") -> Drawing:
     """A bar for each (label, ns by `STEP_PARTS`), all to one scale."""
     longest = max((sum(parts.values()) for _, parts in steps), default=0)
     if longest <= 0:
@@ -55,26 +56,28 @@ def stacked_steps(steps: Sequence[tuple[str, Mapping[str, int]]], *, title: str 
     room = _WIDTH - _LABEL - 74
     used = [part for part in _COLOURS if any(parts.get(part[0], 0) for _, parts in steps)]
     lines, head = _legend(used)
+    words = [label for label, _ in steps if isinstance(label, Sentence)]
     for row, (label, parts) in enumerate(steps[:_MOST_BARS]):
         x, y = float(_LABEL), head + row * _ROW
         lines.append(_words(_LABEL - 8, y + 15, label, "end"))
         for name, colour, opacity in _COLOURS:
             width = room * parts.get(name, 0) / longest
             if width > 0:
-                words = escape(f"{name} {format_duration(parts[name])}")
+                told = Sentence("{} {}", (Sentence(name), format_duration(parts[name])))
+                words.append(told)
                 lines.append(
                     f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW - 7}" fill="{colour}" '
-                    f'fill-opacity="{opacity}"><title>{words}</title></rect>'
+                    f'fill-opacity="{opacity}"><title>{escape(str(told))}</title></rect>'
                 )
                 x += width
         total = format_duration(sum(parts.values()))
         lines.append(_words(x + 6, y + 15, total))
     height = head + min(len(steps), _MOST_BARS) * _ROW
-    return Drawing(_picture(height, "".join(lines), title), title=title)
+    return Drawing(_picture(height, "".join(lines), title), title=title, words=tuple(words))
 
 
 def device_strip(
-    lanes: Sequence[tuple[str, Intervals]], span: tuple[int, int], marks: Sequence[tuple[int, int]], *, title: str = ""
+    lanes: Sequence[tuple[str, Intervals]], span: tuple[int, int], marks: Sequence[tuple[int, int]], *, title: Text = ""
 ) -> Drawing:
     """
     What ran when: a lane for each name over `span` ns, with `marks` (the dearest findings' places) framed.
@@ -108,7 +111,7 @@ def device_strip(
     return Drawing(_picture(foot + 18, "".join(lines), title), title=title)
 
 
-def memory_lines(lines: Sequence[tuple[str, Int64s, Int64s]], span: tuple[int, int], *, title: str = "") -> Drawing:
+def memory_lines(lines: Sequence[tuple[Text, Int64s, Int64s]], span: tuple[int, int], *, title: Text = "") -> Drawing:
     """
     Memory over `span` ns: for each (name, times in ns, bytes from then on) a stepped line, all to one scale from 0.
 
@@ -140,11 +143,12 @@ def memory_lines(lines: Sequence[tuple[str, Int64s, Int64s]], span: tuple[int, i
             f'<path d="M{x:.0f} 8h18" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>'
             + _words(x + 22, 12, name)
         )
-        x += 34 + 6.3 * len(name)
+        x += 34 + 6.3 * len(str(name))
     axis = f'<path d="M{_LABEL} {foot}H{_WIDTH}" stroke="currentColor"/>'
     marks = [_words(_LABEL - 8, _HEAD + 12, format_bytes(most), "end"), _words(_LABEL - 8, foot + 4, "0", "end"),
              _words(_WIDTH, foot + 15, format_duration(end - start), "end")]  # fmt: skip
-    return Drawing(_picture(foot + 20, "".join((*legend, *shapes, axis, *marks)), title), title=title)
+    words = tuple(name for name, _ in drawn if isinstance(name, Sentence))
+    return Drawing(_picture(foot + 20, "".join((*legend, *shapes, axis, *marks)), title), title=title, words=words)
 
 
 def _highest(times: Int64s, values: Int64s, edges: Int64s) -> Int64s:
@@ -159,18 +163,24 @@ def _highest(times: Int64s, values: Int64s, edges: Int64s) -> Int64s:
     return found.astype(np.int64)
 
 
-def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *, title: str = "") -> Drawing:
-    """Rates of the links between `ranks` in bytes per second: rows send, columns receive, darker is faster."""
-    size = len(ranks)
+def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *, title: Text = "") -> Drawing:
+    """
+    Rates of the links between `ranks` in bytes per second: rows send, columns receive, darker is faster.
+
+    Ranks that send nothing have no row, and those that receive nothing no column.
+    """
     highest = max(rates.values(), default=0.0)
-    if not size or size > _MOST_BARS or highest <= 0:
+    if len(ranks) > _MOST_BARS or highest <= 0:
         return Drawing(title=title)
-    cell = min(64, 640 // size)
+    senders = [rank for rank in ranks if any(source == rank for source, _ in rates)]
+    receivers = [rank for rank in ranks if any(target == rank for _, target in rates)]
+    cell = min(64, 640 // len(ranks))
     lines = []
-    for row, source in enumerate(ranks):
+    for column, target in enumerate(receivers):
+        lines.append(_words(60 + column * cell + cell / 2, 14, str(target), "middle"))
+    for row, source in enumerate(senders):
         lines.append(_words(50, _HEAD + row * cell + cell / 2 + 4, str(source), "end"))
-        lines.append(_words(60 + row * cell + cell / 2, 14, str(source), "middle"))
-        for column, target in enumerate(ranks):
+        for column, target in enumerate(receivers):
             rate = rates.get((source, target))
             if rate is None:
                 continue
@@ -184,7 +194,7 @@ def rank_matrix(ranks: Sequence[int], rates: Mapping[tuple[int, int], float], *,
                 # On a dark cell the page's own ground can be read, on a light one its ink.
                 ink = "var(--ground)" if rate > highest / 2 else "currentColor"
                 lines.append(_words(x + cell / 2 - 1, y + cell / 2 + 4, f"{rate / 1e9:.1f}", "middle", ink))
-    return Drawing(_picture(_HEAD + size * cell + 4, "".join(lines), title), title=title)
+    return Drawing(_picture(_HEAD + len(senders) * cell + 4, "".join(lines), title), title=title)
 
 
 def _columns(intervals: Intervals, start: int, end: int) -> list[tuple[float, float, float]]:
@@ -221,12 +231,12 @@ def _legend(used: Sequence[tuple[str, str, str]]) -> tuple[list[str], int]:
     return lines, _HEAD + row * _LEGEND_ROW
 
 
-def _words(x: float, y: float, text: str, anchor: str = "start", ink: str = "currentColor") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(text)}</text>'
+def _words(x: float, y: float, text: Text, anchor: str = "start", ink: str = "currentColor") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{ink}">{escape(str(text))}</text>'
 
 
-def _picture(height: float, inside: str, title: str) -> str:
+def _picture(height: float, inside: str, title: Text) -> str:
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(str(title))}">'
         f'<g font-size="11">{inside}</g></svg>'
     )

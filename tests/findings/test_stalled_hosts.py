@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import memplan
+from memplan.findings import diagnose
+from memplan.simulator import simulate_job
+from memplan.simulator.faults import ChosenFault, Fault
 from memplan.simulator.job_program import Doing, Item, RankProgram
+from memplan.simulator.job_settings import FaultyJob
 from tests.findings.planted_runs import diagnosed, named
+from tests.small_plans import layered_plan
 
 GAP_NS = 300_000_000
 
@@ -34,6 +41,19 @@ def test_a_host_that_calls_the_runtime_all_the_while_is_busy(tmp_path: Path) -> 
     found = diagnosed(tmp_path / "run", lambda program: _with_gap(program, *busy), steps=1)
     assert not named(found, "idle.stalled")
     assert named(found, "idle.host")
+
+
+@pytest.mark.parametrize(("op_ns", "length_ns", "told"), [(80_000, GAP_NS, True), (400, 500, False)])
+def test_a_host_silent_between_steps_is_between_steps(tmp_path: Path, op_ns: int, length_ns: int, told: bool) -> None:
+    def rests(job: FaultyJob, _: float) -> FaultyJob:
+        return replace(job, settings=replace(job.settings, gaps_ns=(length_ns,)))
+
+    fault = ChosenFault("of a test", Fault("of a test", (), rests), 1.0)
+    plan = layered_plan(20, op_ns=op_ns)
+    job = simulate_job(plan, tmp_path / "run", fault=fault, ranks=1, steps=3, seed=3)
+    found = diagnose(memplan.open_profile(job), plan=plan)
+    assert not named(found, "idle.stalled")
+    assert [one.cost_ns for one in named(found, "idle.between")] == ([pytest.approx(2 * length_ns, rel=0.01)] * told)
 
 
 def test_copies_that_come_late_are_places_to_open(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,37 @@ def test_a_stage_without_caches_is_refused(shared_data: Path) -> None:
     layout = Layout(pipeline=3, stage_layers=(plain, 1, None))
     with pytest.raises(InputError, match="pipeline stage 1 of 3 holds no layer that keeps a cache"):
         plan_stages(model, engine("vllm-0.33.0-h100"), ServingOptions(4096), (GIB,) * 3, layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "layout", "asked", "available", "blocks"),
+    [
+        ("vllm-ascend-0.30.0rc2-a2", 9, Layout(tensor=8, pipeline=3), ServingOptions(20_000), 2 * GIB, 4096),
+        ("vllm-ascend-0.30.0rc2-a2", 13, Layout(tensor=8, pipeline=2), ServingOptions(20_000), 8 * GIB, 16384),
+        ("vllm-0.33.0-h100", 13, Layout(pipeline=4), ServingOptions(8192, CacheOptions(64)), 20 * GIB, 6068),
+        ("vllm-0.33.0-h100", 13, Layout(pipeline=3), ServingOptions(8192, CacheOptions(64)), 20 * GIB, 18204),
+        ("vllm-0.23.0", 13, Layout(pipeline=4), ServingOptions(8192, CacheOptions(64)), 20 * GIB, None),
+    ],
+)
+def test_states_of_a_stage_without_attention_are_not_padded(
+    shared_data: Path,
+    tmp_path: Path,
+    name: str,
+    layers: int,
+    layout: Layout,
+    asked: ServingOptions,
+    available: int,
+    blocks: int | None,
+) -> None:
+    """As the engines' planners answered: each worker aligns states with the attention of its own stage, if any."""
+    fields = json.loads((shared_data / "configs" / "Qwen--Qwen3-Next-80B-A3B-Instruct.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"num_hidden_layers": layers}))
+    model, memory = load_config(tmp_path / "config.json"), (available,) * layout.pipeline
+    if blocks is None:
+        with pytest.raises(InputError, match="does not divide the largest one"):
+            plan_stages(model, engine(name), asked, memory, layout)
+        return
+    assert plan_stages(model, engine(name), asked, memory, layout)[0].num_blocks == blocks
 
 
 def test_windows_kept_whole_are_spread_over_context_parallel_ranks(shared_data: Path) -> None:

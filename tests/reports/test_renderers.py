@@ -53,7 +53,7 @@ REPORT = Report(
         section(
             "Where the time goes",
             table(total=700),
-            area_chart([1, 5, 2], Quantity.BYTES, across="steps"),
+            area_chart([1, 5, 2], Quantity.BYTES, across="{} steps"),
             bar_chart([(HOSTILE, 3e9)], Quantity.RATE),
             "A paragraph.",
         ),
@@ -173,7 +173,7 @@ def test_formats_go_by_the_files_name_and_unknown_ones_are_refused() -> None:
 def test_charts_keep_the_peak_of_many_values() -> None:
     values: list[Any] = [1] * 5000
     values[1234] = 1000
-    drawing = area_chart(values, Quantity.COUNT, across="steps")
+    drawing = area_chart(values, Quantity.COUNT, across="{} steps")
     assert drawing.text.count("█") == 1
     assert "1,000" in drawing.svg
-    assert area_chart([], Quantity.COUNT, across="steps").svg == ""
+    assert area_chart([], Quantity.COUNT, across="{} steps").svg == ""

@@ -79,7 +79,8 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
     gaps = idle_by_cause(facts.case) if facts.case.windows else {}
     bare = laid_bare(facts.case) if gaps else {}
     for cause in IDLE_CAUSES:
-        if cause == "dispatch":
+        if cause in ("dispatch", "between"):
+            # What any queue takes from one kernel to the next is nobody's, from step to step as well.
             start, end = gaps.get(cause, NOTHING)
             facts.claims.excuse(idle_part(cause), int((end - start)[end - start <= threshold("queue_gap_ns")].sum()))
         idle = facts.claims.left(idle_part(cause))

@@ -213,13 +213,16 @@ def _time_tables(diagnosis: Diagnosis) -> tuple[ReportTable, ReportTable]:
 def _time_pictures(diagnosis: Diagnosis) -> Iterator[Drawing]:
     from memplan.reports.step_pictures import device_strip, parts_of_step, stacked_steps
 
-    bars = [
-        (f"rank {rank}, step {'–' if step.step is None else step.step}", parts_of_step(step))
+    bars: list[tuple[Text, Mapping[str, int]]] = [
+        (Sentence("rank {}, step {}", (rank, "–" if step.step is None else step.step)), parts_of_step(step))
         for rank, step in _told_steps(diagnosis)[:_MOST_BARS]
     ]
     total = sum(len(facts.steps) for facts in diagnosis.job.ranks.values())
-    few = f": {_MOST_BARS} of {total:,}, those of the dearest findings first" if total > _MOST_BARS else ""
-    yield stacked_steps(bars, title=f"Steps taken apart{few}")
+    title: Text = "Steps taken apart"
+    if total > _MOST_BARS:
+        few = "Steps taken apart: {} of {}, those of the dearest findings first"
+        title = Sentence(few, (_MOST_BARS, f"{total:,}"))
+    yield stacked_steps(bars, title=title)
     for rank in _dearest_first(diagnosis)[:_MOST_STRIPS]:
         facts = diagnosis.job.ranks[rank]
         if facts.case.windows:
@@ -232,10 +235,9 @@ def _time_pictures(diagnosis: Diagnosis) -> Iterator[Drawing]:
             ]
             first = next((one for one in diagnosis.findings if one.rank == rank and one.places), None)
             marks = [place.span_ns for place in (first.places[:3] if first else ()) if place.span_ns]
-            yield device_strip(
-                [lane for lane in lanes if len(lane[1][0])], span, marks,
-                title=f"Rank {rank}: what the device did{'; framed, where the dearest finding is' if marks else ''}",
-            )  # fmt: skip
+            framed = "Rank {}: what the device did; framed, where the dearest finding is"
+            title = Sentence(framed if marks else "Rank {}: what the device did", (rank,))
+            yield device_strip([lane for lane in lanes if len(lane[1][0])], span, marks, title=title)
 
 
 def _dearest_first(diagnosis: Diagnosis) -> list[int]:
@@ -257,19 +259,19 @@ def _memory_pictures(diagnosis: Diagnosis) -> Iterator[Drawing]:
             break
         facts = diagnosis.job.ranks[rank]
         curves = facts.case.profile.memory_curves()
-        lines: list[tuple[str, Int64s, Int64s]] = []
+        lines: list[tuple[Text, Int64s, Int64s]] = []
         spans: list[tuple[int, int]] = []
         for name, curve in curves.items():
-            for word, values in (("reserved", curve.reserved), ("allocated", curve.allocated)):
+            for words, values in (("{} reserved", curve.reserved), ("{} allocated", curve.allocated)):
                 if values is None or not len(values) or int(values.max()) <= 0 or len(lines) == _MOST_LINES:
                     continue
-                lines.append((f"{name} {word}", curve.time_ns, values))
+                lines.append((Sentence(words, (name,)), curve.time_ns, values))
                 spans.append((int(curve.time_ns[0]), int(curve.time_ns[-1])))
         if lines:
             # The process first: whatever else there is lies below it.
             lines.sort(key=lambda line: -int(line[2].max()))
             span = (min(begin for begin, _ in spans), max(end for _, end in spans))
-            yield memory_lines(lines, span, title=f"Rank {rank}: device memory while it was recorded")
+            yield memory_lines(lines, span, title=Sentence("Rank {}: device memory while it was recorded", (rank,)))
             drawn += 1
 
 

@@ -96,7 +96,7 @@ def _part(part: Part, width: int) -> Iterator[str]:
         yield ""
     elif isinstance(part, Drawing) and part.text:
         if part.title:
-            yield part.title
+            yield str(part.title)
         yield f"{part.text}\n"
 
 

@@ -27,7 +27,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 Speak = Callable[[Text], str]
 """What words are said with: in English, or looked up in another language."""
-_DRAWN = re.compile(r"(<text[^>]*>)([^<]*)(</text>)")
+_DRAWN = re.compile(r'(<(?:text|title)\b[^>]*>|\baria-label=")([^<"]*)')
+"""Words of a drawing: those that are seen, those under the mouse and those that are read out."""
 
 
 def render_html(report: Report, say: Speak = str, language: str = "en") -> str:
@@ -103,15 +104,21 @@ def _part(part: Part, say: Speak) -> Iterator[str]:
     elif isinstance(part, Drawing):
         yield "<figure>"
         # Drawings are made by functions of this program, never taken from a file.
-        yield _said_drawing(part.svg, say) if part.svg else f"<pre>{escape(part.text)}</pre>"
+        yield _said_drawing(part, say) if part.svg else f"<pre>{escape(part.text)}</pre>"
         if part.title:
             yield f"<figcaption>{escape(say(part.title))}</figcaption>"
         yield "</figure>"
 
 
-def _said_drawing(svg: str, say: Speak) -> str:
-    """A drawing with its words said by `say`."""
-    return _DRAWN.sub(lambda found: found[1] + escape(say(unescape(found[2]))) + found[3], svg)
+def _said_drawing(drawing: Drawing, say: Speak) -> str:
+    """A drawing's SVG with its words said by `say`."""
+    sentences: dict[str, Text] = {str(one): one for one in (*drawing.words, drawing.title)}
+
+    def said(found: re.Match[str]) -> str:
+        words = unescape(found[2])
+        return found[1] + escape(say(sentences.get(words, words)))
+
+    return _DRAWN.sub(said, drawing.svg)
 
 
 def _table(part: ReportTable, say: Speak) -> Iterator[str]:
