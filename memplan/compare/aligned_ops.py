@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from memplan.align import HOW, Alignment, MatchedBy, align
 from memplan.align.op_families import families_of, family_table
-from memplan.compare.measured import MeasuredOps, MeasuredSteps, compute_times
+from memplan.compare.measured import MeasuredOps, MeasuredSteps
+from memplan.compare.measured_families import compute_times
 from memplan.compare.op_matches import Matches, matches_of
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan

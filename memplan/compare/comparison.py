@@ -10,7 +10,8 @@ from memplan.align import ScopeTimes, scope_times
 from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
 from memplan.compare.kernel_places import kernel_places
 from memplan.compare.matching import match, own_name_matches
-from memplan.compare.measured import MeasuredOps, choose_step, compute_times, find_steps, measured_ops
+from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
+from memplan.compare.measured_families import compute_times
 from memplan.compare.memory import (
     align_memory,
     allocator_clock,

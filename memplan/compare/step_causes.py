@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.op_families import families_of, family_table
-from memplan.compare.measured import MeasuredOps, families_measured
+from memplan.compare.measured import MeasuredOps
+from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.schema import Plan

@@ -107,6 +107,7 @@ def test_the_keyboard_reads_findings_without_leaving_the_page(opened: MainWindow
     QTest.keyClick(table, Qt.Key.Key_Down)
     assert opened.pages.current == "overview"
     assert opened.session.selected == FindingRef(1)
+    QTest.keyClick(table, Qt.Key.Key_Up)
     QTest.keyClick(table, Qt.Key.Key_Return)
     settle()
     assert opened.pages.current == "timeline"
