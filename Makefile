@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run starts at once.
-.PHONY: demo test test-slow test-torch wheel wheels-aarch64 fuzz fuzz-profiles fuzz-mixtures kv-oracle kv-models export-oracle screenshots lint samples docs clean help
+.PHONY: demo test test-slow test-torch onnx-models wheel wheels-aarch64 fuzz fuzz-profiles fuzz-mixtures kv-oracle kv-models export-oracle screenshots lint samples docs clean help
 
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
@@ -28,6 +28,11 @@ test-torch:  ## the tests with PyTorch, in an environment of its own below build
 	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || tools/pip_torch build/torch-env/bin/python --no-deps '$(TORCH)'
 	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
 	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
+	@build/torch-env/bin/python -m pytest -q -m 'slow or not slow' tests/readers/test_torch_live.py
+
+onnx-models:  ## models that packages on the index ship, each read or refused by name
+	@tools/setup gui,test
+	@$(BIN)/python -m benchmarks.onnx_models
 
 wheel:  ## build the wheel, check it, install it into an empty environment and plan the sample there
 	@tools/wheel

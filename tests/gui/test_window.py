@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyqtgraph as pg
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QWheelEvent
@@ -330,6 +331,25 @@ def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: Mai
         assert [view.plot.getAxis(side).autoSIPrefixScale for side in ("left", "bottom")] == [1.0, 1.0]
     highest = max(ceiling.flops_per_second for ceiling in view.model.ceilings)
     assert view.plot.getAxis("left").range[1] > np.log10(highest) + 1
+
+
+def test_the_roofline_s_lines_are_as_wide_on_a_dense_screen(
+    window: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: half as wide on one of two dots a pixel, where the measured points could hardly be seen."""
+    window.commands.run("roofline")
+    view = window.docks.view(RooflineView)
+    assert view is not None
+
+    def widths() -> list[float]:
+        view.draw()
+        pens = [pg.mkPen(item.opts["pen"]) for item in view.plot.plotItem.items if hasattr(item, "opts")]
+        return [pen.widthF() for pen in pens if pen.style() != Qt.PenStyle.NoPen]
+
+    plain = widths()
+    monkeypatch.setattr(view, "devicePixelRatioF", lambda: 2.0)
+    assert plain
+    assert widths() == [2 * width for width in plain]
 
 
 def test_a_roofline_without_a_plan_says_what_it_lacks(window: MainWindow) -> None:

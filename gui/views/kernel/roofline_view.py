@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QPen
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
@@ -104,7 +105,7 @@ class RooflineView(QWidget):
         if model.bytes_per_second is not None and top:
             high = max(high, top / model.bytes_per_second * 3)
             knee = top / model.bytes_per_second
-            pen = pg.mkPen(self.colours.css("text"), width=1.5)
+            pen = self._pen("text", 1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen, antialias=True)
             name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
             middle = (np.log10(low) + np.log10(knee)) / 2
@@ -116,7 +117,7 @@ class RooflineView(QWidget):
         else:
             self.plot.enableAutoRange()
         for number, ceiling in enumerate(model.ceilings):
-            pen = pg.mkPen(self.colours.css("faint"), style=Qt.PenStyle.DashLine)
+            pen = self._pen("faint", style=Qt.PenStyle.DashLine)
             self.plot.plot([low, high], [ceiling.flops_per_second] * 2, pen=pen)
             name = pg.TextItem(
                 ceiling.name, color=self.colours.css("faint"), anchor=(0, 1), fill=self.colours.css("ground")
@@ -124,6 +125,10 @@ class RooflineView(QWidget):
             name.setZValue(_ABOVE_LINES)
             name.setPos(np.log10(low) + number * _NAME_STEP, np.log10(ceiling.flops_per_second))
             self.plot.addItem(name)
+
+    def _pen(self, role: str, width: float = 1.0, style: Qt.PenStyle = Qt.PenStyle.SolidLine) -> QPen:
+        """`width` in the window's pixels: pyqtgraph's pens count those of the screen, hairlines on a dense one."""
+        return QPen(pg.mkPen(self.colours.css(role), width=width * self.devicePixelRatioF(), style=style))
 
     def _points(self, model: Roofline) -> None:
         for number, bound in enumerate(sorted(set(model.bound))):
@@ -148,7 +153,7 @@ class RooflineView(QWidget):
                 data=model.op[seen],
                 size=6,
                 symbol="x",
-                pen=pg.mkPen(self.colours.css("measured")),
+                pen=self._pen("measured"),
                 brush=None,
                 name=tr("measured"),
             )
@@ -174,5 +179,5 @@ class RooflineView(QWidget):
         """Mark the op behind the selected item."""
         op = self.session.planned_op_of(self.session.selected)
         rows = np.flatnonzero(self.model.op == op) if op is not None else np.zeros(0, dtype=np.int64)
-        self.mark.setPen(pg.mkPen(self.colours.css("text"), width=2))
+        self.mark.setPen(self._pen("text", 2))
         self.mark.setData(x=np.log10(self.model.intensity[rows]), y=np.log10(self.model.predicted[rows]))
