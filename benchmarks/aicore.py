@@ -291,6 +291,14 @@ def _agreement(
     return spent, agreed, right / count if count else None
 
 
+def measured_profiles(data: Path) -> Iterator[tuple[str, Machine, MeasuredKernels]]:
+    """Name, machine at its own clock and kernels of every profile that is there."""
+    for name, folder, rank, chip_name in PROFILES:
+        columns = kernels_of(data / folder, rank)
+        if columns is not None:
+            yield name, machine(chip(chip_name), clock_hz=observe(columns).clock_hz), measured_kernels(columns)
+
+
 def splits(data: Path) -> Iterator[str]:
     """What a calibration is worth: on rows kept apart, which mostly repeat shapes it saw, and on shapes never seen."""
     yield (
@@ -299,12 +307,8 @@ def splits(data: Path) -> Iterator[str]:
     )
     yield ""
     rows = []
-    for name, folder, rank, chip_name in PROFILES:
-        columns = kernels_of(data / folder, rank)
-        if columns is None:
-            continue
-        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
-        fit = calibrate(measured_kernels(columns), core, name)
+    for name, core, kernels in measured_profiles(data):
+        fit = calibrate(kernels, core, name)
         errors = (fit.model_error, fit.check_error, fit.unseen_model_error, fit.unseen_error, fit.uncovered)
         rows.append((name, *(percent(error) for error in errors)))
     header = ("profile", "model, even rows", "calibrated", "model, all rows", "calibrated, shapes not fitted",
@@ -322,12 +326,7 @@ def random_halves(data: Path) -> Iterator[str]:
     )
     yield ""
     rows = []
-    for name, folder, rank, chip_name in PROFILES:
-        columns = kernels_of(data / folder, rank)
-        if columns is None:
-            continue
-        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
-        kernels = measured_kernels(columns)
+    for name, core, kernels in measured_profiles(data):
         _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
         if shape.max() < _FEWEST_SHAPES:
             continue

@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.aicore import HERE, PROFILES, kernels_of, table
+from benchmarks.aicore import HERE, measured_profiles, table
 from benchmarks.public_kernels import public_kernels
 from memplan.cost import Kernel, kernel_cost, machine
-from memplan.cost.measured_kernels import measured_kernels, observe
 from memplan.cost.uncertainty import UNKNOWN_CLASS, interval_class
 from memplan.hardware import chip
 
@@ -53,12 +52,7 @@ class Ratio:
 
 def kernel_ratios(data: Path) -> Iterator[Ratio]:
     """Every kernel of the profiles at hand and of the public rows."""
-    for name, folder, rank, chip_name in PROFILES:
-        columns = kernels_of(data / folder, rank)
-        if columns is None:
-            continue
-        core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
-        kernels = measured_kernels(columns)
+    for name, core, kernels in measured_profiles(data):
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True):
             cost = kernel_cost(kernel, core)
             yield Ratio(name, interval_class(kernel, cost), float(time) / cost.duration_ns, kernel)
