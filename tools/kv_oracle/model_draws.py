@@ -37,7 +37,7 @@ REFUSALS = (
     "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
     "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
     "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
-    "PP+MTP is only",
+    "PP+MTP is only", "divisible by the maximum page size", "is not supported for 310P",
 )  # fmt: skip
 """What the engine says where it can't serve what was asked, in the words of its refusals."""
 
@@ -100,8 +100,8 @@ def drawn(chance: random.Random, document: Values) -> Values:
         ("async_scheduling", 0.2, (False,)),
         ("disable_hybrid_kv_cache_manager", 0.08, (True,)),
         ("num_gpu_blocks_override", 0.1, (50, 1000, 20_000)),
-        ("decode_context_parallel_size", 0.05, (2,)),
-        ("pipeline_parallel_size", 0.2, (2, 3, 4)),
+        ("decode_context_parallel_size", 0.08, (2, 4)),
+        ("pipeline_parallel_size", 0.25, (2, 3, 4, 6)),
     ):
         if chance.random() < share:
             asked[name] = chance.choice(values)
