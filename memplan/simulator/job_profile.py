@@ -133,7 +133,7 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
         failed = failed_run(plan, job.settings.exhaustion, peak_of(plan), len(run.steps))
         write_snapshot(folder / f"rank_{rank}_oom.pickle", failed)
         return
-    operands = _operand_columns(plan) if job.settings.conditions.speeds else {}
+    operands = _operand_columns(plan)
     write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run, operands))
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)
