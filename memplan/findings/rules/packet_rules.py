@@ -139,7 +139,7 @@ def _unaligned(facts: RankFacts) -> Iterator[Finding]:
             cost_ns=None,
             cost_bytes=None,
             bound="",
-            formula=f"size of a packet % {unit} != 0",
+            formula=Sentence("size of a packet modulo {} is not 0", (unit,)),
             confidence=Confidence.ASSUMED,
             places=places_of(facts, found),
             evidence=tuple(Evidence("communication", one.communication.name) for one in found[:_MOST]),
