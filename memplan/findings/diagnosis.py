@@ -31,6 +31,7 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
+from memplan.findings.rules.shape_rules import shape_findings
 from memplan.findings.rules.sleep_rules import sleep_findings
 from memplan.findings.rules.stage_rules import stage_findings
 from memplan.findings.rules.turn_rules import turn_findings
@@ -61,6 +62,7 @@ RULES: tuple[FindingRule, ...] = (
     chain_findings,
     bound_findings,
     sequence_findings,
+    shape_findings,
     failure_findings,
     memory_findings,
     cache_findings,
