@@ -110,7 +110,8 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 waits_ns=_waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual)),
                 places=(Place((rank, *(other for other in peers if other != rank))),),
                 evidence=tuple(
-                    Evidence(f"rank {other} computes", time, "ns") for other, time in list(times.items())[:16]
+                    Evidence(Sentence("rank {} computes", (other,)), time, "ns")
+                    for other, time in list(times.items())[:16]
                 ),
             )
 
