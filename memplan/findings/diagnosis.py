@@ -15,6 +15,7 @@ from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
 from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
+from memplan.findings.rules.block_rules import block_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.chain_rules import chain_findings
 from memplan.findings.rules.clock_rules import clock_findings
@@ -31,7 +32,6 @@ from memplan.findings.rules.plan_rules import plan_findings
 from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
-from memplan.findings.rules.shape_rules import shape_findings
 from memplan.findings.rules.sleep_rules import sleep_findings
 from memplan.findings.rules.stage_rules import stage_findings
 from memplan.findings.rules.turn_rules import turn_findings
@@ -62,7 +62,7 @@ RULES: tuple[FindingRule, ...] = (
     chain_findings,
     bound_findings,
     sequence_findings,
-    shape_findings,
+    block_findings,
     failure_findings,
     memory_findings,
     cache_findings,

@@ -19,7 +19,7 @@ _MOST, _OFTEN = 6, 0.1
 _CUBES, _VECTORS = ("AI_CORE", "MIX_AIC"), ("AI_VECTOR_CORE", "MIX_AIV")
 
 
-def shape_findings(job: JobCase) -> Iterator[Finding]:
+def block_findings(job: JobCase) -> Iterator[Finding]:
     """Facts without a cost: what other shapes would bring, no profile tells."""
     for facts in job.ranks.values():
         kernels = facts.case.kernels
