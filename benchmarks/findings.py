@@ -56,7 +56,7 @@ EXPERTS = {
     "norm_topk_prob": True, "mlp_only_layers": [],
 }  # fmt: skip
 RANKS, STEPS, FIELD_STEPS = 4, 4, 5
-_MODELS, _GRAPHS = 18, 8
+_MODELS, _GRAPHS = 14, 6
 """Fresh plans of a trial."""
 
 

@@ -285,7 +285,8 @@ def _far_from_bound(
             cost_bytes=None,
             bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
             formula=Sentence(
-                "duration, up to the second longest of the same kernel, - bound / {}, summed over kernels",
+                "duration, up to the second longest of the same kernel, - bound / {}, or - bound where most that the"
+                " same thing bounds take longer than that",
                 (f"{threshold('bound_ratio'):g}",),
             ),
             confidence=Confidence.DERIVED,
