@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from memplan.cost import Machine
+from memplan.cost import Kernel, Machine
 from memplan.cost.calibration import kernel_key
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.measured_kernels import MeasuredKernels
@@ -40,7 +40,7 @@ class Shape:
 def shapes_of(kernels: MeasuredKernels, machine: Machine) -> list[Shape]:
     """The distinct kernels of a profile."""
     times: dict[str, list[float]] = {}
-    first = {}
+    first: dict[str, Kernel] = {}
     for kernel, time in zip(kernels.kernels, kernels.duration_ns.tolist(), strict=True):
         key = kernel_key(kernel)
         times.setdefault(key, []).append(time)
