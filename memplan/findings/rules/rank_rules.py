@@ -91,15 +91,14 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             excess = min(beyond, excess) if uneven else excess
             waits = _waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual))
             met = any(one.exposed or any(step.exposed_ns for step in one.steps) for one in job.ranks.values())
-            slow = "Rank {} computes {} longer than its peers ({})"
             yield Finding(
                 kind="rank.experts" if uneven else "rank.slow",
                 title=Sentence(
                     "Rank {} computes {} longer for its experts than with tokens spread evenly ({}): the others wait"
                     if uneven
-                    else f"{slow}: the others wait for it"
+                    else "Rank {} computes {} longer than its peers ({}): the others wait for it"
                     if met
-                    else slow,
+                    else "Rank {} computes {} longer than its peers ({})",
                     (str(rank), format_duration(excess), format_change(excess / usual)),
                 ),
                 rank=rank,
