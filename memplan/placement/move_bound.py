@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.placement.large_moves import large_bound
+from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.whole_moves import whole_bound
 
@@ -165,6 +165,9 @@ def move_bound(
     back = np.flatnonzero(columns.returns >= 0)
     zero = np.zeros(len(back), dtype=np.int64)
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
+    if recompute is None:
+        lacking = np.array([-least_moved(problem, capacity) / capacity])
+        add(lacking, (zero, unit_of[back], -size[back]))
     zero = np.zeros(chains, dtype=np.int64)
     add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
     # Every transfer takes its latency as well.
