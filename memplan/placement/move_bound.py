@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.hardware import Link
 from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.whole_moves import whole_bound
@@ -165,11 +166,10 @@ def move_bound(
     back = np.flatnonzero(columns.returns >= 0)
     zero = np.zeros(len(back), dtype=np.int64)
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
-    if recompute is None:
-        lacking = np.array([-least_moved(problem, capacity) / capacity])
-        add(lacking, (zero, unit_of[back], -size[back]))
+    # What a later gap of a chain has copied out may be so at any time: it is in no row but that of all transfers.
+    sure, zero = np.flatnonzero(surely), np.zeros(int(surely.sum()), dtype=np.int64)
+    add(np.zeros(1), (zero, unit_of[sure], size[sure]), (start, out + count + start, -one))
     zero = np.zeros(chains, dtype=np.int64)
-    add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
     # Every transfer takes its latency as well.
     each_in, each_out = (
         (link.latency_ns or 0) * (link.bytes_per_second or 0.0) / 1e9 / capacity
@@ -260,8 +260,13 @@ def move_bound(
         int(least * total),
         0 if together is None else together.makespan_ns,
         large_bound(problem, capacity, anew=anew is not None),
+        0 if anew is not None else _link_ns(least_moved(problem, capacity), problem.in_link),
     )
     return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
+
+
+def _link_ns(size: int, link: Link) -> int:
+    return int(size * 1e9 // link.bytes_per_second) if link.bytes_per_second else 0
 
 
 def _made_anew(
