@@ -138,7 +138,7 @@ def problem_of(graph: Graph, chip: str) -> MoveProblem:
     storages = storages_of(graph, planned_tensors(graph), rounding(target.npu_arch or ""))
     durations = np.array([cost.duration_ns for cost in costs], dtype=np.int64)
     host = host_tier(target)
-    return move_problem(storages, durations, out_link=host.out_link, in_link=host.in_link)
+    return move_problem(storages, durations, host)
 
 
 def all_cases(data: Path) -> dict[str, Case]:

@@ -231,7 +231,9 @@ def move_bound(
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
-    together = whole_bound(problem, capacity) if thorough and anew is None else None
+    # Over several links tensors move side by side, which the bounds of whole tensors don't ask for.
+    several = len(problem.tiers) > 1
+    together = whole_bound(problem, capacity) if thorough and anew is None and not several else None
     if together is not None:
         wholes = together.moved
     elif exact and problem.units <= _EXACT_UNITS:
@@ -259,7 +261,7 @@ def move_bound(
     bound_ns = max(
         int(least * total),
         0 if together is None else together.makespan_ns,
-        large_bound(problem, capacity, anew=anew is not None),
+        0 if several else large_bound(problem, capacity, anew=anew is not None),
         0 if anew is not None else _link_ns(least_moved(problem, capacity), problem.in_link),
     )
     return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)

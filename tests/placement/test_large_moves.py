@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
@@ -26,7 +26,7 @@ def chain(sizes: list[int], written: list[bool], duration: int, out_rate: float,
         )
         for index, (size, write) in enumerate(zip(sizes, written, strict=True))
     ]  # fmt: skip
-    return move_problem(storages, [duration] * steps, out_link=out, in_link=back)
+    return move_problem(storages, [duration] * steps, HostTier(None, out, back))
 
 
 def fastest(problem: MoveProblem, capacity: int) -> int | None:
@@ -85,7 +85,7 @@ def test_what_is_read_again_after_it_was_written_may_leave_when_it_was_read() ->
         Storage(layer, 4 * MIB, 0, steps, (3 * layer, 3 * layer + 2), (3 * layer,), persistent=True)
         for layer in range(8)
     ]
-    problem = move_problem(storages, [MIB] * steps, out_link=out, in_link=back)
+    problem = move_problem(storages, [MIB] * steps, HostTier(None, out, back))
     opening = problem.unit[problem.before < 0]
     for room, layers in ((6, (2, 5, 6, 7)), (5, (2, 4, 5, 6, 7)), (4, (2, 3, 4, 5, 6, 7))):
         moved, capacity = np.zeros(problem.units, dtype=bool), room * 4 * MIB
