@@ -174,7 +174,9 @@ def pooled_tier(chip: Chip, *, capacity: int | None = None, bytes_per_second: fl
 def _joined(name: str, links: list[Link]) -> Link:
     rates = [link.bytes_per_second for link in links]
     if None in rates:
-        raise InputError("the rate of link {} is not known", links[rates.index(None)].name, remedy="give it")
+        raise InputError(
+            "the rate of link {} is not known", links[rates.index(None)].name, remedy="choose a chip that has it"
+        )
     total = sum(rate for rate in rates if rate is not None)
     taken = min((link.latency_ns or 0) * (link.bytes_per_second or 0.0) for link in links)
     return replace(links[0], name=name, bytes_per_second=total, latency_ns=int(taken / total))
