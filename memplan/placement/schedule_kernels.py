@@ -14,7 +14,7 @@ import numpy as np
 
 from memplan.core.jit import jit
 
-LANES = 2
+LINKS = 2
 """Links beside each other: to the host's own memory, and to memory pooled over the hosts."""
 
 
@@ -59,7 +59,7 @@ def run_queues(
     returns: Any,  # int64[gaps]: step that needs it back, -1: none
     out_ns: Any,  # int64[gaps]
     in_ns: Any,
-    lane: Any,  # int64[gaps]: over which of the `LANES` links it moves
+    lane: Any,  # int64[gaps]: over which of the `LINKS` links it moves
     by_leave: Any,  # gaps with leaves >= 0 by leaves
     by_start: Any,  # gaps that are not copied out by start
     by_return: Any,  # gaps with returns >= 0 by returns
@@ -80,8 +80,8 @@ def run_queues(
     key = np.empty(gaps, np.int64)
     for place in range(by_return.size):
         key[by_return[place]] = place
-    waiting = np.empty((LANES, gaps + 1), np.int64)  # a heap for each link of what could come back
-    waits = np.zeros(LANES, np.int64)
+    waiting = np.empty((LINKS, gaps + 1), np.int64)  # a heap for each link of what could come back
+    waits = np.zeros(LINKS, np.int64)
     early = np.zeros(steps + 1, np.int64)  # bytes of what returned before it is needed
     pending = np.empty(gaps, np.int64)  # what is on its way out, what is out first at the head
     head = tail = 0
@@ -90,16 +90,16 @@ def run_queues(
     issued = np.zeros(gaps, np.bool_)
     at_leave = at_start = at_return = 0
     clock = last = 0
-    out_free, in_free = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    out_free, in_free = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
     # What the links have still to carry.
-    rest_out, rest_in = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
+    rest_out, rest_in = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
     for place in range(by_leave.size):
         rest_out[lane[by_leave[place]]] += out_ns[by_leave[place]]
     for place in range(by_return.size):
         rest_in[lane[by_return[place]]] += in_ns[by_return[place]]
     for step in range(steps):
         at_best = clock + elapsed[steps] - elapsed[step]
-        for way in range(LANES):
+        for way in range(LINKS):
             at_best = max(at_best, in_free[way] + rest_in[way], out_free[way] + rest_out[way])
         if at_best > limit:
             return at_best, last
@@ -144,7 +144,7 @@ def run_queues(
         # What is needed later comes back as soon as the link is free for it and there is room until then.
         while True:
             gap = -1
-            for way in range(LANES):
+            for way in range(LINKS):
                 while waits[way] and issued[waiting[way, 0]]:
                     waits[way] = _down(waiting[way], waits[way], key)
                 free = waits[way] > 0 and in_free[way] <= ready + duration[step]
@@ -211,7 +211,7 @@ def delay_returns(
     latest = last + 1
     for place in range(by_return.size):
         latest = max(latest, step_start[returns[by_return[place]]])
-    limit = np.full(LANES, latest)
+    limit = np.full(LINKS, latest)
     order = by_return[np.argsort(in_start[by_return], kind="mergesort")]
     for place in range(order.size - 1, -1, -1):
         gap = order[place]
