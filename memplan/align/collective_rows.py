@@ -10,7 +10,6 @@ import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, align_band
 from memplan.align.likelihood import pair_model
-from memplan.align.op_families import family_table
 from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
@@ -93,6 +92,7 @@ def _place(
     unplanned, names = beside["unplanned"], model.prices[5:7]
     prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
+    joined = _run_with_others(found, which, rows)
     otherwise = _run_otherwise(sequence, kernels, kernel_class, found)
     for kind in set(main.tolist()):
         able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
@@ -106,9 +106,10 @@ def _place(
         steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
         whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         some = model.taken(whole % rows)
-        skip = np.full(len(whole), beside["skip"], dtype=np.float32)
+        free = joined[whole]
         if kind in otherwise:  # most of its ops have others
-            skip[np.array([own == kind for own in usual])[some.token]] = 1.0
+            free |= np.array([own == kind for own in usual])[some.token]
+        skip = np.where(free, 1.0, beside["skip"]).astype(np.float32)
         some = replace(
             some,
             place=planned_ops(whole),
@@ -151,8 +152,9 @@ def _run_otherwise(
 
     These are such as the run has beyond its plan, enough for many of the ops.
     """
-    steps = len(np.unique(found.place // len(sequence)))
-    ran = np.bincount(kernels.main[kernel_class], minlength=len(family_table().names))
+    of_step = np.bincount(np.maximum(found.place, 0) // len(sequence))
+    steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
+    ran = np.bincount(kernel_class, minlength=len(kernels)) @ kernels.families  # in one with a product, too
     rules = {rule.kernels[0]: rule for rule in sequence.rules if rule.kernels}
     planned = Counter(
         rule.kernels[0] for rule in map(sequence.rules.__getitem__, sequence.token[sequence.op >= 0]) if rule.kernels
@@ -165,6 +167,16 @@ def _run_otherwise(
                 kind for kind in instead if ran[kind] - planned[kind] * steps >= _MANY * count * steps
             )
     return found_for
+
+
+def _run_with_others(found: PairResult, which: Int64s, rows: int) -> Bools:
+    """Whether one kernel runs a row, counted on over steps, with rows beside it; those of `which` aside."""
+    several = found.last > found.first
+    several[which] = False
+    size = (int(found.place.max(initial=0)) // rows + 2) * rows
+    edges = np.bincount(found.first[several], minlength=size) - np.bincount(found.last[several] + 1, minlength=size)
+    inside: Bools = np.cumsum(edges) > 0
+    return inside
 
 
 def _one_each(found: PairResult, alone: Bools) -> PairResult:

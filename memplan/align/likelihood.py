@@ -195,6 +195,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
     joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
+    if rule.kernels[0] in known.apart:  # to leave one out costs nothing, for it stands beside everything else
+        joint = np.where(both & (relation.op_share > 0.0), weights["fused_collective"], joint)
     if rule.kernels[0] == known.number("send_receive"):
         batch = usual & (kernels.direction == 0)  # sent and received in one
         joint = np.where(batch, weights["fused_transfers"], joint)
