@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -93,7 +92,7 @@ def _place(
     prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
     joined = _run_with_others(found, which, rows)
-    otherwise = _run_otherwise(sequence, kernels, kernel_class, found)
+    otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
     for kind in set(main.tolist()):
         able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
@@ -145,27 +144,27 @@ def _place(
 
 
 def _run_otherwise(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: PairResult
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: PairResult, joined: Bools
 ) -> Mapping[int, frozenset[int]]:
     """
     Families of planned ops for most of which a run has no kernel of their own, with those that run them instead.
 
-    These are such as the run has beyond its plan, enough for many of the ops.
+    These are such as the run has beyond its plan, enough for many of the ops, and not far fewer than others of them.
+    Ops that are `joined` with others in one kernel count on neither side.
     """
     of_step = np.bincount(np.maximum(found.place, 0) // len(sequence))
     steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
-    ran = np.bincount(kernel_class, minlength=len(kernels)) @ kernels.families  # in one with a product, too
+    ran = np.bincount(kernels.main[kernel_class], minlength=kernels.families.shape[1])
     rules = {rule.kernels[0]: rule for rule in sequence.rules if rule.kernels}
-    planned = Counter(
-        rule.kernels[0] for rule in map(sequence.rules.__getitem__, sequence.token[sequence.op >= 0]) if rule.kernels
-    )
+    family = np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules])[sequence.token]
+    alone = np.where(sequence.op >= 0, steps, 0.0) - joined.reshape(-1, len(sequence)).sum(axis=0)
+    planned = np.bincount(family + 1, np.maximum(alone, 0.0), len(ran) + 1)[1:]
     found_for = {}
-    for own, count in planned.items():
-        if ran[own] < _MOST * count * steps:
-            instead = rules[own].kernels[1:]
-            found_for[own] = frozenset(
-                kind for kind in instead if ran[kind] - planned[kind] * steps >= _MANY * count * steps
-            )
+    for own, rule in rules.items():
+        if ran[own] < _MOST * planned[own]:
+            spare = {kind: float(ran[kind] - planned[kind]) for kind in rule.kernels[1:]}
+            least = max(_MANY * float(planned[own]), _MOST * max(spare.values(), default=0.0))
+            found_for[own] = frozenset(kind for kind, often in spare.items() if often >= least)
     return found_for
 
 

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from memplan.schema import Plan, PlannedOp
+from tests.align.launcher import Launcher, Made
 from tests.align.simulated_runs import Disturbance, RunKernel, Shape, SimulatedRun, run_of
 
 _BLOCK, _HEAD, _POSITIONS, _BLOCKS = 128, 128, 40960, 2307
-_SHORT = 2500
-"""Nanoseconds of kernels that no plan has."""
 _NOISE = Disturbance(noise=0.15)
 
 
@@ -29,22 +27,8 @@ def engine_run(plan: Plan, seed: int, steps: int = 4) -> SimulatedRun:
     return run_of(plan, [row for _ in range(steps) for row in engine.step()], seed, _NOISE)
 
 
-_Made = list[RunKernel]
-
-
-@dataclass
-class _Engine:
-    plan: Plan
-    chance: random.Random
-    taken: dict[str, object] = field(default_factory=dict)
-
-    def option(self, name: str, ways: Sequence[object]) -> object:
-        """What this run does, drawn when first asked for."""
-        if name not in self.taken:
-            self.taken[name] = self.chance.choice(ways)
-        return self.taken[name]
-
-    def step(self) -> _Made:
+class _Engine(Launcher):
+    def step(self) -> Made:
         ops = [op for op in self.plan.ops if op.kernel is not None]
         rows = self.before()
         place = 0
@@ -54,7 +38,7 @@ class _Engine:
             place += count
         return rows + self.after(ops[-1])
 
-    def before(self) -> _Made:
+    def before(self) -> Made:
         """Inputs of the step: positions, slots, lengths, rows of the table of angles."""
         tokens = self.tokens()
         rows = [self.other("TensorMove", [(tokens,)], [(tokens,)]) for _ in range(int(str(self.option("moves", "237"))))]
@@ -69,7 +53,7 @@ class _Engine:
             rows += [self.other("GatherV2", [(_POSITIONS, _HEAD), (tokens,)], [(tokens, _HEAD)]) for _ in "cs"]
         return rows
 
-    def after(self, last: PlannedOp) -> _Made:
+    def after(self, last: PlannedOp) -> Made:
         """What follows the choice of the next tokens."""
         tokens = self.tokens()
         return [self.other(type_, [(tokens,)], [(tokens,)]) for type_ in ("Cast", "TensorMove")]
@@ -79,38 +63,7 @@ class _Engine:
         op = next(op for op in self.plan.ops if op.kernel is not None)
         return self.shapes(op)[1][0][0]
 
-    def other(self, type_: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> RunKernel:
-        return RunKernel(type_, list(inputs), list(outputs), "int32", _SHORT, ())
-
-    def shapes(self, op: PlannedOp) -> tuple[list[Shape], list[Shape]]:
-        assert op.kernel is not None
-        launched = self.plan.kernels[op.kernel]
-        return [item.shape for item in launched.inputs if item is not None], [item.shape for item in launched.outputs]
-
-    def kernel(
-        self,
-        types: str | Sequence[str],
-        ops: Sequence[PlannedOp],
-        inputs: Sequence[Shape] | None = None,
-        outputs: Sequence[Shape] | None = None,
-        share: float = 1.0,
-        dtype: str = "bfloat16",
-    ) -> RunKernel:
-        """One kernel of these ops; `types` are one type's spellings, of which a run has one."""
-        type_ = types if isinstance(types, str) else str(self.option("/".join(types), types))
-        read, made = self.shapes(ops[0])[0], self.shapes(ops[-1])[1]
-        time = max(1000, int(share * sum(op.duration_ns for op in ops)))
-        return RunKernel(
-            type_, list(read if inputs is None else inputs), list(made if outputs is None else outputs), dtype, time,
-            tuple(op.index for op in ops),
-        )  # fmt: skip
-
-    def collective(self, types: str | Sequence[str], op: PlannedOp, share: float = 1.0) -> RunKernel:
-        row = self.kernel(types, [op], share=share)
-        row.stream, row.shaped, row.inputs, row.outputs = 1, False, [], []
-        return row
-
-    def at(self, ops: Sequence[PlannedOp], place: int) -> tuple[int, _Made]:
+    def at(self, ops: Sequence[PlannedOp], place: int) -> tuple[int, Made]:
         """How many ops from `place` on are run together, and by which kernels."""
         for parts, way, count in _TOGETHER:
             some = ops[place : place + count]
@@ -131,7 +84,7 @@ def _of(op: PlannedOp, part: str) -> bool:
     )  # fmt: skip
 
 
-def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     add, norm = ops
     (hidden, *_), (_, weight) = engine.shapes(add)[1], engine.shapes(norm)[0][:2]
     types = ("AddRmsNorm", "AddRmsNormBias", "AddRmsNorm")
@@ -140,7 +93,7 @@ def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     return [engine.kernel(types, ops, [hidden, hidden, weight], [hidden, (hidden[0], 1), hidden])]
 
 
-def _summed_product(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _summed_product(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """A product with its sum over ranks, the residual sum and the norm in one kernel."""
     if engine.option("summed", (True, False, False)) is not True or not _of(ops[-1], "RmsNorm"):
         return None
@@ -152,7 +105,7 @@ def _heads(shape: Shape) -> Shape:
     return (shape[0], shape[1] // _HEAD, _HEAD)
 
 
-def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """What stands between the product of queries, keys and values and the cache."""
     first, queries, keys, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
@@ -174,7 +127,7 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     return [*product, *parts, *rows, *_rotary(engine, rotary)]
 
 
-def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     first, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
     split = engine.kernel(("SplitVD", "SplitV"), [first], [joined], [q, k, k], 0.1)
@@ -182,7 +135,7 @@ def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     return [*_product(engine, first), split, *_rotary(engine, rotary)]
 
 
-def _rotary(engine: _Engine, op: PlannedOp) -> _Made:
+def _rotary(engine: _Engine, op: PlannedOp) -> Made:
     shapes = engine.shapes(op)[1]
     q, k = shapes[0], shapes[-1]
     types = ("RopeWithSinCosCache", "ApplyRotaryPosEmb", "AtbRopeKernel", "RotaryMul", "written")
@@ -194,7 +147,7 @@ def _rotary(engine: _Engine, op: PlannedOp) -> _Made:
         return [engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in (q, k)]
     if way == "written":
         # No kernel for these heads: halves, one of them negated, side by side, two products and their sum.
-        rows: _Made = []
+        rows: Made = []
         for x in (q, k):
             half = (*_heads(x)[:2], _HEAD // 2)
             whole = _heads(x)
@@ -208,7 +161,7 @@ def _rotary(engine: _Engine, op: PlannedOp) -> _Made:
     return [engine.kernel(str(way), [op], [q, k, *table], [q, k])]
 
 
-def _product(engine: _Engine, op: PlannedOp) -> _Made:
+def _product(engine: _Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     weight = read[1]
     inputs = list(read)
@@ -218,7 +171,7 @@ def _product(engine: _Engine, op: PlannedOp) -> _Made:
     return [engine.kernel(types, [op], inputs, made[:1])]
 
 
-def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """Activations of eight bits and their product."""
     quant, product = ops
     read, made = engine.shapes(quant)[0][0], engine.shapes(product)[1][0]
@@ -229,7 +182,7 @@ def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     ]
 
 
-def _attention(engine: _Engine, op: PlannedOp) -> _Made:
+def _attention(engine: _Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     out = made[0]
     heads = _heads(out) if len(out) == 2 and out[1] % _HEAD == 0 else out
@@ -243,7 +196,7 @@ def _attention(engine: _Engine, op: PlannedOp) -> _Made:
     return rows
 
 
-def _cache(engine: _Engine, op: PlannedOp) -> _Made:
+def _cache(engine: _Engine, op: PlannedOp) -> Made:
     read, _ = engine.shapes(op)
     cache = (_BLOCKS, _BLOCK, 2, _HEAD)
     types = ("ReshapeAndCacheNdKernel", "ScatterPaKvCache", "twice")
@@ -252,14 +205,14 @@ def _cache(engine: _Engine, op: PlannedOp) -> _Made:
     return [engine.kernel(types[:2], [op], [*read[:2], cache, cache, (read[0][0],)], [cache, cache])]
 
 
-def _reduced(engine: _Engine, op: PlannedOp) -> _Made:
+def _reduced(engine: _Engine, op: PlannedOp) -> Made:
     if op.layer is not None and engine.option("reduced", ("whole", "whole", "apart")) == "apart":
         # Sequences kept apart between the products: what one sums is scattered and gathered again.
         return [engine.collective("hcom_reduceScatter_", op, 0.5), engine.collective("hcom_allGather_", op, 0.5)]
     return [engine.collective("hcom_allReduce_", op)]
 
 
-def _gating(engine: _Engine, op: PlannedOp) -> _Made:
+def _gating(engine: _Engine, op: PlannedOp) -> Made:
     logits, chosen = engine.shapes(op)[0][0], engine.shapes(op)[1][0]
     way = engine.option("gating", ("MoeGatingTopK", "MoeGatingTopKSoftmax", "written"))
     if way == "MoeGatingTopK":
@@ -281,7 +234,7 @@ def _exchange(engine: _Engine) -> object:
     return engine.option("exchange", ("dispatch", "all to all", "gathered"))
 
 
-def _dispatch(engine: _Engine, op: PlannedOp) -> _Made:
+def _dispatch(engine: _Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     tokens, chosen, routed = read[0], read[1], made[0]
     way = _exchange(engine)
@@ -302,7 +255,7 @@ def _dispatch(engine: _Engine, op: PlannedOp) -> _Made:
     ]
 
 
-def _combine(engine: _Engine, op: PlannedOp) -> _Made:
+def _combine(engine: _Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     routed, weights, out = read[0], read[-1], made[0]
     way = _exchange(engine)
@@ -316,7 +269,7 @@ def _combine(engine: _Engine, op: PlannedOp) -> _Made:
     return [merge, engine.collective("hcom_reduceScatter_", op, 0.6)]
 
 
-def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """Two grouped products and the gate between them, quantised ones with it in the first."""
     up, down = ops[0], ops[-1]
     gate = next(op for op in ops if op.type == "SwiGlu")
@@ -335,7 +288,7 @@ def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     return [first, engine.kernel("SwiGlu", [gate], [made], [half]), last]
 
 
-def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
+def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """All before attention of latents in one kernel."""
     if not engine.option("prologue", (True, False)):
         return None
@@ -347,12 +300,12 @@ def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> _Made | None:
     return [engine.kernel(types, ops, [hidden, *weights], [(absorbed[1], absorbed[0], absorbed[2]), (absorbed[1], absorbed[0], 64)])]
 
 
-def _absorbed(engine: _Engine, op: PlannedOp) -> _Made:
+def _absorbed(engine: _Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     return [engine.kernel(("TransposeBatchMatMul", "BatchMatMulV2", "batch_matmul_transpose"), [op], read, made)]
 
 
-def _sampled(engine: _Engine, op: PlannedOp) -> _Made:
+def _sampled(engine: _Engine, op: PlannedOp) -> Made:
     logits, token = engine.shapes(op)[0][0], engine.shapes(op)[1][0]
     if engine.option("greedy", (True, False)):
         return [engine.kernel(("ArgMaxV2", "ArgMaxWithValue"), [op], [logits], [token], dtype="int32")]
@@ -363,19 +316,19 @@ def _sampled(engine: _Engine, op: PlannedOp) -> _Made:
     return [*chance, engine.kernel("ArgMaxV2", [op], [logits], [token], dtype="int32")]
 
 
-def _embedded(engine: _Engine, op: PlannedOp) -> _Made:
+def _embedded(engine: _Engine, op: PlannedOp) -> Made:
     return [engine.kernel(("GatherV2", "GatherV3", "aclnnEmbedding_GatherV2AiCore_GatherV2"), [op])]
 
 
-def _plain(*types: str) -> Callable[[_Engine, PlannedOp], _Made]:
+def _plain(*types: str) -> Callable[[_Engine, PlannedOp], Made]:
     return lambda engine, op: [engine.kernel(types, [op])]
 
 
-def _moved(*types: str) -> Callable[[_Engine, PlannedOp], _Made]:
+def _moved(*types: str) -> Callable[[_Engine, PlannedOp], Made]:
     return lambda engine, op: [engine.collective(types, op)]
 
 
-_ALONE: Mapping[str, Callable[[_Engine, PlannedOp], _Made]] = {
+_ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
     "MatMul": _product, "BatchMatMul": _absorbed, "Embedding": _embedded, "RotaryMul": _rotary, "InterleaveRope": _rotary,
     "ReshapeAndCache": _cache, "FusedInferAttentionScore": _attention, "AllReduce": _reduced,
     "AllGather": _moved("hcom_allGather_"), "ReduceScatter": _moved("hcom_reduceScatter_"),
@@ -385,7 +338,7 @@ _ALONE: Mapping[str, Callable[[_Engine, PlannedOp], _Made]] = {
     "QuantBatchMatmul": _plain("QuantBatchMatmulV3"), "KvRmsNormRopeCache": _plain("KvRmsNormRopeCache"),
     "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"),
 }  # fmt: skip
-_TOGETHER: Sequence[tuple[tuple[str, ...], Callable[[_Engine, Sequence[PlannedOp]], _Made | None], int]] = (
+_TOGETHER: Sequence[tuple[tuple[str, ...], Callable[[_Engine, Sequence[PlannedOp]], Made | None], int]] = (
     (("MatMul", "AllReduce", "Add", "RmsNorm"), _summed_product, 4),
     (("q_a_proj*", "RmsNorm", "MatMul", "KvRmsNormRopeCache", "q_absorb", "InterleaveRope"), _latent, 6),
     (("DynamicQuant", "q_a_proj*", "RmsNorm", "DynamicQuant", "QuantBatchMatmul", "KvRmsNormRopeCache", "q_absorb", "InterleaveRope"), _latent, 8),
