@@ -249,8 +249,8 @@ class _Relation:
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
     times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
     rows, `strange_output` whether the kernel makes what the op only reads, `aside` whether a kernel's largest operand
-    is of the size of one that the op only reads, beside its larger first one; `piece` and `covers` are for products: one
-    dimension is smaller or larger, the others equal.
+    is of the size of one that the op only reads, beside its larger first one; `piece` and `covers` are for products:
+    one dimension is smaller or larger, the others equal.
     """
 
     kernel_share: NDArray[np.float64]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from memplan.schema import Plan, PlannedOp
 from tests.align.launcher import Launcher, Made
-from tests.align.simulated_runs import Disturbance, RunKernel, Shape, SimulatedRun, run_of
+from tests.align.simulated_runs import Disturbance, Shape, SimulatedRun, run_of
 
 _BLOCK, _HEAD, _POSITIONS, _BLOCKS = 128, 128, 40960, 2307
 _NOISE = Disturbance(noise=0.15)
@@ -41,14 +41,18 @@ class _Engine(Launcher):
     def before(self) -> Made:
         """Inputs of the step: positions, slots, lengths, rows of the table of angles."""
         tokens = self.tokens()
-        rows = [self.other("TensorMove", [(tokens,)], [(tokens,)]) for _ in range(int(str(self.option("moves", "237"))))]
+        rows = [
+            self.other("TensorMove", [(tokens,)], [(tokens,)]) for _ in range(int(str(self.option("moves", "237"))))
+        ]
         if self.option("slots", (True, False)):
             rows += [self.other("_compute_slot_mapping_kernel", [(tokens,)], [(tokens,)])]
         else:
             rows += [
-                self.other("FloorDiv", [(tokens,), ()], [(tokens,)]), self.other("Mul", [(tokens,), ()], [(tokens,)]),
-                self.other("GatherV2", [(8192,), (tokens,)], [(tokens,)]), self.other("Add", [(tokens,)] * 2, [(tokens,)]),
-            ]  # fmt: skip
+                self.other("FloorDiv", [(tokens,), ()], [(tokens,)]),
+                self.other("Mul", [(tokens,), ()], [(tokens,)]),
+                self.other("GatherV2", [(8192,), (tokens,)], [(tokens,)]),
+                self.other("Add", [(tokens,)] * 2, [(tokens,)]),
+            ]
         if self.option("angles", (True, False)):
             rows += [self.other("GatherV2", [(_POSITIONS, _HEAD), (tokens,)], [(tokens, _HEAD)]) for _ in "cs"]
         return rows
@@ -79,9 +83,12 @@ class _Engine(Launcher):
 def _of(op: PlannedOp, part: str) -> bool:
     """Whether an op is that part: a type, the end of a part's name after `.`, or its whole name."""
     name = op.part or op.name
-    return op.type == part or name == part or (part.startswith(".") and name.endswith(part)) or (
-        part.endswith("*") and name.startswith(part[:-1])
-    )  # fmt: skip
+    return (
+        op.type == part
+        or name == part
+        or (part.startswith(".") and name.endswith(part))
+        or (part.endswith("*") and name.startswith(part[:-1]))
+    )
 
 
 def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
@@ -112,7 +119,10 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     product = _product(engine, first)
     tokens, angles = q[0], (q[0], _HEAD)
     if engine.option("joined rotary", (True, False, False)):
-        return [*product, engine.kernel("split_qkv_rmsnorm_rope_kernel", ops[1:], [joined, (_HEAD,), (_HEAD,), angles], [q, k, k])]
+        return [
+            *product,
+            engine.kernel("split_qkv_rmsnorm_rope_kernel", ops[1:], [joined, (_HEAD,), (_HEAD,), angles], [q, k, k]),
+        ]
     split = engine.kernel(("SplitVD", "SplitV", "Slice"), [first], [joined], [q, k, k], 0.1)
     split.ops = ()
     parts = [split]
@@ -121,7 +131,9 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
         for row in parts:
             row.ops = ()
     rows = [
-        engine.kernel("RmsNorm", [op], [(tokens * shape[1] // _HEAD, _HEAD), (_HEAD,)], [(tokens * shape[1] // _HEAD, _HEAD)])
+        engine.kernel(
+            "RmsNorm", [op], [(tokens * shape[1] // _HEAD, _HEAD), (_HEAD,)], [(tokens * shape[1] // _HEAD, _HEAD)]
+        )
         for op, shape in ((queries, q), (keys, k))
     ]
     return [*product, *parts, *rows, *_rotary(engine, rotary)]
@@ -144,7 +156,9 @@ def _rotary(engine: _Engine, op: PlannedOp) -> Made:
         return [engine.kernel("InterleaveRope", [op])]
     angles = (1, q[0], 1, _HEAD)
     if way == "RotaryMul":
-        return [engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in (q, k)]
+        return [
+            engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in (q, k)
+        ]
     if way == "written":
         # No kernel for these heads: halves, one of them negated, side by side, two products and their sum.
         rows: Made = []
@@ -152,9 +166,14 @@ def _rotary(engine: _Engine, op: PlannedOp) -> Made:
             half = (*_heads(x)[:2], _HEAD // 2)
             whole = _heads(x)
             for type_, read, made in (
-                ("Slice", [whole], half), ("Slice", [whole], half), ("Neg", [half], half), ("ConcatD", [half, half], whole),
-                ("Mul", [whole, angles], whole), ("Mul", [whole, angles], whole), ("Add", [whole, whole], whole),
-            ):  # fmt: skip
+                ("Slice", [whole], half),
+                ("Slice", [whole], half),
+                ("Neg", [half], half),
+                ("ConcatD", [half, half], whole),
+                ("Mul", [whole, angles], whole),
+                ("Mul", [whole, angles], whole),
+                ("Add", [whole, whole], whole),
+            ):
                 rows.append(engine.kernel(type_, [op], read, [made], 1 / 12))
         return rows
     table = [(_POSITIONS, _HEAD)] if way == "RopeWithSinCosCache" else [angles, angles]
@@ -183,11 +202,15 @@ def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
 
 
 def _attention(engine: _Engine, op: PlannedOp) -> Made:
-    read, made = engine.shapes(op)
-    out = made[0]
+    out = engine.shapes(op)[1][0]
     heads = _heads(out) if len(out) == 2 and out[1] % _HEAD == 0 else out
     cache = (_BLOCKS, _BLOCK, 2, _HEAD)
-    types = ("FusedInferAttentionScore", "PagedAttentionMaskNdKernel", "IncreFlashAttention", "FusedInferAttentionScore")
+    types = (
+        "FusedInferAttentionScore",
+        "PagedAttentionMaskNdKernel",
+        "IncreFlashAttention",
+        "FusedInferAttentionScore",
+    )
     rows = [engine.kernel(types, [op], [heads, cache, cache, (out[0],)], [heads])]
     if engine.option("attention copied", (True, False)):
         copied = engine.kernel("TensorMove", [op], [out], [out], 0.03)
@@ -239,7 +262,9 @@ def _dispatch(engine: _Engine, op: PlannedOp) -> Made:
     tokens, chosen, routed = read[0], read[1], made[0]
     way = _exchange(engine)
     if way == "dispatch":
-        row = engine.kernel(("MoeDistributeDispatchV2", "MoeDistributeDispatch"), [op], [tokens, chosen], [routed, routed[:1]])
+        row = engine.kernel(
+            ("MoeDistributeDispatchV2", "MoeDistributeDispatch"), [op], [tokens, chosen], [routed, routed[:1]]
+        )
         return [row]
     mine = (tokens[0] * chosen[1], tokens[1])
     if way == "all to all":
@@ -251,7 +276,13 @@ def _dispatch(engine: _Engine, op: PlannedOp) -> Made:
         ]
     return [
         engine.collective("hcom_allGather_", op, 0.5),
-        engine.kernel(("MoeInitRoutingV2", "MoeInitRoutingCustom", "MoeTokenPermute"), [op], [tokens, chosen], [routed, routed[:1]], 0.5),
+        engine.kernel(
+            ("MoeInitRoutingV2", "MoeInitRoutingCustom", "MoeTokenPermute"),
+            [op],
+            [tokens, chosen],
+            [routed, routed[:1]],
+            0.5,
+        ),
     ]
 
 
@@ -264,7 +295,13 @@ def _combine(engine: _Engine, op: PlannedOp) -> Made:
     mine = (out[0] * weights[1], out[1])
     merge = engine.kernel(("MoeTokenUnpermute", "MoeFinalizeRoutingV2"), [op], [mine, weights], [out], 0.3)
     if way == "all to all":
-        back = engine.kernel("IndexSelect" if engine.option("back", (True, False)) else "MoeTokenUnpermute", [op], [routed, routed[:1]], [routed], 0.2)
+        back = engine.kernel(
+            "IndexSelect" if engine.option("back", (True, False)) else "MoeTokenUnpermute",
+            [op],
+            [routed, routed[:1]],
+            [routed],
+            0.2,
+        )
         return [back, engine.collective("hcom_alltoallv_", op, 0.5), merge]
     return [merge, engine.collective("hcom_reduceScatter_", op, 0.6)]
 
@@ -280,11 +317,20 @@ def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     quantised = any(op.type == "DynamicQuant" for op in ops)
     last = engine.kernel(("GroupedMatmul", "GroupedMatmulV4"), [down], [half, engine.shapes(down)[0][1], count], [out])
     if quantised and engine.option("gated", (True, False)):
-        return [engine.kernel("GroupedMatmulSwigluQuant", ops[:-1], [read[0], weight, count], [half, half[:1]], dtype="int8"), last]
+        return [
+            engine.kernel(
+                "GroupedMatmulSwigluQuant", ops[:-1], [read[0], weight, count], [half, half[:1]], dtype="int8"
+            ),
+            last,
+        ]
     first = engine.kernel(("GroupedMatmul", "GroupedMatmulV4"), [up], [read[0], weight, count], [made])
     if quantised:
         quant = next(op for op in ops if op.type == "DynamicQuant")
-        return [first, engine.kernel("DequantSwigluQuant", [gate, quant], [made, made[:1]], [half, half[:1]], dtype="int8"), last]
+        return [
+            first,
+            engine.kernel("DequantSwigluQuant", [gate, quant], [made, made[:1]], [half, half[:1]], dtype="int8"),
+            last,
+        ]
     return [first, engine.kernel("SwiGlu", [gate], [made], [half]), last]
 
 
@@ -297,7 +343,11 @@ def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     weights = [engine.shapes(op)[0][1] for op in ops if op.type in ("MatMul", "QuantBatchMatmul", "BatchMatMul")]
     absorbed = next(engine.shapes(op)[1][0] for op in ops if op.part == "q_absorb")
     types = ("MlaPrologV3", "MlaPreprocess", "MlaPrologV2")
-    return [engine.kernel(types, ops, [hidden, *weights], [(absorbed[1], absorbed[0], absorbed[2]), (absorbed[1], absorbed[0], 64)])]
+    return [
+        engine.kernel(
+            types, ops, [hidden, *weights], [(absorbed[1], absorbed[0], absorbed[2]), (absorbed[1], absorbed[0], 64)]
+        )
+    ]
 
 
 def _absorbed(engine: _Engine, op: PlannedOp) -> Made:
@@ -309,8 +359,14 @@ def _sampled(engine: _Engine, op: PlannedOp) -> Made:
     logits, token = engine.shapes(op)[0][0], engine.shapes(op)[1][0]
     if engine.option("greedy", (True, False)):
         return [engine.kernel(("ArgMaxV2", "ArgMaxWithValue"), [op], [logits], [token], dtype="int32")]
-    chance = [engine.kernel("Cast", [op], [logits], [logits], 0.5), engine.kernel("RealDiv", [op], [logits, ()], [logits], 0.5)]
-    chance += [engine.kernel(type_, [op], [logits], [logits], 0.5) for type_ in ("ApplyTopKTopP", "SoftmaxV2", "DSARandomUniform", "RealDiv")]
+    chance = [
+        engine.kernel("Cast", [op], [logits], [logits], 0.5),
+        engine.kernel("RealDiv", [op], [logits, ()], [logits], 0.5),
+    ]
+    chance += [
+        engine.kernel(type_, [op], [logits], [logits], 0.5)
+        for type_ in ("ApplyTopKTopP", "SoftmaxV2", "DSARandomUniform", "RealDiv")
+    ]
     for row in chance:
         row.ops = ()
     return [*chance, engine.kernel("ArgMaxV2", [op], [logits], [token], dtype="int32")]
@@ -329,19 +385,45 @@ def _moved(*types: str) -> Callable[[_Engine, PlannedOp], Made]:
 
 
 _ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
-    "MatMul": _product, "BatchMatMul": _absorbed, "Embedding": _embedded, "RotaryMul": _rotary, "InterleaveRope": _rotary,
-    "ReshapeAndCache": _cache, "FusedInferAttentionScore": _attention, "AllReduce": _reduced,
-    "AllGather": _moved("hcom_allGather_"), "ReduceScatter": _moved("hcom_reduceScatter_"),
-    "AllToAll": _moved("hcom_alltoallv_", "hcom_alltoall_"), "MoeGatingTopK": _gating, "MoeDistributeDispatch": _dispatch,
-    "MoeDistributeCombine": _combine, "ArgMax": _sampled, "SwiGlu": _plain("SwiGlu", "aclnnSwiGlu_SwiGlu_SwiGlu"),
-    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"), "RmsNorm": _plain("RmsNorm", "aclnnRmsNorm_RmsNorm_RmsNorm"),
-    "QuantBatchMatmul": _plain("QuantBatchMatmulV3"), "KvRmsNormRopeCache": _plain("KvRmsNormRopeCache"),
+    "MatMul": _product,
+    "BatchMatMul": _absorbed,
+    "Embedding": _embedded,
+    "RotaryMul": _rotary,
+    "InterleaveRope": _rotary,
+    "ReshapeAndCache": _cache,
+    "FusedInferAttentionScore": _attention,
+    "AllReduce": _reduced,
+    "AllGather": _moved("hcom_allGather_"),
+    "ReduceScatter": _moved("hcom_reduceScatter_"),
+    "AllToAll": _moved("hcom_alltoallv_", "hcom_alltoall_"),
+    "MoeGatingTopK": _gating,
+    "MoeDistributeDispatch": _dispatch,
+    "MoeDistributeCombine": _combine,
+    "ArgMax": _sampled,
+    "SwiGlu": _plain("SwiGlu", "aclnnSwiGlu_SwiGlu_SwiGlu"),
+    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"),
+    "RmsNorm": _plain("RmsNorm", "aclnnRmsNorm_RmsNorm_RmsNorm"),
+    "QuantBatchMatmul": _plain("QuantBatchMatmulV3"),
+    "KvRmsNormRopeCache": _plain("KvRmsNormRopeCache"),
     "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"),
-}  # fmt: skip
+}
 _TOGETHER: Sequence[tuple[tuple[str, ...], Callable[[_Engine, Sequence[PlannedOp]], Made | None], int]] = (
     (("MatMul", "AllReduce", "Add", "RmsNorm"), _summed_product, 4),
     (("q_a_proj*", "RmsNorm", "MatMul", "KvRmsNormRopeCache", "q_absorb", "InterleaveRope"), _latent, 6),
-    (("DynamicQuant", "q_a_proj*", "RmsNorm", "DynamicQuant", "QuantBatchMatmul", "KvRmsNormRopeCache", "q_absorb", "InterleaveRope"), _latent, 8),
+    (
+        (
+            "DynamicQuant",
+            "q_a_proj*",
+            "RmsNorm",
+            "DynamicQuant",
+            "QuantBatchMatmul",
+            "KvRmsNormRopeCache",
+            "q_absorb",
+            "InterleaveRope",
+        ),
+        _latent,
+        8,
+    ),
     (("q_proj*", "q_norm", "k_norm", "rotary"), _normed_rotary, 4),
     (("q_proj*", "rotary"), _split_rotary, 2),
     (("GroupedMatmul", "SwiGlu", "GroupedMatmul"), _experts, 3),

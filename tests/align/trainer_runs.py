@@ -47,11 +47,11 @@ class _Trainer(Launcher):
     def at(self, ops: Sequence[PlannedOp], place: int) -> tuple[int, Made]:
         op = ops[place]
         name = op.part or op.name
-        if name.endswith(".dw") and place + 1 < len(ops) and (ops[place + 1].part or "").endswith(".add"):
-            if self.option("summed in the product", (True, False)) and op.type == "MatMul":
-                types = ("MatmulAddFp32", "aclnnMatmulAdd_MatMulV3")
-                read = [*self.shapes(op)[0], *self.shapes(op)[1]]
-                return 2, [self.kernel(types, ops[place : place + 2], read, self.shapes(op)[1])]
+        summed = name.endswith(".dw") and place + 1 < len(ops) and (ops[place + 1].part or "").endswith(".add")
+        if summed and op.type == "MatMul" and self.option("summed in the product", (True, False)):
+            types = ("MatmulAddFp32", "aclnnMatmulAdd_MatMulV3")
+            read = [*self.shapes(op)[0], *self.shapes(op)[1]]
+            return 2, [self.kernel(types, ops[place : place + 2], read, self.shapes(op)[1])]
         make = _ALONE.get(op.type)
         return 1, make(self, op) if make else [self.kernel(op.type, [op])]
 
@@ -61,9 +61,12 @@ class _Trainer(Launcher):
         rows = [self.short("Mul", [size, ()], [size])]
         if self.option("checks", (True, False)):
             rows = [
-                self.short("LpNormV2", [size], [()]), self.other("NotEqual", [(), ()], [()]),
-                self.other("Abs", [()], [()]), self.other("Equal", [(), ()], [()]), *rows,
-            ]  # fmt: skip
+                self.short("LpNormV2", [size], [()]),
+                self.other("NotEqual", [(), ()], [()]),
+                self.other("Abs", [()], [()]),
+                self.other("Equal", [(), ()], [()]),
+                *rows,
+            ]
         return rows
 
     def before_updates(self, ops: Sequence[PlannedOp]) -> Made:
@@ -74,10 +77,19 @@ class _Trainer(Launcher):
         else:
             rows = []
             for size in sizes:
-                rows += [self.short("LpNormV2", [size], [()]), self.other("Pows", [(), ()], [()]), self.other("Add", [(), ()], [()])]
+                rows += [
+                    self.short("LpNormV2", [size], [()]),
+                    self.other("Pows", [(), ()], [()]),
+                    self.other("Add", [(), ()], [()]),
+                ]
         total = self.other("hcom_allReduce_", [], [])
         total.stream, total.shaped = 1, False
-        rows += [total, self.other("Pows", [(), ()], [()]), self.other("Add", [(), ()], [()]), self.other("Reciprocal", [()], [()])]
+        rows += [
+            total,
+            self.other("Pows", [(), ()], [()]),
+            self.other("Add", [(), ()], [()]),
+            self.other("Reciprocal", [()], [()]),
+        ]
         return [*rows, *(self.short("Mul", [size, ()], [size]) for size in sizes)]
 
     def short(self, type_: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> RunKernel:
@@ -105,21 +117,27 @@ def _product(run: _Trainer, op: PlannedOp) -> Made:
 
 
 def _norm(run: _Trainer, op: PlannedOp) -> Made:
-    read, made = run.shapes(op)
+    read, _ = run.shapes(op)
     weight = read[1][0]
     wide = _heads(read[0], weight) if read[0][-1] != weight else _tokens_first(read[0])
     if run.option("norm", ("fused", "fused", "written")) == "fused":
         return [run.kernel(("RmsNorm", "aclnnRmsNorm_RmsNorm_RmsNorm"), [op], [wide, read[1]], [wide, (*wide[:-1], 1)])]
     one = (*wide[:-1], 1)
     steps = (
-        ("Cast", [wide], wide), ("Pows", [wide, ()], wide), ("ReduceMean", [wide, (1,)], one), ("Adds", [one], one),
-        ("Rsqrt", [one], one), ("Mul", [wide, one], wide), ("Cast", [wide], wide), ("Mul", [read[1], wide], wide),
-    )  # fmt: skip
+        ("Cast", [wide], wide),
+        ("Pows", [wide, ()], wide),
+        ("ReduceMean", [wide, (1,)], one),
+        ("Adds", [one], one),
+        ("Rsqrt", [one], one),
+        ("Mul", [wide, one], wide),
+        ("Cast", [wide], wide),
+        ("Mul", [read[1], wide], wide),
+    )
     return [run.kernel(type_, [op], inputs, [output], 1 / 5) for type_, inputs, output in steps]
 
 
 def _norm_grad(run: _Trainer, op: PlannedOp) -> Made:
-    read, made = run.shapes(op)
+    read, _ = run.shapes(op)
     weight = read[2][0]
     wide = _heads(read[0], weight) if read[0][-1] != weight else _tokens_first(read[0])
     if run.option("norm", ("fused",)) == "fused":
@@ -127,11 +145,24 @@ def _norm_grad(run: _Trainer, op: PlannedOp) -> Made:
         return [grad, run.kernel("Cast", [op], [read[2]], [read[2]], 0.02)]
     one = (*wide[:-1], 1)
     steps = (
-        ("Mul", [wide, wide], wide), ("ReduceSum", [wide, (3,)], read[2]), ("Mul", [wide, read[2]], wide), ("Cast", [wide], wide),
-        ("Mul", [wide, wide], wide), ("ReduceSum", [wide, (1,)], one), ("Mul", [wide, one], wide), ("Pows", [one], one),
-        ("Muls", [one], one), ("Mul", [one, one], one), ("Expand", [one], wide), ("Div", [wide, ()], wide), ("Pows", [wide], wide),
-        ("Muls", [wide], wide), ("Mul", [wide, wide], wide), ("Add", [wide, wide], wide), ("Cast", [wide], wide),
-    )  # fmt: skip
+        ("Mul", [wide, wide], wide),
+        ("ReduceSum", [wide, (3,)], read[2]),
+        ("Mul", [wide, read[2]], wide),
+        ("Cast", [wide], wide),
+        ("Mul", [wide, wide], wide),
+        ("ReduceSum", [wide, (1,)], one),
+        ("Mul", [wide, one], wide),
+        ("Pows", [one], one),
+        ("Muls", [one], one),
+        ("Mul", [one, one], one),
+        ("Expand", [one], wide),
+        ("Div", [wide, ()], wide),
+        ("Pows", [wide], wide),
+        ("Muls", [wide], wide),
+        ("Mul", [wide, wide], wide),
+        ("Add", [wide, wide], wide),
+        ("Cast", [wide], wide),
+    )
     return [run.kernel(type_, [op], inputs, [output], 1 / 9) for type_, inputs, output in steps]
 
 
@@ -139,12 +170,16 @@ def _angles(run: _Trainer, op: PlannedOp) -> Made:
     table = (run.shapes(op)[1][0][0], 1, 1, _HEAD)
     if run.option("angles", ("made", "gathered")) == "gathered":
         return []
-    steps = ("Cos", "Mul", "Cast", "Sin", "Mul", "Cast") if run.option("scaled", (True, False)) else ("Cos", "Cast", "Sin", "Cast")
+    steps = (
+        ("Cos", "Mul", "Cast", "Sin", "Mul", "Cast")
+        if run.option("scaled", (True, False))
+        else ("Cos", "Cast", "Sin", "Cast")
+    )
     return [run.kernel(type_, [op], [table], [table], 1 / len(steps), "float32") for type_ in steps]
 
 
 def _rotary(run: _Trainer, op: PlannedOp) -> Made:
-    read, made = run.shapes(op)
+    read, _ = run.shapes(op)
     wide, table = _heads(read[0]), (read[0][0], 1, 1, _HEAD)
     way = run.option("rotary", ("RotaryPositionEmbedding", "RotaryMul", "written"))
     if way != "written":
@@ -154,9 +189,13 @@ def _rotary(run: _Trainer, op: PlannedOp) -> Made:
         return rows
     half = (*wide[:-1], wide[-1] // 2)
     steps = (
-        ("Mul", [wide, table], wide), ("SplitV", [wide], half), ("Neg", [half], half), ("ConcatD", [half, half], wide),
-        ("Mul", [wide, table], wide), ("Add", [wide, wide], wide),
-    )  # fmt: skip
+        ("Mul", [wide, table], wide),
+        ("SplitV", [wide], half),
+        ("Neg", [half], half),
+        ("ConcatD", [half, half], wide),
+        ("Mul", [wide, table], wide),
+        ("Add", [wide, wide], wide),
+    )
     return [run.kernel(type_, [op], inputs, [output], 1 / 4) for type_, inputs, output in steps]
 
 
@@ -167,13 +206,20 @@ def _rotary_grad(run: _Trainer, op: PlannedOp) -> Made:
     if way != "written":
         rows = [run.kernel(f"{way}Grad", [op], [wide, table, table], [wide], 0.7)]
         if run.option("sliced", (True, False)):
-            rows += [run.kernel("ZerosLike", [op], [wide], [wide], 0.1), run.kernel("Add", [op], [wide, wide], [wide], 0.2)]
+            rows += [
+                run.kernel("ZerosLike", [op], [wide], [wide], 0.1),
+                run.kernel("Add", [op], [wide, wide], [wide], 0.2),
+            ]
         return rows
     half = (*wide[:-1], wide[-1] // 2)
     steps = (
-        ("Mul", [wide, table], wide), ("Mul", [wide, table], wide), ("SplitV", [wide], half), ("Neg", [half], half),
-        ("ConcatD", [half, half], wide), ("Add", [wide, wide], wide),
-    )  # fmt: skip
+        ("Mul", [wide, table], wide),
+        ("Mul", [wide, table], wide),
+        ("SplitV", [wide], half),
+        ("Neg", [half], half),
+        ("ConcatD", [half, half], wide),
+        ("Add", [wide, wide], wide),
+    )
     return [run.kernel(type_, [op], inputs, [output], 1 / 4) for type_, inputs, output in steps]
 
 
@@ -189,7 +235,14 @@ def _attention(run: _Trainer, op: PlannedOp) -> Made:
 
 def _attention_grad(run: _Trainer, op: PlannedOp) -> Made:
     read, made = run.shapes(op)
-    rows = [run.kernel("FlashAttentionScoreGrad", [op], [_tokens_first(shape) if len(shape) == 2 else shape for shape in read], made)]
+    rows = [
+        run.kernel(
+            "FlashAttentionScoreGrad",
+            [op],
+            [_tokens_first(shape) if len(shape) == 2 else shape for shape in read],
+            made,
+        )
+    ]
     if run.option("layout", ("SBH",)) == "BNSD":
         return [*rows, *(run.kernel("Transpose", [op], [shape], [shape], 0.02) for shape in made)]
     return rows
@@ -214,23 +267,41 @@ def _embedding_grad(run: _Trainer, op: PlannedOp) -> Made:
     read, made = run.shapes(op)
     ids = read[-1]
     return [
-        run.kernel("Cast", [op], [read[0]], [read[0]], 0.05), run.kernel("Sort", [op], [ids], [ids, ids], 0.05),
-        run.kernel("MemSet", [op], [made[0]], [made[0]], 0.1), run.kernel("EmbeddingDenseGradV2", [op], [read[0], ids, ids], made, 0.8),
-    ]  # fmt: skip
+        run.kernel("Cast", [op], [read[0]], [read[0]], 0.05),
+        run.kernel("Sort", [op], [ids], [ids, ids], 0.05),
+        run.kernel("MemSet", [op], [made[0]], [made[0]], 0.1),
+        run.kernel("EmbeddingDenseGradV2", [op], [read[0], ids, ids], made, 0.8),
+    ]
 
 
 def _loss(run: _Trainer, op: PlannedOp) -> Made:
     logits = run.shapes(op)[0][0]
     one = (logits[0],)
     if run.option("loss", ("fused", "written", "written")) == "fused":
-        return [run.kernel("LogSoftmaxV2", [op], [logits], [logits], 0.7, "float32"), run.kernel("NLLLoss", [op], [logits, one], [one, ()], 0.3, "float32")]
+        return [
+            run.kernel("LogSoftmaxV2", [op], [logits], [logits], 0.7, "float32"),
+            run.kernel("NLLLoss", [op], [logits, one], [one, ()], 0.3, "float32"),
+        ]
     steps = (
-        ("ReduceMax", [logits, (1,)], one), ("hcom", [], ()), ("Sub", [logits, (*one, 1)], logits), ("Less", [one, ()], one),
-        ("GreaterEqual", [one, ()], one), ("LogicalOr", [one, one], one), ("Sub", [one, ()], one), ("MaskedFill", [one, one], one),
-        ("Range", [()], one), ("Index", [logits, one, one], one), ("MaskedFill", [one, one], one), ("hcom", [], ()),
-        ("Exp", [logits], logits), ("ReduceSum", [logits, (1,)], one), ("hcom", [], ()), ("Log", [one], one),
-        ("Sub", [one, one], one), ("RealDiv", [logits, (*one, 1)], logits),
-    )  # fmt: skip
+        ("ReduceMax", [logits, (1,)], one),
+        ("hcom", [], ()),
+        ("Sub", [logits, (*one, 1)], logits),
+        ("Less", [one, ()], one),
+        ("GreaterEqual", [one, ()], one),
+        ("LogicalOr", [one, one], one),
+        ("Sub", [one, ()], one),
+        ("MaskedFill", [one, one], one),
+        ("Range", [()], one),
+        ("Index", [logits, one, one], one),
+        ("MaskedFill", [one, one], one),
+        ("hcom", [], ()),
+        ("Exp", [logits], logits),
+        ("ReduceSum", [logits, (1,)], one),
+        ("hcom", [], ()),
+        ("Log", [one], one),
+        ("Sub", [one, one], one),
+        ("RealDiv", [logits, (*one, 1)], logits),
+    )
     rows: Made = []
     for type_, inputs, output in steps:
         if type_ != "hcom":
@@ -246,9 +317,22 @@ def _loss_grad(run: _Trainer, op: PlannedOp) -> Made:
     logits = run.shapes(op)[0][0]
     one = (logits[0],)
     if run.option("loss", ("fused",)) == "fused":
-        return [run.kernel("NLLLossGrad", [op], [logits, one], [logits], 0.5, "float32"), run.kernel("LogSoftmaxGrad", [op], [logits, logits], [logits], 0.5, "float32")]
-    steps = (("Range", [()], one), ("Index", [logits, one], one), ("Sub", [one, one], one), ("IndexPutV2", [logits, one], logits), ("Mul", [logits, (*one, 1)], logits), ("Cast", [logits], logits))
-    return [run.kernel(type_, [op], inputs, [output], 1 / 3 if logits in inputs else 0.01, "float32") for type_, inputs, output in steps]
+        return [
+            run.kernel("NLLLossGrad", [op], [logits, one], [logits], 0.5, "float32"),
+            run.kernel("LogSoftmaxGrad", [op], [logits, logits], [logits], 0.5, "float32"),
+        ]
+    steps = (
+        ("Range", [()], one),
+        ("Index", [logits, one], one),
+        ("Sub", [one, one], one),
+        ("IndexPutV2", [logits, one], logits),
+        ("Mul", [logits, (*one, 1)], logits),
+        ("Cast", [logits], logits),
+    )
+    return [
+        run.kernel(type_, [op], inputs, [output], 1 / 3 if logits in inputs else 0.01, "float32")
+        for type_, inputs, output in steps
+    ]
 
 
 def _gating(run: _Trainer, op: PlannedOp) -> Made:
@@ -257,10 +341,14 @@ def _gating(run: _Trainer, op: PlannedOp) -> Made:
     if run.option("gating", ("written", "MoeGatingTopK")) == "MoeGatingTopK":
         return [run.kernel("MoeGatingTopK", [op], [logits], [chosen, chosen, logits], 0.9, "float32")]
     for type_, inputs, output in (
-        ("SoftmaxV2", [logits], logits), ("TopKV2", [logits, ()], chosen), ("ReduceSum", [chosen, (1,)], (chosen[0], 1)),
-        ("RealDiv", [chosen, (chosen[0], 1)], chosen), ("ZerosLike", [logits], logits), ("ScatterElementsV2", [logits, chosen, chosen], logits),
+        ("SoftmaxV2", [logits], logits),
+        ("TopKV2", [logits, ()], chosen),
+        ("ReduceSum", [chosen, (1,)], (chosen[0], 1)),
+        ("RealDiv", [chosen, (chosen[0], 1)], chosen),
+        ("ZerosLike", [logits], logits),
+        ("ScatterElementsV2", [logits, chosen, chosen], logits),
         ("ReduceSum", [logits, (1,)], (logits[1],)),
-    ):  # fmt: skip
+    ):
         rows.append(run.kernel(type_, [op], inputs, [output], 1 / 7, "float32"))
     return rows
 
@@ -268,7 +356,13 @@ def _gating(run: _Trainer, op: PlannedOp) -> Made:
 def _gating_grad(run: _Trainer, op: PlannedOp) -> Made:
     read, made = run.shapes(op)
     logits, chosen = made[0], read[0]
-    steps = (("GatherElementsV2", [logits, chosen], chosen), ("RealDiv", [chosen, (chosen[0], 1)], chosen), ("ScatterElementsV2", [logits, chosen, chosen], logits), ("SoftmaxGrad", [logits, logits], logits), ("Cast", [logits], logits))
+    steps = (
+        ("GatherElementsV2", [logits, chosen], chosen),
+        ("RealDiv", [chosen, (chosen[0], 1)], chosen),
+        ("ScatterElementsV2", [logits, chosen, chosen], logits),
+        ("SoftmaxGrad", [logits, logits], logits),
+        ("Cast", [logits], logits),
+    )
     return [run.kernel(type_, [op], inputs, [output], 1 / 5, "float32") for type_, inputs, output in steps]
 
 
@@ -287,7 +381,10 @@ def _dispatch(run: _Trainer, op: PlannedOp) -> Made:
         rows[-1].ops = ()
     rows.append(run.collective("hcom_alltoallv_", op, 0.6))
     if run.option("chunks", (True, False)):
-        rows += [run.kernel("SplitV", [op], [routed], [routed], 0.1), run.kernel("ConcatD", [op], [routed], [routed], 0.15)]
+        rows += [
+            run.kernel("SplitV", [op], [routed], [routed], 0.1),
+            run.kernel("ConcatD", [op], [routed], [routed], 0.15),
+        ]
     return rows
 
 
@@ -297,12 +394,20 @@ def _combine(run: _Trainer, op: PlannedOp) -> Made:
     routed, tokens = read[0], made[0]
     rows: Made = []
     if run.option("chunks", (True, False)):
-        rows += [run.kernel("SplitV", [op], [routed], [routed], 0.1), run.kernel("ConcatD", [op], [routed], [routed], 0.15)]
+        rows += [
+            run.kernel("SplitV", [op], [routed], [routed], 0.1),
+            run.kernel("ConcatD", [op], [routed], [routed], 0.15),
+        ]
     rows.append(run.collective("hcom_alltoallv_", op, 0.6))
     if run.option("permute", ("fused",)) == "fused":
-        rows.append(run.kernel("MoeTokenPermuteGrad" if back else "MoeTokenUnpermute", [op], [routed, read[-1]], [tokens], 0.15))
+        rows.append(
+            run.kernel("MoeTokenPermuteGrad" if back else "MoeTokenUnpermute", [op], [routed, read[-1]], [tokens], 0.15)
+        )
     else:
-        rows += [run.kernel("ZerosLike", [op], [tokens], [tokens], 0.05), run.kernel("ScatterAddV2", [op], [tokens, routed, routed], [tokens], 0.1)]
+        rows += [
+            run.kernel("ZerosLike", [op], [tokens], [tokens], 0.05),
+            run.kernel("ScatterAddV2", [op], [tokens, routed, routed], [tokens], 0.1),
+        ]
     return rows
 
 
@@ -325,14 +430,32 @@ def _moved(*types: str) -> Callable[[_Trainer, PlannedOp], Made]:
 
 
 _ALONE: Mapping[str, Callable[[_Trainer, PlannedOp], Made]] = {
-    "MatMul": _product, "RmsNorm": _norm, "RmsNormGrad": _norm_grad, "Cos": _angles, "RotaryMul": _rotary,
-    "RotaryMulGrad": _rotary_grad, "FlashAttentionScore": _attention, "FlashAttentionScoreGrad": _attention_grad,
-    "SplitVD": _split, "Embedding": _embedded, "EmbeddingDenseGrad": _embedding_grad, "CrossEntropyLoss": _loss,
-    "CrossEntropyLossGrad": _loss_grad, "MoeGatingTopK": _gating, "MoeGatingTopKGrad": _gating_grad,
-    "MoeDistributeDispatch": _dispatch, "MoeDistributeCombine": _combine, "ApplyAdamW": _update,
-    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"), "SwiGlu": _plain("SwiGlu"), "SwiGluGrad": _plain("SwiGluGrad"),
-    "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"), "ConcatD": _plain("ConcatD"),
-    "AllReduce": _moved("hcom_allReduce_"), "AllGather": _moved("hcom_allGather_"),
-    "ReduceScatter": _moved("hcom_reduceScatter_"), "Send": _moved("hcom_send_", "hcom_batchSendRecv_"),
+    "MatMul": _product,
+    "RmsNorm": _norm,
+    "RmsNormGrad": _norm_grad,
+    "Cos": _angles,
+    "RotaryMul": _rotary,
+    "RotaryMulGrad": _rotary_grad,
+    "FlashAttentionScore": _attention,
+    "FlashAttentionScoreGrad": _attention_grad,
+    "SplitVD": _split,
+    "Embedding": _embedded,
+    "EmbeddingDenseGrad": _embedding_grad,
+    "CrossEntropyLoss": _loss,
+    "CrossEntropyLossGrad": _loss_grad,
+    "MoeGatingTopK": _gating,
+    "MoeGatingTopKGrad": _gating_grad,
+    "MoeDistributeDispatch": _dispatch,
+    "MoeDistributeCombine": _combine,
+    "ApplyAdamW": _update,
+    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"),
+    "SwiGlu": _plain("SwiGlu"),
+    "SwiGluGrad": _plain("SwiGluGrad"),
+    "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"),
+    "ConcatD": _plain("ConcatD"),
+    "AllReduce": _moved("hcom_allReduce_"),
+    "AllGather": _moved("hcom_allGather_"),
+    "ReduceScatter": _moved("hcom_reduceScatter_"),
+    "Send": _moved("hcom_send_", "hcom_batchSendRecv_"),
     "Receive": _moved("hcom_receive_", "hcom_batchSendRecv_"),
-}  # fmt: skip
+}
