@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from benchmarks.aicore import PROFILES, kernels_of, table, time_weighted, utilisation_rows
+from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_rows import measured_engine_rows
 from benchmarks.first_generation import first_generation_rows, first_generation_total
+from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
