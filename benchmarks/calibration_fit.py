@@ -105,8 +105,8 @@ def launched_claims(shared: Path, seeds: Sequence[int]) -> Iterator[RawClaims]:
 
 def _without_shapes(run: SimulatedRun) -> SimulatedRun:
     none = ["N/A"] * len(run.kernels)
-    of = dict.fromkeys(("input_shapes", "output_shapes", "input_dtypes", "output_dtypes"), none)
-    return replace(run, kernels=replace(run.kernels, **of))
+    kernels = replace(run.kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
+    return replace(run, kernels=kernels)
 
 
 def _run_claims(kind: str, run: SimulatedRun, seed: int) -> RawClaims:

@@ -282,7 +282,7 @@ def _loss(run: _Trainer, op: PlannedOp) -> Made:
             run.kernel("LogSoftmaxV2", [op], [logits], [logits], 0.7, "float32"),
             run.kernel("NLLLoss", [op], [logits, one], [one, ()], 0.3, "float32"),
         ]
-    steps = (
+    steps: Sequence[tuple[str, Sequence[Shape], Shape]] = (
         ("ReduceMax", [logits, (1,)], one),
         ("hcom", [], ()),
         ("Sub", [logits, (*one, 1)], logits),
