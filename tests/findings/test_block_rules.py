@@ -57,9 +57,9 @@ def test_kernels_that_keep_no_pipe_busy_are_told_with_what_they_leave(tmp_path: 
     """`operator_no_bound` of msprof-analyze: every pipe works for less than four fifths of the time."""
 
     def vector(share: float) -> list[dict[str, object]]:
-        ratios = {"aiv_vec_ratio": share, "aiv_mte2_ratio": share / 2, "aiv_mte3_ratio": 0.05}
-        shape = {"Type": "RmsNormGrad", "Accelerator Core": "AI_VECTOR_CORE", "Input Shapes": '"4096,1024"'}
-        return [shape | ratios] * 10
+        ratios: dict[str, object] = {"aiv_vec_ratio": share, "aiv_mte2_ratio": share / 2, "aiv_mte3_ratio": 0.05}
+        kernel = {"Type": "RmsNormGrad", "Accelerator Core": "AI_VECTOR_CORE", "Input Shapes": '"4096,1024"'}
+        return [ratios | kernel] * 10
 
     found = findings_of(tmp_path, vector(0.5))["kernel.unbound"]
     assert found.cost_ns == round(10 * 90_000 * (1 - 0.5 / 0.8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_experts_are_held_against_reading_all_weights_and_attention_against_noth
 @pytest.mark.parametrize(("longer", "told"), [(1.2, False), (1.6, True)])
 def test_kernels_that_all_fall_short_of_the_model_are_held_against_its_whole_rate(longer: float, told: bool) -> None:
     """Went wrong once: memory at two thirds of its rate was told as costing half of what it does."""
-    operands = {
+    operands: dict[str, Any] = {
         "input_shapes": ["8192,8192;8192,8192"] * 8, "input_dtypes": ["DT_BF16;DT_BF16"] * 8,
         "output_shapes": ["8192,8192"] * 8, "output_dtypes": ["DT_BF16"] * 8,
     }  # fmt: skip
