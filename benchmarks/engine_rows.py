@@ -1,16 +1,16 @@
 """
 Serving by an engine with a host of its own: throughput and time per token of public runs, predicted.
 
-The host's time of a step is the median, over the sources, of what their steps took beyond the captured graph that is
-predicted, apart for synchronous and asynchronous scheduling; that of a draft the host launches the median of what is
-left over it. Each row is also predicted with the medians of the other sources.
+What the host takes are medians over sources: of a step what it took beyond the captured graph that is predicted, of a
+draft the host launches what is left over that, and of graphs captured in pieces what small batches take a layer. Each
+row is also predicted with the medians of the others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,67 +20,72 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import eager_draft_ns, host_step_ns
+from memplan.serving.constants import EngineHost, engine_host
+from memplan.serving.steptime import step_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
-ENGINE = "vllm-ascend"
-SYNCHRONOUS = "vllm-ascend-synchronous"
-
-
-@dataclass(frozen=True, slots=True)
-class HostTimes:
-    """Milliseconds of the host: of a step by how it is scheduled, and of a draft by the attention of its model."""
-
-    asynchronous: float
-    synchronous: float
-    dense_draft: float
-    sparse_draft: float
-
-    def of(self, row: EngineRow) -> float:
-        """Those of a step of `row`."""
-        told = row.told
-        step = self.asynchronous if told["asynchronous"] else self.synchronous
-        draft = self.sparse_draft if row.sparse else self.dense_draft
-        return step + (told["drafts"] * draft if told["eager_drafts"] else 0.0)
+ENGINE, SYNCHRONOUS, PIECEWISE = "vllm-ascend", "vllm-ascend-synchronous", "vllm-ascend-piecewise"
+_FEW = 2
+"""Sequences with which a step of captured pieces is its host's."""
+_MOST_NS = 1e9
+_HALVINGS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """
-    A published row: milliseconds of its captured step and of reading one prompt, the tokens a step yields, and
-    whether an indexer picks what is attended.
-    """
+    """A published row: nanoseconds of its captured step and of reading a prompt, layers, and tokens a step yields."""
 
     told: Mapping[str, Any]
-    step_ms: float
-    prompt_ms: float
+    step_ns: int
+    prompt_ns: int
+    layers: int
     yielded: float
-    sparse: bool
+
+    @property
+    def engine(self) -> str:
+        """Its engine as `memplan step` names it."""
+        return str(self.told["engine"])
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+        return str(self.told["source"])
+
+    @property
+    def timed(self) -> bool:
+        """Whether milliseconds a token are told, and not tokens a second."""
+        return "tpot_ms" in self.told
 
     @property
     def measured(self) -> float:
         """Tokens per second, or milliseconds a token."""
-        return float(self.told.get("tokens_per_second") or self.told["tpot_ms"])
+        return float(self.told["tpot_ms"] if self.timed else self.told["tokens_per_second"])
 
-    def predicted(self, host_ms: float) -> float:
-        """What is measured, with so much time of the host a step: prompts are read one after the other on a replica."""
-        told, per_token = self.told, (self.step_ms + host_ms) / self.yielded
-        if "tpot_ms" in told:
-            return per_token
-        own = told["batch"] / told["data"]
-        wave = own * (self.prompt_ms + host_ms) + told["output"] * per_token
+    def predicted(self, host: EngineHost) -> float:
+        """
+        What is measured, with such a host.
+
+        A replica reads its prompts one after the other. Where replicas share experts none makes tokens while another
+        reads, so that each waits for the prompts of all.
+        """
+        told = self.told
+        drafts = told["drafts"] if told["eager_drafts"] else 0
+        step = host.step(self.step_ns, self.layers, reads=False, eager_drafts=drafts) / 1e6
+        if self.timed:
+            return step / self.yielded
+        read = host.step(self.prompt_ns, self.layers, reads=True) / 1e6
+        prompts = told["batch"] if told["expert"] > 1 else told["batch"] / told["data"]
+        wave = prompts * read + told["output"] * step / self.yielded
         return float(told["batch"] * told["output"] / wave * 1e3)
 
-    @property
-    def host_ms(self) -> float:
-        """The host's time of a step with which the prediction is what was measured."""
-        told = self.told
-        if "tpot_ms" in told:
-            return self.measured * self.yielded - self.step_ms
-        own = told["batch"] / told["data"]
-        wave = told["batch"] * told["output"] / self.measured * 1e3
-        rest = wave - own * self.prompt_ms - told["output"] * self.step_ms / self.yielded
-        return float(rest / (own + told["output"] / self.yielded))
+    def solved(self, host: Callable[[float], EngineHost]) -> float:
+        """The nanoseconds for which the prediction with `host` of them is what was measured; negative where none is."""
+        low, high = -_MOST_NS, _MOST_NS
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            slow = (self.predicted(host(middle)) > self.measured) is self.timed
+            low, high = (low, middle) if slow else (middle, high)
+        return (low + high) / 2
 
 
 def engine_rows(data: Path) -> list[EngineRow]:
@@ -98,36 +103,35 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision)
     decoded = step_time(model, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
-    sparse = any(share.name == "indexer" for share in decoded.by_class)
-    return EngineRow(told, decoded.duration_ns / 1e6, read.duration_ns / 1e6, decoded.tokens_per_sequence, sparse)
+    return EngineRow(told, decoded.duration_ns, read.duration_ns, step_layers(model, step), decoded.tokens_per_sequence)
 
 
-def shipped_times() -> HostTimes:
-    """The times of `memplan/serving/constants.json`."""
-    return HostTimes(
-        host_step_ns(ENGINE) / 1e6,
-        host_step_ns(SYNCHRONOUS) / 1e6,
-        eager_draft_ns(sparse=False) / 1e6,
-        eager_draft_ns(sparse=True) / 1e6,
+def shipped_hosts() -> dict[str, EngineHost]:
+    """The hosts of `memplan/serving/constants.json`."""
+    return {engine: engine_host(engine) for engine in (ENGINE, SYNCHRONOUS, PIECEWISE)}
+
+
+def found_hosts(rows: Sequence[EngineRow]) -> dict[str, EngineHost]:
+    """The hosts as `rows` have them: medians over sources of the medians of their rows."""
+    bare = replace(engine_host(ENGINE), step_ns=0, draft_ns=0)
+    step = _median(
+        (row.source, row.solved(lambda time: replace(bare, step_ns=round(time))))
+        for row in rows
+        if row.engine != PIECEWISE and not row.told["eager_drafts"]
     )
-
-
-def host_times(rows: Sequence[EngineRow]) -> HostTimes:
-    """The times as `rows` have them: medians over sources of the medians of their rows."""
-    plain = [row for row in rows if not row.told["eager_drafts"]]
-    steps = {
-        kind: _median((row.told["source"], row.host_ms) for row in plain if row.told["asynchronous"] is kind)
-        for kind in (True, False)
-    }
-    drafts = {
-        kind: _median(
-            (row.told["source"], (row.host_ms - steps[row.told["asynchronous"]]) / row.told["drafts"])
-            for row in rows
-            if row.told["eager_drafts"] and row.sparse is kind
-        )
-        for kind in (True, False)
-    }
-    return HostTimes(steps[True], steps[False], drafts[False], drafts[True])
+    plain = replace(bare, step_ns=round(step))
+    draft = _median(
+        (row.source, row.solved(lambda time: replace(plain, draft_ns=round(time))))
+        for row in rows
+        if row.told["eager_drafts"]
+    )
+    layer = _median(
+        (row.source, row.measured * row.yielded * 1e6 / row.layers)
+        for row in rows
+        if row.engine == PIECEWISE and row.timed and row.told["batch"] <= _FEW
+    )
+    host = replace(plain, draft_ns=max(0, round(draft)))
+    return {ENGINE: host, SYNCHRONOUS: host, PIECEWISE: replace(host, layer_ns=round(layer))}
 
 
 def _median(values: Iterable[tuple[str, float]]) -> float:
@@ -139,12 +143,11 @@ def _median(values: Iterable[tuple[str, float]]) -> float:
 
 def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
     """The rows with the constants as shipped, and as the other sources have them."""
-    rows, shipped = engine_rows(data), shipped_times()
+    rows, shipped = engine_rows(data), shipped_hosts()
     for row in rows:
-        told = row.told
-        others = host_times([other for other in rows if other.told["source"] != told["source"]])
+        others = found_hosts([other for other in rows if other.source != row.source])
         yield MeasuredRow(
-            f"served by {ENGINE}", told["source"], told["chip"], told["name"],
-            "ms a token" if "tpot_ms" in told else "tokens/s", row.measured,
-            row.predicted(shipped.of(row)), is_source=True, left_out=row.predicted(others.of(row)),
+            f"served by {ENGINE}", row.source, row.told["chip"], row.told["name"],
+            "ms a token" if row.timed else "tokens/s", row.measured,
+            row.predicted(shipped[row.engine]), is_source=True, left_out=row.predicted(others[row.engine]),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 Planted faults: is what was planted the first finding, is nothing found in clean runs, and is its cost right?
 
 usage: benchmarks/findings.py [--runs N] [--clean N] [--seed SEED] [--only KIND] [--markdown FILE]
+       benchmarks/findings.py --plans fresh [--faulty N] [--clean N] [--seed SEED] [--markdown FILE]
 
 A training step of a small model is planned, run on simulated ranks with each fault of `memplan simulate --fault` at
 three strengths, and diagnosed. Seeds are drawn anew each run unless one is given, and sizes of the models with them.
@@ -10,6 +11,7 @@ What a fault costs is how much longer the same job with the same noise takes wit
 that were planted. There are two sets: plain faults in machines alike, by the author of the rules, and faults as they
 look in the field among the noise of real machines, written without sight of the rules. Clean runs are of both, the
 latter of several models in all layouts; a pipeline's bubble, which its schedule has without any fault, is let pass.
+`--plans fresh` draws plans, layouts and all else anew (benchmarks/findings_fresh.py).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import memplan
+from benchmarks.findings_fresh import fresh_trial
+from benchmarks.planted import cost_of, faults_of, off_by
 from memplan.findings import Finding, diagnose
 from memplan.models import load_config
 from memplan.models.training.step_recipe import Recipe
@@ -34,10 +38,7 @@ from memplan.simulator import (
     FAULTS,
     LAYOUTS,
     STRENGTHS,
-    ChosenFault,
     chosen_fault,
-    planted_memory,
-    planted_ns,
     simulate_job,
 )
 from memplan.simulator.noise import Chance
@@ -55,6 +56,8 @@ EXPERTS = {
     "norm_topk_prob": True, "mlp_only_layers": [],
 }  # fmt: skip
 RANKS, STEPS, FIELD_STEPS = 4, 4, 5
+_MODELS, _GRAPHS = 14, 6
+"""Fresh plans of a trial."""
 
 
 @dataclass
@@ -91,11 +94,6 @@ def plans(folder: Path, seed: int) -> dict[str, Plan]:
     return found
 
 
-def faults_of(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings that cost something, or are told by an engine; facts such as what makes the peak are no faults."""
-    return [one for one in findings if one.cost_ns or one.cost_bytes or one.kind == "kv.preemption"]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1, help="runs of each fault at each strength")
@@ -103,8 +101,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the first run; drawn anew by default")
     parser.add_argument("--only", help="only this kind of fault, or set: plain, field")
     parser.add_argument("--markdown", type=Path, help="write the table here")
+    parser.add_argument(
+        "--plans", choices=("own", "fresh"), default="own", help="those of this file, or others each run"
+    )
+    parser.add_argument("--faulty", type=int, default=90, help="runs with a fault, on fresh plans")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else secrets.randbelow(10**9)
+    if given.plans == "fresh":
+        with tempfile.TemporaryDirectory() as name:
+            text, good = fresh_trial(
+                Path(name), seed, faulty=given.faulty, clean=given.clean, models=_MODELS, graphs=_GRAPHS
+            )
+        print(text)
+        if given.markdown:
+            into_section(given.markdown, "fresh", text)
+        return 0 if good else 1
     sets = {"plain": Tally(), "field": Tally()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,7 +178,8 @@ def _kind(tally: Tally, made: dict[str, Plan], folder: Path, kind: str, seed: in
             seen.append(found[0].kind if found else "nothing")
             named = [one for one in found if one.kind in fault.findings]
             if any(one.cost_ns or one.cost_bytes for one in named):
-                mine.append(_error(plan, chosen, named, steps, seed))
+                cost = cost_of(plan, chosen, ranks=RANKS, steps=steps, seed=seed)
+                mine.append(abs(off_by(cost, chosen, named)))
     tries = len(STRENGTHS) * runs
     tally.right, tally.total = tally.right + first, tally.total + tries
     if mine:
@@ -195,21 +207,6 @@ def _found(plan: Plan, target: Path, layout: str, *, planned: bool = True) -> li
     profile = memplan.open_profile(target, cache=target.parent / "cache")
     # The plan is of the whole model and one micro-batch, which no stage of a pipeline runs.
     return faults_of(diagnose(profile, plan=plan if planned and layout != "pipeline" else None).findings)
-
-
-def _error(plan: Plan, fault: ChosenFault, named: Sequence[Finding], steps: int, seed: int) -> float:
-    """The error of what the fault costs the rank that it costs most, whether itself has it or waits for who has."""
-    if fault.fault.memory:
-        truth = planted_memory(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        told = max(one.cost_bytes or 0 for one in named)
-    else:
-        truth = planted_ns(plan, fault, ranks=RANKS, steps=steps, seed=seed)
-        by_rank: dict[int | None, int] = {}
-        for one in named:
-            for rank, length in ((one.rank, one.cost_ns or 0), *one.waits_ns):
-                by_rank[rank] = by_rank.get(rank, 0) + length
-        told = max(by_rank.values())
-    return abs(told - truth) / max(truth, 1)
 
 
 if __name__ == "__main__":

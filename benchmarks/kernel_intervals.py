@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.aicore import HERE, measured_profiles, table
+from benchmarks.aicore import HERE, measured_profiles
+from benchmarks.markdown import table
 from benchmarks.public_kernels import public_kernels
 from memplan.cost import Kernel, kernel_cost, machine
 from memplan.cost.uncertainty import UNKNOWN_CLASS, interval_class

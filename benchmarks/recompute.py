@@ -13,7 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.host_moves import PROJECT, cases, problem_of
+from benchmarks.host_cases import PROJECT, all_cases, problem_of
 from memplan.hardware import chip as find_chip
 from memplan.hardware import host_tier
 from memplan.placement.host import choose_moves
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = ["| case | HBM | bound | memplan | over bound | moves | full | ops run again | s |", "|" + "---|" * 9]
     over, slower = [], []
-    for name, (build, chip) in cases(options.data).items():
+    for name, (build, chip) in all_cases(options.data).items():
         if "train" not in name or (options.cases and name not in options.cases):
             continue
         graph, target = build(), find_chip(chip)

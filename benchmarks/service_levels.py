@@ -46,8 +46,10 @@ def rate_rows() -> Iterator[ServiceRow]:
     prompt, answer = told["prompt"], told["answer"]
     step = ServedStep(Phase.DECODE, 1, prompt + answer // 2, precision="bf16")
     exact = frozenset({prompt})
-    curve = StepCurve(load_config(told["model"]), Layout(), chip(told["chip"]), "vllm-ascend", step, None, exact=exact)
+    model, die = load_config(told["model"]), chip(told["chip"])
     for row in told["rows"]:
+        host = row.get("host", "vllm-ascend")
+        curve = StepCurve(model, Layout(), die, host, step, None, exact=exact)
         load = even_workload(row["rate"], prompt, answer)
         found = mixed_service(curve, load, 1, prompt_reading(curve, load, 2048, 0.5), room=256, part=0.5)
         name = f"{row['engine']}, {row['rate']} requests/s"

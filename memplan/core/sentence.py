@@ -52,6 +52,11 @@ Text = Sentence | str
 """A sentence to translate, or a name or figure that is the same in every language."""
 
 
+def sentence_of(text: Text) -> Sentence:
+    """`text` as a sentence to translate, whether it is one or English words."""
+    return text if isinstance(text, Sentence) else Sentence(text)
+
+
 def joined(parts: Iterable[Text], pair: str) -> Text:
     """`parts` one after another; `pair` is the template of two, such as `{}, {}`. Raises `TypeError` for no parts."""
     return reduce(lambda first, more: Sentence(pair, (first, more)), parts)

@@ -70,8 +70,8 @@ class Finding:
     rank: int | None
     cost_ns: int | None
     cost_bytes: int | None
-    bound: str
-    formula: str
+    bound: Text
+    formula: Text
     confidence: Confidence
     waits_ns: tuple[tuple[int, int], ...] = ()
     places: tuple[Place, ...] = ()

@@ -47,7 +47,8 @@ def kernel_bounds(
 
     A pipe that is busy for `bound_ratio` of the time bounds its kernel; so does the model's time divided by that ratio,
     as kernels reach no more of a chip's rates. Where `planned` has a time for a kernel, not NaN, that goes before the
-    model's.
+    model's. The ratio says whether kernels fall short of the model, not by how much: where most of what one thing
+    bounds take longer, those that do are held against the model's whole rate.
     """
     ratio = threshold("bound_ratio")
     duration = kernels.duration_ns[rows].astype(np.float64)
@@ -77,6 +78,7 @@ def kernel_bounds(
             predicted = np.where(np.isnan(planned), predicted, planned)
         modelled = ~np.isnan(predicted)
         bound = np.where(modelled, np.minimum(predicted / ratio, duration), bound)
+        bound = np.where(_short_of_model(duration, predicted, limit), np.minimum(predicted, duration), bound)
         if planned is not None:
             # What most planned kernels reach can be reached: they are held against that where it is less.
             reached = planned * usual_reach(duration, planned)
@@ -84,6 +86,18 @@ def kernel_bounds(
             near &= ~_slow_together(kernels, rows, reached, limit)
             bound = np.where(np.isnan(planned), bound, np.where(near, duration, np.minimum(reached, duration)))
     return KernelBounds(bound, limit, limits, modelled, most)
+
+
+def _short_of_model(duration: Floats, predicted: Floats, limit: NDArray[np.int8]) -> Bools:
+    """Which kernels take longer than the model over the ratio, as most of the time of what bounds them does."""
+    usual = duration / np.maximum(predicted, 1.0)
+    most = 1 / threshold("bound_ratio")
+    found = usual > most
+    for code in np.unique(limit).tolist():
+        mine = limit == code
+        if weighted_median(usual[mine], np.nan_to_num(predicted[mine])) <= most:
+            found &= ~mine
+    return np.asarray(found, dtype=bool)
 
 
 def recurring_of_rank(job: JobCase, rank: int, kernels: Kernels) -> Floats:
@@ -210,7 +224,7 @@ def _slow_together(kernels: Kernels, rows: Int64s, reached_ns: Floats, limit: ND
 def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     """
     The model's ns for each kernel, NaN where its operands don't tell enough: of attention and experts they don't,
-    for masks, lengths and routing divide the work.
+    for masks, lengths and routing divide the work. Experts whose weights take longest to read read no more than all.
     """
     from memplan.cost import kernel_cost
     from memplan.cost.kernel_columns import kernel_at
@@ -218,13 +232,17 @@ def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)
     unlike = set(rows_of_type(kernels.type, rows[first], unlike_work()).tolist())
+    pattern = table("memplan.findings", "kernel_kinds.json")["grouped"]["pattern"]
+    grouped = set(rows_of_type(kernels.type, rows[first], re.compile(pattern)).tolist())
     for place, row in enumerate(rows[first].tolist()):
-        if row in unlike or not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
+        if not kernels.input_dtypes[row] or kernels.input_dtypes[row] == "N/A":
             continue
         try:
             kernel = kernel_at(kernels, row)
             cost = kernel_cost(kernel, machine)
         except MemplanError:
+            continue
+        if row in unlike and (row not in grouped or cost.bound != "hbm"):
             continue
         if cost.known and kernel.operands:
             found[place] = cost.duration_ns

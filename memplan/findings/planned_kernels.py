@@ -9,7 +9,7 @@ import numpy as np
 
 from memplan.align import Alignment, OpMatches, place_in_words
 from memplan.compare.aligned_ops import aligned
-from memplan.compare.matching import own_name_matches
+from memplan.compare.matching import name_matches, own_name_matches
 from memplan.compare.measured import measured_ops
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
@@ -95,6 +95,7 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
     rows = case.computing_rows
     measured = measured_ops(case.profile, progress)
     named = own_name_matches(plan, measured)
+    named = _with_namesakes(plan, named, name_matches(plan, measured), case)
     by_name = named >= 0
     # A rank of another stage runs few of the plan's ops, and is told by names all the same.
     told = kernels.duration_ns[rows[by_name[rows]]].sum() >= _NAMED * kernels.duration_ns[rows].sum()
@@ -110,6 +111,29 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
         # Kernels that are called like an op run all of it, as often as they are called.
         first, planned = named, np.where(by_name, times[np.maximum(named, 0)], np.nan)
     return PlannedKernels(plan, first[rows], planned[rows], rows, alignment)
+
+
+def _with_namesakes(plan: Plan, named: Int64s, any_of: Int64s, case: RankCase) -> Int64s:
+    """`named` with the kernels of ops that share a name: those of a step run its ops in order, each as often."""
+    shared = np.flatnonzero((named < 0) & (any_of >= 0))
+    if not len(shared) or case.kernels is None:
+        return named
+    namesakes: dict[str, list[int]] = {}
+    for op in plan.ops:
+        if op.launches:
+            namesakes.setdefault(op.name, []).append(op.index)
+    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
+    step = np.searchsorted(starts, case.kernels.start_ns[shared], side="right")
+    order = np.lexsort((case.kernels.start_ns[shared], step, any_of[shared]))
+    shared, step = shared[order], step[order]
+    begins = np.flatnonzero(np.append(True, (np.diff(any_of[shared]) != 0) | (np.diff(step) != 0))).tolist()
+    found = named.copy()
+    for begin, end in zip(begins, [*begins[1:], len(shared)], strict=True):
+        rows = shared[begin:end]
+        ops = namesakes.get(plan.ops[int(any_of[rows[0]])].name, [])
+        if ops and not len(rows) % len(ops):
+            found[rows] = np.tile(ops, len(rows) // len(ops))
+    return found
 
 
 def _step_of(case: RankCase, kernels: Kernels, alignment: Alignment) -> Int64s:

@@ -110,9 +110,7 @@ class RecomputeSearch:
         return move_problem(
             storages_of(graph, planned_tensors(graph), self.round_size, self.saved),
             along_repeats(graph, self.durations.tolist()),
-            out_link=self.host.out_link,
-            in_link=self.host.in_link,
-            host_bytes=self.host.capacity,
+            self.host,
         )
 
     @cached_property
@@ -139,7 +137,8 @@ class RecomputeSearch:
         all but small cases, and nothing can be made anew, what tensors that move as a whole can reach is asked for too,
         and in large cases a program with more rows.
         """
-        if self.targets or self.bound is None or found_ns <= self.bound_ns:
+        several = len(self.base.tiers) > 1
+        if self.targets or self.bound is None or found_ns <= self.bound_ns or several:
             return self.bound_ns
         near = found_ns <= self.bound_ns * _NEAR
         if _SMALL < self.base.units <= _LARGE and not near:

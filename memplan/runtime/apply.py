@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from memplan.core.errors import InputError
-from memplan.readers.mindspore.cell import is_cell
+from memplan.readers.mindspore.cell import is_cell, is_model
 from memplan.readers.pytorch.step_function import is_module
 from memplan.runtime.refusals import refuse_other_chip
 from memplan.schema import Plan
@@ -16,7 +16,7 @@ from memplan.schema.applied import AppliedPlan
 
 def apply_plan(plan: Plan, program: Any, *, chip: str | None = None) -> AppliedPlan:
     """
-    Set what `plan` says in `program`, a cell of MindSpore or a module of torch, before its first step.
+    Set what `plan` says in `program`, a cell or `Model` of MindSpore or a module of torch, before its first step.
 
     `chip` is the chip it runs on, by default what the framework says of the device. Raises `InputError`, having
     changed nothing, for a plan of another chip, program, framework or mode, and where this version of the framework
@@ -26,6 +26,8 @@ def apply_plan(plan: Plan, program: Any, *, chip: str | None = None) -> AppliedP
         raise InputError(f"the plan is not valid: {plan.violations[0]}", remedy="plan again")
     if chip is not None:
         refuse_other_chip(plan, chip)
+    if is_model(program):
+        program = program.train_network
     if is_cell(program):
         from memplan.runtime.cell_knobs import apply_to_cell
 

@@ -10,9 +10,9 @@ from memplan.graph import TensorKind
 from memplan.readers.mindir.op_table import op_table
 from memplan.readers.mindspore.cell import has_saved_tensor_hooks, mindspore_module
 from memplan.readers.mindspore.cell_recompute import list_members, recompute_cell
-from memplan.runtime.host_moves import LayerMoves, host_moves, told_tensors
+from memplan.runtime.host_moves import LayerMoves, host_moves, peaks, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
-from memplan.runtime.saved_cell_tensors import keep_cell_saved_on_host
+from memplan.runtime.saved_cell_tensors import SavedCellTensors, keep_cell_saved_on_host
 from memplan.schema import Plan, Tier
 from memplan.schema.applied import AppliedPlan, AppliedSetting
 
@@ -45,11 +45,11 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
         for planned, own in names.items():
             undo.append(recompute_cell(cells[own], version))
             settings.append(AppliedSetting("Cell.recompute", planned, True, _recomputed(cells[own])))
-        keeps = not graph_mode and has_saved_tensor_hooks()
+        keeps = (plan.program is None or plan.program.mode == "pynative") and has_saved_tensor_hooks()
         layers = {name: member for name, member in list_members(cell).items() if keeps and name not in names.values()}
         owners = {str(item.name): name for name, member in layers.items() for item in member.get_parameters()}
         moves = host_moves(plan, tuple(layers), lambda weight: owners.get(weight.removeprefix(prefix)))
-        settings += _kept(moves, cells, device, undo)
+        settings += _kept(moves, cell, cells, device, undo)
     except BaseException:
         for take_back in reversed(undo):
             take_back()
@@ -58,7 +58,8 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
         _forget_compiled(cell)
         undo.insert(0, lambda: _forget_compiled(cell))
     settings += _pool(mindspore, plan, device)
-    return AppliedPlan(tuple(settings), tuple(undo))
+    whole, as_set = peaks(plan, moves.tensors.get(None, ()))
+    return AppliedPlan(tuple(settings), tuple(undo), planned=whole, peak=as_set)
 
 
 def _chip_name(mindspore: Any) -> str | None:
@@ -105,12 +106,16 @@ def _pool(mindspore: Any, plan: Plan, device: str) -> list[AppliedSetting]:
 
 
 def _kept(
-    moves: LayerMoves, cells: Mapping[str, Any], device: str, undo: list[Callable[[], None]]
+    moves: LayerMoves, root: Any, cells: Mapping[str, Any], device: str, undo: list[Callable[[], None]]
 ) -> Iterator[AppliedSetting]:
     """What leaves HBM in the plan: what cells save waits on the host, the rest is fixed when a cell is written."""
+    tensors = SavedCellTensors(moves.sizes, root.get_parameters())
+    if moves.layers and not any(cells[name] is root for name in moves.layers):
+        # What a layer moves may be saved by what stands between layers as well.
+        undo.append(keep_cell_saved_on_host(root, {}, tensors))
     for name, moved in moves.layers.items():
         nbytes = sum(size * count for size, count in moved.items())
-        undo.append(keep_cell_saved_on_host(cells[name], moved))
+        undo.append(keep_cell_saved_on_host(cells[name], moved, tensors))
         told = f"{name} keeps {told_tensors(sum(moved.values()), nbytes)}"
         why = "on the host until the way back" if device == "Ascend" else "the device is its host: copies there"
         yield AppliedSetting("mindspore.saved_tensors_hooks", told, True, why)

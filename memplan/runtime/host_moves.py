@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
@@ -17,11 +18,18 @@ class LayerMoves:
     """
     `layers`: for the name of each layer, how many tensors of so many bytes it keeps on the host for the way back.
 
-    `left` is what no layer keeps: tensors and bytes by kind.
+    `left` is what no layer keeps: tensors and bytes by kind. `tensors` are those of each layer, and of `None` what is
+    left.
     """
 
     layers: Mapping[str, Mapping[int, int]]
     left: Mapping[str, tuple[int, int]]
+    tensors: Mapping[str | None, tuple[int, ...]]
+
+    @property
+    def sizes(self) -> frozenset[int]:
+        """Bytes of the tensors that layers keep."""
+        return frozenset(size for moved in self.layers.values() for size in moved)
 
 
 def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str | None]) -> LayerMoves:
@@ -35,14 +43,20 @@ def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str |
     tensors = {tensor.index: tensor for tensor in plan.tensors}
     kept: dict[str, Counter[int]] = {}
     left: dict[str, tuple[int, int]] = {}
+    indices: dict[str | None, list[int]] = {}
     for index in sorted({transfer.tensor for transfer in plan.transfers if transfer.source is Tier.HBM}):
         tensor, layer = tensors[index], reader.get(index)
-        if tensor.kind == TensorKind.ACTIVATION.value and layer is not None:
+        layer = layer if layer in layers and tensor.kind == TensorKind.ACTIVATION.value else None
+        indices.setdefault(layer, []).append(index)
+        if layer is not None:
             kept.setdefault(layer, Counter())[tensor.nbytes] += 1
         else:
             count, nbytes = left.get(tensor.kind, (0, 0))
             left[tensor.kind] = count + 1, nbytes + tensor.nbytes
-    return LayerMoves({layer: dict(kept[layer]) for layer in layers if layer in kept}, dict(sorted(left.items())))
+    found = {layer: tuple(of_layer) for layer, of_layer in indices.items()}
+    return LayerMoves(
+        {layer: dict(kept[layer]) for layer in layers if layer in kept}, dict(sorted(left.items())), found
+    )
 
 
 def layer_of(name: str, layers: Collection[str]) -> str | None:
@@ -54,3 +68,22 @@ def layer_of(name: str, layers: Collection[str]) -> str | None:
 def told_tensors(count: int, nbytes: int) -> str:
     """So many tensors of so many bytes, in words."""
     return f"{count} tensor{'' if count == 1 else 's'} of {format_bytes(nbytes)}"
+
+
+def peaks(plan: Plan, staying: Collection[int]) -> tuple[int, int]:
+    """Bytes of HBM at the peak of `plan`, and in use at the fullest step where the tensors `staying` never leave."""
+    use = plan.tier(Tier.HBM)
+    planned = 0 if use is None else use.peak
+    if not staying:
+        return planned, planned
+    stays = frozenset(staying)
+    here = (place for place in plan.placements if place.tier is Tier.HBM and place.tensor not in stays)
+    sizes = {place.tensor: place.size for place in plan.placements}
+    change = [0] * (len(plan.ops) + 1)
+    for start, end, size in (
+        *((place.start, place.end, place.size) for place in here),
+        *((item.start, item.end, sizes[item.index]) for item in plan.tensors if item.index in stays),
+    ):
+        change[start] += size
+        change[end] -= size
+    return planned, max(planned, *accumulate(change))

@@ -8,9 +8,9 @@ from typing import Any
 
 from memplan.graph import TensorKind
 from memplan.readers.pytorch.module_recompute import list_modules, recompute_module
-from memplan.runtime.host_moves import LayerMoves, host_moves, layer_of, told_tensors
+from memplan.runtime.host_moves import LayerMoves, host_moves, layer_of, peaks, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
-from memplan.runtime.saved_tensors import keep_saved_on_host
+from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
 from memplan.schema import Plan
 from memplan.schema.applied import AppliedPlan, AppliedSetting
 
@@ -21,6 +21,8 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
 
     Raises `InputError`, with nothing changed, where they don't belong together (`memplan.runtime.refusals`).
     """
+    import torch
+
     refuse_other_program(plan, "pytorch", "eager")
     running = _chip_name()
     if running is not None:
@@ -42,14 +44,16 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
             )
         layers = list_modules(module)
         # Around the checkpoints, so that what they keep goes to the host as well.
-        settings += _moves(
-            host_moves(plan, layers, lambda weight: layer_of(weight.removeprefix(prefix), layers)), modules, undo
-        )
+        moves = host_moves(plan, layers, lambda weight: layer_of(weight.removeprefix(prefix), layers))
+        settings += _moves(moves, module, modules, undo)
     except BaseException:
         for take_back in reversed(undo):
             take_back()
         raise
-    return AppliedPlan(tuple(settings), tuple(undo))
+    unset = [layer for layer in moves.layers if isinstance(modules[layer], torch.jit.ScriptModule)]
+    staying = [tensor for layer in (None, *unset) for tensor in moves.tensors.get(layer, ())]
+    whole, as_set = peaks(plan, staying)
+    return AppliedPlan(tuple(settings), tuple(undo), planned=whole, peak=as_set)
 
 
 def _chip_name() -> str | None:
@@ -58,17 +62,23 @@ def _chip_name() -> str | None:
     return str(npu.get_device_name()) if npu is not None and npu.is_available() else None
 
 
-def _moves(moves: LayerMoves, modules: Mapping[str, Any], undo: list[Callable[[], None]]) -> Iterator[AppliedSetting]:
+def _moves(
+    moves: LayerMoves, root: Any, modules: Mapping[str, Any], undo: list[Callable[[], None]]
+) -> Iterator[AppliedSetting]:
     """What leaves HBM in the plan: what layers save waits on the host, the rest is written where it is made."""
     import torch
 
     name = "torch.autograd.graph.saved_tensors_hooks"
+    storages = SavedStorages(moves.sizes)
+    if moves.layers and not isinstance(root, torch.jit.ScriptModule):
+        # What a layer moves may be saved by what stands between layers as well.
+        undo.append(keep_saved_on_host(root, {}, storages))
     for layer, moved in moves.layers.items():
         told = f"{layer} keeps {told_tensors(sum(moved.values()), sum(size * count for size, count in moved.items()))}"
         if isinstance(modules[layer], torch.jit.ScriptModule):
             yield AppliedSetting(name, told, False, "a script module takes no hooks around its forward pass")
             continue
-        undo.append(keep_saved_on_host(modules[layer], moved))
+        undo.append(keep_saved_on_host(modules[layer], moved, storages))
         on_host = all(tensor.device.type == "cpu" for tensor in modules[layer].parameters())
         why = "its weights are on the host: copies there" if on_host else "on the host until the way back"
         yield AppliedSetting(name, told, True, why)

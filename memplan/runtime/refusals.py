@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from memplan.core.errors import InputError
 from memplan.graph import TensorKind
 from memplan.hardware import chip as find_chip
+from memplan.readers.mindspore.cell import JITTED
 from memplan.schema import Plan
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -89,7 +90,7 @@ def refuse_other_program(plan: Plan, framework: str, mode: str) -> None:
             f"the plan is of a program of {program.framework}, this is one of {framework}",
             remedy="plan this program",
         )
-    if program.mode != mode:
+    if program.mode not in (mode, JITTED):
         raise InputError(
             f"the plan is for {program.mode} mode, this process is in {mode} mode",
             remedy="set the mode that was planned, or plan again in this one",

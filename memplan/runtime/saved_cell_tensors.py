@@ -3,27 +3,76 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 _CONSTRUCT = "construct"
 
 
-@dataclass(frozen=True, slots=True)
-class _OnHost:
-    """The bytes of a tensor on the host, and its element type."""
+class SavedCellTensors:
+    """
+    Tensors that the cells of a program save, by address: one that a cell moves to the host goes there for all of them.
 
-    content: Any
-    dtype: Any
+    What a cell returns may be saved by its own last op and by the next cell. `sizes` are those of which any moves,
+    `weights` stay: they are saved as plain tensors, and their addresses tell them.
+    """
+
+    def __init__(self, sizes: Collection[int], weights: Iterable[Any]) -> None:
+        self.sizes = frozenset(sizes)
+        self._stays = {parameter.data_ptr() for parameter in weights}
+        self._held: dict[int, WeakSet[_Saved]] = {}
+
+    def add(self, tensor: Any) -> _Saved | None:
+        """`tensor` as saved once more; `None` for one that stays where it is."""
+        address = tensor.data_ptr()
+        if int(tensor.nbytes) not in self.sizes or address in self._stays or not tensor.is_contiguous():
+            return None
+        here = self._held.setdefault(address, WeakSet())
+        saved = _Saved(tensor)
+        copies = [other for other in here if other.content is not None and other.dtype == tensor.dtype]
+        if copies:
+            # Addresses are used again: the bytes tell whether it is the same tensor.
+            content = tensor.asnumpy().tobytes()
+            same = next((other for other in copies if other.content.tobytes() == content), None)
+            if same is not None:
+                saved.put(same.content)
+        here.add(saved)
+        return saved
+
+    def move(self, saved: _Saved) -> bool:
+        """Keep on the host what `saved` holds, whoever saved it; whether it was not there and can be."""
+        if saved.tensor is None:
+            return False
+        array = saved.tensor.asnumpy()
+        if array.dtype.kind not in "biufc":
+            return False
+        content = array.copy()
+        for other in list(self._held[saved.tensor.data_ptr()]):
+            if other.tensor is not None and other.dtype == saved.dtype:
+                other.put(content)
+        return True
 
 
-def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int]) -> Callable[[], None]:
+class _Saved:
+    """A tensor where it was, or its bytes on the host."""
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor, self.dtype, self.shape = tensor, tensor.dtype, tuple(tensor.shape)
+        self.content: Any = None
+
+    def put(self, content: Any) -> None:
+        """Let go of the tensor, whose bytes `content` has."""
+        self.tensor, self.content = None, content.reshape(self.shape)
+
+
+def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int], tensors: SavedCellTensors) -> Callable[[], None]:
     """
     Have what `cell` saves for the way back wait on the host; returns what takes that back.
 
     `moved` says how many tensors of so many bytes, in each forward pass; weights stay, and so do views with gaps and
-    element types that the host's arrays lack. What comes back has the same bits.
+    element types that the host's arrays lack. Where it is empty, what is saved waits for a cell that moves it:
+    `tensors` are shared by all cells of a program. What comes back has the same bits.
     """
     import mindspore
 
@@ -31,7 +80,7 @@ def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int]) -> Callable[[],
     construct = cell.construct
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        with mindspore.saved_tensors_hooks(_packer(cell, moved), _unpack):
+        with mindspore.saved_tensors_hooks(_packer(moved, tensors), _unpack):
             return construct(*inputs, **named)
 
     cell.__dict__[_CONSTRUCT] = kept_on_host
@@ -45,36 +94,27 @@ def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int]) -> Callable[[],
     return undo
 
 
-def _packer(cell: Any, moved: Mapping[int, int]) -> Callable[[Any], Any]:
+def _packer(moved: Mapping[int, int], tensors: SavedCellTensors) -> Callable[[Any], Any]:
     """The hook of one forward pass."""
     remaining = Counter(moved)
-    # Weights are saved as plain tensors: their addresses tell them.
-    stays = {parameter.data_ptr() for parameter in cell.get_parameters()}
-    copies: dict[int, list[_OnHost]] = {}
 
     def pack(tensor: Any) -> Any:
-        address, nbytes = tensor.data_ptr(), int(tensor.nbytes)
-        if not moved.get(nbytes) or address in stays or not tensor.is_contiguous():
+        saved = tensors.add(tensor)
+        if saved is None:
             return tensor
-        array = tensor.asnumpy()
-        # One tensor saved twice is kept once. Addresses are used again, so its bytes are asked too.
-        for copy in copies.get(address, ()):
-            same = copy.dtype == tensor.dtype and copy.content.shape == array.shape
-            if same and copy.content.tobytes() == array.tobytes():
-                return copy
-        if remaining[nbytes] <= 0 or array.dtype.kind not in "biufc":
-            return tensor
-        remaining[nbytes] -= 1
-        kept = _OnHost(array.copy(), tensor.dtype)
-        copies.setdefault(address, []).append(kept)
-        return kept
+        nbytes = int(tensor.nbytes)
+        if remaining[nbytes] > 0 and tensors.move(saved):
+            remaining[nbytes] -= 1
+        return saved
 
     return pack
 
 
 def _unpack(packed: Any) -> Any:
-    if not isinstance(packed, _OnHost):
+    if not isinstance(packed, _Saved):
         return packed
+    if packed.tensor is not None:
+        return packed.tensor
     import mindspore
 
     return mindspore.Tensor(packed.content, packed.dtype)

@@ -3,31 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from memplan.core.errors import InputError
 
 _FORWARD = "forward"
 
 
-@dataclass(frozen=True, slots=True)
-class _OnHost:
-    """A storage on the host, and how the saved tensor lies in it."""
+class SavedStorages:
+    """
+    Storages that the layers of a module save for the way back, each held once however many layers save it.
 
-    storage: Any
-    device: Any
+    `sizes` are those of which any moves. What one layer has moved to the host is there for all that saved it: what a
+    layer returns may be saved by its own last op and by the next layer.
+    """
+
+    def __init__(self, sizes: Collection[int]) -> None:
+        self.sizes = frozenset(sizes)
+        self._held: WeakValueDictionary[tuple[int, int], _Storage] = WeakValueDictionary()
+
+    def of(self, tensor: Any) -> _Storage:
+        """The storage of `tensor`."""
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        # A weak reference keeps the address of a storage that is gone from being taken for another's.
+        reference = StorageWeakRef(tensor.untyped_storage())
+        # What is written over in place afterwards is another content of the same storage.
+        key = reference.cdata, tensor._version
+        held = self._held.get(key)
+        if held is None:
+            self._held[key] = held = _Storage(_whole(tensor), reference)
+        return held
+
+
+class _Storage:
+    """A storage as one row of its elements: where it was, or a copy on the host."""
+
+    def __init__(self, whole: Any, reference: Any) -> None:
+        self.whole, self.reference, self.device = whole, reference, whole.device
+        self.on_host = False
+
+    def move(self) -> None:
+        """Keep it on the host from now on."""
+        self.whole, self.on_host = _copy(self.whole), True
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """How a saved tensor lies in its storage."""
+
+    storage: _Storage
     size: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
 
 
-def keep_saved_on_host(module: Any, moved: Mapping[int, int]) -> Callable[[], None]:
+def keep_saved_on_host(module: Any, moved: Mapping[int, int], storages: SavedStorages) -> Callable[[], None]:
     """
     Have what `module` saves for the way back wait on the host; returns what takes that back.
 
     `moved` says how many storages of so many bytes, in each forward pass; weights and what else exists before stay.
+    Where it is empty, what is saved waits for a layer that moves it: `storages` are shared by all layers of a program.
     Bits, strides and views of one storage stay what they were, so that the same kernels run on the way back. Raises
     `InputError` where this torch has no hooks on saved tensors.
     """
@@ -39,7 +78,7 @@ def keep_saved_on_host(module: Any, moved: Mapping[int, int]) -> Callable[[], No
     forward = module.forward
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        with saved_tensors_hooks(_packer(moved), _unpack):
+        with saved_tensors_hooks(_packer(moved, storages), _unpack):
             return forward(*inputs, **named)
 
     module.__dict__[_FORWARD] = kept_on_host
@@ -53,40 +92,36 @@ def keep_saved_on_host(module: Any, moved: Mapping[int, int]) -> Callable[[], No
     return undo
 
 
-def _packer(moved: Mapping[int, int]) -> Callable[[Any], Any]:
+def _packer(moved: Mapping[int, int], storages: SavedStorages) -> Callable[[Any], Any]:
     """The hook of one forward pass."""
     import torch
-    from torch.multiprocessing.reductions import StorageWeakRef
 
     remaining = Counter(moved)
-    # A weak reference keeps the address of a storage that is gone from being taken for another's.
-    copies: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def pack(tensor: Any) -> Any:
         if isinstance(tensor, torch.nn.Parameter) or (tensor.is_leaf and tensor.requires_grad):
             return tensor
         if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_quantized:
             return tensor
-        storage = tensor.untyped_storage()
-        reference = StorageWeakRef(storage)
-        # What is written over in place afterwards is another content of the same storage.
-        key = reference.cdata, tensor._version
-        if key not in copies:
-            if remaining[storage.nbytes()] <= 0 or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter)):
-                return tensor
-            remaining[storage.nbytes()] -= 1
-            copies[key] = reference, _copy(torch, tensor)
-        return _OnHost(
-            copies[key][1], tensor.device, tuple(tensor.size()), tuple(tensor.stride()), tensor.storage_offset()
-        )
+        nbytes = tensor.untyped_storage().nbytes()
+        if nbytes not in storages.sizes or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter)):
+            return tensor
+        storage = storages.of(tensor)
+        if storage.whole.dtype != tensor.dtype:
+            return tensor
+        if not storage.on_host and remaining[nbytes] > 0:
+            remaining[nbytes] -= 1
+            storage.move()
+        return _Saved(storage, tuple(tensor.size()), tuple(tensor.stride()), tensor.storage_offset())
 
     return pack
 
 
-def _copy(torch: Any, tensor: Any) -> Any:
-    """All of the storage of `tensor`, on the host; in pinned memory where a device copies from it."""
-    whole = _whole(tensor)
-    host = torch.empty(whole.shape, dtype=whole.dtype, pin_memory=tensor.device.type not in ("cpu", "meta"))
+def _copy(whole: Any) -> Any:
+    """A storage on the host; in pinned memory where a device copies from it."""
+    import torch
+
+    host = torch.empty(whole.shape, dtype=whole.dtype, pin_memory=whole.device.type not in ("cpu", "meta"))
     with torch.no_grad():
         host.copy_(whole)
     return host
@@ -99,11 +134,13 @@ def _whole(tensor: Any) -> Any:
 
 
 def _unpack(packed: Any) -> Any:
-    if not isinstance(packed, _OnHost):
+    if not isinstance(packed, _Saved):
         return packed
     import torch
 
+    storage, back = packed.storage, packed.storage.whole
     with torch.no_grad():
-        # A copy on the host too: what the kernel gets may be written over, and the way back be gone twice.
-        back = packed.storage.to(packed.device, non_blocking=True, copy=True)
+        if storage.on_host:
+            # A copy on the host too: what the kernel gets may be written over, and the way back be gone twice.
+            back = back.to(storage.device, non_blocking=True, copy=True)
         return back.as_strided(packed.size, packed.stride, packed.offset)

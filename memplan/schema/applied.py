@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memplan.core.units import format_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class AppliedSetting:
@@ -20,10 +22,18 @@ class AppliedSetting:
 
 
 class AppliedPlan:
-    """A plan at work in a program; `undo` puts back what the program had before."""
+    """
+    A plan at work in a program; `undo` puts back what the program had before.
 
-    def __init__(self, settings: tuple[AppliedSetting, ...], undo: tuple[Callable[[], None], ...]) -> None:
+    `peak` is the bytes of HBM in use at the fullest step with what was set: more than `planned`, the plan's own, where
+    tensors stay that the plan moves.
+    """
+
+    def __init__(
+        self, settings: tuple[AppliedSetting, ...], undo: tuple[Callable[[], None], ...], *, planned: int, peak: int
+    ) -> None:
         self.settings = settings
+        self.planned, self.peak = planned, peak
         self._undo = list(undo)
 
     @property
@@ -42,4 +52,8 @@ class AppliedPlan:
             self._undo.pop()()
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.settings)) or "the plan sets nothing: the step fits as it is"
+        lines = [*map(str, self.settings)] or ["the plan sets nothing: the step fits as it is"]
+        if self.peak != self.planned:
+            told = f"{format_bytes(self.peak)} with what was set, {format_bytes(self.planned)} in the plan"
+            lines.append(f"HBM at the peak: {told}")
+        return "\n".join(lines)

@@ -253,8 +253,8 @@ class PlannedProgram:
     """
     The running program that was planned: a module of `framework` (`mindspore`, `torch`) in its `version`.
 
-    `mode` is how it runs (`graph`, `pynative`, `eager`), `device` whose kernels were planned. `recomputed` are the
-    modules, by dotted name, whose activations the plan makes anew in the backward pass.
+    `mode` is how it runs (`graph`, `pynative`, `jit`, `eager`), `device` whose kernels were planned. `recomputed` are
+    the modules, by dotted name, whose activations the plan makes anew in the backward pass.
     """
 
     framework: str

@@ -54,21 +54,40 @@ CAPTURED = "captured"
 """The engine that hides all of the host's work behind the captured graphs of its steps."""
 
 
-def host_step_ns(engine: str) -> int:
+@dataclass(frozen=True, slots=True)
+class EngineHost:
     """
-    What a step of `engine` takes beyond its captured graph: scheduler, inputs, sampling.
+    What the host of an engine takes of a step, in nanoseconds.
 
-    Raises `InputError` naming the engines for one that is not known.
+    `step_ns` comes beside the kernels: scheduler, inputs, sampling. Where the host launches layers while the step runs,
+    a step that makes tokens takes no less than `layer_ns` a layer in all, one that reads prompts `prompt_layer_ns`.
+    `draft_ns` is what each draft takes beyond its kernels where the host launches them one by one.
     """
+
+    step_ns: int
+    layer_ns: int
+    prompt_layer_ns: int
+    draft_ns: int
+
+    def step(self, captured_ns: float, layers: int, *, reads: bool, eager_drafts: int = 0) -> int:
+        """The time of a step whose captured graph takes `captured_ns`, with `layers` and drafts launched one by one."""
+        beside = self.step_ns + eager_drafts * self.draft_ns
+        return round(max(captured_ns + beside, layers * (self.prompt_layer_ns if reads else self.layer_ns)))
+
+
+def engine_host(engine: str) -> EngineHost:
+    """The host of `engine`; raises `InputError` naming the engines for one that is not known."""
     known = _document()["engines"]
     if engine not in known:
         raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
-    return int(known[engine]["host_step_ns"])
-
-
-def eager_draft_ns(*, sparse: bool) -> int:
-    """What each draft takes beyond its kernels where the host launches them one by one; `sparse` with an indexer."""
-    return int(_document()["eager_drafts"]["sparse_ns" if sparse else "dense_ns"])
+    entry = known[engine]
+    shared = {name: 0 if engine == CAPTURED else int(item["ns"]) for name, item in _document()["launches"].items()}
+    return EngineHost(
+        step_ns=int(entry["host_step_ns"]),
+        layer_ns=int(entry.get("layer_ns", 0)),
+        prompt_layer_ns=shared["layer"],
+        draft_ns=shared["draft"],
+    )
 
 
 def host_of(engine: str, asked: str | None = None) -> str:
@@ -78,7 +97,7 @@ def host_of(engine: str, asked: str | None = None) -> str:
     Raises `InputError` for one asked for that is not known.
     """
     if asked is not None:
-        host_step_ns(asked)
+        engine_host(asked)
         return asked
     return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
 
@@ -106,14 +125,15 @@ def sources() -> tuple[Source, ...]:
             Source(f"{name} = {entry['value']:g}", entry["source"]) for name, entry in _document()["constants"].items()
         )
         + tuple(
-            Source(f"host of a step, {name} = {entry['host_step_ns']:g} ns", entry["source"])
+            Source(
+                f"host of a step, {name} = {entry['host_step_ns']:g} ns, "
+                f"at least {entry.get('layer_ns', 0):g} ns a layer",
+                entry["source"],
+            )
             for name, entry in _document()["engines"].items()
         )
-        + (
-            Source(
-                f"host of an eager draft = {eager_draft_ns(sparse=False):g} ns, with an indexer "
-                f"{eager_draft_ns(sparse=True):g} ns",
-                _document()["eager_drafts"]["source"],
-            ),
+        + tuple(
+            Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])
+            for name, entry in _document()["launches"].items()
         )
     )

@@ -17,8 +17,8 @@ from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import accepted
-from memplan.serving.steptime import StepTime, step_time
+from memplan.serving.constants import CAPTURED, accepted, engine_host
+from memplan.serving.steptime import StepTime, step_layers, step_time
 
 _FEW = 2
 _MOST_KINDS = 8
@@ -50,15 +50,18 @@ def fast_step(
         return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine))
     stages, layout = layout.pipeline, replace(layout, pipeline=1, stage_layers=())
     short, kept = _shortened(model, kinds)
-    base = step_time(short, layout, step, chip, acceptance=acceptance, engine=engine)
+    base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
     taken = _layer_times(base, len(kept))
     last = {kind: number for number, kind in enumerate(kept)}
-    duration = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())
+    captured = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())
+    kernels = captured - _overhead(base)
     yielded = 1.0
     if step.phase is Phase.DECODE:
         yielded += accepted(step.speculative) if acceptance is None else acceptance
-    overhead = _overhead(base)
-    return StepPoint(duration, (duration - overhead) / stages + overhead, overhead, yielded)
+    host, layers, reads = engine_host(engine), step_layers(model, step), step.phase is Phase.PREFILL
+    duration = host.step(captured, layers, reads=reads)
+    pace = host.step(kernels / stages + _overhead(base), layers // stages, reads=reads)
+    return StepPoint(duration, pace, duration - kernels, yielded)
 
 
 def _point(found: StepTime) -> StepPoint:

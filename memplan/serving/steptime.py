@@ -26,8 +26,7 @@ from memplan.serving.constants import (
     Constants,
     accepted,
     constants,
-    eager_draft_ns,
-    host_step_ns,
+    engine_host,
     sources,
     step_interval,
 )
@@ -145,7 +144,7 @@ def step_time(
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
-    host = host_step_ns(engine)
+    host = engine_host(engine)
     if eager_drafts and engine == CAPTURED:
         raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
     if engine == CAPTURED:
@@ -155,15 +154,17 @@ def step_time(
             "other requests' prompts in the same step and growth of the host's work with the batch are left out"
         )
     stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
-    if eager_drafts:
-        host += step.speculative * eager_draft_ns(sparse=_has_indexer(stages))
-    runs = 1 + step.speculative
-    duration = sum(stage.duration_ns for stage in stages) + round(runs * table.step_overhead_ns) + host
+    launch = round((1 + step.speculative) * table.step_overhead_ns)
+    captured = sum(stage.duration_ns for stage in stages) + launch
+    drafts = step.speculative if eager_drafts else 0
+    layers, reads = step_layers(model, step), step.phase is Phase.PREFILL
+    duration = host.step(captured, layers, reads=reads, eager_drafts=drafts)
     sequences = -(-step.batch // layout.data)
     # With all stages busy on batches of their own, the slowest of them sets the pace.
-    pace = (
-        duration if layout.pipeline == 1 else max(stage.duration_ns for stage in stages) + table.step_overhead_ns + host
-    )
+    pace = duration
+    if layout.pipeline > 1:
+        slowest = max(stage.duration_ns for stage in stages) + table.step_overhead_ns
+        pace = host.step(slowest, layers // layout.pipeline, reads=reads, eager_drafts=drafts)
     if step.phase is Phase.DECODE:
         yielded = 1 + (accepted(step.speculative) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)
@@ -192,7 +193,7 @@ def step_time(
         constants=sources(),
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
         engine=engine,
-        host_ns=host,
+        host_ns=duration - captured,
     )
 
 
@@ -228,8 +229,9 @@ def _stage(
     )
 
 
-def _has_indexer(stages: Sequence[StageTime]) -> bool:
-    return any(item.kind == "indexer" for stage in stages for item in stage.ops)
+def step_layers(model: ModelConfig, step: ServedStep) -> int:
+    """Layers that `step` runs, one for each draft with them."""
+    return len(model.layers) + step.speculative
 
 
 def _end(ops: Sequence[OpTime]) -> int:

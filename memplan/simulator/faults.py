@@ -168,9 +168,10 @@ def _bubble(job: FaultyJob, strength: float) -> FaultyJob:
 
     def change(program: RankProgram, waits: bool) -> RankProgram:
         length = round(strength * computing_ns(program))
+        moved = min(20_000, round(0.004 * computing_ns(program)))
         place = len(program) // 3
         await_it = Item(Doing.AWAIT, "await", "", 0)
-        exchange = Item(Doing.EXCHANGE, "hcom_batchSendRecv__100_1_1", "hcom_batchSendRecv_", 20_000, packet=360_000)
+        exchange = Item(Doing.EXCHANGE, "hcom_batchSendRecv__100_1_1", "hcom_batchSendRecv_", moved, packet=360_000)
         # The first stage has computed what the second waits for; both then do equal work.
         work = Item(Doing.KERNEL, "StageWork", "MatMul", length, core="AI_CORE")
         before = (exchange, await_it) if waits else (work, exchange, await_it)

@@ -15,6 +15,7 @@ from memplan.simulator.job_program import (
     program_of,
     scaled_kernels,
     spread_out,
+    updates_weights,
 )
 from memplan.simulator.job_run import unplanned_times
 from memplan.simulator.job_settings import FaultyJob, JobConditions, JobSettings, MemoryTrouble
@@ -27,6 +28,8 @@ _STAGES = 2
 _MICRO_BATCHES = 24
 _BUSY_BLOCKS = 60
 _FEW_MEETINGS = 8
+_SENT_NS, _SENT = 8_000, 0.004
+"""What a pipeline's stages send each other takes, and at most as a share of what a micro-batch computes."""
 _LAUNCHING, _PAUSE = 0.4, 0.001
 """Of a clean job: launches as a share of what they launch, and each pause of a host as a share of a step, at most."""
 _SHORT_NS = 1_200_000
@@ -45,7 +48,8 @@ def job_of(
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout {layout!r:.20} is not known", remedy=f"write one of {', '.join(LAYOUTS)}")
-    whole = program_of(plan, ranks)
+    # A pipeline has micro-batches of its own.
+    whole = program_of(plan, ranks, filled=layout != "pipeline")
     if layout == "data" or (layout == "expert" and ranks == 1):
         job = FaultyJob((whole,) * ranks, JobSettings())
     elif ranks % 2:
@@ -57,23 +61,27 @@ def job_of(
         job = FaultyJob((_exchanging(whole, tuple(range(ranks))),) * ranks, JobSettings())
     else:
         programs = tuple(_stage(whole, rank, ranks, batches or _MICRO_BATCHES) for rank in range(ranks))
-        # Halves of a few kernels each lie percents apart; that would be a fault of its own.
-        even = sum(map(computing_ns, programs)) / ranks
+        # Halves of a few kernels each lie percents apart, which would be a fault of its own, and so would be kernels
+        # made longer than the chip needs for them.
+        even = min(map(computing_ns, programs))
         programs = tuple(scaled_kernels(program, even / computing_ns(program)) for program in programs)
         job = FaultyJob(programs, JobSettings(stages=_STAGES))
-    return _kept_up(job if background is None else _in_the_field(job, background))
+    return _with_short_pauses(job if background is None else _in_the_field(job, background))
 
 
-def _kept_up(job: FaultyJob) -> FaultyJob:
+def _with_short_pauses(job: FaultyJob) -> FaultyJob:
     """`job` whose hosts keep ahead of their devices, and whose pauses are a small share of a step however short."""
     length = max(map(computing_ns, job.programs))
+    gaps = tuple(min(gap, round(_PAUSE * length)) for gap in job.settings.gaps_ns)
+    return launched_in_time(replace(job, settings=replace(job.settings, gaps_ns=gaps)))
+
+
+def launched_in_time(job: FaultyJob) -> FaultyJob:
+    """`job` whose hosts launch all of its kernels in less than they take, as a graph that is launched whole does."""
+    length = max(map(computing_ns, job.programs))
     launches = max(sum(item.doing is Doing.KERNEL for item in program) for program in job.programs)
-    settings = replace(
-        job.settings,
-        call_ns=min(job.settings.call_ns, round(_LAUNCHING * length / max(launches, 1))),
-        gaps_ns=tuple(min(gap, round(_PAUSE * length)) for gap in job.settings.gaps_ns),
-    )
-    return replace(job, settings=settings)
+    call_ns = min(job.settings.call_ns, round(_LAUNCHING * length / max(launches, 1)))
+    return replace(job, settings=replace(job.settings, call_ns=call_ns))
 
 
 def _in_the_field(job: FaultyJob, seed: int) -> FaultyJob:
@@ -136,9 +144,10 @@ def phases(program: RankProgram) -> tuple[RankProgram, RankProgram, RankProgram]
     """Forward, backward and update of a step, by the names of its ops; what is not told goes in halves."""
     kernels = [place for place, item in enumerate(program) if item.doing is Doing.KERNEL]
     named = [place for place in kernels if "grad" in program[place].name.casefold()]
-    updates = [place for place in kernels if program[place].type.startswith("Apply")]
+    updates = [place for place in kernels if updates_weights(program[place].type)]
     first = named[0] if named else kernels[len(kernels) // 2]
-    last = updates[0] if updates else len(program) - 1
+    # What the last kernel needs it waits for; after it there is nothing that could wait.
+    last = updates[0] if updates else kernels[-1]
     return program[:first], program[first:last], program[last:]
 
 
@@ -195,6 +204,7 @@ def _stage(program: RankProgram, rank: int, ranks: int, batches: int) -> RankPro
     stage, place = divmod(rank, each)
     line = tuple(number * each + place for number in range(_STAGES))
     forward, backward, update = (tuple(item for item in part if item.doing is Doing.KERNEL) for part in phases(program))
+    sent_ns = min(_SENT_NS, round(_SENT * computing_ns((*forward, *backward)) / _STAGES))
     halves = (halved(forward), halved(backward)[::-1], halved(update))
     ahead, back, rest = (half[stage] for half in halves)
     warm = min(_STAGES - 1 - stage, batches)
@@ -208,7 +218,7 @@ def _stage(program: RankProgram, rank: int, ranks: int, batches: int) -> RankPro
             Doing.EXCHANGE,
             f"hcom_batchSendRecv__{number:04}_1_1",
             "hcom_batchSendRecv_",
-            8_000,
+            sent_ns,
             packet=360_000,
             group=line,
         )

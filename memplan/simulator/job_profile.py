@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.schema import Plan
 from memplan.simulator.faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
-from memplan.simulator.job_layouts import job_of
+from memplan.simulator.job_layouts import job_of, launched_in_time
 from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log
 from memplan.simulator.job_memory import peak_of, planted_bytes, room_share, write_job_memory
 from memplan.simulator.job_program import Doing
@@ -116,7 +117,10 @@ def _jobs(
             remedy="plan fewer or shorter samples",
         )
     without = fault.fault.without
-    return planted(base, fault), base if without is None else without(base, fault.strength)
+    faulty = launched_in_time(planted(base, fault))
+    held_against = base if without is None else without(base, fault.strength)
+    settings = dataclasses.replace(held_against.settings, call_ns=faulty.settings.call_ns)
+    return faulty, dataclasses.replace(held_against, settings=settings)
 
 
 def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int, run: RankRun) -> None:
@@ -129,7 +133,7 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
         failed = failed_run(plan, job.settings.exhaustion, peak_of(plan), len(run.steps))
         write_snapshot(folder / f"rank_{rank}_oom.pickle", failed)
         return
-    operands = _operand_columns(plan) if job.settings.conditions.speeds else {}
+    operands = _operand_columns(plan)
     write_table(output / "kernel_details.csv", KERNEL_DETAILS, _kernel_rows(run, operands))
     write_table(output / "step_trace_time.csv", STEP_TRACE_TIME, _step_rows(run, rank))
     write_job_memory(output, plan, job.settings.memory, rank, run)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import ceil
 
 from memplan.schema import Plan, PlannedOp
 from memplan.simulator.kernel_records import COMMUNICATION, core_of
@@ -12,6 +14,9 @@ _BUCKETS = (0.45, 0.6, 0.75, 0.85)
 """After which shares of what a step computes before its last op gradients are reduced."""
 _BUCKET_SHARE = 0.03
 """Time of one bucket's transfer as a share of the same: early enough that computing hides them all."""
+_UPDATES = re.compile(r"Apply|Adam|Momentum|SGD|Lamb|Lion|Adafactor", re.IGNORECASE)
+_SHORTEST_NS, _FILLED_NS = 500_000, 1_000_000
+"""A step in less is shorter than what its host does for it besides: it is run as often as fills this."""
 LINK_BYTES_PER_NS = 18.0
 """Rate of the simulated links; round, near the 18.9 GB/s of HCCS in a real profile of four ranks."""
 
@@ -64,14 +69,14 @@ class Item:
 RankProgram = tuple[Item, ...]
 
 
-def program_of(plan: Plan, ranks: int) -> RankProgram:
+def program_of(plan: Plan, ranks: int, *, filled: bool = True) -> RankProgram:
     """
     One step of `plan` as every rank runs it: its computing ops, and the collectives of its gradients beside them.
 
     The last op needs all gradients. A bucket leaves before the op in which its share of the computing is reached: after
-    a long one, too little might be left to hide it.
+    a long one, too little might be left to hide it. A step too short for a host is `filled` with micro-batches.
     """
-    ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
+    ops = _ops_of_step(plan, filled=filled)
     total = sum(op.duration_ns for op in ops[:-1])
     items: list[Item] = []
     done, bucket = 0, 0
@@ -84,6 +89,25 @@ def program_of(plan: Plan, ranks: int) -> RankProgram:
     if ranks > 1:
         items.append(Item(Doing.AWAIT, "await", "", 0))
     return (*items, *map(_kernel, ops[-1:]))
+
+
+def _ops_of_step(plan: Plan, *, filled: bool) -> list[PlannedOp]:
+    """
+    The computing ops that a step runs: those of `plan`; `filled`, of a plan that takes next to no time, as many
+    micro-batches as make a step that a host can launch. Weights are updated once.
+    """
+    ops = [op for op in plan.ops if op.launches and op.duration_ns > 0 and core_of(op.type) != COMMUNICATION]
+    total = sum(op.duration_ns for op in ops)
+    if total >= _SHORTEST_NS or not filled:
+        return ops
+    update = next((place for place, op in enumerate(ops) if updates_weights(op.type)), len(ops))
+    batch = sum(op.duration_ns for op in ops[:update])
+    return ops[:update] * max(ceil((_FILLED_NS - total + batch) / batch), 1) + ops[update:] if batch else ops
+
+
+def updates_weights(type_name: str) -> bool:
+    """Whether ops of this type are an optimiser's."""
+    return _UPDATES.search(type_name) is not None
 
 
 def _kernel(op: PlannedOp) -> Item:

@@ -78,7 +78,7 @@ def test_calls_with_a_fused_form_are_named(tmp_path: Path) -> None:
     calls = ("aten::chunk", "aten::silu", "aten::mul", "Optimizer.step#AdamW.step")
     found = diagnosed(tmp_path / "run", lambda program: (*program, *_host(calls)))
     (affinity,) = named(found, "host.affinity")
-    counts = {item.label: item.value for item in affinity.evidence if item.unit == "count"}
+    counts = {str(item.label): item.value for item in affinity.evidence if item.unit == "count"}
     assert counts == {"torch_npu.npu_swiglu in place of": 3, "torch_npu.optim.NpuFusedAdamW in place of": 3}
 
 
@@ -99,7 +99,7 @@ def test_many_synchronised_batch_norms_are_named(tmp_path: Path, count: int, tol
 def test_kernels_for_any_shape_are_told_of(shared_data: Path) -> None:
     profile = memplan.open_profile(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
     (told,) = [one for one in diagnose(profile, ranks=[0]).findings if one.kind == "kernel.dynamic"]
-    values: dict[Any, Any] = {item.label: item.value for item in told.evidence}
+    values: dict[Any, Any] = {str(item.label): item.value for item in told.evidence}
     assert values["share of the kernels"] == 1  # OP State of kernel_details.csv
     assert values["ops are compiled for"] > 10_000_000  # aclopCompileAndExecute and opCompile of the trace
 

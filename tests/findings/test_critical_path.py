@@ -121,7 +121,7 @@ def test_a_rank_that_comes_late_is_named_with_the_reason(tmp_path: Path) -> None
     assert late.cost_ns == pytest.approx(waits, rel=0.02)  # nobody else keeps it waiting
     assert late.path_ns == 0  # to wait less would make nothing shorter: what the late rank does is on the path
     assert {late.rank, *(rank for rank, _ in late.waits_ns)} == {0, 1, 3}
-    assert "more than the others: copies" in {item.label for item in late.evidence}
+    assert "more than the others: copies" in {str(item.label) for item in late.evidence}
     everyone = diagnosed(tmp_path / "all", change, ranks=4)
     assert not named(everyone, "rank.late")
 

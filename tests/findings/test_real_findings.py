@@ -17,7 +17,7 @@ def _diagnosis(path: Path) -> Diagnosis:
 def test_exposed_communication_is_the_first_finding_with_waiting_and_transfer_apart(shared_data: Path) -> None:
     found = _diagnosis(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
     first = next(one for one in found.findings if one.rank == 0)
-    told: dict[Any, Any] = {item.label: item.value for item in first.evidence}
+    told: dict[Any, Any] = {str(item.label): item.value for item in first.evidence}
     assert first.kind == "communication.waiting"
     assert first.cost_ns is not None
     assert abs(first.cost_ns - 95_962_016) < 1000  # step_trace_time.csv
@@ -32,7 +32,7 @@ def test_exposed_communication_is_the_first_finding_with_waiting_and_transfer_ap
 def test_waiting_of_sends_and_receives_is_a_bubble(shared_data: Path) -> None:
     found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
     bubble = next(one for one in found.findings if one.rank == 0)
-    told: dict[Any, Any] = {item.label: item.value for item in bubble.evidence}
+    told: dict[Any, Any] = {str(item.label): item.value for item in bubble.evidence}
     assert bubble.kind == "pipeline.bubble"
     uneven = next(one for one in found.findings if one.kind == "pipeline.uneven")
     assert bubble.cost_ns is not None
@@ -77,7 +77,7 @@ def test_settings_of_the_run_are_looked_at(shared_data: Path) -> None:
 def test_memory_outside_of_the_allocator_is_itemised(shared_data: Path) -> None:
     found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
     outside = next(one for one in found.findings if one.kind == "memory.outside")
-    told: dict[Any, Any] = {item.label: item.value for item in outside.evidence}
+    told: dict[Any, Any] = {str(item.label): item.value for item in outside.evidence}
     assert outside.cost_bytes == told["process"] - told["reserved by the allocator"]
     assert told["HCCL"] > 2**30
     assert told["not itemised"] <= 100 * 2**20
@@ -97,7 +97,7 @@ def test_headroom_is_told_where_the_chip_is_known(shared_data: Path) -> None:
 def test_the_stage_with_head_and_loss_is_told_as_the_longer_one(shared_data: Path) -> None:
     found = _diagnosis(shared_data / "profiles/qwen3-0.6b-train-4rank")
     (uneven,) = [one for one in found.findings if one.kind == "pipeline.uneven"]
-    told: dict[Any, Any] = {item.label: item.value for item in uneven.evidence}
+    told: dict[Any, Any] = {str(item.label): item.value for item in uneven.evidence}
     computing = {rank: facts.steps[0].computing_ns for rank, facts in found.job.ranks.items()}
     assert told["stage 1 computes"] == computing[3]
     assert abs(2 * told["stage 0 computes"] - computing[0] - computing[1]) <= 1

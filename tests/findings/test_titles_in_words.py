@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import memplan.findings
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text
 from memplan.findings import diagnose
+from memplan.findings.step_breakdown import IDLE_CAUSES
 from memplan.traces import open_profile
 
 SAMPLE_PROFILE = Path(str(resources.files("memplan.samples"))) / "llama_train_profile"
@@ -41,3 +44,30 @@ def test_titles_hold_no_english_phrases(folder: str, request: pytest.FixtureRequ
     for one in found:
         assert not [value for value in values(one.title) if _PHRASE.search(value) and "/" not in value], one.title
         assert not [text for text in templates(one.title) if text not in words], one.title
+
+
+def written(node: ast.expr) -> Iterator[str]:
+    """The English words that an argument of a rule says, whichever of its branches is taken."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from (*written(node.body), *written(node.orelse))
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Sentence":
+        yield from written(node.args[0])
+    elif isinstance(node, ast.JoinedStr):
+        yield ast.unparse(node)  # figures within words can't be said in another language
+
+
+def test_bounds_formulas_and_labels_of_all_rules_can_be_said_in_chinese() -> None:
+    words = table("memplan.gui", "data/zh.json")
+    said = set(IDLE_CAUSES)
+    for path in Path(memplan.findings.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg in ("bound", "formula"):
+                said |= set(written(node.value))
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Evidence":
+                said |= set(written(node.args[0])) if node.args else set()
+    assert len(said) > 100
+    # Names of kernels, variables and shapes are the same in every language.
+    names = {"f'  {item.label}'", "f\"{name}={value or 'not set'}\""} | {text for text in said if " x {words" in text}
+    assert not {text for text in said if text and text not in words} - names

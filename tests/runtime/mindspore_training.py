@@ -11,6 +11,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,11 @@ def train(mode: str) -> dict[str, Any]:
 
     cell = step()
     free = memplan.plan(cell, tokens, tokens, chip="910B3")
-    plain = run(cell, tokens)
+    plain = run(lambda: float(cell(tokens, tokens)))
     cell = step()
     plan = memplan.plan(cell, tokens, tokens, chip="910B3", hbm=int(peak(free) * 0.75))
     applied = plan.apply(cell)
-    planned = run(cell, tokens)
+    planned = run(lambda: float(cell(tokens, tokens)))
     applied.undo()
     after = memplan.plan(cell, tokens, tokens, chip="910B3")
     return {
@@ -58,22 +60,42 @@ def train(mode: str) -> dict[str, Any]:
 
 
 def moved(step: Any, tokens: Any, hbm: int) -> dict[str, Any]:
-    """The same step with host moves alone; what comes back is copied by a kernel, so that the allocator counts it."""
-    import mindspore as ms
-
+    """The same step with host moves alone."""
     import memplan
     from memplan.placement.recompute_policy import RecomputePolicy
-    from memplan.runtime import saved_cell_tensors
 
-    unpack = saved_cell_tensors._unpack
-    saved_cell_tensors._unpack = lambda packed: ms.ops.add(unpack(packed), 0)
     cell = step()
     plan = memplan.plan(cell, tokens, tokens, chip="910B3", hbm=hbm, recompute=RecomputePolicy.NEVER)
     applied = plan.apply(cell)
-    found = run(cell, tokens)
+    with counted_copies():
+        found = run(lambda: float(cell(tokens, tokens)))
     applied.undo()
-    saved_cell_tensors._unpack = unpack
     return {**found, "planned": peak(plan), "fits": plan.fits, "report": str(applied)}
+
+
+@contextmanager
+def counted_copies() -> Iterator[None]:
+    """
+    Within it what comes back from the host is copied by a kernel, as a device would.
+
+    An array that becomes a tensor is not in what MindSpore's CPU allocator counts.
+    """
+    import mindspore as ms
+
+    from memplan.runtime import saved_cell_tensors
+
+    unpack = saved_cell_tensors._unpack
+
+    def counted(packed: Any) -> Any:
+        back = unpack(packed)
+        on_host = isinstance(packed, saved_cell_tensors._Saved) and packed.tensor is None
+        return ms.ops.add(back, 0) if on_host else back
+
+    saved_cell_tensors._unpack = counted
+    try:
+        yield
+    finally:
+        saved_cell_tensors._unpack = unpack
 
 
 def peak(plan: Any) -> int:
@@ -86,18 +108,18 @@ def state_bytes(cell: Any) -> int:
     return sum(int(parameter.nbytes) for parameter in cell.get_parameters())
 
 
-def run(cell: Any, tokens: Any) -> dict[str, Any]:
-    """Losses of some steps, and the most bytes that MindSpore had allocated in the last of them."""
+def run(step: Callable[[], float]) -> dict[str, Any]:
+    """Losses of some steps that `step` runs, and the most bytes that MindSpore had allocated in the last of them."""
     import mindspore as ms
     from mindspore.profiler import ProfilerActivity, profile, tensorboard_trace_handler
 
-    losses = [float(cell(tokens, tokens)) for _ in range(STEPS - 1)]
+    losses = [step() for _ in range(STEPS - 1)]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.time_ns()
         with profile(
             activities=[ProfilerActivity.CPU], profile_memory=True, on_trace_ready=tensorboard_trace_handler(folder)
         ):
-            losses.append(float(cell(tokens, tokens)))
+            losses.append(step())
         file = next(Path(folder).glob("*/FRAMEWORK/cpu_ms_memory_record_0.txt"))
         rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
     # The file begins with what an earlier profile of the process recorded.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from memplan.runtime.host_moves import host_moves, layer_of
-from memplan.schema import Tier, Transfer
+from memplan.runtime.host_moves import host_moves, layer_of, peaks
+from memplan.schema import Placement, Tier, Transfer
 from tests.small_plans import layered_plan
 
 
@@ -32,6 +32,24 @@ def test_an_activation_is_kept_by_the_layer_that_first_reads_it() -> None:
     found = host_moves(plan, layers, lambda weight: layer_of(weight.removeprefix("model."), layers))
     assert found.layers == {"layers.0": {103: 1}, "layers.1": {104: 1}}
     assert found.left == {"activation": (1, 105), "optimizer_state": (1, 106)}
+    assert found.tensors == {"layers.0": (3,), "layers.1": (4,), None: (5, 6)}
+    assert found.sizes == {103, 104}
+
+
+def test_the_peak_with_what_stays_is_that_of_whole_lifetimes() -> None:
+    plan = layered_plan(2)
+    base, steps = plan.tensors[0], len(plan.ops)
+    tensors = tuple(replace(base, index=index, start=0, end=steps) for index in range(2))
+    places = (
+        Placement(0, Tier.HBM, 0, 10, 0, 1),
+        Placement(0, Tier.HBM, 0, 10, steps - 1, steps),
+        Placement(0, Tier.HOST, None, 10, 1, steps - 1),
+        Placement(1, Tier.HBM, 0, 7, 1, steps - 1),
+    )
+    use = replace(next(use for use in plan.tiers if use.tier is Tier.HBM), peak=10)
+    plan = replace(plan, tensors=tensors, placements=places, tiers=(use,))
+    assert peaks(plan, ()) == (10, 10)
+    assert peaks(plan, (0,)) == (10, 17)
 
 
 def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[Any], list[Any], bool]:
@@ -44,7 +62,7 @@ def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[A
     network = torch.nn.Sequential(torch.nn.Linear(32, 32), layer, torch.nn.Linear(32, 32))
     packed: list[Any] = []
     undo = [recompute_module(layer)] if again else []
-    undo.append(saved_tensors.keep_saved_on_host(layer, moved))
+    undo.append(saved_tensors.keep_saved_on_host(layer, moved, saved_tensors.SavedStorages(moved)))
     unpack = saved_tensors._unpack
 
     def counted(packed_item: Any) -> Any:
@@ -59,7 +77,7 @@ def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[A
         saved_tensors._unpack = unpack
     for take_back in reversed(undo):
         take_back()
-    on_host = [item for item in packed if isinstance(item, saved_tensors._OnHost)]
+    on_host = [item.storage for item in packed if isinstance(item, saved_tensors._Saved) and item.storage.on_host]
     return [parameter.grad for parameter in network.parameters()], on_host, "forward" not in layer.__dict__
 
 
@@ -70,9 +88,27 @@ def test_gradients_are_equal_bit_by_bit_with_saved_tensors_on_the_host(again: bo
     size = 4 * 16 * 32 * 4
     kept, on_host, undone = gradients(torch, {size: 2}, again=again)
     assert not none
-    storages = {id(item.storage) for item in on_host}
+    storages = {id(item) for item in on_host}
     # In a checkpoint the layer saves what goes into it alone.
     assert len(storages) == (2 if again else 4)
-    assert all(item.storage.untyped_storage().nbytes() == size for item in on_host)
+    assert all(item.whole.untyped_storage().nbytes() == size for item in on_host)
     assert undone
     assert all(torch.equal(one, other) for one, other in zip(plain, kept, strict=True))
+
+
+def test_what_two_layers_save_leaves_once_one_of_them_moves_it() -> None:
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+
+    layers = [torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh()) for _ in range(2)]
+    size = 8 * 16 * 4
+    storages = SavedStorages({size})
+    undo = [keep_saved_on_host(layers[0], {}, storages), keep_saved_on_host(layers[1], {size: 1}, storages)]
+    between = layers[0](torch.randn(8, 16))
+    result = layers[1](between)
+    reference = torch.multiprocessing.reductions.StorageWeakRef(between.untyped_storage())
+    del between
+    assert reference.expired()
+    result.sum().backward()
+    for take_back in undo:
+        take_back()

@@ -125,9 +125,11 @@ def told_host_copies() -> Iterator[None]:
 
     copy = saved_tensors._copy
 
-    def marked(torch: Any, tensor: Any) -> Any:
+    def marked(whole: Any) -> Any:
+        import torch
+
         with torch.profiler.record_function(_HOST_COPY):
-            return copy(torch, tensor)
+            return copy(whole)
 
     saved_tensors._copy = marked
     try:

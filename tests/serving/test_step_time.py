@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.engine_rows import engine_rows, host_times, measured_engine_rows, shipped_times
+from benchmarks.engine_rows import engine_rows, found_hosts, measured_engine_rows, shipped_hosts
 from benchmarks.serving import exchanges, rows
 from memplan.core.errors import InputError
 from memplan.hardware import chip
@@ -22,7 +22,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import eager_draft_ns, host_step_ns
+from memplan.serving.constants import engine_host
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -60,7 +60,8 @@ def test_published_serving_tables_are_met(shared_data: Path) -> None:
 
 def test_an_engine_takes_its_own_time_beside_the_captured_step(dense: ModelConfig) -> None:
     plain, served = time(dense, Layout(), DECODE), step_time(dense, Layout(), DECODE, "910C", engine="vllm-ascend")
-    assert served.host_ns == host_step_ns("vllm-ascend") == served.duration_ns - plain.duration_ns
+    host = engine_host("vllm-ascend")
+    assert served.host_ns == host.step_ns == served.duration_ns - plain.duration_ns
     assert sum(part.duration_ns for part in served_parts(served)) == served.duration_ns
     assert any("left out" in note for note in served.notes)
     assert any("hidden" in note for note in plain.notes)
@@ -68,12 +69,26 @@ def test_an_engine_takes_its_own_time_beside_the_captured_step(dense: ModelConfi
         step_time(dense, Layout(), DECODE, "910C", engine="nobody's")
 
 
+def test_a_host_that_launches_layers_paces_small_steps(dense: ModelConfig) -> None:
+    """Little work takes a time a layer, as with graphs in pieces; a long prompt takes what its kernels take."""
+    layers = len(dense.layers)
+    for engine in ("vllm-ascend-piecewise", "vllm-ascend-eager"):
+        small = step_time(dense, Layout(tensor=8), ServedStep(Phase.DECODE, 1, 512), "910C", engine=engine)
+        assert small.duration_ns == layers * engine_host(engine).layer_ns
+        assert sum(part.duration_ns for part in served_parts(small)) == small.duration_ns
+        assert small.host_ns > engine_host(engine).step_ns
+    whole = step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 32768), "910C", engine="vllm-ascend")
+    assert whole.duration_ns > layers * engine_host("vllm-ascend").prompt_layer_ns
+    short = step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="vllm-ascend")
+    assert short.duration_ns == layers * engine_host("vllm-ascend").prompt_layer_ns
+
+
 def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) -> None:
     drafted = replace(DECODE, speculative=1)
     model = replace(sparse, mtp_layers=sparse.mtp_layers or (replace(sparse.layers[-1], index=len(sparse.layers)),))
     plain = step_time(model, Layout(), drafted, "910C", engine="vllm-ascend")
     eager = step_time(model, Layout(), drafted, "910C", engine="vllm-ascend", eager_drafts=True)
-    assert eager.duration_ns - plain.duration_ns == eager_draft_ns(sparse=False)
+    assert eager.duration_ns - plain.duration_ns == engine_host("vllm-ascend").draft_ns
     with pytest.raises(InputError, match="are of an engine"):
         step_time(model, Layout(), drafted, "910C", eager_drafts=True)
 
@@ -82,14 +97,16 @@ def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) 
 def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path) -> None:
     """Left out in turn, sources are predicted by the others; without the host's time nearly all are too fast."""
     rows = engine_rows(shared_data)
-    shipped, found = shipped_times(), host_times(rows)
-    assert (shipped.asynchronous, shipped.synchronous, shipped.dense_draft, shipped.sparse_draft) == pytest.approx(
-        (found.asynchronous, found.synchronous, found.dense_draft, found.sparse_draft), abs=0.2
-    )
+    found = found_hosts(rows)
+    for engine, host in shipped_hosts().items():
+        assert astuple(host) == pytest.approx(astuple(found[engine]), abs=0.1e6), engine
     errors = [row.left_out / row.measured - 1 for row in measured_engine_rows(shared_data) if row.left_out]
-    bare = [abs(row.predicted(0) / row.measured - 1) for row in rows]
-    assert median(abs(error) for error in errors) < 0.15 < 0.3 < median(bare)
+    hidden = replace(engine_host("captured"), prompt_layer_ns=0)
+    bare = [abs(row.predicted(hidden) / row.measured - 1) for row in rows]
+    assert median(abs(error) for error in errors) < 0.18 < 0.3 < median(bare)
     assert abs(median(errors)) < 0.05
+    # Baselines of nightly tests are what a run must reach; a few lie far behind what is run.
+    assert sum(abs(error) > 0.4 for error in errors) <= 0.15 * len(errors)
 
 
 def test_published_exchanges_of_tokens_are_met(shared_data: Path) -> None:

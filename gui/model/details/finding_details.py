@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memplan.core.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text, sentence_of
 from memplan.core.units import format_bytes, format_duration, format_rate, format_share
 from memplan.gui.model.details.facts import Fact, Section, fact
 from memplan.gui.model.session.session import FindingRef, Session
@@ -42,16 +42,13 @@ def finding_sections(session: Session, item: FindingRef) -> list[Section]:
     if one.cost_bytes is not None:
         head.append(fact("memory", format_bytes(one.cost_bytes)))
     if one.bound:
-        head.append(fact("against", Sentence(one.bound)))
+        head.append(fact("against", sentence_of(one.bound)))
     if one.formula:
-        head.append(fact("reckoned as", Sentence(one.formula)))
+        head.append(fact("reckoned as", sentence_of(one.formula)))
     head.append(fact("how known", Sentence(one.confidence.value)))
     sections = [Section(one.title, tuple(head))]
     if one.evidence:
-        shown = tuple(
-            Fact(Sentence(item.label) if isinstance(item.label, str) else item.label, evidence_text(item))
-            for item in one.evidence
-        )
+        shown = tuple(Fact(sentence_of(item.label), evidence_text(item)) for item in one.evidence)
         sections.append(Section(Sentence("What shows it"), shown))
     places = tuple(_places(session, item, one))
     if places:

@@ -100,8 +100,10 @@ def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
         cost_ns=facts.claims.take_kernels(places, cost) if costly else None,
         cost_bytes=None,
         bound="the longest of the pieces, and its matmuls" if costly else "",
-        formula=f"time of the vector kernels of a layer that are longer than {threshold('launch_bound_ns') / 1000:g} us"
-        " less the longest one of them",
+        formula=Sentence(
+            "time of the vector kernels of a layer that are longer than {} us less the longest one of them",
+            (f"{threshold('launch_bound_ns') / 1000:g}",),
+        ),
         confidence=Confidence.ASSUMED,
         places=tuple(_place(facts, kernels, piece) for piece in worst),
         evidence=tuple(evidence),
@@ -224,7 +226,7 @@ def _affinity(facts: RankFacts, found: Mapping[str, list[tuple[int, int]]]) -> F
     order = sorted(found, key=lambda api: -sum(end - start for start, end in found[api]))
     evidence = []
     for api in order:
-        evidence.append(Evidence(f"{api} in place of", len(found[api]), "count"))
+        evidence.append(Evidence(Sentence("{} in place of", (api,)), len(found[api]), "count"))
         evidence.append(Evidence("  calls of the host, together", sum(b - a for a, b in found[api]), "ns"))
     return Finding(
         kind="host.affinity",

@@ -57,8 +57,11 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
             cost_ns=facts.claims.take(WAITING, waits.pop(victim)),
             cost_bytes=None,
             bound="tokens spread evenly over the ranks of every layer",
-            formula=f"slowest rank's product - the mean, where the slowest is {threshold('uneven_experts'):g} times the"
-            " median of the ranks, or the same rank in most steps; at most its waiting",
+            formula=Sentence(
+                "slowest rank's product - the mean, where the slowest is {} times the median of the ranks, or the same"
+                " rank in most steps; at most its waiting",
+                (f"{threshold('uneven_experts'):g}",),
+            ),
             confidence=Confidence.DERIVED,
             waits_ns=claimed_waits(job, waits),
             places=(Place(tuple(peers)),),
@@ -66,7 +69,7 @@ def expert_findings(job: JobCase) -> Iterator[Finding]:
                 Evidence("products of experts", int(lengths.shape[1]), "count"),
                 Evidence("of them uneven", int(uneven.sum()), "count"),
                 *(
-                    Evidence(f"rank {rank} is the slowest", int((hottest == place).sum()), "count")
+                    Evidence(Sentence("rank {} is the slowest", (rank,)), int((hottest == place).sum()), "count")
                     for place, rank in enumerate(peers[:16])
                 ),
             ),

@@ -49,8 +49,14 @@ def _failed(facts: RankFacts, one: FailedAllocation, further: Sequence[FailedAll
     evidence = [Evidence(label, value, "bytes") for label, value in figures if value is not None]
     if one.name:
         evidence.append(Evidence("asked for by", one.name))
-    evidence += [Evidence(f"never released: {name or 'unknown'}", held, "bytes") for name, held in kept[:_MOST]]
-    evidence += [Evidence(f"alive then: {name or 'unknown'}", held, "bytes") for name, held in alive[:_MOST]]
+    evidence += [
+        Evidence(Sentence("never released: {}", (name or Sentence("unknown"),)), held, "bytes")
+        for name, held in kept[:_MOST]
+    ]
+    evidence += [
+        Evidence(Sentence("alive then: {}", (name or Sentence("unknown"),)), held, "bytes")
+        for name, held in alive[:_MOST]
+    ]
     evidence += _newest(blocks, time)
     evidence.append(Evidence("told by", one.source))
     if further:
@@ -109,5 +115,6 @@ def _newest(blocks: Allocations | None, time: int | None) -> list[Evidence]:
     rows = blocks_alive_at(blocks, time)
     last = rows[np.argsort(-blocks.allocation_ns[rows], kind="stable")][:3]
     return [
-        Evidence(f"newest: {blocks.name[row] or 'unknown'}", int(blocks.size[row]), "bytes") for row in last.tolist()
+        Evidence(Sentence("newest: {}", (blocks.name[row] or Sentence("unknown"),)), int(blocks.size[row]), "bytes")
+        for row in last.tolist()
     ]

@@ -83,8 +83,10 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
         cost_ns=facts.claims.take_kernels(slow, total),
         cost_bytes=None,
         bound="the same work on AI cores, which takes next to no time",
-        formula=f"kernels on AI CPUs of {threshold('aicpu_ns') / 1000:g} us and more; all where they take"
-        f" {threshold('reported_share'):.0%} of the steps",
+        formula=Sentence(
+            "kernels on AI CPUs of {} us and more; all where they take {} of the steps",
+            (f"{threshold('aicpu_ns') / 1000:g}", f"{threshold('reported_share'):.0%}"),
+        ),
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, slow, planned),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
@@ -109,8 +111,10 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
         cost_ns=facts.claims.take_kernels(rows, total),
         cost_bytes=None,
         bound="tensors that stay in the layout that their readers want",
-        formula="time of kernels that move elements and compute nothing, but for transposes shorter than"
-        f" {threshold('launch_bound_ns') / 1000:g} us",
+        formula=Sentence(
+            "time of kernels that move elements and compute nothing, but for transposes shorter than {} us",
+            (f"{threshold('launch_bound_ns') / 1000:g}",),
+        ),
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, rows, planned),
         evidence=_types(facts, kernels, rows),
@@ -137,8 +141,11 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
         cost_ns=facts.claims.take_kernels(rows, cost) if facts.worth(cost) else None,
         cost_bytes=None,
         bound="tensors in the type that their readers take",
-        formula=f"time of casts beyond {threshold('cast_share'):.0%} of the steps, for mixed precision needs some;"
-        " those beside ops that it computes in float32 are not counted"
+        formula=Sentence(
+            "time of casts beyond {} of the steps, for mixed precision needs some; those beside ops that it computes in"
+            " float32 are not counted",
+            (f"{threshold('cast_share'):.0%}",),
+        )
         if planned is None
         else "time of casts that the plan lacks",
         confidence=Confidence.ASSUMED,
@@ -199,8 +206,11 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
         cost_ns=facts.claims.take_kernels(rows[slow], cost),
         cost_bytes=None,
         bound="the median of the same kernel on the same operands, in a step with as much to do",
-        formula="duration - median x what most kernels of its step take longer, where that is more than"
-        f" {threshold('irregular_factor'):g} times the median",
+        formula=Sentence(
+            "duration - median x what most kernels of its step take longer, where that is more than {} times"
+            " the median",
+            (f"{threshold('irregular_factor'):g}",),
+        ),
         confidence=Confidence.MEASURED,
         places=_places(facts, kernels, rows[slow], planned),
         evidence=_types(facts, kernels, rows[slow]),
@@ -274,8 +284,11 @@ def _far_from_bound(
             cost_ns=facts.claims.take_kernels(rows, cost),
             cost_bytes=None,
             bound="the plan and the cost model of the chip" if modelled else "the kernel's own busiest pipe",
-            formula=f"duration, up to the second longest of the same kernel, - bound / {threshold('bound_ratio'):g},"
-            " summed over kernels",
+            formula=Sentence(
+                "duration, up to the second longest of the same kernel, - bound / {}, or - bound where most that the"
+                " same thing bounds take longer than that",
+                (f"{threshold('bound_ratio'):g}",),
+            ),
             confidence=Confidence.DERIVED,
             places=_places(facts, kernels, rows, planned),
             evidence=(
@@ -318,7 +331,9 @@ def _limits_of(facts: RankFacts, kernels: Kernels, bounds: KernelBounds) -> Iter
         cost_ns=None,
         cost_bytes=None,
         bound="",
-        formula=f"kernels by the pipe that is busy for at least {threshold('bound_ratio'):g} of their time",
+        formula=Sentence(
+            "kernels by the pipe that is busy for at least {} of their time", (f"{threshold('bound_ratio'):g}",)
+        ),
         confidence=Confidence.MEASURED,
         evidence=tuple(evidence),
     )

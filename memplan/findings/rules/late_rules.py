@@ -109,7 +109,7 @@ def _why(job: JobCase, rank: int, others: Sequence[int]) -> list[Evidence]:
     theirs = [_parts(job.ranks[other]) for other in others]
     more = {part: length - round(median(found.get(part, 0) for found in theirs)) for part, length in own.items()}
     largest = sorted((part for part in more if more[part] > 0), key=lambda part: -more[part])[:3]
-    return [Evidence(f"more than the others: {part}", more[part], "ns") for part in largest]
+    return [Evidence(Sentence("more than the others: {}", (Sentence(part),)), more[part], "ns") for part in largest]
 
 
 def _parts(facts: RankFacts) -> dict[str, int]:

@@ -108,7 +108,7 @@ def _headroom(facts: RankFacts, job: JobCase) -> Iterator[Finding]:
         rank=facts.case.rank,
         cost_ns=None,
         cost_bytes=wanted - free,
-        bound=f"{threshold('headroom_share'):.0%} of the device memory free",
+        bound=Sentence("{} of the device memory free", (f"{threshold('headroom_share'):.0%}",)),
         formula="device memory less what the driver keeps and what the process holds",
         confidence=Confidence.DERIVED,
         places=(Place((facts.case.rank,), span_ns=(memory.time_ns, memory.time_ns), tracks=("APP",)),),
@@ -275,9 +275,11 @@ def _holes(facts: RankFacts) -> list[Evidence]:
     found = []
     for row in np.argsort(-unused, kind="stable")[:_MOST_OWNERS].tolist():
         if unused[row] and segments.allocated[row]:
-            words = f"segment at {int(segments.address[row]):#x} of {format_bytes(int(segments.size[row]))}"
-            holder = f", kept by {segments.holder[row]}" if segments.holder[row] else ""
-            found.append(Evidence(f"{words}{holder}: unused", int(unused[row]), "bytes"))
+            where = (f"{int(segments.address[row]):#x}", format_bytes(int(segments.size[row])))
+            words = Sentence("segment at {} of {}: unused", where)
+            if segments.holder[row]:
+                words = Sentence("segment at {} of {}, kept by {}: unused", (*where, segments.holder[row]))
+            found.append(Evidence(words, int(unused[row]), "bytes"))
     idle = int(segments.size[segments.allocated == 0].sum())
     return [*found, Evidence("segments that hold nothing", idle, "bytes")]
 

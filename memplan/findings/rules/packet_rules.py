@@ -23,9 +23,10 @@ _MOST = 10
 def packet_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's transfers; they go before those of exposed communication as a whole."""
     for facts in job.ranks.values():
+        # Packets no larger, without computing beside them, are held against first: size doesn't explain these.
+        yield from _contended(facts)
         yield from _small_packets(facts)
         yield from _unaligned(facts)
-        yield from _contended(facts)
     yield from _sent_again(job)
 
 
@@ -139,7 +140,7 @@ def _unaligned(facts: RankFacts) -> Iterator[Finding]:
             cost_ns=None,
             cost_bytes=None,
             bound="",
-            formula=f"size of a packet % {unit} != 0",
+            formula=Sentence("size of a packet modulo {} is not 0", (unit,)),
             confidence=Confidence.ASSUMED,
             places=places_of(facts, found),
             evidence=tuple(Evidence("communication", one.communication.name) for one in found[:_MOST]),

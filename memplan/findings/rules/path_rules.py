@@ -28,7 +28,9 @@ def path_findings(job: JobCase) -> Iterator[Finding]:
     )
     evidence = [Evidence(part, length, "ns") for part, length in parts.items()]
     if len(job.ranks) > 1:
-        evidence += [Evidence(f"on rank {rank}", length, "ns") for rank, length in sorted(by_rank.items())]
+        evidence += [
+            Evidence(Sentence("on rank {}", (rank,)), length, "ns") for rank, length in sorted(by_rank.items())
+        ]
         evidence.append(Evidence("residual of the clocks' alignment", job.meetings.residual_ns, "ns"))
     yield Finding(
         kind="path.composition",

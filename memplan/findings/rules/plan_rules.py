@@ -137,8 +137,11 @@ def _slow_part(
         cost_ns=facts.claims.take_kernels(rows, cost),
         cost_bytes=None,
         bound="the plan, at what most ops that the same thing bounds reach",
-        formula="duration, up to the second longest of the same op, - planned x median (by time) of measured over"
-        f" planned of its bound, where more than {threshold('planned_spread') - 1:.0%} longer",
+        formula=Sentence(
+            "duration, up to the second longest of the same op, - planned x median (by time) of measured over planned"
+            " of its bound, where more than {} longer",
+            (f"{threshold('planned_spread') - 1:.0%}",),
+        ),
         confidence=Confidence.DERIVED,
         places=_places(facts, kernels, planned, rows, excess),
         evidence=(

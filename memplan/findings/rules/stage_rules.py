@@ -68,7 +68,7 @@ def stage_findings(job: JobCase) -> Iterator[Finding]:
         waits_ns=_taken(job, waits),
         places=(Place(tuple(stages[slowest])),),
         evidence=(
-            *(Evidence(f"stage {stage} computes", times[stage], "ns") for stage in sorted(times)),
+            *(Evidence(Sentence("stage {} computes", (stage,)), times[stage], "ns") for stage in sorted(times)),
             Evidence("micro-batches, by the exchanges of the first and last stage", round(batches), "count"),
         ),
     )

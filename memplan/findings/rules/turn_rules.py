@@ -62,9 +62,11 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
             cost_ns=_taken(facts, waits[victim], bare[victim]),
             cost_bytes=None,
             bound="work spread evenly over the ranks in every step",
-            formula="computing of the slowest rank - the mean of all, summed over steps in which that is more than"
-            f" {threshold('slow_rank_share'):.0%} of the mean, or {threshold('uneven_steps'):.0%} where it is in most;"
-            " at most its waiting and transfers that this lays bare",
+            formula=Sentence(
+                "computing of the slowest rank - the mean of all, summed over steps in which that is more than {} of"
+                " the mean, or {} where it is in most; at most its waiting and transfers that this lays bare",
+                (f"{threshold('slow_rank_share'):.0%}", f"{threshold('uneven_steps'):.0%}"),
+            ),
             confidence=Confidence.DERIVED,
             waits_ns=tuple(
                 (rank, _taken(job.ranks[rank], waits[rank], bare[rank]))
@@ -76,7 +78,7 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
                 Evidence("steps", int(lengths.shape[1]), "count"),
                 Evidence("of them uneven", int(uneven.sum()), "count"),
                 *(
-                    Evidence(f"rank {rank} computes longest", int((longest == place).sum()), "count")
+                    Evidence(Sentence("rank {} computes longest", (rank,)), int((longest == place).sum()), "count")
                     for place, rank in enumerate(peers[:_MOST])
                 ),
             ),

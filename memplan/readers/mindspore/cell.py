@@ -39,9 +39,24 @@ def has_saved_tensor_hooks() -> bool:
     return hasattr(mindspore_module(), "saved_tensors_hooks")
 
 
+JITTED = "jit"
+"""The mode of what `mindspore.jit` compiles as a whole, whatever mode is set."""
+
+
+def is_jitted(value: Any) -> bool:
+    """Whether a function, or the `construct` of a cell, has been through `mindspore.jit`."""
+    return hasattr(getattr(value, "construct", value), "__wrapped_by_jit__")
+
+
 def is_cell(value: Any) -> bool:
     """Whether `value` is a `mindspore.nn.Cell`, told without importing MindSpore."""
     return any(kind.__name__ == "Cell" and kind.__module__ == "mindspore.nn.cell" for kind in type(value).__mro__)
+
+
+def is_model(value: Any) -> bool:
+    """Whether `value` is a `mindspore.train.Model`, told without importing MindSpore."""
+    kinds = type(value).__mro__
+    return any(kind.__name__ == "Model" and kind.__module__ == "mindspore.train.model" for kind in kinds)
 
 
 def capture(

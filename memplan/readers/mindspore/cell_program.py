@@ -10,11 +10,13 @@ from memplan.graph.model import Graph
 from memplan.graph.saved import SavedTensors, saved_by_layers
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.roles import is_of_gradients
-from memplan.readers.mindspore.cell import capture, has_saved_tensor_hooks, is_cell, mindspore_module
+from memplan.readers.mindspore.cell import JITTED, capture, has_saved_tensor_hooks, is_cell, is_jitted, mindspore_module
 from memplan.readers.mindspore.cell_recompute import list_members, recomputed_cells
+from memplan.readers.mindspore.graph_by_graph import graph_by_graph
 from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
 from memplan.readers.mindspore.view_copies import with_view_copies
+from memplan.readers.named_objects import named_objects
 from memplan.schema import PlannedProgram
 
 
@@ -42,7 +44,10 @@ class CellProgram:
             source = source.train_network
         self._cell = source if is_cell(source) or not inspect.isroutine(source) else _as_cell(mindspore, source)
         self._name = getattr(source, "__name__", type(source).__name__)
-        self._op_by_op = mindspore.get_context("mode") != mindspore.GRAPH_MODE
+        graph_mode = mindspore.get_context("mode") == mindspore.GRAPH_MODE
+        self._mode = JITTED if is_jitted(source) else "graph" if graph_mode else "pynative"
+        self._op_by_op = self._mode == "pynative"
+        self._graph_by_graph = self._mode == "graph" and not is_cell(source)
         device = str(mindspore.get_context("device_target"))
         self._kernels = kernels or (Target.CPU if device == "CPU" else Target.ASCEND)
         self._cells = {} if layers is not None or not is_cell(self._cell) else list_members(self._cell)
@@ -56,6 +61,8 @@ class CellProgram:
         """The compiled graph, in the order of the mode; raises `InputError` where it can't be compiled."""
         with recomputed_cells([self._cells[name] for name in recomputed], self._version):
             graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
+        if self._graph_by_graph:
+            return graph_by_graph(graph)
         if not self._op_by_op:
             return graph
         graph = with_kept_outputs(graph, recomputed) if recomputed else graph
@@ -76,18 +83,17 @@ class CellProgram:
 
     def told(self, recomputed: Collection[str]) -> PlannedProgram:
         """The program as a plan records it."""
-        mode = "pynative" if self._op_by_op else "graph"
-        return PlannedProgram("mindspore", self._version, mode, self._kernels.value, self._name, tuple(recomputed))
+        return PlannedProgram(
+            "mindspore", self._version, self._mode, self._kernels.value, self._name, tuple(recomputed)
+        )
 
 
 def _as_cell(mindspore: Any, function: Callable[..., Any]) -> Any:
-    """`function` as a cell that holds the cells which the function names; itself where it names none."""
+    """`function` as a cell that holds the cells which it calls; itself where it calls none."""
+    named = {name.replace(".", "_"): value for name, value in named_objects(function).items() if is_cell(value)}
+    inside = {id(inner) for cell in named.values() for _, inner in cell.cells_and_names() if inner is not cell}
+    held = {name: cell for name, cell in named.items() if id(cell) not in inside}
     function = inspect.unwrap(function)
-    named = inspect.getclosurevars(function)
-    held = {name: value for name, value in {**named.globals, **named.nonlocals}.items() if is_cell(value)}
-    owner = getattr(function, "__self__", None)
-    if is_cell(owner):
-        held["self"] = owner
     if not held:
         return function
 

@@ -24,7 +24,11 @@ def op_by_op(graph: Graph, recomputed: Collection[str] = ()) -> Graph:
     weights and activations; Python does each when it comes to it. Cells that are `recomputed` (dotted names) run as a
     whole once the way back asks for the first of what they made.
     """
-    order = _order(graph, recomputed)
+    return replace(reordered(graph, _order(graph, recomputed)), notes=(*graph.notes, _NOTE))
+
+
+def reordered(graph: Graph, order: Sequence[int]) -> Graph:
+    """`graph` with its ops in another `order` that data allow."""
     place = {old: new for new, old in enumerate(order)}
     ops = []
     for new, old in enumerate(order):
@@ -36,13 +40,25 @@ def op_by_op(graph: Graph, recomputed: Collection[str] = ()) -> Graph:
         tensor if tensor.producer is None else replace(tensor, producer=place[tensor.producer])
         for tensor in graph.tensors
     )
-    return replace(graph, ops=tuple(ops), tensors=tensors, notes=(*graph.notes, _NOTE))
+    return replace(graph, ops=tuple(ops), tensors=tensors)
+
+
+def optimizer_last(graph: Graph) -> tuple[list[int], int]:
+    """An order of `graph` with the optimiser behind all else, and how many ops come before it."""
+    last = _optimizer(graph, _needs(graph))
+    first = [op.index for op in graph.ops if op.index not in last]
+    return [*first, *sorted(last)], len(first)
+
+
+def _optimizer(graph: Graph, needs: Sequence[set[int]]) -> set[int]:
+    """The optimiser's ops, and all that need them."""
+    scopes = op_table().optimizers
+    return _behind(graph, needs, lambda name: scopes.search(name) is not None)
 
 
 def _order(graph: Graph, recomputed: Collection[str]) -> list[int]:
     needs = _needs(graph)
-    scopes = op_table().optimizers
-    last = _behind(graph, needs, lambda name: scopes.search(name) is not None)
+    last = _optimizer(graph, needs)
     back = _behind(graph, needs, is_of_gradients) - last
     forward = [op.index for op in graph.ops if op.index not in back and op.index not in last]
     prepared = _prepared(graph, needs, back)

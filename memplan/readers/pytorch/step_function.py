@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memplan.readers.named_objects import named_objects
+
 
 def is_module(value: Any) -> bool:
     """Whether `value` is a `torch.nn.Module`, told without importing torch."""
@@ -39,28 +41,21 @@ class StepObjects:
 
 def step_objects(source: Any) -> StepObjects:
     """
-    What `source` names: a function or method its closure, the globals that it uses and its object's attributes.
+    What `source` names, itself or through the functions and objects that it calls (`memplan.readers.named_objects`).
 
-    A module alone is named by the empty name; anything else names nothing.
+    A module alone is named by the empty name; what is no function names nothing.
     """
-    named = {"": source} if is_module(source) else _named_by(source)
+    named = {"": source} if is_module(source) else named_objects(source) if callable(source) else {}
     modules = {name: value for name, value in named.items() if is_module(value)}
+    inside = {id(inner) for module in modules.values() for inner in module.modules() if inner is not module}
+    modules = {name: module for name, module in modules.items() if id(module) not in inside}
     optimizers = {name: value for name, value in named.items() if _is(value, "torch.optim.optimizer", "Optimizer")}
     others = {
         name: value
         for name, value in named.items()
-        if name not in modules
+        if not is_module(value)
         and name not in optimizers
         and callable(getattr(value, "load_state_dict", None))
         and not inspect.isclass(value)
     }
     return StepObjects(modules, optimizers, others)
-
-
-def _named_by(source: Any) -> dict[str, Any]:
-    function = inspect.unwrap(getattr(source, "__func__", source))
-    if not inspect.isfunction(function):
-        return {}
-    found = inspect.getclosurevars(function)
-    owner = getattr(source, "__self__", None)
-    return {**found.globals, **found.nonlocals, **({} if owner is None else vars(owner))}

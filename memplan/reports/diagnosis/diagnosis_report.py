@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import Intervals
-from memplan.core.sentence import Sentence, Text
+from memplan.core.sentence import Sentence, Text, sentence_of
 from memplan.core.units import format_duration, format_share
 from memplan.findings.alike import folded, ranks_of
 from memplan.findings.diagnosis import Diagnosis
@@ -151,9 +151,9 @@ def _share(one: Finding, diagnosis: Diagnosis) -> float | None:
 def _details(number: int, one: Finding, diagnosis: Diagnosis, alike: Mapping[str, int]) -> ReportSection:
     parts: list[Part] = [one.title]
     if one.bound:
-        parts.append(Sentence("Cost against {}; {}.", (one.bound, one.formula)))
+        parts.append(Sentence("Cost against {}; {}.", (sentence_of(one.bound), sentence_of(one.formula))))
     elif one.formula:
-        parts.append(Sentence("Reckoned as: {}.", (one.formula,)))
+        parts.append(Sentence("Reckoned as: {}.", (sentence_of(one.formula),)))
     if one.evidence:
         parts.append(ReportTable(_EVIDENCE, tuple((item.label, _value(item)) for item in one.evidence)))
     places = [row for row in (_place(item, diagnosis) for item in one.places) if row is not None]
@@ -288,9 +288,10 @@ def _links(diagnosis: Diagnosis) -> Drawing:
 
 def _step_row(rank: int, step: StepBreakdown) -> tuple[ReportCell, ...]:
     cause = max(step.idle_ns, key=lambda name: step.idle_ns[name], default=None)
-    mostly = ""
+    mostly: Text = ""
     if cause is not None and step.idle_ns[cause]:
-        mostly = f"{cause} {format_share(step.idle_ns[cause] / max(step.idle_total_ns, 1), 0)}"
+        share = format_share(step.idle_ns[cause] / max(step.idle_total_ns, 1), 0)
+        mostly = Sentence("{} {}", (Sentence(cause), share))
     return (
         rank, None if step.step is None else str(step.step), step.length_ns, step.computing_ns, step.overlapped_ns,
         step.transfer_ns, step.waiting_ns, step.exposed_ns, step.bubble_ns, step.copying_ns, step.idle_total_ns, mostly,
@@ -301,12 +302,9 @@ def _document(diagnosis: Diagnosis, title: str, notes: Sequence[str]) -> dict[st
     return {
         "profile": title,
         "chip": diagnosis.chip,
-        "findings": [
-            _plain(asdict(one)) | {"title": str(one.title), "remedies": [asdict(item) for item in one.remedies]}
-            for one in diagnosis.findings
-        ],
+        "findings": [_plain(one) | {"remedies": [_plain(item) for item in one.remedies]} for one in diagnosis.findings],
         "steps": [
-            _plain(asdict(step)) | {"rank": rank, "idle_total_ns": step.idle_total_ns}
+            _plain(step) | {"rank": rank, "idle_total_ns": step.idle_total_ns}
             for rank, facts in diagnosis.job.ranks.items()
             for step in facts.steps
         ],
@@ -325,9 +323,13 @@ def _document(diagnosis: Diagnosis, title: str, notes: Sequence[str]) -> dict[st
 
 
 def _plain(value: Any) -> Any:
-    """`value` with numpy's numbers as Python's own, as JSON wants them."""
+    """`value` as JSON has it: sentences in English, numpy's numbers as Python's own."""
+    if isinstance(value, Sentence):
+        return str(value)
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if key != "title"}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, list | tuple):
