@@ -10,9 +10,9 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from memplan.core.errors import UnboundShapeError
 from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
 from memplan.schema import Tier

@@ -18,8 +18,8 @@ from pathlib import Path
 from PySide6.QtCore import QProcess
 
 from memplan.core.errors import MemplanError
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.settings import Settings
 
 _NICE = 10

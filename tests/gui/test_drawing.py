@@ -177,7 +177,7 @@ def test_a_column_has_the_lowest_and_highest_value_of_its_moments(seed: int, ns_
 def test_loading_the_loops_loads_what_every_view_paints_with() -> None:
     code = (
         "import sys\n"
-        "from memplan.gui.model.drawing_loops import DrawingLoops\n"
+        "from memplan.gui.model.timeline.drawing_loops import DrawingLoops\n"
         "DrawingLoops().load()\n"
         "from memplan.gui.model import raster\n"
         "from memplan.gui.model.timeline import lane_kernels as lanes\n"

@@ -14,9 +14,9 @@ from PySide6.QtTest import QTest
 
 from memplan.core.progress import Progress
 from memplan.core.units import parse_bytes
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.planning.plan_answer import PlanAnswer, hbm_stops, size_words, tried_plan
 from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.window.main_window import MainWindow

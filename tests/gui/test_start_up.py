@@ -14,9 +14,9 @@ import pytest
 from PySide6.QtCore import QSettings
 
 from memplan.core.progress import Progress
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.timeline import lane_kernels
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.lanes import build_lane
 from memplan.gui.settings import Settings
 from memplan.gui.views.memory.memory_curve_view import CurveView

@@ -10,9 +10,9 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import KIB, MIB, format_bytes, format_change, format_duration, format_share, parse_bytes
 from memplan.gui.model.document import make_document
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.overview.head_figures import HeadFigure
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan, Tier
 

@@ -9,11 +9,11 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_duration
 from memplan.gui.model.document import Document
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.event import Event
 from memplan.gui.model.memory.block_map import BlockMap, block_map
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier

@@ -10,8 +10,8 @@ from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document import Document
-from memplan.gui.model.drawing_loops import DrawingLoops
 from memplan.gui.model.event import Event
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
 from memplan.traces.profile import CounterSeries, TrackKind
