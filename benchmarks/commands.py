@@ -55,11 +55,12 @@ def main() -> None:
         for path in chosen:
             seconds, moves = cpu_seconds([word.format(path) for word in words])
             rows[moves].append((seconds, path.stem))
-        for moves, found in rows.items():
-            if not found:
+        for moves, times in rows.items():
+            if not times:
                 continue
-            times = sorted(found)
-            middle, (most, slowest) = times[len(times) // 2][0], times[-1]
+            times.sort()
+            middle = times[len(times) // 2][0]
+            most, slowest = times[-1]
             remark = ", with moves" if moves else ""
             print(f"| `{name}`{remark} | {len(times)} | {middle:.2f} s | {most:.2f} s | {slowest} |", flush=True)
 
