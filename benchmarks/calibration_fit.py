@@ -37,7 +37,7 @@ _CLAIMS = ("op", "scope")
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
 """Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
 _FOLDS, _THIN = 3, 3
-"""Parts of the runs, each of which is asked of trees that were fitted to the others, to every so manieth kernel."""
+"""Parts of the kinds of runs; each is asked of trees that were fitted to the others, to every so manieth kernel."""
 _EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.985, 0.995)
 _MOST = 4000
 """Kernels of a run that are looked at: its matches share few fates."""
@@ -45,8 +45,9 @@ _MOST = 4000
 
 @dataclass(frozen=True, slots=True)
 class RawClaims:
-    """What the model said of kernels of one run: a row of features by claim, and whether it was right."""
+    """What the model said of kernels of one run: a row of features by claim, whether it was right; the run's kind."""
 
+    kind: str
     rows: dict[str, Float32s]
     right: dict[str, Floats]
 
@@ -76,31 +77,56 @@ def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
     """Claims on simulated runs; some have no shapes, as profiles of the lowest level, some are hardly disturbed."""
     from tests.align.simulated_runs import disturbance, model_plans, simulate_run
 
-    plans = list(model_plans(shared / "configs").values())
+    plans = model_plans(shared / "configs")
+    names = list(plans)
     for seed in seeds:
         done = disturbance(seed)
         if seed % _CALM == 0:
             done = replace(done, **{name: getattr(done, name) / _CALMER for name in ("add", "drop", "alone", "swap")})
-        run = simulate_run(plans[seed % len(plans)], seed, done)
-        kernels = run.kernels
-        if seed % _BLIND == 0:
-            none = ["N/A"] * len(kernels)
-            kernels = replace(kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
-        found, rows = raw_alignment(run.plan, kernels)
-        scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
-        said = found.op_of_kernel().tolist()
-        in_scope = [
-            scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
-            for op, truth in zip(said, run.truth, strict=True)
-        ]
-        yield _some(rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+        name = names[seed % len(plans)]
+        run = simulate_run(plans[name], seed, done)
+        yield _run_claims(name, _without_shapes(run) if seed % _BLIND == 0 else run, seed)
 
 
-def _some(rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
+def launched_claims(shared: Path, seeds: Sequence[int]) -> Iterator[RawClaims]:
+    """Claims on runs of other layouts, and on those that are launched as frameworks do."""
+    from benchmarks.framework_runs import framework_names, framework_plan, framework_run
+    from benchmarks.layout_runs import layout_plans
+    from tests.align.simulated_runs import disturbance, simulate_run
+
+    for name, plan in layout_plans(shared / "configs"):
+        for seed in seeds:
+            yield _run_claims(name, simulate_run(plan, seed, disturbance(seed)), seed)
+    for name in framework_names():
+        plan = framework_plan(shared / "configs", name)
+        for seed in seeds:
+            yield _run_claims(name, framework_run(name, plan, seed), seed)
+
+
+def _without_shapes(run: SimulatedRun) -> SimulatedRun:
+    none = ["N/A"] * len(run.kernels)
+    kernels = replace(run.kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
+    return replace(run, kernels=kernels)
+
+
+def _run_claims(kind: str, run: SimulatedRun, seed: int) -> RawClaims:
+    found, rows = raw_alignment(run.plan, run.kernels)
+    scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
+    said = found.op_of_kernel().tolist()
+    in_scope = [
+        scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
+        for op, truth in zip(said, run.truth, strict=True)
+    ]
+    return _some(kind, rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+
+
+def _some(kind: str, rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
     """Some of the kernels of a run, drawn at random."""
     count = len(right["op"])
     chosen = np.random.default_rng(seed).permutation(count)[:_MOST]
-    return RawClaims({claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()})
+    return RawClaims(
+        kind, {claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()}
+    )
 
 
 def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
@@ -122,7 +148,8 @@ def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
     for name in names:
         folder = scratch / name
         folder.mkdir()
-        yield _known_claims(mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder))
+        run = mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder)
+        yield _known_claims(name, run)
 
 
 def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
@@ -132,15 +159,16 @@ def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
 
     for path in sorted(samples.glob("*.csv.gz")):
         seed = int(path.name.removesuffix(".csv.gz"))
-        yield _known_claims(read_run(sampled_run(seed), path, scratch))
+        run = sampled_run(seed)
+        yield _known_claims(run.config["model_type"], read_run(run, path, scratch))
 
 
-def _known_claims(run: Any) -> RawClaims:
+def _known_claims(kind: str, run: Any) -> RawClaims:
     from tests.align.known_runs import outcome
 
     found, rows = raw_alignment(run.plan, run.kernels)
     right = np.array(outcome(run, found).right, dtype=np.float64)
-    return _some(rows, dict.fromkeys(_CLAIMS, right), len(right))
+    return _some(kind, rows, dict.fromkeys(_CLAIMS, right), len(right))
 
 
 def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
@@ -148,11 +176,13 @@ def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     Trees for every claim, each run weighing by the root of its kernels that are looked at, and the curve behind them.
 
     Trees are surer of runs that they were fitted to than of others: the curve is what runs showed of trees that were
-    fitted to the rest.
+    fitted to those of other kinds.
     """
     found = {}
+    kinds = sorted({run.kind for run in runs})
+    parts = [kinds.index(run.kind) % _FOLDS for run in runs]
     for claim in _CLAIMS:
-        fold = np.concatenate([np.full(len(run.right[claim]), place % _FOLDS) for place, run in enumerate(runs)])
+        fold = np.concatenate([np.full(len(run.right[claim]), part) for part, run in zip(parts, runs, strict=True)])
         rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
         weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
         weight *= len(weight) / weight.sum()
@@ -200,7 +230,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
-    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5119), metavar=("FIRST", "LAST"))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5159), metavar=("FIRST", "LAST"))
+    parser.add_argument("--launched", type=int, nargs="*", default=(5200, 5201, 5202), metavar="SEED")
     parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
     parser.add_argument("--samples", type=Path)
     options = parser.parse_args()
@@ -211,11 +242,14 @@ def main() -> None:
             *sampled,
             *recorded_claims(options.recorded, Path(scratch)),
             *simulated_claims(options.shared, range(first, last + 1)),
+            *launched_claims(options.shared, options.launched),
         ]
     source = (
         f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}), the recorded "
         f"runs {', '.join(options.recorded)} (tests/align/known_runs.py) and {len(sampled)} recordings of models drawn "
-        "at random (tests/align/torch_samples.py): features of matches with the probability that the pair model gave "
+        "at random (tests/align/torch_samples.py) and runs of every plan of benchmarks/layout_runs.py and "
+        f"framework_runs.py with seeds {', '.join(map(str, options.launched))}: features of matches with the "
+        "probability that the pair model gave "
         "(memplan/align/probabilities/match_features.py) and whether they were right, each run weighing by the root of "
         f"its kernels; by benchmarks/calibration_fit.py. Every {_BLIND}th simulated run has no shapes, every {_CALM}rd "
         f"is disturbed by a {_CALMER:g}th as much. Other seeds, other recorded runs, MindSpore's and measured profiles "

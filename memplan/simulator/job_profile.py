@@ -69,6 +69,13 @@ def simulate_job(
     if target.is_dir() and any(target.iterdir()) and not (replace and is_simulated(target)):
         raise InputError("this folder is not empty", path=target, remedy="name a new folder, or add --replace")
     job, _ = _jobs(plan, fault, ranks, seed, layout, background)
+    room = room_share(plan, job.settings.memory, steps)
+    grows = fault is not None and any(kind.startswith("memory.") for kind in fault.fault.findings)
+    if fault is not None and grows and room is not None and room < 0:
+        raise InputError(
+            f"with {fault.kind} the job needs {1 - room:.0%} of the device memory in {steps} steps",
+            remedy="plant it weaker or in fewer steps, or oom-leak, which ends a run",
+        )
     runs = run_job(job, steps, seed)
     conditions = job.settings.conditions
     with replacing_folder(target, replace=replace) as folder:
