@@ -101,8 +101,8 @@ def ask(hands: Hands, question: str) -> bool:
         tabs = ((bar, tab) for bar in bars for tab in range(bar.count()) if bar.tabText(tab) == "Process to allocator")
         bar, tab = next(tabs)
         hands.click(bar, bar.tabRect(tab).center())
-        view = window.docks.view(ProcessView)
-        return not view.visibleRegion().isEmpty() and "outside of" in str(stack.told)
+        areas = window.docks.view(ProcessView)
+        return not areas.visibleRegion().isEmpty() and "outside of" in str(stack.told)
     if question == "slow rank":
         if not window.rail.buttons["cluster"].isVisible():
             return False
