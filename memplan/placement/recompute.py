@@ -269,7 +269,7 @@ class RecomputeSearch:
         return [layer for kind in sorted(kinds, key=price) for layer in kinds[kind]]
 
     def _cheapest(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
-        """The cheapest kinds until parts of what is over the room need not be kept: the program may take moves for free."""
+        """The cheapest kinds until parts of what is over the room need not be kept, in case moves are not free."""
         order, over = self._by_price(kinds), self.peak - self.capacity
         saved = np.cumsum([sum(self.options[option].size for option in layer) for layer in order])
         for part in _CHEAPEST:
