@@ -80,7 +80,10 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False, hea
         raise InputError("{} context-parallel ranks do not divide the {} ranks of tensor parallelism", shared, ranks)
     if latent:
         return
-    kept = [most] if headed else [part.heads for part in cache_parts(model) if part.content is CacheContent.HEADS]
+    parts = cache_parts(model)
+    if all(part.content is CacheContent.RECURRENT for part in parts):
+        raise InputError("{} keeps no tokens for {} context-parallel ranks to share", model.name, shared)
+    kept = [most] if headed else [part.heads for part in parts if part.content is CacheContent.HEADS]
     for heads in kept:
         if shared > ranks // heads:
             raise InputError(

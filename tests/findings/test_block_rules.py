@@ -51,3 +51,16 @@ def test_cores_without_a_block_are_counted(tmp_path: Path) -> None:
     found = findings_of(tmp_path, [*full, product("64,256", "256,256", 6), product("64,256", "256,512", 36)])
     assert sum(int(item.value) for item in found["kernel.blocks"].evidence) == round(90_000 * (18 / 24 + 12 / 48))
     assert "kernel.blocks" not in findings_of(tmp_path / "whole", [*full, product("64,256", "256,256", 240)])
+
+
+def test_kernels_that_keep_no_pipe_busy_are_told_with_what_they_leave(tmp_path: Path) -> None:
+    """`operator_no_bound` of msprof-analyze: every pipe works for less than four fifths of the time."""
+
+    def vector(share: float) -> list[dict[str, object]]:
+        ratios: dict[str, object] = {"aiv_vec_ratio": share, "aiv_mte2_ratio": share / 2, "aiv_mte3_ratio": 0.05}
+        kernel = {"Type": "RmsNormGrad", "Accelerator Core": "AI_VECTOR_CORE", "Input Shapes": '"4096,1024"'}
+        return [ratios | kernel] * 10
+
+    found = findings_of(tmp_path, vector(0.5))["kernel.unbound"]
+    assert found.cost_ns == round(10 * 90_000 * (1 - 0.5 / 0.8))
+    assert "kernel.unbound" not in findings_of(tmp_path / "busy", vector(0.85))
