@@ -6,9 +6,10 @@ Host moves against their bound and other planners' rules.
 Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
 addresses are given; the last columns are the step of the whole plan without recomputation, with addresses, which
 `memplan.plan` has checked. Seconds are CPU time. Where nothing can help, a step's own operands need more than the room.
-The bound of small cases is that of tensors that move as a whole (`placement/whole_moves.py`). A choice or a plan slower
-than any rule ends with exit code 1. That no plan is slower than uniform recomputation is `benchmarks/recompute.py`'s
-table. Published configs are read from the shared data folder beside the project (or `--data`).
+The bound of small cases is that of tensors that move as a whole (`placement/whole_moves.py`). A choice slower than any
+rule, or a plan slower than one whose moves find addresses, ends with exit code 1. That no plan is slower than uniform
+recomputation is in the table of `benchmarks/recompute.py`. Published configs are read from the shared data folder
+beside the project (or `--data`).
 
 Times are multiples of the time that the ops take alone.
 """
@@ -25,18 +26,23 @@ from pathlib import Path
 
 import memplan
 from benchmarks.host_cases import PROJECT, Case, further_cases, main_cases, other_cases, problem_of
+from memplan.core.arrays import Bools
 from memplan.core.units import format_bytes
 from memplan.graph import Graph
+from memplan.hardware import chip as find_chip
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.step_recipe import Recipe
+from memplan.placement.hbm import lay_out
 from memplan.placement.host import choose_moves
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_orders import MOVE_RULES
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.residency import least_bytes
+from memplan.placement.rounding import rounding
+from memplan.placement.schedule import run_schedule
 
 SHARES = (0.9, 0.75, 0.6, 0.45, 0.3)
 SUITES: dict[str, Callable[[Path], dict[str, Case]]] = {
@@ -76,7 +82,9 @@ class Found:
                 middle = statistics.median(over.values())
                 lines.append(f"{what} over it: median {middle:.1%}, worst {over[worst]:.1%} ({worst}).")
         lines.append(f"Choices slower than a rule: {', '.join(self.slower) or 'nowhere'}.")
-        lines.append(f"Plans slower than a rule without addresses: {', '.join(self.slower_plans) or 'nowhere'}.")
+        lines.append(
+            f"Plans slower than a rule whose moves find addresses: {', '.join(self.slower_plans) or 'nowhere'}."
+        )
         return lines
 
 
@@ -94,6 +102,17 @@ def times(value: int | None, compute: int) -> str:
     return "-" if value is None else f"{value / compute:.3f}"
 
 
+def has_addresses(problem: MoveProblem, moved: Bools, capacity: int, chip: str) -> bool:
+    """Whether the solver packs what the moves of a rule leave in HBM."""
+    schedule = run_schedule(
+        problem.storages, problem.durations, problem.gaps(moved), capacity,
+        out_link=problem.out_link, in_link=problem.in_link,
+    )  # fmt: skip
+    alignment = rounding(find_chip(chip).npu_arch or "").alignment
+    layout = lay_out(problem.storages, schedule.residencies, problem.steps, alignment=alignment, enough=capacity)
+    return layout.peak <= capacity
+
+
 def rows(name: str, graph: Graph, chip: str, shares: list[float], found: Found, planned: bool) -> Iterator[list[str]]:
     """The cells of one case's rows; what they say goes to `found`."""
     problem = problem_of(graph, chip)
@@ -108,10 +127,13 @@ def rows(name: str, graph: Graph, chip: str, shares: list[float], found: Found, 
         chosen = choose_moves(problem, capacity, bound)
         seconds = time.process_time() - start
         rules: list[int | None] = []
+        ruled: list[tuple[int, Bools]] = []
         for rule in MOVE_RULES.values():
             moved = rule(problem, capacity)
             fits = int(problem.live_without(moved[problem.unit]).max()) <= capacity
             rules.append(problem.run(moved, capacity).makespan_ns if fits else None)
+            if fits:
+                ruled.append((rules[-1] or 0, moved))
         fastest = min((value for value in rules if value is not None), default=None)
         above = bound.makespan_ns > compute
         if above:
@@ -130,7 +152,8 @@ def rows(name: str, graph: Graph, chip: str, shares: list[float], found: Found, 
         over = plan.makespan_ns / bound.makespan_ns - 1
         if plan.fits and above:
             found.plans[row] = over
-        if not plan.fits or (fastest is not None and fastest < plan.makespan_ns):
+        faster = [moved for step, moved in ruled if not plan.fits or step < plan.makespan_ns]
+        if any(has_addresses(problem, moved, capacity, chip) for moved in faster):
             found.slower_plans.append(row)
         cells += [times(plan.makespan_ns if plan.fits else None, compute), f"{over:.1%}" if plan.fits else "-"]
         yield [*cells, f"{seconds:.1f}"]

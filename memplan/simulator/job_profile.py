@@ -227,14 +227,14 @@ def _kernel_rows(run: RankRun, operands: Mapping[int, Mapping[str, object]]) -> 
 
 
 def _counters(bound: str, core: str, length_ns: int, busy: float) -> dict[str, object]:
-    """The pipe that bounds a kernel is busy, the others a little."""
+    """The pipe that bounds a kernel is busy, the others a little; one that is over at once starts up all the time."""
     if core == "AI_CPU":
         return {}
     cube = core in ("AI_CORE", "MIX_AIC")
     head = "aic" if cube else "aiv"
-    main = {"cube": "mac", "vector": "vec"}.get(bound, "mte2")
+    main = {"cube": "mac", "vector": "vec", "launch": "scalar"}.get(bound, "mte2")
     main = {"mac": "mte2", "vec": "vec"}.get(main, main) if not cube else "mac" if main == "vec" else main
-    shares = {main: busy, "scalar": 0.2} | ({"mte2": 0.4} if main != "mte2" else {})
+    shares = {"scalar": 0.2, main: busy} | ({"mte2": 0.4} if main != "mte2" else {})
     found: dict[str, object] = {"aicore_time(us)" if cube else "aiv_time(us)": microseconds(length_ns)}
     for pipe, share in shares.items():
         found[f"{head}_{pipe}_ratio"] = share

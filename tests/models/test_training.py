@@ -319,6 +319,12 @@ def test_attention_on_the_host_and_experts_made_anew_leave_two_layers_and_one(mo
     assert backward < dict(training_memory(moe, Layout(), recipe).phases)["backward of a layer"]
 
 
+@pytest.mark.parametrize("told", [{"alibi_masks": True}, {"swap_attention": True}, {"zero_memory_layers": 1}])
+def test_what_no_graph_has_is_refused(moe: ModelConfig, told: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="in no graph"):
+        training_graph(moe, Layout(), replace(RECIPE, **told))
+
+
 def test_bounded_logits_keep_their_tanh(qwen: ModelConfig) -> None:
     bounded, plain = (
         dict(training_memory(qwen, Layout(), replace(RECIPE, capped_logits=capped)).phases)["loss"]
