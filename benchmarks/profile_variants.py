@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import memplan
+from benchmarks.profile_labels import UNPLANNED_LABELS, labelled_rows
 from memplan.align import align
 from memplan.core.errors import InputError
 from memplan.requests.plan_request import PlanRequest
@@ -106,8 +107,6 @@ def _write(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
 
 def variant_table(shared: Path, scratch: Path) -> Iterator[str]:
     """Lines of the table of variants of the labelled profile."""
-    from benchmarks.alignment import UNPLANNED_LABELS, labelled_rows
-
     config = shared / "configs" / "Qwen--Qwen3-0.6B.json"
     profile = shared / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt"
     yield "| profile | kernels | compute time right | phase, micro-batch, layer | communication | unplanned, named |"

@@ -27,6 +27,7 @@ from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
 from memplan.align.rematch.left_over import LeftOver
 from memplan.align.run_order import ops_as_run, planned_updates
+from memplan.align.token_ratio import plan_of_as_many_tokens
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
@@ -85,6 +86,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
     found, kernel_class = kernel_tokens(kernels)
+    plan = plan_of_as_many_tokens(plan, found, kernel_class)
     updates = planned_updates(plan)
     ways = pieces_of_updates(plan, updates)
     every = {piece for several in ways.values() for way in several for piece in way}

@@ -124,12 +124,9 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
             engine.kernel("split_qkv_rmsnorm_rope_kernel", ops[1:], [joined, (_HEAD,), (_HEAD,), angles], [q, k, k]),
         ]
     split = engine.kernel(("SplitVD", "SplitV", "Slice"), [first], [joined], [q, k, k], 0.1)
-    split.ops = ()
     parts = [split]
     if split.type == "Slice":
         parts = [engine.kernel("Slice", [first], [joined], [shape], 0.1) for shape in (q, k, k)]
-        for row in parts:
-            row.ops = ()
     rows = [
         engine.kernel(
             "RmsNorm", [op], [(tokens * shape[1] // _HEAD, _HEAD), (_HEAD,)], [(tokens * shape[1] // _HEAD, _HEAD)]
@@ -143,7 +140,6 @@ def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     first, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
     split = engine.kernel(("SplitVD", "SplitV"), [first], [joined], [q, k, k], 0.1)
-    split.ops = ()
     return [*_product(engine, first), split, *_rotary(engine, rotary)]
 
 
@@ -213,9 +209,7 @@ def _attention(engine: _Engine, op: PlannedOp) -> Made:
     )
     rows = [engine.kernel(types, [op], [heads, cache, cache, (out[0],)], [heads])]
     if engine.option("attention copied", (True, False)):
-        copied = engine.kernel("TensorMove", [op], [out], [out], 0.03)
-        copied.ops = ()
-        rows.append(copied)
+        rows.append(engine.kernel("TensorMove", [op], [out], [out], 0.03))
     return rows
 
 

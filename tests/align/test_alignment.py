@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 import memplan
-from benchmarks.alignment import labelled, labelled_plan, long_plan
+from benchmarks.alignment import long_plan
+from benchmarks.profile_labels import labelled, labelled_plan
 from memplan.align import HOW, MatchedBy, align
 from memplan.align.op_families import direction_of, families_of, family_table
 from memplan.align.tokens import TokenClass, token_classes

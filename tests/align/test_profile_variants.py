@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import memplan
-from benchmarks.alignment import labelled_rows
+from benchmarks.profile_labels import labelled_rows
 from benchmarks.profile_variants import ProfileVariant, profile_variants
 from memplan.align import Alignment, align
 from memplan.requests.plan_request import PlanRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import memplan
-from benchmarks.alignment import labelled_plan
+from benchmarks.profile_labels import labelled_plan
 from memplan.align import align
 from memplan.core.units import MIB
 from memplan.holders import join_blocks, peak_holders

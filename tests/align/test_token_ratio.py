@@ -1,0 +1,50 @@
+"""Plans of another number of tokens than the run's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import memplan
+from memplan.align import align
+from memplan.align.token_ratio import plan_of_as_many_tokens
+from memplan.align.tokens import kernel_tokens
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import step_graph
+from memplan.models.steps.options import Phase, ServedStep
+from memplan.schema import Plan
+from tests.align.engine_runs import engine_run
+
+_MODELS: Mapping[str, tuple[str, Layout, ServedStep, Mapping[str, int]]] = {
+    "experts": ("Qwen--Qwen3-30B-A3B", Layout(tensor=4), ServedStep(Phase.DECODE, 48, 3000), {"batch": 41}),
+    "as many tokens as wide": (
+        "Qwen--Qwen3-8B",
+        Layout(tensor=4),
+        ServedStep(Phase.PREFILL, 1, 4096),
+        {"context": 3700},
+    ),
+}
+
+
+def _planned(shared: Path, config: str, layout: Layout, step: ServedStep) -> Plan:
+    model = load_config(shared / "configs" / f"{config}.json")
+    return memplan.plan(step_graph(replace(model, layers=model.layers[:6]), layout, step), chip="910B2", quick=True)
+
+
+@pytest.mark.parametrize("name", _MODELS)
+def test_a_plan_of_another_batch_meets_the_run(name: str, shared_data: Path) -> None:
+    config, layout, step, other = _MODELS[name]
+    plan, of_run = (_planned(shared_data, config, layout, one) for one in (step, replace(step, **other)))
+    for seed in (60, 61):
+        run = engine_run(of_run, seed, steps=3)
+        found = align(plan, run.kernels).op_of_kernel().tolist()
+        right = [op in truth if op >= 0 else not truth for op, truth in zip(found, run.truth, strict=True)]
+        assert np.average(right, weights=run.kernels.duration_ns) > 0.95
+
+
+def test_a_plan_of_the_same_batch_stays_as_it_is(shared_data: Path) -> None:
+    plan = _planned(shared_data, *_MODELS["experts"][:3])
+    assert plan_of_as_many_tokens(plan, *kernel_tokens(engine_run(plan, 62, steps=1).kernels)) is plan
