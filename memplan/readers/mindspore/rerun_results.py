@@ -1,0 +1,73 @@
+"""Results of recomputed cells that the way back through them reads, which PyNative mode makes anew as well."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from memplan.graph.model import Graph, Op, Tensor
+from memplan.readers.mindir.roles import cell_scope, is_of_gradients
+from memplan.readers.mindspore.kept_outputs import first_runs
+
+_AGAIN = ":again"
+
+
+def with_rerun_results(graph: Graph, recomputed: Collection[str]) -> Graph:
+    """
+    `graph` with gradients inside the `recomputed` cells taken of what the cells make anew, all of it.
+
+    Where a cell's last op saves its own result, as a `ReLU` does, the compiler lets its gradient read what the cell
+    returned, which others keep alive. PyNative mode runs the cell again up to the last tensor that it had saved
+    (MindSpore 2.10, `common/recompute.py`), that result included.
+    """
+    first = first_runs(graph)
+    again = {forward: rerun for rerun, forward in first.items()}
+    tensors, ops = list(graph.tensors), list(graph.ops)
+    for cell in recomputed:
+        _rerun(cell, again, tensors, ops)
+    return graph if len(ops) == len(graph.ops) else replace(graph, ops=tuple(ops), tensors=tuple(tensors))
+
+
+def _rerun(cell: str, again: dict[int, int], tensors: list[Tensor], ops: list[Op]) -> None:
+    """Append to `ops` what of `cell` runs again though the compiler doesn't, and have its gradients read that."""
+    scope = cell_scope(cell)
+    rerun = set(again.values())
+    made = {
+        tensor: op
+        for op in ops
+        if scope.search(op.name) and not is_of_gradients(op.name) and rerun.isdisjoint(op.outputs)
+        for tensor in op.outputs
+    }
+    gradients = [op for op in ops if scope.search(op.name) and is_of_gradients(op.name)]
+    arrives = {
+        producer
+        for op in gradients
+        for tensor in op.inputs
+        if (producer := tensors[tensor].producer) is not None
+        and is_of_gradients(ops[producer].name)
+        and not scope.search(ops[producer].name)
+    }
+    new: dict[int, int] = {}
+    if not arrives:
+        return
+
+    def anew(tensor: int) -> int:
+        """What the second run makes in place of `tensor`: itself where it is from outside."""
+        if tensor not in made or tensor in again or tensor in new:
+            return new.get(tensor, again.get(tensor, tensor))
+        op = made[tensor]
+        inputs = tuple(anew(given) for given in op.inputs)
+        outputs = tuple(range(len(tensors), len(tensors) + len(op.outputs)))
+        new.update(zip(op.outputs, outputs, strict=True))
+        for output in op.outputs:
+            old = tensors[output]
+            root = new.get(old.storage, again.get(old.storage, old.storage))
+            tensors.append(replace(old, index=new[output], name=f"{old.name}{_AGAIN}", storage=root, producer=len(ops)))
+        attrs = {**op.attrs, "after": tuple(sorted(arrives))}
+        ops.append(replace(op, index=len(ops), name=f"{op.name}{_AGAIN}", inputs=inputs, outputs=outputs, attrs=attrs))
+        return new[tensor]
+
+    for op in gradients:
+        given = tuple(anew(tensor) for tensor in op.inputs)
+        if given != op.inputs:
+            ops[op.index] = replace(op, inputs=given)
