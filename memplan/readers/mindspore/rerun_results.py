@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from memplan.graph.model import Graph, Op, Tensor
@@ -39,13 +39,15 @@ def _rerun(cell: str, again: dict[int, int], tensors: list[Tensor], ops: list[Op
         for tensor in op.outputs
     }
     gradients = [op for op in ops if scope.search(op.name) and is_of_gradients(op.name)]
+    behind = {op.index for op in gradients}
+    for op in ops:
+        if not behind.isdisjoint(_needed(op, tensors)):
+            behind.add(op.index)
     arrives = {
         producer
         for op in gradients
-        for tensor in op.inputs
-        if (producer := tensors[tensor].producer) is not None
-        and is_of_gradients(ops[producer].name)
-        and not scope.search(ops[producer].name)
+        for producer in _needed(op, tensors) - behind
+        if is_of_gradients(ops[producer].name)
     }
     new: dict[int, int] = {}
     if not arrives:
@@ -69,5 +71,38 @@ def _rerun(cell: str, again: dict[int, int], tensors: list[Tensor], ops: list[Op
 
     for op in gradients:
         given = tuple(anew(tensor) for tensor in op.inputs)
-        if given != op.inputs:
+        # Where the compiler has the second run wait for this gradient, it reads what is there.
+        if given != op.inputs and not any(
+            _waits(tensor, op.index, tensors, ops) for tensor in set(given) - {*op.inputs}
+        ):
             ops[op.index] = replace(op, inputs=given)
+
+
+def _needed(op: Op, tensors: Sequence[Tensor]) -> set[int]:
+    """The ops that make what `op` reads or that it is told to wait for."""
+    after = op.attrs.get("after")
+    found = {producer for tensor in op.inputs if (producer := tensors[tensor].producer) is not None}
+    return found | {*(after if isinstance(after, tuple) else ())}
+
+
+def _waits(tensor: int, index: int, tensors: Sequence[Tensor], ops: Sequence[Op]) -> bool:
+    """Whether `tensor` is there only after op `index`."""
+    seen: set[int] = set()
+    stack = [producer for producer in [tensors[tensor].producer] if producer is not None]
+    while stack:
+        step = stack.pop()
+        if step == index:
+            return True
+        if step not in seen:
+            seen.add(step)
+            stack.extend(_needed(ops[step], tensors))
+    return False
+
+
+def is_in_order(graph: Graph) -> bool:
+    """Whether every op of `graph` comes behind those that make what it reads."""
+    return all(
+        (producer := graph.tensors[tensor].producer) is None or producer <= op.index
+        for op in graph.ops
+        for tensor in op.inputs
+    )
