@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memplan.graph.model import Graph, Op, Tensor, TensorKind
-from memplan.readers.mindspore.rerun_results import with_rerun_results
+from memplan.readers.mindspore.rerun_results import is_in_order, with_rerun_results
 
 CELL, OTHER = "Default/net-Net/layers-SequentialCell/0-Block", "Default/net-Net/head-Dense"
 
@@ -12,7 +12,7 @@ def tensor(index: int, producer: int | None, kind: TensorKind = TensorKind.ACTIV
     return Tensor(index, f"t{index}", (4,), "float32", 16, kind, index, producer)
 
 
-def trained() -> Graph:
+def trained(after: int = 3) -> Graph:
     """A convolution that the compiler runs again, and a ReLU behind it whose result the head keeps."""
     ops = (
         Op(0, f"{CELL}/Conv2D-op0", "Conv2D", (0, 1), (2,)),
@@ -20,7 +20,7 @@ def trained() -> Graph:
         Op(2, f"{OTHER}/MatMul-op0", "MatMul", (3, 8), (4,)),
         Op(3, f"Gradients/{OTHER}/Grad_MatMul/MatMul-op1", "MatMul", (4, 8), (5,)),
         Op(4, f"Gradients/{CELL}/relu-ReLU/Grad_ReLU/ReluGrad-op0", "ReluGrad", (5, 3), (6,)),
-        Op(5, f"recompute_{CELL}/Conv2D-op1", "Conv2D", (0, 1), (7,), attrs={"after": (3,)}),
+        Op(5, f"recompute_{CELL}/Conv2D-op1", "Conv2D", (0, 1), (7,), attrs={"after": (after,)}),
         Op(6, f"Gradients/{CELL}/Grad_Conv2D/Conv2DBackpropFilter-op0", "Conv2DBackpropFilter", (6, 7), (9,)),
     )
     producers = {tensor: op.index for op in ops for tensor in op.outputs}
@@ -47,3 +47,10 @@ def test_cells_that_keep_what_they_make_stay_as_they_are() -> None:
     graph = trained()
     assert with_rerun_results(graph, []) is graph
     assert with_rerun_results(graph, ["net.other"]) is graph
+
+
+def test_a_second_run_that_waits_for_the_gradient_is_no_help_to_it() -> None:
+    graph = trained(after=4)
+    assert with_rerun_results(graph, ["net.layers.0"]) is graph
+    assert is_in_order(graph)
+    assert not is_in_order(with_rerun_results(trained(), ["net.layers.0"]))

@@ -69,12 +69,15 @@ def _rerun(cell: str, again: dict[int, int], tensors: list[Tensor], ops: list[Op
         ops.append(replace(op, index=len(ops), name=f"{op.name}{_AGAIN}", inputs=inputs, outputs=outputs, attrs=attrs))
         return new[tensor]
 
+    before = len(tensors), list(ops)
     for op in gradients:
         given = tuple(anew(tensor) for tensor in op.inputs)
-        # Where the compiler has the second run wait for this gradient, it reads what is there.
-        if given != op.inputs and not any(
-            _waits(tensor, op.index, tensors, ops) for tensor in set(given) - {*op.inputs}
-        ):
+        if any(_waits(tensor, op.index, tensors, ops) for tensor in {*given} - {*op.inputs}):
+            # The compiler has the second run wait for this gradient: the cell stays as it is.
+            del tensors[before[0] :]
+            ops[:] = before[1]
+            return
+        if given != op.inputs:
             ops[op.index] = replace(op, inputs=given)
 
 
