@@ -57,11 +57,11 @@ kv-oracle:  ## 500 draws a version against vLLM's and SGLang's own planners; `ma
 	@tools/setup gui
 	@for version in 0.23.0 0.33.0 sglang-0.5.23; do tools/kv_oracle/run $$version --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
 
-KV_MODELS := 0.23.0 0.33.0 vllm-ascend-0.30.0rc2
+KV_MODELS := 0.23.0:h100 0.33.0:h100 0.33.0:b200 $(foreach chip,a2 a3 310p,vllm-ascend-0.23.0.post1:$(chip)) $(foreach chip,a2 a3 a5 310p,vllm-ascend-0.30.0rc2:$(chip))
 
-kv-models:  ## 100 draws a version of models as the engines' own classes describe them; `make kv-models KV_MODELS=vllm-ascend-0.30.0rc2 DEVICE=a5`
+kv-models:  ## 500 draws a version and device of models as the engines' own classes describe them; `make kv-models KV_MODELS=vllm-ascend-0.30.0rc2:a5`
 	@tools/setup gui
-	@for version in $(KV_MODELS); do tools/kv_oracle/run models-$$version --draws $(or $(DRAWS),100) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) $(if $(DEVICE),--device $(DEVICE)) || failed=1; done; exit $${failed:-0}
+	@for asked in $(KV_MODELS); do tools/kv_oracle/run models-$${asked%:*} --device $${asked#*:} --draws $(or $(DRAWS),500) --seed $(or $(SEED),1) $(if $(CONFIGS),--configs $(CONFIGS)) || failed=1; done; exit $${failed:-0}
 
 EXPORT_ORACLES := vllm-0.23.0 vllm-0.33.0 sglang-0.5.23 torchtitan-0.2.2 torchtitan-0.3.0 megatron-0.16.1 mindformers-2.1.0 memcache-1.3.0 perfetto-52.0
 

@@ -30,6 +30,9 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "accuracy_sources.json"
 HEADER = ("kind", "source", "chip", "what", "predicted", "measured", "unit", "error", "a constant came from it",
           "error, its source left out")  # fmt: skip
+SERVED = ("decode", "prefill", "served by vllm-ascend")
+TOGETHER = ", ".join(SERVED)
+"""Kinds of rows that are times of serving, which have a line of their own besides."""
 _NONE = "-"
 
 
@@ -92,12 +95,13 @@ def _summed(name: str, errors: Sequence[float]) -> tuple[str, ...]:
 
 def summary(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
     """
-    One line a kind, from the cells of the table as they are written: rows, how many are predicted, and errors of those
-    from which no constant came and of those whose source gave none.
+    One line a kind and one for all of serving, from the cells of the table as they are written: rows, how many are
+    predicted, and errors of those from which no constant came and of those whose source gave none.
     """
     kinds: dict[str, list[Sequence[str]]] = {}
     for row in rows:
         kinds.setdefault(row[0], []).append(row)
+    kinds[f"{TOGETHER} together"] = [row for kind in SERVED for row in kinds.get(kind, ())]
     for kind, found in kinds.items():
         free = [_share(row[7]) for row in found if row[7] != _NONE and row[8] == "no"]
         apart = [_share(row[9]) for row in found if row[9] != _NONE]

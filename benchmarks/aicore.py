@@ -24,6 +24,8 @@ from benchmarks.aicore_published import published
 from benchmarks.aicore_tilings import speed, tilings
 from benchmarks.markdown import percent, table
 from benchmarks.measured_row import MeasuredRow
+from benchmarks.shared_deviations import HEADER as SHARED_HEADER
+from benchmarks.shared_deviations import cells as shared_cells
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.calibration import kernel_key
@@ -308,11 +310,12 @@ def random_halves(data: Path) -> Iterator[str]:
         f"{_NOTICED:.2%} of the class's time."
     )
     yield ""
-    rows = []
+    rows, known = [], []
     for name, core, kernels in measured_profiles(data):
         _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
         if shape.max() < _FEWEST_SHAPES:
             continue
+        known.append((name, core, kernels))
         classes = np.array([op_class(kernel.type).kind for kernel in kernels.kernels])
         errors, worse, of = [], 0, 0
         for seed in range(_DRAWS):
@@ -326,6 +329,13 @@ def random_halves(data: Path) -> Iterator[str]:
         fit, model = np.mean(errors, axis=0)
         rows.append((name, int(shape.max()) + 1, percent(model), percent(fit), f"{worse} of {of}"))
     yield from table(("profile", "distinct kernels", "model", "calibrated", "classes made worse"), rows)
+    yield (
+        "How alike the deviations of two shapes are, weighted by the root of the times of both: with a correlation r "
+        "no calibration leaves less than sqrt(1 - r) of the model's error on shapes it has not seen, a third less "
+        "takes 0.56 (`benchmarks/shared_deviations.py`)."
+    )
+    yield ""
+    yield from table(SHARED_HEADER, [tuple(shared_cells(name, kernels, core)) for name, core, kernels in known])
 
 
 _DRAWS, _FEWEST_SHAPES = 16, 30

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
+from benchmarks.framework_runs import framework_table
 from benchmarks.layout_runs import layout_table
 from benchmarks.profile_variants import variant_table
 from memplan.align import HOW, Alignment, align
@@ -63,6 +64,7 @@ _TABLES: Mapping[str, str] = {
     "variants": "Other shapes of that profile, each planned like itself",
     "micro_batches": "Many micro-batches of few layers",
     "layouts": "Other layouts and phases",
+    "frameworks": "Steps as engines and trainers launch them",
     "speed": "Speed",
 }
 """Tables by what they are called on the command line, with their titles."""
@@ -404,6 +406,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
         "variants": lambda: variant_table(options.shared, Path(scratch)),
         "micro_batches": lambda: micro_batch_table(options.shared),
         "layouts": lambda: layout_table(options.shared),
+        "frameworks": lambda: framework_table(options.shared),
         "speed": lambda: speed_table(options.shared, options.kernels),
     }
     for name in options.only:

@@ -2,8 +2,9 @@
 Where `memplan/align/calibration.json` comes from: what the pair model said of runs of known truth.
 
 `python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--samples
-FOLDER]` aligns simulated runs and recorded ones without calibration and fits trees (`boosted_trees`) to what was
-right, with where they come from beside them. FOLDER has recordings of models drawn at random, which `python -m
+FOLDER] [--launched SEED ...] [--keep-trees]` aligns simulated runs and recorded ones without calibration and fits trees
+(`boosted_trees`) to what was right, with where they come from beside them; with `--keep-trees` the curves behind them
+alone, to runs that the trees were not fitted to. FOLDER has recordings of models drawn at random, which `python -m
 tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It takes about ten minutes of CPU; runs
 that are not named are left for checks.
 """
@@ -28,6 +29,7 @@ from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.align.update_units import update_units
 from memplan.core.arrays import Float32s, Floats, Int64s
+from memplan.core.resources import table
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import SimulatedRun
@@ -37,7 +39,7 @@ _CLAIMS = ("op", "scope")
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
 """Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
 _FOLDS, _THIN = 3, 3
-"""Parts of the runs, each of which is asked of trees that were fitted to the others, to every so manieth kernel."""
+"""Parts of the kinds of runs; each is asked of trees that were fitted to the others, to every so manieth kernel."""
 _EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.985, 0.995)
 _MOST = 4000
 """Kernels of a run that are looked at: its matches share few fates."""
@@ -45,8 +47,9 @@ _MOST = 4000
 
 @dataclass(frozen=True, slots=True)
 class RawClaims:
-    """What the model said of kernels of one run: a row of features by claim, and whether it was right."""
+    """What the model said of kernels of one run: a row of features by claim, whether it was right; the run's kind."""
 
+    kind: str
     rows: dict[str, Float32s]
     right: dict[str, Floats]
 
@@ -76,31 +79,56 @@ def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
     """Claims on simulated runs; some have no shapes, as profiles of the lowest level, some are hardly disturbed."""
     from tests.align.simulated_runs import disturbance, model_plans, simulate_run
 
-    plans = list(model_plans(shared / "configs").values())
+    plans = model_plans(shared / "configs")
+    names = list(plans)
     for seed in seeds:
         done = disturbance(seed)
         if seed % _CALM == 0:
             done = replace(done, **{name: getattr(done, name) / _CALMER for name in ("add", "drop", "alone", "swap")})
-        run = simulate_run(plans[seed % len(plans)], seed, done)
-        kernels = run.kernels
-        if seed % _BLIND == 0:
-            none = ["N/A"] * len(kernels)
-            kernels = replace(kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
-        found, rows = raw_alignment(run.plan, kernels)
-        scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
-        said = found.op_of_kernel().tolist()
-        in_scope = [
-            scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
-            for op, truth in zip(said, run.truth, strict=True)
-        ]
-        yield _some(rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+        name = names[seed % len(plans)]
+        run = simulate_run(plans[name], seed, done)
+        yield _run_claims(name, _without_shapes(run) if seed % _BLIND == 0 else run, seed)
 
 
-def _some(rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
+def launched_claims(shared: Path, seeds: Sequence[int]) -> Iterator[RawClaims]:
+    """Claims on runs of other layouts, and on those that are launched as frameworks do."""
+    from benchmarks.framework_runs import framework_names, framework_plan, framework_run
+    from benchmarks.layout_runs import layout_plans
+    from tests.align.simulated_runs import disturbance, simulate_run
+
+    for name, plan in layout_plans(shared / "configs"):
+        for seed in seeds:
+            yield _run_claims(name, simulate_run(plan, seed, disturbance(seed)), seed)
+    for name in framework_names():
+        plan = framework_plan(shared / "configs", name)
+        for seed in seeds:
+            yield _run_claims(name, framework_run(name, plan, seed), seed)
+
+
+def _without_shapes(run: SimulatedRun) -> SimulatedRun:
+    none = ["N/A"] * len(run.kernels)
+    kernels = replace(run.kernels, input_shapes=none, output_shapes=none, input_dtypes=none, output_dtypes=none)
+    return replace(run, kernels=kernels)
+
+
+def _run_claims(kind: str, run: SimulatedRun, seed: int) -> RawClaims:
+    found, rows = raw_alignment(run.plan, run.kernels)
+    scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
+    said = found.op_of_kernel().tolist()
+    in_scope = [
+        scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
+        for op, truth in zip(said, run.truth, strict=True)
+    ]
+    return _some(kind, rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+
+
+def _some(kind: str, rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
     """Some of the kernels of a run, drawn at random."""
     count = len(right["op"])
     chosen = np.random.default_rng(seed).permutation(count)[:_MOST]
-    return RawClaims({claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()})
+    return RawClaims(
+        kind, {claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()}
+    )
 
 
 def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
@@ -122,7 +150,8 @@ def recorded_claims(names: Sequence[str], scratch: Path) -> Iterator[RawClaims]:
     for name in names:
         folder = scratch / name
         folder.mkdir()
-        yield _known_claims(mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder))
+        run = mindspore_run(name, folder) if name in SAMPLES_RUN else recorded_run(name, folder)
+        yield _known_claims(name, run)
 
 
 def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
@@ -132,15 +161,16 @@ def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
 
     for path in sorted(samples.glob("*.csv.gz")):
         seed = int(path.name.removesuffix(".csv.gz"))
-        yield _known_claims(read_run(sampled_run(seed), path, scratch))
+        run = sampled_run(seed)
+        yield _known_claims(run.config["model_type"], read_run(run, path, scratch))
 
 
-def _known_claims(run: Any) -> RawClaims:
+def _known_claims(kind: str, run: Any) -> RawClaims:
     from tests.align.known_runs import outcome
 
     found, rows = raw_alignment(run.plan, run.kernels)
     right = np.array(outcome(run, found).right, dtype=np.float64)
-    return _some(rows, dict.fromkeys(_CLAIMS, right), len(right))
+    return _some(kind, rows, dict.fromkeys(_CLAIMS, right), len(right))
 
 
 def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
@@ -148,11 +178,13 @@ def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     Trees for every claim, each run weighing by the root of its kernels that are looked at, and the curve behind them.
 
     Trees are surer of runs that they were fitted to than of others: the curve is what runs showed of trees that were
-    fitted to the rest.
+    fitted to those of other kinds.
     """
     found = {}
+    kinds = sorted({run.kind for run in runs})
+    parts = [kinds.index(run.kind) % _FOLDS for run in runs]
     for claim in _CLAIMS:
-        fold = np.concatenate([np.full(len(run.right[claim]), place % _FOLDS) for place, run in enumerate(runs)])
+        fold = np.concatenate([np.full(len(run.right[claim]), part) for part, run in zip(parts, runs, strict=True)])
         rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
         weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
         weight *= len(weight) / weight.sum()
@@ -165,6 +197,17 @@ def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
             **boosted_trees(rows, right, weight, MatchFeatures.names()),
             "curve": _rising_curve(others, right, weight),
         }
+    return found
+
+
+def curves_alone(runs: Sequence[RawClaims]) -> dict[str, Any]:
+    """The trees of the package with curves that show what they are worth on `runs`, which they were not fitted to."""
+    found = {}
+    for claim in _CLAIMS:
+        told = table("memplan.align", "calibration.json")[claim]
+        rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
+        weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
+        found[claim] = {**told, "curve": _rising_curve(summed_chance(told, rows), right, weight)}
     return found
 
 
@@ -201,8 +244,10 @@ def main() -> None:
     parser.add_argument("shared", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
     parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5119), metavar=("FIRST", "LAST"))
+    parser.add_argument("--launched", type=int, nargs="*", default=(), metavar="SEED")
     parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
     parser.add_argument("--samples", type=Path)
+    parser.add_argument("--keep-trees", action="store_true", help="fit curves behind the trees of the package")
     options = parser.parse_args()
     first, last = options.seeds
     with tempfile.TemporaryDirectory() as scratch:
@@ -211,17 +256,31 @@ def main() -> None:
             *sampled,
             *recorded_claims(options.recorded, Path(scratch)),
             *simulated_claims(options.shared, range(first, last + 1)),
+            *launched_claims(options.shared, options.launched),
         ]
-    source = (
+    which = (
         f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}), the recorded "
-        f"runs {', '.join(options.recorded)} (tests/align/known_runs.py) and {len(sampled)} recordings of models drawn "
-        "at random (tests/align/torch_samples.py): features of matches with the probability that the pair model gave "
+        f"runs {', '.join(options.recorded) or 'none'} (tests/align/known_runs.py), {len(sampled)} recordings of "
+        "models drawn at random (tests/align/torch_samples.py) and runs of every plan of benchmarks/layout_runs.py and "
+        f"framework_runs.py with seeds {', '.join(map(str, options.launched)) or 'none'}"
+    )
+    if options.keep_trees:
+        trees = table("memplan.align", "calibration.json")["source"].partition(" Curves: ")[0]
+        source = f"{trees} Curves: what trees say of runs that they were not fitted to: {which}."
+        claims: Mapping[str, Any] = curves_alone(runs)
+    else:
+        source, claims = _source(which), fitted(runs)
+    options.output.write_text(calibration_text(source, claims), encoding="utf-8")
+
+
+def _source(which: str) -> str:
+    return (
+        f"{which}: features of matches with the probability that the pair model gave "
         "(memplan/align/probabilities/match_features.py) and whether they were right, each run weighing by the root of "
         f"its kernels; by benchmarks/calibration_fit.py. Every {_BLIND}th simulated run has no shapes, every {_CALM}rd "
         f"is disturbed by a {_CALMER:g}th as much. Other seeds, other recorded runs, MindSpore's and measured profiles "
         "were not used; for the constants of the pair model see the source in pair_model.json."
     )
-    options.output.write_text(calibration_text(source, fitted(runs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

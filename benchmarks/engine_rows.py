@@ -2,8 +2,9 @@
 Serving by an engine with a host of its own: throughput and time per token of public runs, predicted.
 
 What the host takes are medians over sources: of a step what it took beyond the captured graph that is predicted, of a
-draft the host launches what is left over that, and of graphs captured in pieces what small batches take a layer. Each
-row is also predicted with the medians of the others.
+draft the host launches what is left over that, and of graphs captured in pieces what small batches take a layer; what a
+layer takes that is launched op by op comes from none of the rows. Each row is also predicted with the medians of the
+others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from memplan.serving.constants import EngineHost, engine_host
 from memplan.serving.steptime import step_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
-ENGINE, SYNCHRONOUS, PIECEWISE = "vllm-ascend", "vllm-ascend-synchronous", "vllm-ascend-piecewise"
+ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
+PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
 _MOST_NS = 1e9
@@ -108,7 +110,7 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
 
 def shipped_hosts() -> dict[str, EngineHost]:
     """The hosts of `memplan/serving/constants.json`."""
-    return {engine: engine_host(engine) for engine in (ENGINE, SYNCHRONOUS, PIECEWISE)}
+    return {engine: engine_host(engine) for engine in (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER)}
 
 
 def found_hosts(rows: Sequence[EngineRow]) -> dict[str, EngineHost]:
@@ -117,7 +119,7 @@ def found_hosts(rows: Sequence[EngineRow]) -> dict[str, EngineHost]:
     step = _median(
         (row.source, row.solved(lambda time: replace(bare, step_ns=round(time))))
         for row in rows
-        if row.engine != PIECEWISE and not row.told["eager_drafts"]
+        if row.engine in (ENGINE, SYNCHRONOUS) and not row.told["eager_drafts"]
     )
     plain = replace(bare, step_ns=round(step))
     draft = _median(
@@ -131,7 +133,8 @@ def found_hosts(rows: Sequence[EngineRow]) -> dict[str, EngineHost]:
         if row.engine == PIECEWISE and row.timed and row.told["batch"] <= _FEW
     )
     host = replace(plain, draft_ns=max(0, round(draft)))
-    return {ENGINE: host, SYNCHRONOUS: host, PIECEWISE: replace(host, layer_ns=round(layer))}
+    eager = replace(host, layer_ns=engine_host(EAGER).layer_ns)
+    return {ENGINE: host, SYNCHRONOUS: host, PIECEWISE: replace(host, layer_ns=round(layer)), EAGER: eager}
 
 
 def _median(values: Iterable[tuple[str, float]]) -> float:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import memplan
+from memplan.findings.finding import threshold
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan, PlannedOp
+from memplan.simulator.job_memory import room_share
+from memplan.simulator.job_settings import MemoryTrouble
 from memplan.simulator.noise import Chance
 
 Choice = TypeVar("Choice")
@@ -24,6 +27,7 @@ _FOLDERS = (Path(memplan.__file__).parent / "samples", _TESTED, _TESTED / "open"
 _DENSE = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "glm4", "phi3", "olmo2", "internlm2", "starcoder2")
 _EXPERTS = ("qwen3_moe", "mixtral", "deepseek_v3", "glm4_moe", "olmoe")
 _CHIPS = ("910B1", "910B2", "910B3", "910B4", "910C", "950PR")
+_CACHED = 0.05  # at most, of jobs as they are measured
 _FEWEST = 5
 """Kernels of a step: with fewer, there are no places to plant anything at."""
 
@@ -59,10 +63,16 @@ def fresh_plans(folder: Path, seed: int, *, models: int, graphs: int) -> dict[st
         for name, plan in plans:
             if count <= 0:
                 break
-            if plan.fits and len(computing_ops(plan)) >= _FEWEST:
+            if _has_room(plan) and len(computing_ops(plan)) >= _FEWEST:
                 found[name] = plan
                 count -= 1
     return found
+
+
+def _has_room(plan: Plan) -> bool:
+    """Whether a job of `plan` leaves memory free: else anybody would say that it lacks some."""
+    room = room_share(plan, MemoryTrouble(cached=_CACHED))
+    return plan.fits and (room is None or room >= threshold("headroom_share"))
 
 
 def computing_ops(plan: Plan) -> list[PlannedOp]:

@@ -1,13 +1,17 @@
 """
 Host moves against their bound and other planners' rules.
 
-`python -m benchmarks.host_moves [--other] [--out FILE] [--shares PART ...] [CASE ...]`
+`python -m benchmarks.host_moves [--out FILE] [--shares PART ...] [CASE ...]`
 
 Every case is planned at 90, 75, 60, 45 and 30 % of its peak. All rules are scored by the one simulated schedule, before
 addresses are given; the last columns are the step of the whole plan without recomputation, with addresses, which
 `memplan.plan` has checked. Seconds are CPU time. Where nothing can help, a step's own operands need more than the room.
 The bound of small cases is that of tensors that move as a whole (`placement/whole_moves.py`). A choice slower than any
-rule ends with exit code 1. Published configs are read from the shared data folder beside the project (or `--data`).
+rule, or a plan slower than one whose moves find addresses, ends with exit code 1. That no plan is slower than uniform
+recomputation is in the table of `benchmarks/recompute.py`. Published configs are read from the shared data folder
+beside the project (or `--data`).
+
+Times are multiples of the time that the ops take alone.
 """
 
 from __future__ import annotations
@@ -16,120 +20,72 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 import memplan
+from benchmarks.host_cases import PROJECT, Case, further_cases, main_cases, other_cases, problem_of
+from memplan.core.arrays import Bools
 from memplan.core.units import format_bytes
-from memplan.cost import costs_and_advice, machine
 from memplan.graph import Graph
 from memplan.hardware import chip as find_chip
-from memplan.hardware import host_tier
-from memplan.models import ModelConfig, load_config
+from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
+from memplan.models.steps import training_graph
 from memplan.models.training.step_recipe import Recipe
+from memplan.placement.hbm import lay_out
 from memplan.placement.host import choose_moves
-from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_orders import MOVE_RULES
-from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.move_problem import MoveProblem
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.residency import least_bytes
 from memplan.placement.rounding import rounding
-from memplan.readers import read_graph
-from memplan.schema.storages import planned_tensors
+from memplan.placement.schedule import run_schedule
 
-PROJECT = Path(__file__).resolve().parents[1]
 SHARES = (0.9, 0.75, 0.6, 0.45, 0.3)
-Case = tuple[Callable[[], Graph], str]
+SUITES: dict[str, Callable[[Path], dict[str, Case]]] = {
+    "Steps of published models, bundled graphs and a field case": main_cases,
+    "Small models and last stages, where single tensors take much of the room": other_cases,
+    "Other families": further_cases,
+}
+NOTES = """
+The linear program moves tensors in parts. What moves large tensors moves a whole number of them, what comes back has
+its room before its first byte arrives, and while an op uses it all others that moved have to free what is lacking
+without it: the program is given the bytes that move at least for that, and the bound is the larger of its answer and
+that of whole tensors (`placement/large_moves.py`). `tests/placement/test_large_moves.py` holds both against every
+choice of small cases. What is left over 10 % is decode where nearly all fits or where all weights move between the KV
+caches; how much of that is the bound's is not known.
+
+A plan is never slower than a rule whose moves find addresses (`placement/address_feedback.py`). The bound of tensors
+that move as a whole is asked for where gaps have up to 400 steps together. [monotony.md](monotony.md) says whether
+more HBM ever makes a step longer.
+"""
 
 
-def cases(data: Path) -> dict[str, Case]:
-    """Graphs by name, with the chip that each is planned on."""
+@dataclass
+class Found:
+    """What the rows of a table say together: how far over the bound they are, and which are slower than a rule."""
 
-    def file(path: Path) -> Case:
-        return lambda: read_graph(path), "910B3"
+    choices: dict[str, float] = field(default_factory=dict)
+    plans: dict[str, float] = field(default_factory=dict)
+    slower: list[str] = field(default_factory=list)
+    slower_plans: list[str] = field(default_factory=list)
 
-    def served(config: str, chip: str, step: ServedStep, layout: Layout | None = None) -> Case:
-        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout or Layout(), step), chip
-
-    def trained(config: str, chip: str, layout: Layout, recipe: Recipe) -> Case:
-        return lambda: training_graph(load_config(data / "configs" / f"{config}.json"), layout, recipe), chip
-
-    samples, field = PROJECT / "memplan" / "samples", data / "field-cases" / "graphs"
-    return {
-        "sample cnn": file(samples / "cnn.mindir"),
-        "sample llama_infer": file(samples / "llama_infer.mindir"),
-        "sample llama_train": file(samples / "llama_train.mindir"),
-        "paged decode": file(field / "03-host-moves-lose-updates" / "ascend_decode_paged.mindir"),
-        "Qwen3-8B decode": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.DECODE, batch=32, context=4096)),
-        "Qwen3-8B prefill": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.PREFILL, batch=1, context=8192)),
-        "DeepSeek-R1 prefill": served("deepseek-ai--DeepSeek-R1", "910C",
-                                      ServedStep(Phase.PREFILL, batch=2, context=4096, precision="w8a8"),
-                                      Layout(tensor=8, data=2, expert=16)),
-        "DeepSeek-V3 decode": served("deepseek-ai--DeepSeek-V3", "910C",
-                                     ServedStep(Phase.DECODE, batch=64, context=4096, precision="w8a8"),
-                                     Layout(data=64, expert=64)),
-        "Llama-3.1-70B decode": served("meta-llama--Meta-Llama-3.1-70B", "910B3",
-                                       ServedStep(Phase.DECODE, batch=16, context=8192), Layout(tensor=8)),
-        "Mixtral prefill": served("mistralai--Mixtral-8x7B-v0.1", "910B3",
-                                  ServedStep(Phase.PREFILL, batch=4, context=4096), Layout(tensor=8)),
-        "Llama-3.1-8B training": trained("meta-llama--Meta-Llama-3.1-8B", "910B3", Layout(tensor=8),
-                                         Recipe(sequence=8192)),
-        "Qwen3-8B training": trained("Qwen--Qwen3-8B", "910B3", Layout(tensor=8),
-                                     Recipe(sequence=4096, micro_batches=4)),
-        "Qwen3-30B-A3B training": trained("Qwen--Qwen3-30B-A3B", "910B3", Layout(tensor=4, data=2, expert=8),
-                                          Recipe(sequence=4096, micro_batches=2)),
-        "DeepSeek-V3 training": trained("deepseek-ai--DeepSeek-V3", "910C", Layout(tensor=8, data=8, expert=64),
-                                        Recipe(sequence=4096)),
-    }  # fmt: skip
-
-
-def other_cases(data: Path) -> dict[str, Case]:
-    """Small models and last stages, where single tensors take much of the room, and sizes of other published models."""
-
-    def decoded(config: str, layout: Layout, batch: int, context: int) -> Case:
-        step = ServedStep(Phase.DECODE, batch=batch, context=context)
-        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout, step), "910B3"
-
-    def trained(config: str, layout: Layout, recipe: Recipe, stage: int = 0) -> Case:
-        model = data / "configs" / f"{config}.json"
-        return lambda: training_graph(load_config(model), layout, recipe, stage=stage), "910B3"
-
-    return {
-        "Qwen3-0.6B decode": decoded("Qwen--Qwen3-0.6B", Layout(), 16, 8192),
-        "Qwen3-1.7B decode, batch 8": decoded("Qwen--Qwen3-1.7B", Layout(), 8, 4096),
-        "Qwen3-1.7B decode, batch 32": decoded("Qwen--Qwen3-1.7B", Layout(), 32, 4096),
-        "MiMo-7B decode": decoded("XiaomiMiMo--MiMo-7B-Base", Layout(), 24, 6144),
-        "Qwen3-32B decode": decoded("Qwen--Qwen3-32B", Layout(tensor=4), 24, 8192),
-        "gemma-3-27b decode": decoded("google--gemma-3-27b-it", Layout(tensor=2), 12, 8192),
-        "gpt-oss-120b decode": decoded("openai--gpt-oss-120b", Layout(tensor=8), 32, 4096),
-        "MiniMax-M2.5 decode": decoded("MiniMaxAI--MiniMax-M2.5", Layout(tensor=8, expert=8), 24, 4096),
-        "Qwen3-0.6B training": trained("Qwen--Qwen3-0.6B", Layout(), Recipe(sequence=4096)),
-        "Qwen3-0.6B training, last of 2 stages": trained(
-            "Qwen--Qwen3-0.6B", Layout(pipeline=2, data=2), Recipe(sequence=4096, micro_batches=2), 1
-        ),
-        "Qwen3-1.7B training, last of 2 stages": trained(
-            "Qwen--Qwen3-1.7B", Layout(tensor=2, pipeline=2), Recipe(sequence=4096), 1
-        ),
-        "Llama-3.1-8B training, first of 2 stages": trained(
-            "meta-llama--Meta-Llama-3.1-8B", Layout(tensor=4, pipeline=2), Recipe(sequence=4096, micro_batches=2)
-        ),
-        "MiMo-7B training": trained("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8), Recipe(sequence=2048)),
-    }
-
-
-def problem_of(graph: Graph, chip: str) -> MoveProblem:
-    """What can be moved of `graph` on `chip`."""
-    target = find_chip(chip)
-    costs, _ = costs_and_advice(graph, machine(target))
-    storages = storages_of(graph, planned_tensors(graph), rounding(target.npu_arch or ""))
-    durations = np.array([cost.duration_ns for cost in costs], dtype=np.int64)
-    host = host_tier(target)
-    return move_problem(storages, durations, out_link=host.out_link, in_link=host.in_link)
+    def verdict(self) -> list[str]:
+        """The sentences below the table."""
+        lines = [f"Of {len(self.choices)} rows the bound is above compute."]
+        for what, over in (("Choices", self.choices), ("Plans with addresses", self.plans)):
+            if over:
+                worst = max(over, key=lambda name: over[name])
+                middle = statistics.median(over.values())
+                lines.append(f"{what} over it: median {middle:.1%}, worst {over[worst]:.1%} ({worst}).")
+        lines.append(f"Choices slower than a rule: {', '.join(self.slower) or 'nowhere'}.")
+        lines.append(
+            f"Plans slower than a rule whose moves find addresses: {', '.join(self.slower_plans) or 'nowhere'}."
+        )
+        return lines
 
 
 def least_of(problem: MoveProblem, capacity: int) -> str:
@@ -146,20 +102,73 @@ def times(value: int | None, compute: int) -> str:
     return "-" if value is None else f"{value / compute:.3f}"
 
 
-def scale(data: Path) -> None:
+def has_addresses(problem: MoveProblem, moved: Bools, capacity: int, chip: str) -> bool:
+    """Whether the solver packs what the moves of a rule leave in HBM."""
+    schedule = run_schedule(
+        problem.storages, problem.durations, problem.gaps(moved), capacity,
+        out_link=problem.out_link, in_link=problem.in_link,
+    )  # fmt: skip
+    alignment = rounding(find_chip(chip).npu_arch or "").alignment
+    layout = lay_out(problem.storages, schedule.residencies, problem.steps, alignment=alignment, enough=capacity)
+    return layout.peak <= capacity
+
+
+def rows(name: str, graph: Graph, chip: str, shares: list[float], found: Found, planned: bool) -> Iterator[list[str]]:
+    """The cells of one case's rows; what they say goes to `found`."""
+    problem = problem_of(graph, chip)
+    peak, compute = int(problem.live.max()), int(problem.durations.sum())
+    for share in shares:
+        capacity, row = int(peak * share), f"{name}, {share:.0%}"
+        start = time.process_time()
+        bound = move_bound(problem, capacity, thorough=True)
+        if bound is None:
+            yield [name, f"{share:.0%}", least_of(problem, capacity)]
+            continue
+        chosen = choose_moves(problem, capacity, bound)
+        seconds = time.process_time() - start
+        rules: list[int | None] = []
+        ruled: list[tuple[int, Bools]] = []
+        for rule in MOVE_RULES.values():
+            moved = rule(problem, capacity)
+            fits = int(problem.live_without(moved[problem.unit]).max()) <= capacity
+            rules.append(problem.run(moved, capacity).makespan_ns if fits else None)
+            if fits:
+                ruled.append((rules[-1] or 0, moved))
+        fastest = min((value for value in rules if value is not None), default=None)
+        above = bound.makespan_ns > compute
+        if above:
+            found.choices[row] = chosen.makespan_ns / bound.makespan_ns - 1
+        if fastest is not None and fastest < chosen.makespan_ns:
+            found.slower.append(row)
+        cells = [name, f"{share:.0%}", times(bound.makespan_ns, compute), times(chosen.makespan_ns, compute)]
+        cells += [f"{chosen.makespan_ns / bound.makespan_ns - 1:.1%}", *(times(value, compute) for value in rules)]
+        cells.append(f"{seconds:.1f}")
+        if not planned:
+            yield cells
+            continue
+        start = time.process_time()
+        plan = memplan.plan(graph, chip=chip, hbm=capacity, recompute=RecomputePolicy.NEVER)
+        seconds = time.process_time() - start
+        over = plan.makespan_ns / bound.makespan_ns - 1
+        if plan.fits and above:
+            found.plans[row] = over
+        faster = [moved for step, moved in ruled if not plan.fits or step < plan.makespan_ns]
+        if any(has_addresses(problem, moved, capacity, chip) for moved in faster):
+            found.slower_plans.append(row)
+        cells += [times(plan.makespan_ns if plan.fits else None, compute), f"{over:.1%}" if plan.fits else "-"]
+        yield [*cells, f"{seconds:.1f}"]
+
+
+def scale(data: Path) -> Iterator[list[str]]:
     """CPU seconds and memory of whole plans at 75 % of the peak, checks included: 61 layers, and 100,000 ops."""
-
-    def model(name: str) -> ModelConfig:
-        return load_config(data / "configs" / f"{name}.json")
-
-    large = cases(data)
+    large = main_cases(data)
     graphs: dict[str, Case] = {name: large[name] for name in ("DeepSeek-V3 decode", "DeepSeek-V3 training")}
     many = Recipe(sequence=4096, micro_batches=57)
+    config = data / "configs" / "Qwen--Qwen3-8B.json"
     graphs["Qwen3-8B training, 57 micro-batches"] = (
-        lambda: training_graph(model("Qwen--Qwen3-8B"), Layout(tensor=8), many)
+        lambda: training_graph(load_config(config), Layout(tensor=8), many)
     ), "910B3"  # fmt: skip
-    print("| case | ops | plan CPU s | peak memory so far | over bound |")
-    print("|---|---|---|---|---|")
+    yield ["case", "ops", "plan CPU s", "peak memory so far", "over bound"]
     for name, (build, chip) in graphs.items():
         graph = build()
         capacity = int(problem_of(graph, chip).live.max() * 0.75)
@@ -168,84 +177,77 @@ def scale(data: Path) -> None:
         seconds = time.process_time() - start
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         gap = plan.makespan_ns / (plan.makespan_bound_ns or plan.makespan_ns) - 1 if plan.fits else None
-        row = (
-            name,
-            f"{len(graph.ops):,}",
-            f"{seconds:.1f}",
-            format_bytes(memory),
-            f"{gap:.1%}" if gap is not None else "-",
-        )
-        print("| " + " | ".join(row) + " |", flush=True)
+        over = f"{gap:.1%}" if gap is not None else "-"
+        yield [name, f"{len(graph.ops):,}", f"{seconds:.1f}", format_bytes(memory), over]
+
+
+def speed(data: Path) -> Iterator[list[str]]:
+    """CPU seconds of the first plan that fits, as the window shows it, and of the best one."""
+    trained = main_cases(data) | other_cases(data)
+    yield ["step", "ops", "HBM", "first plan", "best plan, ops may run twice"]
+    for name in ("Qwen3-0.6B training, last of 2 stages", "Llama-3.1-8B training", "Qwen3-8B training"):
+        build, chip = trained[name]
+        graph = build()
+        for share in (0.75, 0.45):
+            capacity = int(problem_of(graph, chip).live.max() * share)
+            seconds = []
+            for quick in (True, False):
+                start = time.process_time()
+                memplan.plan(graph, chip=chip, hbm=capacity, quick=quick)
+                seconds.append(f"{time.process_time() - start:.1f}")
+            yield [name, f"{len(graph.ops):,}", f"{share:.0%}", *seconds]
+
+
+def table(lines: Iterator[list[str]]) -> list[str]:
+    """Rows as Markdown, the first one as the head; each is printed as it comes."""
+    written: list[str] = []
+    width = 0
+    for cells in lines:
+        width = width or len(cells)
+        written.append("| " + " | ".join([*cells, *[""] * (width - len(cells))]) + " |")
+        print(written[-1], flush=True)
+        if len(written) == 1:
+            written.append("|" + "---|" * width)
+    return written
 
 
 def main() -> None:
-    """Print the table, and write it to `--out`."""
+    """Print the tables, and write the page to `--out`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*")
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="parts of the peak to plan with")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--choice-only", action="store_true", help="score choices, make no plans")
-    parser.add_argument("--other", action="store_true", help="the second table's cases")
     parser.add_argument("--scale", action="store_true", help="only time whole plans of large graphs")
+    parser.add_argument("--speed", action="store_true", help="only time first and best plans")
     options = parser.parse_args()
-    if options.scale:
-        scale(options.data)
-        return
+    timed = {"Planning time": (options.speed, speed), "Large graphs": (options.scale, scale)}
+    only = options.scale or options.speed
+    page, slower = ["# Host moves", "", (__doc__ or "").strip(), ""], False
     head = ["case", "HBM", "bound", "memplan", "over bound", *MOVE_RULES, "choice s", "plan", "over bound", "plan s"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    over, planned, slower = [], [], []
-    for name, (build, chip) in (other_cases if options.other else cases)(options.data).items():
-        if options.cases and name not in options.cases:
+    for title, cases in SUITES.items() if not only else ():
+        found = Found()
+        chosen = {
+            name: case for name, case in cases(options.data).items() if not options.cases or name in options.cases
+        }
+        if not chosen:
             continue
-        graph = build()
-        problem = problem_of(graph, chip)
-        peak, compute = int(problem.live.max()), int(problem.durations.sum())
-        for share in options.shares:
-            capacity = int(peak * share)
-            start = time.process_time()
-            bound = move_bound(problem, capacity, thorough=True)
-            if bound is None:
-                lines.append(f"| {name} | {share:.0%} | {least_of(problem, capacity)} |" + " |" * (len(head) - 3))
-                print(lines[-1], flush=True)
-                continue
-            chosen = choose_moves(problem, capacity, bound)
-            seconds = time.process_time() - start
-            rules: list[int | None] = []
-            for rule in MOVE_RULES.values():
-                moved = rule(problem, capacity)
-                fits = int(problem.live_without(moved[problem.unit]).max()) <= capacity
-                rules.append(problem.run(moved, capacity).makespan_ns if fits else None)
-            if any(value is not None and value < chosen.makespan_ns for value in rules):
-                slower.append(f"{name} {share:.0%}")
-            gap = chosen.makespan_ns / bound.makespan_ns - 1
-            if bound.makespan_ns > compute:
-                over.append(gap)
-            row = [name, f"{share:.0%}", times(bound.makespan_ns, compute), times(chosen.makespan_ns, compute)]
-            row += [f"{gap:.1%}", *(times(value, compute) for value in rules), f"{seconds:.1f}"]
-            if options.choice_only:
-                row += ["", "", ""]
-            else:
-                start = time.process_time()
-                plan = memplan.plan(graph, chip=chip, hbm=capacity, recompute=RecomputePolicy.NEVER)
-                row += [times(plan.makespan_ns if plan.fits else None, compute)]
-                row += [f"{plan.makespan_ns / bound.makespan_ns - 1:.1%}" if plan.fits else "-"]
-                row += [f"{time.process_time() - start:.1f}"]
-                if plan.fits and bound.makespan_ns > compute:
-                    planned.append(plan.makespan_ns / bound.makespan_ns - 1)
-            lines.append("| " + " | ".join(row) + " |")
-            print(lines[-1], flush=True)
-    verdict = [
-        f"Over the bound, where it is above compute ({len(over)} of the rows): median {statistics.median(over):.1%}, "
-        f"worst {max(over):.1%}." if over else "Nowhere is the bound above compute.",
-        f"Plans with addresses, in the same rows: median {statistics.median(planned):.1%}, worst {max(planned):.1%}."
-        if planned else "No plans were made.",
-        f"Slower than a rule: {', '.join(slower) or 'nowhere'}.",
-    ]  # fmt: skip
-    print("\n".join(verdict))
+
+        def lines(chosen: dict[str, Case] = chosen, found: Found = found) -> Iterator[list[str]]:
+            yield head
+            for name, (build, chip) in chosen.items():
+                yield from rows(name, build(), chip, options.shares, found, not options.choice_only)
+
+        page += [f"## {title}", "", *table(lines()), "", *found.verdict(), ""]
+        print("\n".join(found.verdict()), flush=True)
+        slower = slower or bool(found.slower or found.slower_plans)
+    page += [] if only else [NOTES.strip(), ""]
+    for title, (asked, timings) in timed.items():
+        if asked or not (only or options.cases):
+            page += [f"## {title}", "", f"{timings.__doc__}", "", *table(timings(options.data)), ""]
     if options.out:
-        text = (__doc__ or "").strip() + "\n\nTimes are multiples of the time that the ops take alone.\n\n"
-        options.out.write_text("# Host moves\n\n" + text + "\n".join([*lines, "", *verdict]) + "\n", encoding="utf-8")
+        options.out.write_text("\n".join(page), encoding="utf-8")
     if slower:
         raise SystemExit(1)
 

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 import memplan
-from memplan.align import align
+from benchmarks.framework_runs import right_shares
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
@@ -22,7 +20,7 @@ from memplan.models.steps import step_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.schema import Plan
-from tests.align.simulated_runs import Disturbance, SimulatedRun, disturbance, simulate_run
+from tests.align.simulated_runs import Disturbance, disturbance, simulate_run
 
 _DEEPSEEK, _QWEN3 = "deepseek-ai--DeepSeek-V3", "Qwen--Qwen3-8B"
 _TRAININGS = {
@@ -84,9 +82,12 @@ def layout_plans(configs: Path) -> Iterator[tuple[str, Plan]]:
         return replace(config, layers=config.layers[:layers])
 
     for name, (config, layers, layout, recipe, stage) in _TRAININGS.items():
-        yield name, memplan.plan(training_graph(model(config, layers), layout, recipe, stage=stage), chip="910B2")
+        yield (
+            name,
+            memplan.plan(training_graph(model(config, layers), layout, recipe, stage=stage), chip="910B2", quick=True),
+        )
     for name, (config, layers, layout, step) in _SERVED.items():
-        yield name, memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")
+        yield name, memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2", quick=True)
 
 
 def layout_table(shared: Path) -> Iterator[str]:
@@ -94,17 +95,8 @@ def layout_table(shared: Path) -> Iterator[str]:
     yield "| layout | ops | disturbed, cut (9303) | two steps, cut (9304) | disturbed, two steps, cut (9307) |"
     yield "|---|---|---|---|---|"
     for name, plan in layout_plans(shared / "configs"):
-        shares = [_shares(simulate_run(plan, seed, what)) for seed, what in _RUNS]
+        shares = [right_shares(simulate_run(plan, seed, what)) for seed, what in _RUNS]
         yield f"| {name} | {len(plan.ops)} | {' | '.join(shares)} |"
-
-
-def _shares(run: SimulatedRun) -> str:
-    found = align(run.plan, run.kernels).op_of_kernel().tolist()
-    right = np.array([op in truth if op >= 0 else not truth for op, truth in zip(found, run.truth, strict=True)])
-    exchanged = np.array([core == "COMMUNICATION" for core in run.kernels.core])
-    planned = exchanged & np.array([bool(truth) for truth in run.truth])
-    share = np.average(right[~exchanged], weights=run.kernels.duration_ns[~exchanged])
-    return f"{share:.1%}, {(right & planned).sum()} of {planned.sum()}"
 
 
 __all__ = ["layout_plans", "layout_table"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import memplan
-from benchmarks.host_moves import PROJECT, cases
+from benchmarks.host_cases import PROJECT, all_cases
 from memplan.graph import Graph
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     lines = ["| case | ops | recompute | budgets that fit | step times | rises | longest | CPU s |", "|" + "---|" * 8]
-    named = ((name, build(), chip) for name, (build, chip) in cases(options.data).items() if name in options.cases)
+    named = ((name, build(), chip) for name, (build, chip) in all_cases(options.data).items() if name in options.cases)
     cut = (item for item in shallow_graphs(options.data) if item[0] in options.cases)
     files = ((path.stem, read_graph(path), "910B3") for path in options.graph)
     drawn = ((name, graph, "910B3") for name, graph in random_graphs(options.random))

@@ -121,7 +121,7 @@ def view_scenes(files: SceneFiles) -> dict[str, Scene]:
     def finding(window: MainWindow) -> None:
         window.show_page("overview")
         table = window.docks.view(OverviewView).findings
-        table.jump(table.sorted.index(2, 0))
+        table.jump(table.sorted.index(0, 0))
 
     def tensor(window: MainWindow) -> None:
         window.commands.run("peak")

@@ -127,6 +127,14 @@ def plan(
     may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
 
     def laid_out(graph: Graph, saved: SavedTensors | None, room: HbmRoom) -> PlacedGraph:
+        # Where two tiers are given, either of them alone may be better than what is found for both.
+        found = [
+            on_tier(graph, saved, room, which) for which in ((tier,) if tier.beside is None else (tier, *tier.tiers))
+        ]
+        best = min(found, key=lambda item: item.rank)
+        return replace(best, layout=replace(best.layout, bound_ns=found[0].layout.bound_ns))
+
+    def on_tier(graph: Graph, saved: SavedTensors | None, room: HbmRoom, tier: HostTier) -> PlacedGraph:
         def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
             tensors, times = planned_tensors(which), along_repeats(which, durations)
             return lay_out_graph(

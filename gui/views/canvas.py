@@ -27,7 +27,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.i18n import say
+from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.ruler import Tick, event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
@@ -57,6 +57,7 @@ class TimeCanvas(QWidget):
     own_ruler = False  # whether it has a ruler also under another view of the same columns
     strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
     covered_px = 0  # what a scroll bar takes at the right edge
+    by_loops = False  # whether there is nothing to see before the session's loops are loaded
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -110,6 +111,7 @@ class TimeCanvas(QWidget):
             (session.viewport.selection_changed, self.update),
             (session.markers_changed, self.update),
             (session.selected_changed, self.refresh),
+            (session.loops.changed, self.refresh),
         ):
             self._listening.append((event, event.connect(listener)))
 
@@ -208,15 +210,18 @@ class TimeCanvas(QWidget):
         plot = self.plot
         engine = painter.paintEngine()
         painter.setClipRect(plot)
-        if engine is not None and engine.type() is QPaintEngine.Type.SVG:
+        if self.by_loops and not self.session.loops.loaded:
+            self._paint_waiting(painter, plot)
+        elif engine is not None and engine.type() is QPaintEngine.Type.SVG:
             self.block(painter, QRectF(plot), self.colours.role("ground"))
             painter.setPen(self.pen("grid"))
             for x in (self.x_of(tick.value) for tick in self._ticks()):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
             self.paint_vectors(painter)
+            self.paint_over(painter)
         else:
             painter.drawImage(plot.topLeft(), self._frame(plot))
-        self.paint_over(painter)
+            self.paint_over(painter)
         self._paint_marks(painter, plot)
         painter.setFont(self.small_font)
         self._tags.paint(painter, self.small_metrics.ascent(), self.colour(self.colours.role("ground"), 215))
@@ -229,6 +234,12 @@ class TimeCanvas(QWidget):
         painter.drawLine(GUTTER_PX - 1, 0, GUTTER_PX - 1, self.height())
         self.paint_top(painter)
         painter.end()
+
+    def _paint_waiting(self, painter: QPainter, plot: QRect) -> None:
+        self.block(painter, QRectF(plot), self.colours.role("ground"))
+        painter.setFont(self.small_font)
+        painter.setPen(self.pen("faint"))
+        painter.drawText(plot, int(Qt.AlignmentFlag.AlignCenter), tr("reading …"))
 
     def paint_top(self, painter: QPainter) -> None:
         """Paint what must not be covered, such as the hover text."""

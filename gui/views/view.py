@@ -68,10 +68,11 @@ class ViewServices:
     """
     What a view is made with: the session and colours of the moment, and what works and keeps for it.
 
-    `run` does a command of the window by its name, `open_rank` shows another rank of the open profile, `ranks_beside`
-    two of them side by side, `compare_with` compares the plan with a rank and a step of it, or with the median.
-    `planning_sources` are models and graphs to offer for planning, `open_planned` opens a plan that was made, with its
-    request and session, at a page, with the open run beside it if the last argument is set.
+    `run` does a command of the window by its name, `bring` brings a view to the front, `open_rank` shows another rank
+    of the open profile, `ranks_beside` two of them side by side, `compare_with` compares the plan with a rank and a
+    step of it, or with the median. `planning_sources` are models and graphs to offer for planning, `open_planned` opens
+    a plan that was made, with its request and session, at a page, with the open run beside it if the last argument is
+    set.
     """
 
     session: Session
@@ -81,6 +82,7 @@ class ViewServices:
     settings: Settings
     parent: QWidget
     run: Callable[[str], object]
+    bring: Callable[[str], object]
     open_rank: Callable[[int], object]
     ranks_beside: Callable[[int, int], object]
     compare_with: Callable[[int, int | None], object]

@@ -132,6 +132,7 @@ class MainWindow(QMainWindow):
             self.settings,
             self,
             run=lambda name: self.commands.run(name),
+            bring=lambda name: self.docks.bring(name),
             open_rank=self.ranks.open,
             ranks_beside=self.ranks.beside,
             compare_with=self.ranks.compare_with,

@@ -58,7 +58,9 @@ class RankSwitcher:
             self._opener.keep_arrangement()
             self._documents.show(replace(now.request, own_clock=document.own_clock), session, new_tab=False)
 
-        self._jobs.latest(self, tr("views"), lambda _: Session(document, before.tier), show, question="clock")
+        self._jobs.latest(
+            self, tr("views"), lambda _: Session(document, before.tier, before.loops), show, question="clock"
+        )
 
     @property
     def own_clock(self) -> bool:

@@ -12,6 +12,7 @@ from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.work.jobs import Job, Jobs
 from memplan.schema import Tier
@@ -19,13 +20,16 @@ from memplan.schema import Tier
 if TYPE_CHECKING:
     from memplan.findings import Diagnosis
 
+_NO_TRACKS_MS = 1000
+
 
 class DocumentLoader(QObject):
     """
     Reads files and tracks with `jobs`.
 
     `tracks_read` has the session of which there are more tracks to show, `unbound` what could not be opened before a
-    shape is known: request, error, and what to do once it could.
+    shape is known: request, error, and what to do once it could. The `loops` that draw are loaded after the first
+    tracks were shown, or soon after a document of which none are.
     """
 
     unbound = Signal(object, object, object)
@@ -35,7 +39,9 @@ class DocumentLoader(QObject):
         super().__init__(parent)
         self._jobs = jobs
         self._opening: list[Job] = []
-        self._asked: set[tuple[Session, str]] = set()
+        self._asked: set[tuple[Session, str, bool]] = set()
+        self.loops = DrawingLoops(loaded=not jobs.background)
+        self._loading = False
 
     def open(self, request: Request, done: Callable[[Request, Session], None]) -> None:
         """
@@ -46,7 +52,7 @@ class DocumentLoader(QObject):
 
         def work(report: Progress) -> Session | UnboundShapeError:
             try:
-                return open_session(request, report)
+                return open_session(request, report, self.loops)
             except UnboundShapeError as error:
                 return error
 
@@ -55,6 +61,7 @@ class DocumentLoader(QObject):
                 self.unbound.emit(request, found, done)
             else:
                 done(request, found)
+                QTimer.singleShot(_NO_TRACKS_MS, self, self.load_loops)
 
         names = " + ".join(path.name for path in (request.plan, request.profile) if path is not None)
         job = self._jobs.start(names, work, deliver)
@@ -76,11 +83,14 @@ class DocumentLoader(QObject):
     def tracks(self, session: Session, tracks: Sequence[TimelineTrack]) -> None:
         """Read `tracks` of `session`, each once however often it is asked for."""
         fresh = [
-            track for track in tracks if (session, track.key) not in self._asked and not session.tracks.loaded(track)
+            track
+            for track in tracks
+            if (session, track.key, self.loops.loaded) not in self._asked
+            and (not session.tracks.loaded(track) or session.tracks.provisional(track))
         ]
         if not fresh:
             return
-        self._asked.update((session, track.key) for track in fresh)
+        self._asked.update((session, track.key, self.loops.loaded) for track in fresh)
 
         def work(progress: Progress) -> list[tuple[TimelineTrack, TrackContent]]:
             found = []
@@ -93,6 +103,7 @@ class DocumentLoader(QObject):
             for track, content in found:
                 session.tracks.keep(track, content)
             self.tracks_read.emit(session)
+            self.load_loops()
 
         def start() -> None:
             self._jobs.start(tr("reading tracks"), work, keep)
@@ -100,6 +111,13 @@ class DocumentLoader(QObject):
         # Views ask while they paint. To show a job lays the status bar out anew, which paints at once, and a painter
         # doesn't outlive another one on the same window: Qt crashes.
         QTimer.singleShot(0, self, start) if self._jobs.background else start()
+
+    def load_loops(self) -> None:
+        """Load the loops that draw, and compile them where they never were."""
+        if self.loops.loaded or self._loading:
+            return
+        self._loading = True
+        self._jobs.start(tr("views"), self.loops.load, lambda _: self.loops.keep())
 
     def diagnose(self, session: Session) -> None:
         """Find out what costs time or memory in `session`, once however often it is asked for."""

@@ -15,11 +15,11 @@ import tempfile
 from importlib import metadata, resources
 from pathlib import Path
 
-import numpy as np
 from PySide6.QtCore import QProcess
 
 from memplan.core.errors import MemplanError
 from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.settings import Settings
 
 _NICE = 10
@@ -49,17 +49,13 @@ def prepare() -> None:
     """
     Do with the sample what a window does with documents, what comes first of all first.
 
-    Lay out and paint tracks, also of more kinds than a byte counts; import a trace as large ones are; find blocks and
-    costs; plan into less memory than the step needs.
+    Paint; import a trace as large ones are; find blocks and costs; plan into less memory than the step needs.
     """
-    from memplan.gui.model.timeline.lanes import build_lane
-
+    DrawingLoops().load()
     samples = Path(str(resources.files("memplan.samples")))
     session = open_session(Request(samples / "llama_train.plan.json", samples / "llama_train_profile"))
     for track in session.tracks.all:
         session.tracks.load(track)
-    one = np.ones(1, dtype=np.int64)
-    build_lane(one, one, one.astype(np.int32), None)
     _import_packed(samples / "llama_train_profile")
     session.find_blocks()
     session.diagnose()

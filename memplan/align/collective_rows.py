@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Float32s, Int32s, Int64s
+from memplan.core.arrays import Bools, Float32s, Int32s, Int64s
 
 _BESIDE = 40
 """Rows to either side of where a collective stands in which it is sought."""
@@ -22,6 +23,11 @@ _SPARE = 6
 """Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
 _MOST_ROWS = 448
 """Rows that a band has at most."""
+_MOST, _MANY = 0.5, 0.25
+"""
+Share of planned ops of a kind below which kernels of it are too few to run them, and from which others are enough to do
+it instead: some of the ops may run in one kernel with a product.
+"""
 _FEWEST = 3
 """Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
@@ -79,18 +85,16 @@ def _place(
         where: Int64s = count[row % rows] + row // rows * count[-1]
         return where
 
-    runs = [frozenset(rule.kernels) for rule in sequence.rules]
     usual = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
     unplanned, names = beside["unplanned"], model.prices[5:7]
     prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
-    there = set(main.tolist())
-    for kind in there:
-        able = np.array(
-            [kind in families and (own == kind or own not in there) for families, own in zip(runs, usual, strict=True)]
-        )
+    joined = _run_with_others(found, which, rows)
+    otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
+    for kind in set(main.tolist()):
+        able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
         if len(planned) < 2:
             continue
@@ -101,7 +105,10 @@ def _place(
         steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
         whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         some = model.taken(whole % rows)
-        skip = np.full(len(whole), beside["skip"], dtype=np.float32)
+        free = joined[whole]
+        if kind in otherwise:  # most of its ops have others
+            free |= np.array([own == kind for own in usual])[some.token]
+        skip = np.where(free, 1.0, beside["skip"]).astype(np.float32)
         some = replace(
             some,
             place=planned_ops(whole),
@@ -132,14 +139,51 @@ def _place(
             last=np.where(together, last, row),
             place=np.where(result.row >= 0, row, found.place[chosen]),
         )
-        found.put(chosen, _one_each(result))
+        alone = np.array([not rule.repeats for rule in sequence.rules])
+        found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]]))
 
 
-def _one_each(found: PairResult) -> PairResult:
-    """Of kernels that are likeliest the same op's, the likelier alone."""
+def _run_otherwise(
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: PairResult, joined: Bools
+) -> Mapping[int, frozenset[int]]:
+    """
+    Families of planned ops for most of which a run has no kernel of their own, with those that run them instead.
+
+    These are such as the run has beyond its plan, enough for many of the ops, and not far fewer than others of them.
+    Ops that are `joined` with others in one kernel count on neither side.
+    """
+    of_step = np.bincount(np.maximum(found.place, 0) // len(sequence))
+    steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
+    ran = np.bincount(kernels.main[kernel_class], minlength=kernels.families.shape[1])
+    rules = {rule.kernels[0]: rule for rule in sequence.rules if rule.kernels}
+    family = np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules])[sequence.token]
+    alone = np.where(sequence.op >= 0, steps, 0.0) - joined.reshape(-1, len(sequence)).sum(axis=0)
+    planned = np.bincount(family + 1, np.maximum(alone, 0.0), len(ran) + 1)[1:]
+    found_for = {}
+    for own, rule in rules.items():
+        if ran[own] < _MOST * planned[own]:
+            spare = {kind: float(ran[kind] - planned[kind]) for kind in rule.kernels[1:]}
+            least = max(_MANY * float(planned[own]), _MOST * max(spare.values(), default=0.0))
+            found_for[own] = frozenset(kind for kind, often in spare.items() if often >= least)
+    return found_for
+
+
+def _run_with_others(found: PairResult, which: Int64s, rows: int) -> Bools:
+    """Whether one kernel runs a row, counted on over steps, with rows beside it; those of `which` aside."""
+    several = found.last > found.first
+    several[which] = False
+    size = (int(found.place.max(initial=0)) // rows + 2) * rows
+    edges = np.bincount(found.first[several], minlength=size) - np.bincount(found.last[several] + 1, minlength=size)
+    inside: Bools = np.cumsum(edges) > 0
+    return inside
+
+
+def _one_each(found: PairResult, alone: Bools) -> PairResult:
+    """Of kernels that are likeliest the same op's, the likelier alone where an op is run `alone` by one kernel."""
     order = np.lexsort((-found.chance, found.row))
     twice = np.zeros(len(found.row), dtype=np.bool_)
     twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
+    twice &= alone
     return replace(
         found,
         row=np.where(twice, -1, found.row),
@@ -180,6 +224,7 @@ def join_neighbours(
     for kernel in which[found.row[which] < 0].tolist():
         row = int(found.place[kernel])
         rule = sequence.rules[int(sequence.token[row % rows])]
-        if int(kernels.main[kernel_class[kernel]]) in rule.parts:
+        kind = int(kernels.main[kernel_class[kernel]])
+        if kind in rule.parts or (rule.repeats and kind in rule.kernels):
             found.row[kernel] = found.first[kernel] = found.last[kernel] = row
             found.chance[kernel] = found.alone[kernel] = found.of_scope[kernel] = 0.5

@@ -151,6 +151,9 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
+    # What is run together is first of all what takes most of its time.
+    beside = np.isin(kernels.main, list(known.heavy)) & (rule.kernels[0] not in known.heavy)
+    runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     helps = np.isin(kernels.main, list(rule.parts))
     near = np.select(
@@ -192,6 +195,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
     joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
+    if rule.kernels[0] in known.apart:  # to leave one out costs nothing, for it stands beside everything else
+        joint = np.where(both & (relation.op_share > 0.0), weights["fused_collective"], joint)
     if rule.kernels[0] == known.number("send_receive"):
         batch = usual & (kernels.direction == 0)  # sent and received in one
         joint = np.where(batch, weights["fused_transfers"], joint)
@@ -244,8 +249,8 @@ class _Relation:
     whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
     times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
     rows, `strange_output` whether the kernel makes what the op only reads, `aside` whether a kernel's largest operand
-    is of the size of one that the op reads beside its larger first one; `piece` and `covers` are for products: one
-    dimension is smaller or larger, the others equal.
+    is of the size of one that the op only reads, beside its larger first one; `piece` and `covers` are for products:
+    one dimension is smaller or larger, the others equal.
     """
 
     kernel_share: NDArray[np.float64]
@@ -292,7 +297,8 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     reduced = np.isin(most, ops.reduced[row]) & (most > 0)
     makes = kernels.outputs.max(axis=1)
     strange = (makes > 0) & np.isin(makes, mine) & ~np.isin(makes, made)
-    aside = np.isin(most, [item for item in ops.inputs[row, 1:].tolist() if 0 < item < ops.inputs[row, 0]])
+    beside = [item for item in ops.inputs[row, 1:].tolist() if 0 < item < ops.inputs[row, 0] and item not in made]
+    aside = np.isin(most, beside)
     return _Relation(
         kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
         reduced, strange, aside,
@@ -400,6 +406,7 @@ def _shape_weight(
         # All three sizes of a product are told, whatever else it reads (a bias).
         same = (relation.op_share >= 1.0) & relation.output
         alone = ~without & relation.inputs_known & ~same & ~relation.piece & ~relation.covers
+        alone &= kernels.families.sum(axis=1) == 1  # what runs with others makes what these make
         sized = np.where(alone, np.minimum(sized, weights["other_sizes"]), sized)
         fits = relation.piece | relation.covers | everything
         sized = np.where(fits & ~relation.in_order, sized + weights["other_order"], sized)

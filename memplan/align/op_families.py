@@ -25,7 +25,8 @@ class FamilyTable:
 
     `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
     move data and compute nothing, those `keeping_size` make as much as the largest thing they read. `direction` is 1
-    for types that send and -1 for those that receive; one that does both has none.
+    for types that send and -1 for those that receive; one that does both has none. `together` are beginnings of types
+    that run ops of several families without telling so, the one that takes most time first.
     """
 
     names: tuple[str, ...]
@@ -36,6 +37,7 @@ class FamilyTable:
     movers: frozenset[int]
     keeping_size: frozenset[int]
     direction: Mapping[str, int]
+    together: Mapping[str, tuple[int, ...]]
 
     def number(self, name: str) -> int:
         """The number of family `name`; raises `ValueError` for a name that is none."""
@@ -66,6 +68,7 @@ def family_table() -> FamilyTable:
         numbers("movers"),
         numbers("keeping_size"),
         {type_: sign for key, sign in (("sent", 1), ("received", -1)) for type_ in document["directions"][key]},
+        {type_: tuple(map(names.index, of)) for type_, of in document["together"].items()},
     )
 
 
@@ -110,9 +113,12 @@ def _families(text: str) -> tuple[int, ...]:
     if "/" in text:
         text = text.rpartition("/")[2] if re.search(r"-op\d+$", text) or "::" not in text else text
     text = re.sub(r"-op\d+.*$", "", text)
-    known = family_table()
+    known, stem = family_table(), spelled_family(text)
+    for begin, several in known.together.items():
+        if stem.startswith(begin):
+            return several
     pieces = [text, *reversed(re.split(r"[_:\s.]+", text))] if "_" in text or ":" in text else [text]
-    whole = known.of_type.get(spelled_family(text))
+    whole = known.of_type.get(stem)
     if whole is None and "::" in text:
         whole = known.of_type.get(spelled_family(text.rpartition("::")[2]))
     found = [whole] if whole is not None else []
@@ -128,7 +134,7 @@ def _families(text: str) -> tuple[int, ...]:
                 found.append(number)
         if text.startswith("aclnn"):
             found = found[:1]
-    for number in _inside(spelled_family(text)):
+    for number in _inside(stem):
         if number not in found:
             found.append(number)
     if text.startswith(_FUSED):

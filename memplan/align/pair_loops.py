@@ -152,9 +152,9 @@ def forward(
                 opens *= factor
                 more *= factor
             if kernel_to[j] >= 0:
-                fit *= _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j]) * _lasting(
-                    op_time[at], kernel_time[j], spread
-                )
+                near_by = _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j])
+                fit *= near_by * _lasting(op_time[at], kernel_time[j], spread)
+                more *= near_by
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
@@ -336,13 +336,14 @@ def posterior(
                         factor = same if op_name[at] == kernel_name[j + 1] else other
                     following = kernel_class[j + 1]
                     fit = core[following, cls] * factor
+                    more = again[following, cls] * factor
                     if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(
-                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
-                        ) * _lasting(op_time[at], kernel_time[j + 1], spread)
+                        near_by = _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1])
+                        fit *= near_by * _lasting(op_time[at], kernel_time[j + 1], spread)
+                        more *= near_by
                     helps = behind_core[following, cls] * stay[at] * factor
                     leads = before_core[following, cls] * lead[at] * factor
-                    stay_c = (helps + again[following, cls] * factor) * next_c[new]
+                    stay_c = (helps + more) * next_c[new]
                     stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]
                     stay_u = helps * back * next_c[new]

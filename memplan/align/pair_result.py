@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Floats, Int64s
 
+_OF_STEP = 0.05
+"""Share of the kernels of the longest step below which a stretch between two others is no step."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairResult:
@@ -73,5 +76,14 @@ class PairResult:
 
 
 def counted_on(found: PairResult, rows: int) -> PairResult:
-    """Rows that count on over steps: one begins where the alignment falls back by more than half of the plan."""
-    return found.moved(np.cumsum(np.diff(found.place, prepend=found.place[:1]) < -rows // 2) * rows)
+    """
+    Rows that count on over steps: one begins where the alignment falls back by more than half of the plan.
+
+    What stands between two steps is not one of its own: a few kernels there are of the one before or of the next.
+    """
+    turn = np.cumsum(np.diff(found.place, prepend=found.place[:1]) < -rows // 2)
+    kernels = np.bincount(turn, minlength=1)
+    between = kernels < _OF_STEP * kernels.max()
+    between[[0, -1]] = False  # a profile may begin or end inside a step
+    number = np.cumsum(~between) - 1
+    return found.moved((number[turn] + (between[turn] & (found.place < rows // 2))) * rows)

@@ -136,7 +136,7 @@ def prefill_curve(case: Case, context: int, host: str) -> StepCurve:
 def _tier_plan(case: Case, budget: KvBudget, asked: AskedTier, curve: StepCurve, host: str) -> CacheTierPlan:
     kind = _document()["kinds"][asked.kind]
     layout, context = case.layout, budget.context
-    ranks = layout.tensor * layout.pipeline * layout.context
+    ranks = case.engine.dies(layout) // layout.data
     # Bytes of a replica's cache on all of its ranks, over those that differ.
     copies = ranks / _distinct(case) if kind["copies"] == "rank" else 1.0
     sequence = budget.fixed_bytes_per_request + budget.bytes_per_token * context
@@ -234,7 +234,7 @@ def _crossing(restore: Callable[[float], float], curve: StepCurve, context: int,
 def _settings(case: Case, budget: KvBudget, asked: AskedTier, kind: Mapping[str, Any]) -> tuple[TierSetting, ...]:
     named = [item for item in kind["settings"] if case.engine.name.startswith(item["engine"])]
     longest = max((len(item["engine"]) for item in named if "amount" in item), default=0)
-    ranks = case.layout.ranks
+    ranks = case.engine.dies(case.layout)
     found = []
     for item in named:
         if "amount" in item and len(item["engine"]) < longest:
@@ -258,7 +258,7 @@ def _notes(case: Case, asked: AskedTier, kind: Mapping[str, Any], rate: float | 
     if rate is None and asked.rate is None:
         words = "{}: no rate is known for {}, so no time: give it as {}=SIZE@20GB/s"
         notes.append(Sentence(words, (asked.name, case.chip.name, asked.name)))
-    own = asked.nbytes // case.layout.ranks
+    own = asked.nbytes // case.engine.dies(case.layout)
     limit = registered_limit()
     if kind["registered"] and own > limit.older:
         more = "" if own <= limit.newer else ", and more than newer ones let register"

@@ -45,7 +45,7 @@ def _layout(case: Case) -> dict[str, PlannedFact]:
         "expert_parallel": layout.expert,
     }
     facts = {name: PlannedFact(count, reason, usual=count == 1) for name, count in counts.items()}
-    facts["ranks"] = PlannedFact(layout.ranks, reason, usual=True)
+    facts["ranks"] = PlannedFact(case.engine.dies(layout), reason, usual=True)
     shared = case.model.experts is not None and layout.expert > 1
     # Where experts are shared among data-parallel ranks, those are parts of one group of ranks; else they are copies.
     copies = 1 if shared else layout.data

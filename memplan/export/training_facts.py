@@ -154,6 +154,11 @@ def _moved(plan: Plan) -> dict[str, PlannedFact]:
     out = [move for move in plan.transfers if move.source is Tier.HBM and move.target is Tier.HOST]
     tensors = {tensor.index: tensor for tensor in plan.tensors}
     facts: dict[str, PlannedFact] = {}
+    pooled = {move.tensor for move in plan.transfers if Tier.REMOTE in (move.source, move.target)}
+    if pooled:
+        size = -(-sum(tensors[index].nbytes for index in pooled) // MIB)
+        reason = "the plan keeps so many MiB in pooled memory for a while, which no setting of a framework does"
+        facts["pooled_mib"] = PlannedFact(size, reason)
     for link in plan.links:
         facts[f"{link.name}_gbps"] = PlannedFact(round(link.bytes_per_second / 1e9, 3), link.source.value, usual=True)
     times = [op.duration_ns for op in plan.ops if op.launches and op.duration_ns]

@@ -15,6 +15,7 @@ from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
 from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
+from memplan.findings.rules.block_rules import block_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.chain_rules import chain_findings
 from memplan.findings.rules.clock_rules import clock_findings
@@ -61,6 +62,7 @@ RULES: tuple[FindingRule, ...] = (
     chain_findings,
     bound_findings,
     sequence_findings,
+    block_findings,
     failure_findings,
     memory_findings,
     cache_findings,

@@ -33,7 +33,7 @@ class HostTier:
     What a plan may use beyond HBM: bytes of memory (`None`: no limit is known) and the link each way.
 
     `name` is `HOST` for the host's own memory and `REMOTE` for memory pooled over the hosts. `notes` says what the
-    rates rest on where that is not the link's own figure.
+    rates rest on where that is not the link's own figure. What lies `beside` it is used as well, over links of its own.
     """
 
     capacity: int | None
@@ -41,6 +41,32 @@ class HostTier:
     in_link: Link
     notes: tuple[str, ...] = ()
     name: str = "HOST"
+    beside: HostTier | None = None
+
+    @property
+    def tiers(self) -> tuple[HostTier, ...]:
+        """The tier itself, and what lies beside it where there is such a one."""
+        return (self,) if self.beside is None else (replace(self, beside=None), self.beside)
+
+    @property
+    def joined(self) -> HostTier:
+        """
+        All `tiers` as one that no use of them is better than: their bytes, and links that carry what all do together.
+
+        A transfer's latency is the least that any of them takes of the sum of the rates.
+        """
+        if self.beside is None:
+            return self
+        sizes = [tier.capacity for tier in self.tiers]
+        capacity = None if None in sizes else sum(size for size in sizes if size is not None)
+        out_link, in_link = (
+            _joined(name, links)
+            for name, links in (
+                ("out", [tier.out_link for tier in self.tiers]),
+                ("in", [tier.in_link for tier in self.tiers]),
+            )
+        )
+        return HostTier(capacity, out_link, in_link, tuple(note for tier in self.tiers for note in tier.notes))
 
 
 def host_tier(chip: Chip, *, capacity: int | None = None, rates: LinkRates | None = None) -> HostTier:
@@ -143,6 +169,17 @@ def pooled_tier(chip: Chip, *, capacity: int | None = None, bytes_per_second: fl
                 way = replace(way, bytes_per_second=bytes_per_second, source="given")
         found.append(_with_latency(way, None))
     return HostTier(capacity, found[0], found[1], name="REMOTE")
+
+
+def _joined(name: str, links: list[Link]) -> Link:
+    rates = [link.bytes_per_second for link in links]
+    if None in rates:
+        raise InputError(
+            "the rate of link {} is not known", links[rates.index(None)].name, remedy="choose a chip that has it"
+        )
+    total = sum(rate for rate in rates if rate is not None)
+    taken = min((link.latency_ns or 0) * (link.bytes_per_second or 0.0) for link in links)
+    return replace(links[0], name=name, bytes_per_second=total, latency_ns=int(taken / total))
 
 
 def _with_latency(own: Link, given: int | None) -> Link:

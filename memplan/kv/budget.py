@@ -220,6 +220,7 @@ def _report(
         chip=chip.name,
         engine=engine.name,
         layout=layout,
+        dies=engine.dies(layout),
         stage=stage,
         context=options.length,
         items=items,

@@ -90,19 +90,20 @@ class KvBudget:
     """
     The budget of the pipeline stage with the least room, and what fits.
 
-    `items` go from the card's size down to the cache. `fixed_bytes_per_request` and `bytes_per_token` are what the
-    engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in them; `waste_bytes` is the
-    difference for one sequence of `context` tokens. `tokens` is how many tokens of one length `context` fit in all.
-    `refusal` is what the engine says of the first stage on which it would not start, which need not be the tightest:
-    it counts every group of layers on each stage, held there or not. `choices` are the settings the engine runs with.
-    `token_pools` are the pools of an engine that deals memory out in tokens; `pool` shows the one that all requests
-    share, in pages.
+    `items` go from the card's size down to the cache; `dies` are all those of the layout. `fixed_bytes_per_request` and
+    `bytes_per_token` are what the engine's pages take, `logical_fixed_bytes` and `logical_bytes_per_token` what is in
+    them; `waste_bytes` is the difference for one sequence of `context` tokens. `tokens` is how many tokens of one
+    length `context` fit in all. `refusal` is what the engine says of the first stage on which it would not start, which
+    need not be the tightest: it counts every group of layers on each stage, held there or not. `choices` are the
+    settings the engine runs with. `token_pools` are the pools of an engine that deals memory out in tokens; `pool`
+    shows the one that all requests share, in pages.
     """
 
     model: str
     chip: str
     engine: str
     layout: Layout
+    dies: int
     stage: int
     context: int
     items: tuple[BudgetItem, ...]

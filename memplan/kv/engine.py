@@ -11,6 +11,7 @@ from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
 from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.compressed_attention import WindowedLatent
+from memplan.models.parallel import Layout
 
 DEFAULT_SEQUENCES = 256
 """Sequences the engine samples at once unless told otherwise (vllm 0.23.0 max_num_seqs)."""
@@ -169,7 +170,9 @@ class StateRules:
     every block instead, whose tokens are multiples of what a recurrence computes at once; beside attention with
     `equal_keys` that block is the whole sequence. `by_stage` says that every worker does so for the layers it holds:
     on a pipeline stage without attention states are not padded. Classes of `alone` types know of states only; those of
-    others with states are hybrids, also where no layer of a config attends.
+    others with states are hybrids, also where no layer of a config attends. `pads_attention` says that attention with a
+    smaller page, such as a draft's, is padded to that of the states too; classes of `undrafted` types size that page
+    for states without drafts.
     """
 
     rule: str
@@ -181,6 +184,8 @@ class StateRules:
     whole: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()
     by_stage: bool = False
+    pads_attention: bool = False
+    undrafted: tuple[str, ...] = ()
 
     def hybrid(self, model: ModelConfig) -> bool:
         """Whether the engine runs `model` as attention beside states (vllm 0.33.0 config/model.py is_hybrid)."""
@@ -203,7 +208,8 @@ class PlannerRules:
     groups' bytes in one division (`bytes`). `null_block_checked` keeps the null block out of what one request may take.
     `pads_pages` pads pages that do not divide the largest. `buffers_by_layer` shrinks the memory found
     by what all groups' pages are more than one block's, for buffers are kept for each layer; groups of `shared_buffers`
-    lie in the same ones, and all groups of models of `shared_types`.
+    lie in the same ones, and all groups of models of `shared_types`. `drafts_beside_states` gives the layers of a draft
+    and the attention of a model with pictures and recurrent states one group.
     """
 
     block_bytes: str = "tuples"
@@ -213,6 +219,7 @@ class PlannerRules:
     buffers_by_layer: bool = False
     shared_buffers: str = "hybrids"
     shared_types: tuple[str, ...] = ()
+    drafts_beside_states: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +393,10 @@ class Engine:
     named_kernels: bool
     counts_used: bool
     profile: ProfileRules
+
+    def dies(self, layout: Layout) -> int:
+        """Dies that `layout` takes: where heads are divided, ranks that share tokens are some of tensor parallelism."""
+        return layout.ranks // layout.context if self.checks_heads else layout.ranks
 
     def step_default(self, device: int) -> StepDefaults:
         """What servers start with on a device of so many bytes (vllm 0.33.0 engine/arg_utils.py get_batch_defaults)."""

@@ -202,6 +202,8 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
             whole=tuple(states.get("whole", ())),
             alone=tuple(states.get("alone", ())),
             by_stage=states.get("by_stage", False),
+            pads_attention=states.get("pads_attention", False),
+            undrafted=tuple(states.get("undrafted", ())),
         ),
         compressed=tuple(_compressed(layout) for layout in row.get("compressed", ())),
         backends=tuple(_backend(backend) for backend in row.get("backends", ())),

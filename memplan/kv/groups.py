@@ -88,7 +88,8 @@ class GroupRules:
 
     `hybrid` off keeps windows and chunks as if they were full attention, `by_ratio` gives compressed caches of each
     ratio a group of their own, `slots` deals them to slots, `side_by_side` packs pages of several sizes into blocks,
-    `pads_pages` pads pages that do not divide the largest.
+    `pads_pages` pads pages that do not divide the largest, `drafts_together` groups attention beside states with
+    that of a draft.
     """
 
     hybrid: bool = True
@@ -96,6 +97,7 @@ class GroupRules:
     slots: bool = False
     side_by_side: bool = False
     pads_pages: bool = False
+    drafts_together: bool = False
 
 
 def form_groups(specs: Sequence[CacheSpec], rules: GroupRules) -> tuple[CacheGroup, ...]:
@@ -117,7 +119,8 @@ def form_groups(specs: Sequence[CacheSpec], rules: GroupRules) -> tuple[CacheGro
         return tuple(_group(members, summed=True) for members in slot_groups(kept))
     if any(spec.kind is CacheKind.SLIDING_LATENT for spec in kept):
         return _packed_groups(kept, rules.by_ratio)
-    return _plain_groups(_one_page_size(kept, pads=rules.pads_pages))
+    even = _one_page_size(kept, pads=rules.pads_pages)
+    return (_with_drafts(even) if rules.drafts_together else None) or _plain_groups(even)
 
 
 def _one_type(specs: Sequence[CacheSpec]) -> bool:
@@ -215,6 +218,23 @@ def _plain_groups(specs: Sequence[CacheSpec]) -> tuple[CacheGroup, ...]:
         share = -(-len(members) // size)
         groups += [_group(members[start::share]) for start in range(share)]
     return tuple(groups)
+
+
+def _with_drafts(specs: Sequence[CacheSpec]) -> tuple[CacheGroup, ...] | None:
+    """
+    All attention in one group, states in as few as have no more layers; `None` where blocks or states are unlike.
+
+    vllm-ascend 0.30.0rc2 patch/platform/patch_kv_cache_utils.py _get_kimi_k3_dspark_mixed_kv_cache_groups.
+    """
+    attention = [spec for spec in specs if spec.kind is CacheKind.FULL]
+    states = [spec for spec in specs if spec.kind is CacheKind.STATE]
+    if not attention or not states or len(attention) + len(states) < len(specs):
+        return None
+    if len({spec.block_size for spec in attention}) > 1 or len({spec.identity for spec in states}) > 1:
+        return None
+    share = -(-len(states) // len(attention))
+    kept = (attention, *(states[start::share] for start in range(share)))
+    return tuple(map(_group, kept))
 
 
 def _packed_groups(specs: Sequence[CacheSpec], by_ratio: bool) -> tuple[CacheGroup, ...]:

@@ -429,7 +429,10 @@ def cache_specs(
         # Keys of an indexer and rings lie beside those pages and are not padded to them.
         specs = [
             spec
-            if spec.kind is CacheKind.RING or spec.layout[0] == "index" or spec.layer in alone
+            if spec.kind is CacheKind.RING
+            or spec.layout[0] == "index"
+            or spec.layer in alone
+            or (spec.kind is not CacheKind.STATE and not engine.states.pads_attention)
             else replace(spec, page_bytes=max(spec.page_bytes, options.state_page))
             for spec in specs
         ]

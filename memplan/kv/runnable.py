@@ -22,7 +22,7 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
             "{} has no class for {}",
             engine.name,
             model.model_type,
-            remedy="name a later release with --engine, such as vllm-0.33.0-h100 or vllm-ascend-0.30.0rc2-a3",
+            remedy="name another release with --engine, such as vllm-0.33.0-h100 or vllm-0.23.0",
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)
@@ -80,7 +80,10 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False, hea
         raise InputError("{} context-parallel ranks do not divide the {} ranks of tensor parallelism", shared, ranks)
     if latent:
         return
-    kept = [most] if headed else [part.heads for part in cache_parts(model) if part.content is CacheContent.HEADS]
+    parts = cache_parts(model)
+    if all(part.content is CacheContent.RECURRENT for part in parts):
+        raise InputError("{} keeps no tokens for {} context-parallel ranks to share", model.name, shared)
+    kept = [most] if headed else [part.heads for part in parts if part.content is CacheContent.HEADS]
     for heads in kept:
         if shared > ranks // heads:
             raise InputError(

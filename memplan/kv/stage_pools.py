@@ -70,6 +70,9 @@ def _group_rules(model: ModelConfig, engine: Engine, settings: EngineSettings) -
         slots=kept is not None and kept.slots,
         side_by_side=settings.block_outermost,
         pads_pages=engine.planner.pads_pages,
+        drafts_together=engine.planner.drafts_beside_states
+        and model.vision is not None
+        and model.draft_method in ("eagle", "eagle3"),
     )
 
 

@@ -23,6 +23,25 @@ def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: La
     return int(part.widths[0] * element), int(part.elements * element)
 
 
+def _state_bytes(model: ModelConfig, options: CacheOptions, ranks: Layout) -> list[tuple[int, int]]:
+    return [
+        recurrent_bytes(part, options, ranks) for part in cache_parts(model) if part.content is CacheContent.RECURRENT
+    ]
+
+
+def _drafted(engine: Engine, options: CacheOptions, state: int) -> CacheOptions:
+    """`options`, whose page must hold a `state` with drafts, also where it was sized without."""
+    if state > options.state_page:
+        raise InputError(
+            "{} refuses this model: a recurrent state with drafts takes {} B, its page {} B",
+            engine.name,
+            state,
+            options.state_page,
+            remedy="serve without drafts, or with a larger block size",
+        )
+    return options
+
+
 def with_states_aligned(
     model: ModelConfig, engine: Engine, options: CacheOptions, ranks: Layout, reason: Text
 ) -> tuple[CacheOptions, Text]:
@@ -34,7 +53,11 @@ def with_states_aligned(
     """
     kept = cache_parts(model)
     size = options.block_size or engine.default_block_size
-    states = [recurrent_bytes(part, options, ranks) for part in kept if part.content is CacheContent.RECURRENT]
+    states = _state_bytes(model, options, ranks)
+    drafted = 0
+    if model.model_type in engine.states.undrafted:
+        drafted = max(sum(state) for state in states)
+        states = _state_bytes(model, replace(options, speculative_tokens=0), ranks)
     attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:
@@ -53,7 +76,9 @@ def with_states_aligned(
         aligned = options.kernel_block * -(-aligned // options.kernel_block)
         chosen = max(size, aligned)
         page = max(chosen * token, window + state)
-        return replace(options, block_size=chosen, state_page=page), reason if chosen == size else grown
+        return _drafted(engine, replace(options, block_size=chosen, state_page=page), drafted), (
+            reason if chosen == size else grown
+        )
     larger, smaller = max(state, window), min(state, window)
     aligned = rules.alignment * -(-larger // (rules.alignment * keys))
     if keys * aligned != larger:
@@ -66,6 +91,6 @@ def with_states_aligned(
             remedy="another tensor parallelism changes both",
         )
     chosen = max(size, aligned)
-    return replace(options, block_size=chosen, state_page=chosen * token + smaller), (
+    return _drafted(engine, replace(options, block_size=chosen, state_page=chosen * token + smaller), drafted), (
         reason if chosen == size else grown
     )

@@ -161,6 +161,7 @@ def _report(
         chip=chip.name,
         engine=engine.name,
         layout=layout,
+        dies=engine.dies(layout),
         stage=stage,
         context=length,
         items=items,

@@ -25,6 +25,7 @@ from memplan.placement.move_orders import MOVE_RULES
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.residency import live_bytes
 from memplan.placement.schedule import StepSchedule, run_schedule
+from memplan.placement.tier_shares import run_shared
 
 _PACKINGS, _GROWTH, _LARGE_GROWTH = 12, 1.25, 2.0
 """How often moves are chosen anew where addresses didn't fit, and by how much more each time counts what found none."""
@@ -149,6 +150,8 @@ class _Feedback:
 
     def scheduled(self, chosen: HostMoves, lost: Int64s) -> StepSchedule:
         problem = self.problem
+        if len(problem.tiers) > 1:
+            return run_shared(problem, chosen.gaps, self.capacity, lost)
         return run_schedule(
             problem.storages, problem.durations, chosen.gaps, self.capacity,
             out_link=problem.out_link, in_link=problem.in_link, lost=lost,

@@ -31,6 +31,7 @@ class ChoiceColumns(NamedTuple):
     returns: Any
     out_ns: Any
     in_ns: Any
+    lane: Any  # int64[gaps]: the link; choices are scored with one
     by_leave: Any  # gaps by step before them and step that needs them back
     by_start: Any  # gaps by start
     by_return: Any  # gaps by step that needs them back
@@ -90,7 +91,7 @@ def score_within(
             backs += 1
     makespan, _ = run_queues(
         columns.durations, live, capacity, columns.size, columns.start, copied, columns.returns,
-        columns.out_ns, columns.in_ns, out[:outs], clean[:cleans], back[:backs],
+        columns.out_ns, columns.in_ns, columns.lane, out[:outs], clean[:cleans], back[:backs],
         np.empty(steps, np.int64), np.empty(steps, np.int64), np.empty(steps, np.int64),
         np.empty(gaps, np.int64), np.empty(gaps, np.int64), np.empty(gaps, np.int64), np.empty(gaps, np.int64),
         limit_ns,

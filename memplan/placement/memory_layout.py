@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from memplan.core.errors import InputError
@@ -64,6 +64,12 @@ class MemoryLayout:
     notes: tuple[str, ...]
 
     @property
+    def used_tiers(self) -> list[HostTier]:
+        """The tiers behind HBM that something moves to."""
+        used = {move.tier for move in self.schedule.moves}
+        return [tier for number, tier in enumerate(self.host.tiers) if number in used]
+
+    @property
     def peak_at_need(self) -> int:
         """Bytes at the fullest step where what moves comes back only when an op needs it."""
         away = {(move.gap.storage, move.gap.start, move.gap.end) for move in self.schedule.moves}
@@ -96,17 +102,18 @@ def lay_out_graph(
     schedule, layout, bound_ns = _fitted(
         storages, durations_ns, room.capacity, round_size.alignment, host, chosen, least_ns, quick, progress
     )
-    missing, notes = 0, []
+    missing, notes = 0, list[str]()
     if room.capacity is not None and layout.peak > room.capacity:
         least = int(least_bytes(storages, len(graph.ops)).max(initial=0))
         missing = max(least, layout.lower_bound) - room.capacity
         if missing <= 0:
             missing = layout.peak - room.capacity
             notes.append("the bytes fit but no addresses were found for them; a better packing may exist")
-    if schedule.moves:
-        notes += [f"link {link.name}: {link.note}" for link in (host.out_link, host.in_link) if link.note]
-        notes += host.notes
-    return MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, tuple(notes))
+    found = MemoryLayout(tuple(storages), schedule, layout, room, host, missing, bound_ns, ())
+    for tier in found.used_tiers:
+        notes += [f"link {link.name}: {link.note}" for link in (tier.out_link, tier.in_link) if link.note]
+        notes += tier.notes
+    return replace(found, notes=tuple(notes))
 
 
 def storages_of(
@@ -183,9 +190,7 @@ def _fitted(
         steps = len(durations_ns)
         layout = lay_out(storages, schedule.residencies, steps, alignment=alignment, progress=progress)
         return schedule, layout, None
-    problem = move_problem(
-        storages, durations_ns, out_link=host.out_link, in_link=host.in_link, host_bytes=host.capacity
-    )
+    problem = move_problem(storages, durations_ns, host)
     found = addressed_moves(problem, capacity, alignment, chosen, least_ns, quick=quick, progress=progress)
     bound = found.chosen.bound
     return found.schedule, found.layout, None if bound is None else bound.makespan_ns

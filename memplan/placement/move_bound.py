@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.placement.large_moves import large_bound
+from memplan.hardware import Link
+from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_problem import MoveProblem
 from memplan.placement.whole_moves import whole_bound
 
@@ -99,15 +100,15 @@ def move_bound(
     begins = _begins_current(problem)
     group = _alike(problem, first, due, surely + 4 * (begins >= 0)) if large else np.arange(problem.units)
     unit_of, units = group[problem.unit], int(group.max(initial=-1)) + 1
-    if large:
-        # Only the first gap of a chain is alike in all that are decided as one.
-        chain = np.where(surely & (begins < 0), unit_of, -1)
-        chain[chain >= 0] = np.unique(chain[chain >= 0], return_inverse=True)[1]
-    chains = int(chain.max(initial=-1)) + 1
-    # Columns: a share of each unit, of each chain of gaps one copy out serves, then per step: time, in, out.
-    share, copy = 0, units
-    time, into, out = (units + chains + block * (count + 1) for block in range(3))
-    width = units + chains + 3 * (count + 1)
+    # Gaps that are served by a copy made before them, or make it themselves: in all that are decided as one they aren't
+    # alike, so that no copy is asked for there.
+    late = np.flatnonzero((chain >= 0) & ~surely & (not large))
+    # Columns: a share of each unit, how much has been copied out by each late gap, then per step: time, in, out.
+    copied = units + np.arange(len(late))
+    copied_before = _copied_before(chain, late, copied, unit_of)
+    after = copied_before >= 0
+    time, into, out = (units + len(late) + block * (count + 1) for block in range(3))
+    width = units + len(late) + 3 * (count + 1)
     entries: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     limits: list[NDArray[np.float64]] = []
     height = 0
@@ -127,25 +128,26 @@ def move_bound(
     row = np.arange(count)
     one = np.ones(1)
     instant = (~surely).nonzero()[0]
-    chain_size = np.zeros(chains)
-    if large:
-        np.add.at(chain_size, chain[chain >= 0], size[chain >= 0])
-    else:
-        chain_size[chain[chain >= 0]] = size[chain >= 0]
 
     # Running sums are columns of their own, so that every gap appears once: dropped, due and copied up to each step.
     dropped, owed, supplied = (width + block * count for block in range(3))
     width, equal_height = width + 3 * count, 3 * count
     equal: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
-    for block, base, step, unit, amount in (
-        (0, dropped, first[instant], share + unit_of[instant], size[instant]),
-        (1, owed, due, share + unit_of, size),
-        (2, supplied, first[surely], share + unit_of[surely], size[surely]),
-    ):
-        inside = step < count
+    for block, base in enumerate((dropped, owed, supplied)):
         equal.append((row + block * count, base + row, one))
         equal.append((row[1:] + block * count, base + row[:-1], -one))
-        equal.append((step[inside] + block * count, unit[inside], -amount[inside]))
+    # What a late gap copies itself it has to supply rather than drop.
+    for block, step, column, amount in (
+        (0, first[instant], unit_of[instant], size[instant]),
+        (0, first[late], copied, -size[late]),
+        (0, first[late][after], copied_before[after], size[late][after]),
+        (1, due, unit_of, size),
+        (2, first[surely], unit_of[surely], size[surely]),
+        (2, first[late], copied, size[late]),
+        (2, first[late][after], copied_before[after], -size[late][after]),
+    ):
+        inside = step < count
+        equal.append((step[inside] + block * count, column[inside], -amount[inside]))
 
     span = np.diff(np.concatenate((elapsed[at], [total]))) / total
     add(-span, (row, time + row, one), (row, time + row + 1, -one))  # ops take their time
@@ -165,15 +167,21 @@ def move_bound(
     back = np.flatnonzero(columns.returns >= 0)
     zero = np.zeros(len(back), dtype=np.int64)
     add(np.zeros(1), (zero, unit_of[back], size[back]), (start, into + count + start, -one))
-    zero = np.zeros(chains, dtype=np.int64)
-    add(np.zeros(1), (zero, copy + np.arange(chains), chain_size), (start, out + count + start, -one))
+    sure = np.flatnonzero(surely)
+
+    def copies(longer: float) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+        """Entries of all that is copied out, each transfer `longer` by so much."""
+        columns_of = ((unit_of[sure], size[sure] + longer), (copied, size[late] + longer),
+                      (copied_before[after], -size[late][after] - longer))  # fmt: skip
+        return [(np.zeros(len(column), dtype=np.int64), column, amount) for column, amount in columns_of]
+
+    add(np.zeros(1), *copies(0.0), (start, out + count + start, -one))
     # Every transfer takes its latency as well.
     each_in, each_out = (
         (link.latency_ns or 0) * (link.bytes_per_second or 0.0) / 1e9 / capacity
         for link in (problem.in_link, problem.out_link)
     )
-    longer = chain_size + each_out * np.maximum(np.bincount(chain[chain >= 0], minlength=chains) if large else one, 1)
-    add(np.zeros(1), (zero, copy + np.arange(chains), longer), (start, time + count + start, -rate_out * one))
+    add(np.zeros(1), *copies(each_out), (start, time + count + start, -rate_out * one))
     zero = np.zeros(len(back), dtype=np.int64)
     add(np.zeros(1), (zero, unit_of[back], size[back] + each_in), (start, time + count + start, -rate_in * one))
     if problem.host_bytes is not None:
@@ -182,18 +190,20 @@ def move_bound(
         kept &= np.concatenate(([True], problem.storage[1:] != problem.storage[:-1]))
         kept = np.flatnonzero(kept & (problem.before < 0))
         add(np.array([problem.host_bytes / capacity]), (np.zeros(len(kept), dtype=np.int64), unit_of[kept], size[kept]))
-    # A chain is copied out as far as any of its gaps is used; what begins on the host has a copy there.
-    linked = np.flatnonzero(chain >= 0)
-    if large:
-        linked = linked[np.unique(chain[linked], return_index=True)[1]]
-    begins = begins[linked]
-    number = np.arange(len(linked))
-    opened = begins >= 0
+    # Of what a gap moves a copy has been made by it, or begins on the host; it makes no more than it moves itself.
+    number, opened = np.arange(len(late)), begins[late] >= 0
     add(
-        np.zeros(len(linked)),
-        (number, unit_of[linked], one),
-        (number, copy + chain[linked], -one),
-        (number[opened], group[begins[opened]], -one),
+        np.zeros(len(late)),
+        (number, unit_of[late], one),
+        (number, copied, -one),
+        (number[opened], group[begins[late][opened]], -one),
+    )
+    add(np.zeros(len(late)), (number, copied, -one), (number[after], copied_before[after], one))
+    add(
+        np.zeros(len(late)),
+        (number, copied, one),
+        (number[after], copied_before[after], -one),
+        (number, unit_of[late], -one),
     )
 
     anew: NDArray[np.int64] | None = None
@@ -208,7 +218,7 @@ def move_bound(
     cost[into : into + count] += _TIDY / max(count, 1) * 1e-3
     low = np.zeros(width)
     high = np.full(width, np.inf)
-    high[: units + chains] = 1.0
+    high[: units + len(late)] = 1.0
     if anew is not None:
         high[anew] = 1.0
         cost[anew] += _TIDY / len(problem.storages)
@@ -228,7 +238,9 @@ def move_bound(
     if answer.status != 0:
         return None
     solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
-    together = whole_bound(problem, capacity) if thorough and anew is None else None
+    # Over several links tensors move side by side, which the bounds of whole tensors don't ask for.
+    several = len(problem.tiers) > 1
+    together = whole_bound(problem, capacity) if thorough and anew is None and not several else None
     if together is not None:
         wholes = together.moved
     elif exact and problem.units <= _EXACT_UNITS:
@@ -256,9 +268,14 @@ def move_bound(
     bound_ns = max(
         int(least * total),
         0 if together is None else together.makespan_ns,
-        large_bound(problem, capacity, anew=anew is not None),
+        0 if several else large_bound(problem, capacity, anew=anew is not None),
+        0 if anew is not None else _link_ns(least_moved(problem, capacity), problem.in_link),
     )
     return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
+
+
+def _link_ns(size: int, link: Link) -> int:
+    return int(size * 1e9 // link.bytes_per_second) if link.bytes_per_second else 0
 
 
 def _made_anew(
@@ -386,9 +403,20 @@ def _chains(problem: MoveProblem) -> tuple[NDArray[np.int64], NDArray[np.bool_]]
             surely[gap] = True
         if stale:
             chain[gap] = number
-    _, dense = np.unique(chain[chain >= 0], return_inverse=True)
-    chain[chain >= 0] = dense
     return chain, surely
+
+
+def _copied_before(
+    chain: NDArray[np.int64], late: NDArray[np.int64], copied: NDArray[np.int64], unit_of: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each of the `late` gaps the column of what its chain has copied out before it, -1 where it is the first."""
+    column = unit_of.copy()
+    column[late] = copied
+    members = np.flatnonzero(chain >= 0)
+    before = np.full(len(chain), -1, dtype=np.int64)
+    follows = chain[members[1:]] == chain[members[:-1]]
+    before[members[1:][follows]] = column[members[:-1][follows]]
+    return before[late]
 
 
 def _begins_current(problem: MoveProblem) -> NDArray[np.int64]:

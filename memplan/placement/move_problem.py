@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.residency import Gap, Storage, gaps_of, live_bytes, stays
 from memplan.placement.schedule import GapColumns, QueueTimes, gap_columns, run_gaps
 
@@ -26,7 +26,8 @@ class MoveProblem:
 
     `host_bytes` is what the host has room for, `None` where no limit is known. `live` is the bytes in HBM at each step
     with nothing moved. `changed` says whether a gap's storage was written
-    since the gap before, `current` whether the host has its bytes when the schedule begins.
+    since the gap before, `current` whether the host has its bytes when the schedule begins. Where there are several
+    `tiers`, the links and bytes are those of all together (`HostTier.joined`).
     """
 
     storages: Sequence[Storage]
@@ -41,7 +42,8 @@ class MoveProblem:
     live: Int64s
     out_link: Link
     in_link: Link
-    host_bytes: int | None = None
+    host_bytes: int | None
+    tiers: tuple[HostTier, ...]
 
     @property
     def steps(self) -> int:
@@ -93,6 +95,7 @@ class MoveProblem:
             columns.returns,
             columns.out_ns,
             columns.in_ns,
+            columns.lane,
             np.lexsort((count, columns.returns, self.before)),
             np.lexsort((count, columns.start)),
             np.lexsort((count, columns.returns)),
@@ -117,12 +120,10 @@ class MoveProblem:
 def move_problem(
     storages: Sequence[Storage],
     durations_ns: Sequence[int] | Int64s,
-    *,
-    out_link: Link,
-    in_link: Link,
-    host_bytes: int | None = None,
+    host: HostTier,
 ) -> MoveProblem:
-    """What can be moved of `storages` while ops of `durations_ns` run."""
+    """What can be moved of `storages` to `host`, and what lies beside it, while ops of `durations_ns` run."""
+    out_link, in_link = host.joined.out_link, host.joined.in_link
     durations = np.asarray(durations_ns, dtype=np.int64)
     steps = len(durations)
     live = live_bytes(storages, stays(storages, ()), steps)
@@ -163,7 +164,8 @@ def move_problem(
         live,
         out_link,
         in_link,
-        host_bytes,
+        host.joined.capacity,
+        host.tiers,
     )
 
 

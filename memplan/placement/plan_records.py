@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.memory_layout import MemoryLayout
 from memplan.schema import LinkUse, Placement, Source, Tier, TierUse, Transfer
 
@@ -29,17 +30,19 @@ def _in_hbm(layout: MemoryLayout) -> list[Placement]:
 
 
 def _on_host(layout: MemoryLayout) -> list[Placement]:
-    """Host copies: a storage that ever leaves keeps its place on the host from its first gap to its last."""
+    """Host copies: a storage that ever leaves keeps its place on its tier from its first gap to its last."""
     steps = len(layout.schedule.start_ns)
     spans: dict[int, tuple[int, int]] = {}
+    tiers: dict[int, int] = {}
     for move in layout.schedule.moves:
         gap = move.gap
+        tiers[gap.storage] = move.tier
         start, end = spans.get(gap.storage, (steps, 0))
         spans[gap.storage] = min(start, gap.start), max(end, gap.end)
     return [
         Placement(
             tensor=layout.storages[index].tensor,
-            tier=Tier(layout.host.name),
+            tier=Tier(layout.host.tiers[tiers[index]].name),
             offset=None,
             size=layout.storages[index].size,
             start=0 if layout.storages[index].persistent else start,
@@ -50,26 +53,26 @@ def _on_host(layout: MemoryLayout) -> list[Placement]:
 
 
 def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
-    """What moves between HBM and the tier behind it, in order of time."""
-    away = Tier(layout.host.name)
+    """What moves between HBM and the tiers behind it, in order of time."""
     return tuple(
         Transfer(
             tensor=layout.storages[move.gap.storage].tensor,
-            source=Tier.HBM if move.out else away,
-            target=away if move.out else Tier.HBM,
+            source=Tier.HBM if move.out else Tier(tier.name),
+            target=Tier(tier.name) if move.out else Tier.HBM,
             size=layout.storages[move.gap.storage].size,
-            link=layout.host.out_link.name if move.out else layout.host.in_link.name,
+            link=tier.out_link.name if move.out else tier.in_link.name,
             start_ns=move.start_ns,
             end_ns=move.end_ns,
             after_step=move.gap.leaves_after,
             before_step=None if move.out else move.gap.returns_at,
         )
         for move in sorted(layout.schedule.moves, key=lambda move: (move.start_ns, move.end_ns))
+        for tier in (layout.host.tiers[move.tier],)
     )
 
 
 def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
-    """How full HBM gets, and the tier behind it where something moves there."""
+    """How full HBM gets, and the tiers behind it where something moves there."""
     hbm = TierUse(
         tier=Tier.HBM,
         capacity=layout.room.capacity,
@@ -80,18 +83,23 @@ def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
         lower_bound=layout.hbm.lower_bound,
         lower_bound_method=layout.hbm.lower_bound_method,
     )
-    if not layout.schedule.moves:
-        return (hbm,)
-    steps = len(layout.schedule.start_ns)
+    places = _on_host(layout)
+    return hbm, *(
+        _outside(tier, [place for place in places if place.tier is Tier(tier.name)], len(layout.schedule.start_ns))
+        for tier in layout.used_tiers
+    )
+
+
+def _outside(tier: HostTier, places: Sequence[Placement], steps: int) -> TierUse:
     kept, change = 0, [0] * (steps + 1)
-    for place in _on_host(layout):
+    for place in places:
         change[place.start] += place.size
         change[place.end] -= place.size
         kept += place.size if (place.start, place.end) == (0, steps) else 0
     on_host = list(accumulate(change))
-    host = TierUse(
-        tier=Tier(layout.host.name),
-        capacity=layout.host.capacity,
+    return TierUse(
+        tier=Tier(tier.name),
+        capacity=tier.capacity,
         reserved=0,
         persistent=kept,
         peak=max(on_host),
@@ -99,12 +107,11 @@ def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
         lower_bound=max(on_host),
         lower_bound_method="every moved tensor keeps its place there",
     )
-    return hbm, host
 
 
 def link_records(layout: MemoryLayout) -> tuple[LinkUse, ...]:
     """The links that are used; none where nothing moves."""
-    return tuple(map(_link_use, (layout.host.out_link, layout.host.in_link))) if layout.schedule.moves else ()
+    return tuple(_link_use(link) for tier in layout.used_tiers for link in (tier.out_link, tier.in_link))
 
 
 def _link_use(link: Link) -> LinkUse:

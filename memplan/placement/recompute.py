@@ -40,6 +40,8 @@ _ROWS, _QUICK_ROWS = 200, 100
 """Steps with rows in the linear programs over both, and in those that compare choices."""
 _SMALL, _LARGE = 1000, 5000
 """Up to so many units all programs are solved unit by unit; with more than that no program gets more rows later on."""
+_CHEAPEST = (0.3, 0.6)
+"""Parts of the bytes that are too many which the cheapest ops make anew, whatever the linear program says."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
 _NEAR = 1.05
@@ -110,9 +112,7 @@ class RecomputeSearch:
         return move_problem(
             storages_of(graph, planned_tensors(graph), self.round_size, self.saved),
             along_repeats(graph, self.durations.tolist()),
-            out_link=self.host.out_link,
-            in_link=self.host.in_link,
-            host_bytes=self.host.capacity,
+            self.host,
         )
 
     @cached_property
@@ -139,7 +139,8 @@ class RecomputeSearch:
         all but small cases, and nothing can be made anew, what tensors that move as a whole can reach is asked for too,
         and in large cases a program with more rows.
         """
-        if self.targets or self.bound is None or found_ns <= self.bound_ns:
+        several = len(self.base.tiers) > 1
+        if self.targets or self.bound is None or found_ns <= self.bound_ns or several:
             return self.bound_ns
         near = found_ns <= self.bound_ns * _NEAR
         if _SMALL < self.base.units <= _LARGE and not near:
@@ -227,6 +228,7 @@ class RecomputeSearch:
             bound = self._bound(slack) if slack else self.bound
             if bound is not None and bound.anew is not None:
                 yield "linear program", self._rounded(kinds, bound.anew, part)
+        yield from (("cheapest made anew", chosen) for chosen in self._cheapest(kinds))
         yield from (("only made anew", chosen) for chosen in self._without_moves(kinds))
         yield "all made anew", frozenset(range(len(self.options)))
 
@@ -256,15 +258,27 @@ class RecomputeSearch:
         sizes = np.array([self.targets[target].size for target in targets], dtype=np.float64)
         return float((sizes * anew[targets]).sum() / max(float(sizes.sum()), 1.0))
 
-    def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
-        """The cheapest kinds first, layer by layer, until all fits."""
+    def _by_price(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> list[Sequence[int]]:
+        """Layers, the kinds first whose ops take least for what their bytes would wait."""
         waits = self._waits()
 
         def price(kind: str) -> float:
             members = [option for layer in kinds[kind] for option in layer]
             return sum(self.options[option].cost_ns for option in members) / max(float(waits[members].sum()), 1.0)
 
-        order = [layer for kind in sorted(kinds, key=price) for layer in kinds[kind]]
+        return [layer for kind in sorted(kinds, key=price) for layer in kinds[kind]]
+
+    def _cheapest(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
+        """The cheapest kinds until parts of what is over the room need not be kept, in case moves are not free."""
+        order, over = self._by_price(kinds), self.peak - self.capacity
+        saved = np.cumsum([sum(self.options[option].size for option in layer) for layer in order])
+        for part in _CHEAPEST:
+            count = int(np.searchsorted(saved, over * part)) + 1
+            yield frozenset(option for layer in order[:count] for option in layer)
+
+    def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
+        """The cheapest kinds first, layer by layer, until all fits."""
+        order = self._by_price(kinds)
         tried: dict[int, tuple[frozenset[int], int]] = {}
 
         def first(count: int) -> tuple[frozenset[int], int]:

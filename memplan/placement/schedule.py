@@ -8,25 +8,26 @@ its outputs to fit has left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.errors import InputError
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.residency import Gap, Residency, Storage, live_bytes, stays
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One transfer: out of HBM (`out`) or back into it, with the gap it serves."""
+    """One transfer: out of HBM (`out`) or back into it, with the gap it serves; `tier` is which of several it is to."""
 
     gap: Gap
     out: bool
     start_ns: int
     end_ns: int
+    tier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class GapColumns:
     returns: NDArray[np.int64]
     out_ns: NDArray[np.int64]
     in_ns: NDArray[np.int64]
+    lane: NDArray[np.int64]
 
 
 def transfer_ns(size: int, link: Link) -> int:
@@ -65,15 +67,29 @@ def transfer_ns(size: int, link: Link) -> int:
     return (link.latency_ns or 0) + -int(-size * 1e9 // link.bytes_per_second)
 
 
-def gap_columns(gaps: Sequence[Gap], storages: Sequence[Storage], out_link: Link, in_link: Link) -> GapColumns:
-    """Columns of `gaps`; `leaves` is -1 where nothing is copied out, `returns` where nothing comes back."""
+def gap_columns(
+    gaps: Sequence[Gap],
+    storages: Sequence[Storage],
+    out_link: Link,
+    in_link: Link,
+    beside: HostTier | None = None,
+    second: Collection[int] = (),
+) -> GapColumns:
+    """
+    Columns of `gaps`; `leaves` is -1 where nothing is copied out, `returns` where nothing comes back.
+
+    The storages of `second` move over the links of `beside`.
+    """
 
     def column(values: Iterable[int]) -> NDArray[np.int64]:
         return np.fromiter(values, dtype=np.int64, count=len(gaps))
 
+    lanes = [int(gap.storage in second) for gap in gaps]
     sizes = [storages[gap.storage].size for gap in gaps]
-    out_of = {size: transfer_ns(size, out_link) for size in set(sizes)}
-    into = {size: transfer_ns(size, in_link) for size in set(sizes)}
+    links = [(out_link, in_link), (out_link, in_link) if beside is None else (beside.out_link, beside.in_link)]
+    kinds = list(zip(sizes, lanes, strict=True))
+    out_of = {kind: transfer_ns(kind[0], links[kind[1]][0]) for kind in set(kinds)}
+    into = {kind: transfer_ns(kind[0], links[kind[1]][1]) for kind in set(kinds)}
     return GapColumns(
         tuple(gaps),
         column(sizes),
@@ -81,8 +97,9 @@ def gap_columns(gaps: Sequence[Gap], storages: Sequence[Storage], out_link: Link
         column(gap.end for gap in gaps),
         column(gap.leaves_after if gap.dirty and gap.leaves_after is not None else -1 for gap in gaps),
         column(-1 if gap.returns_at is None else gap.returns_at for gap in gaps),
-        column(out_of[size] for size in sizes),
-        column(into[size] for size in sizes),
+        column(out_of[kind] for kind in kinds),
+        column(into[kind] for kind in kinds),
+        column(lanes),
     )
 
 
@@ -133,6 +150,7 @@ def run_gaps(
         columns.returns,
         columns.out_ns,
         columns.in_ns,
+        columns.lane,
         out[np.lexsort((out, columns.returns[out], leaves[out]))],
         clean[np.lexsort((clean, columns.start[clean]))],
         by_return,
@@ -145,7 +163,7 @@ def run_gaps(
         first,
         2**62,
     )
-    delay_returns(last, columns.returns, columns.in_ns, by_return, step_start, free_at, in_start, first)
+    delay_returns(last, columns.returns, columns.in_ns, columns.lane, by_return, step_start, free_at, in_start, first)
     return QueueTimes(int(makespan), step_start, stalled, out_start, in_start, gone, first)
 
 
@@ -158,9 +176,11 @@ def run_schedule(
     out_link: Link,
     in_link: Link,
     lost: NDArray[np.int64] | None = None,
+    beside: HostTier | None = None,
+    second: Collection[int] = (),
 ) -> StepSchedule:
     """
-    Run the schedule with the storages of `gaps` on the host during them.
+    Run the schedule with the storages of `gaps` on the host during them, those of `second` on the tier `beside` it.
 
     Live bytes, transfers under way included, never exceed `capacity`, less the `lost` bytes of each step, unless the
     steps' own operands do.
@@ -175,17 +195,18 @@ def run_schedule(
         starts = np.cumsum(durations) - durations
         spans = tuple(stays(storages, []))
         return StepSchedule(starts, np.zeros(steps, dtype=np.int64), int(durations.sum()), (), spans)
-    columns = gap_columns(gaps, storages, out_link, in_link)
+    columns = gap_columns(gaps, storages, out_link, in_link, beside, second)
     times = run_gaps(columns, durations, live, capacity, np.ones(len(gaps), dtype=bool), columns.leaves)
     moves = []
     away = []
     for index, gap in enumerate(gaps):
+        tier = int(columns.lane[index])
         if columns.leaves[index] >= 0:
             begin = int(times.out_start[index])
-            moves.append(Move(gap, out=True, start_ns=begin, end_ns=begin + int(columns.out_ns[index])))
+            moves.append(Move(gap, True, begin, begin + int(columns.out_ns[index]), tier))
         if gap.returns_at is not None:
             begin = int(times.in_start[index])
-            moves.append(Move(gap, out=False, start_ns=begin, end_ns=begin + int(columns.in_ns[index])))
+            moves.append(Move(gap, False, begin, begin + int(columns.in_ns[index]), tier))
         away.append((gap.storage, max(int(times.gone[index]), gap.start), int(times.first[index])))
     residencies = tuple(stays(storages, away))
     return StepSchedule(times.step_start, times.stalled, times.makespan_ns, tuple(moves), residencies)

@@ -1,8 +1,9 @@
 """
-Compiled run of one schedule: ops in order on the compute stream, a queue for each direction of the host link.
+Compiled run of one schedule: ops in order on the compute stream, a queue for each direction of each link.
 
-What leaves is queued in the order in which it leaves. What returns is queued in the order of need, as soon as the link
-will be free for it and its bytes have room until they are needed; an op whose operand is not back waits for it.
+What leaves is queued in the order in which it leaves. What returns is queued in the order of need, as soon as its link
+will be free for it and its bytes have room until they are needed; an op whose operand is not back waits for it. Of
+several links each has its own queues; what is needed first gets room first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from memplan.core.jit import jit
+
+LINKS = 2
+"""Links beside each other: to the host's own memory, and to memory pooled over the hosts."""
 
 
 @jit
@@ -55,6 +59,7 @@ def run_queues(
     returns: Any,  # int64[gaps]: step that needs it back, -1: none
     out_ns: Any,  # int64[gaps]
     in_ns: Any,
+    lane: Any,  # int64[gaps]: over which of the `LINKS` links it moves
     by_leave: Any,  # gaps with leaves >= 0 by leaves
     by_start: Any,  # gaps that are not copied out by start
     by_return: Any,  # gaps with returns >= 0 by returns
@@ -75,23 +80,27 @@ def run_queues(
     key = np.empty(gaps, np.int64)
     for place in range(by_return.size):
         key[by_return[place]] = place
-    waiting = np.empty(gaps + 1, np.int64)  # a heap of what could come back
-    waits = 0
+    waiting = np.empty((LINKS, gaps + 1), np.int64)  # a heap for each link of what could come back
+    waits = np.zeros(LINKS, np.int64)
     early = np.zeros(steps + 1, np.int64)  # bytes of what returned before it is needed
-    pending = np.empty(gaps, np.int64)  # a queue of what is on its way out
+    pending = np.empty(gaps, np.int64)  # what is on its way out, what is out first at the head
     head = tail = 0
     under_way = 0
     blocked = np.full(gaps, -1, np.int64)  # last step at which there was no room for it
     issued = np.zeros(gaps, np.bool_)
     at_leave = at_start = at_return = 0
-    clock = out_free = in_free = last = 0
-    rest_out = rest_in = 0  # what the links have still to carry
+    clock = last = 0
+    out_free, in_free = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
+    # What the links have still to carry.
+    rest_out, rest_in = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
     for place in range(by_leave.size):
-        rest_out += out_ns[by_leave[place]]
+        rest_out[lane[by_leave[place]]] += out_ns[by_leave[place]]
     for place in range(by_return.size):
-        rest_in += in_ns[by_return[place]]
+        rest_in[lane[by_return[place]]] += in_ns[by_return[place]]
     for step in range(steps):
-        at_best = max(clock + elapsed[steps] - elapsed[step], in_free + rest_in, out_free + rest_out)
+        at_best = clock + elapsed[steps] - elapsed[step]
+        for way in range(LINKS):
+            at_best = max(at_best, in_free[way] + rest_in[way], out_free[way] + rest_out[way])
         if at_best > limit:
             return at_best, last
         ready = clock
@@ -100,7 +109,7 @@ def run_queues(
             at_start += 1
             gone[gap] = start[gap]
             if returns[gap] >= 0:
-                waits = _up(waiting, waits, key, gap)
+                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], key, gap)
         # Room for the step's operands, and what it needs back must have left before.
         until = ready
         look = at_return
@@ -119,7 +128,7 @@ def run_queues(
             ready = max(ready, end)
             gone[gap] = step
             if returns[gap] >= 0:
-                waits = _up(waiting, waits, key, gap)
+                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], key, gap)
         begin_here = free_at[step] = ready
         while at_return < look:
             gap = by_return[at_return]
@@ -127,17 +136,21 @@ def run_queues(
             if not issued[gap]:
                 issued[gap] = True
                 first[gap] = step
-                in_start[gap] = max(begin_here, in_free)
-                in_free = in_start[gap] + in_ns[gap]
-                rest_in -= in_ns[gap]
+                way = lane[gap]
+                in_start[gap] = max(begin_here, in_free[way])
+                in_free[way] = in_start[gap] + in_ns[gap]
+                rest_in[way] -= in_ns[gap]
             ready = max(ready, in_start[gap] + in_ns[gap])
         # What is needed later comes back as soon as the link is free for it and there is room until then.
-        while waits:
-            gap = waiting[0]
-            if issued[gap]:
-                waits = _down(waiting, waits, key)
-                continue
-            if in_free > ready + duration[step] or blocked[gap] >= step:
+        while True:
+            gap = -1
+            for way in range(LINKS):
+                while waits[way] and issued[waiting[way, 0]]:
+                    waits[way] = _down(waiting[way], waits[way], key)
+                free = waits[way] > 0 and in_free[way] <= ready + duration[step]
+                if free and (gap < 0 or key[waiting[way, 0]] < key[gap]):
+                    gap = waiting[way, 0]
+            if gap < 0 or blocked[gap] >= step:
                 break
             slot, rest = head, under_way
             worst = -1
@@ -152,12 +165,13 @@ def run_queues(
             if worst >= 0:
                 blocked[gap] = worst
                 break
-            waits = _down(waiting, waits, key)
+            way = lane[gap]
+            waits[way] = _down(waiting[way], waits[way], key)
             issued[gap] = True
             first[gap] = step
-            in_start[gap] = max(begin_here, in_free)
-            in_free = in_start[gap] + in_ns[gap]
-            rest_in -= in_ns[gap]
+            in_start[gap] = max(begin_here, in_free[way])
+            in_free[way] = in_start[gap] + in_ns[gap]
+            rest_in[way] -= in_ns[gap]
             for later in range(step, returns[gap]):
                 early[later] += size[gap]
         stalled[step] = ready - clock
@@ -166,14 +180,19 @@ def run_queues(
         while at_leave < by_leave.size and leaves[by_leave[at_leave]] <= step:
             gap = by_leave[at_leave]
             at_leave += 1
-            out_start[gap] = max(clock, out_free)
-            out_free = out_start[gap] + out_ns[gap]
-            rest_out -= out_ns[gap]
-            pending[tail] = gap
+            way = lane[gap]
+            out_start[gap] = max(clock, out_free[way])
+            out_free[way] = out_start[gap] + out_ns[gap]
+            rest_out[way] -= out_ns[gap]
+            at = tail
+            while at > head and out_start[pending[at - 1]] + out_ns[pending[at - 1]] > out_free[way]:
+                pending[at] = pending[at - 1]
+                at -= 1
+            pending[at] = gap
             tail += 1
             under_way += size[gap]
-        last = max(last, in_free)
-    return max(clock, out_free, last), last
+        last = max(last, in_free.max())
+    return max(clock, out_free.max(), last), last
 
 
 @jit
@@ -181,6 +200,7 @@ def delay_returns(
     last: int,
     returns: Any,
     in_ns: Any,
+    lane: Any,
     by_return: Any,
     step_start: Any,
     free_at: Any,
@@ -188,14 +208,16 @@ def delay_returns(
     first: Any,  # changed
 ) -> None:
     """Each return of a run of the queues as late as its ops allow: it takes less room and nothing waits longer."""
-    limit = last + 1
+    latest = last + 1
     for place in range(by_return.size):
-        limit = max(limit, step_start[returns[by_return[place]]])
+        latest = max(latest, step_start[returns[by_return[place]]])
+    limit = np.full(LINKS, latest)
     order = by_return[np.argsort(in_start[by_return], kind="mergesort")]
     for place in range(order.size - 1, -1, -1):
         gap = order[place]
-        limit = min(limit, step_start[returns[gap]])
-        in_start[gap] = max(limit - in_ns[gap], in_start[gap])
-        limit = in_start[gap]
+        way = lane[gap]
+        limit[way] = min(limit[way], step_start[returns[gap]])
+        in_start[gap] = max(limit[way] - in_ns[gap], in_start[gap])
+        limit[way] = in_start[gap]
         while first[gap] < returns[gap] and free_at[first[gap] + 1] <= in_start[gap]:
             first[gap] += 1

@@ -136,7 +136,7 @@ def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
     if not peak:
         return [capacity]
     lower = min(_WORK // (steps * (_RECOMPUTE_WORK if whole.targets else 1)), _MOST_LOWER)
-    steep = transfer_ns(peak, whole.host.in_link) > _STEEP * int(whole.base.durations.sum())
+    steep = transfer_ns(peak, whole.host.joined.in_link) > _STEEP * int(whole.base.durations.sum())
     rungs = _NARROW if steep or steps <= _SMALL else _MIDDLE
     # What a share of the peak comes to may be a byte less than the rung.
     top = max(min((capacity + 1) * rungs // peak, rungs), 1)

@@ -1,4 +1,4 @@
-"""What a plan moves between HBM and the tier behind it and what it computes anew, in words that a person can act on."""
+"""What a plan moves between HBM and the tiers behind it and computes anew, in words that a person can act on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_change
 from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier
-from memplan.schema.summary import moved_to
+from memplan.schema.summary import tiers_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ def move_actions(plan: Plan) -> tuple[MoveAction, ...]:
     for transfer in plan.transfers:
         ways.setdefault(transfer.tensor, set()).add(transfer.source is Tier.HBM)
         nbytes[transfer.tensor] = nbytes.get(transfer.tensor, 0) + transfer.size
-    where = moved_to(plan)
+    where = {move.tensor: tiers_in_words((move.source, move.target)) for move in plan.transfers}
     groups: dict[tuple[str, str], list[PlannedTensor]] = {}
     for tensor in plan.tensors:
         if tensor.index in ways:
             way = ways[tensor.index]
-            groups.setdefault((_ACTIONS[True in way, False in way].format(where), tensor.kind), []).append(tensor)
+            action = _ACTIONS[True in way, False in way].format(where[tensor.index])
+            groups.setdefault((action, tensor.kind), []).append(tensor)
     found = [
         MoveAction(
             action,

@@ -107,7 +107,9 @@ class PlanRequest(ModelStepRequest):
         "--host", default=None, about="Host memory that tensors may move to, such as 512GiB; by default no limit."
     )
     remote: str | None = option(
-        "--remote", default=None, about="Pooled memory of other hosts to move to instead of the host's, such as 2TiB."
+        "--remote",
+        default=None,
+        about="Pooled memory of other hosts to move to, such as 2TiB: instead of the host's, or beside that of --host.",
     )
     remote_rate: str | None = option(
         "--remote-rate", default=None, about="Rate to and from pooled memory, such as 100GB/s; by default the chip's."
@@ -155,9 +157,13 @@ class PlanRequest(ModelStepRequest):
     def host_tier(self, chip: Chip) -> HostTier:
         """The host memory and link of `chip` as asked for; raises `InputError` for what can't be one."""
         if self.remote is not None:
-            return self._pooled_tier(chip)
+            pool = self._pooled_tier(chip)
+            return pool if self.host is None else replace(self._own_tier(chip), beside=pool)
         if self.remote_rate is not None:
             raise InputError("--remote-rate is of pooled memory, and none is given", remedy="give --remote")
+        return self._own_tier(chip)
+
+    def _own_tier(self, chip: Chip) -> HostTier:
         rates = self._measured_rates()
         if self.d2h is not None:
             rates = replace(rates, to_host=parse_rate(self.d2h))
@@ -166,13 +172,13 @@ class PlanRequest(ModelStepRequest):
         return host_tier(chip, capacity=None if self.host is None else parse_bytes(self.host), rates=rates)
 
     def _pooled_tier(self, chip: Chip) -> HostTier:
-        of_host = ("host", "d2h", "h2d", "link_rates", "rates_from")
+        of_host = ("d2h", "h2d", "link_rates", "rates_from")
         other = next((name for name in of_host if getattr(self, name) is not None), None)
-        if other is not None:
+        if other is not None and self.host is None:
             raise InputError(
-                "--{} is of the host's memory, and --remote moves to pooled memory instead",
+                "--{} is of the host's memory, and --remote without --host moves to pooled memory alone",
                 other.replace("_", "-"),
-                remedy="give one of them",
+                remedy="give --host as well",
             )
         rate = None if self.remote_rate is None else parse_rate(self.remote_rate)
         return pooled_tier(chip, capacity=parse_bytes(self.remote or ""), bytes_per_second=rate)

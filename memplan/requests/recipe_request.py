@@ -99,6 +99,23 @@ class RecipeRequest:
     split_experts: bool = option(
         "--split-experts", default=False, about="Each expert's weights are parameters of their own.", panel=_PANEL
     )
+    alibi: bool = option(
+        "--alibi", default=False, about="Positions are a bias of every head and pair of tokens (ALiBi).", panel=_PANEL
+    )
+    legacy_layers: bool = option(
+        "--legacy-layers", default=False, about="Layers are MindSpeed-LLM's before Megatron-Core.", panel=_PANEL
+    )
+    swap_attention: bool = option(
+        "--swap-attention", default=False, about="What attention keeps waits on the host.", panel=_PANEL
+    )
+    zero_memory_layers: int = option(
+        "--zero-memory-layers",
+        "--moe-zero-memory-num-layers",
+        default=0,
+        about="So many layers of a stage make their experts anew (--moe-zero-memory level1).",
+        panel=_PANEL,
+        least=0,
+    )
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -148,6 +165,10 @@ class RecipeRequest:
             ulysses=self.ulysses,
             repeat_kv=self.repeat_kv,
             grouped_experts=not self.split_experts,
+            alibi_masks=self.alibi,
+            legacy_layers=self.legacy_layers,
+            swap_attention=self.swap_attention,
+            zero_memory_layers=self.zero_memory_layers,
             loss=_named(Loss, self.loss, "loss"),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.schema.plan import Plan
 from memplan.schema.tier import Tier
@@ -9,7 +11,14 @@ from memplan.schema.tier import Tier
 
 def moved_to(plan: Plan) -> str:
     """Where tensors are that the plan moves out of HBM, in words."""
-    return "pooled memory" if any(Tier.REMOTE in (move.source, move.target) for move in plan.transfers) else "the host"
+    return tiers_in_words({tier for move in plan.transfers for tier in (move.source, move.target)})
+
+
+def tiers_in_words(tiers: Collection[Tier]) -> str:
+    """Those of `tiers` that are outside HBM; the host, if none is."""
+    if Tier.REMOTE not in tiers:
+        return "the host"
+    return "the host and pooled memory" if Tier.HOST in tiers else "pooled memory"
 
 
 def plan_headline(plan: Plan) -> str:

@@ -50,7 +50,9 @@ def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int
     runs = 1 + result.step.speculative
     launch = result.duration_ns - known - result.host_ns
     parts.append(StepPart("launch of the step", launch, f"the host, {runs} run(s) of the model"))
-    parts.append(StepPart("host of the engine", result.host_ns, f"{result.engine}: scheduler, inputs, sampling"))
+    parts.append(
+        StepPart("host of the engine", result.host_ns, f"{result.engine}: scheduler, inputs, sampling, launches")
+    )
     return tuple(part for part in parts if part.duration_ns or part.name == OPS_PART)
 
 

@@ -36,8 +36,11 @@ def planted_bytes(plan: Plan, memory: MemoryTrouble, steps: int) -> int:
     return round(peak * (0.01 + cached))
 
 
-def room_share(plan: Plan, memory: MemoryTrouble) -> float | None:
-    """What a job leaves free of its chip's memory at its fullest, as a share; `None` of a chip that is not known."""
+def room_share(plan: Plan, memory: MemoryTrouble, steps: int = 1) -> float | None:
+    """
+    What a job of so many steps leaves free of its chip's memory at its fullest, as a share: below 0 where it lacks
+    some, `None` of a chip that is not known.
+    """
     try:
         chip = find_chip(plan.chip)
     except InputError:
@@ -45,8 +48,10 @@ def room_share(plan: Plan, memory: MemoryTrouble) -> float | None:
     if not chip.hbm_bytes:
         return None
     usable = chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
-    pool = peak_of(plan) * (1.01 + _beyond(memory.cached))
-    return 1 - pool * (1 + _beyond(memory.outside)) / usable
+    kept = (sum(share for _, share in memory.leaks) + memory.growth) * (steps - 1)
+    cached = _beyond(memory.cached + memory.cached_growth * (steps - 1))
+    outside = _beyond(memory.outside + memory.outside_growth * (steps - 1))
+    return 1 - peak_of(plan) * (1.01 + kept + cached) * (1 + outside) / usable
 
 
 def _beyond(share: float) -> float:

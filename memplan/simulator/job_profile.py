@@ -69,6 +69,13 @@ def simulate_job(
     if target.is_dir() and any(target.iterdir()) and not (replace and is_simulated(target)):
         raise InputError("this folder is not empty", path=target, remedy="name a new folder, or add --replace")
     job, _ = _jobs(plan, fault, ranks, seed, layout, background)
+    room = room_share(plan, job.settings.memory, steps)
+    grows = fault is not None and any(kind.startswith("memory.") for kind in fault.fault.findings)
+    if fault is not None and grows and room is not None and room < 0:
+        raise InputError(
+            f"with {fault.kind} the job needs {1 - room:.0%} of the device memory in {steps} steps",
+            remedy="plant it weaker or in fewer steps, or oom-leak, which ends a run",
+        )
     runs = run_job(job, steps, seed)
     conditions = job.settings.conditions
     with replacing_folder(target, replace=replace) as folder:
@@ -220,14 +227,14 @@ def _kernel_rows(run: RankRun, operands: Mapping[int, Mapping[str, object]]) -> 
 
 
 def _counters(bound: str, core: str, length_ns: int, busy: float) -> dict[str, object]:
-    """The pipe that bounds a kernel is busy, the others a little."""
+    """The pipe that bounds a kernel is busy, the others a little; one that is over at once starts up all the time."""
     if core == "AI_CPU":
         return {}
     cube = core in ("AI_CORE", "MIX_AIC")
     head = "aic" if cube else "aiv"
-    main = {"cube": "mac", "vector": "vec"}.get(bound, "mte2")
+    main = {"cube": "mac", "vector": "vec", "launch": "scalar"}.get(bound, "mte2")
     main = {"mac": "mte2", "vec": "vec"}.get(main, main) if not cube else "mac" if main == "vec" else main
-    shares = {main: busy, "scalar": 0.2} | ({"mte2": 0.4} if main != "mte2" else {})
+    shares = {"scalar": 0.2, main: busy} | ({"mte2": 0.4} if main != "mte2" else {})
     found: dict[str, object] = {"aicore_time(us)" if cube else "aiv_time(us)": microseconds(length_ns)}
     for pipe, share in shares.items():
         found[f"{head}_{pipe}_ratio"] = share

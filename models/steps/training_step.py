@@ -45,6 +45,13 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
+    if recipe.alibi_masks:
+        raise InputError("the bias of positions (ALiBi) is in no graph", remedy="memplan train-memory counts it")
+    if recipe.swap_attention or recipe.zero_memory_layers:
+        raise InputError(
+            "attention swapped to the host and experts made anew are in no graph",
+            remedy="memplan train-memory counts them",
+        )
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError("the backward pass of {} is not modelled", model.family)
     return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()

@@ -15,8 +15,10 @@ from memplan.models.training.phases import (
     gathered_weights,
     loss_parts,
     made_anew,
+    of_experts,
     on_stage,
     optimizer_parts,
+    swapped,
     tied_head,
 )
 from memplan.models.training.saved import Saved, saved_tensors
@@ -150,12 +152,28 @@ def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
     return min(pipeline - stage, total)
 
 
-def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe) -> float:
+def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe, *, no_experts: bool) -> float:
     return sum(
         item.nbytes
         for item in kept
-        if not made_anew(item, recipe) and not (item.softmax and recipe.recompute_attention)
+        if not made_anew(item, recipe)
+        and not swapped(item, recipe)
+        and not (item.softmax and recipe.recompute_attention)
+        and not (no_experts and of_experts(item))
     )
+
+
+def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int) -> list[MemoryPart]:
+    """Masks that stay from the first step on: causal ones of every layer, and a bias for ALiBi."""
+    pairs, parts = recipe.sequence**2, []
+    if recipe.legacy_layers or recipe.alibi_masks:
+        parts.append(MemoryPart("causal masks", layers * pairs, f"a byte in each of {layers} layers x {pairs:,} pairs"))
+    if recipe.alibi_masks:
+        heads = max((getattr(layer.mixer, "heads", 0) for layer in model.layers), default=0) / layout.tensor
+        copies = 2 + recipe.micro_batch
+        formula = f"2 B x {heads:g} heads x {pairs:,} pairs, as it is built, as it is read, and masked for each sample"
+        parts.append(MemoryPart("bias of positions", round(_HALF * copies * heads * pairs), formula))
+    return parts
 
 
 def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int, int]:
@@ -248,10 +266,14 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
     kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
     whole = min(recipe.recompute_layers, len(layers))
+    parts += _mask_parts(model, layout, recipe, len(layers))
     boundary = _HALF * hidden / shards
     left = _left_over(model, layout, recipe, spans, round(2 * tokens * boundary) if stage else 0)
     between = sum(part.nbytes for part in (*parts, *left))
-    per_pass = [boundary if number < whole else _layer_bytes(items, recipe) for number, items in enumerate(kept)]
+    per_pass = [
+        boundary if number < whole else _layer_bytes(items, recipe, no_experts=number < recipe.zero_memory_layers)
+        for number, items in enumerate(kept)
+    ]
     # `held` counts passes through one run of layers; a rank has as many runs as spans.
     activations = round(tokens * sum(per_pass) * held / len(spans))
     first = any(span.start == 0 for span in spans)

@@ -12,6 +12,8 @@ from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
+_BROUGHT_BACK = 2
+"""Layers whose swapped tensors are on the device at once: the one that runs back and the one whose turn is next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,16 @@ def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool
 
 def made_anew(item: Saved, recipe: Recipe) -> bool:
     return item.cheap and recipe.makes_anew(norm=item.part == "norm")
+
+
+def swapped(item: Saved, recipe: Recipe) -> bool:
+    """Whether what attention needs for its way back waits on the host."""
+    return recipe.swap_attention and item.part == "attention"
+
+
+def of_experts(item: Saved) -> bool:
+    """Whether experts keep an item that their router and the tokens before it make again."""
+    return item.part == "experts" and item.name != "router"
 
 
 def backward_parts(
@@ -83,6 +95,19 @@ def backward_parts(
         parts.append(
             MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
         )
+    if recipe.swap_attention and not recomputed:
+        back = sorted((sum(item.nbytes for item in items if swapped(item, recipe)) for items in kept), reverse=True)
+        brought = sum(back[:_BROUGHT_BACK])
+        parts.append(
+            MemoryPart(
+                "attention brought back",
+                round(tokens * brought),
+                f"{brought:,.0f} B a token of a layer and the next one",
+            )
+        )
+    if recipe.zero_memory_layers and not recomputed:
+        most = max(sum(item.nbytes for item in items if of_experts(item)) for items in kept)
+        parts.append(MemoryPart("experts again", round(tokens * most), f"{most:,.0f} B a token of one layer"))
     if recipe.recompute_attention and not recomputed:
         again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
         parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))

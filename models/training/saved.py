@@ -70,13 +70,18 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
         # The queries leave the joint projection as a copy, which their norm keeps as its input.
         yield Saved("queries before their norm", "attention", _HALF * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
-    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
-    yield Saved("rotated queries and keys", "attention", _HALF * (queries + again * keys))
+    elif recipe.legacy_layers and not recipe.alibi_masks:
+        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
+    if not recipe.alibi_masks:
+        yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
+    yield Saved("queries and keys", "attention", _HALF * (queries + again * keys))
     yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
     if recipe.window_masks and mixer.window is not None:
         yield Saved("mask of the window", "attention", recipe.sequence)
+    if recipe.alibi_masks:
+        yield Saved("bias of positions, scaled", "attention", _HALF * heads * recipe.sequence)
 
 
 def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:

@@ -78,7 +78,13 @@ class Recipe:
     kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without `--use-fused-swiglu`), `gelu_in_steps` the
     activation function of dense parts op by op (MindSpeed-LLM's `--gelu-tanh`). `capped_logits` bounds the logits by a
     tanh that is kept for the way back (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding
-    window a mask of its own, a byte for each pair of tokens (`--interleave-sliding-window`).
+    window a mask of its own, a byte for each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are
+    MindSpeed-LLM's before Megatron-Core: each keeps a causal mask of its own and the joint projection of queries, keys
+    and values, whose parts are rotated as views of it. `alibi_masks` adds a bias of every head and pair of tokens for
+    attention to read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
+    `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way back
+    (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage make their
+    experts anew, tokens exchanged included (`--moe-zero-memory level1`).
     """
 
     sequence: int
@@ -110,6 +116,10 @@ class Recipe:
     gelu_in_steps: bool = False
     capped_logits: bool = False
     window_masks: bool = False
+    legacy_layers: bool = False
+    alibi_masks: bool = False
+    swap_attention: bool = False
+    zero_memory_layers: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):

@@ -329,6 +329,12 @@ class _Simulator:
         return ";".join(texts)
 
 
+def run_of(plan: Plan, rows: Sequence[RunKernel], seed: int, what: Disturbance = Disturbance()) -> SimulatedRun:
+    """A run of these kernels, in this order; `what` tells how noisy their durations are."""
+    table = _Simulator(plan, random.Random(seed), what)._table(rows)
+    return SimulatedRun(plan, table, tuple(frozenset(row.ops) for row in rows))
+
+
 def _bare(type_: str) -> str:
     return type_.replace("aten::", "").replace("aclnn", "").split("_")[-1 if "_" in type_ else 0] or type_
 

@@ -238,6 +238,16 @@ def test_layers_are_not_computed_again_needlessly_where_memory_is_full(tmp_path:
         simulate_job(replace(plan, tiers=tiers), tmp_path / "job", fault=chosen_fault("needless-recompute"))
 
 
+@pytest.mark.parametrize("kind", ["growth", "leaked-tensor", "outside-memory-grown"])
+def test_memory_is_not_kept_beyond_what_the_device_has(tmp_path: Path, plan: Plan, kind: str) -> None:
+    """Went wrong once: a job grew beyond its device, whose want of room then cost more than the growth."""
+    tiers = tuple(replace(use, peak=54 * GIB) if use.tier is Tier.HBM else use for use in plan.tiers)
+    full = replace(plan, tiers=tiers)
+    with pytest.raises(InputError, match="of the device memory in 6 steps"):
+        simulate_job(full, tmp_path / "job", fault=chosen_fault(f"{kind}:strong"), steps=6)
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault(f"{kind}:strong"), steps=6, ranks=1)
+
+
 def test_a_rank_whose_experts_and_all_else_are_slow_is_slow(tmp_path: Path, plan: Plan) -> None:
     """Went wrong once: experts take most of a step, so most of what a slow rank takes longer is theirs."""
     ops = tuple(replace(op, duration_ns=op.duration_ns * 30) if op.type == "GroupedMatmul" else op for op in plan.ops)

@@ -138,3 +138,16 @@ def test_pieces_of_an_op_share_its_time_and_runs_of_it_have_it_each() -> None:
     assert planned[:3].tolist() == [500.0, pytest.approx(1000 / 6), pytest.approx(1000 / 3)]  # three pieces of 1,000 ns
     assert planned[3:5].tolist() == [500.0, 500.0]  # twice the whole of it: a micro-batch that the plan lacks
     assert np.isnan(planned[5])
+
+
+def test_ops_that_share_a_name_are_told_by_their_order(tmp_path: Path) -> None:
+    """Went wrong once: copies that MindSpore puts in for several ops of one name were told as in no plan."""
+    shared = {5: "copy", 9: "copy", 14: "copy"}
+    ops = [replace(op, name=shared.get(op.index, op.name)) for op in PLAN.ops]
+    plan = replace(PLAN, ops=tuple(ops))
+    job = simulate_job(plan, tmp_path / "job", ranks=1, steps=3, seed=4)
+    found = diagnose(memplan.open_profile(job, cache=tmp_path / "cache"), plan=plan)
+    planned = found.job.planned[0]
+    names = [found.job.ranks[0].case.kernels.name[row] for row in planned.rows.tolist()]
+    told = [int(op) for op, name in zip(planned.op, names, strict=True) if name == "copy"]
+    assert told == list(shared) * 3

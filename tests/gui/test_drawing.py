@@ -1,4 +1,4 @@
-"""The compiled painters against plain Python that says the same."""
+"""The painters, compiled and by NumPy, against plain Python that says the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from memplan.gui.model.raster import columns_of_steps, paint_rectangles, roomy_rectangles
 from memplan.gui.model.timeline.lanes import Lane, build_lane, paint
-from tests.gui.conftest import PLAN
 
 pytestmark = pytest.mark.gui
 
@@ -24,24 +23,24 @@ WIDTHS = st.integers(8, 480).map(lambda eighths: eighths / 8)
 COLOURS = np.array([0xFFFF0000, 0xFF00FF00, 0xFF0000FF], dtype=np.uint32)
 
 
-def random_lane(seed: int, count: int, longest_gap: int = 300) -> Lane:
+def random_lane(seed: int, count: int, longest_gap: int = 300, compiled: bool = True) -> Lane:
     """Slices after one another with gaps between them, some of them a hundred times as long as the others."""
     random = np.random.default_rng(seed)
     duration = random.integers(1, 200, count) * np.where(random.random(count) < 0.02, 100, 1)
     gap = random.integers(0, longest_gap, count)
     start = EPOCH + np.cumsum(gap + np.concatenate(([0], duration[:-1])))
-    return build_lane(start, duration, random.integers(0, 3, count).astype(np.int32), None)
+    return build_lane(start, duration, random.integers(0, 3, count).astype(np.int32), None, compiled=compiled)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 1000), st.integers(1, 3000), st.floats(-0.1, 1.0), EXACT, st.integers(1, 400),
-    WIDTHS,
+    WIDTHS, st.booleans(),
 )  # fmt: skip
 def test_the_slices_with_room_for_a_name_are_all_found(
-    seed: int, count: int, place: float, ns_per_px: float, width: int, shortest: float
+    seed: int, count: int, place: float, ns_per_px: float, width: int, shortest: float, compiled: bool
 ) -> None:
-    lane = random_lane(seed, count)
+    lane = random_lane(seed, count, compiled=compiled)
     span = int(lane.start_ns[-1] + lane.duration_ns[-1]) - EPOCH
     t0, fraction = EPOCH + int(place * span), 0.25
     found, left, right = lane.wide(t0, fraction, ns_per_px, width, shortest, count)
@@ -55,15 +54,17 @@ def test_the_slices_with_room_for_a_name_are_all_found(
     assert np.allclose([row[1:] for row in expected] or np.empty((0, 2)), np.stack([left, right], axis=1))
 
 
-def test_no_more_names_than_there_is_room_for() -> None:
-    lane = random_lane(3, 500)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_more_names_than_there_is_room_for(compiled: bool) -> None:
+    lane = random_lane(3, 500, compiled=compiled)
     found, _, _ = lane.wide(EPOCH, 0.0, 1.0, 100_000, 1.0, 7)
     assert found.tolist() == list(range(7))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("ns_per_px", [0.5, 3.0, 40.0, 333.3, 20_000.0])
-def test_a_row_of_pixels_is_as_full_as_its_slices(ns_per_px: float) -> None:
-    lane = random_lane(5, 4000)
+def test_a_row_of_pixels_is_as_full_as_its_slices(ns_per_px: float, compiled: bool) -> None:
+    lane = random_lane(5, 4000, compiled=compiled)
     width, t0 = 300, int(lane.start_ns[1000]) - 50
     pixels = np.full((3, width), GROUND, dtype=np.uint32)
     paint(pixels, (0, 3), lane, t0, 0.0, ns_per_px, COLOURS, GROUND)
@@ -79,13 +80,42 @@ def test_a_row_of_pixels_is_as_full_as_its_slices(ns_per_px: float) -> None:
     assert (pixels == pixels[0]).all()
 
 
-def test_neighbouring_slices_a_nanosecond_apart_are_told_apart_at_a_profile_s_clock() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_neighbouring_slices_a_nanosecond_apart_are_told_apart_at_a_profile_s_clock(compiled: bool) -> None:
     start = np.array([EPOCH, EPOCH + 1, EPOCH + 2], dtype=np.int64)
-    lane = build_lane(start, np.ones(3, dtype=np.int64), np.array([0, 1, 2], dtype=np.int32), None)
+    lane = build_lane(start, np.ones(3, dtype=np.int64), np.arange(3, dtype=np.int32), None, compiled=compiled)
     pixels = np.full((1, 3), GROUND, dtype=np.uint32)
     paint(pixels, (0, 1), lane, EPOCH, 0.0, 1.0, COLOURS, GROUND)
     assert pixels[0].tolist() == COLOURS.tolist()
     assert lane.at(EPOCH + 1) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 3000), st.floats(-0.1, 1.0), EXACT.filter(lambda length: length < 200))
+def test_before_the_loops_are_compiled_a_lane_looks_as_it_will(
+    seed: int, count: int, place: float, ns_per_px: float
+) -> None:
+    """Pixels shorter than most slices: of several in one pixel the two may choose another one's colour."""
+    t0, rows = EPOCH + int(place * 100 * count), np.full((2, 4, 300), GROUND, dtype=np.uint32)
+    for pixels, compiled in zip(rows, (True, False), strict=True):
+        lane = random_lane(seed, count, compiled=compiled)
+        paint(pixels, (1, 3), lane, t0, 0.25, ns_per_px, COLOURS, GROUND)
+    difference = np.abs(rows.view(np.uint8)[0].astype(int) - rows.view(np.uint8)[1]).max(axis=0) > 2
+    assert (rows[:, [0, 3]] == GROUND).all()
+    assert ((rows[0] == GROUND) != (rows[1] == GROUND)).mean() <= 0.02
+    assert difference.mean() <= 0.1 + 0.9 * min(ns_per_px / 200, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 3000), st.integers(-500, 90_000), st.integers(1, 90_000))
+def test_times_within_a_stretch_are_the_same_before_the_loops_are_compiled(
+    seed: int, count: int, begin: int, length: int
+) -> None:
+    found = np.zeros((2, 2, 3), dtype=np.int64)
+    for sums, compiled in zip(found, (True, False), strict=True):
+        lane = random_lane(seed, count, compiled=compiled)
+        lane.add_times(EPOCH + begin, EPOCH + begin + length, *sums)
+    assert (found[0] == found[1]).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -144,15 +174,16 @@ def test_a_column_has_the_lowest_and_highest_value_of_its_moments(seed: int, ns_
         assert max(must) <= highest[x] <= max(may), x
 
 
-def test_opening_loads_what_the_first_frame_paints_with() -> None:
+def test_loading_the_loops_loads_what_every_view_paints_with() -> None:
     code = (
         "import sys\n"
-        "from pathlib import Path\n"
-        "from memplan.gui.model.session.open_request import Request, open_session\n"
-        f"open_session(Request(Path({str(PLAN)!r})))\n"
+        "from memplan.gui.model.timeline.drawing_loops import DrawingLoops\n"
+        "DrawingLoops().load()\n"
         "from memplan.gui.model import raster\n"
+        "from memplan.gui.model.timeline import lane_kernels as lanes\n"
         "kernels = [raster.paint_rectangles, raster.roomy_rectangles, raster.columns_of_steps, raster.paint_line,\n"
-        "           raster.paint_stack]\n"
-        "sys.exit(sum(not kernel.signatures for kernel in kernels))\n"
+        "           raster.paint_stack, lanes.halve_cells, lanes.wide_slices]\n"
+        "of_lanes = [lanes.fill_cells, lanes.times_within, lanes.paint_lane]\n"
+        "sys.exit(sum(not kernel.signatures for kernel in kernels) + sum(len(k.signatures) != 2 for k in of_lanes))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

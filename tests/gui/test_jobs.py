@@ -157,7 +157,7 @@ def test_to_read_a_track_changes_nothing_of_what_is_shown() -> None:
 
 
 def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
+    def fail(_: object, compiled: bool) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(timeline_tracks, "build_lanes", fail)

@@ -101,6 +101,24 @@ def test_a_finding_is_one_click_from_its_place(opened: MainWindow) -> None:
     assert finding.remedies[0].knob in text
 
 
+def test_a_finding_that_is_nowhere_is_told_beside_the_others(opened: MainWindow) -> None:
+    """Went wrong: a click on one without a place did nothing that could be seen."""
+    session = opened.session
+    assert session.diagnosis is not None
+    table = overview(opened).findings
+    for row in range(table.sorted.rowCount()):
+        opened.show_page("overview")
+        dict(opened.docks.items())["details"].hide()
+        item = table.row_at(table.sorted.index(row, 0)).item
+        click_row(table, row)
+        finding = session.finding(item)
+        assert finding is not None
+        details = opened.docks.view(DetailsView)
+        assert not details.visibleRegion().isEmpty(), finding.kind
+        assert str(finding.title) in details.toPlainText()
+        assert (opened.pages.current == "overview") == (not session.finding_spans(item))
+
+
 def test_the_keyboard_reads_findings_without_leaving_the_page(opened: MainWindow) -> None:
     table = overview(opened).findings.table
     table.setCurrentIndex(overview(opened).findings.sorted.index(0, 0))

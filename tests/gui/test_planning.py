@@ -16,6 +16,7 @@ from memplan.core.progress import Progress
 from memplan.core.units import parse_bytes
 from memplan.gui.model.planning.plan_answer import PlanAnswer, hbm_stops, size_words, tried_plan
 from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.planning_view import PlanningView
 from memplan.gui.window.main_window import MainWindow
@@ -85,7 +86,7 @@ def test_what_was_planned_is_not_planned_again(planning: PlanningView, monkeypat
     asked = []
     monkeypatch.setattr(
         "memplan.gui.views.planning.planning_view.tried_plan",
-        lambda request, quick, progress: asked.append(request),
+        lambda request, quick, progress, loops: asked.append(request),
     )
     first = planning.found
     planning.evaluate()
@@ -99,9 +100,9 @@ def test_the_first_plan_that_fits_is_shown_until_the_best_one_is_found(
     said: list[tuple[bool, str]] = []
     steps: list[int | None] = []
 
-    def noted(request: PlanRequest, quick: bool, progress: Progress) -> PlanAnswer:
+    def noted(request: PlanRequest, quick: bool, progress: Progress, loops: DrawingLoops) -> PlanAnswer:
         said.append((quick, planning.said.text()))
-        answer = tried_plan(request, quick, progress)
+        answer = tried_plan(request, quick, progress, loops=loops)
         steps.append(answer.step_ns)
         return answer
 

@@ -108,10 +108,10 @@ def test_a_worker_that_fails_leaves_what_was_open(
 
 
 def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def some(slices: Any) -> Any:
+    def some(slices: Any, compiled: bool) -> Any:
         if len(slices) == bad.count:
             raise OSError(errno.EIO, "Input/output error")
-        return build_lanes(slices)
+        return build_lanes(slices, compiled=compiled)
 
     bad = next(track for track in open_session(Request(PLAN, PROFILE)).tracks.all if track.label == "Free")
     monkeypatch.setattr(timeline_tracks, "build_lanes", some)

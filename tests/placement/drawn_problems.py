@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Storage
 
@@ -25,4 +25,4 @@ def drawn_problem(seed: int) -> MoveProblem:
         storages.append(Storage(index, size, *span, uses, tuple(sorted(writes)), persistent=kept))
     latency = int(rng.integers(2)) * MIB // 4
     out, back = (Link(name, rate * 1e9, latency, "test", ("*",)) for name, rate in (("out", 1.0), ("in", 2.0)))
-    return move_problem(storages, rng.integers(0, 2 * MIB, steps).tolist(), out_link=out, in_link=back)
+    return move_problem(storages, rng.integers(0, 2 * MIB, steps).tolist(), HostTier(None, out, back))

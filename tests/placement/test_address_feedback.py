@@ -43,7 +43,7 @@ def training_of(seed: int) -> MoveProblem:
     host = host_tier(chip("910B3"))
     storages = storages_of(graph, planned_tensors(graph), Rounding("test", 32, ALIGNMENT, "test"))
     durations = rng.integers(20_000, 200_000, len(graph.ops))
-    return move_problem(storages, durations, out_link=host.out_link, in_link=host.in_link)
+    return move_problem(storages, durations, host)
 
 
 @pytest.mark.parametrize("seed", range(4))

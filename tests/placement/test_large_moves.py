@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from memplan.hardware import Link
-from memplan.placement.large_moves import large_bound
+from memplan.hardware import HostTier, Link
+from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Storage
@@ -26,7 +26,7 @@ def chain(sizes: list[int], written: list[bool], duration: int, out_rate: float,
         )
         for index, (size, write) in enumerate(zip(sizes, written, strict=True))
     ]  # fmt: skip
-    return move_problem(storages, [duration] * steps, out_link=out, in_link=back)
+    return move_problem(storages, [duration] * steps, HostTier(None, out, back))
 
 
 def fastest(problem: MoveProblem, capacity: int) -> int | None:
@@ -75,3 +75,35 @@ def test_of_equal_tensors_that_are_written_it_is_what_the_best_choice_takes(room
     assert bound == pytest.approx(transferred * MIB, rel=0.01)
     assert bound <= best <= bound * 1.01
     assert program.makespan_ns >= bound
+
+
+def test_what_is_read_again_after_it_was_written_may_leave_when_it_was_read() -> None:
+    """Caches are written by one op and read a few later: between those they stay, and yet they leave in time."""
+    out, back = (Link(name, rate, None, "test", ("*",)) for name, rate in (("out", 4e8), ("in", 5e8)))
+    steps = 24
+    storages = [
+        Storage(layer, 4 * MIB, 0, steps, (3 * layer, 3 * layer + 2), (3 * layer,), persistent=True)
+        for layer in range(8)
+    ]
+    problem = move_problem(storages, [MIB] * steps, HostTier(None, out, back))
+    opening = problem.unit[problem.before < 0]
+    for room, layers in ((6, (2, 5, 6, 7)), (5, (2, 4, 5, 6, 7)), (4, (2, 3, 4, 5, 6, 7))):
+        moved, capacity = np.zeros(problem.units, dtype=bool), room * 4 * MIB
+        moved[opening[list(layers)]] = True
+        bound = move_bound(problem, capacity)
+        assert int(problem.live_without(moved[problem.unit]).max()) <= capacity
+        assert bound is not None
+        assert bound.makespan_ns <= problem.run(moved, capacity).makespan_ns
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_choice_moves_less(seed: int) -> None:
+    problem = drawn_problem(seed)
+    size = problem.columns.size * (problem.columns.returns >= 0)
+    for share in (0.9, 0.7, 0.5):
+        capacity = int(problem.live.max() * share)
+        least = least_moved(problem, capacity)
+        for number in range(1 << problem.units if problem.units <= 9 else 0):
+            moved = np.array([number >> unit & 1 for unit in range(problem.units)], dtype=bool)[problem.unit]
+            if int(problem.live_without(moved).max()) <= capacity:
+                assert int(size[moved].sum()) >= least

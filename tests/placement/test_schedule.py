@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.host import choose_moves
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_orders import MOVE_RULES
@@ -33,7 +33,7 @@ def weights(layers: int, size: int = MIB) -> list[Storage]:
 
 def problem_of(storages: list[Storage], durations: list[int]) -> MoveProblem:
     """Over the links of this file."""
-    return move_problem(storages, durations, out_link=OUT, in_link=IN)
+    return move_problem(storages, durations, HostTier(None, OUT, IN))
 
 
 def streamed(layers: int, compute: int, room: int, in_link: Link = IN) -> StepSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memplan.hardware import Link
+from memplan.hardware import HostTier, Link
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
 from memplan.placement.residency import Storage
@@ -52,7 +52,7 @@ def test_a_tensor_that_has_to_go_and_come_back_takes_both_links_one_after_the_ot
         Storage(0, MIB, 0, 4, (0, 3), (0,), persistent=False),
         Storage(1, MIB, 1, 3, (1, 2), (1,), persistent=False),
     ]
-    problem = move_problem(storages, [10, 10, 10, 10], out_link=out, in_link=back)
+    problem = move_problem(storages, [10, 10, 10, 10], HostTier(None, out, back))
     bound = whole_bound(problem, room * MIB)
     assert bound is not None
     assert bound.makespan_ns == pytest.approx(40 + (2 * MIB if room == 1 else 0), rel=1e-4)
@@ -61,5 +61,5 @@ def test_a_tensor_that_has_to_go_and_come_back_takes_both_links_one_after_the_ot
 def test_a_large_case_is_left_to_the_linear_program() -> None:
     storages = [Storage(index, MIB, 0, 200, (index,), (), persistent=True) for index in range(200)]
     out, back = (Link(name, 1e9, None, "test", ("*",)) for name in ("out", "in"))
-    problem = move_problem(storages, [10] * 200, out_link=out, in_link=back)
+    problem = move_problem(storages, [10] * 200, HostTier(None, out, back))
     assert whole_bound(problem, 100 * MIB) is None

@@ -115,8 +115,8 @@ def test_a_chip_without_a_known_pool_takes_a_rate_that_is_given() -> None:
     with pytest.raises(InputError, match="no source tells a link"):
         pooled_tier(chip("910B3"))
     assert pooled_tier(chip("910B3"), bytes_per_second=1e11).out_link.bytes_per_second == 1e11
-    with pytest.raises(InputError, match="give one of them"):
-        PlanRequest(Path("x"), remote="1TiB", host="1TiB").host_tier(chip("910C"))
+    with pytest.raises(InputError, match="give --host as well"):
+        PlanRequest(Path("x"), remote="1TiB", h2d="10GB/s").host_tier(chip("910C"))
     with pytest.raises(InputError, match="give --remote"):
         PlanRequest(Path("x"), remote_rate="1GB/s").host_tier(chip("910C"))
     assert PlanRequest(Path("x"), remote="1TiB").host_tier(chip("910C")).capacity == 1 << 40

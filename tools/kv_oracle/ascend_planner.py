@@ -6,10 +6,12 @@ classes are built without memory, its model runner describes their caches and it
 of the chip named by `MEMPLAN_ORACLE_DEVICE`, its driver and process groups are stood in for.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 import types
+from unittest.mock import MagicMock
 
 import questions
 import stand_ins
@@ -92,6 +94,21 @@ def workers_of_stages(config):
     return found
 
 
+class TakenError(Exception):
+    """A runner that gets so far takes the plan."""
+
+
+def taken(workers, plans):
+    """The `plans`, which runners of 310P refuse of some models before they allocate anything."""
+    for (worker, _), plan in zip(workers, plans, strict=True):
+        runner = worker.model_runner
+        if DEVICE == "310P":
+            runner._allocate_kv_cache_tensors = MagicMock(side_effect=TakenError)
+            with contextlib.suppress(TakenError):
+                runner.initialize_kv_cache_tensors(plan)
+    return plans
+
+
 def planned(config, asked):
     """The engine's plan of each stage."""
     with set_current_vllm_config(config):
@@ -99,7 +116,8 @@ def planned(config, asked):
     workers = workers_of_stages(config)
     caches = [kept for _, kept in workers]
     if resolve_kv_cache_layout is None:
-        return kv_cache_utils.get_kv_cache_configs(config, caches, [asked["available"]] * len(caches))
+        memory = [asked["available"]] * len(caches)
+        return taken(workers, kv_cache_utils.get_kv_cache_configs(config, caches, memory))
     with set_current_vllm_config(config):
         offered = NPUWorker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
     layout = resolve_kv_cache_layout(config, [offered] * len(caches), [one for kept in caches for one in kept.values()])
@@ -108,7 +126,7 @@ def planned(config, asked):
     memory = [asked["available"]] * len(caches)
     if asked.get("profiled"):
         memory = [worker._scale_kv_cache_memory_for_multi_group(asked["available"]) for worker, _ in workers]
-    return kv_cache_utils.get_kv_cache_configs(config, caches, memory)
+    return taken(workers, kv_cache_utils.get_kv_cache_configs(config, caches, memory))
 
 
 if __name__ == "__main__":

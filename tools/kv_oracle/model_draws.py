@@ -4,7 +4,8 @@ Draw models and options as users serve them, plan each with memplan and with an 
 `model_draws.py VERSION PYTHON [--device NAME] [--draws N] [--seed N] [--configs FOLDER]`: PYTHON is that of a venv with
 vLLM VERSION, or with what a VERSION such as `vllm-ascend-0.30.0rc2` names. Models are cut to a few layers, for the
 engine builds each. An engine that fails on a config for other reasons than a plan (a field it misses, a package that is
-not here) says nothing of planning: such draws are counted apart.
+not here) says nothing of planning: such draws are counted apart. Without a folder of configs the models are those that
+the tests know, by the classes that PYTHON's transformers names for them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,35 @@ REFUSALS = (
     "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
     "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
     "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
-    "PP+MTP is only",
+    "PP+MTP is only", "divisible by the maximum page size", "is not supported for 310P",
 )  # fmt: skip
 """What the engine says where it can't serve what was asked, in the words of its refusals."""
+
+
+FAMILIES = Path(__file__).parents[2] / "tests" / "models"
+CLASSES = """import json
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as names
+print(json.dumps(dict(names)))"""
+
+
+def models_of_tests(python: str) -> dict[str, Values]:
+    """The configs that the tests plan, by family, of which the transformers of `python` know a class."""
+    told = subprocess.run([python, "-c", CLASSES], capture_output=True, text=True, check=True).stdout
+    classes = json.loads(told.splitlines()[-1])
+    families = json.loads((FAMILIES / "families.json").read_text("utf-8"))
+    families |= json.loads((FAMILIES / "described.json").read_text("utf-8"))["families"]
+    configs = {name: row["config"] for name, row in families.items() if name != "source"}
+    return {
+        name: {"architectures": [classes.get(config.get("model_type"))]} | config
+        for name, config in configs.items()
+        if "architectures" in config or config.get("model_type") in classes
+    }
+
+
+def models_of_folder(folder: Path) -> dict[str, Values]:
+    """The models of `folder`, by the names of their files."""
+    found = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("**/*.json"))}
+    return {name: config for name, config in found.items() if isinstance(config, dict) and "architectures" in config}
 
 
 def cut(chance: random.Random, document: Values) -> Values:
@@ -100,8 +126,8 @@ def drawn(chance: random.Random, document: Values) -> Values:
         ("async_scheduling", 0.2, (False,)),
         ("disable_hybrid_kv_cache_manager", 0.08, (True,)),
         ("num_gpu_blocks_override", 0.1, (50, 1000, 20_000)),
-        ("decode_context_parallel_size", 0.05, (2,)),
-        ("pipeline_parallel_size", 0.2, (2, 3, 4)),
+        ("decode_context_parallel_size", 0.08, (2, 4)),
+        ("pipeline_parallel_size", 0.25, (2, 3, 4, 6)),
     ):
         if chance.random() < share:
             asked[name] = chance.choice(values)
@@ -222,7 +248,7 @@ def main() -> int:
     parser.add_argument("--device", choices=[device for devices in DEVICES.values() for device in devices])
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--configs", type=Path, default=Path(str(resources.files("memplan.samples"))))
+    parser.add_argument("--configs", type=Path)
     asked = parser.parse_args()
     ascend = asked.version.startswith("vllm-ascend-")
     devices = DEVICES["vllm-ascend" if ascend else "vllm"]
@@ -231,8 +257,7 @@ def main() -> int:
         parser.error(f"{asked.version} runs on {', '.join(devices)}")
     served = f"{'' if ascend else 'vllm-'}{asked.version}-{device}"
     served = "vllm-0.23.0" if asked.version == "0.23.0" else served
-    known = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(asked.configs.glob("**/*.json"))}
-    known = {name: found for name, found in known.items() if isinstance(found, dict) and "architectures" in found}
+    known = models_of_tests(asked.python) if asked.configs is None else models_of_folder(asked.configs)
     questions = questions_of(known, asked.draws, asked.seed, ascend=ascend)
     planner = Path(__file__).with_name("ascend_planner.py" if ascend else "model_planner.py")
     run = subprocess.run(

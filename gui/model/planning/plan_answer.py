@@ -12,6 +12,7 @@ from memplan.core.units import KIB, MIB, format_bytes, format_change, format_dur
 from memplan.gui.model.document import make_document
 from memplan.gui.model.overview.head_figures import HeadFigure
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan, Tier
 
@@ -39,15 +40,17 @@ class PlanAnswer:
         return self.plan.makespan_ns if self.plan.timed else None
 
 
-def tried_plan(request: PlanRequest, quick: bool = False, progress: Progress = silent) -> PlanAnswer:
+def tried_plan(
+    request: PlanRequest, quick: bool = False, progress: Progress = silent, *, loops: DrawingLoops | None = None
+) -> PlanAnswer:
     """
-    Plan `request`; long, meant for a worker. With `quick` the first plan that fits is taken.
+    Plan `request`, to be drawn by `loops`; long, meant for a worker. With `quick` the first plan that fits is taken.
 
     Raises `InputError` for what can't be planned.
     """
     plan = request.plan(quick=quick, progress=progress)
     progress(0, 1, "views")
-    return PlanAnswer(request, plan, Session(make_document(plan, plan_path=request.source)))
+    return PlanAnswer(request, plan, Session(make_document(plan, plan_path=request.source), loops=loops))
 
 
 def is_final(quick: PlanAnswer) -> bool:

@@ -12,6 +12,7 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document import make_document, on_own_clock
 from memplan.gui.model.session.session import Session
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.readers.sniff import ContentKind, sniff
 from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan
@@ -125,9 +126,9 @@ def wants_step(request: Request) -> bool:
     return kind_of_path(request.plan) is ContentKind.MODEL_CONFIG
 
 
-def open_session(request: Request, progress: Progress = silent) -> Session:
+def open_session(request: Request, progress: Progress = silent, loops: DrawingLoops | None = None) -> Session:
     """
-    Everything that `request` names, ready to show. Long; meant for a worker.
+    Everything that `request` names, ready to show, by `loops` where a window draws it. Long; meant for a worker.
 
     Raises `InputError` for files that can't be used and `CancelledError` when `progress` says so.
     """
@@ -145,10 +146,7 @@ def open_session(request: Request, progress: Progress = silent) -> Session:
     )
     document = on_own_clock(document, request.own_clock)
     progress(0, 1, "views")
-    from memplan.gui.model.raster import warm  # its compiler is slow to import: on this thread, not in the first frame
-
-    warm()
-    return Session(document)
+    return Session(document, loops=loops)
 
 
 _REMEDIES = {

@@ -13,6 +13,7 @@ from memplan.gui.model.event import Event
 from memplan.gui.model.memory.block_map import BlockMap, block_map
 from memplan.gui.model.memory.memory_curves import TierCurves, memory_curves
 from memplan.gui.model.memory.memory_map import MemoryMap, Peak, explain_peak, memory_map, tiers_with_addresses
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier
@@ -86,14 +87,15 @@ class Session:
     it touches Qt.
     """
 
-    def __init__(self, document: Document, tier: Tier | None = None) -> None:
+    def __init__(self, document: Document, tier: Tier | None = None, loops: DrawingLoops | None = None) -> None:
         self.document = document
+        self.loops = loops or DrawingLoops()
         self.origin_ns = document.origin_ns
         self.counted = document.counted
         start, end = document.span_ns
         margin = max((end - start) // 100, 1)
         self.viewport = Viewport((float(-margin), float(end - start + margin)))
-        self.tracks = TimelineTracks(document)
+        self.tracks = TimelineTracks(document, self.loops)
         self.selected_changed = Event()
         self.markers_changed = Event()
         self.tier_changed = Event()

@@ -14,34 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.jit import jit
+from memplan.gui.model.timeline.lane_sums import SPAN, SUM_BLOCK
 
-SUM_BLOCK = 16
-SPAN = 64
 _GALLOP = 48
 _FAINT = np.float32(0.04)
-
-
-@jit
-def block_sums(duration: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Running sum of `duration` before every `SUM_BLOCK`-th slice, and of all of them at the end."""
-    n = len(duration)
-    sums = np.zeros(n // SUM_BLOCK + 2, dtype=np.int64)
-    total = np.int64(0)
-    for i in range(n):
-        if i % SUM_BLOCK == 0:
-            sums[i // SUM_BLOCK] = total
-        total += duration[i]
-    sums[(n + SUM_BLOCK - 1) // SUM_BLOCK :] = total
-    return sums
-
-
-@jit
-def span_peaks(duration: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Longest of every `SPAN` durations."""
-    peaks = np.zeros((len(duration) + SPAN - 1) // SPAN, dtype=np.int64)
-    for i in range(len(duration)):
-        peaks[i // SPAN] = max(peaks[i // SPAN], duration[i])
-    return peaks
 
 
 @jit

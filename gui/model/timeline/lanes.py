@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.gui.model.timeline import lane_arrays as arrays
+from memplan.gui.model.timeline.lane_sums import block_sums, span_peaks
 from memplan.traces.profile import Slices
 
 Codes = NDArray[np.integer[Any]]
@@ -32,6 +34,7 @@ class Lane:
 
     `indices[i]` is the position in the track's `Slices` of the lane's slice `i`; `None` when they are the same. `busy`
     and `top` hold the pyramid's levels one after another, `sums` and `peaks` the sums and maxima of runs of durations.
+    A lane that is not `compiled` has no pyramid: NumPy draws it, before the loops are compiled that draw the others.
     """
 
     start_ns: Int64s
@@ -45,6 +48,7 @@ class Lane:
     cells: int
     origin_ns: int
     cell_ns: int
+    compiled: bool = True
 
     def index(self, position: int) -> int:
         """Position in the track's slices of the lane's slice `position`."""
@@ -76,10 +80,14 @@ class Lane:
 
     def add_times(self, t0: int, t1: int, times: Int64s, counts: Int64s) -> None:
         """Add to `times` and `counts`, by category, what the slices that overlap `[t0, t1)` fill of it."""
+        shown = slice(*self.between(t0, t1))
+        columns = self.start_ns[shown], self.duration_ns[shown], self.category[shown]
+        if not self.compiled:
+            arrays.add_times_within(*columns, t0, t1, times, counts)
+            return
         from memplan.gui.model.timeline import lane_kernels as kernels
 
-        shown = slice(*self.between(t0, t1))
-        kernels.times_within(self.start_ns[shown], self.duration_ns[shown], self.category[shown], t0, t1, times, counts)
+        kernels.times_within(*columns, t0, t1, times, counts)
 
     def wide(
         self, t0_ns: int, fraction: float, ns_per_px: float, width: int, shortest_px: float, most: int
@@ -89,6 +97,9 @@ class Lane:
 
         Their positions, and their left and right borders within the picture in pixels.
         """
+        if not self.compiled:
+            columns = self.start_ns, self.duration_ns
+            return arrays.roomy_slices(columns, t0_ns, fraction, ns_per_px, width, float(shortest_px), most)
         from memplan.gui.model.timeline import lane_kernels as kernels
 
         found = np.empty(most, dtype=np.int64)
@@ -125,6 +136,11 @@ class TrackLanes:
         )
 
     @property
+    def compiled(self) -> bool:
+        """Whether compiled loops draw all lanes."""
+        return all(lane.compiled for lane in self.lanes)
+
+    @property
     def span_ns(self) -> tuple[int, int] | None:
         """First start and last end, or `None` without slices."""
         if not len(self.slices):
@@ -134,15 +150,25 @@ class TrackLanes:
         )
 
 
-def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s | None) -> Lane:
-    """A lane and its pyramid over slices ordered by start; arrays are kept, not copied."""
+def build_lane(
+    start: Int64s, duration: Int64s, category: Codes, indices: Int64s | None, *, compiled: bool = True
+) -> Lane:
+    """
+    A lane and its pyramid over slices ordered by start; arrays are kept, not copied.
+
+    One that is not `compiled` waits for no loop to be compiled, and has no pyramid.
+    """
+    start, duration, category = (_read_only(column) for column in (start, duration, category))
+    count = len(start)
+    origin = int(start[0])
+    sums, peaks = block_sums(duration), span_peaks(duration)
+    if not compiled:
+        none = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int32)
+        return Lane(start, duration, category, indices, sums, peaks, *none, 0, origin, 1, compiled=False)
     from memplan.gui.model.timeline import (
         lane_kernels as kernels,  # its compiler is slow to import: not before it is needed
     )
 
-    start, duration, category = (_read_only(column) for column in (start, duration, category))
-    count = len(start)
-    origin = int(start[0])
     end = int((start[-_TAIL:] + duration[-_TAIL:]).max())
     cells = _MIN_CELLS
     while cells < min(count // _SLICES_PER_CELL, _MAX_CELLS):
@@ -157,7 +183,6 @@ def build_lane(start: Int64s, duration: Int64s, category: Codes, indices: Int64s
         coarse = slice(first + size, first + size + size // 2)
         kernels.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
         first, size = first + size, size // 2
-    sums, peaks = kernels.block_sums(duration), kernels.span_peaks(duration)
     lane = Lane(start, duration, category, indices, sums, peaks, busy, top, cells, origin, cell_ns)
     # One pixel, so that compiled code is loaded here, on the reading thread, not in the first frame.
     lane.wide(origin, 0.0, 1.0, 1, 1.0, 1)
@@ -216,8 +241,8 @@ def _most_frequent(kinds: Codes, names: tuple[str, ...]) -> tuple[Codes, tuple[s
     return renumbered[kinds], (*(names[code] for code in kept.tolist()), OTHER_KIND)
 
 
-def build_lanes(slices: Slices) -> TrackLanes:
-    """Split `slices` by nesting level and build each level's pyramid."""
+def build_lanes(slices: Slices, *, compiled: bool = True) -> TrackLanes:
+    """Split `slices` by nesting level and build each level's pyramid; none of lanes that are not `compiled`."""
     if not len(slices):
         return TrackLanes(slices, ())
     deepest = int(slices.depth.max())
@@ -225,12 +250,13 @@ def build_lanes(slices: Slices) -> TrackLanes:
     if deepest == 0:
         start = np.ascontiguousarray(slices.start_ns)
         duration = np.ascontiguousarray(slices.duration_ns)
-        return TrackLanes(slices, (build_lane(start, duration, category, None),), kinds)
+        return TrackLanes(slices, (build_lane(start, duration, category, None, compiled=compiled),), kinds)
     lanes = []
     for depth in range(deepest + 1):
         indices = np.flatnonzero(slices.depth == depth).astype(np.int64)
         if len(indices):
-            lanes.append(build_lane(slices.start_ns[indices], slices.duration_ns[indices], category[indices], indices))
+            columns = slices.start_ns[indices], slices.duration_ns[indices], category[indices]
+            lanes.append(build_lane(*columns, indices, compiled=compiled))
     return TrackLanes(slices, tuple(lanes), kinds)
 
 
@@ -245,6 +271,10 @@ def paint(
     ground: int,
 ) -> None:
     """Paint `lane` into rows `[rows[0], rows[1])` of `image` from the moment `t0_ns + fraction` on."""
+    if not lane.compiled:
+        columns = lane.start_ns, lane.duration_ns, lane.category, lane.sums
+        arrays.draw_lane(image, rows, columns, t0_ns, fraction, ns_per_px, colours, ground)
+        return
     from memplan.gui.model.timeline import lane_kernels as kernels
 
     kernels.paint_lane(

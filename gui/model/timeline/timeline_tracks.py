@@ -11,6 +11,7 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document import Document
 from memplan.gui.model.event import Event
+from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
 from memplan.traces.profile import CounterSeries, TrackKind
@@ -95,11 +96,12 @@ def name_filter(text: str) -> Callable[[str], bool]:
 class TimelineTracks:
     """All tracks of a document and how the user arranged them; slices and lanes are read on first use and kept."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, loops: DrawingLoops | None = None) -> None:
         self.changed = Event()
         self.kept = Event()
         self.lane_px = LANE_PX
         self._rank = document.rank
+        self._loops = loops or DrawingLoops()
         self._lanes: dict[str, TrackLanes] = {}
         self._counters: dict[str, tuple[CounterSeries, ...]] = {}
         self.unreadable: dict[str, Text] = {}
@@ -125,6 +127,11 @@ class TimelineTracks:
     def loaded(self, track: TimelineTrack) -> bool:
         """Whether the track's data is in memory, or can't be read."""
         return track.key in self._lanes or track.key in self._counters or track.key in self.unreadable
+
+    def provisional(self, track: TimelineTrack) -> bool:
+        """Whether the track's lanes were made before the loops were loaded that by now would draw them."""
+        lanes = self._lanes.get(track.key)
+        return self._loops.loaded and lanes is not None and not lanes.compiled
 
     def load(self, track: TimelineTrack) -> None:
         """Read the track's data and keep it, on the thread that shows the tracks."""
@@ -154,13 +161,16 @@ class TimelineTracks:
         self.kept.emit()
 
     def _content(self, track: TimelineTrack) -> TrackContent:
+        compiled = self._loops.loaded
+        if (before := self._lanes.get(track.key)) is not None:
+            return TrackContent(build_lanes(before.slices, compiled=compiled))
         if track.planned is not None:
-            return TrackContent(build_lanes(track.planned.slices))
+            return TrackContent(build_lanes(track.planned.slices, compiled=compiled))
         if self._rank is None or track.track_id is None:
             return TrackContent()
         if track.kind == TrackKind.COUNTER.value:
             return TrackContent(counters=tuple(self._rank.counters(track.track_id)))
-        return TrackContent(build_lanes(self._rank.slices(track.track_id)))
+        return TrackContent(build_lanes(self._rank.slices(track.track_id), compiled=compiled))
 
     def lanes(self, track: TimelineTrack) -> TrackLanes | None:
         """The track's lanes once loaded."""

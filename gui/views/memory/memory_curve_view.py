@@ -34,6 +34,8 @@ class CurveView(TimeCanvas):
     Bytes run from zero to a little above the highest value, or above the capacity when `show_capacity` is set.
     """
 
+    by_loops = True
+
     def __init__(
         self,
         session: Session,

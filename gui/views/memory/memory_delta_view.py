@@ -21,6 +21,8 @@ from memplan.gui.views.vector_shapes import draw_area
 class MemoryDeltaView(TimeCanvas):
     """The session's difference curve as areas on both sides of zero; the larger side sets the scale of both."""
 
+    by_loops = True
+
     @property
     def reach(self) -> float:
         """Bytes from the zero line to the edge of the view."""

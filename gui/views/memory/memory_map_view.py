@@ -59,6 +59,8 @@ class MemoryMapView(TimeCanvas):
     `low` and `high` are the visible addresses, `layer` is what is shown; `read_blocks` has the run's blocks read.
     """
 
+    by_loops = True
+
     def __init__(
         self,
         session: Session,

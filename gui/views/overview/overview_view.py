@@ -186,7 +186,11 @@ class OverviewView(DiagnosedPage):
         self._services.run("page-timeline")
 
     def _show_finding(self, row: TableRow) -> None:
-        """Show where the finding is: in memory, in the timeline, or in another rank, which is opened."""
+        """
+        Show where the finding is: in memory, in the timeline, or in another rank, which is opened.
+
+        Of one that is nowhere in particular, all that is known is shown beside the findings.
+        """
         one = self.session.finding(row.item)
         document = self.session.document
         if one is None or document.profile is None:
@@ -199,6 +203,8 @@ class OverviewView(DiagnosedPage):
             and one.rank in document.profile.ranks and any(place.span_ns for place in one.places)
         ):  # fmt: skip
             self._services.open_rank(one.rank)
+        else:
+            self._services.bring("details")
 
     def sheet(self) -> Sheet:
         """The findings in the order they are sorted by, costs in nanoseconds and bytes."""

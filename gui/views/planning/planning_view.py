@@ -211,7 +211,7 @@ class PlanningView(QWidget):
     def _work_out(self, request: PlanRequest, quick: bool, done: Callable[[PlanAnswer], None]) -> None:
         """Plan `request` on a worker."""
         self._services.jobs.latest(
-            self, tr("planning"), partial(tried_plan, request, quick), done,
+            self, tr("planning"), partial(tried_plan, request, quick, loops=self._services.loader.loops), done,
             failed=lambda line: self._refuse(request, line),
         )  # fmt: skip
 
@@ -250,6 +250,7 @@ class PlanningView(QWidget):
         return self._answers.get(without_limit(self.request))
 
     def _show(self, found: PlanAnswer) -> None:
+        self._services.loader.load_loops()
         self.found = found
         final = self._answers.get(found.request) is found
         if final:

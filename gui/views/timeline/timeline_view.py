@@ -221,6 +221,8 @@ class TimelineView(TrackCanvas):
             lanes = tracks.lanes(placed.track)
             if lanes is None:
                 continue
+            if tracks.provisional(placed.track):
+                missing.append(placed.track)
             table = self._table(placed.track, lanes)
             height = tracks.lane_px * scale
             for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):

@@ -43,6 +43,9 @@ def command(
         str | None,
         typer.Option(help="Plan with the least HBM that makes the step at most so much longer, such as 5%."),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Take the first plan that fits; no search for a shorter step.")
+    ] = False,
     curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
     larger_batch: Annotated[
         bool, typer.Option("--larger-batch", help="Add what twice the samples of a model's micro-batch change.")
@@ -64,7 +67,7 @@ def command(
     with progress_bar() as progress:
 
         def answer(request: PlanRequest) -> Plan:
-            return request.plan(shapes=shapes, layers=layers, calibration=calibration, progress=progress)
+            return request.plan(shapes=shapes, layers=layers, calibration=calibration, quick=quick, progress=progress)
 
         def plan_with(hbm: int) -> Plan:
             return answer(replace(asked, hbm=str(hbm)))

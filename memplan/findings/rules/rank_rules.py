@@ -89,12 +89,16 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             uneven = experts >= excess / 2
             # Tokens that one rank has less of, others have more of: spread evenly all would take the mean.
             excess = min(beyond, excess) if uneven else excess
+            waits = _waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual))
+            met = any(one.exposed or any(step.exposed_ns for step in one.steps) for one in job.ranks.values())
             yield Finding(
                 kind="rank.experts" if uneven else "rank.slow",
                 title=Sentence(
                     "Rank {} computes {} longer for its experts than with tokens spread evenly ({}): the others wait"
                     if uneven
-                    else "Rank {} computes {} longer than its peers ({}): the others wait for it",
+                    else "Rank {} computes {} longer than its peers ({}): the others wait for it"
+                    if met
+                    else "Rank {} computes {} longer than its peers ({})",
                     (str(rank), format_duration(excess), format_change(excess / usual)),
                 ),
                 rank=rank,
@@ -107,7 +111,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 if uneven
                 else "computing time - median of the peers' computing time, less what its clock explains",
                 confidence=Confidence.MEASURED,
-                waits_ns=_waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual)),
+                waits_ns=waits,
                 places=(Place((rank, *(other for other in peers if other != rank))),),
                 evidence=tuple(
                     Evidence(Sentence("rank {} computes", (other,)), time, "ns")

@@ -246,7 +246,7 @@ def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
     if stages > 1:
         remark = Sentence("of {}, counted from 0", (f"{stages:,}",))
         said.append(Figure(Sentence("tightest stage"), result.stage, Quantity.COUNT, remark))
-    said.append(Figure(Sentence("dies"), result.layout.ranks, Quantity.COUNT, str(result.layout)))
+    said.append(Figure(Sentence("dies"), result.dies, Quantity.COUNT, str(result.layout)))
     return tuple(said)
 
 

@@ -1,0 +1,146 @@
+"""Steps of published models, bundled graphs and field cases that host moves are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from memplan.cost import costs_and_advice, machine
+from memplan.graph import Graph
+from memplan.hardware import chip as find_chip
+from memplan.hardware import host_tier
+from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
+from memplan.models.training.step_recipe import Recipe
+from memplan.placement.memory_layout import storages_of
+from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.rounding import rounding
+from memplan.readers import read_graph
+from memplan.schema.storages import planned_tensors
+
+PROJECT = Path(__file__).resolve().parents[1]
+Case = tuple[Callable[[], Graph], str]
+
+
+def main_cases(data: Path) -> dict[str, Case]:
+    """Graphs by name, with the chip that each is planned on."""
+
+    def file(path: Path) -> Case:
+        return lambda: read_graph(path), "910B3"
+
+    def served(config: str, chip: str, step: ServedStep, layout: Layout | None = None) -> Case:
+        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout or Layout(), step), chip
+
+    def trained(config: str, chip: str, layout: Layout, recipe: Recipe) -> Case:
+        return lambda: training_graph(load_config(data / "configs" / f"{config}.json"), layout, recipe), chip
+
+    samples, field = PROJECT / "memplan" / "samples", data / "field-cases" / "graphs"
+    return {
+        "sample cnn": file(samples / "cnn.mindir"),
+        "sample llama_infer": file(samples / "llama_infer.mindir"),
+        "sample llama_train": file(samples / "llama_train.mindir"),
+        "paged decode": file(field / "03-host-moves-lose-updates" / "ascend_decode_paged.mindir"),
+        "Qwen3-8B decode": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.DECODE, batch=32, context=4096)),
+        "Qwen3-8B prefill": served("Qwen--Qwen3-8B", "910B3", ServedStep(Phase.PREFILL, batch=1, context=8192)),
+        "DeepSeek-R1 prefill": served("deepseek-ai--DeepSeek-R1", "910C",
+                                      ServedStep(Phase.PREFILL, batch=2, context=4096, precision="w8a8"),
+                                      Layout(tensor=8, data=2, expert=16)),
+        "DeepSeek-V3 decode": served("deepseek-ai--DeepSeek-V3", "910C",
+                                     ServedStep(Phase.DECODE, batch=64, context=4096, precision="w8a8"),
+                                     Layout(data=64, expert=64)),
+        "Llama-3.1-70B decode": served("meta-llama--Meta-Llama-3.1-70B", "910B3",
+                                       ServedStep(Phase.DECODE, batch=16, context=8192), Layout(tensor=8)),
+        "Mixtral prefill": served("mistralai--Mixtral-8x7B-v0.1", "910B3",
+                                  ServedStep(Phase.PREFILL, batch=4, context=4096), Layout(tensor=8)),
+        "Llama-3.1-8B training": trained("meta-llama--Meta-Llama-3.1-8B", "910B3", Layout(tensor=8),
+                                         Recipe(sequence=8192)),
+        "Qwen3-8B training": trained("Qwen--Qwen3-8B", "910B3", Layout(tensor=8),
+                                     Recipe(sequence=4096, micro_batches=4)),
+        "Qwen3-30B-A3B training": trained("Qwen--Qwen3-30B-A3B", "910B3", Layout(tensor=4, data=2, expert=8),
+                                          Recipe(sequence=4096, micro_batches=2)),
+        "DeepSeek-V3 training": trained("deepseek-ai--DeepSeek-V3", "910C", Layout(tensor=8, data=8, expert=64),
+                                        Recipe(sequence=4096)),
+    }  # fmt: skip
+
+
+def other_cases(data: Path) -> dict[str, Case]:
+    """Small models and last stages, where single tensors take much of the room, and sizes of other published models."""
+
+    def decoded(config: str, layout: Layout, batch: int, context: int) -> Case:
+        step = ServedStep(Phase.DECODE, batch=batch, context=context)
+        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout, step), "910B3"
+
+    def trained(config: str, layout: Layout, recipe: Recipe, stage: int = 0) -> Case:
+        model = data / "configs" / f"{config}.json"
+        return lambda: training_graph(load_config(model), layout, recipe, stage=stage), "910B3"
+
+    return {
+        "Qwen3-0.6B decode": decoded("Qwen--Qwen3-0.6B", Layout(), 16, 8192),
+        "Qwen3-1.7B decode, batch 8": decoded("Qwen--Qwen3-1.7B", Layout(), 8, 4096),
+        "Qwen3-1.7B decode, batch 32": decoded("Qwen--Qwen3-1.7B", Layout(), 32, 4096),
+        "MiMo-7B decode": decoded("XiaomiMiMo--MiMo-7B-Base", Layout(), 24, 6144),
+        "Qwen3-32B decode": decoded("Qwen--Qwen3-32B", Layout(tensor=4), 24, 8192),
+        "gemma-3-27b decode": decoded("google--gemma-3-27b-it", Layout(tensor=2), 12, 8192),
+        "gpt-oss-120b decode": decoded("openai--gpt-oss-120b", Layout(tensor=8), 32, 4096),
+        "MiniMax-M2.5 decode": decoded("MiniMaxAI--MiniMax-M2.5", Layout(tensor=8, expert=8), 24, 4096),
+        "Qwen3-0.6B training": trained("Qwen--Qwen3-0.6B", Layout(), Recipe(sequence=4096)),
+        "Qwen3-0.6B training, last of 2 stages": trained(
+            "Qwen--Qwen3-0.6B", Layout(pipeline=2, data=2), Recipe(sequence=4096, micro_batches=2), 1
+        ),
+        "Qwen3-1.7B training, last of 2 stages": trained(
+            "Qwen--Qwen3-1.7B", Layout(tensor=2, pipeline=2), Recipe(sequence=4096), 1
+        ),
+        "Llama-3.1-8B training, first of 2 stages": trained(
+            "meta-llama--Meta-Llama-3.1-8B", Layout(tensor=4, pipeline=2), Recipe(sequence=4096, micro_batches=2)
+        ),
+        "MiMo-7B training": trained("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8), Recipe(sequence=2048)),
+    }
+
+
+def further_cases(data: Path) -> dict[str, Case]:
+    """Families that are in neither of the others: narrow and wide heads, latent attention, mixtures of experts."""
+    families = data / "field-cases" / "kv"
+
+    def model(config: str) -> ModelConfig:
+        folder = families / config
+        return load_config(folder / "config.json" if folder.is_dir() else data / "configs" / f"{config}.json")
+
+    def served(config: str, layout: Layout, batch: int, context: int, phase: Phase = Phase.DECODE) -> Case:
+        return lambda: step_graph(model(config), layout, ServedStep(phase, batch=batch, context=context)), "910B3"
+
+    def trained(config: str, layout: Layout, recipe: Recipe) -> Case:
+        return lambda: training_graph(model(config), layout, recipe), "910B3"
+
+    long = Recipe(sequence=4096)
+    return {
+        "Phi-3-medium decode": served("49-family-phi3", Layout(), 16, 4096),
+        "Hunyuan-A13B decode": served("53-family-hunyuan-v1-moe", Layout(tensor=8, expert=8), 24, 4096),
+        "MiniCPM3-4B decode": served("56-family-minicpm3", Layout(), 16, 8192),
+        "Phi-3.5-MoE decode": served("50-family-phimoe", Layout(tensor=4, expert=4), 32, 4096),
+        "Llama-4-Scout prefill": served(
+            "meta-llama--Llama-4-Scout-17B-16E-Instruct", Layout(tensor=8), 2, 4096, Phase.PREFILL
+        ),
+        "Seed-OSS-36B prefill": served("55-family-seed-oss", Layout(tensor=4), 1, 4096, Phase.PREFILL),
+        "Phi-3-medium training": trained("49-family-phi3", Layout(tensor=2, pipeline=4), long),
+        "GLM-4.7-Flash training": trained("45-family-glm4-moe-lite", Layout(data=4, pipeline=4, expert=4), long),
+        "Seed-OSS-36B training": trained("55-family-seed-oss", Layout(tensor=8, pipeline=4), long),
+        "MiniCPM3-4B training": trained("56-family-minicpm3", Layout(tensor=2, pipeline=4), long),
+    }
+
+
+def problem_of(graph: Graph, chip: str) -> MoveProblem:
+    """What can be moved of `graph` on `chip`."""
+    target = find_chip(chip)
+    costs, _ = costs_and_advice(graph, machine(target))
+    storages = storages_of(graph, planned_tensors(graph), rounding(target.npu_arch or ""))
+    durations = np.array([cost.duration_ns for cost in costs], dtype=np.int64)
+    host = host_tier(target)
+    return move_problem(storages, durations, host)
+
+
+def all_cases(data: Path) -> dict[str, Case]:
+    """The steps of every suite by name."""
+    return main_cases(data) | other_cases(data) | further_cases(data)

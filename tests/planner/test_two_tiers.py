@@ -1,0 +1,104 @@
+"""Plans over the host's own memory and pooled memory at once: each tensor on one of them, none over its size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import memplan
+from memplan.graph import Graph
+from memplan.hardware import HostTier, chip, host_tier
+from memplan.hardware.host import pooled_tier
+from memplan.placement.recompute_policy import RecomputePolicy
+from memplan.reports.plan_moves import move_actions
+from memplan.requests.plan_request import PlanRequest
+from memplan.schema import Plan, Tier, plan_headline
+from memplan.schema.check import violations
+from memplan.schema.contents import content_violations
+from tests.planner.graphs import forward_and_back
+
+MIB = 1 << 20
+CHIP = chip("910C")
+GRAPH = forward_and_back(12, MIB)
+
+
+def tiers(host: int | None, pool: int | None) -> HostTier:
+    return replace(host_tier(CHIP, capacity=host), beside=pooled_tier(CHIP, capacity=pool))
+
+
+def plan_with(host: HostTier, part: float = 0.6, graph: Graph = GRAPH, recompute: bool = False) -> Plan:
+    use = memplan.plan(graph, chip=CHIP).tier(Tier.HBM)
+    assert use is not None
+    policy = RecomputePolicy.AUTO if recompute else RecomputePolicy.NEVER
+    return memplan.plan(graph, chip=CHIP, hbm=int(use.peak * part), host=host, recompute=policy)
+
+
+def checked(plan: Plan) -> Plan:
+    """`plan`, whose tensors are each on one tier behind HBM, within its size, and moved over its links."""
+    assert violations(plan) == ()
+    assert not content_violations(plan)
+    where: dict[int, set[Tier]] = {}
+    for move in plan.transfers:
+        tier = move.target if move.source is Tier.HBM else move.source
+        where.setdefault(move.tensor, set()).add(tier)
+        assert move.link.startswith("pool") == (tier is Tier.REMOTE)
+    assert all(len(found) == 1 for found in where.values())
+    for use in plan.tiers:
+        assert use.capacity is None or not plan.fits or use.peak <= use.capacity
+    return plan
+
+
+def test_where_the_host_is_too_small_the_rest_goes_to_pooled_memory() -> None:
+    alone = plan_with(host_tier(CHIP, capacity=4 * MIB))
+    both = checked(plan_with(tiers(4 * MIB, 1 << 30)))
+    assert not alone.fits
+    assert both.fits
+    assert both.tier(Tier.REMOTE) is not None
+    assert {link.name for link in both.links} >= {"pool_out", "pool_in"}
+
+
+def test_where_both_have_room_the_step_is_no_longer_than_with_either() -> None:
+    both = checked(plan_with(tiers(1 << 30, 1 << 30)))
+    either = [plan_with(host_tier(CHIP, capacity=1 << 30)), plan_with(pooled_tier(CHIP, capacity=1 << 30))]
+    assert both.makespan_ns < min(plan.makespan_ns for plan in either)
+    assert both.makespan_bound_ns is not None
+    assert both.makespan_bound_ns <= both.makespan_ns
+    assert {use.tier for use in both.tiers} == {Tier.HBM, Tier.HOST, Tier.REMOTE}
+    assert "moved to the host and pooled memory and back" in plan_headline(both)
+    told = " ".join(item.action for item in move_actions(both))
+    assert "the host" in told
+    assert "pooled memory" in told
+    assert "the host and pooled" not in told
+
+
+def test_what_neither_has_room_for_is_missing() -> None:
+    plan = checked(plan_with(tiers(2 * MIB, 2 * MIB)))
+    assert not plan.fits
+    assert plan.missing_bytes > 0
+    alone = plan_with(host_tier(CHIP, capacity=2 * MIB))
+    assert plan.missing_bytes <= alone.missing_bytes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_tier_is_overfilled_and_nothing_is_lost(seed: int) -> None:
+    random = Random(seed)
+    graph = forward_and_back(random.randint(4, 14), MIB)
+    host, pool = (random.randint(1, 12) * MIB for _ in range(2))
+    part, recompute = random.choice((0.5, 0.6, 0.8)), seed % 2 == 0
+    plan = checked(plan_with(tiers(host, pool), part, graph, recompute))
+    alone = plan_with(host_tier(CHIP, capacity=host), part, graph, recompute)
+    assert plan.fits or not alone.fits
+    assert not alone.fits or plan.makespan_ns <= alone.makespan_ns
+
+
+def test_both_are_asked_for_by_their_sizes() -> None:
+    asked = PlanRequest(Path("x"), host="64GiB", remote="2TiB", h2d="40GB/s").host_tier(CHIP)
+    assert [tier.name for tier in asked.tiers] == ["HOST", "REMOTE"]
+    assert [tier.capacity for tier in asked.tiers] == [64 << 30, 2 << 40]
+    assert asked.tiers[0].in_link.bytes_per_second == 40e9
+    joined = asked.joined
+    assert joined.capacity == (64 << 30) + (2 << 40)
+    assert joined.in_link.bytes_per_second == sum(tier.in_link.bytes_per_second or 0 for tier in asked.tiers)
