@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from types import MappingProxyType
 
 from memplan.core.errors import InputError
@@ -24,6 +25,8 @@ STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
 """Time of a fault as a share of a step's computing; of memory, bytes as a share of the peak."""
 
 
+_LEAST_LAG_NS = 2_000
+"""Of a kernel that starts late: a launch."""
 _OF_MEMORY = ("memory.", "oom.", "sleep.", "kv.pages", "kv.padding")
 """What findings that cost bytes begin with."""
 _EXPOSED = ("communication.exposed", "communication.waiting")
@@ -231,9 +234,12 @@ def _with_experts(program: RankProgram, share: float) -> RankProgram:
 
 def _dispatch(job: FaultyJob, strength: float) -> FaultyJob:
     def change(program: RankProgram) -> RankProgram:
-        kernels = sum(item.doing is Doing.KERNEL for item in program)
-        late = round(strength * computing_ns(program) / kernels)
-        return tuple(replace(item, late_ns=late) if item.doing is Doing.KERNEL else item for item in program)
+        kernels = [place for place, item in enumerate(program) if item.doing is Doing.KERNEL]
+        total = strength * computing_ns(program)
+        # A lag shorter than what any queue takes would be nobody's.
+        chosen = frozenset(kernels[:: max(ceil(len(kernels) * _LEAST_LAG_NS / total), 1)])
+        late = round(total / len(chosen))
+        return tuple(replace(item, late_ns=late) if place in chosen else item for place, item in enumerate(program))
 
     return _all(job, change)
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import (
+    LINK_BYTES_PER_NS,
     Doing,
     Item,
     RankProgram,
@@ -141,7 +142,9 @@ def tensor_by_tensor(job: FaultyJob, strength: float) -> FaultyJob:
         forward, backward, update = phases(bare)
         length = round((share_within(backward, bare) + strength) * computing_ns(bare) / 80)
         count = min(80, sum(item.doing is Doing.KERNEL for item in backward) - 1)
-        sizes = (60_000, 500_000, 4_000_000, 1_000_000)
+        # What latency bounds reaches a tenth of the rate at most.
+        most = round(0.1 * length * 80 / count * LINK_BYTES_PER_NS)
+        sizes = tuple(min(size, most) for size in (60_000, 500_000, 4_000_000, 1_000_000))
         sent = [
             replace(
                 collective(f"hcom_allReduce__7{number:03}_1_1", length * 80 // count, sizes[number % 4]),
