@@ -2,8 +2,9 @@
 Where `memplan/align/calibration.json` comes from: what the pair model said of runs of known truth.
 
 `python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--samples
-FOLDER]` aligns simulated runs and recorded ones without calibration and fits trees (`boosted_trees`) to what was
-right, with where they come from beside them. FOLDER has recordings of models drawn at random, which `python -m
+FOLDER] [--launched SEED ...] [--keep-trees]` aligns simulated runs and recorded ones without calibration and fits trees
+(`boosted_trees`) to what was right, with where they come from beside them; with `--keep-trees` the curves behind them
+alone, to runs that the trees were not fitted to. FOLDER has recordings of models drawn at random, which `python -m
 tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It takes about ten minutes of CPU; runs
 that are not named are left for checks.
 """
@@ -28,6 +29,7 @@ from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.align.update_units import update_units
 from memplan.core.arrays import Float32s, Floats, Int64s
+from memplan.core.resources import table
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import SimulatedRun
@@ -198,6 +200,17 @@ def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     return found
 
 
+def curves_alone(runs: Sequence[RawClaims]) -> dict[str, Any]:
+    """The trees of the package with curves that show what they are worth on `runs`, which they were not fitted to."""
+    found = {}
+    for claim in _CLAIMS:
+        told = table("memplan.align", "calibration.json")[claim]
+        rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
+        weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
+        found[claim] = {**told, "curve": _rising_curve(summed_chance(told, rows), right, weight)}
+    return found
+
+
 def _rising_curve(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
     """Bins of what is given with the share right, pooled until they rise together."""
     order = np.argsort(given, kind="stable")
@@ -230,10 +243,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
-    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5159), metavar=("FIRST", "LAST"))
-    parser.add_argument("--launched", type=int, nargs="*", default=(5200, 5201, 5202), metavar="SEED")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5119), metavar=("FIRST", "LAST"))
+    parser.add_argument("--launched", type=int, nargs="*", default=(), metavar="SEED")
     parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
     parser.add_argument("--samples", type=Path)
+    parser.add_argument("--keep-trees", action="store_true", help="fit curves behind the trees of the package")
     options = parser.parse_args()
     first, last = options.seeds
     with tempfile.TemporaryDirectory() as scratch:
@@ -244,18 +258,29 @@ def main() -> None:
             *simulated_claims(options.shared, range(first, last + 1)),
             *launched_claims(options.shared, options.launched),
         ]
-    source = (
+    which = (
         f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}), the recorded "
-        f"runs {', '.join(options.recorded)} (tests/align/known_runs.py) and {len(sampled)} recordings of models drawn "
-        "at random (tests/align/torch_samples.py) and runs of every plan of benchmarks/layout_runs.py and "
-        f"framework_runs.py with seeds {', '.join(map(str, options.launched))}: features of matches with the "
-        "probability that the pair model gave "
+        f"runs {', '.join(options.recorded) or 'none'} (tests/align/known_runs.py), {len(sampled)} recordings of "
+        "models drawn at random (tests/align/torch_samples.py) and runs of every plan of benchmarks/layout_runs.py and "
+        f"framework_runs.py with seeds {', '.join(map(str, options.launched)) or 'none'}"
+    )
+    if options.keep_trees:
+        trees = table("memplan.align", "calibration.json")["source"].partition(" Curves: ")[0]
+        source = f"{trees} Curves: what trees say of runs that they were not fitted to: {which}."
+        claims: Mapping[str, Any] = curves_alone(runs)
+    else:
+        source, claims = _source(which), fitted(runs)
+    options.output.write_text(calibration_text(source, claims), encoding="utf-8")
+
+
+def _source(which: str) -> str:
+    return (
+        f"{which}: features of matches with the probability that the pair model gave "
         "(memplan/align/probabilities/match_features.py) and whether they were right, each run weighing by the root of "
         f"its kernels; by benchmarks/calibration_fit.py. Every {_BLIND}th simulated run has no shapes, every {_CALM}rd "
         f"is disturbed by a {_CALMER:g}th as much. Other seeds, other recorded runs, MindSpore's and measured profiles "
         "were not used; for the constants of the pair model see the source in pair_model.json."
     )
-    options.output.write_text(calibration_text(source, fitted(runs)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from memplan.align.rematch.left_over import LeftOver
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
-from memplan.align.weight_pieces import pieces_of_updates
+from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
 from memplan.core.arrays import Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
@@ -92,17 +92,17 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
     pieces = ways_run(ways, units.seen) if units.seen else {}
-    names_kept = kernel_names[units.kept]
+    names_kept, cut = kernel_names[units.kept], pieces_of_ops(plan)
 
     def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
-        sequence = planned_sequence(plan, ops, pieces)
+        sequence = planned_sequence(plan, ops, pieces, cut)
         names = [index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()]
         return sequence, likelihoods(sequence.classes, sequence.rules, classes), np.array(names, np.int64)
 
     def likely(ops: Sequence[int]) -> float:
         return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
 
-    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, pieces), likely)
+    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, pieces, cut), likely)
     sequence, ratios, row_names = in_order(ops)
     times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)

@@ -20,7 +20,7 @@ from memplan.align.loose_groups import loose_groups
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
 from memplan.align.update_units import unit_class
-from memplan.align.weight_pieces import WeightPiece
+from memplan.align.weight_pieces import Pieces, WeightPiece
 from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
@@ -74,14 +74,17 @@ class PlannedSequence:
 
 
 def planned_sequence(
-    plan: Plan, ops: Sequence[int], pieces: Mapping[int, Sequence[WeightPiece]] | None = None
+    plan: Plan,
+    ops: Sequence[int],
+    pieces: Mapping[int, Sequence[WeightPiece]] | None = None,
+    cut: Mapping[int, Pieces] | None = None,
 ) -> PlannedSequence:
     """
     The rows of `plan`: those ops in that order (`run_order`), and what frameworks do beside them.
 
-    Updates have a row for each of the `pieces` in which the run keeps the weight.
+    Updates have a row for each of the `pieces` in which the run keeps the weight; `cut` is what `pieces_of_ops` says.
     """
-    found, codes = plan_tokens(plan, ops)
+    found, codes = plan_tokens(plan, ops, cut)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
     rows: list[tuple[int, int, int]] = [(-1, -1, 0)]

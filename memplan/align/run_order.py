@@ -19,7 +19,7 @@ import numpy as np
 from memplan.align.branch_order import branches
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses
-from memplan.align.weight_pieces import WeightPiece, pieces_of_ops
+from memplan.align.weight_pieces import Pieces, WeightPiece, pieces_of_ops
 from memplan.core.arrays import Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan, PlannedOp
@@ -40,12 +40,17 @@ _BETTER = 1.1
 
 
 def ops_as_run(
-    plan: Plan, kernels: TokenClasses, kernel_class: Int32s, pieces: Mapping[int, Sequence[WeightPiece]]
+    plan: Plan,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    pieces: Mapping[int, Sequence[WeightPiece]],
+    cut: Mapping[int, Pieces] | None = None,
 ) -> list[int]:
     """
     The ops of `plan` that launch something, by index, in the order of the run.
 
-    `pieces` are those in which the run updates weights, one kernel each; empty where that isn't known.
+    `pieces` are those in which the run updates weights, one kernel each; empty where that isn't known. `cut` is what
+    `pieces_of_ops` says.
     """
     if pieces:
         updates = units_as_run(plan, kernels, kernel_class, pieces)
@@ -53,7 +58,7 @@ def ops_as_run(
         updates = updates_as_run(plan, kernels, kernel_class)
     places, order = set(updates), iter(updates)
     ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
-    turned = _Gradients(plan, ops, _products_run(kernels, kernel_class)).turned()
+    turned = _Gradients(plan, ops, _products_run(kernels, kernel_class), cut).turned()
     return [ops[place] for place in turned]
 
 
@@ -65,10 +70,10 @@ class _Gradients:
     is asked by itself, and where all sizes of a kind are equal, as of a square weight and as many tokens, all together.
     """
 
-    def __init__(self, plan: Plan, ops: Sequence[int], ran: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, ops: Sequence[int], ran: Sequence[int], cut: Mapping[int, Pieces] | None) -> None:
         self.plan, self.ops = plan, ops
         self.products, self.which = _products_planned(plan, ops)
-        self.pieces = pieces_of_ops(plan)
+        self.pieces = pieces_of_ops(plan) if cut is None else cut
         self.votes = Counter(pairwise(ran))
         self.biased = {(op.layer, op.part.rpartition(".")[0]) for op in plan.ops if op.part and op.part.endswith(_BIAS)}
 

@@ -7,7 +7,7 @@ weighed once and the alignment only looks them up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -191,11 +191,13 @@ def dtype_bits(name: str) -> int:
     return DTYPE_BITS.get(plain, _UNKNOWN_BITS)
 
 
-def plan_tokens(plan: Plan, ops: Iterable[int]) -> tuple[list[TokenClass], Int32s]:
-    """The classes of those ops of a plan, and the class of each."""
+def plan_tokens(
+    plan: Plan, ops: Iterable[int], cut: Mapping[int, Pieces] | None = None
+) -> tuple[list[TokenClass], Int32s]:
+    """The classes of those ops of a plan, and the class of each; `cut` is what `pieces_of_ops` says, where known."""
     index: dict[TokenClass, int] = {}
     known: dict[tuple[str, int | None, Pieces, bool], int] = {}
-    pieces, routed = pieces_of_ops(plan), _beside_grouped_products(plan)
+    pieces, routed = pieces_of_ops(plan) if cut is None else cut, _beside_grouped_products(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]

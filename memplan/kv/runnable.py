@@ -22,7 +22,7 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
             "{} has no class for {}",
             engine.name,
             model.model_type,
-            remedy="name a later release with --engine, such as vllm-0.33.0-h100 or vllm-ascend-0.30.0rc2-a3",
+            remedy="name another release with --engine, such as vllm-0.33.0-h100 or vllm-0.23.0",
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)

@@ -106,6 +106,23 @@ def test_links_stand_beside_few_ranks(qtbot: Any, tmp_path: Path) -> None:
         window.close()
 
 
+def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: Any, tmp_path: Path) -> None:
+    """Went wrong: half of the room beside few steps was empty, and the last rank's links were cut off below them."""
+    job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=16, steps=2, seed=1)
+    figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
+    ring = {f"{rank}-{(rank + 1) % 16}": figures for rank in range(16)}
+    links = {"step1": {"p2p": {}, "collective": {"hcom_allReduce_@1": ring}}}
+    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(links))
+    window = shown(qtbot, open_session(Request(None, job)), (1920, 1080))
+    window.show_page("cluster")
+    settle()
+    view = window.docks.view(ClusterView)
+    assert len(view.links_map.grid.rows) == 16
+    for area in (view.ranks_area, view.links_area):
+        assert not area.verticalScrollBar().isVisible()
+        assert not area.horizontalScrollBar().isVisible()
+
+
 def test_two_timelines_stand_one_below_the_other_where_there_is_no_room_beside(two: MainWindow) -> None:
     """Went wrong once: at 1280 pixels each of them had less room than its names."""
     for width, stacked in ((1280, True), (1900, False)):

@@ -64,3 +64,16 @@ def test_values_narrower_than_keys_are_stored_as_narrow() -> None:
     ]
     found = logical_cache(model, engine("logical"), CacheOptions(), 100_000)
     assert found.length_bytes == 100_000 * len(full) * 4 * (192 + 128) * 2
+
+
+def test_baichuan_tells_its_length_in_words_of_its_own() -> None:
+    """Baichuan2-13B of 13,896,668,160 published parameters, and the older 7B with the usual field."""
+    config = {
+        "model_type": "baichuan", "architectures": ["BaichuanForCausalLM"], "hidden_size": 5120,
+        "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 40, "vocab_size": 125_696,
+        "model_max_length": 4096, "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    model = load_config(config)
+    assert (parameter_counts(model).total, model.max_positions) == (13_896_668_160, 4096)
+    older = {name: value for name, value in config.items() if name != "model_max_length"}
+    assert load_config(older | {"max_position_embeddings": 2048}).max_positions == 2048

@@ -90,17 +90,19 @@ class ClusterView(DiagnosedPage):
     def _share_room(self) -> None:
         """Ranks and links beside each other where both have room, else one below the other."""
         room = self.width() - _EDGES_PX
-        half = (room - _BETWEEN_PX) // 2
-        beside = max(self.ranks_map.least_width, self.links_map.least_width) <= half and bool(self.links_map.grid.rows)
+        widths = _beside(self.ranks_map.least_width, self.links_map.least_width, room - _BETWEEN_PX)
+        if not self.links_map.grid.rows:
+            widths = None
         across, down = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
-        self.parts.setDirection(across if beside else down)
-        self.parts.setSpacing(_BETWEEN_PX if beside else 8)
-        for place, share in enumerate((_SHARE, _SHARE, 0) if beside else (3 * _SHARE, 2 * _SHARE, 1)):
+        self.parts.setDirection(down if widths is None else across)
+        self.parts.setSpacing(8 if widths is None else _BETWEEN_PX)
+        for place, share in enumerate((3 * _SHARE, 2 * _SHARE, 1) if widths is None else (*widths, 0)):
             self.parts.setStretch(place, share)
-        for part, area in ((self.ranks_map, self.ranks_area), (self.links_map, self.links_area)):
-            part.use_room(half if beside else room)
+        areas = (self.ranks_map, self.ranks_area), (self.links_map, self.links_area)
+        for (part, area), width in zip(areas, widths or (room, room), strict=True):
+            part.use_room(width)
             # One below the other, neither takes more than it has rows: the other may need that.
-            area.setMaximumHeight(_UNLIMITED if beside else part.height())
+            area.setMaximumHeight(part.height() if widths is None else _UNLIMITED)
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
@@ -181,3 +183,11 @@ def _scrolled(part: QWidget) -> QScrollArea:
     area.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
     return area
+
+
+def _beside(first: int, second: int, room: int) -> tuple[int, int] | None:
+    """Widths that share `room`, of which each needs its least: halves where these do, `None` where it is too little."""
+    if first + second > room:
+        return None
+    left = min(max(room // 2, first), room - second)
+    return left, room - left
