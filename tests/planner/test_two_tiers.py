@@ -119,9 +119,7 @@ def test_a_tier_that_is_overfull_or_not_told_of_is_refused(sound: Plan, tier: Ti
 
 
 @pytest.mark.parametrize(("tier", "other"), [(Tier.HOST, Tier.REMOTE), (Tier.REMOTE, Tier.HOST)])
-def test_a_tensor_that_is_in_both_or_comes_back_from_the_other_is_refused(
-    sound: Plan, tier: Tier, other: Tier
-) -> None:
+def test_a_tensor_that_is_in_both_or_comes_back_from_the_other_is_refused(sound: Plan, tier: Tier, other: Tier) -> None:
     kept = next(place for place in sound.placements if place.tier is tier and place.size)
     doubled = replace(sound, placements=(*sound.placements, replace(kept, tier=other, start=0, end=len(sound.ops))))
     assert any(f"{other.value} is to hold" in text for text in violations(doubled))
