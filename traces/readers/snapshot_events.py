@@ -70,10 +70,14 @@ def taken_events(trace: list[Any]) -> SnapshotEvents:
             times.append(max(min(time, _LATEST_US), -_LATEST_US) * 1000)
         else:
             timed = False
-    columns = [np.frombuffer(column, dtype=np.int64) for column in (action, size, address, place)]
     return SnapshotEvents(
-        *columns, list(places), np.frombuffer(times, dtype=np.int64) if timed else None, device_free
+        _column(action), _column(size), _column(address), _column(place), list(places),
+        _column(times) if timed else None, device_free,
     )  # fmt: skip
+
+
+def _column(values: array[int]) -> Int64s:
+    return np.frombuffer(values, dtype=np.int64)
 
 
 def whole(value: object) -> int:
