@@ -60,7 +60,7 @@ class SnapshotReader(RankReader):
         for trace in traces:
             if id(trace) not in events:  # a trace that is there twice is empty by its second time
                 events[id(trace)] = taken_events(trace)
-        segments = [segment for segment in value["segments"] if isinstance(segment, dict)]
+        segments: list[Mapping[str, Any]] = [segment for segment in value["segments"] if isinstance(segment, dict)]
         return segments, [events[id(trace)] for trace in traces]
 
     def device(self, progress: Progress) -> str:
