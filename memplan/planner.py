@@ -105,8 +105,9 @@ def plan(
         graph, digest = _read(source, inputs, layers, shapes, progress)
     else:
         live = live_program(source, inputs, layers=layers, shapes=shapes, kernels=kernels)
-        if live.told(()).device == Target.CPU.value:
-            allocator = rounding(Target.CPU.value)
+        told = live.told(())
+        if told.device == Target.CPU.value:
+            allocator = rounding("pytorch cpu" if told.framework == "pytorch" else Target.CPU.value)
         modules, graph = fewest_recomputed(
             live.modules if may_repeat else (), live.graph, partial(_peak, round_size=allocator), room.capacity
         )

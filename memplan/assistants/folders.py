@@ -34,6 +34,13 @@ class ReadableFolders:
         """
         if "\0" in name:
             raise InputError("a path with a zero byte is none")
+        try:
+            return self._found(name)
+        except (OSError, UnicodeError):
+            # Too long a name, or one that no file can have.
+            raise InputError("no file or folder can have this name", path=name[:40]) from None
+
+    def _found(self, name: str) -> Path:
         given = Path(name)
         wanted = [given] if given.is_absolute() else [root / given for root in self.roots]
         inside = [path for candidate in wanted if self._inside(path := candidate.resolve())]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 from memplan.assistants.answers import ANSWERED_ROWS, Answers
 from memplan.assistants.folders import ReadableFolders
 from memplan.core.errors import InputError
-from memplan.core.options import options_of
+from memplan.core.options import check_numbers, options_of
 
 _Request = TypeVar("_Request")
 
@@ -122,6 +122,7 @@ def _request(kind: type[_Request], source: str, path: Path, options: Options | N
     left_out = {source, *_FILES}
     known = {item.name: hints[item.name] for item, _ in options_of(kind) if item.name not in left_out}
     given = _values(known, options or {})
+    check_numbers(kind, given)
     told = {"given": frozenset(given)} if "given" in hints else {}
     return kind(**{source: path}, **given, **told)
 

@@ -15,7 +15,7 @@ import typer
 from memplan.cli.console import NO, YES
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
-from memplan.core.options import OptionSpec, options_of
+from memplan.core.options import OptionSpec, check_numbers, options_of
 from memplan.reports.report import Report
 
 _PANEL = "Report"
@@ -83,6 +83,7 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
         asked = {}
         for name, kind in requests.items():
             values = {field.name: given[field.name] for field, _ in options_of(kind)}
+            check_numbers(kind, values)
             asked[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
         own = {name: value for name, value in given.items() if name in signature.parameters}
         report = function(**own, **asked)

@@ -8,11 +8,14 @@ options of them, and `words` turns a request back into the words that ask for th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memplan.core.errors import InputError
+
 _KEY = "option"
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,23 @@ def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpe
     for field in dataclasses.fields(request):
         if _KEY in field.metadata:
             yield field, field.metadata[_KEY]
+
+
+def check_numbers(kind: Any, given: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a whole number in `given` that its option of `kind` can't be, and for one past 64 bits."""
+    for field, spec in options_of(kind):
+        value = given.get(field.name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            continue
+        least = -_LARGEST if spec.least is None else spec.least
+        most = _LARGEST if spec.most is None else spec.most
+        if not least <= value <= most:
+            bound = f"at least {least:,}" if value < least else f"at most {most:,}"
+            raise InputError(f"option {field.name} must be {bound}, found {_short(value)}")
+
+
+def _short(value: int) -> str:
+    return str(value) if abs(value) <= _LARGEST else "a number of more than 64 bits"
 
 
 def words(request: Any) -> list[str]:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
 from memplan.graph.saved import first_readers
+from memplan.readers.mindir.roles import is_of_gradients
 from memplan.schema import Plan, Tier
 
 
@@ -71,19 +72,27 @@ def told_tensors(count: int, nbytes: int) -> str:
 
 
 def peaks(plan: Plan, staying: Collection[int]) -> tuple[int, int]:
-    """Bytes of HBM at the peak of `plan`, and in use at the fullest step where the tensors `staying` never leave."""
+    """
+    Bytes of HBM at the peak of `plan`, and in use at the fullest step where the tensors `staying` never leave.
+
+    The other activations that move are then kept by hooks: out once the forward pass has used them last, back when the
+    way back needs them first, wherever the plan has their copies.
+    """
     use = plan.tier(Tier.HBM)
     planned = 0 if use is None else use.peak
     if not staying:
         return planned, planned
+    turn = next((op.index for op in plan.ops if op.launches and is_of_gradients(op.name)), len(plan.ops))
     stays = frozenset(staying)
-    here = (place for place in plan.placements if place.tier is Tier.HBM and place.tensor not in stays)
     sizes = {place.tensor: place.size for place in plan.placements}
+    moved = {transfer.tensor for transfer in plan.transfers}
     change = [0] * (len(plan.ops) + 1)
-    for start, end, size in (
-        *((place.start, place.end, place.size) for place in here),
-        *((item.start, item.end, sizes[item.index]) for item in plan.tensors if item.index in stays),
-    ):
-        change[start] += size
-        change[end] -= size
+    for item in plan.tensors:
+        forward = [step for step in item.uses if step < turn]
+        back = [step for step in item.uses if step >= turn]
+        kept = item.index in moved - stays and forward and back
+        spans = ((item.start, forward[-1] + 1), (back[0], item.end)) if kept else ((item.start, item.end),)
+        for start, end in spans:
+            change[start] += sizes[item.index]
+            change[end] -= sizes[item.index]
     return planned, max(planned, *accumulate(change))

@@ -90,6 +90,14 @@ def test_a_kv_budget_takes_the_options_of_its_command(ask: Ask) -> None:
     assert "option context" in text
 
 
+@pytest.mark.parametrize(("name", "value"), [("context", "9" * 400), ("context", 2**80), ("batch", 0), ("batch", -3)])
+def test_numbers_that_no_option_takes_are_refused_in_one_line(name: str, value: str | int, ask: Ask) -> None:
+    good, text = ask("kv", config="example_config.json", options={"chip": "910B3", name: value})
+    assert not good
+    assert f"option {name}" in text
+    assert len(text) < 300
+
+
 def test_a_profile_is_diagnosed(ask: Ask) -> None:
     good, text = ask("diagnose", profile="llama_train_profile")
     assert good
@@ -114,7 +122,7 @@ def test_two_plans_are_held_against_each_other(ask: Ask, folder: Path) -> None:
     "name",
     [
         "%2e%2e/secret.json", "..\\secret.json", "file:///etc/passwd", "~/secret.json", "named\n../secret.json",
-        "/proc/self/environ", "/dev/zero", "fifo.json", "loop.json", "a/" * 3000 + "b", "",
+        "/proc/self/environ", "/dev/zero", "fifo.json", "loop.json", "a/" * 3000 + "b", "a" * 5000, "",
     ],
 )  # fmt: skip
 def test_hostile_names_are_refused_in_one_line(name: str, ask: Ask, folder: Path) -> None:

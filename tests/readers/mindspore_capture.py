@@ -54,10 +54,21 @@ def run(folder: Path) -> dict[str, Any]:
         ("numpy", SAMPLES["mlp"]().cell, (np.zeros((2, 64), np.float32),), None),
         ("open", SAMPLES["mlp"]().cell, (ms.Tensor(shape=(None, 64), dtype=ms.float32),), None),
         ("wrong inputs", SAMPLES["mlp"]().cell, (ms.Tensor(np.zeros((2, 3), np.float32)),), None),
+        ("no source", typed_at_a_prompt(), (ms.Tensor(np.zeros((2, 3), np.float32)),), None),
         ("few layers", SAMPLES["llama_infer"]().cell, SAMPLES["llama_infer"]().inputs, 61),
     ):
         found["refused"][name] = refusal(cell, inputs, layers)
     return found
+
+
+def typed_at_a_prompt() -> Any:
+    """A cell whose source is in no file."""
+    from mindspore import nn
+
+    names: dict[str, Any] = {"nn": nn, "__name__": "__main__"}
+    text = "class Typed(nn.Cell):\n    def construct(self, x):\n        return x + x\n"
+    exec(compile(text, "<stdin>", "exec"), names)
+    return names["Typed"]()
 
 
 def said(graph: Any) -> list[Any]:

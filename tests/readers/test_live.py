@@ -64,11 +64,12 @@ def test_op_by_op_steps_functions_and_models_are_captured_and_training_goes_on(f
 
 @pytest.mark.mindspore
 def test_misuse_gives_one_clear_line(found: dict[str, Any]) -> None:
-    assert set(found["refused"]) == {"no cell", "numpy", "open", "wrong inputs", "few layers"}
+    assert set(found["refused"]) == {"no cell", "numpy", "open", "wrong inputs", "no source", "few layers"}
     assert "a function or a mindspore.Model is expected" in found["refused"]["no cell"]
     assert "inputs must be Tensors" in found["refused"]["numpy"]
     assert 'shapes={"x": (DIM,64)}' in found["refused"]["open"]
     assert "can't be compiled" in found["refused"]["wrong inputs"]
+    assert "define cells and step functions in a file" in found["refused"]["no source"]
     assert "too few" in found["refused"]["few layers"]
     assert all("\n" not in line for line in found["refused"].values())
 

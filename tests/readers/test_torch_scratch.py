@@ -36,6 +36,36 @@ def test_convolutions_reorder_into_blocks_of_channels(
     assert told == pytest.approx(backward, abs=500)
 
 
+HALVES = [
+    ((3, 21, 21, 20, 3), 121_632, 263_298),
+    ((3, 13, 13, 39, 3), 146_016, 380_634),
+    ((4, 32, 48, 16, 3), 98_304, 270_724),
+    ((2, 8, 16, 30, 3), 57_600, 99_588),
+    ((5, 40, 24, 24, 3), 350_208, 631_812),
+    ((2, 24, 40, 18, 3), 79_488, 232_068),
+    ((6, 20, 24, 33, 3), 541_152, 1_039_428),
+    ((1, 96, 48, 12, 3), 110_592, 262_020),
+    ((2, 9, 21, 20, 3), 51_200, 92_400),
+    ((2, 3, 16, 24, 3), 36_864, 70_560),
+    ((2, 32, 32, 20, 5), 102_400, 269_704),
+]
+"""The same in bfloat16."""
+
+
+@pytest.mark.parametrize(("case", "forward", "backward"), HALVES)
+def test_convolutions_of_half_precision_sum_up_in_full(
+    case: tuple[int, int, int, int, int], forward: int, backward: int
+) -> None:
+    batch, few, many, side, kernel = case
+    image, weights, made = (batch, few, side, side), (many, few, kernel, kernel), (batch, many, side, side)
+    x, w, y = (2 * prod(shape) for shape in (image, weights, made))
+    attrs = {"transposed": False, "groups": 1, "stride": (1, 1)}
+    assert cpu_workspace("convolution", [(0, image), (1, weights)], [y], attrs, [x, w], [made], 1, 2) == forward
+    given = [(0, made), (1, image), (2, weights)]
+    told = cpu_workspace("convolution_backward", given, [x, w], attrs, [y, x, w], [image, weights], 1, 2)
+    assert told == pytest.approx(backward, abs=500)
+
+
 @pytest.mark.parametrize(
     ("shape", "dim", "size", "beyond"),
     [

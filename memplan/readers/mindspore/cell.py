@@ -132,7 +132,8 @@ def _compiled(cell: Any, inputs: tuple[Any, ...], name: str) -> bytes:
     return _present(data, name)
 
 
-_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError)
+# OSError: what is compiled has no source that can be read.
+_FAILURES = (RuntimeError, TypeError, ValueError, AttributeError, OSError)
 
 
 def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
@@ -154,6 +155,11 @@ def _traced(function: Any, inputs: tuple[Any, ...], name: str) -> bytes:
 
 def _refusal(error: Exception, name: str) -> InputError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, OSError):
+        return InputError(
+            "{} can't be compiled: MindSpore reads the source of what it compiles, and found none", name,
+            remedy="define cells and step functions in a file (in a notebook, a cell with %%writefile) and import them",
+        )  # fmt: skip
     return InputError("{} can't be compiled: {}", name, first, remedy="check that it runs with these inputs")
 
 

@@ -15,6 +15,7 @@ from memplan.readers.mindspore.cell_recompute import list_members, recomputed_ce
 from memplan.readers.mindspore.graph_by_graph import graph_by_graph
 from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
+from memplan.readers.mindspore.rerun_results import is_in_order, with_rerun_results
 from memplan.readers.mindspore.view_copies import with_view_copies
 from memplan.readers.named_objects import named_objects
 from memplan.schema import PlannedProgram
@@ -65,7 +66,13 @@ class CellProgram:
             return graph_by_graph(graph)
         if not self._op_by_op:
             return graph
-        graph = with_kept_outputs(graph, recomputed) if recomputed else graph
+        if not recomputed:
+            return self._in_python_order(graph, ())
+        graph = with_kept_outputs(graph, recomputed)
+        found = self._in_python_order(with_rerun_results(graph, recomputed), recomputed)
+        return found if is_in_order(found) else self._in_python_order(graph, recomputed)
+
+    def _in_python_order(self, graph: Graph, recomputed: Collection[str]) -> Graph:
         return op_by_op(with_view_copies(graph) if self._kernels is Target.CPU else graph, recomputed)
 
     def saved(self, graph: Graph, recomputed: Collection[str], /) -> SavedTensors | None:

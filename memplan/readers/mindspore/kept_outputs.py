@@ -20,7 +20,7 @@ def with_kept_outputs(graph: Graph, recomputed: Collection[str]) -> Graph:
     has saved what each op was given. Which ops run again is told by their structure: the same op on the same inputs,
     behind a gradient.
     """
-    first = _first_runs(graph)
+    first = first_runs(graph)
     inside = [cell_scope(cell) for cell in recomputed]
     consumers: dict[int, set[str]] = {}
     for op in graph.ops:
@@ -39,7 +39,7 @@ def with_kept_outputs(graph: Graph, recomputed: Collection[str]) -> Graph:
     return replace(graph, ops=ops)
 
 
-def _first_runs(graph: Graph) -> dict[int, int]:
+def first_runs(graph: Graph) -> dict[int, int]:
     """For what an op makes that runs again, what it made at its first run."""
     back: set[int] = set()
     behind: set[int] = set()

@@ -63,6 +63,7 @@ def cpu_workspace(
     stored: Sequence[int],
     made: Sequence[tuple[int, ...]] = (),
     threads: int = 1,
+    element: int = 4,
 ) -> int:
     """
     Bytes of scratch that PyTorch's CPU build takes from its allocator while it runs ATen op `name`.
@@ -72,23 +73,27 @@ def cpu_workspace(
     (PyTorch 2.13, AVX-512; 9 convolutions), on 7 others exact forward and within 500 bytes on the way back; not exact
     with strided gradients. Resampling, Fourier transforms and attention follow their kernels (aten/src/ATen/native:
     cpu/UpSampleKernel.cpp, mkl/SpectralOps.cpp, cpu/FlashAttentionKernel.cpp, transformers/attention.cpp where that
-    can't be used), exact on 48 single ops. `inputs` are (storage, shape), `stored` the bytes of those storages,
-    `outputs` bytes and `made` shapes of results; an element has four bytes.
+    can't be used), exact on 48 single ops. Convolutions of half precision (an `element` of two bytes, AVX-512 with
+    bfloat16) sum gradients of weights up in full precision beside transposed copies, read off 8 more. `inputs` are
+    (storage, shape), `stored` the bytes of those storages, `outputs` bytes and `made` shapes of results.
     """
-    sizes = [4 * prod(shape) for _, shape in inputs]
+    sizes = [element * prod(shape) for _, shape in inputs]
     if name in _LOSSES and sizes:
         return 2 * sizes[0]
     plain = attrs.get("groups", 1) == 1 and not attrs.get("transposed")
     if name == "convolution" and len(inputs) > 1 and prod(inputs[1][1][2:]) > 1:
         if plain and made:
-            return _convolution(inputs[0][1], inputs[1][1], made[0])
+            return _convolution(inputs[0][1], inputs[1][1], made[0], element)
         return 2 * outputs[0] if attrs.get("transposed") else max(sizes[0] + sizes[1], outputs[0])
     if name == "convolution_backward" and len(inputs) > 2 and prod(inputs[2][1][2:]) > 1:
         copied = sizes[0] if stored and stored[0] > sizes[0] else 0
         if plain:
             wanted = attrs.get("output_mask")
             images = not isinstance(wanted, tuple) or bool(wanted[0])
-            return copied + _gradients(*(shape for _, shape in inputs[:3]), images=images)
+            gradient, image, weights = (shape for _, shape in inputs[:3])
+            stride = attrs.get("stride")
+            step = stride[-1] if isinstance(stride, tuple) else 1
+            return copied + _gradients(gradient, image, weights, images=images, element=element, stride=step)
         return sizes[0] + sizes[1] + copied
     if name in _TAPS and made:
         return _resampling(sizes[0] + outputs[0], made[0], _TAPS[name], vectorised=name != "upsample_bicubic2d")
@@ -101,28 +106,71 @@ def cpu_workspace(
     return 0
 
 
-def _blocked(shape: Sequence[int], *dims: int, block: int = 16) -> int:
+def _up(size: int, block: int = 16) -> int:
+    """`size` in whole blocks."""
+    return -(-size // block) * block
+
+
+def _blocked(shape: Sequence[int], *dims: int, element: int, block: int = 16) -> int:
     """Bytes of a tensor whose `dims` are whole blocks, as many as a vector holds."""
-    return 4 * prod(-(-size // block) * block if dim in dims else size for dim, size in enumerate(shape))
+    return element * prod(_up(size, block) if dim in dims else size for dim, size in enumerate(shape))
 
 
-def _convolution(image: Sequence[int], weights: Sequence[int], made: Sequence[int]) -> int:
+def _convolution(image: Sequence[int], weights: Sequence[int], made: Sequence[int], element: int) -> int:
     """All three in blocks of channels, then the result as it is asked for; few channels are read as they are."""
     few = image[1] < _FEW_CHANNELS
-    reordered = (0 if few else _blocked(image, 1)) + (_blocked(weights, 0) if few else _blocked(weights, 0, 1))
-    result = 4 * prod(made)
-    return _blocked(made, 1) + max(reordered - result, 0)
+    read = 0 if few else _blocked(image, 1, element=element)
+    read += _blocked(weights, 0, element=element) if few else _blocked(weights, 0, 1, element=element)
+    return _blocked(made, 1, element=element) + max(read - element * prod(made), 0)
 
 
-def _gradients(gradient: Sequence[int], image: Sequence[int], weights: Sequence[int], *, images: bool) -> int:
+def _gradients(
+    gradient: Sequence[int], image: Sequence[int], weights: Sequence[int], *, images: bool, element: int, stride: int
+) -> int:
     """First the image's gradient, if it is asked for, then that of the weights, whose blocks are smaller for few."""
-    block = 8 if image[1] < _FEW_CHANNELS else 16
-    made = 4 * prod(image) if images else 0
-    weighed = made + sum(_blocked(shape, 1, block=block) for shape in (gradient, image))
-    weighed += _blocked(weights, 0, 1, block=block)
-    back = _blocked(image, 1)
-    first = max(_blocked(gradient, 1) + _blocked(weights, 0, 1) + back, back + made) if images else 0
-    return max(first, weighed) - made - 4 * prod(weights)
+    made = element * prod(image) if images else 0
+    if element < 4:
+        weighed = made + _half_weights(gradient, image, weights, element, stride)
+    else:
+        block = 8 if image[1] < _FEW_CHANNELS else 16
+        weighed = made + sum(_blocked(shape, 1, element=element, block=block) for shape in (gradient, image))
+        weighed += _blocked(weights, 0, 1, element=element, block=block)
+    back = _blocked(image, 1, element=element)
+    first = _blocked(gradient, 1, element=element) + _blocked(weights, 0, 1, element=element) + back
+    return max(first if images else 0, back + made if images else 0, weighed) - made - element * prod(weights)
+
+
+def _half_weights(
+    gradient: Sequence[int], image: Sequence[int], weights: Sequence[int], element: int, stride: int
+) -> int:
+    """
+    The gradient of weights of half precision: operands in blocks, sums in full precision, and one image of each side.
+
+    The image is copied with its padding and the gradient as they are, rows of even lengths. Few channels are read as
+    they are; where those made are no whole blocks either, every pixel's window is written out instead.
+    """
+    many, few = weights[:2]
+    taps, (height, width), (rows, row) = prod(weights[2:]), image[2:], gradient[2:]
+    if few < _FEW_CHANNELS and many % 16:
+        return (
+            element * (prod(weights) + few * taps * rows * row) + 4 * _COPIES * prod(weights) + _WINDOWS_WHATEVER_SIZES
+        )
+    transposed = _up(many) * rows * _up(row, 2)
+    told = _blocked(gradient, 1, element=element)
+    if few < _FEW_CHANNELS:
+        sums = taps * _up(many) * few
+    else:
+        padded = width + 2 * (weights[-1] // 2)
+        phase = _up(-(-padded // stride), 2) + (2 if stride > 1 else 0)
+        transposed += _up(few) * height * stride * phase
+        sums = taps * _up(many) * _up(few)
+        told += _blocked(image, 1, element=element)
+    return told + element * (sums + transposed) + 4 * sums + _WHATEVER_SIZES
+
+
+_WHATEVER_SIZES, _WINDOWS_WHATEVER_SIZES = 8_580, 384
+"""Bytes that either way takes of any convolution."""
+_COPIES = 4
 
 
 def _masked_rows(shape: Sequence[int], dim: int, nbytes: int) -> int:

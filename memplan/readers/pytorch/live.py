@@ -17,7 +17,7 @@ from typing import Any
 from memplan.core.errors import FOREIGN_FAILURES, InputError
 from memplan.core.progress import Progress, silent
 from memplan.graph.builder import GraphBuilder
-from memplan.graph.model import Graph, TensorKind
+from memplan.graph.model import DTYPE_BITS, Graph, TensorKind
 from memplan.graph.saved import SavedTensors, saved_by_layers
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, cpu_workspace
@@ -441,7 +441,8 @@ def _append(
     stored = [record.nbytes[number] for number, _ in event.inputs]
     sizes = [record.nbytes[number] for number, _, _ in event.outputs]
     made = [shape for _, shape, _ in event.outputs]
-    workspace = cpu_workspace(event.name, event.inputs, sizes, event.attrs, stored, made, record.threads)
+    element = DTYPE_BITS[event.outputs[0][2]] // 8 if event.outputs else 4
+    workspace = cpu_workspace(event.name, event.inputs, sizes, event.attrs, stored, made, record.threads, element)
     builder.op(
         label, kind, inputs, outputs, launches=launches, attrs=event.attrs,
         workspace_bytes=workspace if target is Target.CPU else 0,
