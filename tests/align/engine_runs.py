@@ -124,9 +124,12 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
             engine.kernel("split_qkv_rmsnorm_rope_kernel", ops[1:], [joined, (_HEAD,), (_HEAD,), angles], [q, k, k]),
         ]
     split = engine.kernel(("SplitVD", "SplitV", "Slice"), [first], [joined], [q, k, k], 0.1)
+    split.ops = ()  # of no op alone: norms and rotary read what it makes
     parts = [split]
     if split.type == "Slice":
         parts = [engine.kernel("Slice", [first], [joined], [shape], 0.1) for shape in (q, k, k)]
+        for row in parts:
+            row.ops = ()
     rows = [
         engine.kernel(
             "RmsNorm", [op], [(tokens * shape[1] // _HEAD, _HEAD), (_HEAD,)], [(tokens * shape[1] // _HEAD, _HEAD)]
@@ -140,6 +143,7 @@ def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     first, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
     split = engine.kernel(("SplitVD", "SplitV"), [first], [joined], [q, k, k], 0.1)
+    split.ops = ()
     return [*_product(engine, first), split, *_rotary(engine, rotary)]
 
 
