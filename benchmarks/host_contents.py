@@ -1,17 +1,18 @@
 """
 Whether plans with host moves lose a byte.
 
-`python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--whole] [--random N] [GRAPH ...]`
+`python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--whole] [--layers N] [--random N] [GRAPH ...]`
 
 The bundled graphs, the field cases that can be read, the MindSpore exports of `tests/planner/mindspore_states.py` (six
-optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of six published
+optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of ten published
 models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is moved, what runs
 again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they found it.
 
-Two of the models are planned with all layers, the others, unless `--whole`, with four. They are split over eight dies;
-training is one micro-batch of a sequence of 4,096 tokens, a decode step has batch 16 and a context of 4,096, a prefill
-one prompt of 4,096. A plan that does not fit says how many bytes are missing: a step's own operands need more than the
-room. A violation ends with exit code 1.
+Two of the models are planned with all layers, the others, unless `--whole`, with `--layers`, four. They are split over
+eight dies, the hybrid one over four; training is one micro-batch of a sequence of 4,096 tokens, a decode step has batch
+16 and a context of 4,096, a prefill one prompt of 4,096. A step whose backward pass is not modelled is named and left
+out. A plan that does not fit says how many bytes are missing: a step's own operands need more than the room. A
+violation ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from tests.planner.mindspore_states import NAMES
 SHARES = (0.9, 0.75, 0.6, 0.45, 0.3)
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted((PROJECT / "memplan" / "samples").glob("*.mindir"))
-WHOLE, LAYERS = 2, 4
-"""So many of the models are planned with all their layers, the others with so many."""
+WHOLE = 2
+"""So many of the models are planned with all their layers."""
 MODELS = {
     "Qwen3-8B": ("Qwen--Qwen3-8B", Layout(tensor=8)),
     "Qwen3-30B-A3B": ("Qwen--Qwen3-30B-A3B", Layout(tensor=8, expert=8)),
@@ -56,6 +57,10 @@ MODELS = {
     "DeepSeek-R1": ("deepseek-ai--DeepSeek-R1", Layout(tensor=8, expert=8)),
     "Llama-3.1-8B": ("meta-llama--Meta-Llama-3.1-8B", Layout(tensor=8)),
     "Llama-3.1-70B": ("meta-llama--Meta-Llama-3.1-70B", Layout(tensor=8)),
+    "MiMo-7B": ("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8)),
+    "gpt-oss-120b": ("openai--gpt-oss-120b", Layout(tensor=8, expert=8)),
+    "DeepSeek-V3.2": ("deepseek-ai--DeepSeek-V3.2", Layout(tensor=8, expert=8)),
+    "Qwen3-Next-80B-A3B": ("Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, expert=4)),
 }
 
 
@@ -77,10 +82,10 @@ def files(named: list[Path], data: Path, exports: Path, only: str) -> Iterator[t
         yield path.stem, partial(read_graph, path)
 
 
-def published(data: Path, whole: bool) -> Iterator[tuple[str, Callable[[], Graph]]]:
-    """Steps of published models by name; where not all layers are planned, the name says how many are."""
+def published(data: Path, kept: int | None) -> Iterator[tuple[str, Callable[[], Graph]]]:
+    """Steps of published models by name, with `kept` layers, or all; where not all are, the name says how many."""
     for number, (name, (config, layout)) in enumerate(MODELS.items()):
-        layers = None if whole or number < WHOLE else LAYERS
+        layers = None if number < WHOLE else kept
         model = model_of(data, config, layers)
         title = name if layers is None else f"{name}, {layers} layers"
         for phase, batch in ((Phase.DECODE, 16), (Phase.PREFILL, 1)):
@@ -99,6 +104,14 @@ def model_of(data: Path, config: str, layers: int | None) -> ModelConfig:
         cut = Path(folder) / "config.json"
         cut.write_text(json.dumps(told | {"num_hidden_layers": layers}), encoding="utf-8")
         return load_config(cut)
+
+
+def made(name: str, make: Callable[[], Graph]) -> Iterator[tuple[str, Graph]]:
+    """The graph that `make` builds, named; one that can't be built is told."""
+    try:
+        yield name, make()
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
 
 
 def rows(name: str, graph: Graph, recompute: RecomputePolicy, found: Counter[str]) -> Iterator[str]:
@@ -124,6 +137,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--only", default="", help="cases whose name has this text")
     parser.add_argument("--whole", action="store_true", help="all models with all layers")
+    parser.add_argument("--layers", type=int, default=4, help="of all models but the first two")
     parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="of the first random graph")
     parser.add_argument("--recompute", choices=[policy.value for policy in RecomputePolicy], default="auto")
@@ -135,10 +149,9 @@ def main() -> None:
     policy = RecomputePolicy(options.recompute)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as exports:
-        known = chain(
-            files(options.graphs, options.data, Path(exports), options.only), published(options.data, options.whole)
-        )
-        graphs = ((name, make()) for name, make in known if options.only in name)
+        kept = None if options.whole else options.layers
+        known = chain(files(options.graphs, options.data, Path(exports), options.only), published(options.data, kept))
+        graphs = chain.from_iterable(made(name, make) for name, make in known if options.only in name)
         drawn = (item for item in random_graphs(options.random, options.seed) if options.only in item[0])
         for name, graph in chain(drawn, graphs):
             for line in rows(name, graph, policy, found):

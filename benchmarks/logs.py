@@ -75,9 +75,11 @@ def compared(row: Mapping[str, Any], data: Path) -> dict[str, float | None]:
         fed = replace(roomy, options=replace(roomy.options, blocks=log.blocks)).budget()
     sized = log.cache is not None or log.blocks is not None
     known = log.total is not None
+    # What NCCL takes is not known of every card: then there is no figure before the run, only one too large.
+    runtime = all(item.nbytes is not None for item in before.items if item.part is BudgetPart.COLLECTIVES)
     return {
         "weights": _off(weights, log.weights),
-        "before": _off(before.available_bytes, log.cache) if known else None,
+        "before": _off(before.available_bytes, log.cache) if known and runtime else None,
         "after": _off(check.after.available_bytes, log.cache) if known and log.non_torch is not None else None,
         "tokens": _off(printed_tokens(fed), log.tokens) if sized else None,
         "concurrency": _off(fed.pool.max_concurrency, log.concurrency) if sized else None,

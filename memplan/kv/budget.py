@@ -20,7 +20,7 @@ from memplan.kv.budget_parts import (
     check_share,
 )
 from memplan.kv.collective_buffers import communication
-from memplan.kv.engine import Engine
+from memplan.kv.engine import Engine, RuntimeRules
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool
 from memplan.kv.served_weights import ServedWeights, held_weights, served_weights, weight_notes
@@ -72,7 +72,7 @@ def _stage_items(
             if memory.activations is not None
             else Sentence("peak of the op graph of a prefill of {} [token|tokens]", (f"{tokens:,}",)),
         ),
-        _runtime(model, chip, engine, layout, memory, dispatched),
+        _runtime(model, chip, engine, layout, memory, usable, dispatched),
         *_used(engine, memory),
         BudgetItem(
             BudgetPart.GRAPHS,
@@ -96,18 +96,35 @@ def _why_graphs(memory: Memory) -> Text:
 
 
 def _runtime(
-    model: ModelConfig, chip: Chip, engine: Engine, layout: Layout, memory: Memory, dispatched: int | None
+    model: ModelConfig,
+    chip: Chip,
+    engine: Engine,
+    layout: Layout,
+    memory: Memory,
+    usable: int,
+    dispatched: int | None,
 ) -> BudgetItem:
     """What is taken outside the framework: buffers of collectives, or all that was measured of the engine's runtime."""
-    name, measured = "HCCL buffers", engine.profile.alone if layout.ranks == 1 else engine.profile.joined
+    rules = engine.profile.runtime
+    name = "HCCL buffers" if rules is None else "runtime and NCCL"
     if memory.collectives is not None:
         return BudgetItem(BudgetPart.COLLECTIVES, name, memory.collectives, GIVEN)
-    if measured is not None:
-        return BudgetItem(BudgetPart.COLLECTIVES, "runtime and NCCL", measured, Sentence("as workers measured it"))
+    if rules is not None:
+        taken = rules.taken(layout.ranks, usable)
+        return BudgetItem(BudgetPart.COLLECTIVES, name, taken, _why_runtime(rules, layout, taken))
     buffers = communication(
         model, layout, chip, tokens=dispatched, buffer_mb=memory.hccl_buffer_mb, data_mb=engine.profile.data_buffer_mb
     )
     return BudgetItem(BudgetPart.COLLECTIVES, name, buffers.total_bytes, buffers.source)
+
+
+def _why_runtime(rules: RuntimeRules, layout: Layout, taken: int | None) -> Text:
+    if layout.ranks == 1:
+        return Sentence("as workers measured it")
+    least, most = map(format_bytes, rules.seen)
+    if taken is None:
+        return Sentence("unknown on this card and its link: workers logged {} to {}", (least, most))
+    return Sentence("measured on {}; on other links workers logged {} to {}", (rules.on, least, most))
 
 
 def _used(engine: Engine, memory: Memory) -> tuple[BudgetItem, ...]:

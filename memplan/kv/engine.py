@@ -287,21 +287,43 @@ class HeldRules:
 
 
 @dataclass(frozen=True, slots=True)
+class RuntimeRules:
+    """
+    Bytes that the runtime takes outside the framework: on a rank `alone`, and `joined` with others by collectives.
+
+    The second was measured `on` one kind of card and link, whose workers see a memory within `device`; workers on
+    others have logged anything within `seen`.
+    """
+
+    alone: int
+    joined: int
+    on: str
+    device: tuple[int, int]
+    seen: tuple[int, int]
+
+    def taken(self, ranks: int, device: int) -> int | None:
+        """Bytes on one of `ranks` on a card of `device` bytes; `None` where no such card was measured."""
+        if ranks == 1:
+            return self.alone
+        least, most = self.device
+        return self.joined if least <= device <= most else None
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileRules:
     """
     What an engine finds taken when it runs the model once before it sizes the cache, beside the peak of the ops.
 
     Of every sequence a token is sampled: `logit_bytes` are alive for each logit, `vocabulary_bytes` once for each word,
-    and `hidden_copies` of all tokens' hidden states. `alone` and `joined` are bytes that the runtime takes outside the
-    framework on a rank by itself and among others, `None` where HCCL's documented buffers are all that is known.
-    Those of data parallelism have `data_buffer_mb` units of 2**20 bytes where the engine sets them.
+    and `hidden_copies` of all tokens' hidden states. `runtime` is what is taken outside the framework, `None` where
+    HCCL's documented buffers are all that is known. Those of data parallelism have `data_buffer_mb` units of 2**20
+    bytes where the engine sets them.
     """
 
     logit_bytes: int = 6
     vocabulary_bytes: int = 0
     hidden_copies: int = 0
-    alone: int | None = None
-    joined: int | None = None
+    runtime: RuntimeRules | None = None
     data_buffer_mb: int | None = None
 
     def sampling_bytes(self, model: ModelConfig, tokens: int, sequences: int) -> int:

@@ -29,6 +29,7 @@ from memplan.kv.engine import (
     LatentLayout,
     PlannerRules,
     ProfileRules,
+    RuntimeRules,
     SchedulingRules,
     StateRules,
     StepDefaults,
@@ -126,9 +127,15 @@ def _held(row: Mapping[str, Any]) -> HeldRules:
 
 
 def _profile(row: Mapping[str, Any]) -> ProfileRules:
-    sizes = {name: row[f"{name}_mib"] * MIB for name in ("alone", "joined") if f"{name}_mib" in row}
     names = ("logit_bytes", "vocabulary_bytes", "hidden_copies", "data_buffer_mb")
-    return ProfileRules(**{name: row[name] for name in names if name in row}, **sizes)
+    runtime = _runtime(row["runtime"]) if "runtime" in row else None
+    return ProfileRules(**{name: row[name] for name in names if name in row}, runtime=runtime)
+
+
+def _runtime(row: Mapping[str, Any]) -> RuntimeRules:
+    (small, large), (least, most) = row["device_gib"], row["seen_mib"]
+    device, seen = (small * GIB, large * GIB), (least * MIB, most * MIB)
+    return RuntimeRules(row["alone_mib"] * MIB, row["joined_mib"] * MIB, row["on"], device, seen)
 
 
 def _planner(row: Mapping[str, Any]) -> PlannerRules:

@@ -93,19 +93,24 @@ def _capacity(plan: Plan) -> list[str]:
 
 
 def _elsewhere(plan: Plan) -> list[str]:
-    """What is kept outside HBM has room there."""
+    """What is kept outside HBM has room there, in a tier that the plan tells of and for as much as it says."""
     found = []
-    for use in plan.tiers:
-        if use.tier not in (Tier.HOST, Tier.REMOTE) or use.capacity is None:
-            continue
+    for tier in (Tier.HOST, Tier.REMOTE):
         change = [0] * (len(plan.ops) + 1)
         for placement in plan.placements:
-            if placement.tier is use.tier and placement.start < placement.end:
+            if placement.tier is tier and placement.start < placement.end:
                 change[placement.start] += placement.size
                 change[placement.end] -= placement.size
         most = max(accumulate(change))
-        if most > use.capacity:
-            found.append(f"{use.tier.value} is to hold {most} of {use.capacity} bytes")
+        use = plan.tier(tier)
+        if use is None:
+            if most:
+                found.append(f"{tier.value} is to hold {most} bytes, and the plan says nothing of it")
+            continue
+        if use.capacity is not None and most > use.capacity:
+            found.append(f"{tier.value} is to hold {most} of {use.capacity} bytes")
+        if most > use.peak:
+            found.append(f"{tier.value} is to hold {most} bytes, the plan says {use.peak}")
     return found
 
 

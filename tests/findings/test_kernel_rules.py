@@ -60,6 +60,16 @@ def test_what_is_slow_together_is_beyond_chance_where_each_alone_is_not() -> Non
     assert kernel_bounds(alone, rows, None, planned).bound_ns[40:] == pytest.approx(107_000)
 
 
+def test_what_is_slow_together_does_not_tell_what_the_rest_reaches() -> None:
+    """Went wrong once: with a third of all kernels slow, the median of all lies far up among those that are not."""
+    usual = np.linspace(0.95, 1.05, 61)
+    slow = np.full(30, 1.12)
+    types = [*(["Quick"] * 61), *(f"Kind{number}" for number in range(30))]
+    table = _table(types, [round(100_000 * share) for share in (*usual, *slow)], [0.1] * 61 + [0.9] * 30)
+    bound = kernel_bounds(table, np.arange(91), None, np.full(91, 100_000.0)).bound_ns
+    assert bound[61:] == pytest.approx(100_000, rel=1e-3)
+
+
 def test_what_ran_is_told_by_whoever_wrote_the_profile_and_by_its_kernels(tmp_path: Path) -> None:
     backward = kernels(["RmsNormGrad"], 50_000)[0]
     found = diagnosed(tmp_path / "job", lambda program: spread_out(program, backward, 4))

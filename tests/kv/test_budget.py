@@ -11,7 +11,7 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.hardware import chip
-from memplan.kv import CacheOptions, KvBudget, Memory, ServingOptions, budget, engine, engines, plan_cache
+from memplan.kv import BudgetPart, CacheOptions, KvBudget, Memory, ServingOptions, budget, engine, engines, plan_cache
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.requests.kv_request import KvRequest
@@ -40,6 +40,20 @@ def test_what_is_not_known_is_none_and_named(shared_data: Path) -> None:
     measured = llama(shared_data, memory=Memory(graph=GIB, workspace=16 * MIB))
     assert measured.available_bytes == result.available_bytes - GIB - 16 * MIB
     assert not measured.notes
+
+
+@pytest.mark.parametrize(("hbm", "tensor", "mib"), [(79, 2, 2120), (79, 1, 256), (44, 2, None), (44, 1, 256)])
+def test_what_nccl_takes_is_told_only_of_cards_it_was_measured_on(
+    shared_data: Path, hbm: int, tensor: int, mib: int | None
+) -> None:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    die, memory = chip("910B3"), Memory(hbm=hbm * GIB, reserved=0)
+    for served in ("vllm-0.23.0", "vllm-0.33.0-h100"):
+        found = budget(model, die, engine(served, die), ServingOptions(4096), Layout(tensor=tensor), memory)
+        (item,) = (item for item in found.items if item.part is BudgetPart.COLLECTIVES)
+        assert item.nbytes == (None if mib is None else mib * MIB)
+        assert ("3.58 GiB" in str(item.source)) == (tensor > 1)
+        assert any("runtime and NCCL" in str(note) for note in found.notes) == (mib is None)
 
 
 def test_weights_of_a_rank_are_its_share(shared_data: Path) -> None:

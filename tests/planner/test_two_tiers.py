@@ -18,6 +18,7 @@ from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Plan, Tier, plan_headline
 from memplan.schema.check import violations
 from memplan.schema.contents import content_violations
+from memplan.schema.decode import load_plan
 from tests.planner.graphs import forward_and_back
 
 MIB = 1 << 20
@@ -92,6 +93,45 @@ def test_no_tier_is_overfilled_and_nothing_is_lost(seed: int) -> None:
     alone = plan_with(host_tier(CHIP, capacity=host), part, graph, recompute)
     assert plan.fits or not alone.fits
     assert not alone.fits or plan.makespan_ns <= alone.makespan_ns
+
+
+@pytest.fixture(scope="module")
+def sound() -> Plan:
+    """A plan that needs both tiers behind HBM."""
+    return checked(plan_with(tiers(4 * MIB, 1 << 30)))
+
+
+def test_a_plan_over_both_is_the_same_when_it_is_loaded(sound: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "two.plan.json"
+    sound.save(path)
+    assert load_plan(path) == sound
+
+
+@pytest.mark.parametrize("tier", [Tier.HOST, Tier.REMOTE])
+def test_a_tier_that_is_overfull_or_not_told_of_is_refused(sound: Plan, tier: Tier) -> None:
+    use = sound.tier(tier)
+    assert use is not None
+    others = tuple(other for other in sound.tiers if other.tier is not tier)
+    small = replace(sound, tiers=(*others, replace(use, capacity=use.peak - 1)))
+    assert any(f"{tier.value} is to hold {use.peak} of" in text for text in violations(small))
+    assert any("says nothing of it" in text for text in violations(replace(sound, tiers=others)))
+    assert any("the plan says 1" in text for text in violations(replace(sound, tiers=(*others, replace(use, peak=1)))))
+
+
+@pytest.mark.parametrize(("tier", "other"), [(Tier.HOST, Tier.REMOTE), (Tier.REMOTE, Tier.HOST)])
+def test_a_tensor_that_is_in_both_or_comes_back_from_the_other_is_refused(sound: Plan, tier: Tier, other: Tier) -> None:
+    kept = next(place for place in sound.placements if place.tier is tier and place.size)
+    doubled = replace(sound, placements=(*sound.placements, replace(kept, tier=other, start=0, end=len(sound.ops))))
+    assert any(f"{other.value} is to hold" in text for text in violations(doubled))
+    row, move = next((row, move) for row, move in enumerate(sound.transfers) if move.source is tier)
+    strayed = (*sound.transfers[:row], replace(move, source=other), *sound.transfers[row + 1 :])
+    assert any(f"comes from {other.value}" in text for text in violations(replace(sound, transfers=strayed)))
+
+
+def test_a_link_that_both_share_at_once_is_refused(sound: Plan) -> None:
+    over = {"pool_out": "d2h", "pool_in": "h2d"}
+    shared = tuple(replace(move, link=over.get(move.link, move.link)) for move in sound.transfers)
+    assert any("carries two transfers" in text for text in violations(replace(sound, transfers=shared)))
 
 
 def test_both_are_asked_for_by_their_sizes() -> None:

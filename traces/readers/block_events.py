@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from memplan.traces.profile import Allocations, MemoryCurve
 
 _ADDRESS = (1 << 63) - 1
 """Bits of an address that a device has; a reader may tell processes apart by those above."""
+_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,17 @@ def allocations_of_events(events: Iterable[BlockEvent]) -> tuple[Allocations, in
     columns = [np.array(column, dtype=np.int64) for column in (sizes, starts, ends)]
     order = np.argsort(columns[1], kind="stable")
     size, start, end = (column[order] for column in columns)
-    rows_in_order = order.tolist()
-    components = [found[row] for row in rows_in_order]
-    address = np.array(places, dtype=np.int64)[order] if all(places) else None
-    return Allocations([names[row] for row in rows_in_order], size, start, end, components, address), lost
+    addresses = np.array(places, dtype=np.int64)
+    return Allocations(
+        [names[row] for (row,) in rows_of((order,))], size, start, end,
+        [found[row] for (row,) in rows_of((order,))], addresses[order] if addresses.all() else None,
+    ), lost  # fmt: skip
+
+
+def rows_of(columns: Sequence[Int64s]) -> Iterator[tuple[int, ...]]:
+    """The numbers of each row of `columns`: a stretch of rows at a time, so that other threads come to their turn."""
+    for begin in range(0, len(columns[0]), _ROWS):
+        yield from zip(*(column[begin : begin + _ROWS].tolist() for column in columns), strict=True)
 
 
 def _curve_name(event: BlockEvent, known: Mapping[tuple[str, str], str]) -> str:

@@ -133,12 +133,12 @@ class MoveArcsView(TimeCanvas):
 
     def _paint_blocks(self, painter: QPainter, arcs: MoveArcs, visible: list[int]) -> None:
         """Too many arcs for lines: each pixel column between two bands that a move covers, in the kind's colour."""
-        painted: set[tuple[int, int, int]] = set()
+        painted: set[tuple[int, int, int, int]] = set()
         for arc in visible:
             begin, end = self.arc_ends(arcs, arc)
-            upper = int(min(arcs.source[arc], arcs.target[arc]))
+            upper, lower = sorted((int(arcs.source[arc]), int(arcs.target[arc])))
             for column in range(int(max(begin.x(), GUTTER_PX)), int(min(end.x(), self.width())) + 1):
-                key = column, upper, int(arcs.kind[arc])
+                key = column, upper, lower, int(arcs.kind[arc])
                 if key in painted:
                     continue
                 painted.add(key)
