@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=[mode for modes in _MODES.values() for mode in modes])
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--applied", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.one:
         one = mindspore_run if options.framework == "mindspore" else pytorch_run
         found = one(options.scripts[0], options.mode, options.seed, applied=options.applied)

@@ -58,6 +58,11 @@ class Layout:
         return self.tensor * self.pipeline * self.data * self.context
 
     @property
+    def one_stage(self) -> Layout:
+        """The ranks of one pipeline stage, with all layers given to them."""
+        return replace(self, pipeline=1, stage_layers=())
+
+    @property
     def expert_shards(self) -> int:
         """Ranks that split each expert."""
         if self.expert_tensor is not None:

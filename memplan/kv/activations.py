@@ -85,7 +85,7 @@ def activation_peak(
     `profile` is counted where it is more. Kernels' own workspace is not in it.
     """
     short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
-    flat = replace(layout, pipeline=1)
+    flat = layout.one_stage
     graph = step_graph(short, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
     return max(
         transient_peak(held_by_frames(graph) if eager else graph), profile.sampling_bytes(model, tokens, sequences)

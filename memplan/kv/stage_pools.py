@@ -203,4 +203,4 @@ def plan_cache(
     model: ModelConfig, engine: Engine, options: ServingOptions, available: int, layout: Layout = ONE_RANK
 ) -> BlockPool:
     """The pool of one rank of a model without pipeline parallelism, for `available` bytes."""
-    return plan_stages(model, engine, options, (available,), replace(layout, pipeline=1))[0]
+    return plan_stages(model, engine, options, (available,), layout.one_stage)[0]

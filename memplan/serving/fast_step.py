@@ -48,7 +48,7 @@ def fast_step(
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
         return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine))
-    stages, layout = layout.pipeline, replace(layout, pipeline=1, stage_layers=())
+    stages, layout = layout.pipeline, layout.one_stage
     short, kept = _shortened(model, kinds)
     base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
     taken = _layer_times(base, len(kept))

@@ -107,6 +107,16 @@ def test_a_pipeline_reports_its_tightest_stage(shared_data: Path) -> None:
     assert layers == set(range(8 * result.stage, 8 * result.stage + 8))
 
 
+def test_stages_with_layers_told_are_budgeted_too(shared_data: Path) -> None:
+    even, told = (llama(shared_data, Layout(pipeline=4, stage_layers=layers)) for layers in ((), (8, 8, 8, 8)))
+    assert told.items == even.items
+    uneven = llama(shared_data, Layout(pipeline=4, stage_layers=(2, 14, 10, 6)))
+    layers = {spec.layer for group in uneven.pool.groups for spec in group.members}
+    assert (uneven.stage, layers) == (1, set(range(2, 16)))
+    activations = {item.nbytes for found in (even, uneven) for item in found.items if item.name == "activations"}
+    assert len(activations) == 1
+
+
 def test_the_engine_follows_the_chip() -> None:
     assert engine("vllm-ascend", chip("910B3")).name == "vllm-ascend-0.23.0.post1-a2"
     assert engine("vllm-ascend", chip("910C")).name == "vllm-ascend-0.23.0.post1-a3"
