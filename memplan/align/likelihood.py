@@ -98,7 +98,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     weights = pair_model()["weights"]
     shape = len(ops), len(kernels)
     # Those of one class of kernels side by side, as the loops over kernels read them.
-    core, ahead, part, again, fused = (np.zeros(shape, dtype=np.float32, order="F") for _ in range(5))
+    core, part, again, fused = (np.zeros(shape, dtype=np.float32, order="F") for _ in range(4))
     known = family_table()
     every = {row: _logarithms(ops, row, rule, kernels) for row, rule in enumerate(rules) if rule.kernels}
     # What is all of one op is hardly a piece of another of which nothing tells in what pieces it may run.
@@ -106,7 +106,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
     taken = whole_of >= weights["same_family"] + weights["exact"]
     for row, whole in every.items():
         rule = rules[row]
-        runs, helps, leads = whole.core, whole.part, whole.ahead
+        runs, helps = whole.core, whole.part
         unlikely = taken & (runs < weights["same_family"] + weights["exact"])
         repeated = np.where(unlikely, whole.again + weights["piece_of_another"], whole.again)
         pieces = _as_classes(ops, row)
@@ -114,23 +114,20 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
             cut = _logarithms(pieces, piece, rule, kernels)
             runs = np.maximum(runs, cut.core + weights["known_piece"])
             helps = np.maximum(helps, cut.part + weights["known_piece"])
-            leads = np.maximum(leads, cut.ahead + weights["known_piece"])
             repeated = np.maximum(repeated, cut.core + weights["known_piece"])
-        core[row], part[row], ahead[row] = np.exp(runs), np.exp(helps), np.exp(leads)
-        again[row], fused[row] = np.exp(repeated), np.exp(whole.fused)
+        core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
     rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
-    for table_ in (core, ahead, part, again):
+    for table_ in (core, part, again):
         table_ *= rarely
-    return Likelihoods(core, ahead, part, ahead, again, fused)
+    return Likelihoods(core, part, part, part, again, fused)
 
 
 @dataclass(frozen=True, slots=True)
 class _Logarithms:
-    """Logarithms of the ratios of one class of ops with all classes of kernels; `ahead` is of parts before it."""
+    """Logarithms of the ratios of one class of ops with all classes of kernels."""
 
     core: Floats
-    ahead: Floats
     part: Floats
     again: Floats
     fused: Floats
@@ -191,9 +188,6 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     near = near + np.where(scattered, weights["part_other_output"], 0.0)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
-    # A copy of what an op only reads is rather the last kernel of what made it.
-    copied = (kernels.main == known.number("copy")) & relation.strange_output
-    ahead = part + np.where(copied, weights["ahead_copy"], 0.0)
     turned = np.where(relation.in_order, 0.0, weights["other_order"])
     repeated = runs + np.where(relation.piece, _piece_weight(ops, row, weights) + turned, -np.inf)
     if rule.repeats:
@@ -213,7 +207,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         known_rows = bool(stored.any()) and ops.rows[row] > 0  # else the run may keep all of them transposed
         lost = weights["other_rows"] if known_rows else weights["unsure_rows"]
         sized = np.where(transposed & usual, sized + lost, sized)
-    return _Logarithms(runs + sized, ahead, part, repeated, joint)
+    return _Logarithms(runs + sized, part, repeated, joint)
 
 
 def _between_products(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> NDArray[np.bool_]:

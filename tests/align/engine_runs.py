@@ -124,7 +124,7 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
             engine.kernel("split_qkv_rmsnorm_rope_kernel", ops[1:], [joined, (_HEAD,), (_HEAD,), angles], [q, k, k]),
         ]
     split = engine.kernel(("SplitVD", "SplitV", "Slice"), [first], [joined], [q, k, k], 0.1)
-    split.ops = ()  # of no op alone: norms and rotary read what it makes
+    split.ops = ()
     parts = [split]
     if split.type == "Slice":
         parts = [engine.kernel("Slice", [first], [joined], [shape], 0.1) for shape in (q, k, k)]
@@ -213,7 +213,9 @@ def _attention(engine: _Engine, op: PlannedOp) -> Made:
     )
     rows = [engine.kernel(types, [op], [heads, cache, cache, (out[0],)], [heads])]
     if engine.option("attention copied", (True, False)):
-        rows.append(engine.kernel("TensorMove", [op], [out], [out], 0.03))
+        copied = engine.kernel("TensorMove", [op], [out], [out], 0.03)
+        copied.ops = ()
+        rows.append(copied)
     return rows
 
 

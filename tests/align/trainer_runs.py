@@ -415,7 +415,9 @@ def _update(run: _Trainer, op: PlannedOp) -> Made:
     rows = [run.kernel(("ApplyAdamWV2", "ApplyAdamW"), [op])]
     if run.option("copied", (True, False)):
         size = run.shapes(op)[0][0]
-        rows.append(run.kernel("Cast", [op], [size], [size], 0.1))
+        copy = run.kernel("Cast", [op], [size], [size], 0.1)
+        copy.ops = ()
+        rows.append(copy)
     return rows
 
 
