@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memplan.cli.console import BAD_INPUT, NO, YES, print_error
+from memplan.cli.console import BAD_INPUT, NO, YES, keep_standard_output, print_error
 from memplan.cli.engine_words import counted_value, plain_words
 from memplan.cli.settings import CommandSettings, command_settings
 from memplan.core.errors import CancelledError, MemplanError
@@ -108,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A command makes many objects and frees few before it ends: looking for cycles is a tenth of its time.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)  # nor is anything looked through when all of it goes
+    if arguments is None:
+        keep_standard_output()
     words = sys.argv[1:] if arguments is None else list(arguments)
     settings = CommandSettings(())
     try:

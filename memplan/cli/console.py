@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,23 @@ YES, NO, BAD_INPUT = 0, 1, 2
 def print_error(text: str) -> None:
     """One line on standard error."""
     print(f"memplan: {text}", file=sys.stderr)
+
+
+def keep_standard_output() -> None:
+    """
+    Keep standard output for what memplan itself writes: what native libraries print there goes to standard error.
+
+    A solver's stray line between the rows of a table, or within an assistant's protocol, can't be read.
+    """
+    try:
+        sys.stdout.flush()
+        shown = sys.stdout.fileno()
+        own = os.dup(shown)
+        os.dup2(sys.stderr.fileno(), shown)
+    except (AttributeError, OSError, ValueError):  # no such file behind one of them, or it is closed
+        return
+    line_by_line = 1 if os.isatty(own) else -1
+    sys.stdout = os.fdopen(own, "w", line_by_line, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,22 @@ def test_a_diagnosis_loads_no_library_that_it_can_do_without(tmp_path: Path) -> 
     if tuple(map(int, typer.__version__.split(".")[:2])) < _PYDANTIC_SINCE:
         unwanted.add("pydantic")
     assert not loaded & unwanted
+
+
+def test_what_a_library_prints_stays_out_of_a_report() -> None:
+    """Went wrong once: a solver wrote a line of its own in front of the JSON."""
+    code = (
+        "import ctypes, sys\n"
+        "from memplan.cli import app\n"
+        "plain, library = app.plain_words, ctypes.CDLL(None)\n"
+        "def noisy(words):\n"
+        "    library.puts(b'a stray line')\n"
+        "    library.fflush(None)\n"
+        "    return plain(words)\n"
+        "app.plain_words = noisy\n"
+        "sys.argv = ['memplan', 'chips', '910B3', '--json']\n"
+        "sys.exit(app.main())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout)["name"] == "Ascend910B3"
+    assert run.stderr == "a stray line\n"

@@ -9,6 +9,7 @@ from PySide6.QtGui import QFont, QFontMetricsF
 
 from memplan.gui.application import application
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.timeline.track_names import fitting_name
 
 pytestmark = pytest.mark.gui
 
@@ -49,3 +50,16 @@ def test_a_name_of_a_million_letters_is_cut_as_quickly_as_another() -> None:
     assert len(fitted.text(name, 300.0)) < 200
     assert len(fitted.text(name, 300.0, tail=True)) < 200
     assert fitted.text("", 10.0) == ""
+
+
+def test_names_of_tracks_lose_nothing_that_tells_them_apart() -> None:
+    application()
+    fonts = (QFont(), QFont())
+    for font, pixels in zip(fonts, (12, 11), strict=True):
+        font.setPixelSize(pixels)
+    font, name = fitting_name("Communication(Not Overlapped)", fonts)
+    assert (font.pixelSize(), name) == (11, "Communication(Not Overlapped)")
+    assert fitting_name("Communication", fonts) == (fonts[0], "Communication")
+    font, name = fitting_name("Group group_name_115 of the pipeline, send and receive", fonts)
+    assert font is fonts[1]
+    assert "…" in name

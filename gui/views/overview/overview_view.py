@@ -38,6 +38,8 @@ class FindingsTable(TableView):
         super().__init__(session, parent)
         self._went = went
         self.table.verticalHeader().setDefaultSectionSize(26)
+        # A sentence without its middle says something else: it is cut at its end.
+        self.table.setTextElideMode(Qt.TextElideMode.ElideRight)
 
     def show_session(self, session: Session) -> None:
         """List the findings of another session."""

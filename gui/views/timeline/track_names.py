@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QImage, QPaintEngine, QPainter
+from PySide6.QtGui import QFont, QFontMetrics, QImage, QPaintEngine, QPainter
 
 from memplan.gui.i18n import say
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, group_name
 from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
+
+_NAME_PX = GUTTER_PX - 26  # from the pin on, and a little room at the end
 
 
 class TrackNames:
@@ -69,10 +73,10 @@ class TrackNames:
         if track is None:
             return
         tracks = canvas.session.tracks
-        painter.setFont(canvas.text_font if tracks.lane_px >= 12 else canvas.small_font)
         painter.setPen(canvas.pen("text"))
-        metrics = QFontMetrics(canvas.text_font)
-        label = metrics.elidedText(say(track.name), Qt.TextElideMode.ElideMiddle, GUTTER_PX - 34)
+        fonts = (canvas.text_font, canvas.small_font) if tracks.lane_px >= 12 else (canvas.small_font,)
+        font, label = fitting_name(say(track.name), fonts)
+        painter.setFont(font)
         painter.drawText(QPointF(22, y + min(placed.height, 20) / 2 + 5), label)
         reaches = highest_text(tracks.counters(track))
         if reaches is not None:
@@ -84,3 +88,15 @@ class TrackNames:
             painter.drawText(QPointF(6, y + 15), "•")
         painter.setPen(canvas.pen("grid"))
         painter.drawLine(QPointF(0, y + placed.height - 1), QPointF(GUTTER_PX, y + placed.height - 1))
+
+
+def fitting_name(name: str, fonts: Sequence[QFont]) -> tuple[QFont, str]:
+    """
+    `name` in the first of `fonts` in which it fits beside its track, else in the last, without its middle.
+
+    What tells two tracks apart may stand in the middle, as in "Communication(Not Overlapped)": rather smaller than cut.
+    """
+    for font in fonts:
+        if QFontMetrics(font).horizontalAdvance(name) <= _NAME_PX:
+            return font, name
+    return fonts[-1], QFontMetrics(fonts[-1]).elidedText(name, Qt.TextElideMode.ElideMiddle, _NAME_PX)
