@@ -73,11 +73,13 @@ def transfer_records(layout: MemoryLayout) -> tuple[Transfer, ...]:
 
 def tier_records(layout: MemoryLayout) -> tuple[TierUse, ...]:
     """How full HBM gets, and the tiers behind it where something moves there."""
+    moved = {move.gap.storage for move in layout.schedule.moves}
+    stay = (storage for index, storage in enumerate(layout.storages) if storage.persistent and index not in moved)
     hbm = TierUse(
         tier=Tier.HBM,
         capacity=layout.room.capacity,
         reserved=layout.room.reserved,
-        persistent=sum(storage.size for storage in layout.storages if storage.persistent),
+        persistent=sum(storage.size for storage in stay),
         peak=layout.hbm.peak,
         peak_step=layout.hbm.peak_step,
         lower_bound=layout.hbm.lower_bound,

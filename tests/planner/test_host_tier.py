@@ -9,6 +9,7 @@ import pytest
 
 import memplan
 from memplan.core.errors import InputError
+from memplan.graph import TensorKind
 from memplan.hardware import LinkRates, chip, host_tier
 from memplan.hardware.host import pooled_tier
 from memplan.placement.recompute_policy import RecomputePolicy
@@ -21,6 +22,7 @@ from tests.planner.graphs import forward_and_back
 MIB = 1 << 20
 GRAPH = forward_and_back(12, MIB)
 PEAK = 25 * MIB
+SAMPLE = Path(memplan.__file__).parent / "samples/llama_train.mindir"
 
 
 def plan_with(host: int | None, recompute: RecomputePolicy = RecomputePolicy.NEVER) -> Plan:
@@ -37,6 +39,19 @@ def test_what_moves_fits_the_host() -> None:
         use = plan.tier(Tier.HOST)
         assert violations(plan) == ()
         assert use is None or use.peak <= host == use.capacity
+
+
+def test_what_leaves_is_not_said_to_stay() -> None:
+    whole = memplan.plan(SAMPLE, chip="910B3", recompute=RecomputePolicy.NEVER).tier(Tier.HBM)
+    plan = memplan.plan(SAMPLE, chip="910B3", hbm=4 * MIB, recompute=RecomputePolicy.NEVER)
+    use = plan.tier(Tier.HBM)
+    assert whole is not None
+    assert use is not None
+    gone = {move.tensor for move in plan.transfers}
+    kept = {place.tensor: place.size for place in plan.placements if place.tier is Tier.HBM}
+    states = sum(kept[item.index] for item in plan.tensors if item.index in gone and TensorKind(item.kind).persistent)
+    assert states > 0
+    assert use.persistent == whole.persistent - states <= use.peak
 
 
 def test_a_host_too_small_leaves_bytes_missing_and_says_how_many() -> None:
