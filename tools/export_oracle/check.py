@@ -66,6 +66,7 @@ def asked(python: str, script: str, lines: list[dict[str, Any]]) -> list[dict[st
     return answers
 
 
+_TRIES = 20  # draws an export, at the most
 SAMPLES = Path(str(resources.files("memplan.samples")))
 
 
@@ -76,16 +77,21 @@ def models() -> list[ModelConfig]:
 
 
 def served(consumer: str, count: int, seed: int) -> Iterator[tuple[Draw, Case, ConsumerSettings]]:
-    """Budgets that fit, their cases and exports, drawn."""
+    """So many budgets that fit, their cases and exports; why others are left out is said on standard error."""
     die = chip("910B3")
     engines = [engine(name) for name in ENGINES[consumer.removeprefix("vllm-")]]
-    for draw in draws(documents(SAMPLES), engines, count, seed):
+    for draw in draws(documents(SAMPLES), engines, _TRIES * count, seed):
         memory = Memory(cache=draw.available[0])
         case = Case(draw.model, die, draw.engine, draw.options, draw.layout, memory)
         try:
-            yield draw, case, export_budget(case, case.budget(), consumer)
-        except InputError:
+            settings = export_budget(case, case.budget(), consumer)
+        except InputError as error:
+            print(f"left out: {draw.model.name}: {error}", file=sys.stderr)
             continue
+        yield draw, case, settings
+        count -= 1
+        if not count:
+            return
 
 
 def check_vllm(consumer: str, python: str, count: int, seed: int) -> tuple[int, list[str]]:
