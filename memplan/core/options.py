@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 
 _KEY = "option"
 _LARGEST = 2**63 - 1
@@ -65,12 +66,13 @@ def check_numbers(kind: Any, given: Mapping[str, Any]) -> None:
         least = -_LARGEST if spec.least is None else spec.least
         most = _LARGEST if spec.most is None else spec.most
         if not least <= value <= most:
-            bound = f"at least {least:,}" if value < least else f"at most {most:,}"
-            raise InputError(f"option {field.name} must be {bound}, found {_short(value)}")
+            if value < least:
+                raise InputError("option {} must be at least {}, found {}", field.name, f"{least:,}", _short(value))
+            raise InputError("option {} must be at most {}, found {}", field.name, f"{most:,}", _short(value))
 
 
-def _short(value: int) -> str:
-    return str(value) if abs(value) <= _LARGEST else "a number of more than 64 bits"
+def _short(value: int) -> str | Sentence:
+    return str(value) if abs(value) <= _LARGEST else Sentence("a number of more than 64 bits")
 
 
 def words(request: Any) -> list[str]:

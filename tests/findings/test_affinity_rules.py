@@ -64,8 +64,13 @@ def test_repeated_sequences_are_counted_once(tmp_path: Path) -> None:
     found = diagnosed(tmp_path / "run", lambda program: after_each(program, sequence, 6))
     (told,) = named(found, "kernel.sequences")
     assert told.cost_ns is None
-    assert [item.label for item in told.evidence] == ["60 x Cos Mul Cast"]
-    assert told.evidence[0].value == pytest.approx(60 * 3 * 50_000, rel=0.05)
+    # What stands beside the sequence repeats as well, so that it is told within longer ones.
+    found_in = [(int(str(item.label).partition(" x ")[0]), item) for item in told.evidence]
+    assert sum(count for count, item in found_in if "Cos Mul Cast" in str(item.label)) == 60
+    one_after_another = sum(count * len(str(item.label).split()[2:]) for count, item in found_in)
+    measured = memplan.open_profile(tmp_path / "run").rank(0).kernels()
+    assert measured is not None
+    assert one_after_another <= len(measured.start_ns)
     few = diagnosed(tmp_path / "few", lambda program: (*program, *sequence))
     assert not named(few, "kernel.sequences")
 
