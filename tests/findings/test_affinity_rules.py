@@ -72,7 +72,7 @@ def test_repeated_sequences_are_counted_once(tmp_path: Path) -> None:
     assert measured is not None
     assert one_after_another <= len(measured.start_ns)
     few = diagnosed(tmp_path / "few", lambda program: (*program, *sequence))
-    assert not named(few, "kernel.sequences")
+    assert not [item for one in named(few, "kernel.sequences") for item in one.evidence if "Cos" in str(item.label)]
 
 
 def _host(names: tuple[str, ...]) -> tuple[Item, ...]:
