@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from memplan.schema import Plan, PlannedOp
-from tests.align.launcher import Launcher, Made
+from tests.align.launcher import Launcher, Made, moved, plain
 from tests.align.simulated_runs import Disturbance, Shape, SimulatedRun, run_of
 
 _BLOCK, _HEAD, _POSITIONS, _BLOCKS = 128, 128, 40960, 2307
@@ -376,14 +376,6 @@ def _embedded(engine: _Engine, op: PlannedOp) -> Made:
     return [engine.kernel(("GatherV2", "GatherV3", "aclnnEmbedding_GatherV2AiCore_GatherV2"), [op])]
 
 
-def _plain(*types: str) -> Callable[[_Engine, PlannedOp], Made]:
-    return lambda engine, op: [engine.kernel(types, [op])]
-
-
-def _moved(*types: str) -> Callable[[_Engine, PlannedOp], Made]:
-    return lambda engine, op: [engine.collective(types, op)]
-
-
 _ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
     "MatMul": _product,
     "BatchMatMul": _absorbed,
@@ -393,19 +385,19 @@ _ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
     "ReshapeAndCache": _cache,
     "FusedInferAttentionScore": _attention,
     "AllReduce": _reduced,
-    "AllGather": _moved("hcom_allGather_"),
-    "ReduceScatter": _moved("hcom_reduceScatter_"),
-    "AllToAll": _moved("hcom_alltoallv_", "hcom_alltoall_"),
+    "AllGather": moved("hcom_allGather_"),
+    "ReduceScatter": moved("hcom_reduceScatter_"),
+    "AllToAll": moved("hcom_alltoallv_", "hcom_alltoall_"),
     "MoeGatingTopK": _gating,
     "MoeDistributeDispatch": _dispatch,
     "MoeDistributeCombine": _combine,
     "ArgMax": _sampled,
-    "SwiGlu": _plain("SwiGlu", "aclnnSwiGlu_SwiGlu_SwiGlu"),
-    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"),
-    "RmsNorm": _plain("RmsNorm", "aclnnRmsNorm_RmsNorm_RmsNorm"),
-    "QuantBatchMatmul": _plain("QuantBatchMatmulV3"),
-    "KvRmsNormRopeCache": _plain("KvRmsNormRopeCache"),
-    "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"),
+    "SwiGlu": plain("SwiGlu", "aclnnSwiGlu_SwiGlu_SwiGlu"),
+    "Add": plain("Add", "aclnnAdd_AddAiCore_Add"),
+    "RmsNorm": plain("RmsNorm", "aclnnRmsNorm_RmsNorm_RmsNorm"),
+    "QuantBatchMatmul": plain("QuantBatchMatmulV3"),
+    "KvRmsNormRopeCache": plain("KvRmsNormRopeCache"),
+    "GroupedMatmul": plain("GroupedMatmul", "GroupedMatmulV4"),
 }
 _TOGETHER: Sequence[tuple[tuple[str, ...], Callable[[_Engine, Sequence[PlannedOp]], Made | None], int]] = (
     (("MatMul", "AllReduce", "Add", "RmsNorm"), _summed_product, 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memplan.schema import Plan, PlannedOp
@@ -58,3 +58,13 @@ class Launcher:
         row = self.kernel(types, [op], share=share)
         row.stream, row.shaped, row.inputs, row.outputs = 1, False, [], []
         return row
+
+
+def plain(*types: str) -> Callable[[Launcher, PlannedOp], Made]:
+    """An op that runs as one kernel."""
+    return lambda run, op: [run.kernel(types, [op])]
+
+
+def moved(*types: str) -> Callable[[Launcher, PlannedOp], Made]:
+    """An op that runs as one collective."""
+    return lambda run, op: [run.collective(types, op)]

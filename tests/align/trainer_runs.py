@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from memplan.schema import Plan, PlannedOp
-from tests.align.launcher import Launcher, Made
+from tests.align.launcher import Launcher, Made, moved, plain
 from tests.align.simulated_runs import Disturbance, RunKernel, Shape, SimulatedRun, run_of
 
 _HEAD = 128
@@ -421,14 +421,6 @@ def _update(run: _Trainer, op: PlannedOp) -> Made:
     return rows
 
 
-def _plain(*types: str) -> Callable[[_Trainer, PlannedOp], Made]:
-    return lambda run, op: [run.kernel(types, [op])]
-
-
-def _moved(*types: str) -> Callable[[_Trainer, PlannedOp], Made]:
-    return lambda run, op: [run.collective(types, op)]
-
-
 _ALONE: Mapping[str, Callable[[_Trainer, PlannedOp], Made]] = {
     "MatMul": _product,
     "RmsNorm": _norm,
@@ -448,14 +440,14 @@ _ALONE: Mapping[str, Callable[[_Trainer, PlannedOp], Made]] = {
     "MoeDistributeDispatch": _dispatch,
     "MoeDistributeCombine": _combine,
     "ApplyAdamW": _update,
-    "Add": _plain("Add", "aclnnAdd_AddAiCore_Add"),
-    "SwiGlu": _plain("SwiGlu"),
-    "SwiGluGrad": _plain("SwiGluGrad"),
-    "GroupedMatmul": _plain("GroupedMatmul", "GroupedMatmulV4"),
-    "ConcatD": _plain("ConcatD"),
-    "AllReduce": _moved("hcom_allReduce_"),
-    "AllGather": _moved("hcom_allGather_"),
-    "ReduceScatter": _moved("hcom_reduceScatter_"),
-    "Send": _moved("hcom_send_", "hcom_batchSendRecv_"),
-    "Receive": _moved("hcom_receive_", "hcom_batchSendRecv_"),
+    "Add": plain("Add", "aclnnAdd_AddAiCore_Add"),
+    "SwiGlu": plain("SwiGlu"),
+    "SwiGluGrad": plain("SwiGluGrad"),
+    "GroupedMatmul": plain("GroupedMatmul", "GroupedMatmulV4"),
+    "ConcatD": plain("ConcatD"),
+    "AllReduce": moved("hcom_allReduce_"),
+    "AllGather": moved("hcom_allGather_"),
+    "ReduceScatter": moved("hcom_reduceScatter_"),
+    "Send": moved("hcom_send_", "hcom_batchSendRecv_"),
+    "Receive": moved("hcom_receive_", "hcom_batchSendRecv_"),
 }
