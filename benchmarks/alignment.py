@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import memplan
-from benchmarks.framework_runs import framework_table
+from benchmarks.framework_runs import batch_table, framework_table
 from benchmarks.layout_runs import layout_table
 from benchmarks.profile_labels import UNPLANNED_LABELS, labelled, labelled_plan
 from benchmarks.profile_variants import variant_table
@@ -39,6 +39,7 @@ _TABLES: Mapping[str, str] = {
     "micro_batches": "Many micro-batches of few layers",
     "layouts": "Other layouts and phases",
     "frameworks": "Steps as engines and trainers launch them",
+    "batches": "Plans of another batch than ran",
     "speed": "Speed",
 }
 """Tables by what they are called on the command line, with their titles."""
@@ -278,6 +279,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
         "micro_batches": lambda: micro_batch_table(options.shared),
         "layouts": lambda: layout_table(options.shared),
         "frameworks": lambda: framework_table(options.shared),
+        "batches": lambda: batch_table(options.shared),
         "speed": lambda: speed_table(options.shared, options.kernels),
     }
     for name in options.only:

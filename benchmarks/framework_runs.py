@@ -7,7 +7,7 @@ torch_npu (`tests/align/trainer_runs.py`). Options of a run are drawn with its s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +75,21 @@ _TRAINED: Mapping[str, tuple[str, int, Layout, Recipe, int]] = {
         "Qwen--Qwen3-1.7B", 14, Layout(data=8), Recipe(4096, 2, 2, recompute_layers=14), 0,
     ),
 }  # fmt: skip
+_OTHER_BATCHES: Mapping[str, ServedStep] = {
+    "Qwen3-8B decode, TP4": ServedStep(Phase.DECODE, 29, 4096),
+    "Qwen3-8B decode": ServedStep(Phase.DECODE, 13, 2048),
+    "Qwen3-32B prefill, TP8": ServedStep(Phase.PREFILL, 2, 1500),
+    "Llama 3.1 8B decode, TP2": ServedStep(Phase.DECODE, 37, 2048),
+    "Qwen3-30B-A3B decode, EP4": ServedStep(Phase.DECODE, 60, 2048),
+    "Qwen3-30B-A3B decode, TP2 EP2": ServedStep(Phase.DECODE, 58, 2048),
+    "Qwen3-30B-A3B prefill, TP4": ServedStep(Phase.PREFILL, 1, 1000),
+    "DeepSeek-V3 decode, EP16": ServedStep(Phase.DECODE, 112, 4096),
+    "Qwen3-235B-A22B decode, TP4 EP16": ServedStep(Phase.DECODE, 100, 2048),
+    "Kimi K2.5 decode, EP32": ServedStep(Phase.DECODE, 200, 4096),
+}
+"""What ran where the plan is of the step in `_SERVED`."""
 _SEEDS = (20, 21, 22, 23)
+_BATCH_SEEDS = (220, 221, 222, 223)
 
 
 def framework_names() -> tuple[str, ...]:
@@ -83,13 +97,13 @@ def framework_names() -> tuple[str, ...]:
     return *_SERVED, *_TRAINED
 
 
-def framework_plan(configs: Path, name: str, most: int | None = None) -> Plan:
-    """The plan of that name, of no more than `most` layers."""
+def framework_plan(configs: Path, name: str, most: int | None = None, step: ServedStep | None = None) -> Plan:
+    """The plan of that name, of no more than `most` layers, or of another `step` of that served model."""
     config, layers, layout, *_ = _SERVED.get(name) or _TRAINED[name]
     model = load_config(configs / f"{config}.json")
     model = replace(model, layers=model.layers[: min(layers, most or layers)])
     if name in _SERVED:
-        graph = step_graph(model, layout, _SERVED[name][3])
+        graph = step_graph(model, layout, step or _SERVED[name][3])
     else:
         recipe, stage = _TRAINED[name][3:]
         graph = training_graph(model, layout, recipe, stage=stage)
@@ -103,17 +117,30 @@ def framework_run(name: str, plan: Plan, seed: int) -> SimulatedRun:
 
 def framework_table(shared: Path) -> Iterator[str]:
     """Lines of the table: share of compute time that is right and planned communication ops that are, by run."""
-    yield f"| steps | ops | {' | '.join(f'seed {seed}' for seed in _SEEDS)} |"
-    yield f"|---|---|{'---|' * len(_SEEDS)}"
+    yield from _head(_SEEDS)
     for name in framework_names():
         plan = framework_plan(shared / "configs", name)
-        shares = [right_shares(framework_run(name, plan, seed)) for seed in _SEEDS]
+        shares = [right_shares(plan, framework_run(name, plan, seed)) for seed in _SEEDS]
         yield f"| {name} | {len(plan.ops)} | {' | '.join(shares)} |"
 
 
-def right_shares(run: SimulatedRun) -> str:
-    """Share of compute time that is right, and how many planned communication ops are."""
-    found = align(run.plan, run.kernels).op_of_kernel().tolist()
+def batch_table(shared: Path) -> Iterator[str]:
+    """The same where a batch of another size ran than was planned."""
+    yield from _head(_BATCH_SEEDS)
+    for name, step in _OTHER_BATCHES.items():
+        plan, ran = (framework_plan(shared / "configs", name, step=given) for given in (None, step))
+        shares = [right_shares(plan, engine_run(ran, seed)) for seed in _BATCH_SEEDS]
+        yield f"| {name} | {len(plan.ops)} | {' | '.join(shares)} |"
+
+
+def _head(seeds: Sequence[int]) -> Iterator[str]:
+    yield f"| steps | ops | {' | '.join(f'seed {seed}' for seed in seeds)} |"
+    yield f"|---|---|{'---|' * len(seeds)}"
+
+
+def right_shares(plan: Plan, run: SimulatedRun) -> str:
+    """Share of compute time that `plan` gets right, and how many planned communication ops."""
+    found = align(plan, run.kernels).op_of_kernel().tolist()
     right = np.array([op in truth if op >= 0 else not truth for op, truth in zip(found, run.truth, strict=True)])
     exchanged = np.array([core == "COMMUNICATION" for core in run.kernels.core])
     planned = exchanged & np.array([bool(truth) for truth in run.truth])
@@ -121,4 +148,4 @@ def right_shares(run: SimulatedRun) -> str:
     return f"{share:.1%}, {(right & planned).sum()} of {planned.sum()}"
 
 
-__all__ = ["framework_names", "framework_plan", "framework_run", "framework_table", "right_shares"]
+__all__ = ["batch_table", "framework_names", "framework_plan", "framework_run", "framework_table", "right_shares"]

@@ -95,7 +95,7 @@ def layout_table(shared: Path) -> Iterator[str]:
     yield "| layout | ops | disturbed, cut (9303) | two steps, cut (9304) | disturbed, two steps, cut (9307) |"
     yield "|---|---|---|---|---|"
     for name, plan in layout_plans(shared / "configs"):
-        shares = [right_shares(simulate_run(plan, seed, what)) for seed, what in _RUNS]
+        shares = [right_shares(plan, simulate_run(plan, seed, what)) for seed, what in _RUNS]
         yield f"| {name} | {len(plan.ops)} | {' | '.join(shares)} |"
 
 
