@@ -15,7 +15,15 @@ from memplan.cost.collective import collective_time
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.shapes import Shaped, attention_of, convolution_of, einsum_of, matmul_of, recurrent_of
+from memplan.cost.shapes import (
+    Shaped,
+    attention_of,
+    chunk_products_of,
+    convolution_of,
+    einsum_of,
+    matmul_of,
+    recurrent_of,
+)
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 from memplan.hardware import Link
@@ -118,6 +126,8 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
         return einsum_of(kernel, machine)
     if rule.kind == "recurrent":
         return recurrent_of(kernel, machine)
+    if rule.kind == "chunk_products":
+        return chunk_products_of(kernel, machine)
     if rule.kind in ("matmul", "grouped_matmul"):
         return matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
     return Shaped()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from memplan.cost.attention import AttentionProblem
@@ -245,6 +245,27 @@ def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
         ),
         assumed="time steps are not waited for one by one",
     )  # fmt: skip
+
+
+def chunk_products_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    Products that one kernel does in each of many chunks, as one product of its attributes `chunks`, `rows`, `columns`
+    and `terms`. What its operands have beyond that product's is moved as well.
+
+    What a chunk has to wait for the one before it is not in the time.
+    """
+    sizes = [kernel.attribute(name) for name in ("chunks", "rows", "columns", "terms")]
+    chunks, rows, columns, terms = (size if isinstance(size, int) else 0 for size in sizes)
+    if min(chunks, rows, columns, terms) < 1 or not kernel.present or not kernel.outputs:
+        return Shaped()
+    width = _width(kernel.present[0].dtype)
+    problem = MatmulProblem(
+        m=rows, n=columns, k=terms, batch=chunks, a_batch=chunks, b_batch=chunks, a_bytes=width, b_bytes=width,
+        out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.product_rate(kernel.present[0].dtype) or 0.0,
+    )  # fmt: skip
+    counted = problem.a_total + problem.b_total + problem.c_total
+    extra = max(kernel.read_bytes + kernel.written_bytes - counted, 0.0)
+    return Shaped(matmul=replace(problem, extra_bytes=extra), assumed="chunks are not waited for one by one")
 
 
 _LAYOUTS = ("BSH", "BNSD", "SBH", "BSND", "TND")
