@@ -86,7 +86,6 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             n=n,
             k=k,
             batch=max(batch, 1),
-            # Weights stored in fewer bits are widened to the activations' type on their way.
             a_bytes=a_bytes,
             b_bytes=b_bytes,
             out_bytes=_width(out.dtype) if out is not None else 2.0,
@@ -96,10 +95,22 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             b_batch=max(b_count, 1),
             mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
+            widening=_widening(tensors[0].dtype, tensors[1].dtype),
         )
     )
 
 
+def _widening(activations: str, weights: str) -> float:
+    """
+    Instructions on a weight of whole numbers that make it a factor of floats; one on halves is half an instruction.
+
+    Casts reach float16 alone, and bfloat16 has no arithmetic (asc-devkit, Cast and Mul of 2201), so goes by float32.
+    """
+    return _WIDENING.get(activations, 0.0) if weights in _WHOLE else 0.0
+
+
+_WHOLE = ("int4", "int8")
+_WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}
 _TRANSPOSE_A = ("transpose_a", "transpose_x1", "transpose_x")
 _TRANSPOSE_B = ("transpose_b", "transpose_x2", "transpose_weight")
 
