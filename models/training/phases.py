@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.models.architecture import Layer, ModelConfig, MoeFfn
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.saved import Saved
 from memplan.models.training.step_recipe import Loss, Recipe, Sharding
