@@ -30,6 +30,7 @@ from memplan.placement.recompute_options import (
     recompute_options,
     recompute_targets,
 )
+from memplan.placement.residency import Storage, live_bytes, stays
 from memplan.placement.rounding import Rounding
 from memplan.placement.whole_moves import LARGEST_CASE, SMALL_CASE, whole_bound
 from memplan.schema.storages import planned_tensors
@@ -110,12 +111,11 @@ class RecomputeSearch:
         """Bytes at the fullest step of the graph as it is."""
         return int(self.base.live.max(initial=0))
 
+    def _storages(self, graph: Graph) -> list[Storage]:
+        return storages_of(graph, planned_tensors(graph), self.round_size, self.saved)
+
     def _problem(self, graph: Graph) -> MoveProblem:
-        return move_problem(
-            storages_of(graph, planned_tensors(graph), self.round_size, self.saved),
-            along_repeats(graph, self.durations.tolist()),
-            self.host,
-        )
+        return move_problem(self._storages(graph), along_repeats(graph, self.durations.tolist()), self.host)
 
     @cached_property
     def bound(self) -> MoveBound | None:
@@ -280,10 +280,12 @@ class RecomputeSearch:
 
     def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
         """
-        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them, for what is
-        made anew in a chain takes as much as when it was kept, every second, third or fourth layer of a kind is kept.
+        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them and no layers
+        are known that begin with a result that is kept, every second, third or fourth of a kind is kept: a whole chain
+        that is made anew takes as much as when it was kept.
         """
-        for stride in _KEPT:
+        chained = any(option.layer < 0 for option in self.options)
+        for stride in _KEPT if chained else _KEPT[:1]:
             found = list(self._fewest(self._by_price(_without_every(kinds, stride) if stride else kinds)))
             yield from found
             if found:
@@ -297,7 +299,10 @@ class RecomputeSearch:
             """The options of the first `count` layers, and the fullest step with them made anew."""
             if count not in tried:
                 chosen = frozenset(option for layer in order[:count] for option in layer)
-                tried[count] = chosen, int(self._problem(self._graph(chosen)).live.max(initial=0))
+                graph = self._graph(chosen)
+                storages = self._storages(graph)
+                live = live_bytes(storages, stays(storages, ()), len(graph.ops))
+                tried[count] = chosen, int(live.max(initial=0))
             return tried[count]
 
         low = 1
