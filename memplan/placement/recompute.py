@@ -280,9 +280,9 @@ class RecomputeSearch:
 
     def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
         """
-        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them and most are of
-        no known layer, which would begin with what is kept, every second, third or fourth of a kind is kept: a whole
-        chain that is made anew takes as much as when it was kept.
+        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them and most of
+        them are of no known layer, which would begin with what is kept, every second, third or fourth of a kind is
+        kept: a whole chain that is made anew takes as much as when it was kept.
         """
         chained = 2 * sum(option.layer < 0 for option in self.options) > len(self.options)
         for stride in _KEPT if chained else _KEPT[:1]:
