@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,13 +101,15 @@ def other_cases(data: Path) -> dict[str, Case]:
     }
 
 
+def published_model(data: Path, config: str) -> ModelConfig:
+    """A model by the name of its file or of its folder among the field cases."""
+    folder = data / "field-cases" / "kv" / config
+    return load_config(folder / "config.json" if folder.is_dir() else data / "configs" / f"{config}.json")
+
+
 def further_cases(data: Path) -> dict[str, Case]:
     """Families that are in neither of the others: narrow and wide heads, latent attention, mixtures of experts."""
-    families = data / "field-cases" / "kv"
-
-    def model(config: str) -> ModelConfig:
-        folder = families / config
-        return load_config(folder / "config.json" if folder.is_dir() else data / "configs" / f"{config}.json")
+    model = partial(published_model, data)
 
     def served(config: str, layout: Layout, batch: int, context: int, phase: Phase = Phase.DECODE) -> Case:
         return lambda: step_graph(model(config), layout, ServedStep(phase, batch=batch, context=context)), "910B3"
