@@ -44,7 +44,7 @@ def templates(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):
-        yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
     elif isinstance(node, ast.IfExp):
         yield from (*templates(node.body), *templates(node.orelse))
     elif isinstance(node, ast.List | ast.Tuple):
@@ -60,7 +60,7 @@ def named(node: ast.AST) -> bool:
 
 def notes() -> dict[str, str]:
     """Every text that becomes a note of a plan, and the module that says it."""
-    found = {}
+    found = dict[str, str]()
     for module, tree in modules(FOLDERS):
         for node in ast.walk(tree):
             said: list[ast.AST] = []
