@@ -298,7 +298,8 @@ def _compressed_specs(
         elif part.content is CacheContent.COMPRESSOR and layout.ring_rows:
             yield _ring_spec(layer, part, layout, entry, options)
         elif part.content is CacheContent.COMPRESSOR:
-            pad = blocks.main_pad if part.part == "state" else blocks.index_pad
+            beside = blocks.main_pad if kept.state_bytes is None else blocks.window * kept.state_bytes
+            pad = beside if part.part == "state" else blocks.index_pad
             yield _window_spec(layer, part, blocks.states[part.ratio], entry, kept.alignment, pad)
         else:
             if part.ratio not in layout.ratios:

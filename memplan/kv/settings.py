@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
-from memplan.kv.runnable import check_drafts, check_heads, check_runnable
+from memplan.kv.runnable import NGRAM, check_drafts, check_heads, check_runnable
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -69,8 +69,6 @@ class EngineSettings:
 
 
 _GIVEN = Sentence("given")
-NGRAM = "ngram"
-"""Drafts looked up in the prompt: no layers, but more tokens verified at once, and no steps scheduled ahead."""
 
 
 def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
@@ -142,8 +140,8 @@ def chosen_backend(
             )
         offered = named
     asked = _asked_kv(model, engine, options)
-    if options.kv is not None and not any(options.kv in backend.kv for backend in offered):
-        # A class that keeps the default does not make the engine take the type.
+    if options.kv is not None and not any(options.kv in backend.kv for backend in engine.backends):
+        # A class that keeps the default does not make the engine know the type.
         asked = options.kv
     for backend in offered:
         if _takes(backend, model, asked, layout, options.block_size):
@@ -235,8 +233,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     choices: list[Choice] = []
     model, asked = as_kept(model, engine), options.caches
     looked_up = asked.draft_method == NGRAM
-    if asked.speculative_tokens and not looked_up:
-        check_drafts(model, engine, layout)
+    if asked.speculative_tokens:
+        check_drafts(model, engine, layout, asked.draft_method)
     if asked.kv in engine.refused_kv:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
