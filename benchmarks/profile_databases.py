@@ -50,10 +50,6 @@ def write_database(folder: Path, kernels: int, seed: int = 0) -> Path:
             ("OP_MEMORY", ((100 + at % _NAMES, 1024 * (1 + at % 64), 10_000 + at * 5000, 50_000 + at * 5000)
                            for at in blocks)),
         ):  # fmt: skip
-            rows = iter(rows)
-            first = next(rows, None)
-            if first is not None:
-                places = ", ".join("?" * len(first))
-                data.execute(f"INSERT INTO {table} VALUES ({places})", first)
-                data.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+            (columns,) = data.execute("SELECT count(*) FROM pragma_table_info(?)", (table,)).fetchone()
+            data.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)
     return path
