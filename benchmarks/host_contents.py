@@ -4,38 +4,40 @@ Whether plans with host moves lose a byte.
 `python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--whole] [--layers N] [--random N] [GRAPH ...]`
 
 The bundled graphs, the field cases that can be read, the MindSpore exports of `tests/planner/mindspore_states.py` (six
-optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of ten published
-models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is moved, what runs
-again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they found it.
+optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of fourteen
+published models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is moved,
+what runs again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they found
+it. `--only` may be given several times.
 
-Two of the models are planned with all layers, the others, unless `--whole`, with `--layers`, four. They are split over
-eight dies, the hybrid one over four; training is one micro-batch of a sequence of 4,096 tokens, a decode step has batch
-16 and a context of 4,096, a prefill one prompt of 4,096. A step whose backward pass is not modelled is named and left
-out. A plan that does not fit says how many bytes are missing: a step's own operands need more than the room. A
-violation ends with exit code 1.
+Two of the models are planned with all layers, the others, unless `--whole`, with `--layers`, four, or as many as they
+have kinds of layers. They are split over two to eight dies; training is one micro-batch of a sequence of 4,096 tokens,
+a decode step has batch 16 and a context of 4,096, a prefill one prompt of 4,096. A step whose backward pass is not
+modelled is named and left out. A plan that does not fit says how many bytes are missing: a step's own operands need
+more than the room. A violation ends with exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
 import memplan
+from benchmarks.host_cases import published_model
 from benchmarks.monotony import random_graphs
 from memplan.core.errors import InputError
 from memplan.graph import Graph
-from memplan.models import ModelConfig, load_config
+from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
 from memplan.models.training.step_recipe import Recipe
@@ -60,21 +62,27 @@ MODELS = {
     "MiMo-7B": ("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8)),
     "gpt-oss-120b": ("openai--gpt-oss-120b", Layout(tensor=8, expert=8)),
     "DeepSeek-V3.2": ("deepseek-ai--DeepSeek-V3.2", Layout(tensor=8, expert=8)),
+    "DeepSeek-V3": ("deepseek-ai--DeepSeek-V3", Layout(tensor=8, expert=8)),
+    "GLM-4.7-Flash": ("45-family-glm4-moe-lite", Layout(tensor=4, expert=4)),
+    "MiniCPM3-4B": ("56-family-minicpm3", Layout(tensor=4)),
+    "Qwen3.5-35B-A3B": ("Qwen--Qwen3.5-35B-A3B", Layout(tensor=2, expert=2)),
     "Qwen3-Next-80B-A3B": ("Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, expert=4)),
 }
 
 
-def files(named: list[Path], data: Path, exports: Path, only: str) -> Iterator[tuple[str, Callable[[], Graph]]]:
+def files(
+    named: list[Path], data: Path, exports: Path, only: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], Graph]]]:
     """
     Graph files by name: bundled ones, those of the field cases that can be read, MindSpore's exports, and `named` ones.
 
-    The exports whose name has the text `only` are written to `exports` first, where there is a MindSpore.
+    The exports whose name has one of the texts `only` are written to `exports` first, where there is a MindSpore.
     """
     field = data / "field-cases" / "graphs"
     for path in (*SAMPLES, *sorted(field.rglob("*.mindir")), *sorted(field.rglob("*.onnx"))):
         with suppress(InputError):  # some are there because they can't be read as they are
             yield path.stem, partial(lambda graph: graph, read_graph(path))
-    wanted = [name for name in NAMES if only in name]
+    wanted = [name for name in NAMES if wanted_by(only, name)]
     if wanted and find_spec("mindspore") is not None:
         script = PROJECT / "tests" / "planner" / "mindspore_states.py"
         subprocess.run([sys.executable, str(script), str(exports), *wanted], check=True, capture_output=True)
@@ -82,12 +90,17 @@ def files(named: list[Path], data: Path, exports: Path, only: str) -> Iterator[t
         yield path.stem, partial(read_graph, path)
 
 
+def wanted_by(only: Sequence[str], name: str) -> bool:
+    """Whether `name` has one of the texts `only`, or there are none."""
+    return not only or any(text in name for text in only)
+
+
 def published(data: Path, kept: int | None) -> Iterator[tuple[str, Callable[[], Graph]]]:
     """Steps of published models by name, with `kept` layers, or all; where not all are, the name says how many."""
     for number, (name, (config, layout)) in enumerate(MODELS.items()):
         layers = None if number < WHOLE else kept
         model = model_of(data, config, layers)
-        title = name if layers is None else f"{name}, {layers} layers"
+        title = name if layers is None else f"{name}, {len(model.layers)} layers"
         for phase, batch in ((Phase.DECODE, 16), (Phase.PREFILL, 1)):
             step = ServedStep(phase, batch=batch, context=4096)
             yield f"{title} {phase.value}", partial(step_graph, model, layout, step)
@@ -95,15 +108,14 @@ def published(data: Path, kept: int | None) -> Iterator[tuple[str, Callable[[], 
 
 
 def model_of(data: Path, config: str, layers: int | None) -> ModelConfig:
-    """A published model, with `layers` of its layers."""
-    path = data / "configs" / f"{config}.json"
+    """A published model, with `layers` of its layers, or more where it has more kinds of them: the first of each."""
+    model = published_model(data, config)
     if layers is None:
-        return load_config(path)
-    told = json.loads(path.read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
-        cut = Path(folder) / "config.json"
-        cut.write_text(json.dumps(told | {"num_hidden_layers": layers}), encoding="utf-8")
-        return load_config(cut)
+        return model
+    kinds = {(layer.mixer and layer.mixer.alike, layer.ffn): layer for layer in reversed(model.layers)}
+    kept = {layer.index for layer in kinds.values()}
+    kept |= {layer.index for layer in [item for item in model.layers if item.index not in kept][: layers - len(kept)]}
+    return replace(model, layers=tuple(layer for layer in model.layers if layer.index in kept))
 
 
 def made(name: str, make: Callable[[], Graph]) -> Iterator[tuple[str, Graph]]:
@@ -135,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graphs", nargs="*", type=Path)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
-    parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--only", action="append", default=[], help="cases whose name has this text")
     parser.add_argument("--whole", action="store_true", help="all models with all layers")
     parser.add_argument("--layers", type=int, default=4, help="of all models but the first two")
     parser.add_argument("--random", type=int, default=0)
@@ -151,8 +163,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as exports:
         kept = None if options.whole else options.layers
         known = chain(files(options.graphs, options.data, Path(exports), options.only), published(options.data, kept))
-        graphs = chain.from_iterable(made(name, make) for name, make in known if options.only in name)
-        drawn = (item for item in random_graphs(options.random, options.seed) if options.only in item[0])
+        graphs = chain.from_iterable(made(name, make) for name, make in known if wanted_by(options.only, name))
+        drawn = (item for item in random_graphs(options.random, options.seed) if wanted_by(options.only, item[0]))
         for name, graph in chain(drawn, graphs):
             for line in rows(name, graph, policy, found):
                 lines.append(line)

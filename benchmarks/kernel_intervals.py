@@ -5,7 +5,8 @@ The 10 % and 90 % quantiles of measured over predicted time are taken of each so
 the span reaches from the least to the most of them, so that one large profile does not speak for all. An interval is
 the narrowest of those that take a share of the span (of its logarithms) below the prediction and one above, neither
 less than a quarter of the other, with which the spans of the others hold about four of five kernels, over all of them
-and as the mean over the sources. `--write` puts the intervals into `memplan/cost/intervals.json`.
+and as the mean over the sources. Classes of few different kernels count each of these once. `--write` puts the
+intervals into `memplan/cost/intervals.json`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ _SOURCES_HELD = 0.76
 """What the mean over the sources should be at least: small ones count as much as large ones in it."""
 _STEP, _WIDEST, _UNEVEN = 0.05, 1.25, 4
 """By which shares of a span are tried and up to where: sources may scatter more than the quantiles of the others."""
+FEW = 10
+"""Different kernels below which each counts once, however often it ran: two that repeat would decide alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,9 @@ def source_bounds(ratios: Iterable[Ratio]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The kernels of a class by source, and the span that the others give it."""
+    """The values of a class by source, and the span that the others give it."""
 
-    values: Mapping[str, Sequence[float]]
+    values: Mapping[str, Sequence[Sequence[float]]]
     spans: Mapping[str, tuple[float, float]]
 
     @staticmethod
@@ -103,18 +106,32 @@ class LeftOut:
         spans = {
             source: class_bounds(name, [ratio for ratio in ratios if ratio.source != source]) for source in sources
         }
-        return LeftOut({source: [r.value for r in own if r.source == source] for source in sources}, spans)
+        return LeftOut({source: _counted(own, source) for source in sources}, spans)
 
-    def held(self, shares: tuple[float, float]) -> dict[str, list[bool]]:
-        """Which kernels of each source lie inside those shares of their span, below and above the prediction."""
+    def held(self, shares: tuple[float, float]) -> dict[str, list[float]]:
+        """
+        How much of each kernel of each source lies inside those shares of their span, below and above the prediction:
+        all or nothing, but for kernels that count once for all their runs.
+        """
         below, above = shares
-        return {
-            source: [low**below <= value <= high**above for value in self.values[source]]
-            for source, (low, high) in self.spans.items()
-        }
+        held = {}
+        for source, (low, high) in self.spans.items():
+            least, most = low**below, high**above
+            held[source] = [sum(least <= value <= most for value in runs) / len(runs) for runs in self.values[source]]
+        return held
 
 
-def coverage(held: Mapping[str, Sequence[bool]]) -> tuple[float, float]:
+def _counted(own: Sequence[Ratio], source: str) -> list[Sequence[float]]:
+    """What counts as one kernel of `source`: each one, or all equal ones where a class has few different kernels."""
+    few = len({ratio.kernel for ratio in own}) < FEW
+    groups: dict[object, list[float]] = defaultdict(list)
+    for place, ratio in enumerate(own):
+        if ratio.source == source:
+            groups[ratio.kernel if few else place].append(ratio.value)
+    return list(groups.values())
+
+
+def coverage(held: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     """Over all kernels, and the mean over the sources."""
     every = [inside for own in held.values() for inside in own]
     return float(np.mean(every)), float(np.mean([np.mean(own) for own in held.values()]))
@@ -144,6 +161,19 @@ def class_interval(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
     return low**below, high**above
 
 
+def chance_range(repeats: Sequence[int], held: float = 0.8, outside: float = 0.025) -> tuple[float, float]:
+    """
+    Between which shares of kernels lie inside of intervals that hold `held` of them, but for `outside` on either side.
+
+    Different kernels are draws, of which each ran as often as `repeats` says: their number counts as that of as many
+    equal weights (Kish 1965, the square of the sum over the sum of the squares), a binomial.
+    """
+    draws = max(round(sum(repeats) ** 2 / sum(count**2 for count in repeats)), 1)
+    odds = np.cumsum([math.comb(draws, k) * held**k * (1 - held) ** (draws - k) for k in range(draws + 1)])
+    low, high = np.searchsorted(odds, (outside, 1 - outside))
+    return float(low) / draws, float(high) / draws
+
+
 def classes_of(ratios: Iterable[Ratio]) -> list[str]:
     """The classes that have intervals."""
     return sorted({ratio.class_name for ratio in ratios} - {UNKNOWN_CLASS})
@@ -159,15 +189,18 @@ def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:
         low, high = class_interval(name, told)
         held = apart.held(span_shares(apart, class_bounds(name, told)))
         kernels, sources = coverage(held)
-        different = len({ratio.kernel for ratio in own})
+        times = Counter(ratio.kernel for ratio in own)
+        least_chance, most_chance = chance_range(list(times.values()))
         inside = sum(low <= ratio.value <= high for ratio in own) / len(own)
         source, least = min(held.items(), key=lambda item: float(np.mean(item[1])))
         rows.append(
-            (name, f"{low:.2f} to {high:.2f}", f"{len(own):,}", different, len(held), f"{inside:.0%}", f"{kernels:.0%}",
-             f"{sources:.0%}", f"{np.mean(least):.0%} of {source}")
+            (name, f"{low:.2f} to {high:.2f}", f"{len(own):,}", len(times), len(held), f"{inside:.0%}",
+             f"{kernels:.0%}", f"{least_chance:.0%} to {most_chance:.0%}", f"{sources:.0%}",
+             f"{np.mean(least):.0%} of {source}")
         )  # fmt: skip
     header = ("class", "measured over predicted", "kernels", "of them different", "sources", "inside",
-              "inside, their source left out", "mean over the sources", "least of a source left out")  # fmt: skip
+              "inside, their source left out", "of intervals of 80 %, by chance", "mean over the sources",
+              "least of a source left out")  # fmt: skip
     yield from table(header, rows)
     yield from table(
         ("source left out", "kernels", "inside"),
@@ -177,7 +210,7 @@ def interval_table(ratios: Iterable[Ratio]) -> Iterator[str]:
 
 def held_by_source(ratios: Sequence[Ratio]) -> dict[str, tuple[int, float]]:
     """Kernels of each source, and the share of them that the intervals made without it hold, whatever their class."""
-    held: dict[str, list[bool]] = defaultdict(list)
+    held: dict[str, list[float]] = defaultdict(list)
     for name in classes_of(ratios):
         apart = LeftOut.of(name, ratios)
         for source, inside in apart.held(span_shares(apart, class_bounds(name, ratios))).items():

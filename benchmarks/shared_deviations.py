@@ -9,7 +9,7 @@ r = 0.56.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,9 +19,14 @@ from memplan.cost import Kernel, Machine
 from memplan.cost.calibration import kernel_key
 from memplan.cost.kernel_time import kernel_cost
 from memplan.cost.measured_kernels import MeasuredKernels
+from memplan.cost.uncertainty import interval_class
 
 HEADER = ("profile", "pairs of a type and bound", "correlation", "least error left", "of these within twice the time",
           "correlation", "least error left")  # fmt: skip
+FACTORS_HEADER = ("profile", "model", "median of a type and bound", "median of a class and bound",
+                  "a factor for each class, fitted to the profile itself")  # fmt: skip
+_SHRUNK = 0.25, 1.0, 3.0, 6.0
+"""Kernels that say "as modelled" beside those measured, in trials of which the best is taken."""
 _MOST = 1.5
 """Deviations beyond e to this power count as that much: a kernel that waited is no kind's way."""
 _NEAR = math.log(2)
@@ -29,12 +34,17 @@ _NEAR = math.log(2)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A distinct kernel: type and bound, logarithms of its modelled time and of measured over that, share of time."""
+    """A distinct kernel: type and bound, class, logarithms of modelled time and of measured over it, share of time."""
 
     alike: tuple[str, str]
+    class_name: str
     size: float
     off: float
     share: float
+
+    def error_with(self, factor: float) -> float:
+        """What the modelled time times `factor` misses, as a share of the profile's time."""
+        return self.share * abs(factor * math.exp(-self.off) - 1)
 
 
 def shapes_of(kernels: MeasuredKernels, machine: Machine) -> list[Shape]:
@@ -51,7 +61,8 @@ def shapes_of(kernels: MeasuredKernels, machine: Machine) -> list[Shape]:
         cost = kernel_cost(first[key], machine)
         off = math.log(float(np.median(own)) / cost.duration_ns)
         alike = first[key].type, str(cost.bound)
-        found.append(Shape(alike, math.log(cost.duration_ns), max(-_MOST, min(_MOST, off)), sum(own) / total))
+        class_name = interval_class(first[key], cost)
+        found.append(Shape(alike, class_name, math.log(cost.duration_ns), off, sum(own) / total))
     return found
 
 
@@ -62,8 +73,9 @@ def correlation(shapes: list[Shape], *, near: bool = False) -> tuple[int, float 
         if one.alike == other.alike and (not near or abs(one.size - other.size) <= _NEAR):
             weight = math.sqrt(one.share * other.share)
             count += 1
-            together += weight * one.off * other.off
-            apart += weight * (one.off**2 + other.off**2) / 2
+            first, second = (max(-_MOST, min(_MOST, shape.off)) for shape in (one, other))
+            together += weight * first * second
+            apart += weight * (first**2 + second**2) / 2
     return count, together / apart if apart else None
 
 
@@ -75,3 +87,42 @@ def cells(name: str, kernels: MeasuredKernels, machine: Machine) -> Iterator[str
         count, alike = correlation(shapes, near=near)
         left = None if alike is None else math.sqrt(1 - max(0.0, alike))
         yield from (str(count), "-" if alike is None else f"{alike:.2f}", "-" if left is None else f"{left:.0%}")
+
+
+def factor_cells(name: str, kernels: MeasuredKernels, machine: Machine) -> Iterator[str]:
+    """A row of what simpler estimators leave, with the amount of shrinkage that turns out best."""
+    shapes = shapes_of(kernels, machine)
+    yield name
+    yield f"{sum(shape.error_with(1.0) for shape in shapes):.1%}"
+    for alike in (lambda shape: shape.alike, lambda shape: (shape.class_name, shape.alike[1])):
+        yield f"{min(left_by_medians(shapes, alike, shrunk) for shrunk in _SHRUNK):.1%}"
+    yield f"{left_by_own_factors(shapes):.1%}"
+
+
+def left_by_medians(shapes: Sequence[Shape], alike: Callable[[Shape], Hashable], shrunk: float) -> float:
+    """
+    The error of a profile when each shape has the median deviation of the n others that are `alike`, as much of it as
+    n / (n + `shrunk`).
+    """
+    left = 0.0
+    for shape in shapes:
+        others = [other for other in shapes if other is not shape and alike(other) == alike(shape)]
+        told = _weighted_median([(other.off, math.sqrt(other.share)) for other in others]) if others else 0.0
+        left += shape.error_with(math.exp(told * len(others) / (len(others) + shrunk)))
+    return left
+
+
+def left_by_own_factors(shapes: Sequence[Shape]) -> float:
+    """The error that is left of a profile by one factor a class, the best that there is for this very profile."""
+    classes: dict[str, list[Shape]] = {}
+    for shape in shapes:
+        classes.setdefault(shape.class_name, []).append(shape)
+    return sum(
+        min(sum(shape.error_with(math.exp(tried.off)) for shape in own) for tried in own) for own in classes.values()
+    )
+
+
+def _weighted_median(values: Sequence[tuple[float, float]]) -> float:
+    ordered = sorted(values)
+    passed = np.cumsum([weight for _, weight in ordered])
+    return ordered[int(np.searchsorted(passed, passed[-1] / 2))][0]

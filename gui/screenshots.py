@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QCoreApplication, QEvent, QMessageLogContext, QPoint, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import (
+    QCoreApplication,
+    QDeadlineTimer,
+    QEvent,
+    QEventLoop,
+    QMessageLogContext,
+    QPoint,
+    Qt,
+    QTimer,
+    QtMsgType,
+    qInstallMessageHandler,
+)
 from PySide6.QtGui import QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
@@ -22,6 +33,8 @@ from memplan.gui.theme import apply_theme
 from memplan.gui.views.view_specs import PAGES
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.view_export import png, write_view
+
+_LONGEST_REST_MS = 3_000
 
 
 def render_window(
@@ -117,8 +130,7 @@ def _pictures(
             window.show()
             qt.processEvents()
             scene.arrange(window)
-            for _ in range(4):  # docks lay themselves out over several rounds of events
-                qt.processEvents()
+            _settle(window)
             # Without a running loop of events tab bars of the docks of another page would never go.
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             path = out_dir / f"{name}-{theme}.png"
@@ -127,6 +139,17 @@ def _pictures(
             window.close()
             window.deleteLater()
     return paths
+
+
+def _settle(window: MainWindow) -> None:
+    """Let `window` lay out its docks, which takes several rounds of events, and what follows a moment's rest."""
+    for _ in range(4):
+        QCoreApplication.processEvents()
+    rests = QDeadlineTimer(_LONGEST_REST_MS)
+    while not rests.hasExpired() and any(
+        timer.isSingleShot() and timer.isActive() for timer in window.findChildren(QTimer)
+    ):
+        QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
 
 
 def _in_few_colours(picture: QPixmap) -> QImage:

@@ -148,7 +148,7 @@ class VisionTower:
     A vision encoder beside the decoder: its parameters, or `None` where its layout is not known here.
 
     `heads` of attention are split over the ranks of tensor parallelism, 0 where they are not known; of the parameters,
-    `repeated` are on every rank.
+    `repeated` are on every rank. So many of the decoder's first layers take `deep_states` of it.
     """
 
     model_type: str
@@ -157,6 +157,7 @@ class VisionTower:
     hidden_size: int
     heads: int = 0
     repeated: int = 0
+    deep_states: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class ModelConfig:
     `embedding_norm`. `rotary` are the tables of positions that engines keep.
     `draft` is a model of its own that drafts for this one in the way called `draft_method`, in place of those layers;
     `draft_vocab` are the words that a draft has a head for, where they are fewer than those it reads.
+    `unused_attention` is what a layer of attention would keep, where the file describes one and no layer attends.
     With a `media_prefix` the tokens of an image attend to each other in both directions.
     `stored` is what the checkpoint's files hold, where they lie beside the config. `notes` lists what was taken from a
     documented default and what is not modelled.
@@ -204,6 +206,7 @@ class ModelConfig:
     rotary: tuple[RotaryTable, ...] = ()
     vision: VisionTower | None = None
     media_prefix: bool = False
+    unused_attention: tuple[CachePart, ...] = ()
     quantization: Quantization | None = None
     stored: StoredWeights | None = None
     origin: str = ""

@@ -25,7 +25,9 @@ def _tower(fields: Fields, vision: Fields) -> VisionTower:
     if model_type.startswith(("qwen3_vl", "qwen3_5")):
         hidden = vision.count("hidden_size")
         repeated = (vision.count("num_position_embeddings") + 1) * hidden + _qwen2_patch(vision, hidden)
-        return VisionTower(model_type, _qwen3_vl(vision), vision.count("depth"), hidden, repeated=repeated)
+        deep = len(vision.whole_list("deepstack_visual_indexes", int))
+        made = _qwen3_vl(vision, deep)
+        return VisionTower(model_type, made, vision.count("depth"), hidden, repeated=repeated, deep_states=deep)
     if model_type == "qwen2_vl" and vision.has("embed_dim"):
         return VisionTower(model_type, _qwen2_vl(vision), vision.count("depth"), vision.count("embed_dim"))
     if model_type == "qwen2_5_vl" and vision.has("out_hidden_size"):
@@ -46,10 +48,10 @@ def _tower(fields: Fields, vision: Fields) -> VisionTower:
     )
 
 
-def _qwen3_vl(vision: Fields) -> int:
+def _qwen3_vl(vision: Fields, deep: int) -> int:
     """
     Parameters of the Qwen3-VL tower: patch embedding, positions, blocks with biases, one merger and one more for each
-    of `deepstack_visual_indexes`.
+    of the `deep` blocks whose states the decoder takes as well.
     """
     hidden, width, depth = vision.count("hidden_size"), vision.count("intermediate_size"), vision.count("depth")
     patch = vision.count("temporal_patch_size") * vision.count("patch_size") ** 2 * vision.count("in_channels")
@@ -58,7 +60,6 @@ def _qwen3_vl(vision: Fields) -> int:
     block = 2 * 2 * hidden + 3 * hidden * hidden + 3 * hidden + hidden * hidden + hidden
     block += hidden * width + width + width * hidden + hidden
     merger = merged * merged + merged + merged * out + out
-    deep = vision.whole_list("deepstack_visual_indexes", int)
     return (
         patch * hidden
         + hidden
@@ -66,7 +67,7 @@ def _qwen3_vl(vision: Fields) -> int:
         + depth * block
         + merger
         + 2 * hidden
-        + len(deep) * (merger + 2 * merged)
+        + deep * (merger + 2 * merged)
     )
 
 

@@ -96,7 +96,12 @@ def layered_plan(layers: int = 6, *, op_ns: int = 50_000, size: int = 4 * MIB, t
             TierUse(Tier.HBM, 60 * 1024 * MIB, 4 * 1024 * MIB, layers * size, peak, layers, peak, "bytes alive"),
             TierUse(Tier.HOST, None, 0, 0, size if transfers else 0, 2 if transfers else None, 0, "none"),
         ),
-        links=(LinkUse("d2h", 100e9, 0, sheet), LinkUse("h2d", 100e9, 0, sheet)) if transfers else (),
+        links=(
+            LinkUse("d2h", 100e9, 0, sheet, Tier.HBM, Tier.HOST),
+            LinkUse("h2d", 100e9, 0, sheet, Tier.HOST, Tier.HBM),
+        )
+        if transfers
+        else (),
         fits=True,
         missing_bytes=0,
         makespan_ns=count * op_ns,
@@ -208,6 +213,7 @@ def plans(draw: st.DrawFn) -> Plan:
         optional_step if steps else st.none(), _BYTES, _TEXT,
     )  # fmt: skip
     rate = st.floats(0, 1e13, allow_nan=False)
+    ends = st.none() | st.sampled_from(Tier)
     return Plan(
         origin=PlanOrigin(draw(_TEXT), draw(_TEXT), draw(st.none() | _TEXT), draw(_TEXT)),
         chip=draw(_TEXT),
@@ -217,7 +223,7 @@ def plans(draw: st.DrawFn) -> Plan:
         placements=tuple(placements),
         transfers=tuple(draw(st.lists(move, max_size=3))) if indices else (),
         tiers=tuple(draw(st.lists(use, max_size=2))),
-        links=tuple(draw(st.lists(st.builds(LinkUse, _TEXT, rate, _TIMES, sources), max_size=2))),
+        links=tuple(draw(st.lists(st.builds(LinkUse, _TEXT, rate, _TIMES, sources, ends, ends), max_size=2))),
         fits=draw(st.booleans()),
         missing_bytes=draw(_BYTES),
         makespan_ns=draw(_TIMES),

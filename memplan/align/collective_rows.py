@@ -13,7 +13,7 @@ from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Float32s, Int32s, Int64s
+from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 
 _BESIDE = 40
 """Rows to either side of where a collective stands in which it is sought."""
@@ -61,7 +61,11 @@ def place_collectives(
     if spread < SPREAD:
         known = np.array([*model.prices[:-1], spread])
         sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
+        doubting = found.taken(which)
         _place(sequence, sharper, kernels, kernel_class, kernel_names, times, which, found)
+        # Times tell which of two ops it is, not that it is none: any collective may have waited.
+        kept = (found.row[which] < 0) & (row >= 0) & ~np.isin(row, found.row[which])
+        found.put(which[kept], doubting.taken(np.flatnonzero(kept)))
 
 
 def _place(
@@ -74,6 +78,8 @@ def _place(
     which: Int64s,
     found: PairResult,
 ) -> None:
+    from memplan.align.pair_loops import fit_alone
+
     rows = len(sequence)
     before, after, off = _neighbours(found, which)
     found.put(which, PairResult.empty(len(which)))
@@ -140,7 +146,10 @@ def _place(
             place=np.where(result.row >= 0, row, found.place[chosen]),
         )
         alone = np.array([not rule.repeats for rule in sequence.rules])
-        found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]]))
+        fit = np.zeros(len(chosen))
+        at = np.clip(np.searchsorted(whole, result.row), 0, len(whole) - 1)
+        fit_alone(some.place[at], *spans, some.time[at], times[chosen], float(prices[-1]), fit)
+        found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
 
 
 def _run_otherwise(
@@ -178,9 +187,9 @@ def _run_with_others(found: PairResult, which: Int64s, rows: int) -> Bools:
     return inside
 
 
-def _one_each(found: PairResult, alone: Bools) -> PairResult:
-    """Of kernels that are likeliest the same op's, the likelier alone where an op is run `alone` by one kernel."""
-    order = np.lexsort((-found.chance, found.row))
+def _one_each(found: PairResult, alone: Bools, fit: Floats) -> PairResult:
+    """Of kernels that are likeliest the same op's, the one of the best `fit` where an op is run `alone` by one."""
+    order = np.lexsort((-found.chance, -fit, found.row))
     twice = np.zeros(len(found.row), dtype=np.bool_)
     twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
     twice &= alone

@@ -54,6 +54,23 @@ def _lasting(planned: float, measured: float, spread: float) -> float:
 
 
 @jit_numpy_division
+def fit_alone(
+    place: Int64s,
+    begin: Int64s,
+    end: Int64s,
+    off: Int64s,
+    planned: Float32s,
+    measured: Float32s,
+    spread: float,
+    fit: Floats,
+) -> None:
+    """Fill `fit` with how well place and time of each collective fit the op at `place`, whatever others run."""
+    for kernel in range(len(place)):
+        near_by = _nearness(place[kernel], begin[kernel], end[kernel], off[kernel])
+        fit[kernel] = near_by * _lasting(planned[kernel], measured[kernel], spread)
+
+
+@jit_numpy_division
 def forward(
     op_class: Int32s,
     kernel_class: Int32s,

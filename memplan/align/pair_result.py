@@ -37,6 +37,10 @@ class PairResult:
         """Kernels `begin` to `end` alone."""
         return self._of([column[begin:end] for column in self._columns()])
 
+    def taken(self, which: Int64s) -> PairResult:
+        """Kernels `which` alone."""
+        return self._of([column[which] for column in self._columns()])
+
     def moved(self, by: Int64s | int) -> PairResult:
         """The same so many rows further on."""
         return replace(

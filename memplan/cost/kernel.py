@@ -146,8 +146,8 @@ def op_class(op_type: str) -> OpClass:
 
 _FUSED = "FusionOp_"
 _WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "convolution_input_gradient",
-           "transposed_convolution", "convolution", "grouped_matmul", "recurrent", "einsum", "matmul", "rows",
-           "reduction", "pooling", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip
+           "transposed_convolution", "convolution", "grouped_matmul", "recurrent", "einsum", "chunk_products", "matmul",
+           "rows", "reduction", "pooling", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip
 """Kinds of formulas, the one that decides a fused kernel's time first."""
 
 

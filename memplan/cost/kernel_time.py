@@ -15,7 +15,15 @@ from memplan.cost.collective import collective_time
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.shapes import Shaped, attention_of, convolution_of, einsum_of, matmul_of, recurrent_of
+from memplan.cost.shapes import (
+    Shaped,
+    attention_of,
+    chunk_products_of,
+    convolution_of,
+    einsum_of,
+    matmul_of,
+    recurrent_of,
+)
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 from memplan.hardware import Link
@@ -118,6 +126,8 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
         return einsum_of(kernel, machine)
     if rule.kind == "recurrent":
         return recurrent_of(kernel, machine)
+    if rule.kind == "chunk_products":
+        return chunk_products_of(kernel, machine)
     if rule.kind in ("matmul", "grouped_matmul"):
         return matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
     return Shaped()
@@ -194,6 +204,17 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
             pipes["mte2"] += exchange / machine.l2_read_per_second * 1e9
         parts = (time, pipes["vector"], pipes["mte2"] if not machine.direct else 0.0)
         time = overlapped(parts, machine["pipe_norm"])
+    if problem.widening:
+        # Vector cores make factors of weights block by block while the cube multiplies those before.
+        weights = problem.b_batch * problem.k * problem.n
+        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
+        pipes["vector"] = pipes.get("vector", 0.0) + weights * problem.widening / rate * 1e9
+        if not machine.direct:
+            factors = weights * problem.a_bytes
+            gm += 2 * factors
+            pipes["mte3"] = factors / machine.l2_write_per_second * 1e9
+            pipes["mte2"] += factors / machine.l2_read_per_second * 1e9
+        time = overlapped((time, *(pipes.get(name, 0.0) for name in ("vector", "mte2", "mte3"))), machine["pipe_norm"])
     bound = _bound(pipes, time, machine)
     return KernelCost(
         duration_ns=round(time),

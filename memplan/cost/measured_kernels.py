@@ -18,7 +18,7 @@ _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU
 _CUBE_KINDS = (
     "matmul", "grouped_matmul", "attention", "attention_gradient",
     "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution", "recurrent",
-    "einsum",
+    "einsum", "chunk_products",
 )  # fmt: skip
 _VECTOR_KINDS = ("vector", "fill", "optimizer", "rows", "reduction")
 

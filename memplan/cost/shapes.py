@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from memplan.cost.attention import AttentionProblem
@@ -72,7 +72,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         # Experts that get no token are not read.
         hit = kernel.attribute("groups")
         groups = min(int(hit), groups) if isinstance(hit, int) and hit > 0 else groups
-    if grouped and groups > 1:
+    if grouped and (groups > 1 or b_batch):
         m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
     else:
         a_count, b_count = prod(a_batch), groups
@@ -86,7 +86,6 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             n=n,
             k=k,
             batch=max(batch, 1),
-            # Weights stored in fewer bits are widened to the activations' type on their way.
             a_bytes=a_bytes,
             b_bytes=b_bytes,
             out_bytes=_width(out.dtype) if out is not None else 2.0,
@@ -96,10 +95,22 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             b_batch=max(b_count, 1),
             mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
+            widening=_widening(tensors[0].dtype, tensors[1].dtype),
         )
     )
 
 
+def _widening(activations: str, weights: str) -> float:
+    """
+    Instructions on a weight of whole numbers that make it a factor of floats; one on halves is half an instruction.
+
+    Casts reach float16 alone, and bfloat16 has no arithmetic (asc-devkit, Cast and Mul of 2201), so goes by float32.
+    """
+    return _WIDENING.get(activations, 0.0) if weights in _WHOLE else 0.0
+
+
+_WHOLE = ("int4", "int8")
+_WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}
 _TRANSPOSE_A = ("transpose_a", "transpose_x1", "transpose_x")
 _TRANSPOSE_B = ("transpose_b", "transpose_x2", "transpose_weight")
 
@@ -245,6 +256,27 @@ def recurrent_of(kernel: Kernel, machine: Machine) -> Shaped:
         ),
         assumed="time steps are not waited for one by one",
     )  # fmt: skip
+
+
+def chunk_products_of(kernel: Kernel, machine: Machine) -> Shaped:
+    """
+    Products that one kernel does in each of many chunks, as one product of its attributes `chunks`, `rows`, `columns`
+    and `terms`. What its operands have beyond that product's is moved as well.
+
+    What a chunk has to wait for the one before it is not in the time.
+    """
+    sizes = [kernel.attribute(name) for name in ("chunks", "rows", "columns", "terms")]
+    chunks, rows, columns, terms = (size if isinstance(size, int) else 0 for size in sizes)
+    if min(chunks, rows, columns, terms) < 1 or not kernel.present or not kernel.outputs:
+        return Shaped()
+    width = _width(kernel.present[0].dtype)
+    problem = MatmulProblem(
+        m=rows, n=columns, k=terms, batch=chunks, a_batch=chunks, b_batch=chunks, a_bytes=width, b_bytes=width,
+        out_bytes=_width(kernel.outputs[0].dtype), mac_rate=machine.product_rate(kernel.present[0].dtype) or 0.0,
+    )  # fmt: skip
+    counted = problem.a_total + problem.b_total + problem.c_total
+    extra = max(kernel.read_bytes + kernel.written_bytes - counted, 0.0)
+    return Shaped(matmul=replace(problem, extra_bytes=extra), assumed="chunks are not waited for one by one")
 
 
 _LAYOUTS = ("BSH", "BNSD", "SBH", "BSND", "TND")

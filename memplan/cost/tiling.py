@@ -35,7 +35,8 @@ class MatmulProblem:
     `a_bytes` and `b_bytes` are bytes an element (0.5 for four bits). `a_run` and `b_run` say which axis is contiguous
     in GM: `k`, `m` (or `n`), or `nz` for the fractal layout. `a_batch` and `b_batch` are how many different A and B
     there are. `mac_rate` is multiply-accumulates per cycle of one core; `extra_bytes` (bias, scales) are read once with
-    A and B. Of the operands, `hot_bytes` are in L2 beforehand.
+    A and B. Of the operands, `hot_bytes` are in L2 beforehand. `widening` are vector instructions, of lanes of 4 bytes,
+    on each element of B that make it what the cube multiplies with A, 0 where the cube takes it as it is stored.
     """
 
     m: int
@@ -52,6 +53,7 @@ class MatmulProblem:
     mac_rate: float = 4096.0
     extra_bytes: float = 0.0
     hot_bytes: float = 0.0
+    widening: float = 0.0
 
     @property
     def flops(self) -> int:

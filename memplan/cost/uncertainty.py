@@ -15,6 +15,7 @@ _CLASSES = {
     "matmul": "products", "grouped_matmul": "products", "convolution": "convolutions",
     "convolution_input_gradient": "convolutions", "convolution_filter_gradient": "convolutions",
     "transposed_convolution": "convolutions", "einsum": "products", "recurrent": "products",
+    "chunk_products": "products",
     "attention": "attention", "attention_gradient": "attention", "rows": "norms", "reduction": "reductions",
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
     "gather": "rearrangements",

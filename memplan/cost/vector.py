@@ -15,6 +15,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs
 from memplan.cost.transfer import Copy, CopyTime, copy_time
+from memplan.cost.windows import windows_of
 from memplan.graph.model import DTYPE_BITS
 
 _PIECES = 2
@@ -27,7 +28,11 @@ _BLOCK, _BLOCKED_DIMS = 16, 5
 
 @dataclass(frozen=True, slots=True)
 class VectorWork:
-    """What a vector kernel does: bytes over GM, instructions, and how it is cut."""
+    """
+    What a vector kernel does: bytes over GM, instructions, and how it is cut.
+
+    `issued` are instructions of the busiest core that each have to be started, however little they do.
+    """
 
     read: float
     written: float
@@ -40,6 +45,7 @@ class VectorWork:
     piece: float
     pieces: float
     steps: float
+    issued: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     read, written, run = _traffic(kernel, rule)
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
     count = float(max((operand.count for operand in kernel.operands), default=1))
+    windows = windows_of(kernel) if rule.kind == "pooling" else None
     if rule.kind in ("gather", "slice", "pooling"):
         count = float(max((operand.count for operand in kernel.outputs), default=1))
+    if windows is not None:
+        count = float(windows.count)
     width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
     passes = vector_passes(rule, machine)
     steps = rule.passes + rule.transcendentals
@@ -109,6 +118,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
     piece = max(min(room, (read + written) / operands / cores), 32.0)
+    # The way back adds to the windows one after the other on every generation.
+    unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
     return VectorWork(
         read=read,
         written=written,
@@ -121,6 +132,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         piece=min(piece, runs.read) if runs.read else piece,
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
+        issued=windows.instructions(cores) if windows is not None and not unfolds else 0.0,
     )
 
 
@@ -211,6 +223,7 @@ def vector_time(
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
+    vector = max(vector, work.issued * machine["instruction_start_ns"])
     if double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.

@@ -49,8 +49,7 @@ _PARTS: tuple[_Exchange, ...] = (
     (
         Sentence("what runs at all"),
         (
-            "drafts_in_pipelines",
-            "pipelined_drafts",
+            "drafting",
             "unpiped",
             "unnamed_unpiped",
             "unserved",

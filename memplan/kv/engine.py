@@ -23,7 +23,8 @@ class EntryFormat:
     Bytes of one cached vector: `entry_bytes` whatever its width, else its elements and `extra_elements` more.
 
     `alignment` is what a page of them is padded to a multiple of. Windows of the same format keep `window_bytes` a
-    token where that differs, and blocks that hold them begin at multiples of `window_stride`.
+    token where that differs, and blocks that hold them begin at multiples of `window_stride`. States beside them are
+    padded to `state_bytes` for each token of a window's block where that differs.
     """
 
     element_bytes: int
@@ -32,6 +33,7 @@ class EntryFormat:
     alignment: int
     window_bytes: int | None = None
     window_stride: int = 1
+    state_bytes: int | None = None
 
     def size(self, elements: int) -> int:
         """Bytes of a vector of `elements`."""
@@ -199,6 +201,24 @@ class StateRules:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftRules:
+    """
+    How models draft for others, and where.
+
+    With pipeline parallelism run layers of multi-token prediction of the `pipelined` families, `None` for all, and
+    `models` of their own unless it is false. Layers of drafts by the methods `counted_by_stage` are numbered on from
+    those of the last stage instead of all, so they get the name of another layer, except of models whose layers are
+    `named_apart`. Models of some types know `methods` only.
+    """
+
+    pipelined: tuple[str, ...] | None
+    models: bool
+    counted_by_stage: tuple[str, ...]
+    named_apart: tuple[str, ...]
+    methods: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class PlannerRules:
     """
     Which of the rules that versions differ in a planner follows.
@@ -352,9 +372,8 @@ class Engine:
     block size whatever is asked for, except with recurrent states and compressed entries; `compressed_block` that with
     compressed entries where another is asked for than they can have. `compressed` are the ways
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
-    has the one that the checkpoint brings scales for. `drafts_in_pipelines` are the families whose layers of multi-
-    token prediction run with pipeline parallelism, `None` for all (`pipelined_drafts`: so do models that draft),
-    `unpiped` those that do not run so at all (`unnamed_unpiped`: unless the file names a class). It has no class
+    has the one that the checkpoint brings scales for. `drafting` says how models draft. `unpiped` are the families that
+    do not run with pipeline parallelism at all (`unnamed_unpiped`: unless the file names a class). It has no class
     for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that
     share tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked`
@@ -390,8 +409,7 @@ class Engine:
     default_kv: str
     refused_kv: tuple[str, ...]
     checkpoint_kv: bool
-    drafts_in_pipelines: tuple[str, ...] | None
-    pipelined_drafts: bool
+    drafting: DraftRules
     unpiped: tuple[str, ...]
     unnamed_unpiped: tuple[str, ...]
     unserved: tuple[str, ...]

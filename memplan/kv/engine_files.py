@@ -22,6 +22,7 @@ from memplan.kv.engine import (
     AttentionBackend,
     CompressedBlocks,
     CompressedLayout,
+    DraftRules,
     Engine,
     EntryFormat,
     HeldRules,
@@ -48,6 +49,7 @@ def _entry_format(row: Mapping[str, Any]) -> EntryFormat:
         alignment=row.get("alignment", 1),
         window_bytes=row.get("window_bytes"),
         window_stride=row.get("window_stride", 1),
+        state_bytes=row.get("state_bytes"),
     )
 
 
@@ -142,6 +144,17 @@ def _planner(row: Mapping[str, Any]) -> PlannerRules:
     return PlannerRules(**{**row, "shared_types": tuple(row.get("shared_types", ()))})
 
 
+def _drafting(row: Mapping[str, Any]) -> DraftRules:
+    pipelined = row.get("pipelined")
+    return DraftRules(
+        None if pipelined is None else tuple(pipelined),
+        row.get("models_pipelined", True),
+        tuple(row.get("counted_by_stage", ())),
+        tuple(row.get("named_apart", ())),
+        {name: tuple(methods) for name, methods in row.get("methods", {}).items()},
+    )
+
+
 def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
     ahead = row.get("ahead_in_pipelines", False)
     return SchedulingRules(
@@ -154,7 +167,6 @@ def _scheduling(row: Mapping[str, Any]) -> SchedulingRules:
 
 def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
     index, states = row["latent"]["indexer"], row["states"]
-    drafting = row.get("drafts_in_pipelines")
     allowed = row["block"]["allowed"]
     return Engine(
         name=row["name"],
@@ -189,8 +201,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
         token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,
-        pipelined_drafts=row.get("pipelined_drafts", True),
-        drafts_in_pipelines=None if drafting is None else tuple(drafting),
+        drafting=_drafting(document.get("drafting", {})),
         latent=LatentLayout(
             formats={name: _entry_format(entry) for name, entry in row["latent"]["formats"].items()},
             indexes=_index_formats(index),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.kv.engine import Engine
 from memplan.kv.layers import cache_parts, engine_of
+from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, stage_spans
+
+NGRAM = "ngram"
+"""Drafts looked up in the prompt: no layers, but more tokens verified at once, and no steps scheduled ahead."""
 
 
 def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str | None, runner: str | None) -> None:
@@ -32,6 +38,7 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
     if layout.pipeline > 1 and any(layer.lookup is not None and layer.lookup.by_row for layer in model.layers):
         # vllm 0.33.0 models/qwen4_exp: later stages are not given the tokens that rows are looked up by.
         raise InputError("{} does not run the n-gram tables of {} with pipeline parallelism", engine.name, model.name)
+    check_pictures(model, engine, layout)
     fitted = engine_of(model, engine)
     if kind not in ("compressed", "shared_compressed"):
         return
@@ -103,8 +110,14 @@ def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False, hea
             )
 
 
-def check_drafts(model: ModelConfig, engine: Engine, layout: Layout) -> None:
-    """Refuse drafts that the model has no layers for, or that the engine does not run in pipelines."""
+def check_drafts(model: ModelConfig, engine: Engine, layout: Layout, method: str) -> None:
+    """Refuse drafts that the model has no layers for, or that the engine does not run, as in pipelines."""
+    methods = engine.drafting.methods.get(model.model_type)
+    if methods is not None and method not in methods:
+        remedy = Sentence("it drafts by {}", (", ".join(methods),))
+        raise InputError("{} does not draft for {} by {}", engine.name, model.name, method, remedy=remedy)
+    if method == NGRAM:
+        return
     if not model.mtp_layers:
         raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
     if model.draft is not None and engine.checks_heads:
@@ -112,9 +125,60 @@ def check_drafts(model: ModelConfig, engine: Engine, layout: Layout) -> None:
     if layout.pipeline == 1:
         return
     if model.draft is not None:
-        if not engine.pipelined_drafts:
+        if not engine.drafting.models:
             raise InputError("{} does not draft by a model of its own with pipeline parallelism", engine.name)
         return
-    drafting = engine.drafts_in_pipelines
-    if drafting is not None and model.model_type not in drafting:
+    pipelined = engine.drafting.pipelined
+    if pipelined is not None and model.model_type not in pipelined:
         raise InputError("{} does not draft by multi-token prediction with pipeline parallelism", engine.name)
+
+
+def check_draft_names(model: ModelConfig, engine: Engine, specs: Sequence[CacheSpec], layout: Layout) -> None:
+    """
+    Refuse a draft whose layer the engine gives the name of another layer that keeps something else, or that stands on
+    the same stage.
+
+    vllm 0.33.0 model_executor/models/llama_eagle.py (`start_layer_id`), v1/core/kv_cache_utils.py: a name stands for
+    one cache, whatever stage it is on.
+    """
+    rules = engine.drafting
+    # Classes that see pictures call their decoder by a name of its own.
+    wrapped = model.vision is not None or model.architecture.endswith("ForConditionalGeneration")
+    apart = wrapped or {model.model_type, model.family} & set(rules.named_apart)
+    if layout.pipeline == 1 or model.draft_method not in rules.counted_by_stage or apart:
+        return
+    last = stage_spans(len(model.layers), layout)[-1]
+    kept = {spec.layer: spec for spec in specs if spec.kind is not CacheKind.STATE}
+    for number, drafting in enumerate(model.mtp_layers):
+        taken = model.layers[len(last) + number : len(last) + number + 1]
+        if not taken or taken[0].mixer is None or taken[0].mixer.query_heads is None:
+            continue
+        named = taken[0].index
+        other = kept.get(named)
+        if named in last or (other is not None and other.identity != kept[drafting.index].identity):
+            raise InputError(
+                "{} fails with {} and {} pipeline stages: it names the draft's layer {}, as one of the model's own",
+                engine.name,
+                model.draft_method,
+                layout.pipeline,
+                named,
+                remedy="serve without pipeline parallelism, or without the draft",
+            )
+
+
+def check_pictures(model: ModelConfig, engine: Engine, layout: Layout) -> None:
+    """
+    Refuse stages that begin among the layers that a tower adds its own states to.
+
+    vllm 0.33.0 model_executor/models/qwen3_vl.py: "start_layer should be greater than or equal to".
+    """
+    added = 0 if model.vision is None else model.vision.deep_states
+    starts = [span.start for span in stage_spans(len(model.layers), layout)[1:]]
+    if engine.checks_heads and any(start < added for start in starts):
+        raise InputError(
+            "{} runs the first {} layers of {} on the first pipeline stage only: its pictures are added there",
+            engine.name,
+            added,
+            model.name,
+            remedy="use fewer stages",
+        )

@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
-from memplan.kv.runnable import check_drafts, check_heads, check_runnable
+from memplan.kv.runnable import NGRAM, check_drafts, check_heads, check_runnable
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -69,8 +69,6 @@ class EngineSettings:
 
 
 _GIVEN = Sentence("given")
-NGRAM = "ngram"
-"""Drafts looked up in the prompt: no layers, but more tokens verified at once, and no steps scheduled ahead."""
 
 
 def attention_kind(model: ModelConfig, engine: Engine) -> str | None:
@@ -142,8 +140,8 @@ def chosen_backend(
             )
         offered = named
     asked = _asked_kv(model, engine, options)
-    if options.kv is not None and not any(options.kv in backend.kv for backend in offered):
-        # A class that keeps the default does not make the engine take the type.
+    if options.kv is not None and not any(options.kv in backend.kv for backend in engine.backends):
+        # A class that keeps the default does not make the engine know the type.
         asked = options.kv
     for backend in offered:
         if _takes(backend, model, asked, layout, options.block_size):
@@ -171,6 +169,15 @@ def _plain_type(asked: str | None, engine: Engine) -> str | None:
     if asked is None or asked == "auto":
         return None
     return _OTHER_TYPES.get(asked, asked) if asked not in engine.kv_bytes else asked
+
+
+def _draft_type(model: ModelConfig, engine: Engine, backend: AttentionBackend, asked: str | None) -> str | None:
+    """The type of a draft's cache beside a class that keeps the default: the one asked for, `None` where none is."""
+    if model.draft is None or asked in (None, "auto"):
+        return None
+    if asked not in backend.kv:
+        raise InputError("{} keeps no cache of {} in {!r}", engine.name, "the draft", asked)
+    return backend.kv[asked]
 
 
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
@@ -235,8 +242,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     choices: list[Choice] = []
     model, asked = as_kept(model, engine), options.caches
     looked_up = asked.draft_method == NGRAM
-    if asked.speculative_tokens and not looked_up:
-        check_drafts(model, engine, layout)
+    if asked.speculative_tokens:
+        check_drafts(model, engine, layout, asked.draft_method)
     if asked.kv in engine.refused_kv:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
@@ -246,7 +253,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
-    kv = _plain_type(asked.kv, engine)
+    kv, draft_kv = _plain_type(asked.kv, engine), None
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]
@@ -254,6 +261,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
         if model.model_type in engine.untyped:
+            draft_kv = _draft_type(model, engine, backend, asked.kv)
             why = Sentence("the model's class knows of no other")
             choices.append(Choice(Sentence("cache type"), kv, why))
         elif asked.kv in (None, "auto"):
@@ -292,6 +300,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         block_size=size,
         kv=kv,
         index_kv=index_kv,
+        draft_kv=draft_kv,
         state_aligned=aligned,
         state_block=unaligned if early else None,
         stage_block=unaligned if engine.states.by_stage and layout.pipeline > 1 else None,

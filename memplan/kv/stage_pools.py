@@ -11,8 +11,9 @@ from memplan.kv.groups import CacheGroup, GroupRules, form_groups
 from memplan.kv.layers import cache_specs, engine_of
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, PoolRules, Refusal, buffered_memory, plan_pool
+from memplan.kv.runnable import check_draft_names
 from memplan.kv.settings import EngineSettings, ServingOptions, resolve
-from memplan.kv.specs import Load
+from memplan.kv.specs import CacheKind, Load
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, stage_spans
 
@@ -35,11 +36,12 @@ def cache_groups(
     """The groups of block tables of the whole model."""
     options = settings.options
     specs = cache_specs(model, engine, options.caches, options.length, layout)
-    compressed = engine_of(model, engine).compressed
-    by_ratio = bool(compressed) and compressed[0].by_ratio
-    groups = form_groups(specs, _group_rules(model, engine, settings))
-    windows = any(spec.window is not None for group in groups for spec in group.specs)
-    if layout.context > 1 and windows and not by_ratio:
+    check_draft_names(model, engine, specs, layout)
+    rules = _group_rules(model, engine, settings)
+    groups = form_groups(specs, rules)
+    # Those of compressed caches are not spread: groups by ratio keep them whole on each rank.
+    kinds = (CacheKind.SLIDING,) if rules.by_ratio else (CacheKind.SLIDING, CacheKind.SLIDING_LATENT)
+    if layout.context > 1 and any(spec.kind in kinds for group in groups for spec in group.specs):
         raise InputError("{} does not spread sliding windows over context-parallel ranks", engine.name)
     return groups
 

@@ -58,6 +58,8 @@ def with_states_aligned(
     if model.model_type in engine.states.undrafted:
         drafted = max(sum(state) for state in states)
         states = _state_bytes(model, replace(options, speculative_tokens=0), ranks)
+    # A model that drafts attends where no layer of its target does: pages then are those the target's file describes.
+    kept = [*kept, *(model.unused_attention if model.draft is not None else ())]
     attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:

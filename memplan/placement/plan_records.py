@@ -113,13 +113,19 @@ def _outside(tier: HostTier, places: Sequence[Placement], steps: int) -> TierUse
 
 def link_records(layout: MemoryLayout) -> tuple[LinkUse, ...]:
     """The links that are used; none where nothing moves."""
-    return tuple(_link_use(link) for tier in layout.used_tiers for link in (tier.out_link, tier.in_link))
+    found: list[LinkUse] = []
+    for tier in layout.used_tiers:
+        outside = Tier(tier.name)
+        found += [_link_use(tier.out_link, Tier.HBM, outside), _link_use(tier.in_link, outside, Tier.HBM)]
+    return tuple(found)
 
 
-def _link_use(link: Link) -> LinkUse:
+def _link_use(link: Link, from_tier: Tier, to_tier: Tier) -> LinkUse:
     return LinkUse(
         name=link.name,
         bytes_per_second=float(link.bytes_per_second or 0),
         latency_ns=link.latency_ns or 0,
         source=Source(link.source, link.note),
+        from_tier=from_tier,
+        to_tier=to_tier,
     )

@@ -44,6 +44,8 @@ _CHEAPEST = (0.3, 0.6)
 """Parts of the bytes that are too many which the cheapest ops make anew, whatever the linear program says."""
 _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
+_KEPT = (0, 2, 3, 4)
+"""Every so manieth layer of a kind is kept where nothing is to move, 0: none."""
 _NEAR = 1.05
 """A step time above its bound by no more than this is near it."""
 _IMPOSSIBLE = 2**62
@@ -277,8 +279,18 @@ class RecomputeSearch:
             yield frozenset(option for layer in order[:count] for option in layer)
 
     def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
-        """The cheapest kinds first, layer by layer, until all fits."""
-        order = self._by_price(kinds)
+        """
+        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them, for what is
+        made anew in a chain takes as much as when it was kept, every second, third or fourth layer of a kind is kept.
+        """
+        for stride in _KEPT:
+            found = list(self._fewest(self._by_price(_without_every(kinds, stride) if stride else kinds)))
+            yield from found
+            if found:
+                return
+
+    def _fewest(self, order: Sequence[Sequence[int]]) -> Iterator[frozenset[int]]:
+        """The options of as few of the first layers of `order` as fit, nothing where all of them do not."""
         tried: dict[int, tuple[frozenset[int], int]] = {}
 
         def first(count: int) -> tuple[frozenset[int], int]:
@@ -302,11 +314,17 @@ class RecomputeSearch:
             yield first(high)[0]
 
 
+def _without_every(kinds: Mapping[str, Sequence[Sequence[int]]], stride: int) -> dict[str, Sequence[Sequence[int]]]:
+    """`kinds` without every `stride`-th of their layers, in the order in which they are needed again."""
+    left = {kind: {min(layer) for layer in sorted(layers, key=min)[::stride]} for kind, layers in kinds.items()}
+    return {kind: [layer for layer in layers if min(layer) not in left[kind]] for kind, layers in kinds.items()}
+
+
 def _kinds(options: Sequence[RecomputeOption], waits: Floats) -> dict[str, list[list[int]]]:
     """Options by kind and layer, the layers whose bytes wait longest first; what is of no layer is one for itself."""
     layers: dict[str, dict[int, list[int]]] = {}
     for index, option in enumerate(options):
-        layers.setdefault(option.kind, {}).setdefault(option.layer, []).append(index)
+        layers.setdefault(option.kind, {}).setdefault(option.layer if option.layer >= 0 else ~index, []).append(index)
     return {
         kind: sorted(found.values(), key=lambda members: -float(waits[members].sum())) for kind, found in layers.items()
     }

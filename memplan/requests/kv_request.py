@@ -213,7 +213,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
-        from memplan.kv.settings import NGRAM
+        from memplan.kv.runnable import NGRAM
         from memplan.models import load_config
         from memplan.models.drafts import with_draft
 

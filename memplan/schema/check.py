@@ -175,7 +175,11 @@ def _moving(plan: Plan) -> list[str]:
 
 
 def _links(plan: Plan) -> list[str]:
-    """A link carries one transfer at a time and no faster than its rate."""
+    """
+    A link carries one transfer at a time, between its own tiers and no faster than its rate.
+
+    One that does not say what it joins may join two tiers, whichever they are.
+    """
     found = []
     rates = {link.name: link for link in plan.links}
     by_link: dict[str, list[Transfer]] = {}
@@ -185,11 +189,18 @@ def _links(plan: Plan) -> list[str]:
         if name not in rates:
             found.append(f"transfers use link {name}, which the plan does not describe")
             continue
-        free = 0
+        free, link = 0, rates[name]
+        ends = link.from_tier or transfers[0].source, link.to_tier or transfers[0].target
         for transfer in sorted(transfers, key=lambda t: (t.start_ns, t.end_ns)):
+            if (transfer.source, transfer.target) != ends:
+                way = f"from {transfer.source.value} to {transfer.target.value}"
+                found.append(
+                    f"tensor {transfer.tensor} goes {way} over link {name}, "
+                    f"which leads from {ends[0].value} to {ends[1].value}"
+                )
             if transfer.start_ns < free:
                 found.append(f"link {name} carries two transfers at {transfer.start_ns} ns")
             free = transfer.end_ns
-            if (transfer.end_ns - transfer.start_ns) * rates[name].bytes_per_second < transfer.size * 1e9 * 0.999999:
+            if (transfer.end_ns - transfer.start_ns) * link.bytes_per_second < transfer.size * 1e9 * 0.999999:
                 found.append(f"link {name} is faster than its rate for tensor {transfer.tensor}")
     return found

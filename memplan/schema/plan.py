@@ -196,12 +196,18 @@ class TierUse:
 
 @dataclass(frozen=True, slots=True)
 class LinkUse:
-    """A link the plan moves bytes over: rate in bytes per second and latency in nanoseconds, with their source."""
+    """
+    A link the plan moves bytes over, one way: rate in bytes per second and latency in nanoseconds, with their source.
+
+    It leads from one tier to another; both are `None` in plans that do not say so.
+    """
 
     name: str
     bytes_per_second: float
     latency_ns: int
     source: Source
+    from_tier: Tier | None = None
+    to_tier: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True)

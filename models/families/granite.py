@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import assemble, divisor, head_dim
@@ -55,4 +57,6 @@ def granite_hybrid(fields: Fields, model_type: str) -> ModelConfig:
         if kind not in (*_STATE_SPACE, *_SOFTMAX):
             raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
         stack.append(Layer(number, attention if kind in _SOFTMAX else state_space, ffn))
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    model = assemble(fields, family=model_type, layers=stack, tied=False)
+    attends = any(layer.mixer is attention for layer in stack)
+    return model if attends else replace(model, unused_attention=attention.caches())

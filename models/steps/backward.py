@@ -12,6 +12,7 @@ from math import prod
 from types import MappingProxyType
 
 from memplan.graph import Op, TensorKind, dense_bytes
+from memplan.models.steps.delta_rule_training import DELTA_RULE, delta_rule_back
 from memplan.models.steps.emit import StepEmitter
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
@@ -37,6 +38,10 @@ _READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType
         "MoeDistributeDispatch": ((1,), ()),
         # The gradient of a token's shares takes what its experts gave.
         "MoeDistributeCombine": ((0, 1, 2), ()),
+        "CausalConv1d": ((0, 1), ()),
+        "L2Norm": ((), (0, 1)),
+        "GatedDeltaGates": ((0, 1, 2), ()),
+        "RmsNormGated": ((0, 1, 2), (1,)),
     }
 )
 # What undoes an op, by name; those not here add `Grad` to theirs.
@@ -52,6 +57,9 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
         "MoeFinalizeRouting": "MoeTokenUnpermuteGrad",
         "Relu": "ReluGrad",
         "SigmoidMul": "SwiGluGrad",
+        "RepeatInterleave": "ReduceSum",
+        # From the last token to the first.
+        "ChunkLocalCumsum": "ChunkLocalCumsum",
     }
 )
 
@@ -91,8 +99,19 @@ class Backward:
         """Go back through `ops`."""
         made: dict[int, int] = {}
         producers = {index: op for op in ops if op.type in self._made_anew for index in op.outputs[:1]}
+        made_by = {index: op for op in ops for index in op.outputs}
         for op in reversed(ops):
-            self._back(op, producers, made)
+            if op.type == DELTA_RULE:
+                self._delta_rule(op, made_by)
+            else:
+                self._back(op, producers, made)
+
+    def _delta_rule(self, op: Op, made_by: Mapping[int, Op]) -> None:
+        """Its kernels go back together, from the gradient of what the last of them makes."""
+        gradient = self.take(op.outputs[0])
+        if gradient is not None:
+            for tensor, found in delta_rule_back(self.e, op, made_by, gradient):
+                self._collect(op, tensor, found)
 
     def _back(self, op: Op, producers: Mapping[int, Op], made: dict[int, int]) -> None:
         found = [self.take(index) for index in op.outputs]
@@ -225,8 +244,8 @@ class Backward:
             attrs=kept,
             scope=e.op_scope(e.scope + f"{self._short(op)}.grad"),
         )
-        for weight, gradient in zip(small, small_gradients, strict=True):
-            self.add_to_buffer(f"{self._short(op)}.gamma", weight, gradient)
+        for place, (weight, gradient) in enumerate(zip(small, small_gradients, strict=True)):
+            self.add_to_buffer(f"{self._short(op)}.gamma{f'.{place}' if place else ''}", weight, gradient)
         for index, gradient in zip(targets, fresh, strict=True):
             self._collect(op, index, gradient)
 

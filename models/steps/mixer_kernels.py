@@ -15,6 +15,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.parallel_mixer import ParallelMixer
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba1, Mamba2, ShortConvolution
 from memplan.models.steps.compressed_kernels import compressed_attention, shared_compressed_attention
+from memplan.models.steps.delta_rule_training import delta_net_training
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.grouped_kernels import grouped_attention
 from memplan.models.steps.latent_kernels import latent_attention
@@ -51,6 +52,7 @@ _TRAINED: Mapping[type[TokenMixer], MixerOps] = MappingProxyType(
     {
         GroupedAttention: lambda e, mixer, x, _: grouped_training(e, mixer, x),
         LatentAttention: lambda e, mixer, x, _: latent_training(e, mixer, x),
+        GatedDeltaNet: lambda e, mixer, x, _: delta_net_training(e, mixer, x),
     }
 )
 

@@ -18,6 +18,7 @@ from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
 
@@ -100,8 +101,32 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
 
 
+_CHUNK = 64
+"""Tokens of a chunk of the delta rule."""
+
+
+def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+    """As `chunk_gated_delta_rule` of flash-linear-attention and Megatron-Core's `GatedDeltaNet` keep it."""
+    ranks = layout.tensor
+    key_heads, heads = max(1.0, mixer.key_heads / ranks), mixer.value_heads / ranks
+    narrow, wide, inner = key_heads * mixer.key_dim, heads * mixer.key_dim, heads * mixer.value_dim
+    yield Saved("inputs of the convolution", "attention", _HALF * (2 * narrow + inner))
+    yield Saved("gate of the attention output", "attention", _HALF * inner)
+    yield Saved("inputs of decays and step sizes", "attention", 2 * _HALF * heads)
+    yield Saved("queries and keys of length one", "attention", _HALF * 2 * narrow)
+    yield Saved("query and key norm statistics", "norm", 2 * _SINGLE * key_heads)
+    if heads > key_heads:
+        yield Saved("queries and keys of every value head", "attention", _HALF * 2 * wide)
+    yield Saved("values", "attention", _HALF * inner)
+    yield Saved("decays and step sizes", "attention", (_SINGLE + _HALF) * heads)
+    yield Saved("solved triangles of chunks", "attention", _HALF * _CHUNK * heads)
+    yield Saved("attention output", "attention", _HALF * inner, attended=True)
+    yield Saved("gated norm output", "norm", _HALF * inner, cheap=True)
+    yield Saved("gated norm statistics", "norm", _SINGLE * heads)
+
+
 _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator[Saved]]] = MappingProxyType(
-    {GroupedAttention: _grouped, LatentAttention: _latent}
+    {GroupedAttention: _grouped, LatentAttention: _latent, GatedDeltaNet: _delta_net}
 )
 """What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
 

@@ -76,3 +76,37 @@ def test_equal_kernels_are_costed_once() -> None:
     a = Operand((777, 333), "float16")
     first, second = (Kernel("Add", (a, a), (a,)) for _ in range(2))
     assert kernel_cost(first, CORES[0]) is kernel_cost(second, CORES[0])
+
+
+def test_weights_of_whole_numbers_are_made_factors_of_floats_by_vector_cores() -> None:
+    """They come sooner from HBM, but take their time on vector cores, and a way to the cube where that is apart."""
+    activations, result = Operand((16, 4096), "bfloat16"), Operand((16, 8192), "bfloat16")
+    for name, apart in (("910B1", True), ("950PR_9589", False)):
+        core = machine(chip(name))
+        as_stored, widened = (
+            kernel_cost(Kernel("MatMul", (activations, Operand((4096, 8192), dtype)), (result,)), core)
+            for dtype in ("bfloat16", "int4")
+        )
+        assert "vector" not in as_stored.pipes
+        assert widened.pipes["vector"] > 0
+        assert widened.hbm_bytes < as_stored.hbm_bytes
+        assert ("mte3" in widened.pipes) is apart
+        if apart:
+            assert widened.gm_bytes > as_stored.gm_bytes
+    whole = Operand((16, 4096), "int8")
+    both = Kernel("GroupedMatmul", (whole, Operand((8, 4096, 1024), "int4")), (Operand((16, 1024), "bfloat16"),))
+    assert "vector" not in kernel_cost(both, CORES[0]).pipes
+
+
+def test_of_grouped_weights_only_those_hit_are_read() -> None:
+    """One as well as several, however many there are."""
+    rows, result = Operand((16, 2048), "float16"), Operand((16, 1024), "float16")
+    read = [
+        kernel_cost(
+            Kernel("GroupedMatmul", (rows, Operand((held, 2048, 1024), "float16")), (result,), (("groups", hit),)),
+            CORES[0],
+        ).hbm_bytes
+        for held, hit in ((24, 1), (24, 2), (24, 8), (8, 8), (1, 1))
+    ]
+    assert read[0] == read[-1]
+    assert read[0] < read[1] < read[2] == read[3]

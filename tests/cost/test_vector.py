@@ -10,6 +10,7 @@ from memplan.cost import KernelCost, kernel_cost, kernel_of_row, machine
 from memplan.cost.kernel import Kernel, Operand, op_class
 from memplan.cost.transfer import Copy, copy_time
 from memplan.cost.vector import dirty_in_l2, vector_work
+from memplan.cost.windows import Windows, windows_of
 from memplan.hardware import chip
 
 B1 = machine(chip("910B1"))
@@ -94,3 +95,30 @@ def test_pieces_fit_the_ub() -> None:
     assert work.cores == B1.vectors
     small = Operand((1024,), "float32")
     assert vector_work(Kernel("Add", (small, small), (small,)), op_class("Add"), B1).cores == 1
+
+
+def image(channels: int, side: int, dtype: str = "float32") -> Operand:
+    return Operand((32, channels // 16, side, side, 16), dtype, "NC1HWC0")
+
+
+def pooled(channels: int, side: int, taps: int = 9) -> Kernel:
+    mask = Operand((32, channels // 16, taps, side * side // 16 + 1, 16), "uint16", "NC1HWC0")
+    return Kernel("MaxPoolWithArgmaxV1", (image(channels, 2 * side),), (image(channels, side), mask))
+
+
+def test_windows_are_walked_row_by_row_where_cores_cannot_unfold_them() -> None:
+    """Halving an image's sides leaves a quarter of its pixels, but half of its rows and the blocks as they are."""
+    whole, half = (kernel_cost(pooled(256, side), B1).pipes["vector"] for side in (8, 4))
+    assert half == pytest.approx(whole / 2)
+    unfolding = machine(chip("910A"))
+    whole, half = (kernel_cost(pooled(256, side), unfolding).pipes["vector"] for side in (8, 4))
+    assert half == pytest.approx(whole / 4)
+
+
+def test_windows_are_those_of_the_smaller_image_and_of_the_mask() -> None:
+    way = pooled(64, 28, taps=4)
+    back = Kernel("MaxPoolGradWithArgmaxV1", (*way.inputs, *way.outputs), way.inputs)
+    assert windows_of(way) == windows_of(back) == Windows(32 * 4, 28, 4, 32 * 64 * 28 * 28)
+    plain = Kernel("MaxPool", (Operand((2, 20, 8, 8), "float16"),), (Operand((2, 20, 4, 4), "float16"),))
+    assert windows_of(plain) == Windows(2 * 2, 4, 9, 2 * 20 * 4 * 4)
+    assert windows_of(Kernel("MaxPool", (Operand((64,), "float16"),), ())) is None

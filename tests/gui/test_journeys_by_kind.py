@@ -97,7 +97,8 @@ def ask(hands: Hands, question: str) -> bool:
             hands.click(table.table.viewport(), table.table.visualRect(table.sorted.index(rows[0], 0)).center())
             return window.pages.current == "memory" and "outside of the allocator" in hands.details()
         hands.click(window.rail.buttons["memory"])
-        bars = [bar for bar in window.findChildren(QTabBar) if bar.isVisible()]
+        # Qt keeps bars of tabs it no longer needs below what is shown.
+        bars = [bar for bar in window.findChildren(QTabBar) if not bar.visibleRegion().isEmpty()]
         tabs = ((bar, tab) for bar in bars for tab in range(bar.count()) if bar.tabText(tab) == "Process to allocator")
         bar, tab = next(tabs)
         hands.click(bar, bar.tabRect(tab).center())

@@ -134,6 +134,21 @@ def test_a_link_that_both_share_at_once_is_refused(sound: Plan) -> None:
     assert any("carries two transfers" in text for text in violations(replace(sound, transfers=shared)))
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["ends told", "ends not told"])
+@pytest.mark.parametrize(("link", "stray"), [("h2d", "pool_in"), ("pool_out", "d2h"), ("d2h", "h2d")])
+def test_a_transfer_over_a_link_between_other_tiers_is_refused(sound: Plan, link: str, stray: str, told: bool) -> None:
+    """However idle that link is; where links do not say what they join, two pairs of tiers over one are refused."""
+    ends = {one.name: (one.from_tier, one.to_tier) for one in sound.links}
+    row = next(row for row, move in enumerate(sound.transfers) if move.link == link)
+    length = max(move.end_ns for move in sound.transfers)
+    move = replace(sound.transfers[row], link=stray, start_ns=2 * length, end_ns=4 * length)
+    links = sound.links if told else tuple(replace(one, from_tier=None, to_tier=None) for one in sound.links)
+    assert not violations(replace(sound, links=links))
+    strayed = (*sound.transfers[:row], *sound.transfers[row + 1 :], move)
+    found = violations(replace(sound, links=links, transfers=strayed))
+    assert any(f"over link {stray}, which leads from {ends[stray][0].value}" in text for text in found)
+
+
 def test_both_are_asked_for_by_their_sizes() -> None:
     asked = PlanRequest(Path("x"), host="64GiB", remote="2TiB", h2d="40GB/s").host_tier(CHIP)
     assert [tier.name for tier in asked.tiers] == ["HOST", "REMOTE"]

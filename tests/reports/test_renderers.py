@@ -137,6 +137,16 @@ def test_a_page_loads_nothing_runs_nothing_and_fits_narrow_and_dark_screens() ->
     assert page.tags.count("svg") == 2
 
 
+def test_cells_of_wide_tables_carry_their_heads_for_narrow_screens() -> None:
+    text = render_report(REPORT, "html")
+    rows = re.findall(r"<tr>(<td.*?)</tr>", text)
+    assert re.findall(r'data-head="([^"]*)"', rows[0]) == ["op", "time", "bytes", "of all"]
+    assert '<td class="number none" data-head="bytes">' in rows[0]  # nothing to show: no line of the card
+    narrow = ReportTable((Column("op"), Column("time", Quantity.DURATION)), (("add", 5),))
+    page = render_report(Report(title="t", sections=(section("s", narrow),)), "html")
+    assert "data-head=" not in page.split("<body>")[1]
+
+
 def test_markdown_keeps_a_row_in_a_line_and_names_as_they_are() -> None:
     rows = [line for line in render_report(REPORT, "md").splitlines() if line.startswith("| Default")]
     assert len(rows) == 2

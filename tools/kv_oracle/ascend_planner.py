@@ -118,9 +118,11 @@ def planned(config, asked):
     if resolve_kv_cache_layout is None:
         memory = [asked["available"]] * len(caches)
         return taken(workers, kv_cache_utils.get_kv_cache_configs(config, caches, memory))
-    with set_current_vllm_config(config):
-        offered = NPUWorker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
-    layout = resolve_kv_cache_layout(config, [offered] * len(caches), [one for kept in caches for one in kept.values()])
+    offered = []
+    for worker, _ in workers:
+        with set_current_vllm_config(worker.vllm_config):
+            offered.append(worker.get_supported_kv_cache_layouts())
+    layout = resolve_kv_cache_layout(config, offered, [one for kept in caches for one in kept.values()])
     for one in (config, *(worker.vllm_config for worker, _ in workers)):
         one.cache_config.kv_cache_layout = layout.name
     memory = [asked["available"]] * len(caches)

@@ -37,7 +37,10 @@ REFUSALS = (
     "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
     "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
     "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
-    "PP+MTP is only", "divisible by the maximum page size", "is not supported for 310P",
+    "PP+MTP is only", "divisible by the maximum page size", "is not supported for 310P", "different across workers",
+    "Duplicate layer name", "DCP not support", "Decode context parallelism", "decode-context-parallel-size",
+    "start_layer should be", "supports only its native", "are not supported for now",
+    "KV sharing target layer", "Workers disagree", "bounded_replay",
 )  # fmt: skip
 """What the engine says where it can't serve what was asked, in the words of its refusals."""
 
@@ -72,7 +75,7 @@ def cut(chance: random.Random, document: Values) -> Values:
     """The model with a few layers, or with as many more as attention needs to be among them."""
     first = chance.choice((6, 8, 9, 12, 13))
     for kept in range(first, 10 * first):
-        found = _cut_to(document, kept)
+        found = cut_to(document, kept)
         try:
             contents = [{part.content for part in cache_parts(load_config(one))} for one in (found, document)]
         except InputError:
@@ -82,7 +85,7 @@ def cut(chance: random.Random, document: Values) -> Values:
     return found
 
 
-def _cut_to(document: Values, kept: int) -> Values:
+def cut_to(document: Values, kept: int) -> Values:
     """The model with `kept` layers: its lists by layer are cut with it."""
     document = json.loads(json.dumps(document))
     inner: Values = document.get("text_config") or document

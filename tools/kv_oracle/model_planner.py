@@ -77,7 +77,7 @@ stand_ins.stand_in_for_probes()
 
 
 def caches_of_stages(config):
-    """What the engine's own classes say that each pipeline stage keeps."""
+    """The settings of the worker of each pipeline stage, and what the engine's own classes say that the stage keeps."""
     found = []
     for stage, told in enumerate(questions.worker_configs(config)):
         questions.build_stage(told, stage, "cuda")
@@ -88,20 +88,22 @@ def caches_of_stages(config):
                 parallel_config=told.parallel_config, speculative_config=told.speculative_config,
                 shared_kv_cache_layers={},
             )  # fmt: skip
-            found.append(GPUModelRunner.get_kv_cache_spec(runner))
+            found.append((told, GPUModelRunner.get_kv_cache_spec(runner)))
     return found
 
 
 def planned(config, asked):
     """The engine's plan of each stage."""
-    caches = caches_of_stages(config)
+    stages = caches_of_stages(config)
+    caches = [kept for _, kept in stages]
     memory = [asked["available"]] * len(caches)
     if kv_cache_planning is None:
         return kv_cache_utils.get_kv_cache_configs(config, caches, memory)
-    with set_current_vllm_config(config):
-        offered = Worker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=config))
-    specs = [spec for stage in caches for spec in stage.values()]
-    layout = resolve_kv_cache_layout(config, [offered] * len(caches), specs)
+    offered = []
+    for told, _ in stages:
+        with set_current_vllm_config(told):
+            offered.append(Worker.get_supported_kv_cache_layouts(types.SimpleNamespace(vllm_config=told)))
+    layout = resolve_kv_cache_layout(config, offered, [spec for kept in caches for spec in kept.values()])
     config.cache_config.kv_cache_layout = layout.name
     groups = kv_cache_planning.get_global_kv_cache_groups(config, caches)
     return kv_cache_planning.get_kv_cache_configs(config, caches, memory, groups)

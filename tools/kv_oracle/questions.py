@@ -30,11 +30,16 @@ def answers_apart():
 
 def worker_configs(config):
     """
-    The settings of a worker of each pipeline stage, its own: a worker chooses block sizes by the layers that it holds,
-    and the process that plans does not hear of them.
+    The settings of a worker of each pipeline stage, its own: a worker knows its rank, and chooses block sizes by the
+    layers that it holds, of which the process that plans does not hear.
     """
     stages = config.parallel_config.pipeline_parallel_size
-    return [config] if stages == 1 else [copy.deepcopy(config) for _ in range(stages)]
+    if stages == 1:
+        return [config]
+    found = [copy.deepcopy(config) for _ in range(stages)]
+    for stage, told in enumerate(found):
+        told.parallel_config.rank = stage * config.parallel_config.tensor_parallel_size
+    return found
 
 
 def build_stage(config, stage, device):

@@ -51,6 +51,7 @@ class LeftOver:
         self._many_tensors()
         self._missed_ops()
         self._movers()
+        self._strays()
 
     def _many_tensors(self) -> None:
         """
@@ -216,6 +217,29 @@ class LeftOver:
             times = alike[int(sequence.token[row]), kind, how]
             repeated = times / there[kind, bool(self.forward[int(found.place[kernel])])] * (1.0 - 1.0 / times)
             self._assign(kernel, row, _surer(chance, min(repeated, 1.0)), how, core=False)
+
+    def _strays(self) -> None:
+        """
+        Give parts that nothing has, but for copies, to the one op right beside them that they could be part of.
+
+        The gradient of one side of an activation may stand behind the products of its other side.
+        """
+        found, sequence, rules = self.found, self.sequence, self.rules
+        movers = np.isin(self.kernels.main, list(family_table().movers))
+        free = np.flatnonzero((found.row < 0) & ~movers[self.kernel_class])
+        best, other, top = np.zeros(len(free)), np.zeros(len(free)), np.full(len(free), -1)
+        for away in sorted(range(-rules["stray_reach"], rules["stray_reach"] + 1), key=abs):
+            row = np.clip(found.place[free] + away, 0, len(sequence) - 1)
+            ratio = self.ratios.behind[sequence.token[row], self.kernel_class[free]] * (sequence.op[row] >= 0)
+            same = sequence.scope[row] == sequence.scope[top]
+            better = ratio > best
+            other = np.where(better & ~same, best, np.where(~better & ~same, np.maximum(other, ratio), other))
+            best, top = np.where(better, ratio, best), np.where(better, row, top)
+        for at in np.flatnonzero(
+            (best >= rules["least_stray_ratio"]) & (best > other * rules["mover_margin"])
+        ).tolist():
+            chance = best[at] / (best[at] + other[at] + rules["prior"])
+            self._assign(int(free[at]), int(top[at]), float(chance), MatchedBy.PART, core=False)
 
     def _takes(self, token: Int32s, kind: int) -> Bools:
         """Which classes of ops read the largest thing that a class of kernels reads, and make the largest it makes."""

@@ -21,6 +21,8 @@ from memplan.reports.report import (
     source_text,
 )
 
+_MOST_NARROW_COLUMNS = 3
+"""A table of more columns is wide: it becomes cards where the screen is narrow."""
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Whatever a graph's or a profile's names hold, the page can't be made to load or run anything."""
 
@@ -126,19 +128,29 @@ def _table(part: ReportTable, say: Speak) -> Iterator[str]:
     classes = [' class="number"' if column.right else "" for _, column in shown]
     if part.title:
         yield f"<h3>{escape(say(part.title))}</h3>"
-    yield '<div class="scroll" tabindex="0"><table><thead><tr>'
     heads = [escape(say(column.title)) for _, column in shown]
+    wide = len(shown) > _MOST_NARROW_COLUMNS
+    opening = '<table class="wide">' if wide else "<table>"
+    yield f'<div class="scroll" tabindex="0">{opening}<thead><tr>'
     yield "".join(f"<th{kind}>{head}</th>" for head, kind in zip(heads, classes, strict=True))
     yield "</tr></thead><tbody>"
+    # On a narrow screen each row of a wide table is a card, whose cells carry their heads with them.
+    names = [f' data-head="{head}"' if wide else "" for head in heads]
     for row in part.listed:
         cells = (
-            f"<td{kind}>{escape(_cell(row[place], column.quantity, column.digits, say))}</td>"
-            for (place, column), kind in zip(shown, classes, strict=True)
+            f"<td{_no_value(kind) if wide and row[place] is None else kind}{name}>"
+            f"{escape(_cell(row[place], column.quantity, column.digits, say))}</td>"
+            for (place, column), kind, name in zip(shown, classes, names, strict=True)
         )
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</tbody></table></div>"
     if part.extent:
         yield f"<p>{escape(say(part.extent))}</p>"
+
+
+def _no_value(kind: str) -> str:
+    """The attribute of a cell of the class of its column, which holds nothing."""
+    return ' class="number none"' if kind else ' class="none"'
 
 
 def _cell(value: ReportCell, quantity: Quantity, digits: int | None, say: Speak) -> str:
