@@ -102,8 +102,8 @@ def _matches(names: Sequence[str], text: str) -> NDArray[np.bool_]:
     found = np.fromiter((wanted in name.casefold() for name in names), dtype=bool, count=len(names))
     if _EXPRESSION.isdisjoint(text):
         return found
-    described = name_filter(text)
-    return found | np.fromiter(map(described, names), dtype=bool, count=len(names))
+    found |= np.fromiter(map(name_filter(text), names), dtype=bool, count=len(names))
+    return found
 
 
 def _earliest(parts: Sequence[Int64s]) -> Int64s:
