@@ -12,10 +12,10 @@ from PySide6.QtCore import (
     QCoreApplication,
     QDeadlineTimer,
     QEvent,
-    QEventLoop,
     QMessageLogContext,
     QPoint,
     Qt,
+    QThread,
     QTimer,
     QtMsgType,
     qInstallMessageHandler,
@@ -34,7 +34,9 @@ from memplan.gui.views.view_specs import PAGES
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.view_export import png, write_view
 
-_LONGEST_REST_MS = 3_000
+_LONGEST_REST_MS = 10_000
+_QUIET_ROUNDS, _ROUND_MS = 8, 5
+"""So many rounds of events in which nothing waits for its moment: a view may be made in a later one than the first."""
 
 
 def render_window(
@@ -142,14 +144,13 @@ def _pictures(
 
 
 def _settle(window: MainWindow) -> None:
-    """Let `window` lay out its docks, which takes several rounds of events, and what follows a moment's rest."""
-    for _ in range(4):
+    """Let `window` lay out its docks, which takes several rounds of events, and say what follows a moment's rest."""
+    rests, quiet = QDeadlineTimer(_LONGEST_REST_MS), 0
+    while quiet < _QUIET_ROUNDS and not rests.hasExpired():
         QCoreApplication.processEvents()
-    rests = QDeadlineTimer(_LONGEST_REST_MS)
-    while not rests.hasExpired() and any(
-        timer.isSingleShot() and timer.isActive() for timer in window.findChildren(QTimer)
-    ):
-        QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
+        QThread.msleep(_ROUND_MS)
+        waiting = any(timer.isSingleShot() and timer.isActive() for timer in window.findChildren(QTimer))
+        quiet = 0 if waiting else quiet + 1
 
 
 def _in_few_colours(picture: QPixmap) -> QImage:
