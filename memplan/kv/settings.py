@@ -171,6 +171,15 @@ def _plain_type(asked: str | None, engine: Engine) -> str | None:
     return _OTHER_TYPES.get(asked, asked) if asked not in engine.kv_bytes else asked
 
 
+def _draft_type(model: ModelConfig, engine: Engine, backend: AttentionBackend, asked: str | None) -> str | None:
+    """The type of a draft's cache beside a class that keeps the default: the one asked for, `None` where none is."""
+    if model.draft is None or asked in (None, "auto"):
+        return None
+    if asked not in backend.kv:
+        raise InputError("{} keeps no cache of {} in {!r}", engine.name, "the draft", asked)
+    return backend.kv[asked]
+
+
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
     model = as_kept(model, engine)
@@ -244,7 +253,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
-    kv = _plain_type(asked.kv, engine)
+    kv, draft_kv = _plain_type(asked.kv, engine), None
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]
@@ -252,6 +261,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
         if model.model_type in engine.untyped:
+            draft_kv = _draft_type(model, engine, backend, asked.kv)
             why = Sentence("the model's class knows of no other")
             choices.append(Choice(Sentence("cache type"), kv, why))
         elif asked.kv in (None, "auto"):
@@ -290,6 +300,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         block_size=size,
         kv=kv,
         index_kv=index_kv,
+        draft_kv=draft_kv,
         state_aligned=aligned,
         state_block=unaligned if early else None,
         stage_block=unaligned if engine.states.by_stage and layout.pipeline > 1 else None,
