@@ -1,7 +1,7 @@
 """
 How long the window stands still while a document opens and every one of its pages is shown.
 
-Usage: python -m benchmarks.gui_standstill PATH [PATH ...]
+Usage: python -m benchmarks.gui_standstill [PATH ...] [--kernels 1500000 ...]
 
 A timer ticks every 5 ms. Of the gaps between two ticks the longest is told in three clocks: of the wall, of the whole
 process (which on a quiet machine is about the wall's: what else but the program keeps the window waiting) and of the
@@ -14,8 +14,11 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.profile_databases import write_database
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -89,8 +92,17 @@ def gaps_of(path: Path) -> list[Gap]:
 def main() -> None:
     """Print a table row for each path."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="+", type=Path, help="profiles, databases or memory snapshots")
-    paths: list[Path] = parser.parse_args().paths
+    parser.add_argument("paths", nargs="*", type=Path, help="profiles, databases or memory snapshots")
+    parser.add_argument(
+        "--kernels", nargs="*", type=int, default=[], help="databases of so many kernels, made for this run"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        databases = [write_database(Path(made) / f"{kernels}", kernels) for kernels in arguments.kernels]
+        _tell([*arguments.paths, *databases])
+
+
+def _tell(paths: Sequence[Path]) -> None:
     print("| document | process | own thread | wall | on page |\n|---|---|---|---|---|")
     for path in paths:
         with tempfile.TemporaryDirectory() as cache:
@@ -99,7 +111,8 @@ def main() -> None:
         longest = max(gaps, key=lambda gap: gap.process)
         process, thread, wall = (max(getattr(gap, clock) for gap in gaps) for clock in ("process", "thread", "wall"))
         figures = " | ".join(f"{seconds * 1e3:.0f} ms" for seconds in (process, thread, wall))
-        print(f"| {path.name} | {figures} | {longest.page} |", flush=True)
+        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+        print(f"| {path.name}, {size / 1e6:,.0f} MB | {figures} | {longest.page} |", flush=True)
 
 
 if __name__ == "__main__":

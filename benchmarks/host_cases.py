@@ -107,8 +107,8 @@ def published_model(data: Path, config: str) -> ModelConfig:
     return load_config(folder / "config.json" if folder.is_dir() else data / "configs" / f"{config}.json")
 
 
-def further_cases(data: Path) -> dict[str, Case]:
-    """Families that are in neither of the others: narrow and wide heads, latent attention, mixtures of experts."""
+def _served_and_trained(data: Path) -> tuple[Callable[..., Case], Callable[[str, Layout, Recipe], Case]]:
+    """How cases of a served and of a training step of a model are made."""
     model = partial(published_model, data)
 
     def served(config: str, layout: Layout, batch: int, context: int, phase: Phase = Phase.DECODE) -> Case:
@@ -117,6 +117,12 @@ def further_cases(data: Path) -> dict[str, Case]:
     def trained(config: str, layout: Layout, recipe: Recipe) -> Case:
         return lambda: training_graph(model(config), layout, recipe), "910B3"
 
+    return served, trained
+
+
+def further_cases(data: Path) -> dict[str, Case]:
+    """Families that are in neither of the others: narrow and wide heads, latent attention, mixtures of experts."""
+    served, trained = _served_and_trained(data)
     long = Recipe(sequence=4096)
     return {
         "Phi-3-medium decode": served("49-family-phi3", Layout(), 16, 4096),
@@ -134,6 +140,22 @@ def further_cases(data: Path) -> dict[str, Case]:
     }
 
 
+def once_cases(data: Path) -> dict[str, Case]:
+    """Models of which nothing was planned before these rows were first made."""
+    served, trained = _served_and_trained(data)
+    long = Recipe(sequence=4096)
+    return {
+        "InternLM3-8B decode": served("47-family-internlm3", Layout(tensor=2), 24, 6144),
+        "Llama-3.1-405B decode": served("meta-llama--Meta-Llama-3.1-405B", Layout(tensor=8), 8, 8192),
+        "Kimi-K2.5 prefill": served(
+            "moonshotai--Kimi-K2.5", Layout(tensor=8, data=2, expert=16), 2, 4096, Phase.PREFILL
+        ),
+        "Mistral-3 decode": served("61-family-mistral3", Layout(tensor=4), 16, 4096),
+        "openPangu-Embedded training": trained("51-family-panguembedded", Layout(tensor=2, pipeline=4), long),
+        "Qwen3.5-35B-A3B training": trained("Qwen--Qwen3.5-35B-A3B", Layout(tensor=2, pipeline=4, expert=2), long),
+    }
+
+
 def problem_of(graph: Graph, chip: str) -> MoveProblem:
     """What can be moved of `graph` on `chip`."""
     target = find_chip(chip)
@@ -146,4 +168,4 @@ def problem_of(graph: Graph, chip: str) -> MoveProblem:
 
 def all_cases(data: Path) -> dict[str, Case]:
     """The steps of every suite by name."""
-    return main_cases(data) | other_cases(data) | further_cases(data)
+    return main_cases(data) | other_cases(data) | further_cases(data) | once_cases(data)

@@ -1,7 +1,8 @@
 """
 The window's words in other languages, from catalogues in `data/<language>.json`; English is in the code.
 
-What errors say, of any part of memplan that the window uses, is in `data/<language>_errors.json`.
+What errors say, of any part of memplan that the window uses, is in `data/<language>_errors.json`, and what plans say of
+themselves, which they hold as text, in `data/<language>_notes.json`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def catalogue(language: str) -> dict[str, str]:
     return {
         **table("memplan.gui", f"data/{language}.json"),
         **table("memplan.gui", f"data/{language}_errors.json"),
+        **table("memplan.gui", f"data/{language}_notes.json"),
     }
 
 

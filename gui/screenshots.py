@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QCoreApplication, QEvent, QMessageLogContext, QPoint, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import (
+    QCoreApplication,
+    QDeadlineTimer,
+    QEvent,
+    QMessageLogContext,
+    QPoint,
+    Qt,
+    QThread,
+    QTimer,
+    QtMsgType,
+    qInstallMessageHandler,
+)
 from PySide6.QtGui import QImage, QPainter, QPixmap
 from PySide6.QtWidgets import QApplication, QDialog
 
@@ -22,6 +33,10 @@ from memplan.gui.theme import apply_theme
 from memplan.gui.views.view_specs import PAGES
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.view_export import png, write_view
+
+_LONGEST_REST_MS = 10_000
+_QUIET_ROUNDS, _ROUND_MS = 8, 5
+"""So many rounds of events in which nothing waits for its moment: a view may be made in a later one than the first."""
 
 
 def render_window(
@@ -117,8 +132,7 @@ def _pictures(
             window.show()
             qt.processEvents()
             scene.arrange(window)
-            for _ in range(4):  # docks lay themselves out over several rounds of events
-                qt.processEvents()
+            _settle(window)
             # Without a running loop of events tab bars of the docks of another page would never go.
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             path = out_dir / f"{name}-{theme}.png"
@@ -127,6 +141,16 @@ def _pictures(
             window.close()
             window.deleteLater()
     return paths
+
+
+def _settle(window: MainWindow) -> None:
+    """Let `window` lay out its docks, which takes several rounds of events, and say what follows a moment's rest."""
+    rests, quiet = QDeadlineTimer(_LONGEST_REST_MS), 0
+    while quiet < _QUIET_ROUNDS and not rests.hasExpired():
+        QCoreApplication.processEvents()
+        QThread.msleep(_ROUND_MS)
+        waiting = any(timer.isSingleShot() and timer.isActive() for timer in window.findChildren(QTimer))
+        quiet = 0 if waiting else quiet + 1
 
 
 def _in_few_colours(picture: QPixmap) -> QImage:

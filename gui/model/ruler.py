@@ -25,9 +25,24 @@ def nice_step(span: float, count: int) -> float:
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= raw * 0.999999)
 
 
+_ROOM_FOR_TEXT = 0.15
+"""Share of an axis at its end where the text of a tick has no room any more."""
+
+
+def _telling_step(start: float, end: float, count: int) -> float:
+    """The step of about `count` ticks; where fewer than two of them have room for their text, the next smaller one."""
+    last = end - (end - start) * _ROOM_FOR_TEXT
+    steps = [nice_step(end - start, max(count, 1) * more) for more in (1, 2, 4, 8)]
+    return next((step for step in steps if math.floor(last / step) > math.ceil(start / step)), steps[0])
+
+
 def time_ticks(start: float, end: float, count: int) -> list[Tick]:
-    """At most about `count` ticks over `[start, end)` nanoseconds, all in the unit that suits the step."""
-    step = nice_step(end - start, count)
+    """
+    At most about `count` ticks over `[start, end)` nanoseconds, all in the unit that suits the step.
+
+    There are two at least, however few are asked for: one alone says no distance.
+    """
+    step = _telling_step(start, end, count)
     largest = max(abs(start), abs(end), step)
     scale, unit = next(((s, u) for s, u in TIME_UNITS if largest >= s), TIME_UNITS[-1])
     digits = max(0, math.ceil(-math.log10(step / scale) - 1e-9))
@@ -37,8 +52,8 @@ def time_ticks(start: float, end: float, count: int) -> list[Tick]:
 
 
 def event_ticks(start: float, end: float, count: int) -> list[Tick]:
-    """At most about `count` ticks over the events numbered `[start, end)`."""
-    step = max(round(nice_step(end - start, count)), 1)
+    """At most about `count` ticks over the events numbered `[start, end)`, and two at least where there are two."""
+    step = max(round(_telling_step(start, end, count)), 1)
     return [Tick(float(i * step), f"{i * step:,}") for i in range(math.ceil(start / step), math.floor(end / step) + 1)]
 
 

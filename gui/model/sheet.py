@@ -7,6 +7,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memplan.core.csv_rows import csv_rows
+
 SheetCell = str | int | float | None
 
 
@@ -22,5 +24,5 @@ class Sheet:
         out = io.StringIO()
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
         writer.writerow(self.header)
-        writer.writerows(self.rows)
+        writer.writerows(csv_rows(self.rows))
         return out.getvalue()

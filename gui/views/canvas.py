@@ -294,13 +294,16 @@ class TimeCanvas(QWidget):
         metrics = self.small_metrics
         painter.setPen(self.pen("faint"))
         painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(self.session.viewport.span))}")
+        free = float(GUTTER_PX - 1)
         for tick in self._ticks():
             x = self.x_of(tick.value)
             painter.setPen(self.pen("line"))
             painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
-            if x + 4 + metrics.horizontalAdvance(tick.text) < self.width() and x >= GUTTER_PX - 1:
+            end = x + 4 + metrics.horizontalAdvance(tick.text)
+            if free <= x and end < self.width():
                 painter.setPen(self.pen("text"))
                 painter.drawText(QPointF(x + 4, bottom - 9), tick.text)
+                free = end
         painter.setPen(self.pen("line"))
         painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
         self.paint_ruler_marks(painter, bottom)

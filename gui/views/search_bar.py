@@ -30,6 +30,7 @@ class SearchBar(QWidget):
         self.position = -1
         self.edit = QLineEdit(self)
         self.edit.setPlaceholderText(tr("Find slices and ops by name"))
+        self.edit.setToolTip(tr("A part of a name, or a regular expression"))
         self.edit.setClearButtonEnabled(True)
         self.count = QLabel(self)
         self.count.setMinimumWidth(110)

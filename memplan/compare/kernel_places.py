@@ -13,6 +13,7 @@ import numpy as np
 
 from memplan.align import HOW, Alignment, place_in_words
 from memplan.core.arrays import Int64s
+from memplan.core.csv_rows import csv_rows
 from memplan.core.files import replacing_file
 from memplan.core.units import microseconds
 from memplan.schema import Plan
@@ -104,7 +105,7 @@ def write_kernels(places: KernelPlaces, kernels: Kernels, path: Path) -> None:
         if path.suffix.casefold() != ".json":
             writer = csv.writer(file)
             writer.writerow(_HEADER)
-            writer.writerows(places.rows(kernels))
+            writer.writerows(csv_rows(places.rows(kernels)))
             return
         lanes = kernel_lanes(kernels)
         events: list[dict[str, Any]] = [

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from memplan.core.csv_rows import csv_rows
 from memplan.core.files import replacing_folder
 from memplan.core.progress import Progress
 from memplan.schema import (
@@ -113,4 +114,4 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(csv_rows(rows))

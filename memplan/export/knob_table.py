@@ -247,10 +247,9 @@ def _unsaid(knobs: Mapping[str, Any], facts: Facts, title: str) -> Iterator[str]
     left_out = knobs.get("left_out", {})
     for name, fact in facts.items():
         words = name.replace("_", " ")
-        if name in knobs["knobs"] or "*" in left_out:
+        if name in knobs["knobs"] or fact.usual:
             continue
         if name in left_out:
-            if not fact.usual:
-                yield f"{words} ({fact.value}) is left out: {left_out[name]}"
-        elif not fact.usual:
+            yield f"{words} ({fact.value}) is left out: {left_out[name]}"
+        elif "*" not in left_out:
             yield f"{title} has no setting for {words} ({fact.value}: {fact.reason})"

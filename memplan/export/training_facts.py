@@ -6,6 +6,7 @@ import re
 import statistics
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB, format_bytes
@@ -71,6 +72,8 @@ def _recipe(plan: Plan) -> dict[str, PlannedFact]:
     for name in ("sharding", "schedule", "loss"):
         if name in told:
             facts[name] = PlannedFact(told[name].value, why(name))
+    if "swap_optimizer" in facts:
+        facts["swap_optimizer_share"] = replace(facts["swap_optimizer"], value=1.0, usual=True)
     if "lora-rank" in told:
         facts["lora_rank"] = PlannedFact(int(told["lora-rank"].value), why("lora-rank"))
     if {"micro_batch", "micro_batches", "data_parallel"} <= facts.keys():
@@ -172,7 +175,9 @@ def _moved(plan: Plan) -> dict[str, PlannedFact]:
     optimizer = moved.pop(TensorKind.OPTIMIZER_STATE.value, 0)
     if optimizer:
         shares = f"{format_bytes(optimizer)} of {format_bytes(states)} of its states"
-        facts["swap_optimizer"] = PlannedFact(True, f"the plan keeps {shares} on the host for a while")
+        reason = f"the plan keeps {shares} on the host for a while"
+        facts["swap_optimizer"] = PlannedFact(True, reason)
+        facts["swap_optimizer_share"] = PlannedFact(round(optimizer / states, 3), reason, usual=True)
     for kind in (TensorKind.WEIGHT.value, TensorKind.GRADIENT.value):
         if moved.get(kind):
             size = -(-moved[kind] // MIB)

@@ -36,7 +36,8 @@ class CacheOptions:
     the caches of the layers of multi-token prediction. `state_aligned` keeps states at the granularity of blocks, for
     prefix caching.
 
-    The others follow from the engine: a state that is kept for every block spans `state_block` tokens where that is not
+    The others follow from the engine: layers that draft keep `draft_kv` where that differs, a state that is kept for
+    every block spans `state_block` tokens where that is not
     the block size, and `stage_block` on a pipeline stage without attention, where its page stays as it is; blocks
     beside states are multiples of `checkpoint_tokens` and of `kernel_block`, pages of states and attention have
     `state_page` bytes.
@@ -52,6 +53,7 @@ class CacheOptions:
     mtp: bool = False
     draft_method: str = "mtp"
     state_aligned: bool | None = None
+    draft_kv: str | None = None
     state_block: int | None = None
     stage_block: int | None = None
     checkpoint_tokens: int = 1
@@ -425,6 +427,8 @@ def cache_specs(
     apart = replace(options, state_block=options.stage_block)
     for layer in layers:
         told = apart if layer.index in alone else options
+        if options.draft_kv is not None and layer.index >= len(model.layers):
+            told = replace(told, kv=options.draft_kv)
         specs += _layer_specs(layer.index, model.layer_caches(layer), length, engine, told, ranks)
     if options.state_page:
         # Keys of an indexer and rings lie beside those pages and are not padded to them.

@@ -58,13 +58,15 @@ class EngineSettings:
     `options` with nothing left open, and what else follows from them.
 
     `batches` are under way at once, `state_blocks` states kept of a request, `None` one for each block.
-    `block_outermost` says that layers lie side by side in a block. `choices` say what was chosen and why.
+    `block_outermost` says that layers lie side by side in a block, `own_layouts` that every stage must attend, for
+    workers agree on the order of a cache. `choices` say what was chosen and why.
     """
 
     options: ServingOptions
     batches: int
     state_blocks: int | None
     block_outermost: bool
+    own_layouts: bool
     choices: tuple[Choice, ...]
 
 
@@ -171,6 +173,15 @@ def _plain_type(asked: str | None, engine: Engine) -> str | None:
     return _OTHER_TYPES.get(asked, asked) if asked not in engine.kv_bytes else asked
 
 
+def _draft_type(model: ModelConfig, engine: Engine, backend: AttentionBackend, asked: str | None) -> str | None:
+    """The type of a draft's cache beside a class that keeps the default: the one asked for, `None` where none is."""
+    if model.draft is None or asked in (None, "auto"):
+        return None
+    if asked not in backend.kv:
+        raise InputError("{} keeps no cache of {} in {!r}", engine.name, "the draft", asked)
+    return backend.kv[asked]
+
+
 def cache_types(model: ModelConfig, engine: Engine) -> tuple[str, ...]:
     """The types that can be asked for of the caches of `model`."""
     model = as_kept(model, engine)
@@ -244,7 +255,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
-    kv = _plain_type(asked.kv, engine)
+    kv, draft_kv = _plain_type(asked.kv, engine), None
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]
@@ -252,6 +263,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         reason = _GIVEN if asked.attention is not None and engine.named_kernels else first
         choices.append(Choice(Sentence("attention kernel"), backend.name, reason))
         if model.model_type in engine.untyped:
+            draft_kv = _draft_type(model, engine, backend, asked.kv)
             why = Sentence("the model's class knows of no other")
             choices.append(Choice(Sentence("cache type"), kv, why))
         elif asked.kv in (None, "auto"):
@@ -290,6 +302,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         block_size=size,
         kv=kv,
         index_kv=index_kv,
+        draft_kv=draft_kv,
         state_aligned=aligned,
         state_block=unaligned if early else None,
         stage_block=unaligned if engine.states.by_stage and layout.pipeline > 1 else None,
@@ -336,7 +349,11 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     # Rings of keys not pooled yet lie in blocks that hold all layers (KpoolTailBackend, QSAStateBackend).
     rings = any(part.content is CacheContent.KEY_TAIL for part in cache_parts(model))
     outermost = backend is not None and (backend.block_outermost or rings)
-    return EngineSettings(resolved, batches, states, outermost, tuple(choices))
+    attends = (
+        backend if backend is not None or model.draft is None else chosen_backend(model.draft, engine, told, layout)
+    )
+    layouts = attends is not None and attends.own_layouts
+    return EngineSettings(resolved, batches, states, outermost, layouts, tuple(choices))
 
 
 def _state_tokens(model: ModelConfig, checkpoints: Sequence[int | None], *, whole: bool) -> int:

@@ -58,7 +58,7 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
         _forget_compiled(cell)
         undo.insert(0, lambda: _forget_compiled(cell))
     settings += _pool(mindspore, plan, device)
-    whole, as_set = peaks(plan, moves.tensors.get(None, ()))
+    whole, as_set = peaks(plan, moves.kept_by(moves.layers))
     return AppliedPlan(tuple(settings), tuple(undo), planned=whole, peak=as_set)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -32,6 +32,10 @@ class LayerMoves:
         """Bytes of the tensors that layers keep."""
         return frozenset(size for moved in self.layers.values() for size in moved)
 
+    def kept_by(self, layers: Iterable[str]) -> frozenset[int]:
+        """The tensors that `layers` keep."""
+        return frozenset(tensor for layer in layers for tensor in self.tensors.get(layer, ()))
+
 
 def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str | None]) -> LayerMoves:
     """
@@ -45,7 +49,9 @@ def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str |
     kept: dict[str, Counter[int]] = {}
     left: dict[str, tuple[int, int]] = {}
     indices: dict[str | None, list[int]] = {}
-    for index in sorted({transfer.tensor for transfer in plan.transfers if transfer.source is Tier.HBM}):
+    # What has a copy on the host before the step, such as a batch, comes back without having been copied there.
+    leaving = {transfer.tensor for transfer in plan.transfers if Tier.HBM in (transfer.source, transfer.target)}
+    for index in sorted(leaving):
         tensor, layer = tensors[index], reader.get(index)
         layer = layer if layer in layers and tensor.kind == TensorKind.ACTIVATION.value else None
         indices.setdefault(layer, []).append(index)
@@ -71,27 +77,26 @@ def told_tensors(count: int, nbytes: int) -> str:
     return f"{count} tensor{'' if count == 1 else 's'} of {format_bytes(nbytes)}"
 
 
-def peaks(plan: Plan, staying: Collection[int]) -> tuple[int, int]:
+def peaks(plan: Plan, kept: Collection[int]) -> tuple[int, int]:
     """
-    Bytes of HBM at the peak of `plan`, and in use at the fullest step where the tensors `staying` never leave.
+    Bytes of HBM at the peak of `plan`, and in use at the fullest step where hooks keep the tensors `kept` on the host.
 
-    The other activations that move are then kept by hooks: out once the forward pass has used them last, back when the
-    way back needs them first, wherever the plan has their copies.
+    They are out once the forward pass has used them last, back when the way back needs them first, wherever the plan
+    has their copies. All others stay for as long as they live.
     """
     use = plan.tier(Tier.HBM)
     planned = 0 if use is None else use.peak
-    if not staying:
+    on_host = frozenset(kept)
+    if on_host.issuperset(transfer.tensor for transfer in plan.transfers):
         return planned, planned
     turn = next((op.index for op in plan.ops if op.launches and is_of_gradients(op.name)), len(plan.ops))
-    stays = frozenset(staying)
     sizes = {place.tensor: place.size for place in plan.placements}
-    moved = {transfer.tensor for transfer in plan.transfers}
     change = [0] * (len(plan.ops) + 1)
     for item in plan.tensors:
         forward = [step for step in item.uses if step < turn]
         back = [step for step in item.uses if step >= turn]
-        kept = item.index in moved - stays and forward and back
-        spans = ((item.start, forward[-1] + 1), (back[0], item.end)) if kept else ((item.start, item.end),)
+        away = item.index in on_host and forward and back
+        spans = ((item.start, forward[-1] + 1), (back[0], item.end)) if away else ((item.start, item.end),)
         for start, end in spans:
             change[start] += sizes[item.index]
             change[end] -= sizes[item.index]

@@ -50,9 +50,8 @@ def apply_to_module(plan: Plan, module: Any) -> AppliedPlan:
         for take_back in reversed(undo):
             take_back()
         raise
-    unset = [layer for layer in moves.layers if isinstance(modules[layer], torch.jit.ScriptModule)]
-    staying = [tensor for layer in (None, *unset) for tensor in moves.tensors.get(layer, ())]
-    whole, as_set = peaks(plan, staying)
+    hooked = (layer for layer in moves.layers if not isinstance(modules[layer], torch.jit.ScriptModule))
+    whole, as_set = peaks(plan, moves.kept_by(hooked))
     return AppliedPlan(tuple(settings), tuple(undo), planned=whole, peak=as_set)
 
 

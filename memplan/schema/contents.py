@@ -217,8 +217,7 @@ class _Simulation:
         if other[0] == _TRANSFER:
             return f"tensor {self.plan.transfers[other[1]].tensor} is still on its way there"
         if other[0] == wanted[0]:
-            behind = wanted[1] - other[1]
-            return f"the bytes there are stale: {behind} update{'s' * (behind != 1)} behind"
+            return f"the bytes there are stale by so many updates: {wanted[1] - other[1]}"
         return f"tensor {other[0]} lies there"
 
     def _start(self, step: int) -> None:

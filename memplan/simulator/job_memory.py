@@ -16,6 +16,8 @@ from memplan.simulator.profile_tables import MEMORY_RECORD, OPERATOR_MEMORY, wri
 from memplan.simulator.simulation import EPOCH_NS
 
 _SAMPLES = 40
+_TOP = _SAMPLES // 2
+"""The sample of a step at which most is held."""
 _PASSING = ("aten::empty", "aten::mm", "aten::add", "aten::cat", "aten::empty_strided", "npu::npu_fusion_attention")
 
 
@@ -78,11 +80,11 @@ def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int,
         reserved = round((peak + level) * (1.01 + cached))
         pools.append(reserved)
         for sample in range(_SAMPLES + 1):
-            time = begin + 1 + (stop - begin - 2) * sample // _SAMPLES
-            used = peak // 2 + (peak // 2) * (_SAMPLES // 2 - abs(sample - _SAMPLES // 2)) // (_SAMPLES // 2) + level
+            time = _sample_ns(begin, stop, sample)
+            used = peak // 2 + _risen(peak // 2, _TOP - abs(sample - _TOP)) + level
             rows.append(("PTA", _stamp(time), used / MIB, reserved / MIB, used / MIB, 0, npu))
         if memory.busy == 1:
-            blocks.append(_block("Passing", peak // 2, begin + 1, stop - 1, peak + level, npu))
+            blocks += _waxing(peak // 2, begin, stop, peak // 2 + level, npu)
         else:
             blocks += _passing(memory.busy, peak // 2 + level - kept, begin, stop, peak + level, npu, chance)
     samples = range(first, end, max((end - first) // 50, 1))
@@ -97,6 +99,30 @@ def write_job_memory(output: Path, plan: Plan, memory: MemoryTrouble, rank: int,
     write_table(
         output / "npu_module_mem.csv", ("Component", "Timestamp(us)", "Total Reserved(KB)", "Device Type"), held
     )
+
+
+def _sample_ns(begin: int, stop: int, sample: int) -> int:
+    """When the memory of a step is sampled."""
+    return begin + 1 + (stop - begin - 2) * sample // _SAMPLES
+
+
+def _risen(moving: int, rises: int) -> int:
+    """How many of the bytes that come and go within a step are there after so many of its `_TOP` rises."""
+    return moving * rises // _TOP
+
+
+def _waxing(moving: int, begin: int, stop: int, base: int, npu: str) -> list[Sequence[object]]:
+    """
+    The blocks by which memory rises sample by sample to the middle of a step, and falls as they are freed in turn.
+
+    What was there before the step, `base` bytes, was allocated before the profile and has no rows.
+    """
+    found = []
+    for rise in range(1, _TOP + 1):
+        size, times = _risen(moving, rise) - _risen(moving, rise - 1), (rise, _SAMPLES + 1 - rise)
+        at, until = (_sample_ns(begin, stop, sample) for sample in times)
+        found.append(_block(_PASSING[rise % len(_PASSING)], size, at, until, base + _risen(moving, rise), npu))
+    return found
 
 
 def _passing(

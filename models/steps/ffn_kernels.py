@@ -79,7 +79,8 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
         )  # fmt: skip
     else:
         e.op("dispatch", "MoeInitRouting", (own, chosen), (routed,), fused=False)
-    active = _hit(e, ffn, mine * parallel, local)
+    # Ranks that have no token of their own to send pad with one, which no expert gets.
+    active = _hit(e, ffn, -(-tokens * parallel // parts), local)
     done = _grouped(e, ffn, routed, rows, working, local, active)
     combined = e.act("combined", (mine, working))
     if parallel > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.saved import Saved
 from memplan.models.training.step_recipe import Loss, Recipe, Sharding
@@ -49,6 +50,18 @@ def swapped(item: Saved, recipe: Recipe) -> bool:
 def of_experts(item: Saved) -> bool:
     """Whether experts keep an item that their router and the tokens before it make again."""
     return item.part == "experts" and item.name != "router"
+
+
+def hosted_output(model: ModelConfig, layers: list[Layer], layout: Layout, recipe: Recipe) -> float:
+    """
+    Bytes a token of what the experts of one layer hand back, which goes to the host where they are made anew.
+
+    The gradient of the router needs it (MindSpeed's unpermute_without_activation.py). The last layer that went forward
+    keeps its own until the next one does, and into the next step.
+    """
+    most = max((layer.ffn.per_token for layer in layers if isinstance(layer.ffn, MoeFfn)), default=0)
+    shards = layout.tensor if recipe.sequence_parallel else 1
+    return _HALF * model.hidden_size * most / shards if recipe.zero_memory_layers and most > 1 else 0.0
 
 
 def backward_parts(
@@ -108,6 +121,14 @@ def backward_parts(
     if recipe.zero_memory_layers and not recomputed:
         most = max(sum(item.nbytes for item in items if of_experts(item)) for items in kept)
         parts.append(MemoryPart("experts again", round(tokens * most), f"{most:,.0f} B a token of one layer"))
+        output = hosted_output(model, layers, layout, recipe)
+        parts.append(
+            MemoryPart(
+                "outputs of experts",
+                round(3 * tokens * output),
+                f"3 x {output:,.0f} B a token: back from the host, its gradient, and that of the last layer forward",
+            )
+        )
     if recipe.recompute_attention and not recomputed:
         again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
         parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))

@@ -30,9 +30,9 @@ class Loss(str, Enum):
 
     `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
     takes the logits' place. `copied` is MindSpeed's before August 2025, which takes the largest logit off in a second
-    float32 copy. `eager` is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their
-    gradient and the copy's are there at once beside the logits. `fused` works through the head's product in pieces and
-    keeps none.
+    float32 copy, and Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in one. `eager`
+    is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there
+    at once beside the logits. `fused` works through the head's product in pieces and keeps none.
     """
 
     IN_PLACE = "in-place"

@@ -96,3 +96,17 @@ def test_weights_of_whole_numbers_are_made_factors_of_floats_by_vector_cores() -
     whole = Operand((16, 4096), "int8")
     both = Kernel("GroupedMatmul", (whole, Operand((8, 4096, 1024), "int4")), (Operand((16, 1024), "bfloat16"),))
     assert "vector" not in kernel_cost(both, CORES[0]).pipes
+
+
+def test_of_grouped_weights_only_those_hit_are_read() -> None:
+    """One as well as several, however many there are."""
+    rows, result = Operand((16, 2048), "float16"), Operand((16, 1024), "float16")
+    read = [
+        kernel_cost(
+            Kernel("GroupedMatmul", (rows, Operand((held, 2048, 1024), "float16")), (result,), (("groups", hit),)),
+            CORES[0],
+        ).hbm_bytes
+        for held, hit in ((24, 1), (24, 2), (24, 8), (8, 8), (1, 1))
+    ]
+    assert read[0] == read[-1]
+    assert read[0] < read[1] < read[2] == read[3]

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,32 @@ def test_layers_whose_activations_leave_are_swapped() -> None:
     assert int(offload["HYPER_OFFLOAD_MAX_DEVICE_MEMORY"]) == tight.tiers[0].capacity
     d2h = next(link for link in tight.links if link.name == "d2h")
     assert float(offload["HYPER_OFFLOAD_D2H_BANDWIDTH_GBPS"]) == d2h.bytes_per_second / 1e9
+
+
+def test_bytes_in_pooled_memory_are_said_to_be_left_out_and_states_on_the_host_by_their_share() -> None:
+    """No framework has a setting for pooled memory; Megatron takes the share of the optimiser's states."""
+    recipe, never = Recipe(sequence=1024), RecomputePolicy.NEVER
+    roomy = training(Layout(), recipe, recompute=never).tiers[0].peak
+    tight = training(Layout(), recipe, hbm=int(roomy * 0.7), recompute=never)
+    states = {tensor.index: tensor.nbytes for tensor in tight.tensors if tensor.kind == "optimizer_state"}
+    moved = sorted(index for index in {move.tensor for move in tight.transfers} if index in states)
+    pooled = set(moved[::2])
+    assert 0 < len(pooled) < len(moved)
+
+    def elsewhere(tier: Tier) -> Tier:
+        return Tier.REMOTE if tier is Tier.HOST else tier
+
+    transfers = tuple(
+        replace(move, source=elsewhere(move.source), target=elsewhere(move.target)) if move.tensor in pooled else move
+        for move in tight.transfers
+    )
+    both = replace(tight, transfers=transfers)
+    for consumer in ("megatron", "mindspeed", "torchtitan", "mindformers", "mindformers-pynative", "hyperoffload"):
+        assert any("pooled mib" in note for note in plan_settings(both, consumer).notes), consumer
+    share = sum(states[index] for index in moved if index not in pooled) / sum(states.values())
+    words = argument_words(plan_settings(both, "megatron").settings)
+    assert float(words[words.index("--optimizer-offload-fraction") + 1]) == pytest.approx(share, abs=0.001)
+    assert "--optimizer-offload-fraction" not in argument_words(plan_settings(both, "mindspeed").settings)
 
 
 def test_what_a_framework_refuses_is_refused_before(tmp_path: Path) -> None:

@@ -225,6 +225,28 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
     assert len(search_slices(session.tracks, "no such op")) == 0
 
 
+def test_search_takes_regular_expressions_and_names_as_they_are(session: Session) -> None:
+    for track in session.tracks.all:
+        session.tracks.load(track)
+
+    def found(text: str) -> set[str]:
+        hits, names = search_slices(session.tracks, text), set[str]()
+        for position in range(len(hits)):
+            item = hits.item(position)
+            lanes = session.tracks.lanes(session.tracks.track(item.track))
+            assert lanes is not None
+            names.add(lanes.slices.names[lanes.slices.name[item.index]])
+        return names
+
+    either = found("(adam|matmul)-op[01]$")
+    assert either
+    assert all(name.casefold().endswith(("adam-op0", "adam-op1", "matmul-op0", "matmul-op1")) for name in either)
+    assert either == found("Adam-op0$") | found("adam-op1$") | found("matmul-op0$") | found("MATMUL-OP1$")
+    assert found("Default/optimizer-Adam/Adam-op0") == {"Default/optimizer-Adam/Adam-op0"} | found("Adam/Adam-op0")
+    assert found("ProfilerStep#1") == {"ProfilerStep#1"}  # nothing in it is meant as an expression
+    assert found("[unfinished") == set()
+
+
 def test_an_op_or_a_tensor_has_its_range_of_time(session: Session) -> None:
     session.select(OpRef(3))
     start, _ = session.selected_span() or (0.0, 0.0)

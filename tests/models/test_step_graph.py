@@ -192,6 +192,16 @@ def test_experts_that_get_no_token_are_not_read(family_models: Mapping[str, Mode
     assert int(str(hit(random))) < int(str(hit(even)))
 
 
+def test_ranks_with_the_same_tokens_send_each_once(shared_data: Path) -> None:
+    """Sixteen ranks that share one sequence's token have sixteen places for tokens, but one token for their experts."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
+    hit = []
+    for batch in (1, 4, 16, 64):
+        graph = step_graph(model, Layout(tensor=16, expert=16), ServedStep(Phase.DECODE, batch, 64, precision="w8a8"))
+        hit.append(next(op.attrs["groups"] for op in graph.ops if op.type in GROUPED))
+    assert hit == [1, 2, 8, 16]
+
+
 def test_dispatch_sends_every_token_to_its_experts_once(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
     graph = step_graph(model, Layout(data=32, expert=32), ServedStep(Phase.DECODE, 320, 4096, precision="w8a8"))

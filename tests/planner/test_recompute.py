@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import memplan
 from memplan.graph import Graph
 from memplan.graph.repeats import GivenUp, RepeatRules, repeated_ops, with_repeats
+from memplan.hardware import chip, host_tier
 from memplan.schema import Plan, Tier
 from memplan.schema.check import violations
 from tests.planner.byte_memory import ByteMemory
-from tests.planner.graphs import graphs
+from tests.planner.graphs import forward_and_back, graphs
 
 SHARES = (1.0, 0.9, 0.75, 0.6, 0.45, 0.3)
 SMALL = graphs(largest=3000, most_ops=18)
@@ -49,3 +50,26 @@ def test_what_runs_again_makes_the_same_bytes(graph: Graph, share: float, data: 
     plan = tight(again, share)
     assert violations(plan) == ()
     assert ByteMemory(graph, plan).run() == []
+
+
+def test_a_chain_that_nothing_of_can_move_keeps_some_results_and_makes_the_others_anew() -> None:
+    """All made anew would be there together, as all kept are; what is kept between them is where the chains begin."""
+    graph = forward_and_back(9, 1 << 20)
+    use = memplan.plan(graph, chip="910B3").tier(Tier.HBM)
+    assert use is not None
+    nothing = host_tier(chip("910B3"), capacity=1)
+    plan = memplan.plan(graph, chip="910B3", hbm=use.peak * 17 // 20, host=nothing)
+    again = [op for op in plan.ops if op.repeats is not None]
+    assert plan.fits
+    assert not plan.transfers
+    assert 0 < len(again) < 8
+    assert violations(plan) == ()
+
+
+def test_results_that_belong_to_no_layer_are_made_anew_one_by_one() -> None:
+    graph = forward_and_back(11, 1 << 20)
+    use = memplan.plan(graph, chip="910B3").tier(Tier.HBM)
+    assert use is not None
+    plan = memplan.plan(graph, chip="910B3", hbm=use.peak * 9 // 10)
+    assert 0 < sum(op.repeats is not None for op in plan.ops) < 9
+    assert violations(plan) == ()

@@ -49,7 +49,17 @@ def test_the_peak_with_what_stays_is_that_of_whole_lifetimes() -> None:
     use = replace(next(use for use in plan.tiers if use.tier is Tier.HBM), peak=10)
     plan = replace(plan, tensors=tensors, placements=places, tiers=(use,))
     assert peaks(plan, ()) == (10, 10)
-    assert peaks(plan, (0,)) == (10, 17)
+    plan = replace(plan, transfers=(moved(0, 10),))
+    assert peaks(plan, ()) == (10, 17)
+    assert peaks(plan, (0,)) == (10, 10)
+
+
+def test_what_only_comes_back_stays_where_no_layer_keeps_it() -> None:
+    plan = layered_plan(1)
+    batch = replace(plan.tensors[0], index=0, kind="input", nbytes=8)
+    back = Transfer(0, Tier.HOST, Tier.HBM, 8, "host", 0, 1, None, 1)
+    found = host_moves(replace(plan, tensors=(batch,), transfers=(back,)), ["layers.0"], lambda _: None)
+    assert (found.left, found.tensors) == ({"input": (1, 8)}, {None: (0,)})
 
 
 def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[Any], list[Any], bool]:

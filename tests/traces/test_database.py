@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -194,13 +195,13 @@ def test_columns_of_a_table_that_is_damaged_are_of_the_same_rows(
         connection.executemany("INSERT INTO TASK_PMU_INFO VALUES (?, ?, ?)", rows)
     connection.close()
     asked: list[tuple[Any, ...]] = []
-    read = sqlite.Database._rows
+    read = sqlite.Database._blocks
 
     def noted(self: sqlite.Database, *what: Any) -> Any:
         asked.append(what)
         return read(self, *what)
 
-    monkeypatch.setattr(sqlite.Database, "_rows", noted)
+    monkeypatch.setattr(sqlite.Database, "_blocks", noted)
     database = sqlite.Database(path, Notebook(tmp_path))
     (task, name), (value, absent) = database.measured("TASK_PMU_INFO", ("globalTaskId", "name"), ("value", "other"))
     assert task.tolist() == list(range(10))
@@ -209,3 +210,27 @@ def test_columns_of_a_table_that_is_damaged_are_of_the_same_rows(
     assert np.isnan(value[::2]).all()
     assert np.isnan(absent).all()
     assert len(asked) == 1
+
+
+def test_measured_columns_are_never_all_objects_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Went wrong once: a window stood still while millions of rows became an array in one call."""
+    path = tmp_path / "ascend_pytorch_profiler_0.db"
+    rows = 5 * sqlite._ROWS + 3
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE TASK_PMU_INFO (globalTaskId INTEGER, name INTEGER, value)")
+        connection.executemany("INSERT INTO TASK_PMU_INFO VALUES (?, 7, ?)", ((row, row / 4) for row in range(rows)))
+    longest = 0
+    array = np.array
+
+    def noted(content: Any, *rest: Any, **named: Any) -> Any:
+        nonlocal longest
+        longest = max(longest, len(content) if hasattr(content, "__len__") else 0)
+        return array(content, *rest, **named)
+
+    monkeypatch.setattr(np, "array", noted)
+    database = sqlite.Database(path, Notebook(tmp_path))
+    (task, _), (value,) = database.measured("TASK_PMU_INFO", ("globalTaskId", "name"), ("value",))
+    monkeypatch.undo()
+    assert 0 < longest <= sqlite._ROWS
+    assert task.tolist() == list(range(rows))
+    assert value[-1] == (rows - 1) / 4

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from importlib import resources
@@ -221,17 +221,21 @@ def training_steps(seed: int) -> Iterator[Plan]:
         yield step
 
 
-def trained(consumer: str, count: int, seed: int) -> Iterator[ConsumerSettings]:
-    """Exports of drawn training steps."""
-    made = 0
-    for step in training_steps(seed):
-        if made == count:
-            return
-        try:
-            yield plan_settings(step, consumer)
-        except InputError:
-            continue
-        made += 1
+def trained(consumers: Sequence[str], count: int, seed: int) -> Iterator[tuple[str, ConsumerSettings]]:
+    """So many exports of drawn training steps for each of `consumers`; every step is planned once."""
+    wanted = dict.fromkeys(consumers, count)
+    steps = training_steps(seed)
+    while any(wanted.values()):
+        step = next(steps)
+        for consumer in consumers:
+            if not wanted[consumer]:
+                continue
+            try:
+                yield consumer, plan_settings(step, consumer)
+            except InputError as error:
+                print(f"left out for {consumer}: {error}", file=sys.stderr)
+                continue
+            wanted[consumer] -= 1
 
 
 def check_trained(consumer: str, python: str, count: int, seed: int) -> tuple[int, list[str]]:
@@ -239,14 +243,13 @@ def check_trained(consumer: str, python: str, count: int, seed: int) -> tuple[in
     name = consumer.partition("-")[0]
     lines: list[dict[str, Any]] = []
     targets = [consumer, "mindformers-pynative-2.1.0"] if name == "mindformers" else [consumer]
-    for target in targets:
-        for settings in trained(target, count, seed):
-            (file,) = settings.files
-            text = settings_text(settings, file)
-            if file.form == "command":
-                lines.append({"arguments": argument_words(settings.settings)})
-            else:
-                lines.append({file.form: text, "pynative": "pynative" in target})
+    for target, settings in trained(targets, count, seed):
+        (file,) = settings.files
+        text = settings_text(settings, file)
+        if file.form == "command":
+            lines.append({"arguments": argument_words(settings.settings)})
+        else:
+            lines.append({file.form: text, "pynative": "pynative" in target})
     wrong = [
         f"{answer['refused']}: {json.dumps(line)[:300]}"
         for line, answer in zip(lines, asked(python, SCRIPTS[name], lines), strict=True)

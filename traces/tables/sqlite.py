@@ -178,10 +178,14 @@ class Database:
         """
         wanted = [self._expression(table, column, "CAST({} AS INTEGER)") for column in numbers]
         wanted += [self._expression(table, column, "CAST({} AS REAL)", "NULL") for column in quantities]
-        blocks = self._rows(table, wanted)
-        columns = [[row[place] for block in blocks for row in block] for place in range(len(wanted))]
-        whole = [np.array(column, dtype=np.int64) for column in columns[: len(numbers)]]
-        return whole, [np.array(column, dtype=np.float64) for column in columns[len(numbers) :]]
+        kinds = [np.int64] * len(numbers) + [np.float64] * len(quantities)
+        parts: list[list[NDArray[Any]]] = [[np.empty(0, dtype=kind)] for kind in kinds]
+        # Block by block: all rows at once are as many objects of Python, and an array of them one long call.
+        for block in self._blocks(table, wanted):
+            for part, kind, column in zip(parts, kinds, zip(*block, strict=True), strict=True):
+                part.append(np.array(column, dtype=kind))
+        columns = [np.concatenate(part) for part in parts]
+        return columns[: len(numbers)], columns[len(numbers) :]
 
     def texts(self, table: str) -> Mapping[str, Sequence[str]]:
         """All columns of a table as text, with string numbers resolved where the column holds such."""

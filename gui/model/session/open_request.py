@@ -11,6 +11,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.document import make_document, on_own_clock
+from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.readers.sniff import ContentKind, sniff
@@ -209,6 +210,8 @@ def remarks_on(session: Session) -> list[FileRemark]:
             told = [note for note in document.profile.notes if note.severity is severity]
             remarks += [FileRemark(text, severity is NoteSeverity.WARNING) for text in _gathered(told)]
     if document.plan is not None:
-        remarks += [FileRemark(Sentence("not valid: {}", (wrong,))) for wrong in document.plan.violations]
-        remarks += [FileRemark(text, lost=False) for text in document.plan.notes]
+        remarks += [
+            FileRemark(Sentence("not valid: {}", (note_in_words(wrong),))) for wrong in document.plan.violations
+        ]
+        remarks += [FileRemark(note_in_words(text), lost=False) for text in document.plan.notes]
     return sorted(remarks, key=lambda remark: not remark.lost)

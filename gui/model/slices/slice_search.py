@@ -12,17 +12,19 @@ from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.gui.model.session.session import SliceRef
-from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
+from memplan.gui.model.timeline.timeline_tracks import TimelineTracks, name_filter
 
 HITS_MOST = 100_000
 """Hits kept; a search that finds more says so."""
 _HELD = 10 * HITS_MOST
+_EXPRESSION = frozenset("^$*+?[]{}|\\")
+"""What tells a regular expression from the names themselves, which have points, slashes and brackets of calls."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
-    Slices whose name contains `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
+    Slices whose name holds `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
 
     `total` counts all of them; the earliest `HITS_MOST` are kept.
     """
@@ -59,7 +61,7 @@ def search_slices(
     """
     Every slice of the loaded tracks whose name, or place in the model, contains `text`, whatever its case.
 
-    Nothing for an empty text.
+    A name may also be one that `text` describes as a regular expression. Nothing for an empty text.
     """
     wanted = text.casefold().strip()
     keys: list[str] = []
@@ -74,7 +76,7 @@ def search_slices(
             continue
         slices = lanes.slices
         if id(slices.names) not in of_table:
-            of_table[id(slices.names)] = slices.names, _matches(slices.names, wanted)
+            of_table[id(slices.names)] = slices.names, _matches(slices.names, text.strip())
         found = of_table[id(slices.names)][1][slices.name]
         if places is not None and track.planned is None:
             found = found | places.matching(track.kind, slices, wanted)
@@ -95,8 +97,13 @@ def search_slices(
     return Hits(text, tuple(keys), row_of, index_of, start_ns, total)
 
 
-def _matches(names: Sequence[str], wanted: str) -> NDArray[np.bool_]:
-    return np.fromiter((wanted in name.casefold() for name in names), dtype=bool, count=len(names))
+def _matches(names: Sequence[str], text: str) -> NDArray[np.bool_]:
+    wanted = text.casefold()
+    found = np.fromiter((wanted in name.casefold() for name in names), dtype=bool, count=len(names))
+    if _EXPRESSION.isdisjoint(text):
+        return found
+    found |= np.fromiter(map(name_filter(text), names), dtype=bool, count=len(names))
+    return found
 
 
 def _earliest(parts: Sequence[Int64s]) -> Int64s:

@@ -104,13 +104,17 @@ class BufferMaps(QWidget):
         )
         return tr("Nothing laid out in {}").format(names) if names else ""
 
-    def _how(self) -> QRectF:
+    def how_to_read(self) -> QRectF:
         """Where it is said how to read the maps: beside the head, or below it where that is too narrow."""
         start = _EDGE + QFontMetricsF(self._bold).horizontalAdvance(tr("Buffers on chip")) + 10
         room = self.width() - start - _EDGE
         if QFontMetricsF(self.font()).horizontalAdvance(tr(_HOW)) <= room:
             return QRectF(start, 0, room, self._line)
         return QRectF(_EDGE, self._line, self.width() - 2 * _EDGE, self._text_height(tr(_HOW)))
+
+    def _maps_top(self) -> float:
+        """Where the title of the first map begins, clear of what is said above it."""
+        return self.how_to_read().bottom() + _LINE_ROOM
 
     def _text_height(self, text: str) -> float:
         """Height of `text`, wrapped to the width."""
@@ -124,7 +128,7 @@ class BufferMaps(QWidget):
         return bold
 
     def _fit(self) -> None:
-        self.setFixedHeight(int(self._how().bottom() + sum(self._row_heights()) + self._text_height(self._foot()) + 8))
+        self.setFixedHeight(int(self._maps_top() + sum(self._row_heights()) + self._text_height(self._foot()) + 8))
 
     def sizeHint(self) -> QSize:
         """As high as the maps at this width."""
@@ -144,7 +148,7 @@ class BufferMaps(QWidget):
         across, rows = self._columns(), self._row_heights()
         row, column = divmod(place, across)
         width = (self.width() - 2 * _EDGE - _GAP * (across - 1)) / across
-        top = self._how().bottom() + sum(rows[:row]) + self._line + 2
+        top = self._maps_top() + sum(rows[:row]) + self._line + 2
         left = _EDGE + column * (width + _GAP) + _GAUGE + 4
         return QRectF(left, top, width - _GAUGE - 4, rows[row] - 2 * self._line - 6)
 
@@ -222,11 +226,11 @@ class BufferMaps(QWidget):
         painter.drawText(QPointF(_EDGE, QFontMetricsF(self._bold).ascent()), tr("Buffers on chip"))
         painter.setFont(self.font())
         painter.setPen(faint)
-        painter.drawText(self._how(), wrapped, tr(_HOW))
+        painter.drawText(self.how_to_read(), wrapped, tr(_HOW))
         for place in range(len(self.lanes)):
             self._paint_map(painter, place)
         painter.setPen(faint)
-        below = self._how().bottom() + sum(self._row_heights()) + 2
+        below = self._maps_top() + sum(self._row_heights()) + 2
         foot = self._foot()
         painter.drawText(QRectF(_EDGE, below, self.width() - 2 * _EDGE, self._text_height(foot)), wrapped, foot)
         painter.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PySide6.QtCore import QPointF
+from PySide6.QtCore import QPointF, QTimer
 from PySide6.QtGui import QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QWidget
 
@@ -17,6 +17,8 @@ from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
 from memplan.gui.views.timeline.marked_bar import MarkedBar
 
 _SLACK_PX = 3
+_TALL_PX = 60
+"""So much of a track is worth seeing without the rest of it; of a lower one the foot shows the whole or nothing."""
 _BELOW_PX = 40
 """What stays free below the last track, for lanes that are not read yet."""
 
@@ -41,12 +43,19 @@ class TrackCanvas(TimeCanvas):
         """The arrangement or the height of tracks changed."""
         self.placed = self.session.tracks.layout()
         self.pinned_px = sum(placed.height for placed in self.placed if placed.group == PINNED_GROUP)
-        total = self.placed[-1].top + self.placed[-1].height if self.placed else 0
-        self.bar.setPageStep(self.plot.height())
         self.bar.setSingleStep(54)
-        self.bar.setRange(0, max(total + self.foot_px - self.plot.height(), 0))
+        self._fit_bar()
         self._mark_bar()
         self.rearranged()
+
+    def _fit_bar(self) -> None:
+        """Let the bar reach the last track; who was there stays there, however high it has become."""
+        at_end = 0 < self.bar.value() == self.bar.maximum()
+        total = self.placed[-1].top + self.placed[-1].height if self.placed else 0
+        self.bar.setPageStep(self.plot.height())
+        self.bar.setRange(0, self._last_offset(max(total + self.foot_px - self.plot.height(), 0)))
+        if at_end:
+            self.bar.setValue(self.bar.maximum())
 
     def needed_height(self) -> int:
         """Pixels beyond which there would be room below the last track."""
@@ -84,17 +93,19 @@ class TrackCanvas(TimeCanvas):
         self.placed = self.session.tracks.layout()
         self._visible = None
         self._mark_bar()
+        QTimer.singleShot(0, self, self._fit_bar)
 
     def visible(self) -> list[tuple[Placed, int]]:
         """Tracks and headers on the screen with their top, in pixels from the plot's top."""
         if self._visible is not None:
             return self._visible
-        offset, pinned, height = self.bar.value(), self.pinned_px, self.plot.height()
+        offset, pinned, foot = self.bar.value(), self.pinned_px, self.plot.height() - self.foot_px
         found: list[tuple[Placed, int]] = []
         for placed in self.placed:
             top = placed.top if placed.group == PINNED_GROUP else placed.top - offset
             limit = 0 if placed.group == PINNED_GROUP else pinned
-            if top + placed.height > limit and top < height:
+            cut = top + placed.height > foot and foot - top < _TALL_PX
+            if top + placed.height > limit and top < foot and not (cut and found):
                 found.append((placed, top))
         self._visible = found
         return found
@@ -125,8 +136,30 @@ class TrackCanvas(TimeCanvas):
             height = self.session.tracks.lane_px
             first += min(lanes.lane_of(selected.index), self.lanes_shown(placed) - 1) * height
         top = first - self.bar.value()
-        if top < self.pinned_px or top + height > self.plot.height():
-            self.bar.setValue(first - self.pinned_px - self.plot.height() // 3)
+        foot = self.plot.height() - self.foot_px
+        if top < self.pinned_px or top + height > foot:
+            offset = self._whole_rows(first - self.pinned_px - foot // 3)
+            if first + height - offset > foot:
+                offset = min(self._last_offset(first + height - foot), first - self.pinned_px)
+            self.bar.setValue(offset)
+
+    def _cut_at_top(self, offset: int) -> Placed | None:
+        """The low track or header that the top would cut, scrolled by `offset` pixels."""
+        under = offset + self.pinned_px
+        for placed in self.placed:
+            if placed.group != PINNED_GROUP and placed.top < under < placed.top + min(placed.height, _TALL_PX):
+                return placed
+        return None
+
+    def _whole_rows(self, offset: int) -> int:
+        """The scrolling of `offset` pixels or a few less, so that nothing low is cut at the top."""
+        cut = self._cut_at_top(offset)
+        return cut.top - self.pinned_px if cut is not None else offset
+
+    def _last_offset(self, offset: int) -> int:
+        """The scrolling of `offset` pixels or a few more, so that nothing low is cut at the top of the last tracks."""
+        cut = self._cut_at_top(offset)
+        return cut.top + cut.height - self.pinned_px if cut is not None and cut.height < _TALL_PX else offset
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the scroll bar at the right edge."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from memplan.core.errors import InputError
 from memplan.graph.builder import GraphBuilder
@@ -261,6 +261,25 @@ class OpEmitter:
         if self.target is not Target.CPU or not outputs:
             return 0
         return self.table.cpu_workspace_outputs.get(node.target, 0) * self.builder.nbytes[outputs[0]]
+
+    def operand_copies(self, node: Node, arguments: tuple[GraphValue, ...]) -> Iterator[tuple[Node, int]]:
+        """
+        Nodes that copy operands of `node` for each matrix of a batch, as MindSpore's CPU build does, by position.
+
+        They are kernels of their own there: a weight's copies are made as soon as the weight is read.
+        """
+        if self.target is not Target.CPU or node.target not in self.table.cpu_broadcast_operands:
+            return
+        operands = [argument for argument in arguments[:2] if type(argument) is int]
+        shapes = [self.builder.shapes[operand] for operand in operands]
+        if len(shapes) < 2 or any(len(shape) < 2 for shape in shapes):
+            return
+        batch = max((shape[:-2] for shape in shapes), key=len)
+        for position, (operand, shape) in enumerate(zip(operands, shapes, strict=True)):
+            if len(shape) - 2 < len(batch):
+                kind = TensorType((*batch, *shape[-2:]), self.builder.dtypes[operand])
+                scope = f"{node.scope or node.name}/BroadcastTo{position}"
+                yield Node(scope, "BroadcastTo", True, (node.inputs[position],), kind, scope, {}), position
 
     def _written(
         self, type_: str, attrs: Mapping[str, object], groups: Mapping[str, tuple[int, ...]]

@@ -184,9 +184,14 @@ class Flattener:
                 self._call(frame, node, arguments)
 
     def _primitive(self, frame: _Frame, node: Node, arguments: tuple[GraphValue, ...]) -> None:
+        sources = [frame.steps.get(name, -1) for name in node.inputs]
+        for copy, position in self.emitter.operand_copies(node, arguments):
+            copied, op = self.emitter.apply(copy, (arguments[position],))
+            arguments = (*arguments[:position], copied, *arguments[position + 1 :])
+            if self.trace is not None:
+                sources[position] = self.trace.add(copy.target, [sources[position]], op)
         value, op = self.emitter.apply(node, arguments)
         if self.trace is not None:
-            sources = [frame.steps.get(name, -1) for name in node.inputs]
             if isinstance(value, Closure) and node.target == "Partial":
                 value = value._replace(steps=(*value.steps, *sources[1:]))
             frame.steps[node.name] = self.trace.add(node.target, sources, op)

@@ -39,7 +39,8 @@ class OpTable:
     optimiser's cell gets, `optimizer_scalars` are the names of parameters it keeps for itself.
 
     `cpu_own_outputs` are ops of `in_place` whose outputs get bytes of their own in MindSpore's CPU build, and
-    `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs.
+    `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs. Of
+    the two operands of `cpu_broadcast_operands` it copies one that has no batch, for each matrix of the other.
     """
 
     source: str
@@ -50,6 +51,7 @@ class OpTable:
     optimizer_scalars: frozenset[str]
     cpu_own_outputs: frozenset[str]
     cpu_workspace_outputs: Mapping[str, int]
+    cpu_broadcast_operands: frozenset[str]
 
     def argument(self, op: str, position: int) -> str:
         """The name of input `position` of `op`, or `inputN` when the table doesn't know it."""
@@ -73,4 +75,5 @@ def op_table() -> OpTable:
         optimizer_scalars=frozenset(document["optimizer_scalars"]),
         cpu_own_outputs=frozenset(document["cpu"]["own_outputs"]),
         cpu_workspace_outputs=document["cpu"]["workspace_outputs"],
+        cpu_broadcast_operands=frozenset(document["cpu"]["broadcast_operands"]),
     )

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from memplan.core.csv_rows import csv_rows
 from memplan.reports.renderers.render_json import Raw, raw_value
 from memplan.reports.report import Figures, Report, ReportTable
 
@@ -22,7 +23,7 @@ def render_csv(report: Report) -> str:
     for number, (title, lines) in enumerate(blocks):
         if len(blocks) > 1:
             text.write(f"{chr(10) if number else ''}# {' '.join(title.split())}\n")
-        writer.writerows(lines)
+        writer.writerows(csv_rows(lines))
     return text.getvalue()
 
 
