@@ -16,5 +16,11 @@ class Progress(Protocol):
         """Report `done` of `total` units of `what`."""
 
 
+CHOOSING_MOVES = "choosing moves"
+"""One more choice of moves is made; `total` is the number of ops of the step."""
+SEARCHING_OFFSETS = "search for offsets"
+"""A little more of a search for addresses is done: some thousand placements tried."""
+
+
 def silent(done: int, total: int, what: str) -> None:
     """Progress that nobody watches."""

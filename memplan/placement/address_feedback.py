@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
-from memplan.core.progress import Progress, silent
+from memplan.core.progress import CHOOSING_MOVES, Progress, silent
 from memplan.placement.hbm import HbmLayout, lay_out, lay_out_again
 from memplan.placement.host import HostMoves, candidate_moves, choose_moves
 from memplan.placement.move_orders import MOVE_RULES
@@ -125,7 +125,7 @@ class _Feedback:
         return self.placed(self.chosen(near, lost), near, lost, quick)
 
     def chosen(self, near: AddressedMoves | None, lost: Int64s, searched: bool = True) -> HostMoves:
-        self.progress(0, 1, "choosing moves")
+        self.progress(0, self.problem.steps, CHOOSING_MOVES)
         if self.first is not None and near is None and not lost.any():
             return self.first
         moved: Bools | None = None if near is None else near.chosen.moved

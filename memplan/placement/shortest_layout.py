@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from memplan.core.progress import Progress, silent
+from memplan.core.progress import CHOOSING_MOVES, Progress, silent
 from memplan.graph import Graph
 from memplan.graph.saved import SavedTensors
 from memplan.hardware import HostTier
@@ -78,10 +78,10 @@ def shortest_layout(
     """
 
     def search(capacity: int) -> RecomputeSearch:
-        progress(0, 1, "choosing moves")
+        progress(0, len(graph.ops), CHOOSING_MOVES)
         return whole.within(capacity)
 
-    progress(0, 1, "choosing moves")
+    progress(0, len(graph.ops), CHOOSING_MOVES)
     limit = 2**62 if room.capacity is None else room.capacity
     whole = RecomputeSearch(graph, durations_ns, allowed, limit, round_size, host, saved)
     if room.capacity is None or whole.peak <= room.capacity:
@@ -155,7 +155,7 @@ def _guided(search: RecomputeSearch, least_ns: int | None, progress: Progress) -
     """
     found: list[RecomputeChoice] = []
     for number, choice in enumerate(search.choices()):
-        progress(0, 1, "choosing moves")
+        progress(0, len(search.graph.ops), CHOOSING_MOVES)
         if least_ns is not None and choice.least_ns >= least_ns:
             break
         still = choice.bound is None and all(other.bound is not None for other in found)
@@ -176,7 +176,7 @@ def _placed(
     for choice in _guided(search, least_ns, progress):
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
             break
-        progress(0, 1, "choosing moves")
+        progress(0, len(search.graph.ops), CHOOSING_MOVES)
         moves = choose_moves(choice.problem, search.capacity, choice.bound)
         scored.append(((moves.over > 0, moves.makespan_ns), choice, moves))
         scored.sort(key=lambda item: item[0])

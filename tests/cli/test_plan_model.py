@@ -104,3 +104,28 @@ def test_options_of_a_model_are_refused_with_a_graph(capsys: pytest.CaptureFixtu
     graph = next(Path(str(resources.files("memplan.samples"))).rglob("*.mindir"))
     assert main(["plan", str(graph), "--tp", "2"]) == 2
     assert "--tp means nothing with a graph" in capsys.readouterr().err
+
+
+def test_a_long_search_for_a_shorter_training_step_ends_with_the_first_plan_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = json.loads(Path(CONFIG).read_text(encoding="utf-8")) | {"num_hidden_layers": 2}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(small), encoding="utf-8")
+
+    def planned(*options: str) -> memplan.Plan:
+        target = tmp_path / "plan.json"
+        main(["plan", str(config), "--phase", "train", *SMALL, "--hbm", f"{room}B", *options, "-o", str(target)])
+        return memplan.load_plan(target)
+
+    room = 1 << 40
+    hbm = planned().tier(Tier.HBM)
+    assert hbm is not None
+    room = hbm.peak * 3 // 4
+    first, thorough = planned("--quick"), planned("--thorough")
+    assert thorough.makespan_ns <= first.makespan_ns
+    monkeypatch.setattr("memplan.cli.commands.plan._SEARCH_WORK", 2 * len(thorough.ops))
+    ended = planned()
+    assert [note for note in ended.notes if "given up" in str(note)]
+    assert ended.transfers == first.transfers
+    assert not [note for note in thorough.notes if "given up" in str(note)]

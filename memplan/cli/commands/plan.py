@@ -14,7 +14,7 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import CancelledError, InputError
-from memplan.core.progress import Progress
+from memplan.core.progress import CHOOSING_MOVES, SEARCHING_OFFSETS, Progress
 from memplan.core.units import parse_shape, parse_share
 from memplan.reports.report import Report
 from memplan.requests.plan_request import TRAIN_PHASE, PlanRequest
@@ -22,31 +22,36 @@ from memplan.requests.plan_request import TRAIN_PHASE, PlanRequest
 if TYPE_CHECKING:
     from memplan.schema import Plan
 
-_SEARCH_S = 2.0
-"""Seconds of processor time for which a shorter training step is looked for, unless it is asked for."""
+_SEARCH_WORK = 12_000
+"""Work of the search for a shorter training step unless a thorough one is asked for: ops of all choices of moves."""
+_OFFSETS_WORK = 10
+"""What a report of the search for addresses counts in it: it takes about as long as choosing moves of so many ops."""
 _PATIENCE_S = 60.0
 """Seconds of processor time for which changes are tried where nothing fits; one begun is planned to its end."""
 
-_FIRST_FOUND = (
-    f"no more than {_SEARCH_S:.0f} s were spent on a shorter step: this is the first plan found that fits; "
-    "--thorough looks on"
-)
+_FIRST_FOUND = "the search for a shorter step was given up: this is the first plan found that fits; --thorough looks on"
 
 
 class SearchEndedError(CancelledError):
-    """The time for a search is over."""
+    """The work that a search may take is done."""
 
 
-def until(seconds: float, progress: Progress) -> Progress:
-    """`progress` that ends the work after so many seconds of processor time; raises `SearchEndedError`."""
-    end = time.process_time() + seconds
+def limited(work: int, progress: Progress) -> Progress:
+    """
+    `progress` that ends the work after so much of it, the same on every machine; raises `SearchEndedError`.
 
-    def limited(done: int, total: int, what: str) -> None:
-        if time.process_time() > end:
-            raise SearchEndedError("the search took {} s of processor time", f"{seconds:.0f}")
+    Work is ops of choices of moves, with the search for addresses as so many of them.
+    """
+    spent = 0
+
+    def counted(done: int, total: int, what: str) -> None:
+        nonlocal spent
+        spent += total if what == CHOOSING_MOVES else _OFFSETS_WORK if what == SEARCHING_OFFSETS else 0
+        if spent > work:
+            raise SearchEndedError("the search for a shorter step was given up")
         progress(done, total, what)
 
-    return limited
+    return counted
 
 
 @reporting
@@ -100,12 +105,12 @@ def command(
             return answer(replace(asked, hbm=str(hbm)))
 
         def first_answer() -> Plan:
-            """What is asked for; a search of a training step that takes long is given up for the first plan."""
+            """What is asked for; a long search for a shorter training step is given up for the first plan that fits."""
             if asked.phase != TRAIN_PHASE or quick or thorough or curve:
                 return answer(asked)
             try:
                 return asked.plan(
-                    shapes=shapes, layers=layers, calibration=calibration, progress=until(_SEARCH_S, progress)
+                    shapes=shapes, layers=layers, calibration=calibration, progress=limited(_SEARCH_WORK, progress)
                 )
             except SearchEndedError:
                 found = asked.plan(shapes=shapes, layers=layers, calibration=calibration, quick=True, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import process_time
 
-from memplan.core.progress import Progress, silent
+from memplan.core.progress import SEARCHING_OFFSETS, Progress, silent
 
 INFEASIBLE, FOUND, GAVE_UP = 0, 1, 2
 """How an exact search ends: proven that there is no answer, with one, or at its limit."""
@@ -46,11 +46,11 @@ class Budget:
         if self._parent is not None:
             self._parent.spend(work)
         elif self._limits.work is not None:
-            self._progress(min(self.used, self._limits.work), self._limits.work, "search for offsets")
+            self._progress(min(self.used, self._limits.work), self._limits.work, SEARCHING_OFFSETS)
         elif self._end is not None and self._limits.time_s is not None:
             whole = int(self._limits.time_s * 1000)
             gone = whole - int((self._end - process_time()) * 1000)
-            self._progress(min(max(gone, 0), whole), whole, "search for offsets (CPU ms)")
+            self._progress(min(max(gone, 0), whole), whole, f"{SEARCHING_OFFSETS} (CPU ms)")
 
     @property
     def left(self) -> int:
