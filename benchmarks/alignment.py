@@ -21,6 +21,7 @@ import numpy as np
 import memplan
 from benchmarks.framework_runs import batch_table, framework_table
 from benchmarks.layout_runs import layout_table
+from benchmarks.profile_compositions import composition_table
 from benchmarks.profile_labels import UNPLANNED_LABELS, labelled, labelled_plan
 from benchmarks.profile_variants import variant_table
 from memplan.align import align
@@ -36,6 +37,7 @@ _TABLES: Mapping[str, str] = {
     "samples": "Models drawn at random",
     "labelled": "A labelled profile",
     "variants": "Other shapes of that profile, each planned like itself",
+    "compositions": "Other stages put together from that profile",
     "micro_batches": "Many micro-batches of few layers",
     "layouts": "Other layouts and phases",
     "frameworks": "Steps as engines and trainers launch them",
@@ -276,6 +278,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
         "samples": lambda: sample_table(options.samples),
         "labelled": lambda: label_table(options.shared),
         "variants": lambda: variant_table(options.shared, Path(scratch)),
+        "compositions": lambda: composition_table(options.shared, Path(scratch)),
         "micro_batches": lambda: micro_batch_table(options.shared),
         "layouts": lambda: layout_table(options.shared),
         "frameworks": lambda: framework_table(options.shared),

@@ -126,11 +126,13 @@ def made(name: str, make: Callable[[], Graph]) -> Iterator[tuple[str, Graph]]:
         print(f"{name}: {error}", file=sys.stderr)
 
 
-def rows(name: str, graph: Graph, recompute: RecomputePolicy, found: Counter[str]) -> Iterator[str]:
-    """One line of the table for each share of the peak; plans with violations are counted in `found`."""
+def rows(
+    name: str, graph: Graph, shares: Sequence[float], recompute: RecomputePolicy, found: Counter[str]
+) -> Iterator[str]:
+    """One line of the table for each of `shares` of the peak; plans with violations are counted in `found`."""
     use = memplan.plan(graph, chip="910B3").tier(Tier.HBM)
     assert use is not None
-    for share in SHARES:
+    for share in shares:
         begin = time.process_time()
         plan = memplan.plan(graph, chip="910B3", hbm=int(use.peak * share), recompute=recompute)
         moved = sum(move.size for move in plan.transfers)
@@ -148,6 +150,7 @@ def main() -> None:
     parser.add_argument("graphs", nargs="*", type=Path)
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data")
     parser.add_argument("--only", action="append", default=[], help="cases whose name has this text")
+    parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="parts of the peak to plan with")
     parser.add_argument("--whole", action="store_true", help="all models with all layers")
     parser.add_argument("--layers", type=int, default=4, help="of all models but the first two")
     parser.add_argument("--random", type=int, default=0)
@@ -166,7 +169,7 @@ def main() -> None:
         graphs = chain.from_iterable(made(name, make) for name, make in known if wanted_by(options.only, name))
         drawn = (item for item in random_graphs(options.random, options.seed) if wanted_by(options.only, item[0]))
         for name, graph in chain(drawn, graphs):
-            for line in rows(name, graph, policy, found):
+            for line in rows(name, graph, options.shares, policy, found):
                 lines.append(line)
                 print(line, flush=True)
     verdict = f"{found['plans']} plans, {found['moving']} of them with moves, {found['wrong']} with a violation."

@@ -53,7 +53,7 @@ def profile_variants(profile: Path, labels: Path, scratch: Path) -> Iterator[Pro
         folder = scratch / f"{name.replace(' ', '-')}_ascend_pt"
         folder.mkdir()
         (folder / "profiler_metadata.json").write_bytes(metadata.read_bytes())
-        _write(folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv", kept, columns)
+        write_rows(folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv", kept, columns)
         return ProfileVariant(name, folder, tuple(labelled))
 
     whole = list(rows[0])
@@ -84,7 +84,7 @@ def profile_variants(profile: Path, labels: Path, scratch: Path) -> Iterator[Pro
     folder = scratch / "PROF_000001_20250101000000000_ABCDEFGH"
     names = [_MSPROF.get(name, name) for name in without_step]
     renamed = [{_MSPROF.get(name, name): value for name, value in row.items()} for row in rows]
-    _write(folder / "mindstudio_profiler_output" / "op_summary_20250101000000.csv", renamed, names)
+    write_rows(folder / "mindstudio_profiler_output" / "op_summary_20250101000000.csv", renamed, names)
     yield ProfileVariant("op_summary of msprof", folder, tuple(told))
 
 
@@ -97,7 +97,8 @@ def _later(rows: Sequence[Row], steps: int) -> list[Row]:
     return moved
 
 
-def _write(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+def write_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """A table of such `columns` as a profiler writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")

@@ -130,7 +130,8 @@ class AttentionBackend:
     `context_whole`. `kernel_blocks` are the blocks of tokens its kernels read, of which blocks of the cache are
     multiples, unless it takes `any_block`; those of indexers that come with it are in `beside`. `windows_first`
     says whether the model's first layer must keep a window alone. `media` says whether it takes `any` model, `none`
-    whose media attend in both directions, or `only` such. `block_outermost` says that layers lie side by side in a
+    whose media attend in both directions, or `only` such. with `own_layouts` it takes few orders of a cache, which
+    workers without attention do not say. `block_outermost` says that layers lie side by side in a
     block.
     """
 
@@ -149,6 +150,7 @@ class AttentionBackend:
     windows_first: bool | None = None
     media: str = "any"
     block_outermost: bool = False
+    own_layouts: bool = False
 
     def reads_block(self, size: int) -> bool:
         """Whether its kernels read blocks of `size` tokens."""

@@ -81,6 +81,7 @@ def _backend(row: Mapping[str, Any]) -> AttentionBackend:
         windows_first=row.get("windows_first"),
         media=row.get("media", "any"),
         block_outermost=row.get("block_outermost", False),
+        own_layouts=row.get("own_layouts", False),
     )
 
 

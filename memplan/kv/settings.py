@@ -58,13 +58,15 @@ class EngineSettings:
     `options` with nothing left open, and what else follows from them.
 
     `batches` are under way at once, `state_blocks` states kept of a request, `None` one for each block.
-    `block_outermost` says that layers lie side by side in a block. `choices` say what was chosen and why.
+    `block_outermost` says that layers lie side by side in a block, `own_layouts` that every stage must attend, for
+    workers agree on the order of a cache. `choices` say what was chosen and why.
     """
 
     options: ServingOptions
     batches: int
     state_blocks: int | None
     block_outermost: bool
+    own_layouts: bool
     choices: tuple[Choice, ...]
 
 
@@ -347,7 +349,11 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     # Rings of keys not pooled yet lie in blocks that hold all layers (KpoolTailBackend, QSAStateBackend).
     rings = any(part.content is CacheContent.KEY_TAIL for part in cache_parts(model))
     outermost = backend is not None and (backend.block_outermost or rings)
-    return EngineSettings(resolved, batches, states, outermost, tuple(choices))
+    attends = (
+        backend if backend is not None or model.draft is None else chosen_backend(model.draft, engine, told, layout)
+    )
+    layouts = attends is not None and attends.own_layouts
+    return EngineSettings(resolved, batches, states, outermost, layouts, tuple(choices))
 
 
 def _state_tokens(model: ModelConfig, checkpoints: Sequence[int | None], *, whole: bool) -> int:

@@ -132,6 +132,8 @@ def settings_pools(
         available = _buffered(model, engine, settings, spans, available, layout)
     staged = [[group.on_stage(span) for group in groups] for span in spans]
     _check_stages(engine, staged, load, available, rules)
+    if settings.own_layouts:
+        _check_layouts(engine, staged)
     pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     if options.fits_length and len(pools) > 1:
         # All stages serve the length that the tightest of them holds.
@@ -171,6 +173,23 @@ def _check_stages(
         engine.name,
         remedy="use fewer stages, or deal the layers out otherwise",
     )
+
+
+def _check_layouts(engine: Engine, staged: Sequence[Sequence[CacheGroup]]) -> None:
+    """
+    Refuse a stage of states alone beside others that attend: its worker offers other orders of a cache than theirs.
+
+    vllm 0.33.0 v1/attention/backends/utils.py resolve_kv_cache_layout: "Workers disagree".
+    """
+    attends = [any(spec.kind is not CacheKind.STATE for group in stage for spec in group.members) for stage in staged]
+    if any(attends) and not all(attends):
+        raise InputError(
+            "pipeline stage {} of {} holds no attention: {} fails, for its workers disagree on how a cache is laid out",
+            attends.index(False),
+            len(staged),
+            engine.name,
+            remedy="use fewer stages, or deal the layers out otherwise",
+        )
 
 
 def _unpaged(

@@ -58,8 +58,10 @@ def with_states_aligned(
     if model.model_type in engine.states.undrafted:
         drafted = max(sum(state) for state in states)
         states = _state_bytes(model, replace(options, speculative_tokens=0), ranks)
-    # A model that drafts attends where no layer of its target does: pages then are those the target's file describes.
-    kept = [*kept, *(model.unused_attention if model.draft is not None else ())]
+    # A model that drafts attends where no layer of its target does, and a platform may not look whether one does (the
+    # 310P's): pages then are those the target's file describes.
+    if model.draft is not None or engine.states.rule == "cover_aligned":
+        kept = [*kept, *model.unused_attention]
     attention = [part for part in kept if part.content in (CacheContent.HEADS, CacheContent.LATENT)]
     window, state = max(states)
     if not attention:

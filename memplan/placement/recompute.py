@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from math import ceil
 
 import numpy as np
@@ -30,6 +31,7 @@ from memplan.placement.recompute_options import (
     recompute_options,
     recompute_targets,
 )
+from memplan.placement.residency import Storage, live_bytes, stays
 from memplan.placement.rounding import Rounding
 from memplan.placement.whole_moves import LARGEST_CASE, SMALL_CASE, whole_bound
 from memplan.schema.storages import planned_tensors
@@ -46,6 +48,8 @@ _FULLER = (1.0, 0.97)
 """Parts of the room that what is kept may fill where nothing is to move."""
 _KEPT = (0, 2, 3, 4)
 """Every so manieth layer of a kind is kept where nothing is to move, 0: none."""
+_FEW_LAYERS = 16
+"""Of so many layers that are made anew each is tried without."""
 _NEAR = 1.05
 """A step time above its bound by no more than this is near it."""
 _IMPOSSIBLE = 2**62
@@ -110,12 +114,11 @@ class RecomputeSearch:
         """Bytes at the fullest step of the graph as it is."""
         return int(self.base.live.max(initial=0))
 
+    def _storages(self, graph: Graph) -> list[Storage]:
+        return storages_of(graph, planned_tensors(graph), self.round_size, self.saved)
+
     def _problem(self, graph: Graph) -> MoveProblem:
-        return move_problem(
-            storages_of(graph, planned_tensors(graph), self.round_size, self.saved),
-            along_repeats(graph, self.durations.tolist()),
-            self.host,
-        )
+        return move_problem(self._storages(graph), along_repeats(graph, self.durations.tolist()), self.host)
 
     @cached_property
     def bound(self) -> MoveBound | None:
@@ -280,38 +283,48 @@ class RecomputeSearch:
 
     def _without_moves(self, kinds: Mapping[str, Sequence[Sequence[int]]]) -> Iterator[frozenset[int]]:
         """
-        The cheapest kinds first, layer by layer, until all fits. Where it does not even with all of them, for what is
-        made anew in a chain takes as much as when it was kept, every second, third or fourth layer of a kind is kept.
+        The cheapest kinds first, layer by layer, until all fits. Where most are of no known layer, which would begin
+        with what is kept, also with every second, third or fourth of a kind kept: a whole chain that is made anew takes
+        as much as when it was kept.
         """
-        for stride in _KEPT:
-            found = list(self._fewest(self._by_price(_without_every(kinds, stride) if stride else kinds)))
-            yield from found
-            if found:
-                return
+        chained = 2 * sum(option.layer < 0 for option in self.options) > len(self.options)
+        for stride in _KEPT if chained else _KEPT[:1]:
+            yield from self._fewest(self._by_price(_without_every(kinds, stride) if stride else kinds))
 
     def _fewest(self, order: Sequence[Sequence[int]]) -> Iterator[frozenset[int]]:
-        """The options of as few of the first layers of `order` as fit, nothing where all of them do not."""
-        tried: dict[int, tuple[frozenset[int], int]] = {}
+        """
+        The options of as few of the first layers of `order` as fit, nothing where all of them do not; of few layers
+        also without each that all fits without.
+        """
+        known: dict[frozenset[int], int] = {}
 
-        def first(count: int) -> tuple[frozenset[int], int]:
-            """The options of the first `count` layers, and the fullest step with them made anew."""
-            if count not in tried:
-                chosen = frozenset(option for layer in order[:count] for option in layer)
-                tried[count] = chosen, int(self._problem(self._graph(chosen)).live.max(initial=0))
-            return tried[count]
+        def fits(layers: Sequence[Sequence[int]], room: float) -> bool:
+            """Whether no step has more than `room` bytes with the options of `layers` made anew."""
+            chosen = frozenset(chain.from_iterable(layers))
+            if chosen not in known:
+                graph = self._graph(chosen)
+                storages = self._storages(graph)
+                live = live_bytes(storages, stays(storages, ()), len(graph.ops))
+                known[chosen] = int(live.max(initial=0))
+            return known[chosen] <= room
 
         low = 1
         for part in _FULLER:
             room, high = self.capacity * part, len(order)
-            if not order or first(high)[1] > room:
+            if not order or not fits(order, room):
                 return
             while low < high:
                 middle = (low + high) // 2
-                if first(middle)[1] <= room:
+                if fits(order[:middle], room):
                     high = middle
                 else:
                     low = middle + 1
-            yield first(high)[0]
+            kept = list(order[:high])
+            for layer in order[:high] if high <= _FEW_LAYERS else ():
+                less = [other for other in kept if other is not layer]
+                if fits(less, room):
+                    kept = less
+            yield frozenset(chain.from_iterable(kept))
 
 
 def _without_every(kinds: Mapping[str, Sequence[Sequence[int]]], stride: int) -> dict[str, Sequence[Sequence[int]]]:

@@ -149,13 +149,17 @@ def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
 
 
 def _guided(search: RecomputeSearch, least_ns: int | None, progress: Progress) -> list[RecomputeChoice]:
-    """The most promising choices that could be faster than `least_ns`, and the graph as it is, the best bound first."""
-    found = []
+    """
+    The most promising choices that could be faster than `least_ns`, the fastest of which nothing has to move, and the
+    graph as it is, the best bound first.
+    """
+    found: list[RecomputeChoice] = []
     for number, choice in enumerate(search.choices()):
         progress(0, 1, "choosing moves")
         if least_ns is not None and choice.least_ns >= least_ns:
             break
-        if number < _MOST_SCORED or choice.graph is search.graph:
+        still = choice.bound is None and all(other.bound is not None for other in found)
+        if number < _MOST_SCORED or choice.graph is search.graph or still:
             found.append(search.guided(choice))
     return sorted(found, key=lambda choice: choice.least_ns)
 

@@ -89,9 +89,10 @@ def _tasks(database: Database, builder: EventBuilder) -> tuple[Int64s, Int64s, I
         ("COMPUTE_TASK_INFO", "name", "taskType"),
     ):
         owner, titles, groups = database.numbers(table, "globalTaskId", title, group)
-        for row, place in zip(*_matched(task, owner), strict=True):
-            name[row] = titles[place]
-            category[row] = groups[place] if table == "COMPUTE_TASK_INFO" else category[row]
+        rows, places = _matched(task, owner)
+        name[rows] = titles[places]
+        if table == "COMPUTE_TASK_INFO":
+            category[rows] = groups[places]
     lane = builder.lanes("Ascend Hardware", stream, lambda key: f"Stream {key}")
     builder.add(
         start, end, lane, builder.numbers(database, name), builder.numbers(database, category), _at("TASK", rowid)
@@ -99,14 +100,15 @@ def _tasks(database: Database, builder: EventBuilder) -> tuple[Int64s, Int64s, I
     return connection, start, lane
 
 
-def _matched(task: Int64s, owner: Int64s) -> tuple[list[int], list[int]]:
+def _matched(task: Int64s, owner: Int64s) -> tuple[Int64s, Int64s]:
     """Rows of `task` that `owner` names, and their places in `owner`."""
     if not len(owner):
-        return [], []
+        none = np.empty(0, dtype=np.int64)
+        return none, none
     order = np.argsort(owner, kind="stable")
     place = np.minimum(np.searchsorted(owner[order], task), len(owner) - 1)
     rows = np.flatnonzero((owner[order][place] == task) & (task >= 0))
-    return rows.tolist(), order[place[rows]].tolist()
+    return rows, order[place[rows]]
 
 
 def _communication(database: Database, builder: EventBuilder) -> None:
@@ -161,8 +163,7 @@ def _host(database: Database, builder: EventBuilder, hardware: tuple[Int64s, Int
         if table == "PYTORCH_API":
             owner, target = database.numbers("CONNECTION_IDS", "id", "connectionId")
             rows, places = _matched(owner, link)
-            pick = np.array(places, dtype=np.int64)
-            _arrows(builder, "async_npu", (target[rows], start[pick], lane[pick]), hardware)
+            _arrows(builder, "async_npu", (target[rows], start[places], lane[places]), hardware)
 
 
 def _arrows(

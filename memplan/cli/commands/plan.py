@@ -13,16 +13,40 @@ import typer
 
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
-from memplan.core.errors import InputError
+from memplan.core.errors import CancelledError, InputError
+from memplan.core.progress import Progress
 from memplan.core.units import parse_shape, parse_share
 from memplan.reports.report import Report
-from memplan.requests.plan_request import PlanRequest
+from memplan.requests.plan_request import TRAIN_PHASE, PlanRequest
 
 if TYPE_CHECKING:
     from memplan.schema import Plan
 
+_SEARCH_S = 2.0
+"""Seconds of processor time for which a shorter training step is looked for, unless it is asked for."""
 _PATIENCE_S = 60.0
 """Seconds of processor time for which changes are tried where nothing fits; one begun is planned to its end."""
+
+_FIRST_FOUND = (
+    f"no more than {_SEARCH_S:.0f} s were spent on a shorter step: this is the first plan found that fits; "
+    "--thorough looks on"
+)
+
+
+class SearchEndedError(CancelledError):
+    """The time for a search is over."""
+
+
+def until(seconds: float, progress: Progress) -> Progress:
+    """`progress` that ends the work after so many seconds of processor time; raises `SearchEndedError`."""
+    end = time.process_time() + seconds
+
+    def limited(done: int, total: int, what: str) -> None:
+        if time.process_time() > end:
+            raise SearchEndedError("the search took {} s of processor time", f"{seconds:.0f}")
+        progress(done, total, what)
+
+    return limited
 
 
 @reporting
@@ -45,6 +69,9 @@ def command(
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Take the first plan that fits; no search for a shorter step.")
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Look for a shorter training step however long that takes.")
     ] = False,
     curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
     larger_batch: Annotated[
@@ -72,7 +99,19 @@ def command(
         def plan_with(hbm: int) -> Plan:
             return answer(replace(asked, hbm=str(hbm)))
 
-        result = answer(asked) if max_slowdown is None else smallest_hbm(plan_with, parse_share(max_slowdown))
+        def first_answer() -> Plan:
+            """What is asked for; a search of a training step that takes long is given up for the first plan."""
+            if asked.phase != TRAIN_PHASE or quick or thorough or curve:
+                return answer(asked)
+            try:
+                return asked.plan(
+                    shapes=shapes, layers=layers, calibration=calibration, progress=until(_SEARCH_S, progress)
+                )
+            except SearchEndedError:
+                found = asked.plan(shapes=shapes, layers=layers, calibration=calibration, quick=True, progress=progress)
+            return replace(found, notes=(*found.notes, _FIRST_FOUND))
+
+        result = first_answer() if max_slowdown is None else smallest_hbm(plan_with, parse_share(max_slowdown))
         sections = [curve_section(hbm_curve(plan_with))] if curve else []
         outlook = communication_outlook(result) if larger_batch else None
         if outlook is not None:
