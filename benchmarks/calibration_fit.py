@@ -1,12 +1,11 @@
 """
 Where `memplan/align/calibration.json` comes from: what the pair model said of runs of known truth.
 
-`python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--recorded RUN ...] [--samples
-FOLDER] [--launched SEED ...] [--keep-trees]` aligns simulated runs and recorded ones without calibration and fits trees
-(`boosted_trees`) to what was right, with where they come from beside them; with `--keep-trees` the curves behind them
-alone, to runs that the trees were not fitted to. FOLDER has recordings of models drawn at random, which `python -m
-tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It takes about ten minutes of CPU; runs
-that are not named are left for checks.
+`python -m benchmarks.calibration_fit SHARED_DATA [-o FILE] [--seeds FIRST LAST] [--mixed FIRST LAST] [--recorded RUN
+...] [--samples FOLDER ...] [--launched SEED ...]` aligns simulated runs and recorded ones without calibration and fits
+trees (`boosted_trees`) to what was right, with where they come from beside them. A FOLDER has recordings of models
+drawn at random, which `python -m tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It
+takes about ten minutes of CPU; runs that are not named are left for checks.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.boosted_trees import boosted_trees
+from benchmarks.boosted_trees import Boosting, boosted_trees
 from memplan.align import Alignment, align
 from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.align.update_units import update_units
 from memplan.core.arrays import Float32s, Floats, Int64s
-from memplan.core.resources import table
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.simulated_runs import SimulatedRun
@@ -37,12 +34,17 @@ from tests.align.torch_configs import RUNS, SEEN_RUNS
 
 _CLAIMS = ("op", "scope")
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
-"""Every so manieth simulated run is so much less disturbed, and every so manieth has no shapes."""
-_FOLDS, _THIN = 3, 3
-"""Parts of the kinds of runs; each is asked of trees that were fitted to the others, to every so manieth kernel."""
-_EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.94, 0.97, 0.985, 0.995)
-_MOST = 4000
+"""Every so manieth of the mixed simulated runs is so much less disturbed, and every so manieth has no shapes."""
+_FOLDS, _THIN = 3, 2
+"""
+Parts of the kinds of runs, each of which is asked of trees that were fitted to the others; trees are fitted to every so
+manieth kernel, those of others to a half of them.
+"""
+_EDGES = (0.05, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.995)
+"""Where one level of what is given ends: runs tell no finer ones apart, for their errors come in clumps."""
+_MOST = 2000
 """Kernels of a run that are looked at: its matches share few fates."""
+_BOOSTING = Boosting(trees=90, depth=5, rate=0.12, penalty=30.0, least_weight=40.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +77,23 @@ def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Fl
     return found, {claim: of[owners[0]] for claim, of in rows.items()}
 
 
-def simulated_claims(shared: Path, seeds: range) -> Iterator[RawClaims]:
-    """Claims on simulated runs; some have no shapes, as profiles of the lowest level, some are hardly disturbed."""
+def simulated_claims(shared: Path, seeds: range, *, mixed: bool) -> Iterator[RawClaims]:
+    """
+    Claims on simulated runs.
+
+    Of `mixed` ones some have no shapes, as profiles of the lowest level, and some are hardly disturbed.
+    """
     from tests.align.simulated_runs import disturbance, model_plans, simulate_run
 
     plans = model_plans(shared / "configs")
     names = list(plans)
     for seed in seeds:
         done = disturbance(seed)
-        if seed % _CALM == 0:
+        if mixed and seed % _CALM == 0:
             done = replace(done, **{name: getattr(done, name) / _CALMER for name in ("add", "drop", "alone", "swap")})
         name = names[seed % len(plans)]
         run = simulate_run(plans[name], seed, done)
-        yield _run_claims(name, _without_shapes(run) if seed % _BLIND == 0 else run, seed)
+        yield _run_claims(name, _without_shapes(run) if mixed and seed % _BLIND == 0 else run, seed)
 
 
 def launched_claims(shared: Path, seeds: Sequence[int]) -> Iterator[RawClaims]:
@@ -175,62 +181,54 @@ def _known_claims(kind: str, run: Any) -> RawClaims:
 
 def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     """
-    Trees for every claim, each run weighing by the root of its kernels that are looked at, and the curve behind them.
+    Trees for every claim, each run weighing by the root of its kernels that are looked at, and the levels behind them.
 
-    Trees are surer of runs that they were fitted to than of others: the curve is what runs showed of trees that were
+    Trees are surer of runs that they were fitted to than of others: the levels are what runs showed of trees that were
     fitted to those of other kinds.
     """
-    found = {}
-    kinds = sorted({run.kind for run in runs})
+    return {claim: fitted_claim(runs, claim) for claim in _CLAIMS}
+
+
+def fitted_claim(runs: Sequence[RawClaims], claim: str) -> Mapping[str, Any]:
+    """The trees and levels of one claim."""
+    kinds, names = sorted({run.kind for run in runs}), MatchFeatures.names()
     parts = [kinds.index(run.kind) % _FOLDS for run in runs]
-    for claim in _CLAIMS:
-        fold = np.concatenate([np.full(len(run.right[claim]), part) for part, run in zip(parts, runs, strict=True)])
-        rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
-        weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
-        weight *= len(weight) / weight.sum()
-        others = np.empty(len(right))
-        for one in range(_FOLDS):
-            rest, mine = np.flatnonzero(fold != one)[::_THIN], fold == one
-            trees = boosted_trees(rows[rest], right[rest], weight[rest], MatchFeatures.names())
-            others[mine] = summed_chance(trees, rows[mine])
-        found[claim] = {
-            **boosted_trees(rows, right, weight, MatchFeatures.names()),
-            "curve": _rising_curve(others, right, weight),
-        }
-    return found
+    fold = np.concatenate([np.full(len(run.right[claim]), part) for part, run in zip(parts, runs, strict=True)])
+    rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
+    weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
+    weight *= len(weight) / weight.sum()
+
+    def trees(some: Int64s) -> Mapping[str, Any]:
+        return boosted_trees(rows[some], right[some], weight[some], names, _BOOSTING)
+
+    others = np.empty(len(right))
+    for one in range(_FOLDS):
+        mine = fold == one
+        others[mine] = summed_chance(trees(np.flatnonzero(~mine)[:: 2 * _THIN]), rows[mine])
+    return {**trees(np.arange(len(right))[::_THIN]), "levels": _rising_levels(others, right, weight)}
 
 
-def curves_alone(runs: Sequence[RawClaims]) -> dict[str, Any]:
-    """The trees of the package with curves that show what they are worth on `runs`, which they were not fitted to."""
-    found = {}
-    for claim in _CLAIMS:
-        told = table("memplan.align", "calibration.json")[claim]
-        rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
-        weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
-        found[claim] = {**told, "curve": _rising_curve(summed_chance(told, rows), right, weight)}
-    return found
-
-
-def _rising_curve(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
-    """Bins of what is given with the share right, pooled until they rise together."""
+def _rising_levels(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
+    """From which value given each level is, and the share of it that is right; pooled until they rise together."""
     order = np.argsort(given, kind="stable")
     given, right, weight = given[order], right[order], weight[order]
-    edges = np.unique(np.concatenate(([0], np.searchsorted(given, _EDGES), [len(given)])))
-    points: list[tuple[float, float, float]] = []
-    for begin, end in pairwise(edges.tolist()):
-        mine = slice(begin, end)
-        sums = [float((weight[mine] * of[mine]).sum()) for of in (given, right, np.ones(len(given)))]
-        points.append((sums[0], sums[1], sums[2]))
-        while len(points) > 1 and points[-2][1] / points[-2][2] >= points[-1][1] / points[-1][2]:
-            last, before = points.pop(), points.pop()
-            points.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
-    return [[round(point[0] / point[2], 4), round(point[1] / point[2], 4)] for point in points]
+    at = np.searchsorted(given, _EDGES).tolist()
+    levels: list[tuple[float, float, float]] = []
+    for least, begin, end in zip((0.0, *_EDGES), (0, *at), (*at, len(given)), strict=True):
+        if begin == end:
+            continue
+        levels.append((least, float((weight * right)[begin:end].sum()), float(weight[begin:end].sum())))
+        while len(levels) > 1 and levels[-2][1] / levels[-2][2] >= levels[-1][1] / levels[-1][2]:
+            last, before = levels.pop(), levels.pop()
+            levels.append((before[0], before[1] + last[1], before[2] + last[2]))
+    return [[least, round(share / total, 4)] for least, share, total in levels]
 
 
 def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
     """The file as it is kept: one tree a line."""
     texts = [
-        f'  "{claim}": {{\n    "curve": {json.dumps(of["curve"])},\n    "begin": {of["begin"]},\n    "trees": [\n      '
+        f'  "{claim}": {{\n    "levels": {json.dumps(of["levels"])},\n    "begin": {of["begin"]},\n'
+        + '    "trees": [\n      '
         + ",\n      ".join(json.dumps(tree) for tree in of["trees"])
         + "\n    ]\n  }"
         for claim, of in claims.items()
@@ -243,43 +241,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("calibration.json"))
-    parser.add_argument("--seeds", type=int, nargs=2, default=(5000, 5119), metavar=("FIRST", "LAST"))
-    parser.add_argument("--launched", type=int, nargs="*", default=(), metavar="SEED")
+    parser.add_argument("--seeds", type=int, nargs=2, default=(5400, 5579), metavar=("FIRST", "LAST"))
+    parser.add_argument("--mixed", type=int, nargs=2, default=(5200, 5339), metavar=("FIRST", "LAST"))
+    parser.add_argument("--launched", type=int, nargs="*", default=(5200, 5201, 5202), metavar="SEED")
     parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
-    parser.add_argument("--samples", type=Path)
-    parser.add_argument("--keep-trees", action="store_true", help="fit curves behind the trees of the package")
+    parser.add_argument("--samples", type=Path, nargs="*", default=())
     options = parser.parse_args()
-    first, last = options.seeds
+    seeds, mixed = (range(first, last + 1) for first, last in (options.seeds, options.mixed))
     with tempfile.TemporaryDirectory() as scratch:
-        sampled = list(sampled_claims(options.samples, Path(scratch))) if options.samples else []
+        sampled = [claim for folder in options.samples for claim in sampled_claims(folder, Path(scratch))]
         runs = [
             *sampled,
             *recorded_claims(options.recorded, Path(scratch)),
-            *simulated_claims(options.shared, range(first, last + 1)),
+            *simulated_claims(options.shared, seeds, mixed=False),
+            *simulated_claims(options.shared, mixed, mixed=True),
             *launched_claims(options.shared, options.launched),
         ]
-    which = (
-        f"{last + 1 - first} simulated runs (tests/align/simulated_runs.py, seeds {first} to {last}), the recorded "
-        f"runs {', '.join(options.recorded) or 'none'} (tests/align/known_runs.py), {len(sampled)} recordings of "
-        "models drawn at random (tests/align/torch_samples.py) and runs of every plan of benchmarks/layout_runs.py and "
-        f"framework_runs.py with seeds {', '.join(map(str, options.launched)) or 'none'}"
-    )
-    if options.keep_trees:
-        trees = table("memplan.align", "calibration.json")["source"].partition(" Curves: ")[0]
-        source = f"{trees} Curves: what trees say of runs that they were not fitted to: {which}."
-        claims: Mapping[str, Any] = curves_alone(runs)
-    else:
-        source, claims = _source(which), fitted(runs)
-    options.output.write_text(calibration_text(source, claims), encoding="utf-8")
+    source = calibration_source(seeds, mixed, options.recorded, len(sampled), options.launched)
+    options.output.write_text(calibration_text(source, fitted(runs)), encoding="utf-8")
 
 
-def _source(which: str) -> str:
+def calibration_source(
+    seeds: range, mixed: range, recorded: Sequence[str], sampled: int, launched: Sequence[int]
+) -> str:
+    """Where the trees come from, in words."""
     return (
-        f"{which}: features of matches with the probability that the pair model gave "
-        "(memplan/align/probabilities/match_features.py) and whether they were right, each run weighing by the root of "
-        f"its kernels; by benchmarks/calibration_fit.py. Every {_BLIND}th simulated run has no shapes, every {_CALM}rd "
-        f"is disturbed by a {_CALMER:g}th as much. Other seeds, other recorded runs, MindSpore's and measured profiles "
-        "were not used; for the constants of the pair model see the source in pair_model.json."
+        f"simulated runs (tests/align/simulated_runs.py), seeds {seeds[0]} to {seeds[-1]} as they are and {mixed[0]} "
+        f"to {mixed[-1]} mixed (every {_BLIND}th has no shapes, every {_CALM}rd is disturbed by a {_CALMER:g}th as "
+        f"much), the recorded runs {', '.join(recorded) or 'none'} (tests/align/known_runs.py), {sampled} recordings "
+        "of models drawn at random (tests/align/torch_samples.py), and runs of every plan of benchmarks/layout_runs.py "
+        f"and framework_runs.py with seeds {', '.join(map(str, launched)) or 'none'}: features of matches with the "
+        "probability that the pair model gave (memplan/align/probabilities/match_features.py) and whether they were "
+        "right, each run weighing by the root of its kernels; by benchmarks/calibration_fit.py. Levels: what trees "
+        "say of kinds of runs that they were not fitted to, and the share that was right. Other seeds, other recorded "
+        "runs, MindSpore's and measured profiles were not used; for the constants of the pair model see the source in "
+        "pair_model.json."
     )
 
 

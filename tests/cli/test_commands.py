@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import memplan
 from memplan.cli import main
 from memplan.schema import load_plan
 
@@ -147,3 +148,9 @@ def test_a_command_that_reads_a_table_imports_no_numpy() -> None:
     code = "import sys; from memplan.cli import main; main(['chips', '910B3']); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "memplan.schema"} & set(run.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_is_asked_for_in_both_spellings(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([option]) == 0
+    assert capsys.readouterr().out.split() == ["memplan", memplan.__version__]

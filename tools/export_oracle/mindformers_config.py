@@ -3,9 +3,10 @@ mindformers' own configuration loader asked to take exported YAML; run by the Py
 
 Reads a JSON line for each export, `{"yaml": "...", "pynative": false}`, and answers with what was understood, or its
 words of refusal. In graph mode the loader keeps what it reads; names that no published configuration of the package
-has are refused here.
+has, and no class of it that is made from a part of the configuration, are refused here.
 """
 
+import ast
 import json
 import sys
 import tempfile
@@ -13,6 +14,18 @@ from importlib import metadata
 from pathlib import Path
 
 import yaml
+
+CLASSES = {"swap_config": ("mindformers/modules/transformer/transformer.py", "TransformerSwapConfig")}
+
+
+def parameters():
+    """Names of keys, by their path, that classes take which are made from a part of the configuration."""
+    for part, (file, name) in CLASSES.items():
+        tree = ast.parse(Path(metadata.distribution("mindformers").locate_file(file)).read_text(encoding="utf-8"))
+        made = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+        init = next(node for node in made.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+        yield (part,)
+        yield from ((part, argument.arg) for argument in init.args.args[1:])
 
 
 def published():
@@ -75,6 +88,6 @@ def answer(asked, known):
 
 
 if __name__ == "__main__":
-    names = published()
+    names = published().union(parameters())
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line), names), default=str), flush=True)

@@ -26,19 +26,20 @@ def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Float
     The share of right ones among matches like these that the model gave `chance`.
 
     `claim` is what that is the probability of: of the `op`, or of its `scope`. Trees are surer than they may be of runs
-    that they were not fitted to, which a rising curve puts right.
+    that they were not fitted to: what they say is told by levels, as few as such runs can tell apart.
     """
     told = _told(claim)
     found = np.empty(len(chance))
     for at in range(0, len(chance), _PIECE):
         some = slice(at, at + _PIECE)
         found[some] = summed_chance(told, features.part(some).rows(chance[some]))
-    given, right = zip(*told["curve"], strict=True)
-    return np.interp(found, given, right)
+    least, right = np.array(told["levels"], dtype=np.float64).T
+    level: Floats = right[np.searchsorted(least, found, side="right") - 1]
+    return level
 
 
 def summed_chance(told: Mapping[str, Any], rows: Float32s) -> Floats:
-    """What the trees of `told` together say of `rows` of features, before any curve."""
+    """What the trees of `told` together say of `rows` of features, before any level."""
     from memplan.align.probabilities.boosted_loops import summed_trees
 
     number = {name: place for place, name in enumerate(MatchFeatures.names())}

@@ -28,10 +28,18 @@ _LEAST_RATIO, _MOST = 1e-6, 12.0
 """The least ratio that is told from smaller ones, and the limit of logarithms of them."""
 _LEAST_CHANCE = 1e-4
 """The least probability whose odds are told from smaller ones."""
-_PIECE = 1 << 16
-"""Kernels looked at in one go."""
+_BESIDE, _BESIDE_KERNELS = 4, 12
+"""Rows, and kernels, to either side that are right beside one."""
 _NONE, _NO_OP = -2, -3
 """Scopes of kernels that are in no plan, and of rows that are no op."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RanRows:
+    """For each kernel the number of its step, and for each step whether any kernel runs each row."""
+
+    step: Int64s
+    ran: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,12 @@ class MatchFeatures:
     how many of both neighbours have the same scope. `missed` and `unplanned` are shares of the run, `doubt` what the
     model gave away on average; `blind`, `scalar`, `mover` and `heavy` are 1 for such kernels, `updates` for those among
     the updates; `many` is the logarithm of the count of kernels of this class.
+
+    What clumps of errors show: `vacant` is by how much the ratio is above that of the best op near that nothing runs,
+    `gap` how many ops right beside the row nothing runs. `like_doubt`, `near_doubt` and `block_doubt` are what the
+    model gave away on average among kernels of this class on ops of this class, among those right beside this one, and
+    in this layer of this way. `parts` is the share of the run's kernels that are parts of ops, `per_op` the logarithm
+    of how many kernels an op has.
     """
 
     way: NDArray[np.int8]
@@ -66,6 +80,13 @@ class MatchFeatures:
     heavy: Float32s
     updates: Float32s
     many: Float32s
+    vacant: Float32s
+    gap: Float32s
+    like_doubt: Float32s
+    near_doubt: Float32s
+    block_doubt: Float32s
+    parts: Float32s
+    per_op: Float32s
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -105,7 +126,9 @@ def match_features(
     free = 1.0 / pair_model()["prices"]["unplanned"]
     own = np.where(matched, fit[sequence.token[row], kernel_class], free)
     own = np.log(np.maximum(own, _LEAST_RATIO))
-    other = np.log(np.maximum(_best_other(sequence, fit, kernel_class, found), _LEAST_RATIO))
+    ran_rows = _ran_rows(found, rows)
+    best = _best_near(sequence, fit, kernel_class, found, ran_rows)
+    other, free_row = (np.log(np.maximum(each, _LEAST_RATIO)) for each in best)
     # Kernels of a class by what they are taken for, ops of a class by what runs them.
     of_kind = np.bincount(kernel_class, minlength=kinds)[kernel_class]
     _, pair, in_pair = np.unique(token * kinds + kernel_class, return_inverse=True, return_counts=True)
@@ -133,6 +156,8 @@ def match_features(
         np.isin(kernels.main, list(known.heavy)),
     )
     ops = len(np.unique(place[planned]))
+    doubt = 1.0 - found.chance
+    _, block = np.unique(found.step * (sequence.block.max() + 1) + sequence.block[row], return_inverse=True)
     columns = (
         np.clip(own, -_MOST, _MOST),
         np.clip(own - other, -_MOST, _MOST),
@@ -144,28 +169,63 @@ def match_features(
         beside,
         np.full(len(row), missed / max(1, ops + missed)),
         np.full(len(row), np.mean(~matched) if len(row) else 0.0),
-        np.full(len(row), np.mean(1.0 - found.chance) if len(row) else 0.0),
+        np.full(len(row), np.mean(doubt) if len(row) else 0.0),
         *(flag[kernel_class] for flag in kind_flags),
         sequence.classes.main[sequence.token[row]] == known.number("optimizer"),
         np.log(of_kind),
+        np.clip(own - free_row, -_MOST, _MOST),
+        _vacant_beside(sequence, ran_rows, row),
+        _mean_of(doubt, pair),
+        _mean_beside(doubt),
+        _mean_of(doubt, block),
+        np.full(len(row), np.mean(matched & ~found.core) if len(row) else 0.0),
+        np.full(len(row), np.log(max(1, len(row)) / max(1, ops))),
     )
     return MatchFeatures(way.astype(np.int8), *(column.astype(np.float32) for column in columns))
 
 
-def _best_other(sequence: PlannedSequence, fit: Float32s, kernel_class: Int32s, found: KernelAssignment) -> Float32s:
-    """The best ratio among rows near of another scope than a kernel's own."""
-    rows, classes = len(sequence), fit.shape[1]
-    flat = np.ascontiguousarray(fit).ravel()
-    begins = sequence.token.astype(np.int64) * classes
+def _ran_rows(found: KernelAssignment, rows: int) -> _RanRows:
+    """Which rows some kernel runs in each step."""
+    steps, step = np.unique(found.step, return_inverse=True)
+    ends = np.zeros((max(1, len(steps)), rows + 1), dtype=np.int32)
+    matched = found.row >= 0
+    np.add.at(ends, (step[matched], found.first[matched]), 1)
+    np.add.at(ends, (step[matched], found.last[matched] + 1), -1)
+    return _RanRows(step.astype(np.int64), np.cumsum(ends, axis=1)[:, :rows] > 0)
+
+
+def _best_near(
+    sequence: PlannedSequence, fit: Float32s, kernel_class: Int32s, found: KernelAssignment, ran: _RanRows
+) -> tuple[Float32s, Float32s]:
+    """The best ratio among rows near of another scope than a kernel's own, and among those that nothing runs."""
+    from memplan.align.probabilities.near_loops import best_near
+
     matched = found.row >= 0
     at, scope = np.where(matched, found.row, found.place), np.where(matched, sequence.scope[found.row], _NONE)
     there = np.where(sequence.op >= 0, sequence.scope, _NO_OP)
-    best = np.zeros(len(at), dtype=np.float32)
-    for begin in range(0, len(at), _PIECE):
-        some = slice(begin, begin + _PIECE)
-        for away in range(-_NEAR, _NEAR + 1):
-            other = np.clip(at[some] + away, 0, rows - 1)
-            known = there[other]
-            able: Bools = (known != scope[some]) & (known != _NO_OP)
-            best[some] = np.maximum(best[some], np.where(able, flat[begins[other] + kernel_class[some]], 0.0))
-    return best
+    other, free = np.zeros(len(at), dtype=np.float32), np.zeros(len(at), dtype=np.float32)
+    best_near(at, scope, kernel_class, fit, sequence.token, there, ran.step, ran.ran, _NEAR, _NO_OP, other, free)
+    return other, free
+
+
+def _vacant_beside(sequence: PlannedSequence, ran: _RanRows, row: Int64s) -> Int64s:
+    """How many ops within `_BESIDE` rows of `row` nothing runs in a kernel's step."""
+    vacant = np.cumsum(np.pad(~ran.ran & (sequence.op >= 0), ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+    high, low = np.minimum(row + _BESIDE + 1, len(sequence)), np.maximum(row - _BESIDE, 0)
+    count: Int64s = vacant[ran.step, high] - vacant[ran.step, low]
+    return count
+
+
+def _mean_of(value: Floats, group: Int64s) -> Floats:
+    """The mean of its group, for each."""
+    mean: Floats = (np.bincount(group, value) / np.maximum(np.bincount(group), 1))[group]
+    return mean
+
+
+def _mean_beside(value: Floats) -> Floats:
+    """The mean of those up to `_BESIDE_KERNELS` before and behind each."""
+    total = np.concatenate(([0.0], np.cumsum(value)))
+    at = np.arange(len(value))
+    low, high = np.maximum(at - _BESIDE_KERNELS, 0), np.minimum(at + _BESIDE_KERNELS + 1, len(value))
+    mean: Floats = (total[high] - total[low]) / np.maximum(high - low, 1)
+    return mean
