@@ -120,9 +120,11 @@ def _dock(docks: ViewDocks, name: str, dock: QDockWidget, *, first: bool) -> Com
 
 
 def _focus(docks: ViewDocks, say: Callable[[str], object], places: int) -> None:
-    """Give the keyboard to the next of the views that can be seen."""
+    """Give the keyboard to the next of the views that can be seen, to none where all are closed."""
     widgets = docks.widgets()
     shown = [name for name, view in widgets.items() if not view.visibleRegion().isEmpty()]
+    if not shown:
+        return
     now = docks.active()
     at = shown.index(now) if now in shown else 0
     name = shown[(at + places) % len(shown)]

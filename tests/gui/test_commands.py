@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PySide6.QtWidgets import QApplication
 
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.file_command_cases import FILE_CASES
@@ -40,3 +41,12 @@ def test_no_key_means_two_things(window: MainWindow) -> None:
 
 def test_the_tool_bar_fits_a_small_screen(window: MainWindow) -> None:
     assert window.toolbar.sizeHint().width() <= 1280
+
+
+@pytest.mark.parametrize("name", ["next-view", "previous-view"])
+def test_the_keyboard_goes_nowhere_where_all_views_are_closed(window: MainWindow, name: str) -> None:
+    for view in window.docks.widgets().values():
+        view.hide()
+    had_keyboard = QApplication.focusWidget()
+    window.commands.actions[name].trigger()
+    assert QApplication.focusWidget() is had_keyboard
