@@ -19,15 +19,21 @@ pytestmark = pytest.mark.gui
 TALL_PX = 60
 
 
-@pytest.mark.parametrize("height", range(300, 1000, 83))
-def test_the_foot_of_the_timeline_cuts_no_row(qtbot: Any, session: Session, height: int) -> None:
-    """Went wrong once: half a name and half a bar of the last track."""
+def on_the_timeline(qtbot: Any, session: Session, height: int) -> MainWindow:
+    """A window of so many pixels' height that shows the timeline."""
     window = MainWindow(session, background=False)
     qtbot.addWidget(window)
     window.resize(1280, height)
     window.show()
     window.show_page("timeline")
     settle()
+    return window
+
+
+@pytest.mark.parametrize("height", range(300, 1000, 83))
+def test_the_foot_of_the_timeline_cuts_no_row(qtbot: Any, session: Session, height: int) -> None:
+    """Went wrong once: half a name and half a bar of the last track."""
+    window = on_the_timeline(qtbot, session, height)
     timeline = window.timeline
     foot = timeline.plot.height() - timeline.foot_px
     for scrolled in (0, timeline.bar.maximum() // 3, timeline.bar.maximum()):
@@ -44,12 +50,7 @@ def test_the_foot_of_the_timeline_cuts_no_row(qtbot: Any, session: Session, heig
 @pytest.mark.parametrize("height", [430, 560, 720])
 def test_a_track_that_is_looked_for_comes_with_whole_rows_above_it(qtbot: Any, session: Session, height: int) -> None:
     """Went wrong once: the first row below the ruler showed the lower half of its name."""
-    window = MainWindow(session, background=False)
-    qtbot.addWidget(window)
-    window.resize(1280, height)
-    window.show()
-    window.show_page("timeline")
-    settle()
+    window = on_the_timeline(qtbot, session, height)
     timeline = window.timeline
     for track in session.tracks.all:
         timeline.show_track(track.key)

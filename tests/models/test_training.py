@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, median
 from typing import Any
 
 import pytest
 
-from benchmarks.training_rows import training_rows
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.models import ModelConfig, load_config
@@ -21,7 +19,7 @@ from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
-from memplan.models.training.phases import MemoryPart, hosted_output
+from memplan.models.training.phases import hosted_output
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
@@ -122,40 +120,6 @@ def test_what_stays_between_steps_is_met(
     if "expert" in config:
         model = replace(model, layers=model.layers[:1])
     assert training_memory(model, layout, recipe).between_steps / MIB == pytest.approx(mib, rel=0.01)
-
-
-def test_public_training_runs_are_met(shared_data: Path) -> None:
-    """Each within 7 %, but for two that were kept back, which README.md names."""
-    rows = list(training_rows(shared_data / "configs"))
-    states = [abs(row.error) for row in rows if row.kind.endswith("states") and row.error is not None]
-    steady = [abs(row.error) for row in rows if row.kind.endswith("steady step") and row.error is not None]
-    first = [abs(row.error) for row in rows if row.kind.endswith("first step") and row.error is not None]
-    reserved = [row.error for row in rows if row.kind.endswith("reserved") and row.error is not None]
-    assert len(states) > 60
-    assert median(states) < 0.01
-    assert sorted(states)[-3] < 0.07
-    assert max(states) < 0.1
-    assert max(steady) < 0.07
-    assert median(steady) < 0.03
-    assert median(first) < 0.01
-    assert sorted(first)[-2] < 0.07
-    assert all(-0.07 < error < 0 for error in reserved)
-
-
-def test_four_of_five_public_peaks_are_inside_the_interval(shared_data: Path) -> None:
-    ratios: dict[str, list[float]] = {}
-    for row in training_rows(shared_data / "configs"):
-        if not row.kind.endswith("states") and row.predicted is not None:
-            ratios.setdefault(row.name.split(",")[0], []).append(row.measured / row.predicted)
-    low, high = (share / 1e9 for share in replace_peak(10**9))
-    inside = sum(low <= fmean(found) <= high for found in ratios.values()) / len(ratios)
-    assert 0.75 <= inside <= 0.9
-
-
-def replace_peak(nbytes: int) -> tuple[int, int]:
-    """The interval of a peak of `nbytes`."""
-    part = MemoryPart("all", nbytes, "")
-    return TrainingMemory(0, 0, "", (part,), (), 0, 0, ()).interval_bytes
 
 
 def test_halved_gradients_and_moments_take_half(qwen: ModelConfig) -> None:
