@@ -65,6 +65,8 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         m, a_batch = m * prod(a_batch), ()
     batch = prod(a_batch) if len(a_batch) >= len(b_batch) else prod(b_batch)
     groups = prod(b_batch)
+    if min(m, n, k, batch, groups, prod(a_batch)) < 1:
+        return Shaped()
     if grouped and groups == 1:
         # Some frameworks give each expert's weight as an operand of its own.
         groups = sum(op.shape == tensors[1].shape for op in tensors[1:])
@@ -77,22 +79,20 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
     else:
         a_count, b_count = prod(a_batch), groups
     rate = machine.product_rate(tensors[0].dtype) or machine.product_rate(tensors[1].dtype)
-    if min(m, n, k) < 1:
-        return Shaped()
     a_bytes, b_bytes = _width(tensors[0].dtype), _width(tensors[1].dtype)
     return Shaped(
         matmul=MatmulProblem(
             m=m,
             n=n,
             k=k,
-            batch=max(batch, 1),
+            batch=batch,
             a_bytes=a_bytes,
             b_bytes=b_bytes,
             out_bytes=_width(out.dtype) if out is not None else 2.0,
             a_run="nz" if tensors[0].layout == "NZ" else "m" if ta else "k",
             b_run="nz" if tensors[1].layout == "NZ" else "k" if tb else "n",
-            a_batch=max(a_count, 1),
-            b_batch=max(b_count, 1),
+            a_batch=a_count,
+            b_batch=b_count,
             mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
             widening=_widening(tensors[0].dtype, tensors[1].dtype),
@@ -161,6 +161,8 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
             filters, image = tensors[1], tensors[0]
     else:
         image, filters, result = tensors[0], kernel.outputs[0], tensors[1]
+    if any(len(op.shape) < 3 for op in (image, filters, result)):
+        return Shaped()
     width = _width(tensors[0].dtype)
     blocked = _blocked(image, filters)
     channels, taps = _filter(filters, width, blocked=blocked)
@@ -306,7 +308,7 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     packed = dims is not None
     if dims is None:
         dims = _attention_dims(query.shape, key.shape, value.shape, layout, heads, statistics)
-    if dims is None:
+    if dims is None or min(dims) < 1:
         return Shaped()
     batch, n, n_kv, s, s_kv, d, d_v = dims
     masked = any(op.dtype in ("bool", "uint8") and len(op.shape) >= 2 for op in kernel.present[3:])
@@ -376,7 +378,10 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
     given = {name: kernel.attribute(name) for name in _PROBLEM}
     values = {name: int(value) for name, value in given.items() if isinstance(value, (int, float))}
     flags = {name: bool(values.pop(name)) for name in ("shared_kv", "indexer", "causal") if name in values}
-    if not {"batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk", "d_v"} <= values.keys():
+    # An indexer scores keys and has no values.
+    if any(values.get(name, 0) < 1 for name in ("batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk")):
+        return None
+    if values.get("d_v", -1) < 0:
         return None
     return AttentionProblem(
         **values,
@@ -427,11 +432,13 @@ def _attention_dims(
     statistics: Operand | None,
 ) -> _Dims | None:
     """Batch, heads, KV heads, query and key lengths, and the two head sizes; `None` for a layout not understood."""
+    if not len(query) == len(key) == len(value):
+        return None
     if len(query) == 4:
         if layout == "BSND":
             return query[0], query[2], key[2], query[1], key[1], query[3], value[3]
         return query[0], query[1], key[1], query[2], key[2], query[3], value[3]
-    if len(query) != 3 or len(key) != 3:
+    if len(query) != 3:
         return None
     if statistics is not None:
         batch, n, s, _ = statistics.shape

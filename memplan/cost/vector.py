@@ -96,7 +96,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         width = max(width, 4)
     if rule.kind == "sort":
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
-    if passes and "cast" not in kernel.type.casefold():
+    if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
         cast = ("bfloat16", "float16") if rule.kind == "rows" else ("bfloat16",)
         casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
