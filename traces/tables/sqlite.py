@@ -26,7 +26,7 @@ from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip
 
-_ROWS = 1 << 16
+_ROWS = 1 << 14
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeError)
 """What SQLite raises where a file is damaged: words of its schema may be no text."""
 _CHECKED_BYTES = 16 * 1024 * 1024
