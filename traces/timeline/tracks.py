@@ -91,7 +91,10 @@ def build(
     counters = _counters(events, labels, tracks)
     flow_rows = events.flows
     del events
-    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+    if not len(flow_rows.id):
+        slices = _slices(columns, track_of, slice_tracks, strings, types, compiled)
+        return TimelineColumns(tracks, strings, slices, counters, _flows(flow_rows, track_of))
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without arrows don't need
 
     with ThreadPoolExecutor(1) as pool:
         flows = pool.submit(_flows, flow_rows, track_of)
