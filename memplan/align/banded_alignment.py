@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.pair_columns import KernelColumns, OpColumns, RatioTables
+from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
@@ -105,7 +105,7 @@ def _summed(
     near: int | None,
     spans: tuple[Int64s, Int64s, Int64s] | None,
     times: Float32s | None,
-) -> tuple[tuple[OpColumns, KernelColumns, RatioTables], NDArray[np.float32], Floats, float]:
+) -> tuple[tuple[OpColumns, RunColumns, RatioTables], NDArray[np.float32], Floats, float]:
     """What both loops read, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pair_loops import forward
 
@@ -131,7 +131,7 @@ def _summed(
             model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block),
             model.loose,
         ),
-        KernelColumns(kernel_class, low, kernel_names, *spans, times),
+        RunColumns(kernel_class, low, kernel_names, *spans, times),
         # Those of one class of kernels side by side, as the loops read them.
         RatioTables(
             side_by_side(ratios.core.T), side_by_side(ratios.before.T), side_by_side(ratios.behind.T),

@@ -45,7 +45,7 @@ class OpColumns(NamedTuple):
     """Price of a jump within the group."""
 
 
-class KernelColumns(NamedTuple):
+class RunColumns(NamedTuple):
     """
     What the loops read of kernels, in the order in which they ran.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.align.pair_columns import KernelColumns, OpColumns, RatioTables
+from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_numpy_division
 
@@ -74,7 +74,7 @@ def fit_alone(
 @jit_numpy_division
 def forward(
     ops: OpColumns,
-    run: KernelColumns,
+    run: RunColumns,
     ratios: RatioTables,
     prices: Floats,
     start: Floats,
@@ -197,7 +197,7 @@ def forward(
 @jit_numpy_division
 def posterior(
     ops: OpColumns,
-    run: KernelColumns,
+    run: RunColumns,
     ratios: RatioTables,
     prices: Floats,
     op_scope: Int64s,
