@@ -1,4 +1,9 @@
-"""Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other."""
+"""
+Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other.
+
+Loops compiled before are found on disk by the names of these classes: after a renaming, an installation over an older one
+must not find them (no folder `__pycache__` of the old one may stay).
+"""
 
 from __future__ import annotations
 
