@@ -1,8 +1,8 @@
 """
 Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other.
 
-Loops compiled before are found on disk by the names of these classes: after a renaming, an installation over an older one
-must not find them (no folder `__pycache__` of the old one may stay).
+Numba keeps the names of these classes with the compiled loops, which it finds again by a loop's name and line: where a
+class is renamed, rename the loops that take it, or an older cache can't be read.
 """
 
 from __future__ import annotations
