@@ -299,8 +299,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         phases["scores for an indexer's loss"] = scores
     if (first or further) and not recipe.lora_rank:
         # Without layers that predict further tokens it is the last thing a pass does.
-        over = 0 if further else activations + embedded
-        phases["gradient of the embedding"] = embedding_parts(model, layout, over, held)
+        freed = 0 if further else activations + embedded
+        phases["gradient of the embedding"] = embedding_parts(model, layout, freed, held)
     if first and last and model.tied_embeddings and not recipe.lora_rank:
         for found in phases.values():
             found.append(tied_head(model, layout))
