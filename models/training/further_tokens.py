@@ -23,7 +23,7 @@ def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
     return replace(model, mtp_layers=numbered_mtp(count, len(model.layers), like))
 
 
-def joined(model: ModelConfig, layout: Layout, recipe: Recipe) -> Iterator[Saved]:
+def kept_around(model: ModelConfig, layout: Layout, recipe: Recipe) -> Iterator[Saved]:
     """
     What such a layer keeps per token before and behind its decoder layer (MindSpeed-LLM's `multi_token_prediction.py`).
 

@@ -8,7 +8,7 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
-from memplan.models.training.further_tokens import joined, trained_model
+from memplan.models.training.further_tokens import kept_around, trained_model
 from memplan.models.training.indexers import kept_scores, scores_of_loss
 from memplan.models.training.phases import (
     MemoryPart,
@@ -275,7 +275,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     whole = min(recipe.recompute_layers, len(layers))
     kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
     further = model.mtp_layers if last else ()
-    kept += [(*saved_tensors(model, layer, layout, recipe), *joined(model, layout, recipe)) for layer in further]
+    kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
     layers += further
     parts += _mask_parts(model, layout, recipe, len(layers))
     parts += kept_scores(layers, layout, recipe)
