@@ -26,6 +26,11 @@ def jit_numpy_division(loop: _Loop) -> _Loop:
     return _compiled(loop, "numpy")
 
 
+def jit_inner(loop: _Loop) -> _Loop:
+    """`loop` compiled for other compiled loops alone, with which it is kept; to call it from Python fails."""
+    return cast(_Loop, numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop))
+
+
 def _compiled(loop: _Loop, error_model: str) -> _Loop:
     try:
         return cast(_Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))
