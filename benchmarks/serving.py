@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,9 @@ from typing import Any
 from benchmarks.measured_row import MeasuredRow
 from memplan.hardware import chip
 from memplan.models import load_config
+from memplan.models.architecture import Quantization
 from memplan.models.parallel import Layout
+from memplan.models.precision import PUBLISHED
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, step_time
 
@@ -68,6 +70,10 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         raise LookupError(f"no model is known for {workload}")
     config = json.loads((configs / document["models"][names[-1]]).read_text("utf-8"))
     model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
+    precision = form["precision"]
+    if "linears" in case:
+        told = Quantization("as its page says", 8, 8, 0, 0, 0, 0, recipe=precision, **_linears(case["linears"]))
+        model, precision = replace(model, quantization=told, stored=None), PUBLISHED
     expert = row.get("expert") or case.get("expert") or row["chips"] * case["dies_per_chip"]
     batch = row.get("global_batch") or row["batch"] * expert // case["dies_per_chip"]
     context = row.get("seq") or row["prompt"] + row["output"] // 2
@@ -78,7 +84,7 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         batch=batch,
         context=context,
         speculative=0 if prefill else row.get("mtp", case["speculative"]),
-        precision=form["precision"],
+        precision=precision,
         kv=form["kv"],
         index_c8=form["index_c8"],
         **{name: case[name] for name in ranks if name in case},
@@ -88,6 +94,11 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     chips = row.get("chips") or layout.ranks // case["dies_per_chip"]
     label = f"{workload}, {batch} x {context:,}, {chips} chips"
     return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time, row["source"])
+
+
+def _linears(told: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Linear layers that stay in 16 bits and those that don't, in the place of what the recipe has."""
+    return {name: tuple(told[name]) for name in ("wide", "narrow")}
 
 
 def serving_rows(validation: Path, configs: Path, *, every: int = 1) -> Iterator[MeasuredRow]:
