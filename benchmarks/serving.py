@@ -68,7 +68,9 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     names = sorted((name for name in document["models"] if name in workload), key=len)
     if not names:
         raise LookupError(f"no model is known for {workload}")
-    config = json.loads((configs / document["models"][names[-1]]).read_text("utf-8"))
+    config = document["models"][names[-1]]
+    if isinstance(config, str):
+        config = json.loads((configs / config).read_text("utf-8"))
     model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
     precision = form["precision"]
     if "linears" in case:
