@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -73,8 +73,10 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         config = json.loads((configs / config).read_text("utf-8"))
     model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
     precision = form["precision"]
+    # Linear layers that the page's converter leaves in 16 bits, and those of the recipe that it does not.
     if "linears" in case:
-        told = Quantization("as its page says", 8, 8, 0, 0, 0, 0, recipe=precision, **_linears(case["linears"]))
+        wide, narrow = (tuple(case["linears"][name]) for name in ("wide", "narrow"))
+        told = Quantization("as its page says", 8, 8, 0, 0, 0, 0, recipe=precision, wide=wide, narrow=narrow)
         model, precision = replace(model, quantization=told, stored=None), PUBLISHED
     expert = row.get("expert") or case.get("expert") or row["chips"] * case["dies_per_chip"]
     batch = row.get("global_batch") or row["batch"] * expert // case["dies_per_chip"]
@@ -96,11 +98,6 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     chips = row.get("chips") or layout.ranks // case["dies_per_chip"]
     label = f"{workload}, {batch} x {context:,}, {chips} chips"
     return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time, row["source"])
-
-
-def _linears(told: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Linear layers that stay in 16 bits and those that don't, in the place of what the recipe has."""
-    return {name: tuple(told[name]) for name in ("wide", "narrow")}
 
 
 def serving_rows(validation: Path, configs: Path, *, every: int = 1) -> Iterator[MeasuredRow]:

@@ -189,6 +189,9 @@ def indexer(
         half = e.act("index_weights.half", (tokens, index.heads), "float16")
         e.op("index_weights.cast", "Cast", (weights,), (half,))
         weights = half
+    own = cache is None
+    if cache is None:
+        cache = e.cache("index_cache", e.sequences * -(-e.step.context // e.layout.context) * row, dtype)
     if k_name is None:
         turned = e.act("index_q.rope", (tokens, index.heads * index.head_dim))
         e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights), (turned,))
@@ -197,12 +200,12 @@ def indexer(
         key = e.norm("indexer.k_norm", e.linear(x, (k_name,), index.head_dim, hidden), "indexer.k_norm")
         key = _rotated(e, "index_k", key, 1, index.head_dim)
         key, scale = _hadamard(e, "index_k", key, 1, index, dtype)
-        if cache is None:
-            cache = e.cache("index_cache", e.sequences * -(-e.step.context // e.layout.context) * row, dtype)
+        if own:
             written = e.part("index_written", cache, tokens * row)
             e.op("indexer.write", "ScatterNdUpdate", (key,), (written,))
             if scale is not None:
-                e.op("indexer.write_scale", "ScatterNdUpdate", (scale,), (e.part("index_scale", cache, 2 * tokens),))
+                scales = e.part("index_scale", cache, 2 * tokens)
+                e.op("indexer.write_scale", "ScatterNdUpdate", (scale,), (scales,))
     turned, _ = _hadamard(e, "index_q", turned, index.heads, index, dtype)
     keys = max(e.key_length(), e.queries)
     chosen = e.act("index", (tokens, index.topk), "int32")
