@@ -27,7 +27,7 @@ from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
 from memplan.align.rematch.given_back import give_back_positions
 from memplan.align.rematch.left_over import LeftOver
-from memplan.align.rematch.ready_ops import ReadyOps
+from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.token_ratio import plan_of_as_many_tokens
 from memplan.align.tokens import kernel_tokens, token_classes
@@ -116,7 +116,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
-    ReadyOps(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))

@@ -9,14 +9,13 @@ be is broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
+from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.rematch.dependences import Dependences, dependences
 from memplan.align.tokens import TokenClasses
@@ -25,91 +24,119 @@ from memplan.schema import Plan
 
 _MOST_ROWS = 20_000
 """Rows of a step up to which this is done: a larger one is of no graph that a compiler sorted."""
-_MOST_CELLS = 40_000_000
+_MOST_CELLS = 10_000_000
 """Pairs of a kernel and a row that are weighed in all."""
+_FEW_STEPS = 50
+"""Steps up to which those are looked at, too, in which nothing is broken."""
 _NEIGHBOURS = 2
 """Kernels by which an op may stand before what it needs: a profile orders neighbours of two streams as it likes."""
-_AS_WELL = 0.3
-"""The share of the best ratio from which an op may as well be what a kernel runs."""
-_TINY = 1e-9
-_ENOUGH = 150.0
-_BROKEN, _OTHER_SHAPE, _MOVED, _LEFT = 10.0, 2.0, 0.5, 6.0
-"""Prices: a dependence broken, operands of equal size and other shape, another op than before, none."""
+_THROUGH = 4
+"""How many ops in a row that nothing runs are looked through."""
+_LEAST = 1e-9
+"""The least ratio that counts."""
 
 
-class ReadyOps:
-    """What kernels of a step run, by dependences; changes an assignment in place."""
+def take_ready_ops(
+    plan: Plan,
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+) -> None:
+    """Change `found` in place where a run breaks what the ops of `plan` need of one another."""
+    if len(sequence) <= _MOST_ROWS and len(kernel_class):
+        _ReadyOps(
+            dependences(plan, sequence), _shapes(plan, sequence, kernels), sequence, ratios, kernel_class, found
+        ).run()
+
+
+class _ReadyOps:
+    """What kernels of a step run, by what ops need; changes an assignment in place."""
 
     def __init__(
         self,
-        plan: Plan,
+        needs: Dependences,
+        shapes: tuple[Int64s, Int64s],
         sequence: PlannedSequence,
         ratios: Likelihoods,
-        kernels: TokenClasses,
         kernel_class: Int32s,
         found: KernelAssignment,
     ) -> None:
-        self.plan, self.sequence, self.ratios = plan, sequence, ratios
-        self.kernels, self.kernel_class, self.found = kernels, kernel_class, found
-        self.shapes: dict[int, tuple[tuple[int, ...], ...]] = {}
-        self.left = _MOST_CELLS
+        self.needs, self.sequence, self.ratios = needs, sequence, ratios
+        self.kernel_class, self.found = kernel_class, found
+        self.shape_of_row, self.shape_of_kind = shapes
+        self.rules, self.left_over = pair_model()["ready"], pair_model()["left_over"]
+        self.cells = _MOST_CELLS
+        self.fits: Bools = ratios.core >= np.maximum(self.rules["as_well"] * ratios.core.max(axis=0), ratios.behind)
+        once = [not rule.repeats and not rule.piecewise for rule in sequence.rules]
+        self.once = np.array(once) & np.array([not pieces for pieces in sequence.classes.pieces])
+        self.written = np.array([rule.written_out for rule in sequence.rules])
 
     def run(self) -> None:
-        """Mend every step in which a dependence seems broken."""
-        if len(self.sequence) > _MOST_ROWS or not len(self.kernel_class):
-            return
-        needs = dependences(self.plan, self.sequence)
-        fits = self.ratios.core >= np.maximum(_AS_WELL * self.ratios.core.max(axis=0), self.ratios.behind)
-        self.fits: Bools = fits
-        order = np.argsort(self.found.step, kind="stable")
-        edges = np.concatenate(([0], np.flatnonzero(np.diff(self.found.step[order])) + 1, [len(order)]))
-        for begin, end in pairwise(edges.tolist()):
-            mine = np.sort(order[begin:end])
-            self._step(needs, mine)
+        """Mend the steps in which a dependence seems broken, in a run of few steps the others, too."""
+        steps = list(each_step(self.found.step))
+        for mine in steps if len(steps) <= _FEW_STEPS else self._suspect(steps):
+            self._step(np.sort(mine))
 
-    def _step(self, needs: Dependences, mine: Int64s) -> None:
+    def _suspect(self, steps: Sequence[Int64s]) -> Iterator[Int64s]:
+        """Those of many steps in which a dependence is broken, whatever lies between two ops."""
+        found, rows = self.found, len(self.sequence)
+        cores = np.flatnonzero(found.core & (found.row >= 0))
+        step = np.zeros(len(found.step), dtype=np.int64)
+        for number, mine in enumerate(steps):
+            step[mine] = number
+        first, last = np.full(len(steps) * rows, len(step)), np.full(len(steps) * rows, -1)
+        np.minimum.at(first, step[cores] * rows + found.row[cores], cores)
+        np.maximum.at(last, step[cores] * rows + found.row[cores], cores)
+        first, last = first.reshape(-1, rows), last.reshape(-1, rows)
+        wrong = np.zeros(len(steps), dtype=np.bool_)
+        for before, after in zip(self.needs.before.tolist(), self.needs.after.tolist(), strict=True):
+            end = last[:, after]
+            wrong |= (first[:, before] > end + _NEIGHBOURS) & (end >= 0) & (first[:, before] < len(step))
+        return (steps[number] for number in np.flatnonzero(wrong).tolist())
+
+    def _step(self, mine: Int64s) -> None:
         row = self.found.row[mine]
         now = np.where(self.found.core[mine] & (row >= 0), row, -1)
-        broken = self._broken(needs, now)
-        while broken.any() and self.left > 0:
+        broken = self._broken(now)
+        while broken.any() and self.cells > 0:
             most, best = 0.0, now
-            for tokens, kinds in self._able(needs, broken):
-                new, dearer = self._given_anew(needs, now, mine, tokens, kinds)
-                gain = _BROKEN * (np.count_nonzero(broken) - np.count_nonzero(self._broken(needs, new))) - dearer
+            for tokens, kinds in self._able(broken):
+                new, dearer = self._given_anew(now, mine, tokens, kinds)
+                gain = self.rules["broken"] * (np.count_nonzero(broken) - np.count_nonzero(self._broken(new))) - dearer
                 if gain > most:
                     most, best = gain, new
             if not most:
                 break
-            now, broken = best, self._broken(needs, best)
+            now, broken = best, self._broken(best)
         self._settle(mine, now)
-        self._settle(mine, self._missed(needs, now, mine))
+        now = self._missed(now, mine)
+        self._settle(mine, now)
+        self._parts(now, mine)
 
-    def _missed(self, needs: Dependences, now: Int64s, mine: Int64s) -> Int64s:
+    def _missed(self, now: Int64s, mine: Int64s) -> Int64s:
         """`now` with ops that nothing runs given to kernels that nothing else needs, by when they may run."""
-        first, last = self._places(now)
         spare = np.flatnonzero(self._spare(now, mine))
         if not len(spare):
             return now
         kinds = self.kernel_class[mine[spare]]
         able = self.fits[:, kinds].any(axis=1)
-        rows = np.flatnonzero((last < 0) & (self.sequence.op >= 0) & able[self.sequence.token])
-        begin, end = np.full(len(first), -1), np.full(len(first), len(now))
-        there = last[needs.before] >= 0
-        np.maximum.at(begin, needs.after[there], first[needs.before[there]])
-        there = last[needs.after] >= 0
-        np.minimum.at(end, needs.before[there], last[needs.after[there]])
-        told = [(side < 0) | (side >= len(now)) for side in (begin, end)]
-        needed = [np.bincount(each, minlength=len(first)) > 0 for each in (needs.after, needs.before)]
-        unsure = (told[0] & needed[0]) | (told[1] & needed[1])
-        rows = rows[~unsure[rows] & (begin[rows] < end[rows])]
-        self.left -= len(rows) * len(spare)
-        if not len(rows) or self.left < 0:
+        begin, end = self._places(now)
+        rows = self._vacant(now, begin, end)
+        rows = rows[able[self.sequence.token[rows]]]
+        self.cells -= len(rows) * len(spare)
+        if not len(rows) or self.cells < 0:
             return now
         inside = (begin[rows] < spare[:, None]) & (spare[:, None] < end[rows])
         token = self.sequence.token[rows]
         ratio = self.ratios.core[np.ix_(token, kinds)].T
-        held = np.where(now[spare] >= 0, self.ratios.core[self.sequence.token[now[spare]], kinds], _ENOUGH)
-        inside &= self.fits[np.ix_(token, kinds)].T & (ratio >= np.maximum(held, _ENOUGH)[:, None])
+        held = np.where(
+            now[spare] >= 0, self.ratios.core[self.sequence.token[now[spare]], kinds], self.left_over["least_ratio"]
+        )
+        inside &= self.fits[np.ix_(token, kinds)].T & (
+            ratio >= np.maximum(held, self.left_over["least_ratio"])[:, None]
+        )
         away = (end[rows] - spare[:, None]) / len(now)
         worth = np.where(inside, 1.0 - away + np.where(begin[rows] >= 0, 0.5, 0.0), 0.0)
         at, to = linear_sum_assignment(worth, maximize=True)
@@ -118,36 +145,83 @@ class ReadyOps:
         new[spare[at[kept]]] = rows[to[kept]]
         return new
 
+    def _vacant(self, now: Int64s, begin: Int64s, end: Int64s) -> Int64s:
+        """Rows that nothing runs, of which those before and behind tell between which kernels they may."""
+        never = self.sequence.op >= 0
+        never[now[now >= 0]] = False
+        for side, outside, others in ((begin, begin < 0, self.needs.after), (end, end >= len(now), self.needs.before)):
+            never &= ~outside | (np.bincount(others, minlength=len(side)) == 0)
+        return np.flatnonzero(never & (begin < end))
+
     def _spare(self, now: Int64s, mine: Int64s) -> Bools:
-        """Which kernels run no op, or one that another kernel runs better, though none should run it twice."""
-        spare: Bools = self.found.row[mine] < 0
-        cores = np.flatnonzero(now >= 0)
-        ratio = self.ratios.core[self.sequence.token[now[cores]], self.kernel_class[mine[cores]]]
-        order = np.lexsort((cores, -ratio, now[cores]))
-        again = cores[order[1:][np.diff(now[cores][order]) == 0]]
-        again = again[self.found.chance[mine[again]] < 0.5]
-        once = np.array([not rule.repeats and not rule.piecewise for rule in self.sequence.rules])
-        once &= np.array([not pieces for pieces in self.sequence.classes.pieces])
-        spare[again[once[self.sequence.token[now[again]]]]] = True
+        """Which kernels run no op, or hardly one that another kernel runs better."""
+        spare: Bools = (self.found.row[mine] < 0) & (now < 0)
+        again = self._again(now, mine)
+        spare[again[self.found.chance[mine[again]] < self.rules["hardly"]]] = True
         return spare
 
-    def _broken(self, needs: Dependences, row: Int64s) -> Bools:
+    def _again(self, now: Int64s, mine: Int64s) -> Int64s:
+        """Kernels that run an op which another one runs as well or better, though none should run it twice."""
+        row = np.where(now >= 0, now, self.found.row[mine])
+        token, kind = self.sequence.token[row], self.kernel_class[mine]
+        ratio = self.ratios.core[token, kind]
+        able = np.flatnonzero((row >= 0) & (ratio >= self.ratios.behind[token, kind]) & self.once[token])
+        able = able[self.found.how[mine[able]] != HOW.index(MatchedBy.NAME)]
+        order = able[np.lexsort((able, -ratio[able], now[able] < 0, row[able]))]
+        return np.sort(order[1:][np.diff(row[order]) == 0])
+
+    def _parts(self, now: Int64s, mine: Int64s) -> None:
+        """Give kernels that seem to run an op once more to the op right beside them that is written out in such."""
+        found, token = self.found, self.sequence.token
+        again = self._again(now, mine)
+        others = now.copy()
+        others[again] = -1
+        cores = np.flatnonzero(others >= 0)
+        if not len(again) or not len(cores):
+            return
+        after = np.searchsorted(cores, again)
+        for kernel, place in zip(again.tolist(), after.tolist(), strict=True):
+            at, kind = int(mine[kernel]), int(self.kernel_class[mine[kernel]])
+            beside = [(place, self.ratios.before), (place - 1, self.ratios.behind)]
+            rows = [(int(now[cores[one]]), ratio) for one, ratio in beside if 0 <= one < len(cores)]
+            if found.row[at] in [row for row, _ in rows]:
+                continue  # right beside what runs its op
+            for row, ratio in rows:
+                if self.written[token[row]] and ratio[token[row], kind] >= self.left_over["least_stray_ratio"]:
+                    found.row[at] = found.first[at] = found.last[at] = row
+                    found.core[at], found.how[at] = False, HOW.index(MatchedBy.PART)
+                    break
+
+    def _broken(self, row: Int64s) -> Bools:
+        """Which dependences a step would break: what nothing runs is looked through."""
         first, last = self._places(row)
-        there = (last[needs.before] >= 0) & (last[needs.after] >= 0)
-        found: Bools = there & (first[needs.before] > last[needs.after] + _NEIGHBOURS)
+        ran = np.zeros(len(self.sequence), dtype=np.bool_)
+        ran[row[row >= 0]] = True
+        found: Bools = ran[self.needs.before] & (first[self.needs.before] > last[self.needs.after] + _NEIGHBOURS)
         return found
 
     def _places(self, row: Int64s) -> tuple[Int64s, Int64s]:
-        """Where in a step the first and the last kernel of each row stand; the last is -1 where there is none."""
+        """
+        Where in a step the first and the last kernel of each row stand.
+
+        Of one that nothing runs, where it may begin at the earliest and must have been at the latest; -1 and the
+        number of kernels where nothing tells.
+        """
         first, last = np.full(len(self.sequence), len(row)), np.full(len(self.sequence), -1)
         there = np.flatnonzero(row >= 0)
         np.minimum.at(first, row[there], there)
         np.maximum.at(last, row[there], there)
+        never = last < 0
+        first[never], last[never] = -1, len(row)
+        after, before = never[self.needs.after], never[self.needs.before]
+        for _ in range(_THROUGH):
+            np.maximum.at(first, self.needs.after[after], first[self.needs.before[after]])
+            np.minimum.at(last, self.needs.before[before], last[self.needs.after[before]])
         return first, last
 
-    def _able(self, needs: Dependences, broken: Bools) -> Iterator[tuple[Int64s, Int64s]]:
+    def _able(self, broken: Bools) -> Iterator[tuple[Int64s, Int64s]]:
         """Classes of ops and of kernels that are at either end of broken dependences."""
-        ends = np.concatenate([needs.before[broken], needs.after[broken]])
+        ends = np.concatenate([self.needs.before[broken], self.needs.after[broken]])
         seen = np.zeros(len(self.fits), dtype=np.bool_)
         for token in np.unique(self.sequence.token[ends]).tolist():
             if not seen[token]:
@@ -166,61 +240,48 @@ class ReadyOps:
                 return np.flatnonzero(tokens), np.flatnonzero(kinds)
             tokens = wider
 
-    def _given_anew(
-        self, needs: Dependences, now: Int64s, mine: Int64s, tokens: Int64s, kinds: Int64s
-    ) -> tuple[Int64s, float]:
+    def _given_anew(self, now: Int64s, mine: Int64s, tokens: Int64s, kinds: Int64s) -> tuple[Int64s, float]:
         found = self.found
         kind = self.kernel_class[mine]
         free = ((found.row[mine] < 0) | (now >= 0)) & np.isin(kind, kinds)
-        free &= found.first[mine] == found.last[mine]
+        free &= (found.first[mine] == found.last[mine]) & (found.how[mine] != HOW.index(MatchedBy.NAME))
         free &= (now < 0) | np.isin(self.sequence.token[np.maximum(now, 0)], tokens)
-        kernels = np.flatnonzero(free)
-        rows = np.flatnonzero(np.isin(self.sequence.token, tokens) & (self.sequence.op >= 0))
         taken = np.zeros(len(self.sequence), dtype=np.bool_)
-        others = np.ones(len(now), dtype=np.bool_)
-        others[kernels] = False
-        taken[now[others & (now >= 0)]] = True
-        rows = rows[~taken[rows]]
-        self.left -= len(kernels) * (len(rows) + len(kernels))
-        if not len(kernels) or not len(rows) or self.left < 0:
+        taken[now[~free & (now >= 0)]] = True
+        free &= (now < 0) | ~taken[np.maximum(now, 0)]
+        kernels = np.flatnonzero(free)
+        rows = np.union1d(now[kernels][now[kernels] >= 0], self._vacant(now, *self._places(now)))
+        rows = rows[np.isin(self.sequence.token[rows], tokens)]
+        self.cells -= len(kernels) * (len(rows) + len(kernels))
+        if not len(kernels) or not len(rows) or self.cells < 0:
             return now, 0.0
-        cost, price = self._costs(needs, now, kernels, kind[kernels], rows)
+        cost, price = self._costs(now, kernels, kind[kernels], rows)
         at, to = linear_sum_assignment(cost)
         given = to < len(rows)
-        new = now.copy()  # what no row is left for keeps its op, as one more kernel of it
+        new = now.copy()
+        new[kernels] = -1
         new[kernels[at[given]]] = rows[to[given]]
         column = np.searchsorted(rows, now[kernels])
         before = now[kernels] >= 0
-        paid = price[at[given], to[given]].sum() + _LEFT * np.count_nonzero(before[at[~given]])
+        paid = price[at[given], to[given]].sum() + self.rules["left"] * np.count_nonzero(before[at[~given]])
         return new, float(paid - price[np.flatnonzero(before), column[before]].sum())
 
-    def _costs(
-        self, needs: Dependences, now: Int64s, kernels: Int64s, kind: Int32s, rows: Int64s
-    ) -> tuple[Floats, Floats]:
+    def _costs(self, now: Int64s, kernels: Int64s, kind: Int32s, rows: Int64s) -> tuple[Floats, Floats]:
         """What it costs to let each of `kernels` run each of `rows`, or nothing, and that without dependences."""
         first, last = self._places(now)
         ratio = self.ratios.core[np.ix_(self.sequence.token[rows], kind)].T
         best = self.ratios.core[:, kind].max(axis=0)
-        price = np.log(np.maximum(best, _TINY))[:, None] - np.log(np.maximum(ratio, _TINY)).astype(np.float64)
-        price += _MOVED * (now[kernels][:, None] != rows)
-        shapes, kinds = [self._shapes(row) for row in rows.tolist()], np.unique(kind)
-        other = np.array([[_other(self.kernels.shapes[one], shape) for shape in shapes] for one in kinds.tolist()])
-        price += _OTHER_SHAPE * other[np.searchsorted(kinds, kind)]
+        price = np.log(np.maximum(best, _LEAST))[:, None] - np.log(np.maximum(ratio, _LEAST)).astype(np.float64)
+        price += self.rules["moved"] * (now[kernels][:, None] != rows)
+        price += self.rules["other_shape"] * (self.shape_of_kind[kind][:, None] != self.shape_of_row[rows])
         cost = price.copy()
         for column, row in enumerate(rows.tolist()):
-            before = first[needs.before[(needs.after == row) & (last[needs.before] >= 0)]]
-            behind = last[needs.after[(needs.before == row) & (last[needs.after] >= 0)]]
-            cost[:, column] += _BROKEN * (before > kernels[:, None] + _NEIGHBOURS).sum(axis=1)
-            cost[:, column] += _BROKEN * (behind < kernels[:, None] - _NEIGHBOURS).sum(axis=1)
-        left = np.where(now[kernels] < 0, 0.0, _LEFT)
+            before = first[self.needs.before[self.needs.after == row]]
+            behind = last[self.needs.after[self.needs.before == row]]
+            cost[:, column] += self.rules["broken"] * (before > kernels[:, None] + _NEIGHBOURS).sum(axis=1)
+            cost[:, column] += self.rules["broken"] * (behind < kernels[:, None] - _NEIGHBOURS).sum(axis=1)
+        left = np.where(now[kernels] < 0, 0.0, self.rules["left"])
         return np.hstack([cost, np.broadcast_to(left[:, None], (len(kernels), len(kernels)))]), price
-
-    def _shapes(self, row: int) -> tuple[tuple[int, ...], ...]:
-        if row not in self.shapes:
-            kernel = self.plan.ops[int(self.sequence.op[row])].kernel
-            inputs = () if kernel is None else self.plan.kernels[kernel].inputs
-            self.shapes[row] = tuple(item.shape for item in inputs if item is not None)
-        return self.shapes[row]
 
     def _settle(self, mine: Int64s, now: Int64s) -> None:
         found = self.found
@@ -230,10 +291,19 @@ class ReadyOps:
         found.core[changed], found.how[changed] = True, HOW.index(MatchedBy.DATAFLOW)
 
 
-def _other(ran: tuple[tuple[int, ...], ...], planned: tuple[tuple[int, ...], ...]) -> bool:
-    """Whether shapes differ but for sides of one."""
-    one, other = (sorted(tuple(side for side in shape if side != 1) for shape in each) for each in (ran, planned))
-    return one != other
+def _shapes(plan: Plan, sequence: PlannedSequence, kernels: TokenClasses) -> tuple[Int64s, Int64s]:
+    """Numbers of the shapes, but for sides of one, that each row and each class of kernels reads."""
+    index: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    def number(shapes: Iterable[Sequence[int]]) -> int:
+        return index.setdefault(
+            tuple(sorted(tuple(side for side in shape if side != 1) for shape in shapes)), len(index)
+        )
+
+    of_launch = [number(item.shape for item in launch.inputs if item is not None) for launch in plan.kernels]
+    launched = [plan.ops[op].kernel if op >= 0 else None for op in sequence.op.tolist()]
+    of_row = [-1 if launch is None else of_launch[launch] for launch in launched]
+    return np.array(of_row, dtype=np.int64), np.array([number(shapes) for shapes in kernels.shapes], dtype=np.int64)
 
 
-__all__ = ["ReadyOps"]
+__all__ = ["take_ready_ops"]
