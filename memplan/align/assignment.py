@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.likelihood import Likelihoods
-from memplan.align.merged_steps import parted_steps
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.rematch.merged_steps import parted_steps
 from memplan.core.arrays import Floats, Int32s, Int64s
 
 
