@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.likelihood import Likelihoods
+from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
@@ -70,15 +70,14 @@ def align_band(
     from memplan.align.pair_loops import posterior
 
     kernels = len(kernel_class)
-    shared, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
+    columns, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
     final = _final(model, low, width, near)
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
     chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
-    taken: Any = (
-        *shared, model.scope, cells, scale, final, total if total > 0 else 1.0,
+    posterior(
+        *columns, model.prices, model.scope, cells, scale, final, total if total > 0 else 1.0,
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
-    posterior(*taken)
     row = np.where(chance > alone, best, -1)
     chance, alone, of_scope = (np.clip(column, 0.0, 1.0) for column in (chance, alone, of_scope))
     return PairResult(row, chance, alone, of_scope, first_op, last_op, place)
@@ -108,8 +107,8 @@ def _summed(
     near: int | None,
     spans: tuple[Int64s, Int64s, Int64s] | None,
     times: Float32s | None,
-) -> tuple[Any, NDArray[np.float32], Floats, float]:
-    """What both loops take, cells and scales of the way forward, and the sum over all alignments."""
+) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], NDArray[np.float32], Floats, float]:
+    """What both loops read, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pair_loops import forward
 
     kernels = len(kernel_class)
@@ -126,27 +125,19 @@ def _summed(
         # Where the piece before ended, or a little further on.
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
-    shared = (
-        model.token, kernel_class, low, *_by_kernel(model.ratios),
-        model.names, kernel_names, model.place, *spans, model.time, times, model.stay, model.lead, model.bare,
-        model.skip, model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block),
-        model.loose, model.prices,
-    )  # fmt: skip
-    forward(*shared, start, cells, scale, end)
-    return shared, cells, scale, float((end * _final(model, low, width, near)).sum())
-
-
-def _by_kernel(ratios: Likelihoods) -> tuple[Float32s, Float32s, Float32s, Float32s, Float32s, Float32s]:
-    """The ratios with those of one class of kernels side by side, as the loops read them."""
     side_by_side = np.ascontiguousarray
-    return (
-        side_by_side(ratios.core.T),
-        side_by_side(ratios.before.T),
-        side_by_side(ratios.behind.T),
-        side_by_side(ratios.opens.T),
-        side_by_side(ratios.again.T),
-        side_by_side(ratios.fused.T),
-    )
+    ops = OpColumns(
+        model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
+        model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
+    )  # fmt: skip
+    # Ratios of one class of kernels side by side, as the loops read them.
+    ratios = RatioTables(
+        side_by_side(model.ratios.core.T), side_by_side(model.ratios.before.T), side_by_side(model.ratios.behind.T),
+        side_by_side(model.ratios.opens.T), side_by_side(model.ratios.again.T), side_by_side(model.ratios.fused.T),
+    )  # fmt: skip
+    columns = tuple(ops), tuple(RunColumns(kernel_class, low, kernel_names, *spans, times)), tuple(ratios)
+    forward(*columns, model.prices, start, cells, scale, end)
+    return columns, cells, scale, float((end * _final(model, low, width, near)).sum())
 
 
 def _spans(group: Int64s) -> tuple[Int64s, Int64s]:

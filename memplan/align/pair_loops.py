@@ -11,9 +11,12 @@ never leave the range of floats. Banded: column `j` sees ops `low[j] .. low[j] +
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
+from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_numpy_division
 
 PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
@@ -72,36 +75,9 @@ def fit_alone(
 
 @jit_numpy_division
 def forward(
-    op_class: Int32s,
-    kernel_class: Int32s,
-    low: Int64s,
-    core: Float32s,
-    before_core: Float32s,
-    behind_core: Float32s,
-    opens_core: Float32s,
-    again: Float32s,
-    fused: Float32s,
-    op_name: Int64s,
-    kernel_name: Int64s,
-    op_place: Int64s,
-    kernel_from: Int64s,
-    kernel_to: Int64s,
-    kernel_off: Int64s,
-    op_time: Float32s,
-    kernel_time: Float32s,
-    stay: Float32s,
-    lead: Float32s,
-    bare: Float32s,
-    skip: Float32s,
-    skip_on: Float32s,
-    passed: Float32s,
-    entry: Float32s,
-    ends: Float32s,
-    group_from: Int64s,
-    group_to: Int64s,
-    block_from: Int64s,
-    block_to: Int64s,
-    loose: Float32s,
+    of_ops: tuple[Any, ...],
+    of_run: tuple[Any, ...],
+    of_ratios: tuple[Any, ...],
     prices: Floats,
     start: Floats,
     cells: Float32s,
@@ -109,44 +85,38 @@ def forward(
     end: Floats,
 ) -> None:
     """
-    Fill `cells[j, i - low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last one.
+    Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
-    `core`, `before_core`, `behind_core`, `opens_core`, `again`, `fused` hold likelihood ratios by class of kernels and
-    of ops;
-    `stay`, `lead`, `bare`, `skip`, `skip_on` are by op: going on with it, with what stands before its core or without
-    one, leaving it without its core, leaving it out, leaving it out after another; `passed` is what leads on from a row
-    that is left out. `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of
-    beginning the step again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows
-    and of one among `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones; `loose` is
-    the price of a jump within a group, whose rows are `group_from` to `group_to`; `block_from` to `block_to` are those
-    of a layer.
-    `start` is the mass that stands before each op; `entry` is 1 for ops with which a step may begin, 0 for others,
-    `ends` how likely it ends after one. A kernel with a `kernel_to` of at least 0 stands between two places, with
-    `kernel_off` others without a place between it and the nearer one: ops far from both, by `op_place`, fit it less,
-    as do ops of a longer planned `op_time` than its `kernel_time`. The first op is a sentinel that no kernel runs.
+    The first three are what `OpColumns`, `RunColumns` and `RatioTables` hold.
+
+    `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
+    again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows and of one among
+    `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
+    stands before each op. The first op is a sentinel that no kernel runs.
     """
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
-    total = op_class.shape[0]
+    total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels):
-        offset = low[j]
-        moved = offset - low[j - 1] if j > 0 else 0
-        kind = kernel_class[j]
+        offset = run.low[j]
+        moved = offset - run.low[j - 1] if j > 0 else 0
+        kind = run.token[j]
         mass = round_again = 0.0
         if j > 0:
             for i in range(width):
                 a = cells[j - 1, i, 0]
-                at = low[j - 1] + i
+                at = run.low[j - 1] + i
                 done = cells[j - 1, i, 1] + cells[j - 1, i, 2]
                 if at < total:
-                    done += bare[at] * a + passed[at] * cells[j - 1, i, 3]
+                    done += ops.bare[at] * a + ops.passed[at] * cells[j - 1, i, 3]
                 before[i] = done
                 until[i] = mass
                 mass += done
                 if at < total:
-                    round_again += ends[at] * done
+                    round_again += ops.ends[at] * done
             before[width] = 0.0
             until[width] = mass
         round_again *= wrap
@@ -157,55 +127,58 @@ def forward(
                 for state in range(4):
                     cells[j, i, state] = 0.0
                 continue
-            cls = op_class[at]
-            fit, more = core[kind, cls], again[kind, cls]
-            leads, helps, opens = before_core[kind, cls], behind_core[kind, cls], opens_core[kind, cls]
-            name = kernel_name[j]
+            cls = ops.token[at]
+            fit, more = ratios.core[kind, cls], ratios.again[kind, cls]
+            leads, helps, opens = ratios.before[kind, cls], ratios.behind[kind, cls], ratios.opens[kind, cls]
+            name = run.name[j]
             if name >= 0:
-                factor = same if op_name[at] == name else other
+                factor = same if ops.name[at] == name else other
                 fit *= factor
                 leads *= factor
                 helps *= factor
                 opens *= factor
                 more *= factor
-            if kernel_to[j] >= 0:
-                near_by = _nearness(op_place[at], kernel_from[j], kernel_to[j], kernel_off[j])
-                fit *= near_by * _lasting(op_time[at], kernel_time[j], spread)
+            if run.before[j] >= 0:
+                near_by = _nearness(ops.place[at], run.after[j], run.before[j], run.off[j])
+                fit *= near_by * _lasting(ops.time[at], run.time[j], spread)
                 more *= near_by
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
                 was_a, was_c = cells[j - 1, old, 0], cells[j - 1, old, 1]
-                was_u, was_m = cells[j - 1, old, 2], passed[at] * cells[j - 1, old, 3]
+                was_u, was_m = cells[j - 1, old, 2], ops.passed[at] * cells[j - 1, old, 3]
             if j == 0:
                 first = start[i]
             else:
                 was = at - old
-                begin = max(at - 1 - _REACH, block_from[at]) - was
-                stop = min(at + _REACH, block_to[at]) - was
+                begin = max(at - 1 - _REACH, ops.block_from[at]) - was
+                stop = min(at + _REACH, ops.block_to[at]) - was
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first = jump * mass + near * (until[stop] - until[begin])
-                begin = min(max(at - 1 - _NEIGHBOURS, block_from[at]), at - 1 - _ACROSS) - was
-                stop = max(min(at + _NEIGHBOURS, block_to[at]), at + _ACROSS) - was
+                begin = min(max(at - 1 - _NEIGHBOURS, ops.block_from[at]), at - 1 - _ACROSS) - was
+                stop = max(min(at + _NEIGHBOURS, ops.block_to[at]), at + _ACROSS) - was
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first += beside * (until[stop] - until[begin])
-                if group_to[at] - group_from[at] > 1:
-                    begin, stop = min(max(group_from[at] - was, 0), width), min(max(group_to[at] - was, 0), width)
-                    first += loose[at] * (until[stop] - until[begin])
+                if ops.group_to[at] - ops.group_from[at] > 1:
+                    begin, stop = (
+                        min(max(ops.group_from[at] - was, 0), width),
+                        min(max(ops.group_to[at] - was, 0), width),
+                    )
+                    first += ops.loose[at] * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
                     first += before[old - 1]
-                first += entry[at] * round_again
-            new_c = fit * (first + was_a) + helps * stay[at] * (was_c + back * was_u) + more * was_c
-            new_a = lead[at] * (opens * first + leads * was_a)
+                first += ops.entry[at] * round_again
+            new_c = fit * (first + was_a) + helps * ops.stay[at] * (was_c + back * was_u) + more * was_c
+            new_a = ops.lead[at] * (opens * first + leads * was_a)
             if i > 0:
-                new_c += fused[kind, cls] * cells[j, i - 1, 1]
-            new_u = unplanned * (was_c + bare[at] * was_a + was_m) + unplanned_on * was_u
+                new_c += ratios.fused[kind, cls] * cells[j, i - 1, 1]
+            new_u = unplanned * (was_c + ops.bare[at] * was_a + was_m) + unplanned_on * was_u
             if j == 0:
                 new_u += unplanned * start[i + 1]
             new_m = 0.0
             if i > 0:
-                own = cells[j, i - 1, 1] + bare[at - 1] * cells[j, i - 1, 0] + cells[j, i - 1, 2]
-                new_m = skip[at] * own + skip_on[at] * cells[j, i - 1, 3]
+                own = cells[j, i - 1, 1] + ops.bare[at - 1] * cells[j, i - 1, 0] + cells[j, i - 1, 2]
+                new_m = ops.skip[at] * own + ops.skip_on[at] * cells[j, i - 1, 3]
             cells[j, i, 0] = new_a
             cells[j, i, 1] = new_c
             cells[j, i, 2] = new_u
@@ -218,46 +191,19 @@ def forward(
             for state in range(4):
                 cells[j, i, state] /= column
     for i in range(width):
-        at = low[kernels - 1] + i
+        at = run.low[kernels - 1] + i
         if at < total:
             end[i] = cells[kernels - 1, i, 1] + cells[kernels - 1, i, 2] + cells[kernels - 1, i, 3]
-            end[i] += bare[at] * cells[kernels - 1, i, 0]
+            end[i] += ops.bare[at] * cells[kernels - 1, i, 0]
         else:
             end[i] = 0.0
 
 
 @jit_numpy_division
 def posterior(
-    op_class: Int32s,
-    kernel_class: Int32s,
-    low: Int64s,
-    core: Float32s,
-    before_core: Float32s,
-    behind_core: Float32s,
-    opens_core: Float32s,
-    again: Float32s,
-    fused: Float32s,
-    op_name: Int64s,
-    kernel_name: Int64s,
-    op_place: Int64s,
-    kernel_from: Int64s,
-    kernel_to: Int64s,
-    kernel_off: Int64s,
-    op_time: Float32s,
-    kernel_time: Float32s,
-    stay: Float32s,
-    lead: Float32s,
-    bare: Float32s,
-    skip: Float32s,
-    skip_on: Float32s,
-    passed: Float32s,
-    entry: Float32s,
-    ends: Float32s,
-    group_from: Int64s,
-    group_to: Int64s,
-    block_from: Int64s,
-    block_to: Int64s,
-    loose: Float32s,
+    of_ops: tuple[Any, ...],
+    of_run: tuple[Any, ...],
+    of_ratios: tuple[Any, ...],
     prices: Floats,
     op_scope: Int64s,
     cells: Float32s,
@@ -280,8 +226,9 @@ def posterior(
     `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
-    total = op_class.shape[0]
+    total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
@@ -289,31 +236,31 @@ def posterior(
     enter = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels - 1, -1, -1):
-        offset = low[j]
-        kind = kernel_class[j]
+        offset = run.low[j]
+        kind = run.token[j]
         moved = 0
         jumped = again_from_first = 0.0
         if j < kernels - 1:
-            moved = low[j + 1] - offset
-            following = kernel_class[j + 1]
-            name = kernel_name[j + 1]
+            moved = run.low[j + 1] - offset
+            following = run.token[j + 1]
+            name = run.name[j + 1]
             for i in range(width):
-                at = low[j + 1] + i
+                at = run.low[j + 1] + i
                 enter[i] = 0.0
                 until[i] = jumped
                 if at < total:
-                    cls = op_class[at]
+                    cls = ops.token[at]
                     factor = 1.0
                     if name >= 0:
-                        factor = same if op_name[at] == name else other
-                    fit, opens = core[following, cls] * factor, opens_core[following, cls] * factor
-                    if kernel_to[j + 1] >= 0:
-                        fit *= _nearness(
-                            op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1]
-                        ) * _lasting(op_time[at], kernel_time[j + 1], spread)
-                    enter[i] = fit * next_c[i] + opens * lead[at] * next_a[i]
+                        factor = same if ops.name[at] == name else other
+                    fit, opens = ratios.core[following, cls] * factor, ratios.opens[following, cls] * factor
+                    if run.before[j + 1] >= 0:
+                        fit *= _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1]) * _lasting(
+                            ops.time[at], run.time[j + 1], spread
+                        )
+                    enter[i] = fit * next_c[i] + opens * ops.lead[at] * next_a[i]
                     jumped += enter[i]
-                    again_from_first += entry[at] * enter[i]
+                    again_from_first += ops.entry[at] * enter[i]
             until[width] = jumped
             jumped *= jump
             again_from_first *= wrap
@@ -322,7 +269,7 @@ def posterior(
             if at >= total:
                 now_a[i] = now_c[i] = now_u[i] = now_m[i] = joined[i] = 0.0
                 continue
-            cls = op_class[at]
+            cls = ops.token[at]
             if j == kernels - 1:
                 leave = final[i]
                 stay_c = stay_a = stay_u = next_none = 0.0
@@ -332,34 +279,37 @@ def posterior(
                 leave = jumped
                 new = i - moved
                 shift = at - new
-                begin = max(at + 1 - _REACH, block_from[at]) - shift
-                stop = min(at + 2 + _REACH, block_to[at]) - shift
+                begin = max(at + 1 - _REACH, ops.block_from[at]) - shift
+                stop = min(at + 2 + _REACH, ops.block_to[at]) - shift
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += near * (until[stop] - until[begin])
-                begin = min(max(at + 1 - _NEIGHBOURS, block_from[at]), at + 1 - _ACROSS) - shift
-                stop = max(min(at + 2 + _NEIGHBOURS, block_to[at]), at + 2 + _ACROSS) - shift
+                begin = min(max(at + 1 - _NEIGHBOURS, ops.block_from[at]), at + 1 - _ACROSS) - shift
+                stop = max(min(at + 2 + _NEIGHBOURS, ops.block_to[at]), at + 2 + _ACROSS) - shift
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += beside * (until[stop] - until[begin])
-                if group_to[at] - group_from[at] > 1:
-                    begin, stop = min(max(group_from[at] - shift, 0), width), min(max(group_to[at] - shift, 0), width)
-                    leave += loose[at] * (until[stop] - until[begin])
+                if ops.group_to[at] - ops.group_from[at] > 1:
+                    begin, stop = (
+                        min(max(ops.group_from[at] - shift, 0), width),
+                        min(max(ops.group_to[at] - shift, 0), width),
+                    )
+                    leave += ops.loose[at] * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
                     leave += enter[new + 1]
-                leave += ends[at] * again_from_first
+                leave += ops.ends[at] * again_from_first
                 stay_c = stay_a = stay_u = next_none = to_core = none_on = 0.0
                 if new >= 0 and new < width:
                     factor = 1.0
-                    if kernel_name[j + 1] >= 0:
-                        factor = same if op_name[at] == kernel_name[j + 1] else other
-                    following = kernel_class[j + 1]
-                    fit = core[following, cls] * factor
-                    more = again[following, cls] * factor
-                    if kernel_to[j + 1] >= 0:
-                        near_by = _nearness(op_place[at], kernel_from[j + 1], kernel_to[j + 1], kernel_off[j + 1])
-                        fit *= near_by * _lasting(op_time[at], kernel_time[j + 1], spread)
+                    if run.name[j + 1] >= 0:
+                        factor = same if ops.name[at] == run.name[j + 1] else other
+                    following = run.token[j + 1]
+                    fit = ratios.core[following, cls] * factor
+                    more = ratios.again[following, cls] * factor
+                    if run.before[j + 1] >= 0:
+                        near_by = _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1])
+                        fit *= near_by * _lasting(ops.time[at], run.time[j + 1], spread)
                         more *= near_by
-                    helps = behind_core[following, cls] * stay[at] * factor
-                    leads = before_core[following, cls] * lead[at] * factor
+                    helps = ratios.behind[following, cls] * ops.stay[at] * factor
+                    leads = ratios.before[following, cls] * ops.lead[at] * factor
                     stay_c = (helps + more) * next_c[new]
                     stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]
@@ -368,14 +318,14 @@ def posterior(
                     none_on = unplanned_on * next_u[new]
             missed = missed_on = joint = 0.0
             if i + 1 < width and at + 1 < total:
-                missed = skip[at + 1] * now_m[i + 1]
-                missed_on = skip_on[at + 1] * now_m[i + 1]
-                joint = fused[kind, op_class[at + 1]] * now_c[i + 1]
+                missed = ops.skip[at + 1] * now_m[i + 1]
+                missed_on = ops.skip_on[at + 1] * now_m[i + 1]
+                joint = ratios.fused[kind, ops.token[at + 1]] * now_c[i + 1]
             joined[i] = joint
             now_c[i] = leave + stay_c + next_none + joint + missed
-            now_a[i] = bare[at] * (leave + next_none + missed) + stay_a + to_core
+            now_a[i] = ops.bare[at] * (leave + next_none + missed) + stay_a + to_core
             now_u[i] = leave + stay_u + none_on + missed
-            now_m[i] = (leave if j == kernels - 1 else passed[at] * (leave + next_none)) + missed_on
+            now_m[i] = (leave if j == kernels - 1 else ops.passed[at] * (leave + next_none)) + missed_on
         top, top_at, none, where, where_at = 0.0, -1, 0.0, -1.0, -1
         for i in range(width):
             mine = cells[j, i, 1] * now_c[i] + cells[j, i, 0] * now_a[i]
@@ -401,7 +351,11 @@ def posterior(
         first_op[j] = last_op[j] = best[j]
         if top_at >= 0:
             i = top_at
-            while i > 0 and cells[j, i - 1, 1] * now_c[i - 1] > 0.5 * top and fused[kind, op_class[offset + i]] > 0.0:
+            while (
+                i > 0
+                and cells[j, i - 1, 1] * now_c[i - 1] > 0.5 * top
+                and ratios.fused[kind, ops.token[offset + i]] > 0.0
+            ):
                 i -= 1
             first_op[j] = offset + i
             i = top_at
@@ -409,7 +363,7 @@ def posterior(
                 i + 1 < width
                 and offset + i + 1 < total
                 and cells[j, i + 1, 1] * now_c[i + 1] > 0.5 * top
-                and fused[kind, op_class[offset + i + 1]] > 0.0
+                and ratios.fused[kind, ops.token[offset + i + 1]] > 0.0
             ):
                 i += 1
             last_op[j] = offset + i

@@ -20,6 +20,7 @@ from memplan.kv.token_rules import StartUpMemory, TokenPoolRules, among
 from memplan.models import ModelConfig
 from memplan.models.architecture import Layer
 from memplan.models.cache_parts import CacheContent, CachePart
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout, stage_spans
 
 _NO_LIMIT = 2**63 - 1
@@ -166,6 +167,7 @@ def token_pools(
         raise ValueError(f"{engine.name} has one pool of blocks")
     kept = next(iter(engine_of(model, engine).compressed), None) if keeps_entries(model) else None
     page = (kept and kept.page_tokens) or options.caches.block_size or engine.default_block_size
+    _check_started(model, engine, rules, options, layout)
     stages = stage_spans(len(model.layers), layout)
     # The cap keeps states of the largest stage on all of them, so that the stages agree.
     wanted = asked_requests(model, rules, options, layout)
@@ -176,7 +178,7 @@ def token_pools(
     for item in memory:
         rest = item.rest
         if per_state:
-            rest, held = _take_states(rules, options, rest, per_state, wanted)
+            rest, held = _take_states(model, rules, options, rest, per_state, wanted)
             states = held if states is None else min(states, held)
         rests.append(rest)
     rooms = tuple(int(rest * GIB) for rest in rests)
@@ -192,7 +194,7 @@ def token_pools(
     known = [size for size in sizes if size is not None]
     if known:
         full = min(size.tokens(room, page) for size, room in zip(known, rooms, strict=True))
-        return _bounded(_compressed_pools(known[0], full, page, wanted or 0), rules, options, wanted), rooms
+        return _bounded(model, _compressed_pools(known[0], full, page, wanted or 0), rules, options, wanted), rooms
     cells = [_Cell.of(model, engine, options, layout, span) for span in stages]
     first = next((cell for cell in cells if cell.windows), cells[0])
     window = None if first.window is None else first.window - among(model, rules.exclusive_windows)
@@ -200,7 +202,9 @@ def token_pools(
     if window is not None and first.full and options.requests is not None and not options.prefix_caching:
         cap = window_cap(rules, options, page, window, wanted or 0, prefill)
         cells = [replace(cell, cap=cap) for cell in cells]
-    full = min(cell.tokens(room, rules) for cell, room in zip(cells, rooms, strict=True)) // page * page
+    full = min(cell.tokens(room, rules) for cell, room in zip(cells, rooms, strict=True))
+    # Models of states alone are given the tokens of one context (_zero_kv_max_tokens).
+    full = (options.length if full == _NO_LIMIT else full) // page * page
     windows = cap
     if cap is None and first.windows:
         windows = int(full * rules.window_share) // page * page if first.full else full
@@ -208,7 +212,51 @@ def token_pools(
     found = TokenPools(
         page, full, 0, max(cell.nbytes(rules) for cell in cells), fixed, windows, states=states, state_bytes=per_state
     )
-    return _bounded(found, rules, options, wanted, window=window if cap is None else None), rooms
+    return _bounded(model, found, rules, options, wanted, window=window if cap is None else None), rooms
+
+
+def _check_started(
+    model: ModelConfig, engine: Engine, rules: TokenPoolRules, options: ServingOptions, layout: Layout
+) -> None:
+    """Raise `InputError` for what the engine refuses when it reads its arguments (arg_groups/model_hook.py)."""
+    page = options.caches.block_size or engine.default_block_size
+    if model.model_type in rules.other_kernels:
+        raise InputError("{} runs {} with attention kernels that NPUs don't have", engine.name, model.model_type)
+    pooled = among(model, rules.windowed) and not among(model, rules.windowless)
+    kept = [part for layer in model.layers if layer.mixer is not None for part in layer.mixer.caches()]
+    if pooled and not any(part.window or part.chunk for part in kept):
+        raise InputError("{} runs {} only with layers that have a window", engine.name, model.model_type)
+    blocks = {layer.mixer.indexer for layer in model.layers if isinstance(layer.mixer, GroupedAttention)}
+    for indexer in blocks - {None}:
+        if indexer is not None and indexer.pool > 1 and indexer.topk // indexer.pool not in rules.picked_blocks:
+            raise InputError(
+                "{} picks {} blocks of {} tokens, not {}",
+                engine.name,
+                " or ".join(map(str, rules.picked_blocks)),
+                indexer.pool,
+                indexer.topk // indexer.pool,
+            )
+    if model.model_type in rules.undivided and attention_ranks(layout) > 1:
+        raise InputError("{} does not run {} with attention in data parallelism", engine.name, model.model_type)
+    alone = not any(_attends(layer) for layer in model.layers)
+    if not options.prefix_caching or alone or not _recurrences(model.layers):
+        return
+    if model.model_type in rules.one_buffer and page > 1:
+        raise InputError(
+            "{} keeps no prefixes of {} in pages of {} tokens, only of one",
+            engine.name,
+            model.model_type,
+            page,
+            remedy="add --no-enable-prefix-caching, or --block-size 1",
+        )
+    if rules.state_interval % page:
+        raise InputError(
+            "{} keeps states every {} tokens, which pages of {} do not divide",
+            engine.name,
+            rules.state_interval,
+            page,
+            remedy="choose another --block-size, or add --no-enable-prefix-caching",
+        )
 
 
 def _compressed_pools(sizes: CompressedSizes, full: int, page: int, requests: int) -> TokenPools:
@@ -221,7 +269,12 @@ def _compressed_pools(sizes: CompressedSizes, full: int, page: int, requests: in
 
 
 def _bounded(
-    pools: TokenPools, rules: TokenPoolRules, options: ServingOptions, wanted: int | None, window: int | None = None
+    model: ModelConfig,
+    pools: TokenPools,
+    rules: TokenPoolRules,
+    options: ServingOptions,
+    wanted: int | None,
+    window: int | None = None,
 ) -> TokenPools:
     """With the requests that may run, and the engine's refusal of pools that are too small."""
     least, most = rules.requests_bounds
@@ -230,7 +283,7 @@ def _bounded(
         requests = max(min(int(pools.tokens / options.length * rules.requests_per_context), most), least)
     requests = min(requests, pools.tokens // 2)
     if pools.states is not None:
-        requests = min(requests, pools.states // _slots(rules, options))
+        requests = min(requests, pools.states // _slots(model, rules, options))
     refusal = ""
     if pools.tokens <= 0:
         refusal = "Not enough memory. Please try to increase --mem-fraction-static."
@@ -253,8 +306,11 @@ def _no_room(memory: Sequence[StaticMemory]) -> str:
     )
 
 
-def _slots(rules: TokenPoolRules, options: ServingOptions) -> int:
-    return rules.state_slots if options.prefix_caching else rules.bare_slots
+def _slots(model: ModelConfig, rules: TokenPoolRules, options: ServingOptions) -> int:
+    """Slots of states that a request holds (_calculate_mamba_ratio)."""
+    if not options.prefix_caching:
+        return rules.bare_slots
+    return rules.one_buffer_slots if model.model_type in rules.one_buffer else rules.state_slots
 
 
 def _recurrences(layers: Sequence[Layer]) -> list[CachePart]:
@@ -281,7 +337,12 @@ def _state_bytes(model: ModelConfig, options: ServingOptions, layout: Layout, st
 
 
 def _take_states(
-    rules: TokenPoolRules, options: ServingOptions, rest: float, per_state: int, wanted: int | None
+    model: ModelConfig,
+    rules: TokenPoolRules,
+    options: ServingOptions,
+    rest: float,
+    per_state: int,
+    wanted: int | None,
 ) -> tuple[float, int]:
     """GiB left after the slots of states, and how many there are (kv_cache_configurator.py _handle_max_mamba_cache)."""
     drafts = options.caches.speculative_tokens
@@ -294,7 +355,7 @@ def _take_states(
         budget = rest * rules.state_share / (1 + rules.state_share) * GIB
         slots = int((budget - per_state) // per_state)
         if steps:
-            ratio = _slots(rules, options)
+            ratio = _slots(model, rules, options)
             slots = int((budget - per_state * (1 + steps)) // (per_state * (1 + steps / ratio)))
             rest -= per_state * (min(wanted or slots, slots // ratio) + 1) * steps / GIB
     return rest - (slots + 1) * per_state / GIB, slots
@@ -317,7 +378,7 @@ class _Cell:
     @classmethod
     def of(cls, model: ModelConfig, engine: Engine, options: ServingOptions, layout: Layout, span: range) -> _Cell:
         rules = engine.token_pools
-        specs = cache_specs(model, engine, options.caches, options.length, layout)
+        specs = cache_specs(_apart(model), engine, options.caches, options.length, layout)
         here = [spec for spec in specs if spec.layer in span and spec.kind is not CacheKind.STATE]
         apart = rules is not None and among(model, rules.windowed)
         windows = [spec for spec in here if apart and not spec.kind.grows]
@@ -348,6 +409,15 @@ class _Cell:
         size = self.nbytes(rules)
         room -= (self.cap or 0) * self.windows
         return int(room // size) if size else _NO_LIMIT
+
+
+def _apart(model: ModelConfig) -> ModelConfig:
+    """`model` as its pools are sized: layers that read another's keys and values count with their own."""
+    layers = (
+        replace(layer, mixer=layer.mixer.alike) if isinstance(layer.mixer, GroupedAttention) else layer
+        for layer in model.layers
+    )
+    return replace(model, layers=tuple(layers))
 
 
 def _attends(layer: Layer) -> bool:

@@ -45,6 +45,14 @@ class TokenPoolRules:
     `requests_per_context` for every context that fits, within `requests_bounds`, or as many as `family_requests`, or
     `drafting_requests` with drafts, say. The engine looks for drafting layers under one name of the config, which those
     of `uncounted_drafts` lack: their caches are left out.
+
+    Families of `windowed` must have windows, but for `windowless` ones, and `picked_blocks` are how many blocks an
+    indexer that pools may pick.
+
+    Not run at all are models of the types `other_kernels`, for which the engine asks for attention kernels that the
+    device lacks, those of `undivided` with attention in data parallelism, those of `one_buffer` that attend with
+    prefixes kept in pages of more than one token, and others with states where pages don't divide `state_interval`
+    tokens.
     """
 
     start_up: tuple[StartUpMemory, ...]
@@ -67,12 +75,15 @@ class TokenPoolRules:
     unadjusted: tuple[str, ...]
     unnamed_depth: tuple[str, ...]
     windowed: tuple[str, ...]
+    windowless: tuple[str, ...]
     exclusive_windows: tuple[str, ...]
+    picked_blocks: tuple[int, ...]
     window_share: float
     compressed_share: float
     capped: tuple[str, ...]
     state_share: float
     state_slots: int
+    one_buffer_slots: int
     bare_slots: int
     eviction_interval: int
     requests_per_context: int
@@ -80,6 +91,10 @@ class TokenPoolRules:
     family_requests: Mapping[str, int]
     drafting_requests: int
     uncounted_drafts: tuple[str, ...]
+    other_kernels: tuple[str, ...]
+    undivided: tuple[str, ...]
+    one_buffer: tuple[str, ...]
+    state_interval: int
 
 
 def token_pool_rules(row: Mapping[str, Any]) -> TokenPoolRules:

@@ -198,7 +198,7 @@ def _updated(
     ranks = replace(layout, data=data)
     try:
         span = stage_spans(len(model.layers), _with_layers(model, ranks, stage, layers))[stage]
-        dense, experts, expert_ranks = held_elements(model, ranks, (span,))
+        dense, experts, expert_ranks = held_elements(replace(model, mtp_layers=()), ranks, (span,))
     except InputError:
         return 0.0
     if sharding is Sharding.NONE:

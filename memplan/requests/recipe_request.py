@@ -116,6 +116,28 @@ class RecipeRequest:
         panel=_PANEL,
         least=0,
     )
+    mtp_layers: int = option(
+        "--mtp-layers",
+        "--mtp-num-layers",
+        default=0,
+        about="So many layers predict further tokens, on the last stage.",
+        panel=_PANEL,
+        least=0,
+    )
+    fused_indexer: bool = option(
+        "--fused-indexer",
+        "--use-fused-lightning-indexer",
+        default=False,
+        about="Indexers of sparse attention pick their tokens in one kernel.",
+        panel=_PANEL,
+    )
+    fused_indexer_loss: bool = option(
+        "--fused-indexer-loss",
+        "--use-fused-lightning-indexer-loss",
+        default=False,
+        about="One kernel makes what they learn from, without a score of every pair.",
+        panel=_PANEL,
+    )
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -169,6 +191,9 @@ class RecipeRequest:
             legacy_layers=self.legacy_layers,
             swap_attention=self.swap_attention,
             zero_memory_layers=self.zero_memory_layers,
+            mtp_layers=self.mtp_layers,
+            fused_indexer=self.fused_indexer,
+            fused_indexer_loss=self.fused_indexer_loss,
             loss=_named(Loss, self.loss, "loss"),
         )
 

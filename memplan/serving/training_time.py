@@ -14,6 +14,7 @@ from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
+from memplan.models.training.further_tokens import trained_model
 from memplan.models.training.memory import held_elements, state_bytes, training_spans
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Source
@@ -102,7 +103,7 @@ def training_time(
     host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of gradients and weights overlap with nothing.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
-    core, host = machine(chip), eager_host(engine)
+    core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)
     count, last = recipe.micro_batches, layout.pipeline - 1
     ways = [_ways(run, together=number == last) for number, run in enumerate(runs)]

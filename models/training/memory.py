@@ -8,6 +8,8 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
+from memplan.models.training.further_tokens import kept_around, trained_model
+from memplan.models.training.indexers import kept_scores, scores_of_loss
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
@@ -184,7 +186,7 @@ def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
     """
     layout = training_layout(layout)
     dense = experts = 0
-    for item in weights(model):
+    for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
             count = rank_elements(item, layout)
             if item.group is WeightGroup.EXPERTS:
@@ -258,7 +260,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
 
     Raises `InputError` where the layout does not divide the model or a kind of layer is not modelled.
     """
-    layout = training_layout(layout)
+    layout, model = training_layout(layout), trained_model(model, recipe)
     spans = training_spans(model, layout, recipe, stage)
     parameters, parts = _static_parts(model, layout, recipe, spans)
     states = sum(part.nbytes for part in parts if part.name == "optimizer")
@@ -267,10 +269,16 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
     held = in_flight(layout, recipe, stage)
+    first = any(span.start == 0 for span in spans)
+    last = any(span.stop == len(model.layers) for span in spans)
     layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
-    kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
     whole = min(recipe.recompute_layers, len(layers))
+    kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
+    further = model.mtp_layers if last else ()
+    kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
+    layers += further
     parts += _mask_parts(model, layout, recipe, len(layers))
+    parts += kept_scores(layers, layout, recipe)
     boundary = _HALF * hidden / shards
     runs = (1 if stage else 0) + (recipe.chunks if recipe.schedule is Schedule.INTERLEAVED else 0)
     output = round(tokens * hosted_output(model, layers, layout, recipe))
@@ -282,14 +290,17 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     ]
     # `held` counts passes through one run of layers; a rank has as many runs as spans.
     activations = round(tokens * sum(per_pass) * held / len(spans))
-    first = any(span.start == 0 for span in spans)
-    last = any(span.stop == len(model.layers) for span in spans)
     embedded = round(tokens * boundary * held / len(spans)) if first else 0
     phases = {
         "backward of a layer": backward_parts(model, layers, kept, layout, recipe, tokens, whole),
     }
-    if first and not recipe.lora_rank:
-        phases["gradient of the embedding"] = embedding_parts(model, layout, activations + embedded, held)
+    scores = scores_of_loss(layers, kept, layout, recipe, tokens)
+    if scores:
+        phases["scores for an indexer's loss"] = scores
+    if (first or further) and not recipe.lora_rank:
+        # Without layers that predict further tokens it is the last thing a pass does.
+        freed = 0 if further else activations + embedded
+        phases["gradient of the embedding"] = embedding_parts(model, layout, freed, held)
     if first and last and model.tied_embeddings and not recipe.lora_rank:
         for found in phases.values():
             found.append(tied_head(model, layout))
@@ -315,8 +326,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     parts += phases[phase]
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
-    if any(getattr(layer.mixer, "top_k", 0) for layer in layers):
-        notes.append("what the layers' indexers keep for their way back is not counted")
+    if scores:
+        notes.append("indexers keep scores of every pair of tokens; --fused-indexer and --fused-indexer-loss keep none")
     uneven = {len(span) for span in stage_spans(len(model.layers), layout)}
     if len(uneven) > 1 and not layout.stage_layers:
         counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))

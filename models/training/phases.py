@@ -29,10 +29,10 @@ class MemoryPart:
 def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
     first = any(span.start == 0 for span in spans)
     last = any(span.stop == len(model.layers) for span in spans)
-    if item.layer is not None:
+    if item.layer is not None and item.layer < len(model.layers):
         return any(item.layer in span for span in spans)
     if item.group is WeightGroup.EMBEDDING:
-        return first or (last and model.tied_embeddings)
+        return first or (last and (model.tied_embeddings or bool(model.mtp_layers)))
     if item.group is WeightGroup.VISION:
         return first
     return last
@@ -80,7 +80,7 @@ def backward_parts(
     largest = max(
         (
             rank_elements(item, layout) // item.copies
-            for item in weights(model)
+            for item in weights(model, mtp=True)
             if item.layer is not None and item.linear and item.layer in {layer.index for layer in layers}
         ),
         default=0,
@@ -167,12 +167,18 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
         return []
     logits = tokens * model.vocab_size / layout.tensor
     copies, what = _LOSSES[recipe.loss]
+    further = len(model.mtp_layers)
     parts = [
         MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
     if recipe.capped_logits:
         parts.append(MemoryPart("tanh of the logits", round(_HALF * logits), "2 B: what bounds them, for the way back"))
+    if further:
+        nbytes = round(further * _SINGLE * logits)
+        parts.append(
+            MemoryPart("losses of further tokens", nbytes, f"{_SINGLE} B of each of {further}, until their way back")
+        )
     if recipe.forward_passes_first(layout.pipeline) and recipe.micro_batches > 1:
         waiting = recipe.micro_batches - 1
         nbytes = round(waiting * _SINGLE * logits)
@@ -196,7 +202,7 @@ def _largest_piece(
     """
     sizes: dict[tuple[int | None, str], int] = {}
     copies: dict[tuple[int | None, str], int] = {}
-    for item in weights(model):
+    for item in weights(model, mtp=True):
         if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts:
             name = item.name.rpartition(".")[2]
             key = item.layer, item.name.replace(name, _JOINED.get(name, name))
@@ -243,7 +249,7 @@ def optimizer_parts(
 def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, outer: bool) -> MemoryPart:
     """Weights that shared ranks have gathered at once: two layers, one of them ahead of its turn; or the head."""
     elements: dict[int | None, int] = {}
-    for item in weights(model):
+    for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
             elements[item.layer] = elements.get(item.layer, 0) + rank_elements(item, layout)
     layers = sorted((count for layer, count in elements.items() if layer is not None), reverse=True)

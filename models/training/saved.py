@@ -17,12 +17,12 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
-from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
 
-_HALF, _SINGLE = 2, 4
+_HALF, _SINGLE, _INDEX = 2, 4, 8
 _SOFTMAX_LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
@@ -99,6 +99,28 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
     yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
     yield from _attended(heads * mixer.v_dim, recipe)
     yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    if mixer.indexer is not None:
+        yield from _indexer(mixer.indexer, layout, recipe)
+
+
+_STEPS_OF_LOSS = 3
+"""Float32 values of each picked token that the divergence keeps: softmax, what the logarithm is of, and the target."""
+
+
+def _indexer(index: Indexer, layout: Layout, recipe: Recipe) -> Iterator[Saved]:
+    """
+    As MindSpeed-LLM's `dsa_indexer.py` keeps it, whose heads no tensor parallelism splits: without a fused kernel the
+    rectified product of every head and pair of tokens, and a mask for attention to read.
+    """
+    every = layout.context if recipe.ulysses else 1
+    each, indices = (_HALF, _SINGLE) if recipe.fused_indexer else (_SINGLE, 2 * _INDEX)
+    width = (index.heads + 1) * index.head_dim
+    yield Saved("indexer's queries and keys", "attention", every * (each * width + _HALF * index.heads))
+    picked = min(index.topk, recipe.sequence) * (indices + _STEPS_OF_LOSS * _SINGLE)
+    yield Saved("picked tokens and the indexer's loss", "attention", every * picked)
+    if not recipe.fused_indexer:
+        yield Saved("indexer's scores of heads", "attention", every * _SINGLE * index.heads * recipe.sequence)
+        yield Saved("mask of tokens not picked", "attention", every * recipe.sequence)
 
 
 _CHUNK = 64

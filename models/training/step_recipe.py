@@ -84,7 +84,10 @@ class Recipe:
     attention to read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
     `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way back
     (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage make their
-    experts anew, tokens exchanged included (`--moe-zero-memory level1`).
+    experts anew, tokens exchanged included (`--moe-zero-memory level1`). `mtp_layers` predict further tokens, each with
+    a loss of its own, on the last stage (Megatron's `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel,
+    which keeps no scores of every pair, and `fused_indexer_loss` has one for what the indexer learns from
+    (MindSpeed-LLM's `--use-fused-lightning-indexer` and `--use-fused-lightning-indexer-loss`).
     """
 
     sequence: int
@@ -120,13 +123,19 @@ class Recipe:
     alibi_masks: bool = False
     swap_attention: bool = False
     zero_memory_layers: int = 0
+    mtp_layers: int = 0
+    fused_indexer: bool = False
+    fused_indexer_loss: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
-        if self.lora_rank < 0:
-            raise InputError("lora_rank must not be negative, found {}", self.lora_rank)
+        for name in ("lora_rank", "mtp_layers"):
+            if getattr(self, name) < 0:
+                raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if self.lora_rank and self.mtp_layers:
+            raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

@@ -23,6 +23,7 @@ from memplan.models.parallel import ONE_RANK, Layout
 
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "token_rows.jsonl").read_text("utf-8").splitlines()]
+FAMILY_ROWS = [json.loads(line) for line in (HERE / "token_family_rows.jsonl").read_text("utf-8").splitlines()]
 _USUAL = Memory()
 SGLANG = engine("sglang-0.5.23-npu")
 
@@ -89,6 +90,17 @@ def test_a_slack_that_is_too_small_is_said(tiny_model: ModelConfig) -> None:
     assert tight.available_bytes > roomy.available_bytes
     assert not any("more than the slack" in str(note) for note in roomy.notes)
     assert any("more than the slack" in str(note) for note in tight.notes)
+
+
+def test_families_are_split_or_refused_as_the_engine_does(draws: ModuleType) -> None:
+    models = HERE.parent / "models"
+    families = json.loads((models / "described.json").read_text("utf-8"))["families"]
+    families |= json.loads((models / "families.json").read_text("utf-8"))
+    for row in FAMILY_ROWS:
+        model = load_config({**families[row["name"]]["config"], "torch_dtype": "bfloat16"})
+        assert not draws.unlike(draws.split(model, row), row["answer"]), row
+    assert len(FAMILY_ROWS) >= 60
+    assert sum("refused" in row["answer"] for row in FAMILY_ROWS) >= 5
 
 
 def test_requests_asked_for_are_the_most(tiny_model: ModelConfig) -> None:

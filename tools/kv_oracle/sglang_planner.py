@@ -22,7 +22,8 @@ os.dup2(2, 1)
 GIB = 1 << 30
 # Their get_attention_sliding_window_size leaves the token itself out (models/gpt_oss.py, gemma4_causal.py).
 _EXCLUSIVE = ("GptOssForCausalLM", "Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
-_ABSENT = ("IPython", "torch_npu", "custom_ops", "sgl_kernel_npu")
+# Of torchvision only names are imported; its operators would need the very build of torch that it was made with.
+_ABSENT = ("IPython", "torch_npu", "custom_ops", "sgl_kernel_npu", "torchvision")
 
 
 class StandIn(types.ModuleType):
@@ -37,7 +38,7 @@ class StandIn(types.ModuleType):
 
 
 class NoDrivers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stand-ins for the packages of an NPU."""
+    """Stand-ins for the packages of an NPU, and for what is not needed of others."""
 
     def find_spec(self, name, *_):
         absent = name.split(".")[0] in _ABSENT
@@ -50,7 +51,7 @@ class NoDrivers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-sys.meta_path.append(NoDrivers())
+sys.meta_path.insert(0, NoDrivers())
 
 import torch  # noqa: E402
 
@@ -114,7 +115,7 @@ def configurator(asked, folder):
 
 
 def answer(asked):
-    """How the engine splits the memory, or the words it refuses in."""
+    """How the engine splits the memory, the words it refuses in, or how it fails on a field that the config lacks."""
     from sglang.srt.model_executor.pool_configurator import create_memory_pool_configurator
 
     MEMORY[0] = asked["total"]
@@ -128,6 +129,8 @@ def answer(asked):
             sizes = create_memory_pool_configurator(pools).finalize_with_max_running_requests(sizes)
         except (ValueError, RuntimeError, AssertionError) as error:
             return {"refused": str(error)[:400] or type(error).__name__}
+        except (AttributeError, KeyError, TypeError) as error:
+            return {"unread": f"{type(error).__name__}: {error}"[:400]}
     schedule = context.get_schedule()
     return {
         "share": schedule.mem_fraction_static,

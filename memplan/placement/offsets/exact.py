@@ -12,6 +12,7 @@ from memplan.core.arrays import Int64s
 from memplan.placement.offsets.blocks import Blocks, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
 from memplan.placement.offsets.greedy import Space
+from memplan.placement.offsets.kernel_arrays import SearchArrays
 from memplan.placement.offsets.orders import features
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE, Budget
 
@@ -24,19 +25,10 @@ FIRST_NODES = 4
 
 @dataclass(frozen=True, slots=True)
 class SearchData:
-    """Arrays that `search_kernels.search_offsets` works on, for the blocks `chosen`; see there for their meaning."""
+    """The blocks `chosen` for an exact search, what the compiled search reads of them, and by what they are sorted."""
 
     chosen: Int64s
-    size: Int64s
-    modulus: Int64s
-    residue: Int64s
-    bans: tuple[Int64s, Int64s, Int64s]
-    hull: tuple[Int64s, Int64s]
-    spans: tuple[Int64s, Int64s, Int64s]
-    near: tuple[Int64s, NDArray[np.int32]]
-    links: tuple[Int64s, Int64s, Int64s, Int64s]
-    sections: tuple[Int64s, NDArray[np.int32]]
-    timed: int
+    arrays: SearchArrays
     area: NDArray[np.float64]
     width: Int64s
     total: Int64s
@@ -117,9 +109,11 @@ def searchable(blocks: Blocks, space: Space) -> SearchData | None:
         and bool((divisor % blocks.modulus[free] == 0).all() and (blocks.residue[free] == 0).all())
     )
     return SearchData(
-        chosen=free, size=size, modulus=blocks.modulus[free], residue=blocks.residue[free], bans=bans,
-        hull=(hull_first, hull_last), spans=spans, near=near, links=links,
-        sections=(section_ptr, flat_owner[by_section].astype(np.int32)), timed=timed_sections,
+        chosen=free,
+        arrays=SearchArrays(
+            size, blocks.modulus[free], blocks.residue[free], *bans, hull_first, hull_last, *spans, *near, *links,
+            section_ptr, flat_owner[by_section].astype(np.int32), timed_sections,
+        ),
         area=size.astype(np.float64) * known.duration[free], width=known.duration[free], total=known.total[free],
         unit=divisor if plain else granule, granule=granule,
         slack=int((size - blocks.size[free]).max(initial=0)),
@@ -211,8 +205,8 @@ def _cliques(near: tuple[Int64s, NDArray[np.int32]], size: Int64s) -> list[Int64
 
 def heaviest_clique(data: SearchData) -> int:
     """Bytes of the heaviest set found of blocks that all exclude each other: no peak is lower."""
-    pointers, members = data.sections
-    weights = np.add.reduceat(data.size[members], pointers[:-1]) if len(members) else np.zeros(1, np.int64)
+    pointers, members, size = data.arrays.section_ptr, data.arrays.section_block, data.arrays.size
+    weights = np.add.reduceat(size[members], pointers[:-1]) if len(members) else np.zeros(1, np.int64)
     return int(weights[np.diff(pointers) > 0].max(initial=0)) if len(members) else 0
 
 
@@ -222,17 +216,17 @@ def sections_over(data: SearchData, capacity: int) -> list[list[int]]:
 
     At each step, and for each clique found, the smallest blocks are left out as long as the rest is too large.
     """
-    pointers, members = data.sections
+    pointers, members, size = data.arrays.section_ptr, data.arrays.section_block, data.arrays.size
     out: dict[tuple[int, ...], None] = {}
     for s in range(len(pointers) - 1):
         inside = members[pointers[s] : pointers[s + 1]]
-        excess = int(data.size[inside].sum()) - data.slack - capacity
+        excess = int(size[inside].sum()) - data.slack - capacity
         if excess <= 0:
             continue
         kept = []
-        for b in inside[np.argsort(data.size[inside], kind="stable")]:
-            if int(data.size[b]) < excess:
-                excess -= int(data.size[b])
+        for b in inside[np.argsort(size[inside], kind="stable")]:
+            if int(size[b]) < excess:
+                excess -= int(size[b])
             else:
                 kept.append(int(data.chosen[b]))
         out[tuple(sorted(kept))] = None
@@ -276,10 +270,8 @@ def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, round
             if left <= 0:
                 return GAVE_UP, offset
             status = search_offsets(
-                capacity, data.size, data.modulus, data.residue, *data.bans, *data.hull, *data.spans, *data.near,
-                *data.links, *data.sections, data.timed, order, rank, by_total, nodes, min(left, budget.slice), offset,
-                counts,
-            )  # fmt: skip
+                capacity, tuple(data.arrays), order, rank, by_total, nodes, min(left, budget.slice), offset, counts
+            )
             budget.spend(int(counts[1]))
             if status != GAVE_UP:
                 return int(status), offset
@@ -307,7 +299,7 @@ def lower(
             status, offset = fit(data, middle, budget.part(budget.left // share + 1), seed=seed, rounds=rounds)
             if status == FOUND:
                 best = offset.copy()
-                peak = int((offset + data.size).max())
+                peak = int((offset + data.arrays.size).max())
             elif status == INFEASIBLE:
                 bound = (middle // unit + 1) * unit
             else:

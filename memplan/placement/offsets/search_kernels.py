@@ -9,373 +9,429 @@ must end up on top of a block still to come, which raises what it and its sectio
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from memplan.core.jit import jit
+from memplan.core.arrays import Int64s
+from memplan.core.jit import jit, jit_inner, longer
 from memplan.placement.offsets.blocks import FAR
+from memplan.placement.offsets.kernel_arrays import SearchArrays
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE
 
-
-@jit
-def lowest_legal(block: int, address: int, modulus: Any, residue: Any, ban_ptr: Any, ban_lo: Any, ban_hi: Any) -> int:
-    """Lowest aligned address from `address` on that is not strictly inside a banned range of the block."""
-    over = (address - residue[block]) % modulus[block]
-    if over:
-        address += modulus[block] - over
-    for k in range(ban_ptr[block], ban_ptr[block + 1]):
-        if ban_lo[k] < address < ban_hi[k]:
-            address = ban_hi[k]
-            over = (address - residue[block]) % modulus[block]
-            if over:
-                address += modulus[block] - over
-    return address
+_BEGIN, _END, _LOW, _HIGH, _LEFT, _FAIL, _WAIT = range(7)
+"""
+Columns of levels and of components that wait: their members from `_BEGIN` to `_END`, their sections from `_LOW` to
+`_HIGH`, how many members are left, the level to go back to on failure, and the next component that waits (-1: none).
+"""
+_TRAIL, _PLACED, _MEMBERS, _PARTS, _CHOICE, _CHOICES, _CHOICES_END = range(7, 14)
+"""
+Columns of levels alone: how long the trail and the lists of members and of components were when the level was entered,
+and the trail when its block was placed; the choice now taken, the first one and the end of all.
+"""
+_COLUMNS = 14
 
 
-@jit
-def lowest_in_section(section: int, section_ptr: Any, section_block: Any, offset: Any, reach: Any) -> int:
-    """Lowest address that any block of the section still to be placed can have."""
-    least = FAR
-    for k in range(section_ptr[section], section_ptr[section + 1]):
-        block = section_block[k]
-        if offset[block] < 0 and reach[block] < least:
-            least = reach[block]
-    return least
+class SearchState(NamedTuple):
+    """What is placed, and what that leaves to the others."""
+
+    offset: Int64s
+    """Address of each block, -1 of those to be placed."""
+    needs: Int64s
+    """`support`, `reach` and `floor` behind each other, so that one trail tells what to restore."""
+    support: Int64s
+    """Lowest address of each block on what is placed."""
+    reach: Int64s
+    """Lowest address that each block can still have, at least its support."""
+    floor: Int64s
+    """By section: nothing to be placed can be lower."""
+    total: Int64s
+    """By section: bytes to be placed."""
+    crossing: Int64s
+    """Blocks to be placed, and links among them, that go from a section on to the next."""
+    stamp: Int64s
+    """By section: the placement that touched it last."""
+    touched: Int64s
+    """Sections that a placement touched."""
 
 
 @jit
 def search_offsets(
     capacity: int,
-    size: Any,  # int64[n]
-    modulus: Any,
-    residue: Any,
-    ban_ptr: Any,  # int64[n + 1] into ban_lo, ban_hi: addresses a block can never have, ascending
-    ban_lo: Any,
-    ban_hi: Any,
-    first: Any,  # int64[n]: the block's hull in sections [first, last) of time
-    last: Any,
-    span_ptr: Any,  # int64[n + 1] into span_start, span_end: the sections that hold the block
-    span_start: Any,
-    span_end: Any,
-    near_ptr: Any,  # int64[n + 1] into near: blocks that exclude each other
-    near: Any,  # int32
-    link_ptr: Any,  # int64[n + 1] into three arrays: exclusions that bridge sections [link_start, link_end)
-    link: Any,
-    link_start: Any,
-    link_end: Any,
-    section_ptr: Any,  # int64[sections + 1] into section_block
-    section_block: Any,  # int32
-    timed: int,  # sections before this one follow each other in time; the others are cliques
-    order: Any,  # int64[n]: which blocks to try first
-    rank: Any,  # int64[n]: the same where as many bytes are alive
-    by_total: int,  # whether to sort by the bytes still to be placed whenever the problem splits
+    arrays: tuple[Any, ...],
+    order: Int64s,
+    rank: Int64s,
+    by_total: int,
     most_nodes: int,
     most_work: int,
-    offset: Any,  # int64[n], written
-    counts: Any,  # int64[2], written: nodes and work
+    offset: Int64s,
+    counts: Int64s,
 ) -> int:
-    """FOUND with `offset` filled, INFEASIBLE when proven, GAVE_UP at a limit."""
-    n, sections = size.size, section_ptr.size - 1
+    """
+    FOUND with `offset` filled, INFEASIBLE when proven, GAVE_UP at a limit; `counts` receives nodes and work.
+
+    `arrays` are those of `SearchArrays`. Blocks are tried by `order`, or where `by_total` is set by the most bytes to
+    be placed beside them and then by `rank`, sorted whenever the problem splits.
+    """
+    blocks = SearchArrays(*arrays)
+    n, sections = blocks.size.size, blocks.section_ptr.size - 1
     counts[0] = counts[1] = n
-    support = np.empty(n, np.int64)  # lowest address on what is placed
-    reach = np.empty(n, np.int64)  # lowest address the block can still have, at least its support
-    total = np.zeros(sections, np.int64)  # bytes still to be placed
-    floor = np.zeros(sections, np.int64)  # nothing to be placed can be lower
-    crossing = np.zeros(max(timed, 1), np.int64)  # blocks to be placed and links from section s to s + 1
-    most_total = np.zeros(n, np.int64)
-    for b in range(n):
-        offset[b] = -1
-        support[b] = lowest_legal(b, residue[b], modulus, residue, ban_ptr, ban_lo, ban_hi)
-        reach[b] = support[b]
-        if support[b] + size[b] > capacity:
-            return INFEASIBLE
-        for p in range(span_ptr[b], span_ptr[b + 1]):
-            for s in range(span_start[p], span_end[p]):
-                total[s] += size[b]
-        for s in range(first[b], last[b] - 1):
-            crossing[s] += 1
-        for e in range(link_ptr[b], link_ptr[b + 1]):
-            if link[e] > b:
-                for s in range(link_start[e], link_end[e] - 1):
-                    crossing[s] += 1
-    for s in range(sections):
-        if total[s] > capacity:
-            return INFEASIBLE
-    # What to restore on the way back: indices below n are support, below 2n reach, above that floor.
-    trail_at, trail_was, trail = (
-        np.empty(4096 + 4 * (n + sections), np.int32),
-        np.empty(4096 + 4 * (n + sections), np.int64),
-        0,
-    )
+    state = _nothing_placed(blocks, offset)
+    if not _may_fit(blocks, state, capacity):
+        return INFEASIBLE
+    # Rows of a place among `needs` and what it was before.
+    trail, used = np.empty((4096 + 4 * (n + sections), 2), np.int64), 0
     # Lists of blocks, one for each component (a range of sections that no block to be placed leaves).
-    members, member_top = np.empty(2 * n + 64, np.int32), 0
-    room = 2 * sections + 64
-    part_from, part_to, part_low, part_high = (
-        np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64),
-    )  # fmt: skip
-    part_level, part_next, part_top = np.empty(room, np.int64), np.empty(room, np.int64), 0
-    # One level for each placed block: its component, the choices there and where to go when all have failed.
-    depth = n + 2
-    level_from, level_to = np.empty(depth, np.int64), np.empty(depth, np.int64)
-    level_low, level_high = np.empty(depth, np.int64), np.empty(depth, np.int64)
-    level_left, level_fail, level_wait = np.empty(depth, np.int64), np.empty(depth, np.int64), np.empty(depth, np.int64)
-    trail_enter, trail_place = np.empty(depth, np.int64), np.empty(depth, np.int64)
-    level_member, level_part = np.empty(depth, np.int64), np.empty(depth, np.int64)
-    choice_from, choice_to, choice_at = np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros(depth, np.int64)
-    choices = np.empty(4 * n + 64, np.int32)
-    stamp, stamps = np.zeros(sections, np.int64), 0
-    touched = np.empty(sections, np.int64)
-    nodes = work = 0
+    members, member_top = np.empty(2 * n + 64, np.int64), 0
+    parts, part_top = np.empty((2 * sections + 64, _WAIT + 1), np.int64), 0
+    levels = np.zeros((n + 2, _COLUMNS), np.int64)
+    choices = np.empty(4 * n + 64, np.int64)
+    placements = nodes = work = 0
     level, failed = -1, False  # level -1 stands for the whole problem before anything is placed
     while True:
         if not failed:
             # A block was placed at `level` (or none yet): go on in its component, or split it, or take up the next one.
-            waiting = level_wait[level] if level >= 0 else -1
-            low = level_low[level] if level >= 0 else 0
-            high = level_high[level] if level >= 0 else max(timed, 1)
-            split = level < 0
-            if level >= 0:
-                block = choices[choice_at[level]]
-                begin, end = first[block], last[block] - 1
-                for e in range(link_ptr[block], link_ptr[block + 1]):
-                    begin, end = min(begin, link_start[e]), max(end, link_end[e] - 1)
-                for s in range(begin, end):
-                    if crossing[s] == 0:
-                        split = True
-                        break
+            waiting = levels[level, _WAIT] if level >= 0 else -1
+            split = level < 0 or _splits(blocks, state.crossing, choices[levels[level, _CHOICE]])
             new = level + 1
-            if not split and level_left[level] > 1:
-                level_from[new], level_to[new] = level_from[level], level_to[level]
-                level_low[new], level_high[new] = low, high
-                level_left[new], level_fail[new], level_wait[new] = level_left[level] - 1, level, waiting
+            if not split and levels[level, _LEFT] > 1:
+                _enter(levels[new], levels[level])
+                levels[new, _LEFT] -= 1
+                levels[new, _FAIL] = level
             else:
                 if split:
-                    size_now = level_to[level] - level_from[level] if level >= 0 else n
-                    if member_top + size_now > members.size:
-                        members = np.append(members, np.empty(members.size + size_now, np.int32))
-                    if part_top + high - low > part_from.size:
-                        grow = np.empty(part_from.size + high - low, np.int64)
-                        part_from, part_to = np.append(part_from, grow), np.append(part_to, grow)
-                        part_low, part_high = np.append(part_low, grow), np.append(part_high, grow)
-                        part_level, part_next = np.append(part_level, grow), np.append(part_next, grow)
+                    begin = levels[level, _BEGIN] if level >= 0 else 0
+                    listed = levels[level, _END] - begin if level >= 0 else n
+                    low = levels[level, _LOW] if level >= 0 else 0
+                    high = levels[level, _HIGH] if level >= 0 else max(blocks.timed, 1)
+                    while member_top + listed > len(members):
+                        members = np.append(members, members)
+                    while part_top + high - low > len(parts):
+                        parts = longer(parts)
                     right = high
                     while right > low:
                         left = right - 1
-                        while left > low and crossing[left - 1] > 0:
+                        while left > low and state.crossing[left - 1] > 0:
                             left -= 1
-                        begin = member_top
-                        for k in range(size_now):
-                            block = members[level_from[level] + k] if level >= 0 else order[k]
-                            if offset[block] < 0 and left <= first[block] < right:
+                        first = member_top
+                        for k in range(listed):
+                            block = members[begin + k] if level >= 0 else order[k]
+                            if offset[block] < 0 and left <= blocks.first[block] < right:
                                 members[member_top] = block
                                 member_top += 1
-                        work += size_now
-                        if member_top > begin:
+                        work += listed
+                        if member_top > first:
                             if by_total:
-                                for k in range(begin, member_top):
-                                    block = members[k]
-                                    most_total[block] = 0
-                                    for p in range(span_ptr[block], span_ptr[block + 1]):
-                                        for s in range(span_start[p], span_end[p]):
-                                            most_total[block] = max(most_total[block], total[s])
-                                for k in range(begin + 1, member_top):
-                                    block, at = members[k], k
-                                    while at > begin:
-                                        other = members[at - 1]
-                                        more = most_total[block] - most_total[other]
-                                        if more < 0 or (more == 0 and rank[other] < rank[block]):
-                                            break
-                                        members[at] = other
-                                        at -= 1
-                                    members[at] = block
-                            part_from[part_top], part_to[part_top] = begin, member_top
-                            part_low[part_top], part_high[part_top] = left, right
-                            part_level[part_top], part_next[part_top] = level, waiting
+                                _sort_by_total(blocks, state.total, rank, members[first:member_top])
+                            part = parts[part_top]
+                            part[_BEGIN], part[_END], part[_LOW], part[_HIGH] = first, member_top, left, right
+                            part[_LEFT], part[_FAIL], part[_WAIT] = member_top - first, level, waiting
                             waiting = part_top
                             part_top += 1
                         right = left
                 if waiting < 0:
                     counts[0], counts[1] = nodes, work
                     return FOUND
-                level_from[new], level_to[new] = part_from[waiting], part_to[waiting]
-                level_low[new], level_high[new] = part_low[waiting], part_high[waiting]
-                level_left[new] = part_to[waiting] - part_from[waiting]
-                level_fail[new], level_wait[new] = part_level[waiting], part_next[waiting]
+                _enter(levels[new], parts[waiting])
             level = new
-            # The choices at this level: blocks by address, each below the lowest top that any block could have.
             nodes += 1
             if nodes > most_nodes or work > most_work:
                 counts[0], counts[1] = nodes, work
                 return GAVE_UP
-            trail_enter[level], level_member[level], level_part[level] = trail, member_top, part_top
-            begin, end = level_from[level], level_to[level]
-            work += 2 * (end - begin)
-            lowest_top = FAR
-            for k in range(begin, end):
-                block = members[k]
-                if offset[block] < 0 and support[block] + size[block] < lowest_top:
-                    lowest_top = support[block] + size[block]
-            start = choice_to[level - 1] if level > 0 else 0
-            stop = start
-            if stop + end - begin > choices.size:
-                choices = np.append(choices, np.empty(choices.size + end - begin, np.int32))
-            for k in range(begin, end):
-                block = members[k]
-                where = support[block]
-                if offset[block] >= 0 or where >= lowest_top or reach[block] != where:
-                    continue
-                at = stop
-                while at > start and support[choices[at - 1]] > where:
-                    choices[at] = choices[at - 1]
-                    at -= 1
-                choices[at] = block
-                stop += 1
-            choice_from[level], choice_to[level], choice_at[level] = start, stop, start
-        elif choice_at[level] < choice_to[level]:
-            # The choice just undone failed: its block must go higher, on top of a block still to come.
-            block = choices[choice_at[level]]
-            where = support[block]
-            least = FAR
-            for e in range(near_ptr[block], near_ptr[block + 1]):
-                other = near[e]
-                if offset[other] < 0:
-                    top = max(reach[other], where) + size[other]
-                    if top < least:
-                        least = top
-            work += near_ptr[block + 1] - near_ptr[block]
-            possible = least < FAR
+            here = levels[level]
+            here[_TRAIL], here[_MEMBERS], here[_PARTS] = used, member_top, part_top
+            listed = here[_END] - here[_BEGIN]
+            work += 2 * listed
+            start = levels[level - 1, _CHOICES_END] if level > 0 else 0
+            while start + listed > len(choices):
+                choices = np.append(choices, choices)
+            here[_CHOICE] = here[_CHOICES] = start
+            here[_CHOICES_END] = start + _choose(blocks, state, members[here[_BEGIN] : here[_END]], choices[start:])
+        elif levels[level, _CHOICE] < levels[level, _CHOICES_END]:
+            while used + sections + 1 > len(trail):
+                trail = longer(trail)
+            possible, used, steps = _pass_over(blocks, state, capacity, choices[levels[level, _CHOICE]], trail, used)
+            work += steps
+            levels[level, _CHOICE] = levels[level, _CHOICE] + 1 if possible else levels[level, _CHOICES_END]
+        here = levels[level]
+        if here[_CHOICE] < here[_CHOICES_END]:
+            while used + 2 * (n + sections) > len(trail):
+                trail = longer(trail)
+            here[_PLACED] = used
+            placements += 1
+            possible, used, steps = _place(
+                blocks, state, capacity, choices[here[_CHOICE]], placements, here[_LOW], here[_HIGH], trail, used
+            )
+            work += steps
             if possible:
-                least = lowest_legal(block, least, modulus, residue, ban_ptr, ban_lo, ban_hi)
-                possible = least + size[block] <= capacity
-            if possible:
-                if trail + sections + 1 > trail_at.size:
-                    trail_at, trail_was = np.append(trail_at, trail_at), np.append(trail_was, trail_was)
-                before = reach[block]
-                trail_at[trail], trail_was[trail] = n + block, before
-                trail += 1
-                reach[block] = least
-                for p in range(span_ptr[block], span_ptr[block + 1]):
-                    for s in range(span_start[p], span_end[p]):
-                        if floor[s] <= before:
-                            lowest = lowest_in_section(s, section_ptr, section_block, offset, reach)
-                            work += section_ptr[s + 1] - section_ptr[s]
-                            if floor[s] < lowest < FAR:
-                                trail_at[trail], trail_was[trail] = 2 * n + s, floor[s]
-                                trail += 1
-                                floor[s] = lowest
-                                if max(lowest, where) + total[s] > capacity:
-                                    possible = False
-                                    break
-                    if not possible:
-                        break
-            choice_at[level] = choice_at[level] + 1 if possible else choice_to[level]
-        failed = False
-        if choice_at[level] < choice_to[level]:
-            block = choices[choice_at[level]]
-            where = support[block]
-            trail_place[level] = trail
-            while trail + 2 * (n + sections) > trail_at.size:
-                trail_at, trail_was = np.append(trail_at, trail_at), np.append(trail_was, trail_was)
-            offset[block] = where
-            stamps += 1
-            count = 0
-            for p in range(span_ptr[block], span_ptr[block + 1]):
-                for s in range(span_start[p], span_end[p]):
-                    total[s] -= size[block]
-                    stamp[s] = stamps
-                    touched[count] = s
-                    count += 1
-            for s in range(first[block], last[block] - 1):
-                crossing[s] -= 1
-            for e in range(link_ptr[block], link_ptr[block + 1]):
-                if offset[link[e]] < 0:
-                    for s in range(link_start[e], link_end[e] - 1):
-                        crossing[s] -= 1
-            for e in range(near_ptr[block], near_ptr[block + 1]):
-                other = near[e]
-                if offset[other] >= 0 or support[other] >= where + size[block]:
-                    continue
-                up = lowest_legal(other, where + size[block], modulus, residue, ban_ptr, ban_lo, ban_hi)
-                trail_at[trail], trail_was[trail] = other, support[other]
-                trail += 1
-                support[other] = up
-                before = reach[other]
-                if before < up:
-                    trail_at[trail], trail_was[trail] = n + other, before
-                    trail += 1
-                    reach[other] = up
-                    if up + size[other] > capacity:
-                        failed = True
-                        break
-                    for p in range(span_ptr[other], span_ptr[other + 1]):
-                        for s in range(span_start[p], span_end[p]):
-                            if floor[s] <= before and stamp[s] != stamps:
-                                stamp[s] = stamps
-                                touched[count] = s
-                                count += 1
-            work += near_ptr[block + 1] - near_ptr[block]
-            if not failed:
-                for k in range(count):
-                    s = touched[k]
-                    lowest = lowest_in_section(s, section_ptr, section_block, offset, reach)
-                    work += section_ptr[s + 1] - section_ptr[s]
-                    if floor[s] < lowest < FAR:
-                        trail_at[trail], trail_was[trail] = 2 * n + s, floor[s]
-                        trail += 1
-                        floor[s] = lowest
-                    if max(floor[s], where) + total[s] > capacity and total[s] > 0:
-                        failed = True
-                        break
-            if not failed:
-                for s in range(level_low[level], min(level_high[level], timed)):
-                    if max(floor[s], where) + total[s] > capacity and total[s] > 0:
-                        failed = True
-                        break
-                work += level_high[level] - level_low[level]
-            if not failed:
+                failed = False
                 continue
             target = level
         else:
-            target = level_fail[level]
-            while trail > trail_enter[level]:
-                trail -= 1
-                at = trail_at[trail]
-                if at < n:
-                    support[at] = trail_was[trail]
-                elif at < 2 * n:
-                    reach[at - n] = trail_was[trail]
-                else:
-                    floor[at - 2 * n] = trail_was[trail]
+            target = here[_FAIL]
+            used = _restore(state.needs, trail, used, here[_TRAIL])
             level -= 1
         if target < 0:
             counts[0], counts[1] = nodes, work
             return INFEASIBLE
         # Undo the placements of all levels down to the one that can still choose differently.
         while True:
-            block = choices[choice_at[level]]
-            bottom = trail_place[level] if level == target else trail_enter[level]
-            while trail > bottom:
-                trail -= 1
-                at = trail_at[trail]
-                if at < n:
-                    support[at] = trail_was[trail]
-                elif at < 2 * n:
-                    reach[at - n] = trail_was[trail]
-                else:
-                    floor[at - 2 * n] = trail_was[trail]
+            here = levels[level]
+            used = _restore(state.needs, trail, used, here[_PLACED] if level == target else here[_TRAIL])
+            block = choices[here[_CHOICE]]
             offset[block] = -1
-            for p in range(span_ptr[block], span_ptr[block + 1]):
-                for s in range(span_start[p], span_end[p]):
-                    total[s] += size[block]
-            for s in range(first[block], last[block] - 1):
-                crossing[s] += 1
-            for e in range(link_ptr[block], link_ptr[block + 1]):
-                if offset[link[e]] < 0:
-                    for s in range(link_start[e], link_end[e] - 1):
-                        crossing[s] += 1
-            member_top, part_top = level_member[level], level_part[level]
+            _count(blocks, state, block, 1)
+            member_top, part_top = here[_MEMBERS], here[_PARTS]
             if level == target:
                 break
             level -= 1
         failed = True
+
+
+@jit_inner
+def _enter(level: Int64s, component: Int64s) -> None:
+    """Take over to `level` what a component has told before."""
+    for column in range(_WAIT + 1):
+        level[column] = component[column]
+
+
+@jit_inner
+def _nothing_placed(blocks: SearchArrays, offset: Int64s) -> SearchState:
+    """The state before the first placement; `offset` is its column of addresses."""
+    n, sections = blocks.size.size, blocks.section_ptr.size - 1
+    needs = np.zeros(2 * n + sections, np.int64)
+    state = SearchState(
+        offset, needs, needs[:n], needs[n : 2 * n], needs[2 * n :], np.zeros(sections, np.int64),
+        np.zeros(max(blocks.timed, 1), np.int64), np.zeros(sections, np.int64), np.empty(sections, np.int64),
+    )  # fmt: skip
+    for b in range(n):
+        offset[b] = -1
+        state.support[b] = state.reach[b] = _lowest_legal(blocks, b, blocks.residue[b])
+    for b in range(n):
+        for p in range(blocks.span_ptr[b], blocks.span_ptr[b + 1]):
+            for s in range(blocks.span_start[p], blocks.span_end[p]):
+                state.total[s] += blocks.size[b]
+        for s in range(blocks.first[b], blocks.last[b] - 1):
+            state.crossing[s] += 1
+        for e in range(blocks.link_ptr[b], blocks.link_ptr[b + 1]):
+            if blocks.link[e] > b:
+                for s in range(blocks.link_start[e], blocks.link_end[e] - 1):
+                    state.crossing[s] += 1
+    return state
+
+
+@jit_inner
+def _may_fit(blocks: SearchArrays, state: SearchState, capacity: int) -> bool:
+    """Whether each block alone and the bytes of each section are within the capacity."""
+    fits = True
+    for b in range(len(blocks.size)):
+        fits = fits and state.support[b] + blocks.size[b] <= capacity
+    for s in range(len(state.total)):
+        fits = fits and state.total[s] <= capacity
+    return fits
+
+
+@jit_inner
+def _lowest_legal(blocks: SearchArrays, block: int, address: int) -> int:
+    """Lowest aligned address from `address` on that is not strictly inside a banned range of the block."""
+    modulus, residue = blocks.modulus[block], blocks.residue[block]
+    over = (address - residue) % modulus
+    if over:
+        address += modulus - over
+    for k in range(blocks.ban_ptr[block], blocks.ban_ptr[block + 1]):
+        if blocks.ban_lo[k] < address < blocks.ban_hi[k]:
+            address = blocks.ban_hi[k]
+            over = (address - residue) % modulus
+            if over:
+                address += modulus - over
+    return address
+
+
+@jit_inner
+def _lowest_in_section(blocks: SearchArrays, state: SearchState, section: int) -> int:
+    """Lowest address that any block of the section still to be placed can have."""
+    least = FAR
+    for k in range(blocks.section_ptr[section], blocks.section_ptr[section + 1]):
+        block = blocks.section_block[k]
+        if state.offset[block] < 0 and state.reach[block] < least:
+            least = state.reach[block]
+    return least
+
+
+@jit_inner
+def _splits(blocks: SearchArrays, crossing: Int64s, block: int) -> bool:
+    """Whether the placement of `block` leaves sections that nothing crosses to the next one."""
+    begin, end = blocks.first[block], blocks.last[block] - 1
+    for e in range(blocks.link_ptr[block], blocks.link_ptr[block + 1]):
+        begin, end = min(begin, blocks.link_start[e]), max(end, blocks.link_end[e] - 1)
+    return bool((crossing[begin:end] == 0).any())
+
+
+@jit_inner
+def _sort_by_total(blocks: SearchArrays, total: Int64s, rank: Int64s, members: Int64s) -> None:
+    """Sort `members` by the most bytes to be placed in a section of theirs, then by rank."""
+    most = np.zeros(len(members), np.int64)
+    for k in range(len(members)):
+        block = members[k]
+        for p in range(blocks.span_ptr[block], blocks.span_ptr[block + 1]):
+            for s in range(blocks.span_start[p], blocks.span_end[p]):
+                most[k] = max(most[k], total[s])
+    for k in range(1, len(members)):
+        block, bytes_, at = members[k], most[k], k
+        while at > 0:
+            more = bytes_ - most[at - 1]
+            if more < 0 or (more == 0 and rank[members[at - 1]] < rank[block]):
+                break
+            members[at], most[at] = members[at - 1], most[at - 1]
+            at -= 1
+        members[at], most[at] = block, bytes_
+
+
+@jit_inner
+def _choose(blocks: SearchArrays, state: SearchState, members: Int64s, choices: Int64s) -> int:
+    """Fill `choices` with blocks by address, each below the lowest top that any could have; how many there are."""
+    lowest_top = FAR
+    for block in members:
+        if state.offset[block] < 0 and state.support[block] + blocks.size[block] < lowest_top:
+            lowest_top = state.support[block] + blocks.size[block]
+    count = 0
+    for block in members:
+        where = state.support[block]
+        if state.offset[block] >= 0 or where >= lowest_top or state.reach[block] != where:
+            continue
+        at = count
+        while at > 0 and state.support[choices[at - 1]] > where:
+            choices[at] = choices[at - 1]
+            at -= 1
+        choices[at] = block
+        count += 1
+    return count
+
+
+@jit_inner
+def _pass_over(
+    blocks: SearchArrays, state: SearchState, capacity: int, block: int, trail: Int64s, used: int
+) -> tuple[bool, int, int]:
+    """
+    Take in that `block` failed where it was: it must go higher, on top of a block still to come.
+
+    Whether that can be within the capacity, the trail's new length, and the work done.
+    """
+    n = blocks.size.size
+    where, least = state.support[block], FAR
+    for e in range(blocks.near_ptr[block], blocks.near_ptr[block + 1]):
+        other = blocks.near[e]
+        if state.offset[other] < 0:
+            least = min(least, max(state.reach[other], where) + blocks.size[other])
+    work = blocks.near_ptr[block + 1] - blocks.near_ptr[block]
+    if least >= FAR:
+        return False, used, work
+    least = _lowest_legal(blocks, block, least)
+    if least + blocks.size[block] > capacity:
+        return False, used, work
+    before = state.reach[block]
+    used = _raise(state.needs, n + block, least, trail, used)
+    for p in range(blocks.span_ptr[block], blocks.span_ptr[block + 1]):
+        for s in range(blocks.span_start[p], blocks.span_end[p]):
+            if state.floor[s] <= before:
+                lowest = _lowest_in_section(blocks, state, s)
+                work += blocks.section_ptr[s + 1] - blocks.section_ptr[s]
+                if state.floor[s] < lowest < FAR:
+                    used = _raise(state.needs, 2 * n + s, lowest, trail, used)
+                    if max(lowest, where) + state.total[s] > capacity:
+                        return False, used, work
+    return True, used, work
+
+
+@jit_inner
+def _place(
+    blocks: SearchArrays,
+    state: SearchState,
+    capacity: int,
+    block: int,
+    placement: int,
+    low: int,
+    high: int,
+    trail: Int64s,
+    used: int,
+) -> tuple[bool, int, int]:
+    """
+    Place `block` on its support, as the placement of that number, in a component of the sections `low` to `high`.
+
+    Whether the rest may fit above, the trail's new length, and the work done.
+    """
+    n = blocks.size.size
+    where = state.support[block]
+    top = where + blocks.size[block]
+    state.offset[block] = where
+    _count(blocks, state, block, -1)
+    count = _touch(blocks, state, block, placement, FAR, 0)
+    work = 0
+    for e in range(blocks.near_ptr[block], blocks.near_ptr[block + 1]):
+        other = int(blocks.near[e])
+        if state.offset[other] >= 0 or state.support[other] >= top:
+            continue
+        up = _lowest_legal(blocks, other, top)
+        used = _raise(state.needs, other, up, trail, used)
+        before = state.reach[other]
+        if before < up:
+            used = _raise(state.needs, n + other, up, trail, used)
+            if up + blocks.size[other] > capacity:
+                return False, used, blocks.near_ptr[block + 1] - blocks.near_ptr[block]
+            count = _touch(blocks, state, other, placement, before, count)
+    work += blocks.near_ptr[block + 1] - blocks.near_ptr[block]
+    for k in range(count):
+        s = state.touched[k]
+        lowest = _lowest_in_section(blocks, state, s)
+        work += blocks.section_ptr[s + 1] - blocks.section_ptr[s]
+        if state.floor[s] < lowest < FAR:
+            used = _raise(state.needs, 2 * n + s, lowest, trail, used)
+        if max(state.floor[s], where) + state.total[s] > capacity and state.total[s] > 0:
+            return False, used, work
+    work += high - low
+    for s in range(low, min(high, blocks.timed)):
+        if max(state.floor[s], where) + state.total[s] > capacity and state.total[s] > 0:
+            return False, used, work
+    return True, used, work
+
+
+@jit_inner
+def _touch(blocks: SearchArrays, state: SearchState, block: int, placement: int, up_to: int, count: int) -> int:
+    """Add the sections of `block` with a floor of at most `up_to` to the `count` ones touched; how many there are."""
+    for p in range(blocks.span_ptr[block], blocks.span_ptr[block + 1]):
+        for s in range(blocks.span_start[p], blocks.span_end[p]):
+            if state.floor[s] <= up_to and state.stamp[s] != placement:
+                state.stamp[s] = placement
+                state.touched[count] = s
+                count += 1
+    return count
+
+
+@jit_inner
+def _count(blocks: SearchArrays, state: SearchState, block: int, sign: int) -> None:
+    """Count `block` among what is to be placed (1) or no longer (-1)."""
+    for p in range(blocks.span_ptr[block], blocks.span_ptr[block + 1]):
+        for s in range(blocks.span_start[p], blocks.span_end[p]):
+            state.total[s] += sign * blocks.size[block]
+    for s in range(blocks.first[block], blocks.last[block] - 1):
+        state.crossing[s] += sign
+    for e in range(blocks.link_ptr[block], blocks.link_ptr[block + 1]):
+        if state.offset[blocks.link[e]] < 0:
+            for s in range(blocks.link_start[e], blocks.link_end[e] - 1):
+                state.crossing[s] += sign
+
+
+@jit_inner
+def _raise(needs: Int64s, at: int, to: int, trail: Int64s, used: int) -> int:
+    """Set a value of `needs` and keep what it was; the trail's new length."""
+    trail[used, 0], trail[used, 1] = at, needs[at]
+    needs[at] = to
+    return used + 1
+
+
+@jit_inner
+def _restore(needs: Int64s, trail: Int64s, used: int, bottom: int) -> int:
+    """Go back to where the trail was `bottom` rows long, which is returned."""
+    for row in range(used - 1, bottom - 1, -1):
+        needs[trail[row, 0]] = trail[row, 1]
+    return min(used, bottom)

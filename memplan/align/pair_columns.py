@@ -1,0 +1,81 @@
+"""Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from memplan.core.arrays import Float32s, Int32s, Int64s
+
+
+class OpColumns(NamedTuple):
+    """What the loops read of planned ops, by row."""
+
+    token: Int32s
+    """Class of the op, the second index of the ratios."""
+    name: Int64s
+    place: Int64s
+    """Where the op stands in the order of its step."""
+    time: Float32s
+    """Planned ns."""
+    stay: Float32s
+    """Price of going on with the op behind its core."""
+    lead: Float32s
+    """Price of what stands before its core."""
+    bare: Float32s
+    """Price of leaving it without its core."""
+    skip: Float32s
+    """Price of leaving it out."""
+    skip_on: Float32s
+    """Price of leaving it out after another that is left out."""
+    passed: Float32s
+    """What leads on from the row once it is left out."""
+    entry: Float32s
+    """1 for ops with which a step may begin, 0 for others."""
+    ends: Float32s
+    """How likely a step ends after the op."""
+    group_from: Int64s
+    """First row of the group, whose order is free at the price `loose`."""
+    group_to: Int64s
+    """Row after the last of the group."""
+    block_from: Int64s
+    """First row of the layer."""
+    block_to: Int64s
+    """Row after the last of the layer."""
+    loose: Float32s
+    """Price of a jump within the group."""
+
+
+class RunColumns(NamedTuple):
+    """
+    What the loops read of kernels, in the order in which they ran.
+
+    A kernel with a `before` of at least 0 stands between the places `after` and `before`, with `off` others without a
+    place between it and the nearer one: ops far from both fit it less, as do ops that are planned to take longer.
+    """
+
+    token: Int32s
+    """Class of the kernel, the first index of the ratios."""
+    low: Int64s
+    """First row of the band that the kernel sees."""
+    name: Int64s
+    after: Int64s
+    before: Int64s
+    off: Int64s
+    time: Float32s
+    """Measured ns."""
+
+
+class RatioTables(NamedTuple):
+    """Likelihood ratios by class of kernels and class of ops: what a kernel is to an op."""
+
+    core: Float32s
+    before: Float32s
+    """A part before the core."""
+    behind: Float32s
+    """A part behind the core."""
+    opens: Float32s
+    """The first of the parts before the core."""
+    again: Float32s
+    """The core once more."""
+    fused: Float32s
+    """The op is computed by the core of the one before."""

@@ -1,0 +1,107 @@
+"""Memory of training indexers of sparse attention, and layers that predict further tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.core.errors import InputError
+from memplan.models import ModelConfig, load_config
+from memplan.models.architecture import Layer
+from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.step_recipe import Loss, Recipe
+
+RECIPE = Recipe(sequence=1024, micro_batches=4, sequence_parallel=True)
+
+
+def part(memory: TrainingMemory, name: str) -> int:
+    return sum(item.nbytes for item in memory.parts if item.name == name)
+
+
+@pytest.fixture(scope="module")
+def sparse(shared_data: Path) -> ModelConfig:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.2.json")
+    return replace(model, layers=model.layers[:2])
+
+
+@pytest.fixture(scope="module")
+def dense(shared_data: Path) -> ModelConfig:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+    return replace(model, layers=model.layers[:4])
+
+
+def mixer(layer: Layer) -> LatentAttention:
+    assert isinstance(layer.mixer, LatentAttention)
+    return layer.mixer
+
+
+@pytest.mark.parametrize(("tensor", "samples", "sequence"), [(1, 1, 1024), (2, 1, 2048), (4, 3, 512)])
+def test_a_score_of_every_head_and_pair_stays(sparse: ModelConfig, tensor: int, samples: int, sequence: int) -> None:
+    recipe = replace(RECIPE, micro_batch=samples, sequence=sequence)
+    layout = Layout(tensor=tensor, expert_tensor=1, expert=tensor)
+    apart = training_memory(sparse, layout, recipe)
+    fused = training_memory(sparse, layout, replace(recipe, fused_indexer_loss=True))
+    scores = samples * mixer(sparse.layers[0]).heads // tensor * sequence**2
+    assert apart.between_steps - fused.between_steps == 2 * scores
+    loss = "scores for an indexer's loss"
+    assert dict(apart.phases)[loss] - dict(apart.phases)["backward of a layer"] < 10 * scores
+    assert loss not in dict(fused.phases)
+
+
+def test_each_layer_keeps_scores_of_the_indexers_heads(sparse: ModelConfig) -> None:
+    """A fused indexer keeps none; one that recomputes its layers keeps them of one layer at a time."""
+    index = mixer(sparse.layers[0]).indexer
+    assert index is not None
+    apart, fused = (
+        part(training_memory(sparse, Layout(), replace(RECIPE, fused_indexer=kind)), "activations")
+        for kind in (False, True)
+    )
+    pairs = RECIPE.sequence**2
+    more = apart - fused - 2 * pairs * (4 * index.heads + 1)
+    assert 0 < more < 2 * RECIPE.sequence * (16 * index.topk + 4 * (index.heads + 1) * index.head_dim)
+    long = replace(RECIPE, sequence=4096, recompute_layers=2)
+    anew = training_memory(sparse, Layout(), long)
+    assert anew.phase == "scores for an indexer's loss"
+    assert part(anew, "recomputed attention") > 4 * index.heads * long.sequence**2
+    assert part(anew, "activations") == 2 * long.sequence * 2 * sparse.hidden_size
+
+
+def test_layers_that_predict_further_tokens_are_on_the_last_stage(dense: ModelConfig) -> None:
+    """One more layer, a projection of two hidden states, three norms and, apart from the first stage, a table."""
+    untied = replace(dense, tied_embeddings=False)
+    layout, recipe = Layout(pipeline=2), replace(RECIPE, mtp_layers=1)
+    first, last = (
+        training_memory(untied, layout, recipe, stage).parameters
+        - training_memory(untied, layout, RECIPE, stage).parameters
+        for stage in (0, 1)
+    )
+    one_more = replace(untied, layers=(*untied.layers, replace(untied.layers[-1], index=len(untied.layers))))
+    layer = (
+        training_memory(one_more, Layout(), RECIPE).parameters - training_memory(untied, Layout(), RECIPE).parameters
+    )
+    hidden = dense.hidden_size
+    assert first == 0
+    assert last == layer + 2 * hidden**2 + 3 * hidden + dense.vocab_size * hidden
+    tied = training_memory(dense, layout, recipe, 1).parameters - training_memory(dense, layout, RECIPE, 1).parameters
+    assert tied == layer + 2 * hidden**2 + 3 * hidden
+
+
+def test_losses_of_further_tokens_wait_for_their_way_back(dense: ModelConfig) -> None:
+    logits = RECIPE.sequence * dense.vocab_size
+    for count in (1, 2):
+        told = replace(RECIPE, mtp_layers=count)
+        assert part(training_memory(dense, Layout(), told), "losses of further tokens") == 4 * count * logits
+        fused = training_memory(dense, Layout(), replace(told, loss=Loss.FUSED))
+        assert part(fused, "losses of further tokens") == 0
+
+
+def test_a_step_with_them_says_that_no_graph_has_them(dense: ModelConfig) -> None:
+    with pytest.raises(InputError, match="further tokens"):
+        training_graph(dense, Layout(), replace(RECIPE, mtp_layers=1))
+    with pytest.raises(InputError, match="mtp_layers"):
+        replace(RECIPE, mtp_layers=-1)
