@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from memplan.align.likelihood import Likelihoods
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.rematch.merged_steps import parted_steps
 from memplan.core.arrays import Floats, Int32s, Int64s
 
 
@@ -73,9 +72,9 @@ def assignment_of(
     """What the pair model found, with rows that count on over steps taken apart; `named` tells equal names."""
     rows = len(sequence)
     matched = pairs.row >= 0
+    step = pairs.place // rows
     place = pairs.place % rows
     row = np.where(matched, pairs.row % rows, -1)
-    step = parted_steps(row, pairs.place // rows)
     core = matched & _main_kernels(sequence, ratios, kernel_class, row, step)
     how = np.where(core, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))
     how = np.where(core & (pairs.first < pairs.last), HOW.index(MatchedBy.FUSED), how)

@@ -8,16 +8,26 @@ way back to the first op looks like one inside the step.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
+from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Int64s
 
 _FEWEST = 8
 """Ops from which something is told."""
 _SHARE = 0.8
 """The share of the ops that must have run as many times, and of those that must stand on their side of a cut."""
+
+
+def with_steps_parted(found: PairResult, rows: int) -> PairResult:
+    """`found`, with rows and places that count on over steps of so many `rows`, where one step held several."""
+    step = found.place // rows
+    more = (parted_steps(np.where(found.row >= 0, found.row % rows, -1), step) - step) * rows
+    row, first, last = (np.where(found.row >= 0, each + more, each) for each in (found.row, found.first, found.last))
+    return replace(found, row=row, first=first, last=last, place=found.place + more)
 
 
 def parted_steps(row: Int64s, step: Int64s) -> Int64s:
@@ -57,4 +67,4 @@ def _cuts(row: Int64s) -> Iterator[int]:
     yield from found
 
 
-__all__ = ["parted_steps"]
+__all__ = ["parted_steps", "with_steps_parted"]
