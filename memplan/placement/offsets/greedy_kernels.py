@@ -22,6 +22,20 @@ MOST_ORDERED = 100_000
 
 
 @jit
+def _insert(listed: Any, count: int, base: Any, block: int) -> None:
+    """Put `block` among the first `count` of `listed`, blocks by ascending address, behind those of its own."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        if base[listed[middle]] <= base[block]:
+            low = middle + 1
+        else:
+            high = middle
+    listed[low + 1 : count + 1] = listed[low:count]
+    listed[low] = block
+
+
+@jit
 def place_rectangles(
     order: Any,  # int64[k]: blocks in the order to place them
     best_fit: int,
@@ -47,6 +61,17 @@ def place_rectangles(
     placed = 0
     slots = np.empty(bucket_ptr[-1], np.int32)  # the same by time bucket
     filled = np.zeros(bucket_ptr.size - 1, np.int64)
+    # Of placed blocks: first and last time, address, and the next free one, rounded where one rounding holds for all.
+    spans = np.empty((size.size, 4), np.int64)
+    mixed = False
+    mod = rest = -1
+    for block in order:
+        if fixed[block] < 0:
+            if mod < 0:
+                mod, rest = modulus[block], residue[block]
+            mixed |= modulus[block] != mod or residue[block] != rest
+    common = 1 if mixed or mod < 0 else mod
+    offset = 0 if mixed or mod < 0 else rest
     peak = 0
     looked = 0
     for k in range(n):
@@ -89,48 +114,36 @@ def place_rectangles(
             where = -1
             for position in range(begin, stop):
                 other = source[position]
-                if start[other] >= last or end[other] <= first:
-                    continue
-                room = base[other] - current - need
-                if room >= 0 and room < least:
+                # No branch where it could go either way: what is not there meanwhile takes no room.
+                span = spans[other]
+                meets = (span[0] < last) & (span[1] > first)
+                room = span[2] - current - need
+                if (room >= 0) & meets & (room < least):
                     least, where = room, current
                     if best_fit == 0 or room == 0:
                         stop = position
                         break
-                top = base[other] + size[other]
-                if top > current:
-                    current = top
-                    if mod > 1:
-                        over = (current - rest) % mod
-                        if over:
-                            current += mod - over
+                top = span[3] * meets
+                if mixed:
+                    if top > current:
+                        current = top + (rest - top) % mod
+                else:
+                    current = max(current, top)
             looked += stop - begin
             if where < 0:
                 where = current
         base[block] = where
-        if block < counted and where + need > peak:
-            peak = where + need
+        top = where + need
+        spans[block] = (first, last, where, top + (offset - top) % common)
+        if block < counted and top > peak:
+            peak = top
             if peak > limit:
                 return -1, looked
         if ordered:
-            low, high = 0, placed
-            while low < high:
-                middle = (low + high) >> 1
-                if base[every[middle]] <= where:
-                    low = middle + 1
-                else:
-                    high = middle
-            for position in range(placed, low, -1):
-                every[position] = every[position - 1]
-            every[low] = block
+            _insert(every, placed, base, block)
             placed += 1
         for bucket in range(low_bucket, high_bucket + 1):
-            begin = bucket_ptr[bucket]
-            position = begin + filled[bucket]
-            while position > begin and base[slots[position - 1]] > where:
-                slots[position] = slots[position - 1]
-                position -= 1
-            slots[position] = block
+            _insert(slots[bucket_ptr[bucket] :], filled[bucket], base, block)
             filled[bucket] += 1
     return peak, looked
 
