@@ -39,8 +39,8 @@ def chance_waits(job: JobCase) -> dict[int, int]:
 
     Of what a rank computes before the m-th meeting of its group in a step, the median over steps is what it always
     has to do there, and the median over meetings, of three and more, of how much longer a step takes it is that step's
-    load. What a rank has more of either is a cause that can be mended. The rest of all n ranks in all S steps, N = n S values x_(1) <=
-    ... <= x_(N), is scatter; if it is nobody's in particular, n ranks wait for
+    load. What a rank has more of either is a cause that can be mended. The rest of all n ranks in all S steps, N = n S
+    values x_(1) <= ... <= x_(N), is scatter; if it is nobody's in particular, n ranks wait for
 
         S (E max_n - mean),    E max_n = sum over i of C(i - 1, n - 1) / C(N, n) x_(i)
 
