@@ -83,6 +83,24 @@ def test_what_means_nothing_here_is_said(model: str, capsys: pytest.CaptureFixtu
     assert said == "memplan: no meaning for memory is known of --lora-modules, --swap-space: left out\n"
 
 
+def test_options_of_several_values_are_no_models(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (
+        ["vllm", "serve", model, "--served-model-name", "a", "b", "--max-model-len", "4k"],
+        ["vllm", "serve", "--served-model-name", "a", "b", "--max-model-len", "4k", "--enable-what", model],
+    )
+    found = [answer(capsys, "--chip", "910C", "--", *line)[0] for line in lines]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("option", ["-pcp", "--prefill-context-parallel-size", "--kv-cache-dtype-skip-layers"])
+def test_what_moves_bytes_and_is_not_planned_is_refused(
+    option: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kv", "--chip", "910C", "--", "vllm", "serve", model, option, "2"]) == 2
+    assert f"{option} is not planned: " in capsys.readouterr().err
+    answer(capsys, "--chip", "910C", "--", "vllm", "serve", model, "-pcp", "1")
+
+
 def test_what_stands_beside_the_engine_s_line_wins(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = answer(capsys, "--tp", "4", "--", "vllm", "serve", model, "--tensor-parallel-size", "2")
     assert found["layout"]["tensor"] == 4

@@ -42,6 +42,9 @@ def place_rectangles(
     every = np.empty(n, np.int32)
     seen = np.full(0 if ordered else size.size, -1, np.int32)
     placed = 0
+    # What is looked at of a block lies together: when it is alive, and from where to where it lies.
+    spans = np.empty((size.size, 4), np.int64)
+    spans[:, 0], spans[:, 1] = start, end
     slots = np.empty(bucket_ptr[-1], np.int32)  # the same by time bucket
     filled = np.zeros(bucket_ptr.size - 1, np.int64)
     peak = 0
@@ -53,6 +56,8 @@ def place_rectangles(
         where = fixed[block]
         if where < 0:
             mod, rest = modulus[block], residue[block]
+            # Nearly all alignments are powers of two, and to divide takes as long as all else that is done for a block.
+            mask = max(mod - 1, 0) if mod & (mod - 1) == 0 else -1
             if low_bucket == high_bucket:
                 source, begin, stop = slots, bucket_ptr[low_bucket], bucket_ptr[low_bucket] + filled[low_bucket]
             elif ordered:
@@ -86,18 +91,20 @@ def place_rectangles(
             where = -1
             for position in range(begin, stop):
                 other = source[position]
-                if start[other] >= last or end[other] <= first:
+                if spans[other, 0] >= last or spans[other, 1] <= first:
                     continue
-                room = base[other] - current - need
+                room = spans[other, 2] - current - need
                 if room >= 0 and room < least:
                     least, where = room, current
                     if best_fit == 0 or room == 0:
                         stop = position
                         break
-                top = base[other] + size[other]
+                top = spans[other, 3]
                 if top > current:
                     current = top
-                    if mod > 1:
+                    if mask >= 0:
+                        current += (rest - current) & mask
+                    else:
                         over = (current - rest) % mod
                         if over:
                             current += mod - over
@@ -105,6 +112,7 @@ def place_rectangles(
             if where < 0:
                 where = current
         base[block] = where
+        spans[block, 2], spans[block, 3] = where, where + need
         if block < counted and where + need > peak:
             peak = where + need
             if peak > limit:
