@@ -19,7 +19,9 @@ from typing import Any
 from benchmarks.measured_row import MeasuredRow
 from memplan.hardware import chip
 from memplan.models import load_config
+from memplan.models.architecture import Quantization
 from memplan.models.parallel import Layout
+from memplan.models.precision import PUBLISHED
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, step_time
 
@@ -66,8 +68,16 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
     names = sorted((name for name in document["models"] if name in workload), key=len)
     if not names:
         raise LookupError(f"no model is known for {workload}")
-    config = json.loads((configs / document["models"][names[-1]]).read_text("utf-8"))
+    config = document["models"][names[-1]]
+    if isinstance(config, str):
+        config = json.loads((configs / config).read_text("utf-8"))
     model = load_config({key: value for key, value in config.items() if key not in case.get("drop", ())})
+    precision = form["precision"]
+    # Linear layers that the page's converter leaves in 16 bits, and those of the recipe that it does not.
+    if "linears" in case:
+        wide, narrow = (tuple(case["linears"][name]) for name in ("wide", "narrow"))
+        told = Quantization("as its page says", 8, 8, 0, 0, 0, 0, recipe=precision, wide=wide, narrow=narrow)
+        model, precision = replace(model, quantization=told, stored=None), PUBLISHED
     expert = row.get("expert") or case.get("expert") or row["chips"] * case["dies_per_chip"]
     batch = row.get("global_batch") or row["batch"] * expert // case["dies_per_chip"]
     context = row.get("seq") or row["prompt"] + row["output"] // 2
@@ -78,7 +88,7 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         batch=batch,
         context=context,
         speculative=0 if prefill else row.get("mtp", case["speculative"]),
-        precision=form["precision"],
+        precision=precision,
         kv=form["kv"],
         index_c8=form["index_c8"],
         **{name: case[name] for name in ranks if name in case},

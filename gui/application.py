@@ -17,7 +17,7 @@ from memplan.gui.settings import Settings
 from memplan.gui.theme import apply_theme
 from memplan.gui.window.main_window import MainWindow
 
-_SWITCH_S = 0.0005
+_SWITCH_S = 0.00005
 """How long a worker may go on while the window waits for the interpreter: Qt gives it up at many calls of a frame."""
 _LATER_MS = 30_000
 

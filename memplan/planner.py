@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -33,7 +33,7 @@ from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import Rounding, rounding
 from memplan.placement.shortest_layout import PlacedGraph, shortest_layout
 from memplan.readers import Target
-from memplan.readers.live import live_program
+from memplan.readers.live import LiveProgram, live_program
 from memplan.readers.replicate import replicate_layers
 from memplan.schema import Bound, Plan, PlannedOp, PlannedProgram, PlanOrigin, PlanSetting, Source
 from memplan.schema.check import violations
@@ -94,24 +94,17 @@ def plan(
     elif phase is not None or layout is not None or recipe is not None:
         raise InputError("phase, layout and recipe are given with a model, not with a graph", remedy="leave them out")
     target = chip if isinstance(chip, Chip) else find_chip(chip)
-    room, allocator = hbm_room(target, hbm), rounding(target.npu_arch or "")
-    digest: str | None = None
-    program: PlannedProgram | None = None
-    saved: SavedTensors | None = None
+    room = hbm_room(target, hbm)
     may_repeat = recompute is RecomputePolicy.AUTO and not quick
     if isinstance(source, str | Path | Graph):
         if kernels is not None:
             raise InputError("kernels is given with a program, not with a graph", remedy="leave it out")
         graph, digest = _read(source, inputs, layers, shapes, progress)
+        given = _Given(graph, rounding(target.npu_arch or ""), may_repeat, digest=digest)
     else:
         live = live_program(source, inputs, layers=layers, shapes=shapes, kernels=kernels)
-        told = live.told(())
-        if told.device == Target.CPU.value:
-            allocator = rounding("pytorch cpu" if told.framework == "pytorch" else Target.CPU.value)
-        modules, graph = fewest_recomputed(
-            live.modules if may_repeat else (), live.graph, partial(_peak, round_size=allocator), room.capacity
-        )
-        program, saved, may_repeat = live.told(modules), live.saved(graph, modules), False
+        given = _of_program(live, target, room, may_repeat)
+    graph = given.graph
     core = machine(target)
     if calibration is not None:
         core = calibrated(core, load_calibration(calibration))
@@ -122,44 +115,7 @@ def plan(
 
     progress(1, 3, "placing")
     durations = [cost.duration_ns for cost in costs]
-    tier = host or host_tier(target)
-
-    may_run_twice = [may_repeat and op_class(op.type).rule != "unknown" for op in graph.ops]
-
-    def laid_out(graph: Graph, saved: SavedTensors | None, room: HbmRoom) -> PlacedGraph:
-        # Where two tiers are given, either of them alone may be better than what is found for both.
-        found = [
-            on_tier(graph, saved, room, which) for which in ((tier,) if tier.beside is None else (tier, *tier.tiers))
-        ]
-        best = min(found, key=lambda item: item.rank)
-        return replace(best, layout=replace(best.layout, bound_ns=found[0].layout.bound_ns))
-
-    def on_tier(graph: Graph, saved: SavedTensors | None, room: HbmRoom, tier: HostTier) -> PlacedGraph:
-        def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
-            tensors, times = planned_tensors(which), along_repeats(which, durations)
-            return lay_out_graph(
-                which, tensors, times, where, allocator, host=tier, chosen=chosen, least_ns=least_ns, quick=quick,
-                saved=saved, progress=progress,
-            )  # fmt: skip
-
-        return shortest_layout(
-            graph, durations, may_run_twice, room, allocator, host=tier, place=place, quick=quick, saved=saved,
-            progress=progress,
-        )  # fmt: skip
-
-    found = laid_out(graph, saved, room)
-    if saved is not None and found.layout.missing:
-        # What else would have to move the framework can't set; it is said all the same.
-        found, saved = laid_out(graph, None, room), None
-    for _ in range(_CLOSER):
-        # Hooks on saved tensors fetch each when it is needed, however much room there is.
-        least = found.layout.peak_at_need
-        if saved is None or found.layout.missing or not found.layout.schedule.moves or least >= found.layout.hbm.peak:
-            break
-        closer = laid_out(graph, saved, replace(room, capacity=least))
-        if closer.layout.missing:
-            break
-        found = replace(closer, layout=replace(closer.layout, room=room))
+    found = _placed(given, durations, room, host or host_tier(target), quick=quick, progress=progress)
     graph, placed = found.graph, found.layout
     costs = along_repeats(graph, costs)
 
@@ -168,7 +124,7 @@ def plan(
     starts, stalls = placed.schedule.start_ns.tolist(), placed.schedule.stalled_ns.tolist()
     makespan = placed.schedule.makespan_ns
     result = Plan(
-        origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=digest, producer=graph.producer),
+        origin=PlanOrigin(graph=graph.name, file=Path(graph.origin).name, sha256=given.digest, producer=graph.producer),
         chip=target.name,
         memplan_version=MEMPLAN_VERSION,
         ops=tuple(
@@ -184,13 +140,13 @@ def plan(
         missing_bytes=placed.missing,
         makespan_ns=makespan,
         makespan_bound_ns=placed.bound_ns,
-        allocator=allocator.name,
-        rests_on=(*core.sources, Source(allocator.name, allocator.source)),
+        allocator=given.round_size.name,
+        rests_on=(*core.sources, Source(given.round_size.name, given.round_size.source)),
         notes=(*graph.notes, *room.notes, *advice, *placed.notes),
         kernels=tuple(map(planned_kernel, launched)),
         tilings=cut.tilings,
         onchip=cut.onchip,
-        program=program,
+        program=given.program,
         settings=tuple(settings),
         step_parts=()
         if model is None or recipe is None
@@ -203,6 +159,79 @@ def plan(
         raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is planned: a graph, whether its ops may run twice, and where it came from."""
+
+    graph: Graph
+    round_size: Rounding
+    may_repeat: bool
+    digest: str | None = None
+    """SHA-256 of the graph's file."""
+    program: PlannedProgram | None = None
+    saved: SavedTensors | None = None
+    """What alone may move of a program: what its layers save for the way back."""
+
+
+def _of_program(live: LiveProgram, target: Chip, room: HbmRoom, may_repeat: bool) -> _Given:
+    """A program of this process, with the fewest of its layers made anew where that brings it within the room."""
+    told = live.told(())
+    round_size = rounding(target.npu_arch or "")
+    if told.device == Target.CPU.value:
+        round_size = rounding("pytorch cpu" if told.framework == "pytorch" else Target.CPU.value)
+    modules, graph = fewest_recomputed(
+        live.modules if may_repeat else (), live.graph, partial(_peak, round_size=round_size), room.capacity
+    )
+    return _Given(graph, round_size, False, program=live.told(modules), saved=live.saved(graph, modules))
+
+
+def _placed(
+    given: _Given, durations_ns: Sequence[int], room: HbmRoom, host: HostTier, *, quick: bool, progress: Progress
+) -> PlacedGraph:
+    """
+    The graph to run and its layout, the best that is found over one tier of the host or all of them.
+
+    `durations_ns` are those of the ops of the graph as it is given.
+    """
+    may_run_twice = [given.may_repeat and op_class(op.type).rule != "unknown" for op in given.graph.ops]
+
+    def on_tier(tier: HostTier, saved: SavedTensors | None, room: HbmRoom) -> PlacedGraph:
+        def place(which: Graph, where: HbmRoom, chosen: HostMoves | None, least_ns: int | None) -> MemoryLayout:
+            tensors, times = planned_tensors(which), along_repeats(which, durations_ns)
+            return lay_out_graph(
+                which, tensors, times, where, given.round_size, host=tier, chosen=chosen, least_ns=least_ns,
+                quick=quick, saved=saved, progress=progress,
+            )  # fmt: skip
+
+        return shortest_layout(
+            given.graph, durations_ns, may_run_twice, room, given.round_size, host=tier, place=place, quick=quick,
+            saved=saved, progress=progress,
+        )  # fmt: skip
+
+    def on_tiers(saved: SavedTensors | None, room: HbmRoom) -> PlacedGraph:
+        # Where two tiers are given, either of them alone may be better than what is found for both.
+        found = [on_tier(tier, saved, room) for tier in ((host,) if host.beside is None else (host, *host.tiers))]
+        best = min(found, key=lambda item: item.rank)
+        return replace(best, layout=replace(best.layout, bound_ns=found[0].layout.bound_ns))
+
+    found = on_tiers(given.saved, room)
+    if given.saved is None:
+        return found
+    if found.layout.missing:
+        # What else would have to move the framework can't set; it is said all the same.
+        return on_tiers(None, room)
+    for _ in range(_CLOSER):
+        # Hooks on saved tensors fetch each when it is needed, however much room there is.
+        least = found.layout.peak_at_need
+        if not found.layout.schedule.moves or least >= found.layout.hbm.peak:
+            break
+        closer = on_tiers(given.saved, replace(room, capacity=least))
+        if closer.layout.missing:
+            break
+        found = replace(closer, layout=replace(closer.layout, room=room))
+    return found
 
 
 def _read(

@@ -9,6 +9,8 @@ from typing import Union, overload
 import numpy as np
 from numpy.typing import NDArray
 
+_ROWS = 1 << 16
+
 RowIndex = Union[NDArray[np.int64], slice]  # noqa: UP007  (evaluated, and Python 3.10 knows no slice | ...)
 
 
@@ -51,7 +53,10 @@ def dictionary_encoded(texts: Sequence[str]) -> DictionaryArray:
         return texts
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__
-    codes = np.fromiter(map(index.__getitem__, texts), dtype=np.int32, count=len(texts))
+    codes = np.empty(len(texts), dtype=np.int32)
+    for begin in range(0, len(texts), _ROWS):  # a piece at a time: each holds the interpreter's lock
+        piece = texts[begin : begin + _ROWS]
+        codes[begin : begin + len(piece)] = np.fromiter(map(index.__getitem__, piece), np.int32, len(piece))
     return DictionaryArray(codes, list(index))
 
 

@@ -11,13 +11,21 @@ from pathlib import Path
 
 from memplan.core.errors import InputError, reason
 from memplan.core.sentence import Sentence
-from memplan.traces.file_kinds import CLUSTER_KINDS, PROFILE_KINDS, FileKind, kind_by_name, natural_key, sorted_by_kind
+from memplan.traces.file_kinds import (
+    CLUSTER_KINDS,
+    PROFILE_KINDS,
+    UNPACK_BY_HAND,
+    FileKind,
+    is_archive,
+    kind_by_name,
+    natural_key,
+    sorted_by_kind,
+)
 from memplan.traces.logs.cache_use import use_in_log
 from memplan.traces.logs.failure_log import failures_in_log
 from memplan.traces.logs.sleep_log import sleeps_in_log
 from memplan.traces.notes import Notebook
 from memplan.traces.rank_source import RankSource
-from memplan.traces.search.archives import UNPACK_BY_HAND, is_archive, unpacked_archive, unpacked_archives
 from memplan.traces.search.folder_parts import folder_parts
 from memplan.traces.search.one_per_rank import MOST_NAMED, RANK_IN_NAME, one_per_rank
 from memplan.traces.search.small_json import small_json
@@ -59,6 +67,8 @@ def find_ranks(path: Path, notes: Notebook) -> list[RankSource]:
     if not path.exists():
         raise InputError("no such file or folder", path=path, remedy="give a folder that a CANN profiler wrote")
     if is_archive(path):
+        from memplan.traces.search.archives import unpacked_archive  # brings what most profiles do without
+
         return _found(unpacked_archive(path, notes), notes, shown=path)
     return _found(path, notes, shown=path)
 
@@ -73,7 +83,9 @@ def _found(path: Path, notes: Notebook, shown: Path) -> list[RankSource]:
     archives: list[Path] = []
     for folder, files in _profile_folders(_top_of(path), notes, archives):
         sources += _of_folder(folder, files, clusters, notes)
-    if not sources and not clusters:
+    if archives and not sources and not clusters:
+        from memplan.traces.search.archives import unpacked_archives
+
         packed: list[Path] = []
         for level in (archives, packed):  # an archive in an archive, as those who gather results make them
             for inside in unpacked_archives(level, notes):

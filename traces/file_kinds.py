@@ -106,10 +106,18 @@ _KINDS = tuple(kind for kind, _ in _NAMES)
 _PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
 """One group for each kind, in their order: the first that fits the whole name counts."""
 
+UNPACK_BY_HAND = "unpack it yourself"
+"""What to do about an archive that can't be read."""
+
 
 def is_archive_name(name: str) -> bool:
     """Whether a file is called as an archive of several files is."""
     return _ARCHIVE.fullmatch(name) is not None
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `path` is called as an archive of several files is."""
+    return is_archive_name(path.name) and path.is_file()
 
 
 def kind_by_name(name: str) -> FileKind | None:

@@ -11,6 +11,8 @@ from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, OpTotal
 
+_ROWS = 1 << 18  # what is added up at a time
+
 
 def largest_types(kernels: Kernels, count: int) -> list[OpTotal]:
     """The `count` kernel types with the largest total duration; kernels without a type count under their name."""
@@ -35,7 +37,9 @@ def types_by_name(kernels: Kernels | None) -> dict[str, str]:
 def largest_totals(keys: Int64s, durations: Int64s, strings: Sequence[str], count: int) -> list[OpTotal]:
     """Totals by key (a position in `strings`), largest first; sums stay whole numbers."""
     totals = np.zeros(len(strings), dtype=np.int64)
-    np.add.at(totals, keys, durations)
+    for begin in range(0, len(keys), _ROWS):  # a piece at a time: NumPy holds the interpreter's lock through each
+        piece = slice(begin, begin + _ROWS)
+        np.add.at(totals, keys[piece], durations[piece])
     counts = np.bincount(keys, minlength=len(strings))
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda key: (-int(totals[key]), strings[key]))
     return [OpTotal(strings[key], int(counts[key]), int(totals[key])) for key in order[:count]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.core.arrays import Int64s
+from memplan.core.distinct import distinct, first_rows
 from memplan.core.progress import Progress, silent
 from memplan.traces.rank import RankProfile
 from memplan.traces.timeline.step_marks import STEP_MARKS, steps_marked
@@ -46,17 +47,20 @@ def step_spans(rank: RankProfile, progress: Progress = silent) -> list[StepSpan]
 def numbered_steps(step: Int64s) -> tuple[list[int], Int64s]:
     """The numbers of the steps that kernels are numbered with (-1: none), and each kernel's position among them."""
     numbered = step >= 0
-    numbers, place = np.unique(step[numbered], return_inverse=True)
+    numbers, place = distinct(step[numbered])
     position = np.full(len(step), -1, dtype=np.int64)
-    position[numbered] = place.reshape(-1)
+    position[numbered] = place
     return numbers.tolist(), position
 
 
 def spans_of_steps(position: Int64s, count: int, start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:
     """First start and last end of each of `count` steps; `position` is each kernel's step, -1 for none."""
-    inside = position >= 0
     first = np.full(count, np.iinfo(np.int64).max)
     last = np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(first, position[inside], start_ns[inside])
-    np.maximum.at(last, position[inside], end_ns[inside])
+    rows = np.argsort(position, kind="stable")[np.count_nonzero(position < 0) :]
+    if len(rows):
+        present, place = distinct(position[rows])
+        begins = first_rows(place, len(present))
+        first[present] = np.minimum.reduceat(start_ns[rows], begins)
+        last[present] = np.maximum.reduceat(end_ns[rows], begins)
     return first, last

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,7 +107,7 @@ def _summed(
     near: int | None,
     spans: tuple[Int64s, Int64s, Int64s] | None,
     times: Float32s | None,
-) -> tuple[tuple[OpColumns, RunColumns, RatioTables], NDArray[np.float32], Floats, float]:
+) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], NDArray[np.float32], Floats, float]:
     """What both loops read, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pair_loops import forward
 
@@ -124,20 +126,16 @@ def _summed(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     side_by_side = np.ascontiguousarray
-    ratios = model.ratios
-    columns = (
-        OpColumns(
-            model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
-            model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block),
-            model.loose,
-        ),
-        RunColumns(kernel_class, low, kernel_names, *spans, times),
-        # Those of one class of kernels side by side, as the loops read them.
-        RatioTables(
-            side_by_side(ratios.core.T), side_by_side(ratios.before.T), side_by_side(ratios.behind.T),
-            side_by_side(ratios.opens.T), side_by_side(ratios.again.T), side_by_side(ratios.fused.T),
-        ),
+    ops = OpColumns(
+        model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
+        model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
     )  # fmt: skip
+    # Ratios of one class of kernels side by side, as the loops read them.
+    ratios = RatioTables(
+        side_by_side(model.ratios.core.T), side_by_side(model.ratios.before.T), side_by_side(model.ratios.behind.T),
+        side_by_side(model.ratios.opens.T), side_by_side(model.ratios.again.T), side_by_side(model.ratios.fused.T),
+    )  # fmt: skip
+    columns = tuple(ops), tuple(RunColumns(kernel_class, low, kernel_names, *spans, times)), tuple(ratios)
     forward(*columns, model.prices, start, cells, scale, end)
     return columns, cells, scale, float((end * _final(model, low, width, near)).sum())
 

@@ -1,9 +1,4 @@
-"""
-Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other.
-
-Numba keeps the names of these classes with the compiled loops, which it finds again by a loop's name and line: where a
-class is renamed, rename the loops that take it, or an older cache can't be read.
-"""
+"""Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ never leave the range of floats. Banded: column `j` sees ops `low[j] .. low[j] +
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
@@ -73,9 +75,9 @@ def fit_alone(
 
 @jit_numpy_division
 def forward(
-    ops: OpColumns,
-    run: RunColumns,
-    ratios: RatioTables,
+    of_ops: tuple[Any, ...],
+    of_run: tuple[Any, ...],
+    of_ratios: tuple[Any, ...],
     prices: Floats,
     start: Floats,
     cells: Float32s,
@@ -85,11 +87,14 @@ def forward(
     """
     Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
+    The first three are what `OpColumns`, `RunColumns` and `RatioTables` hold.
+
     `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
     again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows and of one among
     `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
     stands before each op. The first op is a sentinel that no kernel runs.
     """
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -196,9 +201,9 @@ def forward(
 
 @jit_numpy_division
 def posterior(
-    ops: OpColumns,
-    run: RunColumns,
-    ratios: RatioTables,
+    of_ops: tuple[Any, ...],
+    of_run: tuple[Any, ...],
+    of_ratios: tuple[Any, ...],
     prices: Floats,
     op_scope: Int64s,
     cells: Float32s,
@@ -221,6 +226,7 @@ def posterior(
     `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices

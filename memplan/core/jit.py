@@ -4,6 +4,9 @@ How loops over arrays are compiled: by Numba, when first called, and kept on dis
 The interpreter's lock is not held meanwhile, so that they run on workers while the window is painted. Where no folder
 is writable, neither the package's nor the user's cache, they are compiled in every process. Importing this brings
 Numba with it, which takes longer than most of what memplan does: import modules of such loops inside functions.
+
+What is kept is found again by the types of the arguments. Columns that belong together are given as a plain tuple and
+named inside, `OpColumns(*columns)`: an index that knew the class could not be read once that is renamed or moved.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numpy.typing import NDArray
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
@@ -36,3 +41,13 @@ def _compiled(loop: _Loop, error_model: str) -> _Loop:
         return cast(_Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))
     except RuntimeError:  # Numba found no folder to keep it in
         return cast(_Loop, numba.njit(nogil=True, error_model=error_model)(loop))
+
+
+@jit_inner
+def longer(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The same rows, with room for as many more."""
+    out = np.empty((2 * len(rows), rows.shape[1]), np.int64)
+    for row in range(len(rows)):
+        for column in range(rows.shape[1]):
+            out[row, column] = rows[row, column]
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -79,30 +80,30 @@ def _end(case: RankCase) -> int:
 @dataclass(slots=True)
 class _Chain:
     """
-    The nodes of a rank, as lists too, which are walked faster; and what of them the walk has passed.
+    The nodes of a rank, as views too, which are walked faster; and what of them the walk has passed.
 
     `passed` are kernels and copies, `met` communications by their row with the time in them; where the path left the
     rank's communications backwards is `resumed`.
     """
 
     nodes: DeviceNodes
-    kind: list[int]
-    before: list[int]
-    row: list[int]
+    kind: memoryview
+    before: memoryview
+    row: memoryview
     of_communication: Mapping[int, int]
-    passed: list[int] = field(default_factory=list)
+    passed: array[int] = field(default_factory=lambda: array("q"))
     met: list[tuple[int, int]] = field(default_factory=list)
     resumed: list[int] = field(default_factory=list)
 
 
 def _chain_of(case: RankCase) -> _Chain:
     nodes = device_nodes(case)
-    kinds, rows = nodes.kind.tolist(), nodes.row.tolist()
     met = np.flatnonzero(nodes.kind == NodeKind.COMMUNICATION).tolist()
     # The path begins with the first step.
     inside = (nodes.before >= 0) & (nodes.start_ns[nodes.before] >= _begin(case, nodes))
     before = np.where(inside, nodes.before, -1)
-    return _Chain(replace(nodes, before=before), kinds, before.tolist(), rows, {rows[node]: node for node in met})
+    rows = nodes.row.data
+    return _Chain(replace(nodes, before=before), nodes.kind.data, before.data, rows, {rows[node]: node for node in met})
 
 
 def _begin(case: RankCase, nodes: DeviceNodes) -> int:
@@ -153,7 +154,8 @@ class _Walk:
 def _kernels_back(chain: _Chain, node: int) -> int:
     """Pass kernels and copies back to a communication, which is returned; -1 where the path begins."""
     kind, before, passed = chain.kind, chain.before, chain.passed
-    while node >= 0 and kind[node] != NodeKind.COMMUNICATION:
+    communication = NodeKind.COMMUNICATION.value
+    while node >= 0 and kind[node] != communication:
         passed.append(node)
         node = before[node]
     return node
@@ -161,7 +163,7 @@ def _kernels_back(chain: _Chain, node: int) -> int:
 
 def _summed(case: RankCase, exposed: Sequence[ExposedCommunication], chain: _Chain) -> tuple[dict[str, int], Int64s]:
     """What the path is made of on one rank, and the computing kernels that it passes."""
-    nodes, passed = chain.nodes, np.array(sorted(chain.passed), dtype=np.int64)
+    nodes, passed = chain.nodes, np.sort(np.array(chain.passed, dtype=np.int64))
     length = nodes.end_ns[passed] - nodes.start_ns[passed]
     computing = nodes.kind[passed] == NodeKind.KERNEL
     found: dict[str, int] = {COMPUTING: int(length[computing].sum()), COPYING: int(length[~computing].sum())}

@@ -95,7 +95,7 @@ def _gathered(case: RankCase) -> tuple[Int64s, ...]:
         parts.append((spans[:, 0], spans[:, 1], unknown - 2 - place, unknown))
     start, end, stream, launch = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     counts = [len(part[0]) for part in parts]
-    kind = np.repeat(np.arange(3, dtype=np.int8), counts)
+    kind = np.concatenate([np.full(count, place, dtype=np.int8) for place, count in enumerate(counts)])
     row = np.concatenate([np.arange(count, dtype=np.int64) for count in counts])
     lasts = end > start
     return start[lasts], end[lasts], kind[lasts], row[lasts], stream[lasts], launch[lasts]

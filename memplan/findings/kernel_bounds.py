@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.distinct import distinct, first_rows
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.findings.finding import threshold
@@ -149,9 +150,8 @@ def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
     for column in columns:
         coded = column_codes(column)
         key = key * (len(coded.values) + 1) + coded.codes[rows]
-        key = np.unique(key, return_inverse=True)[1].reshape(-1)
-    _, first, number = np.unique(key, return_index=True, return_inverse=True)
-    return first.astype(np.int64), number.reshape(-1).astype(np.int64)
+        found, key = distinct(key)
+    return first_rows(key, len(found)), key
 
 
 def recurring_ns(duration_ns: Floats, run_of: Int64s) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
+from memplan.core.distinct import distinct
 from memplan.core.errors import InputError
 from memplan.core.intervals import (
     Intervals,
@@ -290,8 +291,8 @@ def _traced_kernels(rank: RankProfile) -> Kernels | None:
 
 def _texts(codes: NDArray[np.int32], values: Sequence[str]) -> DictionaryArray:
     """The texts at `codes` of `values`, of which only these are looked at."""
-    used, own = np.unique(codes, return_inverse=True)
-    return DictionaryArray(own.reshape(-1).astype(np.int32), [values[code] for code in used.tolist()])
+    used, own = distinct(codes)
+    return DictionaryArray(own.astype(np.int32), [values[code] for code in used.tolist()])
 
 
 def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], bool]) -> Intervals:
@@ -310,10 +311,11 @@ def _slices_of(rank: RankProfile, kind: TrackKind, wanted: Callable[[str, str], 
 
 def _kinds_of(kernels: Kernels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which kernels communicate, and which only wait or copy."""
-    core = np.array([text.upper() in _COLLECTIVE_CORES for text in kernels.core], dtype=bool)
-    named = np.array([text.startswith("hcom_") for text in kernels.type], dtype=bool)
-    waits = np.array([bool(_WAITING.fullmatch(text)) for text in kernels.type], dtype=bool)
-    return core | named, waits
+    cores, types = dictionary_encoded(kernels.core), dictionary_encoded(kernels.type)
+    core = np.array([text.upper() in _COLLECTIVE_CORES for text in cores.values], dtype=bool)
+    named = np.array([text.startswith("hcom_") for text in types.values], dtype=bool)
+    waits = np.array([bool(_WAITING.fullmatch(text)) for text in types.values], dtype=bool)
+    return core[cores.codes] | named[types.codes], waits[types.codes]
 
 
 def _windows(rank: RankProfile, kernels: Kernels, progress: Progress) -> list[StepWindow]:

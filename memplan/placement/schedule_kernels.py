@@ -19,10 +19,10 @@ LINKS = 2
 
 
 @jit
-def _up(heap: Any, count: int, key: Any, value: int) -> int:
-    """Add `value` to the `count` entries of a heap, least key first; returns the new count."""
+def _up(heap: Any, count: int, value: int) -> int:
+    """Add `value` to the `count` entries of a heap, the least first; returns the new count."""
     at = count
-    while at > 0 and key[heap[(at - 1) >> 1]] > key[value]:
+    while at > 0 and heap[(at - 1) >> 1] > value:
         heap[at] = heap[(at - 1) >> 1]
         at = (at - 1) >> 1
     heap[at] = value
@@ -30,16 +30,16 @@ def _up(heap: Any, count: int, key: Any, value: int) -> int:
 
 
 @jit
-def _down(heap: Any, count: int, key: Any) -> int:
+def _down(heap: Any, count: int) -> int:
     """Remove the least entry of a heap; returns the new count."""
     count -= 1
     last = heap[count]
     at = 0
     while 2 * at + 1 < count:
         child = 2 * at + 1
-        if child + 1 < count and key[heap[child + 1]] < key[heap[child]]:
+        if child + 1 < count and heap[child + 1] < heap[child]:
             child += 1
-        if key[heap[child]] >= key[last]:
+        if heap[child] >= last:
             break
         heap[at] = heap[child]
         at = child
@@ -77,12 +77,12 @@ def run_queues(
     elapsed = np.zeros(steps + 1, np.int64)
     for step in range(steps):
         elapsed[step + 1] = elapsed[step] + duration[step]
-    key = np.empty(gaps, np.int64)
+    place_of = np.empty(gaps, np.int64)
     for place in range(by_return.size):
-        key[by_return[place]] = place
-    waiting = np.empty((LINKS, gaps + 1), np.int64)  # a heap for each link of what could come back
+        place_of[by_return[place]] = place
+    waiting = np.empty((LINKS, gaps + 1), np.int64)  # for each link a heap of what could come back, as places
     waits = np.zeros(LINKS, np.int64)
-    early = np.zeros(steps + 1, np.int64)  # bytes of what returned before it is needed
+    full = live.copy()  # with what returned before it is needed
     pending = np.empty(gaps, np.int64)  # what is on its way out, what is out first at the head
     head = tail = 0
     under_way = 0
@@ -109,7 +109,7 @@ def run_queues(
             at_start += 1
             gone[gap] = start[gap]
             if returns[gap] >= 0:
-                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], key, gap)
+                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], place_of[gap])
         # Room for the step's operands, and what it needs back must have left before.
         until = ready
         look = at_return
@@ -121,14 +121,14 @@ def run_queues(
         while head < tail:
             gap = pending[head]
             end = out_start[gap] + out_ns[gap]
-            if end > until and live[step] + early[step] + under_way <= capacity:
+            if end > until and full[step] + under_way <= capacity:
                 break
             head += 1
             under_way -= size[gap]
             ready = max(ready, end)
             gone[gap] = step
             if returns[gap] >= 0:
-                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], key, gap)
+                waits[lane[gap]] = _up(waiting[lane[gap]], waits[lane[gap]], place_of[gap])
         begin_here = free_at[step] = ready
         while at_return < look:
             gap = by_return[at_return]
@@ -143,37 +143,45 @@ def run_queues(
             ready = max(ready, in_start[gap] + in_ns[gap])
         # What is needed later comes back as soon as the link is free for it and there is room until then.
         while True:
-            gap = -1
+            soonest = by_return.size
             for way in range(LINKS):
-                while waits[way] and issued[waiting[way, 0]]:
-                    waits[way] = _down(waiting[way], waits[way], key)
-                free = waits[way] > 0 and in_free[way] <= ready + duration[step]
-                if free and (gap < 0 or key[waiting[way, 0]] < key[gap]):
-                    gap = waiting[way, 0]
-            if gap < 0 or blocked[gap] >= step:
+                while waits[way] and issued[by_return[waiting[way, 0]]]:
+                    waits[way] = _down(waiting[way], waits[way])
+                if waits[way] and in_free[way] <= ready + duration[step]:
+                    soonest = min(soonest, waiting[way, 0])
+            if soonest == by_return.size or blocked[by_return[soonest]] >= step:
                 break
-            slot, rest = head, under_way
-            worst = -1
-            for later in range(step, returns[gap]):
+            gap = by_return[soonest]
+            # It isn't tried again before the last step has passed that has no room for it whatever is still to leave.
+            ahead, most = full[step : returns[gap]], capacity - size[gap]
+            fullest = most
+            for value in ahead:
+                fullest = max(fullest, value)
+            worst = returns[gap] - 1 if fullest > most else step - 1
+            while worst >= step and full[worst] <= most:
+                worst -= 1
+            slot, rest, later = head, under_way, step
+            while worst < step and slot < tail and later < returns[gap]:
                 # What leaves while this step waits for its operands still holds its room when the step begins.
                 arrives = begin_here if later == step else ready + elapsed[later] - elapsed[step]
                 while slot < tail and out_start[pending[slot]] + out_ns[pending[slot]] <= arrives:
                     rest -= size[pending[slot]]
                     slot += 1
-                if live[later] + early[later] + rest + size[gap] > capacity:
-                    worst = later if live[later] + early[later] + size[gap] > capacity else max(worst, step)
-            if worst >= 0:
+                if full[later] + rest > most:
+                    worst = step
+                later += 1
+            if worst >= step:
                 blocked[gap] = worst
                 break
             way = lane[gap]
-            waits[way] = _down(waiting[way], waits[way], key)
+            waits[way] = _down(waiting[way], waits[way])
             issued[gap] = True
             first[gap] = step
             in_start[gap] = max(begin_here, in_free[way])
             in_free[way] = in_start[gap] + in_ns[gap]
             rest_in[way] -= in_ns[gap]
-            for later in range(step, returns[gap]):
-                early[later] += size[gap]
+            for later in range(ahead.size):
+                ahead[later] += size[gap]
         stalled[step] = ready - clock
         step_start[step] = ready
         clock = ready + duration[step]
@@ -191,7 +199,8 @@ def run_queues(
             pending[at] = gap
             tail += 1
             under_way += size[gap]
-        last = max(last, in_free.max())
+        for way in range(LINKS):
+            last = max(last, in_free[way])
     return max(clock, out_free.max(), last), last
 
 

@@ -105,4 +105,6 @@ def longcat_flash(fields: Fields, model_type: str) -> ModelConfig:
     )
     halves = 2 * layer_count(fields, "num_layers" if fields.has("num_layers") else "num_hidden_layers")
     stack = [Layer(index, attention, expert if index % 2 else dense) for index in range(halves)]
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    # What predicts further tokens is one attention and one dense part (arXiv 2509.01322, section 2.3).
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), halves, Layer(halves, attention, dense))
+    return assemble(fields, family=model_type, layers=stack, tied=False, mtp_layers=mtp)

@@ -184,17 +184,29 @@ def indexer(
     dtype, row = index_format(e, index)
     q_name, k_name = names
     query = e.linear(low, (q_name,), index.heads * index.head_dim, e.shape(low)[-1])
-    small = ["indexer.weights_proj"] if k_name is None else [k_name, "indexer.weights_proj"]
-    wide = index.heads + (index.head_dim if k_name is not None else 0)
-    weights = e.linear(x, small, wide, hidden)
-    turned = e.act("index_q.rope", (tokens, index.heads * index.head_dim))
-    norms = e.spend("indexer.k_norm", "indexer.k_norm.bias")
-    outputs = [turned]
+    weights = e.linear(x, ("indexer.weights_proj",), index.heads, hidden)
+    if dtype == "int8":
+        half = e.act("index_weights.half", (tokens, index.heads), "float16")
+        e.op("index_weights.cast", "Cast", (weights,), (half,))
+        weights = half
+    own = cache is None
     if cache is None:
         cache = e.cache("index_cache", e.sequences * -(-e.step.context // e.layout.context) * row, dtype)
-        outputs.append(e.part("index_written", cache, tokens * row))
-    e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights, *norms), outputs)
-    turned = _hadamard(e, turned, index, dtype)
+    if k_name is None:
+        turned = e.act("index_q.rope", (tokens, index.heads * index.head_dim))
+        e.op("indexer.rotary", "RopeWithSinCosCache", (query, weights), (turned,))
+    else:
+        turned = _rotated(e, "index_q", query, index.heads, index.head_dim)
+        key = e.norm("indexer.k_norm", e.linear(x, (k_name,), index.head_dim, hidden), "indexer.k_norm")
+        key = _rotated(e, "index_k", key, 1, index.head_dim)
+        key, scale = _hadamard(e, "index_k", key, 1, index, dtype)
+        if own:
+            written = e.part("index_written", cache, tokens * row)
+            e.op("indexer.write", "ScatterNdUpdate", (key,), (written,))
+            if scale is not None:
+                scales = e.part("index_scale", cache, 2 * tokens)
+                e.op("indexer.write_scale", "ScatterNdUpdate", (scale,), (scales,))
+    turned, _ = _hadamard(e, "index_q", turned, index.heads, index, dtype)
     keys = max(e.key_length(), e.queries)
     chosen = e.act("index", (tokens, index.topk), "int32")
     part = e.part("index_keys", cache, e.sequences * -(-keys // ratio) * row)
@@ -218,20 +230,35 @@ def indexer(
     )
 
 
-def _hadamard(e: StepEmitter, x: int, index: Indexer, dtype: str) -> int:
-    """Index queries turned by a Hadamard matrix, so that they lose less in few bits, and quantised by head."""
-    rows, size = e.shape(x)[0] * index.heads, index.head_dim
+def _rotated(e: StepEmitter, name: str, x: int, heads: int, width: int) -> int:
+    """Heads of which the first half is rotated: taken apart, rotated and put together again."""
+    rows = e.shape(x)[0]
+    halves = [e.act(f"{name}.{part}", (rows, heads, width // 2)) for part in ("rotary", "bare")]
+    e.op(f"{name}.split", "SplitVD", (x,), halves)
+    turned, out = e.act(f"{name}.turned", (rows, heads, width // 2)), e.act(f"{name}.rope", (rows, heads * width))
+    e.op(f"{name}.rotary", "RotaryMul", (halves[0],), (turned,))
+    e.op(f"{name}.concat", "ConcatD", (turned, halves[1]), (out,))
+    return out
+
+
+def _hadamard(e: StepEmitter, name: str, x: int, heads: int, index: Indexer, dtype: str) -> tuple[int, int | None]:
+    """Heads turned by a Hadamard matrix, so that they lose less in few bits, and quantised with a scale each."""
+    rows, size = e.shape(x)[0] * heads, index.head_dim
     matrix = e.constant("hadamard", (size, size))
-    out = e.act("index_q.turned", (rows, size))
+    out, scale = e.act(f"{name}.hadamard", (rows, size)), None
     e.op(
-        "indexer.hadamard", "MatMul", (e.view("index_q.heads", x, (rows, size)), matrix), (out,),
+        f"{name}.hadamard", "MatMul", (e.view(f"{name}.heads", x, (rows, size)), matrix), (out,),
         transpose_a=False, transpose_b=True,
     )  # fmt: skip
+    if dtype == "int8":
+        half = e.act(f"{name}.half", (rows, size), "float16")
+        e.op(f"{name}.cast", "Cast", (out,), (half,))
+        out = half
     if dtype != e.dtype:
-        small, scale = e.act("index_q", (rows, size), dtype), e.act("index_q.scale", (rows, 1), "float32")
-        e.op("indexer.quant", "DynamicQuant", (out,), (small, scale))
+        small, scale = e.act(name, (rows, size), dtype), e.act(f"{name}.scale", (rows, 1), "float32")
+        e.op(f"{name}.quant", "DynamicQuant", (out,), (small, scale))
         out = small
-    return e.view("index_q.flat", out, e.shape(x))
+    return e.view(f"{name}.flat", out, e.shape(x)), scale
 
 
 def split_output(e: StepEmitter, x: int, name: str, width: int) -> int:
@@ -242,6 +269,9 @@ def split_output(e: StepEmitter, x: int, name: str, width: int) -> int:
     share = -(-width // ranks)
     types = e.types(name)
     x = e.quantise(x, types.activation) if types.quantised else x
+    packed = e.act("o_packed", (ranks, e.tokens, share), e.graph.dtypes[x])
+    e.op("o_pack", "Transpose", (x,), (packed,))
+    x = packed
     mixed = e.collective("o_all_to_all", "AlltoAll", x, (e.tokens * ranks, share), ranks, "otp")
     out = e.linear(mixed, (name,), hidden, share, rows=e.tokens * ranks, share=ranks)
     return e.collective("o_reduce_scatter", "ReduceScatter", out, (e.tokens, hidden), ranks, "otp")

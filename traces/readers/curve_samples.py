@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.core.arrays import Bools, Int64s
+from memplan.core.distinct import running_count
 from memplan.core.sentence import Sentence
 from memplan.traces.profile import MemoryCurve
 
@@ -69,7 +70,7 @@ def _outermost(columns: tuple[Int64s, ...], bucket: int) -> tuple[Int64s, ...]:
     numbers = columns[0] // bucket
     fresh = np.diff(numbers, prepend=-1) != 0
     starts = np.flatnonzero(fresh)
-    place = np.cumsum(fresh) - 1
+    place = running_count(fresh) - 1
     keep = fresh.copy()
     keep[np.append(starts[1:], len(numbers)) - 1] = True
     for column in columns[1:]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.distinct import distinct
 from memplan.traces.timeline.events import Events, FlowRows, SampleRows, SliceRows
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class EventBuilder:
 
     def lanes(self, process: str, keys: Int64s, name: Callable[[int], str]) -> Int64s:
         """Thread numbers of a column of thread keys of `process`."""
-        distinct, codes = np.unique(keys, return_inverse=True)
-        lookup = [self.threads.setdefault((process, name(key)), len(self.threads)) for key in distinct.tolist()]
-        return np.array(lookup, dtype=np.int64)[codes.reshape(-1)] if len(keys) else keys
+        found, codes = distinct(keys)
+        lookup = [self.threads.setdefault((process, name(key)), len(self.threads)) for key in found.tolist()]
+        return np.array(lookup, dtype=np.int64)[codes] if len(keys) else keys
 
     def add(self, start: Int64s, end: Int64s, lane: Int64s, name: Int64s, category: Int64s, at: Int64s) -> None:
         valid = (start > 0) & (end >= start)
@@ -61,15 +62,15 @@ class EventBuilder:
     ) -> None:
         """Add samples of the counters called `label` with `unit` in its braces, under `key`."""
         valid = (time > 0) & ~np.isnan(value)
-        distinct, codes = np.unique(unit[valid], return_inverse=True)
-        counters = np.array([self.number(label.format(number)) for number in distinct.tolist()], dtype=np.int64)
+        found, codes = distinct(unit[valid])
+        counters = np.array([self.number(label.format(number)) for number in found.tolist()], dtype=np.int64)
         count = int(valid.sum())
         lane = np.full(count, self.threads.setdefault((process, ""), len(self.threads)))
         self.samples.append(
             (
                 time[valid],
                 lane,
-                counters[codes.reshape(-1)] if count else lane,
+                counters[codes] if count else lane,
                 np.full(count, self.number(key)),
                 np.full(count, -1) if instance is None else instance[valid],
                 value[valid],

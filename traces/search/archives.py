@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from memplan.core.errors import InputError, reason
 from memplan.core.sentence import Sentence
-from memplan.traces.file_kinds import is_archive_name
+from memplan.traces.file_kinds import UNPACK_BY_HAND
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import most_unpacked
 from memplan.traces.timeline.store import cache_directory, key_of
@@ -34,19 +34,12 @@ _MOST_ARCHIVES = 64
 _MOST_ENTRIES = 200_000
 _LONGEST_HEADER = 1 << 20
 _BLOCK = 1 << 20
-UNPACK_BY_HAND = "unpack it yourself"
-"""What to do about an archive that can't be read."""
 _OTHERS = re.compile(r".+\.(?:7z|rar|zst|lz4)", re.IGNORECASE)
 _DAMAGES = (
     tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError, RuntimeError,
     NotImplementedError, ValueError,
 )  # fmt: skip
 """What the libraries raise for archives that are damaged, encrypted, or packed in a way that they don't know."""
-
-
-def is_archive(path: Path) -> bool:
-    """Whether `path` is called as an archive of several files is."""
-    return is_archive_name(path.name) and path.is_file()
 
 
 def unpacked_archive(path: Path, notes: Notebook) -> Path:

@@ -239,34 +239,41 @@ def _regular_table(path: Path) -> TextTable | None:
         return None
     if len(rows) < 2 or len(rows[0]) < 2 or len(set(map(len, rows))) != 1 or rows[0] in rows[1:]:
         return None
-    return _named_columns(path, [list(map(str.strip, column)) for column in zip(*rows, strict=True)])
+    return _named_columns(path, [_stripped(column) for column in zip(*rows, strict=True)])
 
 
-_BLANKS = (" ", "\t", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f")
+_BLANKS = " \t\v\f\x1c\x1d\x1e\x1f"
+_ANY_BLANK = f"{_BLANKS}\r\n".encode()
+
+
+def _stripped(column: Sequence[str]) -> Sequence[str]:
+    """The texts without surrounding blanks; most columns have none anywhere, which is soon seen."""
+    everything = "".join(column)
+    if everything.isascii() and len(everything.encode().translate(None, _ANY_BLANK)) == len(everything):
+        return column
+    return list(map(str.strip, column))
 
 
 def _unquoted_columns(text: str) -> list[list[str]] | None:
     """The stripped columns of a table without quotes, headers first; `None` where it has any or is not regular."""
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    if len(lines) < 2 or lines[0] in lines[1:] or '"' in text or "\r" in lines[0] or not text.isascii():
+    lines = text.replace("\r\n", "\n").strip("\n")
+    header, _, body = lines.partition("\n")
+    if not body or "\n\n" in body or '"' in text or "\r" in lines or not text.isascii():
         return None
-    width = lines[0].count(",") + 1
-    if width < 2 or not _commas_in_each(lines, width - 1):
-        return None
-    body = ",".join(lines[1:])
-    if "\r" in body:
+    width = header.count(",") + 1
+    if width < 2 or f"\n{header}\n" in f"\n{body}\n" or not _commas_in_each(body, width - 1):
         return None
     # Tools end their times with a tab, so that spreadsheets take them for text.
-    body = body.replace("\t,", ",")
+    body = body.replace("\n", ",").replace("\t,", ",")
     cells = body.split(",")
     if any(blank in body for blank in _BLANKS):
         cells = list(map(str.strip, cells))
-    return [[name.strip(), *cells[place::width]] for place, name in enumerate(lines[0].split(","))]
+    return [[name.strip(), *cells[place::width]] for place, name in enumerate(header.split(","))]
 
 
-def _commas_in_each(lines: Sequence[str], count: int) -> bool:
+def _commas_in_each(lines: str, count: int) -> bool:
     """Whether each line, ASCII, has `count` commas; asked of all at once, for there may be very many."""
-    codes = np.frombuffer("\n".join((*lines, "")).encode(), dtype=np.uint8)
+    codes = np.frombuffer(f"{lines}\n".encode(), dtype=np.uint8)
     commas = np.searchsorted(np.flatnonzero(codes == ord(",")), np.flatnonzero(codes == ord("\n")))
     return bool((np.diff(commas, prepend=0) == count).all())
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.core.distinct import distinct
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.once import Once
 from memplan.core.progress import Progress, silent
@@ -25,7 +26,7 @@ from memplan.traces.dictionary_array import DictionaryArray
 from memplan.traces.notes import Notebook
 from memplan.traces.tables.gzip_files import is_gzip
 
-_ROWS = 1 << 16
+_ROWS = 1 << 14
 _DAMAGES = (sqlite3.Error, OverflowError, UnicodeError)
 """What SQLite raises where a file is damaged: words of its schema may be no text."""
 _CHECKED_BYTES = 16 * 1024 * 1024
@@ -224,14 +225,14 @@ class Database:
 
     def names(self, numbers: NDArray[np.int64], absent: str = "") -> DictionaryArray:
         """Texts of a column of string numbers; a number without a text stands for itself, -1 is `absent`."""
-        distinct, codes = np.unique(numbers, return_inverse=True)
-        strings, told = self.strings, distinct.tolist()
+        found, codes = distinct(numbers)
+        strings, told = self.strings, found.tolist()
         texts = [strings.get(number, str(number) if number >= 0 else absent) for number in told]
         if missing := sum(number >= 0 and number not in strings for number in told):
             self._notes.add(
                 self._path, Sentence("{} [text is|texts are] missing: their numbers stand for them", (missing,))
             )
-        return DictionaryArray(codes.reshape(-1).astype(np.int32), texts)
+        return DictionaryArray(codes.astype(np.int32), texts)
 
     def enumeration(self, table: str) -> dict[int, str]:
         """Names by number of one of the `ENUM_...` tables; empty where there is none."""

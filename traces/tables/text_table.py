@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +55,9 @@ class TextTable:
         found = self.columns[header]
         if isinstance(found, DictionaryArray):
             return np.array([number(text) for text in found.values], dtype=np.float64)[found.codes]
-        if _all_plain(found):
-            return np.array([float(text or "nan") for text in found], dtype=np.float64)
-        distinct = set(found)
-        if _all_plain([text for text in distinct if text not in ABSENT]):
-            values = {text: float("nan") if text in ABSENT else float(text) for text in distinct}
-        else:
-            values = {text: number(text) for text in distinct}
+        if (plain := _plain_floats(found)) is not None:
+            return plain
+        values = {text: number(text) for text in set(found)}
         return np.array([values[text] for text in found], dtype=np.float64)
 
     def has(self, *headers: str) -> bool:
@@ -84,10 +79,10 @@ class TextTable:
         return _whole_numbers(found, factor)
 
 
-_TEXTS_AT_ONCE = 4096
-_PLAIN = re.compile(r"(?:(?:[0-9]{1,16}(?:\.[0-9]{1,12})?)?\n)*")
-"""Lines of decimal numbers as times and sizes of profiles mostly are, or of nothing."""
+_PLAIN = b"0123456789.\n"
+"""All that stands in lines of decimal numbers as times and sizes of profiles mostly are, or of nothing."""
 
+_WHOLE_DIGITS, _FRACTION_DIGITS = 16, 12
 _LARGEST_FACTOR = 2**21
 """Twice a fraction of twelve digits times this is still below 2**63."""
 
@@ -104,24 +99,45 @@ def _whole_numbers(texts: Sequence[str], factor: int) -> Int64s:
     return np.array([values[text] for text in texts], dtype=np.int64)
 
 
-def _all_plain(texts: Sequence[str]) -> bool:
-    """Whether every number is plain; in parts, for a pattern remembers a place to go back to for each text."""
-    parts = (texts[first : first + _TEXTS_AT_ONCE] for first in range(0, len(texts), _TEXTS_AT_ONCE))
-    return all(_PLAIN.fullmatch("\n".join((*part, ""))) for part in parts)
+def _plain_lines(texts: Sequence[str]) -> bytes | None:
+    """The texts a line each where they are digits and points alone, else `None`."""
+    joined = "\n".join((*texts, "")).encode(errors="replace")
+    return None if joined.translate(None, _PLAIN) else joined
+
+
+def _plain_floats(texts: Sequence[str]) -> Floats | None:
+    """A column of measured quantities, NaN where absent; `None` where a number is written in another way."""
+    known = texts
+    if _plain_lines(texts) is None:
+        known = ["" if text in ABSENT else text for text in texts]
+        if _plain_lines(known) is None:
+            return None
+    if max(map(len, known), default=0) > _WHOLE_DIGITS + 1 + _FRACTION_DIGITS:
+        return None
+    try:
+        return np.array([float(text or "nan") for text in known], dtype=np.float64)
+    except ValueError:  # two points, or lines of their own
+        return None
 
 
 def _plain_numbers(texts: Sequence[str], factor: int) -> Int64s | None:
     """The same of a whole column at once; `None` where a number is written in another way or is very large."""
-    if factor > _LARGEST_FACTOR or not _all_plain(texts):
+    if factor > _LARGEST_FACTOR or (lines := _plain_lines(texts)) is None:
         return None
     # Bytes: wider numbers are made of one place at a time.
-    text = np.frombuffer("\n".join((*texts, "")).encode(), dtype=np.uint8)
+    text = np.frombuffer(lines, dtype=np.uint8)
     ends = np.flatnonzero(text == ord("\n"))
     starts = np.concatenate(([0], ends[:-1] + 1))[: len(ends)]
     points, dots = ends.copy(), np.flatnonzero(text == ord("."))
-    points[np.searchsorted(ends, dots)] = dots
+    dotted = np.searchsorted(ends, dots)
+    points[dotted] = dots
+    before, after = points - starts, ends[dotted] - dots - 1
+    if len(ends) != len(texts) or (np.diff(dotted) == 0).any() or int(before.max(initial=0)) > _WHOLE_DIGITS:
+        return None
+    if not ((before[dotted] > 0) & (after > 0) & (after <= _FRACTION_DIGITS)).all():
+        return None
     whole, fraction = np.zeros(len(ends), dtype=np.int64), np.zeros(len(ends), dtype=np.int64)
-    for place in range(int((points - starts).max(initial=0))):
+    for place in range(int(before.max(initial=0))):
         at = points - 1 - place
         whole += np.where(at >= starts, text[at].astype(np.int64) - ord("0"), 0) * 10**place
     places = max(int((ends - points).max(initial=0)) - 1, 0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from memplan.core.arrays import Int32s, Int64s
+from memplan.core.distinct import distinct, running_count
 from memplan.traces.profile import Track, TrackKind
 from memplan.traces.timeline import nesting
 from memplan.traces.timeline.columns import REACH_BLOCK, CounterColumns, FlowColumns, SliceColumns, TimelineColumns
@@ -90,7 +91,10 @@ def build(
     counters = _counters(events, labels, tracks)
     flow_rows = events.flows
     del events
-    from concurrent.futures import ThreadPoolExecutor  # which profiles without a trace don't need
+    if not len(flow_rows.id):
+        slices = _slices(columns, track_of, slice_tracks, strings, types, compiled)
+        return TimelineColumns(tracks, strings, slices, counters, _flows(flow_rows, track_of))
+    from concurrent.futures import ThreadPoolExecutor  # which profiles without arrows don't need
 
     with ThreadPoolExecutor(1) as pool:
         flows = pool.submit(_flows, flow_rows, track_of)
@@ -277,7 +281,7 @@ def _compact(numbers: Int64s) -> Int32s:
     """Small numbers that are equal where `numbers` are, and in the same order."""
     if len(numbers) and int(numbers.max()) - int(numbers.min()) < _MOST_CODES:
         return np.asarray(numbers - numbers.min(), dtype=np.int32)
-    return np.asarray(np.unique(numbers, return_inverse=True)[1].reshape(-1), dtype=np.int32)
+    return distinct(numbers)[1].astype(np.int32)
 
 
 def _paired(first: Int32s, second: Int32s) -> Int32s:
@@ -289,10 +293,7 @@ def _paired(first: Int32s, second: Int32s) -> Int32s:
         return _compact(first.astype(np.int64) * width + second)
     codes = first * np.int32(width)
     codes += second
-    present = np.zeros(int(codes.max()) + 1, dtype=np.int32)
-    present[codes] = 1
-    numbers = np.asarray(np.cumsum(present) - 1, dtype=np.int32)
-    return np.asarray(numbers[codes])
+    return distinct(codes)[1].astype(np.int32)
 
 
 def _series(counter: str, key: str, instance: int) -> tuple[str, str]:
@@ -319,7 +320,7 @@ def _flows(rows: FlowRows, track_of: Int32s) -> FlowColumns:
     position = np.arange(len(order))
     begins = np.ones(len(order), dtype=bool)
     begins[1:] = (category[1:] != category[:-1]) | (flow[1:] != flow[:-1])
-    group = np.cumsum(begins) - 1
+    group = running_count(begins) - 1
     counts = np.bincount(group[starts], minlength=int(group[-1]) + 1 if len(group) else 0)
     only_start = np.full(len(counts), -1, dtype=np.int64)
     only_start[group[starts]] = position[starts]

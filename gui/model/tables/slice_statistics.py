@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
+from memplan.core.distinct import distinct
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_change, format_duration, format_share
@@ -201,9 +202,9 @@ def _labels(
 
 
 def _renumbered(codes: Int64s, texts: Sequence[str], names: dict[str, int]) -> Int64s:
-    used, inverse = np.unique(codes, return_inverse=True)
+    used, place = distinct(codes)
     numbers = np.array([names.setdefault(texts[code] or "–", len(names)) for code in used.tolist()], dtype=np.int64)
-    return np.asarray(numbers[inverse], dtype=np.int64)
+    return np.asarray(numbers[place], dtype=np.int64)
 
 
 def _planned(session: Session, track: TimelineTrack, start: Int64s) -> Int64s:

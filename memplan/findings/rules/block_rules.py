@@ -78,10 +78,10 @@ def _idle_cores(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Fi
     rows = facts.case.computing_rows
     blocks, length = kernels.block_count[rows], kernels.duration_ns[rows]
     coded = column_codes(kernels.core)
-    core = np.array([text.upper() for text in coded.values] or [""])[coded.codes[rows]]
     idle = np.zeros(len(rows))
     for names, there in ((_CUBES, job.machine.cubes if job.machine else 0), (_VECTORS, _vectors(job))):
-        mine = np.isin(core, names) & (blocks > 0)
+        named = np.array([text.upper() in names for text in coded.values], dtype=bool)
+        mine = named[coded.codes[rows]] & (blocks > 0)
         cores = there or _usual_most(blocks[mine])
         if cores > 1:
             turns = -(-blocks[mine] // cores)

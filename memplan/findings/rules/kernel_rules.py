@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.distinct import distinct, running_count
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
@@ -232,9 +233,9 @@ def _alike(kernels: Kernels, rows: Int64s) -> Int64s:
     first = np.append(True, (np.diff(number[order]) != 0) | (np.diff(kernels.step[rows][order]) != 0))
     begins = np.flatnonzero(first)
     place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - begins[np.cumsum(first) - 1]
+    place[order] = np.arange(len(rows)) - begins[running_count(first) - 1]
     key = number * len(rows) + np.where(unlike, place, 0)
-    return np.asarray(np.unique(key, return_inverse=True)[1].reshape(-1), dtype=np.int64)
+    return distinct(key)[1]
 
 
 def _load(step: Int64s, more: Floats) -> Floats:

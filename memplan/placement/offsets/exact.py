@@ -12,8 +12,8 @@ from memplan.core.arrays import Int64s
 from memplan.placement.offsets.blocks import Blocks, overlapping_pairs
 from memplan.placement.offsets.bounds import granule_of
 from memplan.placement.offsets.greedy import Space
+from memplan.placement.offsets.kernel_arrays import SearchArrays
 from memplan.placement.offsets.orders import features
-from memplan.placement.offsets.search_arrays import SearchArrays
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE, Budget
 
 MOST_BLOCKS = 4000
@@ -270,7 +270,7 @@ def fit(data: SearchData, capacity: int, budget: Budget, *, seed: int = 0, round
             if left <= 0:
                 return GAVE_UP, offset
             status = search_offsets(
-                capacity, data.arrays, order, rank, by_total, nodes, min(left, budget.slice), offset, counts
+                capacity, tuple(data.arrays), order, rank, by_total, nodes, min(left, budget.slice), offset, counts
             )
             budget.spend(int(counts[1]))
             if status != GAVE_UP:

@@ -8,6 +8,7 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.placement.offsets.blocks import FAR, Blocks
+from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, PoolArrays
 
 BUCKETS = 4096
 ROOM = 8
@@ -105,13 +106,18 @@ def place_general(
     counts = [sum(a < b for a, b in space.reserved) for space in spaces]
     reserved_ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     shift, bucket_ptr = _buckets(blocks.part_start, blocks.part_end, max(len(blocks.times) - 1, 1))
-    pool, base = np.zeros(blocks.count, np.int64), np.zeros(blocks.count, np.int64)
-    looked = place_blocks(
-        order, int(best_fit), blocks.size, blocks.modulus, blocks.residue, blocks.fixed, allowed_ptr, allowed,
-        capacity, reserved_ptr, reserved.reshape(-1, 2), blocks.part_ptr, blocks.part_lo, blocks.part_hi,
-        blocks.part_start, blocks.part_end, shift, bucket_ptr, *adjacency(blocks), pool, base,
+    owner = np.repeat(np.arange(blocks.count), np.diff(blocks.part_ptr))
+    placed = PlacedBlocks(
+        np.full(blocks.count, -1, np.int64), np.zeros(blocks.count, np.int64), shift, bucket_ptr,
+        np.empty(bucket_ptr[-1], np.int32), np.zeros(len(bucket_ptr) - 1, np.int64), np.full(len(owner), -1, np.int64),
     )  # fmt: skip
-    return pool, base, int(looked) + 8 * blocks.count
+    arrays = BlockArrays(
+        blocks.size, blocks.modulus, blocks.residue, blocks.fixed, allowed_ptr, allowed, blocks.part_ptr,
+        blocks.part_lo, blocks.part_hi, blocks.part_start, blocks.part_end, owner, *adjacency(blocks),
+    )  # fmt: skip
+    pools = PoolArrays(capacity, reserved_ptr, reserved.reshape(-1, 2))
+    looked = place_blocks(order, int(best_fit), tuple(arrays), tuple(pools), tuple(placed))
+    return placed.pool, placed.base, int(looked) + 8 * blocks.count
 
 
 def adjacency(blocks: Blocks) -> tuple[Int64s, Int64s, Int64s, Int64s]:

@@ -10,12 +10,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from memplan.core.jit import jit
+from memplan.core.arrays import Int64s
+from memplan.core.jit import jit, jit_inner, longer
 from memplan.placement.offsets.blocks import FAR
+from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, PoolArrays
 
 FIRST_FIT, BEST_FIT = 0, 1
 MOST_ORDERED = 100_000
+
+
+@jit
+def _insert(listed: Any, count: int, base: Any, block: int) -> None:
+    """Put `block` among the first `count` of `listed`, blocks by ascending address, behind those of its own."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        if base[listed[middle]] <= base[block]:
+            low = middle + 1
+        else:
+            high = middle
+    listed[low + 1 : count + 1] = listed[low:count]
+    listed[low] = block
 
 
 @jit
@@ -42,11 +59,19 @@ def place_rectangles(
     every = np.empty(n, np.int32)
     seen = np.full(0 if ordered else size.size, -1, np.int32)
     placed = 0
-    # What is looked at of a block lies together: when it is alive, and from where to where it lies.
-    spans = np.empty((size.size, 4), np.int64)
-    spans[:, 0], spans[:, 1] = start, end
     slots = np.empty(bucket_ptr[-1], np.int32)  # the same by time bucket
     filled = np.zeros(bucket_ptr.size - 1, np.int64)
+    # Of placed blocks: first and last time, address, and the next free one, rounded where one rounding holds for all.
+    spans = np.empty((size.size, 4), np.int64)
+    mixed = False
+    mod = rest = -1
+    for block in order:
+        if fixed[block] < 0:
+            if mod < 0:
+                mod, rest = modulus[block], residue[block]
+            mixed |= modulus[block] != mod or residue[block] != rest
+    common = 1 if mixed or mod < 0 else mod
+    offset = 0 if mixed or mod < 0 else rest
     peak = 0
     looked = 0
     for k in range(n):
@@ -56,8 +81,6 @@ def place_rectangles(
         where = fixed[block]
         if where < 0:
             mod, rest = modulus[block], residue[block]
-            # Nearly all alignments are powers of two, and to divide takes as long as all else that is done for a block.
-            mask = max(mod - 1, 0) if mod & (mod - 1) == 0 else -1
             if low_bucket == high_bucket:
                 source, begin, stop = slots, bucket_ptr[low_bucket], bucket_ptr[low_bucket] + filled[low_bucket]
             elif ordered:
@@ -91,169 +114,138 @@ def place_rectangles(
             where = -1
             for position in range(begin, stop):
                 other = source[position]
-                if spans[other, 0] >= last or spans[other, 1] <= first:
-                    continue
-                room = spans[other, 2] - current - need
-                if room >= 0 and room < least:
+                # No branch where it could go either way: what is not there meanwhile takes no room.
+                span = spans[other]
+                meets = (span[0] < last) & (span[1] > first)
+                room = span[2] - current - need
+                if (room >= 0) & meets & (room < least):
                     least, where = room, current
                     if best_fit == 0 or room == 0:
                         stop = position
                         break
-                top = spans[other, 3]
-                if top > current:
-                    current = top
-                    if mask >= 0:
-                        current += (rest - current) & mask
-                    else:
-                        over = (current - rest) % mod
-                        if over:
-                            current += mod - over
+                top = span[3] * meets
+                if mixed:
+                    if top > current:
+                        current = top + (rest - top) % mod
+                else:
+                    current = max(current, top)
             looked += stop - begin
             if where < 0:
                 where = current
         base[block] = where
-        spans[block, 2], spans[block, 3] = where, where + need
-        if block < counted and where + need > peak:
-            peak = where + need
+        top = where + need
+        spans[block] = (first, last, where, top + (offset - top) % common)
+        if block < counted and top > peak:
+            peak = top
             if peak > limit:
                 return -1, looked
         if ordered:
-            low, high = 0, placed
-            while low < high:
-                middle = (low + high) >> 1
-                if base[every[middle]] <= where:
-                    low = middle + 1
-                else:
-                    high = middle
-            for position in range(placed, low, -1):
-                every[position] = every[position - 1]
-            every[low] = block
+            _insert(every, placed, base, block)
             placed += 1
         for bucket in range(low_bucket, high_bucket + 1):
-            begin = bucket_ptr[bucket]
-            position = begin + filled[bucket]
-            while position > begin and base[slots[position - 1]] > where:
-                slots[position] = slots[position - 1]
-                position -= 1
-            slots[position] = block
+            _insert(slots[bucket_ptr[bucket] :], filled[bucket], base, block)
             filled[bucket] += 1
     return peak, looked
 
 
 @jit
 def place_blocks(
-    order: Any,
+    order: Int64s,
     best_fit: int,
-    size: Any,
-    modulus: Any,
-    residue: Any,
-    fixed: Any,
-    allowed_ptr: Any,  # int64[n + 1] into allowed: pools that a block may use
-    allowed: Any,
-    capacity: Any,  # int64[pools]
-    reserved_ptr: Any,  # int64[pools + 1] into reserved, rows (start, end)
-    reserved: Any,
-    part_ptr: Any,  # int64[n + 1] into the four part arrays
-    part_lo: Any,
-    part_hi: Any,
-    part_start: Any,
-    part_end: Any,
-    shift: int,
-    bucket_ptr: Any,
-    pair_ptr: Any,  # int64[n + 1] into the three pair arrays: neighbour and forbidden differences of addresses
-    pair_block: Any,
-    pair_lo: Any,
-    pair_hi: Any,
-    pool: Any,  # int64[n], written
-    base: Any,  # int64[n], written
+    of_blocks: tuple[Any, ...],
+    of_pools: tuple[Any, ...],
+    of_placed: tuple[Any, ...],
 ) -> int:
-    """Places every block; returns the number of placed parts and pairs that were looked at."""
-    n = size.size
-    slots = np.empty(bucket_ptr[-1], np.int32)
-    filled = np.zeros(bucket_ptr.size - 1, np.int64)
-    owner = np.empty(part_lo.size, np.int32)
-    for b in range(n):
-        for p in range(part_ptr[b], part_ptr[b + 1]):
-            owner[p] = b
-    seen = np.full(part_lo.size, -1, np.int64)
-    done = np.zeros(n, np.uint8)
-    peaks = np.zeros(capacity.size, np.int64)
-    below = np.empty(64, np.int64)  # forbidden addresses lie strictly between below[i] and above[i]
-    above = np.empty(64, np.int64)
-    found = np.empty(64, np.int64)
+    """
+    Places every block in `order` where nothing is placed; how many placed parts and pairs were looked at.
+
+    The tuples hold what `BlockArrays`, `PoolArrays` and `PlacedBlocks` do, of which the last is written.
+    """
+    blocks, pools, placed = BlockArrays(*of_blocks), PoolArrays(*of_pools), PlacedBlocks(*of_placed)
+    peaks = np.zeros(len(pools.capacity), np.int64)
+    # Addresses strictly between the two columns are forbidden.
+    ranges = np.empty((64, 2), np.int64)
     looked = 0
-    for k in range(order.size):
-        block = order[k]
-        need, mod, rest = size[block], modulus[block], residue[block]
+    for block in order:
+        need = blocks.size[block]
         chosen, chosen_where, chosen_rank = -1, 0, (2, 0)
-        for a in range(allowed_ptr[block], allowed_ptr[block + 1]):
-            here = allowed[a]
-            count = 0
-            if fixed[block] < 0:
-                for r in range(reserved_ptr[here], reserved_ptr[here + 1]):
-                    if count == below.size:
-                        below, above = np.append(below, below), np.append(above, above)
-                    below[count], above[count] = reserved[r, 0] - need, reserved[r, 1]
-                    count += 1
-                for q in range(pair_ptr[block], pair_ptr[block + 1]):
-                    looked += 1
-                    other = pair_block[q]
-                    if done[other] == 0 or pool[other] != here:
-                        continue
-                    if count == below.size:
-                        below, above = np.append(below, below), np.append(above, above)
-                    # pair_lo < address of the other less ours < pair_hi is forbidden
-                    below[count], above[count] = base[other] - pair_hi[q], base[other] - pair_lo[q]
-                    count += 1
-                for p in range(part_ptr[block], part_ptr[block + 1]):
-                    stamp = k * (n + 1) + a
-                    first, last = part_start[p], part_end[p]
-                    hits = 0
-                    for bucket in range(first >> shift, ((last - 1) >> shift) + 1):
-                        for position in range(bucket_ptr[bucket], bucket_ptr[bucket] + filled[bucket]):
-                            looked += 1
-                            q = slots[position]
-                            if part_start[q] >= last or part_end[q] <= first:
-                                continue
-                            if pool[owner[q]] != here or seen[q] == stamp:
-                                continue
-                            seen[q] = stamp
-                            if hits == found.size:
-                                found = np.append(found, found)
-                            found[hits] = q
-                            hits += 1
-                    for h in range(hits):
-                        q = found[h]
-                        seen[q] = -1
-                        if count == below.size:
-                            below, above = np.append(below, below), np.append(above, above)
-                        address = base[owner[q]]
-                        below[count] = address + part_lo[q] - part_hi[p]
-                        above[count] = address + part_hi[q] - part_lo[p]
-                        count += 1
-            if fixed[block] >= 0:
-                where = fixed[block]
-            else:
-                sequence = np.argsort(below[:count])
-                current, least, where = rest, FAR, -1
-                for position in sequence:
-                    room = below[position] - current
-                    if room >= 0 and room < least:
-                        least, where = room, current
-                        if best_fit == 0:
-                            break
-                    if above[position] > current:
-                        current = above[position] + (rest - above[position]) % mod
-                if where < 0:
-                    where = current
+        for a in range(blocks.allowed_ptr[block], blocks.allowed_ptr[block + 1]):
+            here, where = blocks.allowed[a], blocks.fixed[block]
+            if where < 0:
+                ranges, count, work = _forbidden(blocks, pools, placed, block, here, ranges)
+                looked += work
+                where = _lowest_gap(ranges[:count], blocks.modulus[block], blocks.residue[block], best_fit)
             # A pool where it fits; among these the one whose peak rises least, then the lowest address.
-            rank = (0 if where + need <= capacity[here] else 1, max(where + need - peaks[here], 0))
+            rank = (0 if where + need <= pools.capacity[here] else 1, max(where + need - peaks[here], 0))
             if chosen < 0 or rank < chosen_rank or (rank == chosen_rank and where < chosen_where):
                 chosen, chosen_where, chosen_rank = here, where, rank
-        base[block], pool[block], done[block] = chosen_where, chosen, 1
+        placed.base[block], placed.pool[block] = chosen_where, chosen
         peaks[chosen] = max(peaks[chosen], chosen_where + need)
-        for p in range(part_ptr[block], part_ptr[block + 1]):
-            for bucket in range(part_start[p] >> shift, ((part_end[p] - 1) >> shift) + 1):
-                slots[bucket_ptr[bucket] + filled[bucket]] = p
-                filled[bucket] += 1
+        for p in range(blocks.part_ptr[block], blocks.part_ptr[block + 1]):
+            from_, to = blocks.part_start[p] >> placed.shift, (blocks.part_end[p] - 1) >> placed.shift
+            for bucket in range(from_, to + 1):
+                placed.bucket_part[placed.bucket_ptr[bucket] + placed.bucket_count[bucket]] = p
+                placed.bucket_count[bucket] += 1
     return looked
+
+
+@jit_inner
+def _forbidden(
+    blocks: BlockArrays, pools: PoolArrays, placed: PlacedBlocks, block: int, here: int, ranges: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int, int]:
+    """
+    Between which addresses of the pool `here` that of `block` can't lie.
+
+    Gives `ranges`, longer where need be, how many of its rows count, and how many parts and pairs were looked at.
+    """
+    need = blocks.size[block]
+    count = looked = 0
+    for r in range(pools.reserved_ptr[here], pools.reserved_ptr[here + 1]):
+        start, end = pools.reserved[r]
+        ranges, count = _with_range(ranges, count, start - need, end)
+    for q in range(blocks.pair_ptr[block], blocks.pair_ptr[block + 1]):
+        looked += 1
+        other = blocks.pair_block[q]
+        if placed.pool[other] == here:
+            address = placed.base[other]
+            ranges, count = _with_range(ranges, count, address - blocks.pair_hi[q], address - blocks.pair_lo[q])
+    for p in range(blocks.part_ptr[block], blocks.part_ptr[block + 1]):
+        first, last = blocks.part_start[p], blocks.part_end[p]
+        for bucket in range(first >> placed.shift, ((last - 1) >> placed.shift) + 1):
+            from_ = placed.bucket_ptr[bucket]
+            looked += placed.bucket_count[bucket]
+            for position in range(from_, from_ + placed.bucket_count[bucket]):
+                q = placed.bucket_part[position]
+                other = blocks.part_block[q]
+                met = blocks.part_start[q] < last and blocks.part_end[q] > first and placed.pool[other] == here
+                if met and placed.seen[q] != p:
+                    placed.seen[q] = p
+                    address = placed.base[other]
+                    low, high = address + blocks.part_lo[q] - blocks.part_hi[p], address + blocks.part_hi[q]
+                    ranges, count = _with_range(ranges, count, low, high - blocks.part_lo[p])
+    return ranges, count, looked
+
+
+@jit_inner
+def _with_range(ranges: NDArray[np.int64], count: int, low: int, high: int) -> tuple[NDArray[np.int64], int]:
+    """The `count` rows and one more, in `ranges` or where there is room for it."""
+    if count == len(ranges):
+        ranges = longer(ranges)
+    ranges[count, 0], ranges[count, 1] = low, high
+    return ranges, count + 1
+
+
+@jit_inner
+def _lowest_gap(ranges: NDArray[np.int64], modulus: int, residue: int, best_fit: int) -> int:
+    """The lowest aligned address outside of all `ranges`, or with `best_fit` that with least room above it."""
+    current, least, where = residue, FAR, -1
+    for position in np.argsort(ranges[:, 0]):
+        room = ranges[position, 0] - current
+        if room >= 0 and room < least:
+            least, where = room, current
+            if best_fit == 0:
+                break
+        above = ranges[position, 1]
+        if above > current:
+            current = above + (residue - above) % modulus
+    return current if where < 0 else where

@@ -9,14 +9,14 @@ must end up on top of a block still to come, which raises what it and its sectio
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.core.jit import jit, jit_inner
+from memplan.core.jit import jit, jit_inner, longer
 from memplan.placement.offsets.blocks import FAR
-from memplan.placement.offsets.search_arrays import SearchArrays
+from memplan.placement.offsets.kernel_arrays import SearchArrays
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE
 
 _BEGIN, _END, _LOW, _HIGH, _LEFT, _FAIL, _WAIT = range(7)
@@ -58,7 +58,7 @@ class SearchState(NamedTuple):
 @jit
 def search_offsets(
     capacity: int,
-    blocks: SearchArrays,
+    arrays: tuple[Any, ...],
     order: Int64s,
     rank: Int64s,
     by_total: int,
@@ -70,9 +70,10 @@ def search_offsets(
     """
     FOUND with `offset` filled, INFEASIBLE when proven, GAVE_UP at a limit; `counts` receives nodes and work.
 
-    Blocks are tried by `order`, or where `by_total` is set by the most bytes to be placed beside them and then by
-    `rank`, sorted whenever the problem splits.
+    `arrays` are those of `SearchArrays`. Blocks are tried by `order`, or where `by_total` is set by the most bytes to
+    be placed beside them and then by `rank`, sorted whenever the problem splits.
     """
+    blocks = SearchArrays(*arrays)
     n, sections = blocks.size.size, blocks.section_ptr.size - 1
     counts[0] = counts[1] = n
     state = _nothing_placed(blocks, offset)
@@ -106,7 +107,7 @@ def search_offsets(
                     while member_top + listed > len(members):
                         members = np.append(members, members)
                     while part_top + high - low > len(parts):
-                        parts = _longer(parts)
+                        parts = longer(parts)
                     right = high
                     while right > low:
                         left = right - 1
@@ -148,14 +149,14 @@ def search_offsets(
             here[_CHOICES_END] = start + _choose(blocks, state, members[here[_BEGIN] : here[_END]], choices[start:])
         elif levels[level, _CHOICE] < levels[level, _CHOICES_END]:
             while used + sections + 1 > len(trail):
-                trail = _longer(trail)
+                trail = longer(trail)
             possible, used, steps = _pass_over(blocks, state, capacity, choices[levels[level, _CHOICE]], trail, used)
             work += steps
             levels[level, _CHOICE] = levels[level, _CHOICE] + 1 if possible else levels[level, _CHOICES_END]
         here = levels[level]
         if here[_CHOICE] < here[_CHOICES_END]:
             while used + 2 * (n + sections) > len(trail):
-                trail = _longer(trail)
+                trail = longer(trail)
             here[_PLACED] = used
             placements += 1
             possible, used, steps = _place(
@@ -192,16 +193,6 @@ def _enter(level: Int64s, component: Int64s) -> None:
     """Take over to `level` what a component has told before."""
     for column in range(_WAIT + 1):
         level[column] = component[column]
-
-
-@jit_inner
-def _longer(rows: Int64s) -> Int64s:
-    """The same rows, with room for as many more."""
-    longer = np.empty((2 * len(rows), rows.shape[1]), np.int64)
-    for row in range(len(rows)):
-        for column in range(rows.shape[1]):
-            longer[row, column] = rows[row, column]
-    return longer
 
 
 @jit_inner
