@@ -140,7 +140,31 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         raise InputError(
             f"no file or folder is called {models[0]!r:.80}", remedy="give the folder of its config.json for MODEL"
         )
+    if known["attention_data"] in words and start["engine"] == "sglang":
+        found = _attention_ranks(found, known["attention_data"])
+        left = [name for name in left if name != known["attention_data"]]
     return [models[0], "--engine", start["engine"], *found], tuple(dict.fromkeys(left))
+
+
+def _attention_ranks(found: Sequence[str], flag: str) -> list[str]:
+    """
+    The words for ranks of attention in data parallelism, which are some of those of tensor parallelism, while experts
+    are spread over all (sglang 0.5.23 srt/layers/dp_attention.py).
+    """
+    sizes = {"--tp": "1", "--dp": "1", "--ep": "1"}
+    others: list[str] = []
+    words = iter(found)
+    for word in words:
+        if word in sizes:
+            sizes[word] = next(words, "")
+        else:
+            others.append(word)
+    if not (sizes["--tp"].isdecimal() and sizes["--dp"].isdecimal()):
+        return list(found)
+    tensor, data = int(sizes["--tp"]), int(sizes["--dp"])
+    if not data or tensor % data:
+        raise InputError(f"{flag}: {data} ranks of data parallelism do not divide {tensor} of tensor parallelism")
+    return [*others, "--tp", str(tensor // data), "--dp", str(data), "--ep", str(tensor)]
 
 
 def _told(word: str) -> str:
