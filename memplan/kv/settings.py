@@ -248,7 +248,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         check_drafts(model, engine, layout, asked.draft_method)
     if asked.kv in engine.refused_kv:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
-    if asked.kv in engine.unplanned_kv:
+    if asked.kv is not None and asked.kv in engine.unplanned_kv:
         raise InputError("caches in {!r} are not planned: {}", asked.kv, engine.unplanned_kv[asked.kv])
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
