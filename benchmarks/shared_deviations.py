@@ -25,6 +25,11 @@ HEADER = ("profile", "pairs of a type and bound", "correlation", "least error le
           "correlation", "least error left")  # fmt: skip
 FACTORS_HEADER = ("profile", "model", "median of a type and bound", "median of a class and bound",
                   "a factor for each class, fitted to the profile itself")  # fmt: skip
+HALVES_HEADER = ("profile", "a class and bound", "classes made worse", "a type and bound", "classes made worse",
+                 "a class, types and layouts of operands", "classes made worse", "a factor for each class and bound, "
+                 "fitted to the profile itself")  # fmt: skip
+_DRAWS, _NOTICED = 16, 0.0025
+"""Random halves, and the share of a class's time from which on it counts as worse."""
 _SHRUNK = 0.25, 1.0, 3.0, 6.0
 """Kernels that say "as modelled" beside those measured, in trials of which the best is taken."""
 _MOST = 1.5
@@ -34,9 +39,13 @@ _NEAR = math.log(2)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A distinct kernel: type and bound, class, logarithms of modelled time and of measured over it, share of time."""
+    """
+    A distinct kernel: type and bound, data types and layouts of its first two operands, class, logarithms of modelled
+    time and of measured over it, share of time.
+    """
 
     alike: tuple[str, str]
+    operands: tuple[tuple[str, str], ...]
     class_name: str
     size: float
     off: float
@@ -62,7 +71,8 @@ def shapes_of(kernels: MeasuredKernels, machine: Machine) -> list[Shape]:
         off = math.log(float(np.median(own)) / cost.duration_ns)
         alike = first[key].type, str(cost.bound)
         class_name = interval_class(first[key], cost)
-        found.append(Shape(alike, class_name, math.log(cost.duration_ns), off, sum(own) / total))
+        operands = tuple((operand.dtype, str(operand.layout)) for operand in first[key].present[:2])
+        found.append(Shape(alike, operands, class_name, math.log(cost.duration_ns), off, sum(own) / total))
     return found
 
 
@@ -112,11 +122,56 @@ def left_by_medians(shapes: Sequence[Shape], alike: Callable[[Shape], Hashable],
     return left
 
 
-def left_by_own_factors(shapes: Sequence[Shape]) -> float:
-    """The error that is left of a profile by one factor a class, the best that there is for this very profile."""
-    classes: dict[str, list[Shape]] = {}
+def halves_cells(name: str, kernels: MeasuredKernels, machine: Machine) -> Iterator[str]:
+    """A row of what medians of one random half of the shapes leave of the model's error on the other."""
+    shapes = shapes_of(kernels, machine)
+    plain = sum(shape.error_with(1.0) for shape in shapes)
+    yield name
+    for alike in (_class_and_bound, lambda shape: shape.alike, lambda shape: (shape.class_name, shape.operands)):
+        left, worse, classes = 0.0, 0, 0
+        for seed in range(_DRAWS):
+            side = np.random.default_rng(seed).permutation(len(shapes)) % 2
+            halves = [[shape for shape, own in zip(shapes, side, strict=True) if own == half] for half in (0, 1)]
+            missed: dict[str, list[float]] = {}
+            for fitted, checked in (halves, halves[::-1]):
+                factors = nested_factors(fitted, alike)
+                for shape in checked:
+                    off = shape.error_with(factors.get(alike(shape), 1.0))
+                    missed.setdefault(shape.class_name, []).append(off - shape.error_with(1.0))
+                    left += off / _DRAWS
+            shares = {own: sum(shape.share for shape in shapes if shape.class_name == own) for own in missed}
+            classes += len(missed)
+            worse += sum(sum(off) > _NOTICED * shares[own] for own, off in missed.items())
+        yield from (f"{left / plain:.0%}", f"{worse} of {classes}")
+    yield f"{left_by_own_factors(shapes, _class_and_bound) / plain:.0%}"
+
+
+def _class_and_bound(shape: Shape) -> Hashable:
+    return shape.class_name, shape.alike[1]
+
+
+def nested_factors(shapes: Sequence[Shape], alike: Callable[[Shape], Hashable]) -> dict[Hashable, float]:
+    """A factor for each group of `shapes`, with the shrinkage, all of it included, that suits them one by one best."""
+    groups: dict[Hashable, list[Shape]] = {}
     for shape in shapes:
-        classes.setdefault(shape.class_name, []).append(shape)
+        groups.setdefault(alike(shape), []).append(shape)
+    found = {}
+    for key, own in groups.items():
+        plain = sum(shape.error_with(1.0) for shape in own)
+        trials = [(left_by_medians(own, alike, shrunk), shrunk) for shrunk in _SHRUNK]
+        least, shrunk = min(trials)
+        told = _weighted_median([(shape.off, math.sqrt(shape.share)) for shape in own])
+        found[key] = math.exp(told * len(own) / (len(own) + shrunk)) if least < plain else 1.0
+    return found
+
+
+def left_by_own_factors(
+    shapes: Sequence[Shape], alike: Callable[[Shape], Hashable] = lambda shape: shape.class_name
+) -> float:
+    """The error that is left of a profile by one factor for those `alike`, the best for this very profile."""
+    classes: dict[Hashable, list[Shape]] = {}
+    for shape in shapes:
+        classes.setdefault(alike(shape), []).append(shape)
     return sum(
         min(sum(shape.error_with(math.exp(tried.off)) for shape in own) for tried in own) for own in classes.values()
     )

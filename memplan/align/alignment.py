@@ -27,6 +27,8 @@ from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
 from memplan.align.rematch.given_back import give_back_positions
 from memplan.align.rematch.left_over import LeftOver
+from memplan.align.rematch.merged_steps import with_steps_parted
+from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.token_ratio import plan_of_as_many_tokens
 from memplan.align.tokens import kernel_tokens, token_classes
@@ -109,12 +111,14 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     sequence, ratios, row_names = in_order(ops)
     times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
+    pairs = with_steps_parted(pairs, len(sequence))
     named = (names_kept >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
     LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
     take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
+    take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))

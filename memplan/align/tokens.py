@@ -8,7 +8,7 @@ weighed once and the alignment only looks them up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -42,7 +42,7 @@ class TokenClass:
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
     `reduced` are the elements of what is left of its operands where each row becomes one. `direction` is 1 where it
-    sends, -1 where it receives, 0 where it does neither or both.
+    sends, -1 where it receives, 0 where it does neither or both. `shapes` of its inputs tell no class from another.
     """
 
     families: tuple[int, ...]
@@ -56,6 +56,7 @@ class TokenClass:
     widths: tuple[int, ...] = ()
     reduced: tuple[int, ...] = ()
     direction: int = 0
+    shapes: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class TokenClasses:
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
     `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
-    `rows`, `makes_groups`, `widths`, `reduced` and `direction` as in `TokenClass`.
+    `rows`, `makes_groups`, `widths`, `reduced`, `direction` and, of kernels, `shapes` as in `TokenClass`.
     """
 
     main: Int32s
@@ -83,6 +84,7 @@ class TokenClasses:
     widths: tuple[tuple[int, ...], ...]
     reduced: tuple[tuple[int, ...], ...]
     direction: Int32s
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
 
     def __len__(self) -> int:
         return len(self.main)
@@ -115,7 +117,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
         main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows,
         np.array([item.makes_groups for item in found], dtype=np.bool_),
         tuple(item.widths for item in found), tuple(item.reduced for item in found),
-        np.array([item.direction for item in found], dtype=np.int32),
+        np.array([item.direction for item in found], dtype=np.int32), tuple(item.shapes for item in found),
     )  # fmt: skip
 
 
@@ -148,7 +150,8 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         bits = _bits(out_types, made) or _bits(in_types, sizes)
         made = made or inferred_outputs(families[0], read)
         direction = direction_of(type_, name)
-        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read), direction=direction))
+        shapes = tuple(tuple(shape) for shape in read)
+        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read), direction=direction, shapes=shapes))
     return found, classes.astype(np.int32)
 
 

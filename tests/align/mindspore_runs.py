@@ -32,7 +32,8 @@ def mindspore_run(name: str, folder: Path) -> KnownRun:
     plan = memplan.plan(graph, chip="910B2")
     joined = join_kernels(read_graph(graph), list(kernels.name))
     truth = tuple(frozenset({plan.ops[joined[kernel].op].name if kernel in joined else "-"}) for kernel in kernels.name)
-    times = without_stalls(kernels.duration_ns, kernels.name)
+    alike = [f"{type_} {shapes}" for type_, shapes in zip(kernels.type, kernels.input_shapes, strict=True)]
+    times = without_stalls(kernels.duration_ns, alike)
     return KnownRun(plan, replace(kernels, name=[""] * len(kernels), duration_ns=times), truth)
 
 
