@@ -51,8 +51,8 @@ def hbm_curve(plan_with: Callable[[int], Plan], *, points: int = 15) -> HbmCurve
     """
     The curve of the plans that `plan_with` makes for a number of bytes of HBM.
 
-    A plan for little HBM is one for more as well, so a budget takes the best plan of all that are no larger, and none is
-    made for more than what already costs no time.
+    A plan for little HBM is one for more as well, so a budget takes the best plan of all that are no larger, and none
+    is made for more than what already costs no time.
     """
     whole = plan_with(_UNLIMITED)
     peak = _peak(whole)
