@@ -44,6 +44,11 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
         rows, length, kept = shape
         outputs = (Operand((rows, kept), dtype), Operand((rows, kept), "int64"))
         return Kernel("TopKV2", (Operand((rows, length), dtype),), outputs)
+    if row["type"] == "HcPost":
+        tokens, streams, hidden = shape
+        weights = (Operand((tokens, streams), "float32"), Operand((tokens, streams, streams), "float32"))
+        wide = Operand(shape, dtype)
+        return Kernel("HcPost", (Operand((tokens, hidden), dtype), wide, *weights), (wide,))
     assert row["type"] == "SwiGlu", row["type"]
     half = (*shape[:-1], shape[-1] // 2)
     return Kernel("SwiGlu", (Operand(shape, dtype),), (Operand(half, dtype),))
