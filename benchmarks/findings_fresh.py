@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +20,7 @@ from benchmarks.fresh_plans import Draw, computing_ops, fresh_plans
 from benchmarks.planted import cost_of, faults_of, off_by
 from memplan.core.resources import table
 from memplan.findings import Finding, diagnose
+from memplan.graph.op_names import op_family
 from memplan.schema import Plan
 from memplan.simulator import FAULTS, LAYOUTS, STRENGTHS, chosen_fault, simulate_job
 
@@ -149,10 +151,19 @@ def _clean(plans: Mapping[str, Plan], folder: Path, seed: int, count: int) -> It
 
 def _told_anyway(plan: Plan) -> bool:
     """Whether what the plan does is found in it by anybody who isn't given the plan: what it has was asked for."""
-    kinds = table("memplan.findings", "kernel_kinds.json")["formats"]["names"]
     ops = computing_ops(plan)
-    moving = sum(op.duration_ns for op in ops if op.type in kinds)
-    return any(op.phase == "recompute" for op in ops) or moving >= 0.01 * sum(op.duration_ns for op in ops)
+    whole = sum(op.duration_ns for op in ops)
+    converting, casting, plain = (
+        {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[kind]["names"]}
+        for kind in ("formats", "casts", "elementwise")
+    )
+    moving, cast = (sum(op.duration_ns for op in ops if op_family(op.type) in names) for names in (converting, casting))
+    chained = 0
+    for together, chain in groupby(ops, key=lambda op: op_family(op.type) in plain):
+        lengths = [op.duration_ns for op in chain]
+        chained += sum(lengths) - max(lengths) if together and len(lengths) > 2 else 0
+    often = max(moving, chained) >= 0.01 * whole or cast >= 0.02 * whole
+    return often or any(op.phase == "recompute" for op in ops)
 
 
 def _drawn(plans: Mapping[str, Plan], draw: Draw, layout: str, *, at_least: int = 2, planned: bool = True) -> _Run:

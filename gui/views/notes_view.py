@@ -8,7 +8,6 @@ from PySide6.QtWidgets import (
     QHeaderView,
     QLabel,
     QPlainTextEdit,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -19,6 +18,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.views.view import ViewServices
+from memplan.gui.views.whole_rows import WholeRowsTable
 
 
 class NotesView(QWidget):
@@ -27,7 +27,7 @@ class NotesView(QWidget):
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.session = session
-        self.markers = QTableWidget(0, 2, self)
+        self.markers = WholeRowsTable(0, 2, self)
         self.markers.setHorizontalHeaderLabels([tr("Marker"), tr("At")])
         self.markers.verticalHeader().hide()
         self.markers.verticalHeader().setDefaultSectionSize(22)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableView, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.palette import Palette
@@ -14,6 +14,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.gui.views.view import ViewServices
+from memplan.gui.views.whole_rows import WholeRowsView
 
 _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
@@ -82,7 +83,7 @@ class TableView(QWidget):
         self.headline = QLabel(self)
         self.headline.setWordWrap(True)
         self.headline.setMargin(6)
-        self.table = QTableView(self)
+        self.table = WholeRowsView(self)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setAlternatingRowColors(True)

@@ -239,6 +239,7 @@ class MainWindow(QMainWindow):
         self.tabs.tabCloseRequested.connect(self.opener.close)
         self.middle = PageStack(self)
         middle = QWidget(self)
+        middle.setAutoFillBackground(True)  # bars of tabs that Qt keeps lie below: margins would show their ends
         self.stacked = QVBoxLayout(middle)
         self.stacked.setContentsMargins(0, 0, 0, 0)
         self.stacked.setSpacing(0)

@@ -14,6 +14,8 @@ from memplan.findings.meetings import Meeting
 
 _FEWEST_STEPS = 3
 """Of fewer, what comes once is not told from what comes again."""
+_FEWEST_MEETINGS = 3
+"""Of fewer in a step, a kernel that once took long is not told from a step with more to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,9 @@ def chance_waits(job: JobCase) -> dict[int, int]:
     What each rank waits for others because their kernels scatter independently, in all steps together, ns.
 
     Of what a rank computes before the m-th meeting of its group in a step, the median over steps is what it always
-    has to do there, and the median over meetings of how much longer a step takes it is that step's load. What a rank
-    has more of either is a cause that can be mended. The rest of all n ranks in all S steps, N = n S values x_(1) <=
-    ... <= x_(N), is scatter; if it is nobody's in particular, n ranks wait for
+    has to do there, and the median over meetings, of three and more, of how much longer a step takes it is that step's
+    load. What a rank has more of either is a cause that can be mended. The rest of all n ranks in all S steps, N = n S
+    values x_(1) <= ... <= x_(N), is scatter; if it is nobody's in particular, n ranks wait for
 
         S (E max_n - mean),    E max_n = sum over i of C(i - 1, n - 1) / C(N, n) x_(i)
 
@@ -90,7 +92,7 @@ def _loads(job: JobCase, series: Sequence[_Series]) -> Floats:
     found = np.zeros((len(job.ranks), steps))
     for (member, row), parts in shares.items():
         together = np.concatenate(parts)
-        found[member, row] = np.median(together) if len(together) else 0.0
+        found[member, row] = np.median(together) if len(together) >= _FEWEST_MEETINGS else 0.0
     return found
 
 

@@ -88,6 +88,16 @@ def test_one_kernel_that_once_takes_long_is_chance() -> None:
     assert sum(chance_waits(job).values()) > 0.7 * sum(_waiting(job).values())
 
 
+@pytest.mark.parametrize("meetings", [1, 2])
+def test_a_kernel_that_once_takes_long_before_the_only_meeting_is_chance_too(meetings: int) -> None:
+    """Went wrong once: of a step with one meeting, all that it took longer was called its load."""
+    computed = _scattered(11, 0.001)[:, :, :meetings]
+    for step in range(0, STEPS, 2):
+        computed[(3 * step) % RANKS, step, 0] += 0.04 * WORK_NS
+    job = _job(computed)
+    assert sum(chance_waits(job).values()) > 0.6 * sum(_waiting(job).values())
+
+
 def test_a_rank_late_at_the_same_place_in_every_step_is_not() -> None:
     late = _scattered(7)
     late[1, :, 3] += WORK_NS

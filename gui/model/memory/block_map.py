@@ -20,7 +20,7 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
 from memplan.schema import step_starts
-from memplan.traces.profile import Allocations
+from memplan.traces.profile import Allocations, MemoryCurve
 
 _MOST_BLOCKS = 200_000
 """Blocks that are drawn, those that hold most bytes for longest."""
@@ -28,6 +28,9 @@ _OWNERS = 7
 """Askers that have a colour of their own."""
 _ALIKE = 512
 """An allocator's smallest unit, in bytes: what it rounds sizes to."""
+_PIECES = 64
+"""Into how many parts at most what was there before is drawn, by when it is freed."""
+_NOTHING: tuple[Int64s, Int64s] = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 _NOT_PLANNED, _SCRATCH = "not in the plan", "workspace"
 
 
@@ -35,7 +38,7 @@ _NOT_PLANNED, _SCRATCH = "not in the plan", "workspace"
 class BlockMap(MapRectangles):
     """
     Measured blocks of one memory curve, `component`; `row[i]` is a block's row in `allocations`, -1 for what was held
-    before the profile began, which is one block at the bottom.
+    before the profile began: what of it was freed together is one block.
 
     `addressed` is whether the profile tells addresses, which are drawn without the ranges that no block ever had; else
     they are stacked as first fit would. `planned_start_ns` and
@@ -115,28 +118,30 @@ def block_map(document: Document, progress: Progress = silent) -> BlockMap | Non
     if left_out:
         area = blocks.size[rows].astype(np.float64) * (stop - start)[rows]
         rows = np.sort(rows[np.argpartition(-area, _MOST_BLOCKS)[:_MOST_BLOCKS]])
+    before, until = _held_before(*chosen[:2], start, stop, blocks.size) if chosen is not None else _NOTHING
+    until = np.where(until < 0, end, until)
     size, start, stop = blocks.size[rows], start[rows], stop[rows]
-    before = _held_before(chosen[1] if chosen is not None else None, blocks, begin)
-    progress(1, 3, "placing blocks")
-    if blocks.address is not None:
-        low = without_gaps(blocks.address[rows], size) + before
-    else:
-        low = stacked(start, stop, size, progress) + before
     tensor, planned_start, planned_end = _planned(document, rows)
     joined = found is not None and found.blocks is not None
+    count = len(rows)
+    size, stop = np.append(size, before), np.append(stop, until)
+    start = np.append(start, np.full(len(before), begin))
     peak_ns = _peak_ns(start, stop, size)
-    there = (start <= peak_ns) & (peak_ns < stop)
-    kinds, kind = _by_kind(found, rows, tensor) if joined else _by_owner(blocks, rows, np.where(there, size, 0))
+    held = np.where((start <= peak_ns) & (peak_ns < stop), size, 0)[:count]
+    kinds, kind = _by_kind(found, rows, tensor) if joined else _by_owner(blocks, rows, held)
+    progress(1, 3, "placing blocks")
+    if blocks.address is not None:
+        above = without_gaps(blocks.address[rows], size[:count]) + int(before.sum())
+        low = np.append(above, np.cumsum(before) - before)
+    else:
+        low = stacked(start, stop, size, progress)
     start, stop = _on_device(found, start), _on_device(found, stop)
-    if before:
-        rows, tensor = np.append(rows, -1), np.append(tensor, -1)
-        planned_start, planned_end = np.append(planned_start, -1), np.append(planned_end, -1)
-        start, stop = (
-            np.append(start, _on_device(found, np.array([begin]))),
-            np.append(stop, _on_device(found, np.array([end]))),
+    if len(before):
+        nothing = np.full(len(before), -1, dtype=np.int64)
+        rows, tensor, planned_start, planned_end = (
+            np.append(column, nothing) for column in (rows, tensor, planned_start, planned_end)
         )
-        low, size = np.append(low, 0), np.append(size, before)
-        kinds, kind = (*kinds, BEFORE), np.append(kind, len(kinds))
+        kinds, kind = (*kinds, BEFORE), np.append(kind, np.full(len(before), len(kinds)))
     high = low + size
     return BlockMap(
         start_ns=start,
@@ -166,11 +171,32 @@ def _on_device(found: Comparison | None, time_ns: Int64s) -> Int64s:
     return found.time_map.to_profile(found.memory.map.to_plan(time_ns))
 
 
-def _held_before(values: Int64s | None, blocks: Allocations, begin: int) -> int:
-    """Bytes that the curve begins with beyond the blocks that are listed: they were there before all of them."""
-    known = values[values >= 0] if values is not None else np.zeros(0, dtype=np.int64)
-    listed = int(blocks.size[(blocks.allocation_ns >= 0) & (blocks.allocation_ns <= begin)].sum())
-    return max(int(known[0]) - listed, 0) if len(known) else 0
+def _held_before(
+    curve: MemoryCurve, values: Int64s, start: Int64s, stop: Int64s, size: Int64s
+) -> tuple[Int64s, Int64s]:
+    """
+    What the curve holds beyond the listed blocks, which was there before all of them: bytes, and when they are freed.
+
+    It only gets less: more at one moment is a block of the list that the curve counts a little earlier or later. The
+    last to be freed come first, -1 for those that never are.
+    """
+    known = values >= 0
+    time, values = curve.time_ns[known], values[known]
+    if not len(time):
+        return _NOTHING
+    asked, freed = np.argsort(start, kind="stable"), np.argsort(stop, kind="stable")
+    gained, lost = (np.append(0, np.cumsum(size[order])) for order in (asked, freed))
+    begun, ended = (np.searchsorted(times, time, side="right") for times in (start[asked], stop[freed]))
+    listed = gained[begun] - lost[ended]
+    beyond = np.maximum(values - listed, 0)
+    left = np.minimum(np.maximum.accumulate(beyond[::-1])[::-1], beyond[0])
+    gone = left[0] - left
+    part = gone // max(int(left[0]) // _PIECES, _ALIKE)
+    ends = np.flatnonzero(np.diff(part)) + 1
+    pieces = np.diff(gone[ends], prepend=0)[::-1]
+    rest = int(left[0] - pieces.sum())
+    held, until = np.append(rest, pieces), np.append(-1, time[ends][::-1])
+    return held[held > 0], until[held > 0]
 
 
 def _peak_ns(start: Int64s, stop: Int64s, size: Int64s) -> int:

@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QPushButton,
     QSplitter,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -48,6 +47,7 @@ from memplan.gui.views.planning.form_area import FormArea
 from memplan.gui.views.planning.hbm_slider import HbmSlider
 from memplan.gui.views.planning.plan_form import PlanForm
 from memplan.gui.views.view import ViewServices
+from memplan.gui.views.whole_rows import WholeRowsTable
 from memplan.requests.plan_request import PlanRequest
 
 _REST_MS = 350
@@ -92,7 +92,7 @@ class PlanningView(QWidget):
         empty = Session(Document())
         self.map = MemoryMapView(empty, services.palette, self)
         self.curve = CurveView(empty, services.palette, self)
-        self.tried = QTableWidget(0, len(TRIED_HEADER), self)
+        self.tried = WholeRowsTable(0, len(TRIED_HEADER), self)
         self.buttons = {
             name: QPushButton(tr(text), self)
             for name, text in (
