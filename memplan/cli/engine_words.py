@@ -94,12 +94,16 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
     words = words[_begins(words, start["words"]) or 0 :]
     models: list[str] = []
     left: list[str] = []
+    behind: list[str] = []  # values of options without a meaning: a flag that is not known takes MODEL for its value
+    open_list = False
     at = 0
     while at < len(words):
         name, equals, value = words[at].partition("=")
         at += 1
         if not name.startswith("-"):
-            models.append(_told(name + equals + value))
+            # Further values of an option that takes several, such as --served-model-name.
+            if not (models and open_list):
+                models.append(_told(name + equals + value))
             continue
         name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
         outer, _, field = name.partition(".")
@@ -107,6 +111,9 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         if not equals and name not in known["flags"] and at < len(words) and not words[at].startswith("-"):
             value = words[at]
             at += 1
+        open_list = not equals and bool(value)
+        if name in known["unplanned"] and value not in ("1", ""):
+            raise InputError(f"{name} is not planned: {known['unplanned'][name]}", remedy="leave it out")
         if name in known["model"]:
             models.append(value)
         elif name in known["objects"]:
@@ -122,15 +129,42 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
             ]
         elif option is not None:
             found += [option] if name in known["flags"] else [option, _told(value)]
-        elif name not in known["no_bearing"]:
+        elif name not in known["no_bearing"] and name not in known["unplanned"]:
             left.append(name)
+            behind += [value] if value and not equals else []
+    if len(models) != 1 or not Path(models[0]).exists():
+        models = [value for value in (*models, *behind) if Path(value, "config.json").is_file()] or models
     if len(models) != 1:
         raise InputError(f"the engine's line names {len(models)} models, not one", remedy="write vllm serve MODEL")
     if not Path(models[0]).exists():
         raise InputError(
             f"no file or folder is called {models[0]!r:.80}", remedy="give the folder of its config.json for MODEL"
         )
+    if known["attention_data"] in words and start["engine"] == "sglang":
+        found = _attention_ranks(found, known["attention_data"])
+        left = [name for name in left if name != known["attention_data"]]
     return [models[0], "--engine", start["engine"], *found], tuple(dict.fromkeys(left))
+
+
+def _attention_ranks(found: Sequence[str], flag: str) -> list[str]:
+    """
+    The words for ranks of attention in data parallelism, which are some of those of tensor parallelism, while experts
+    are spread over all (sglang 0.5.23 srt/layers/dp_attention.py).
+    """
+    sizes = {"--tp": "1", "--dp": "1", "--ep": "1"}
+    others: list[str] = []
+    words = iter(found)
+    for word in words:
+        if word in sizes:
+            sizes[word] = next(words, "")
+        else:
+            others.append(word)
+    if not (sizes["--tp"].isdecimal() and sizes["--dp"].isdecimal()):
+        return list(found)
+    tensor, data = int(sizes["--tp"]), int(sizes["--dp"])
+    if not data or tensor % data:
+        raise InputError(f"{flag}: {data} ranks of data parallelism do not divide {tensor} of tensor parallelism")
+    return [*others, "--tp", str(tensor // data), "--dp", str(data), "--ep", str(tensor)]
 
 
 def _told(word: str) -> str:

@@ -385,7 +385,9 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
-    Caches of `refused_kv` types are asked for in vain, whatever the model. Classes of `untyped` models keep the
+    `kv_bytes` are those of an element of keys and values by type, `kv_scale_bytes` those beside each vector of a head.
+    Caches of `refused_kv` types are asked for in vain, whatever the model; those of `unplanned_kv` types the engine
+    keeps in a way that is not planned, each with the reason. Classes of `untyped` models keep the
     default type whatever is asked for. `media_tokens` are the tokens of the largest item of a model whose media
     attend in both directions, which a step must hold. `counts_used` says that what is in use on the device before
     the start is taken off once more. `step_defaults` are those of large devices, the largest first; a planner that
@@ -408,8 +410,10 @@ class Engine:
     media_tokens: Mapping[str, int]
     untyped: tuple[str, ...]
     kv_bytes: Mapping[str, float]
+    kv_scale_bytes: Mapping[str, int]
     default_kv: str
     refused_kv: tuple[str, ...]
+    unplanned_kv: Mapping[str, str]
     checkpoint_kv: bool
     drafting: DraftRules
     unpiped: tuple[str, ...]

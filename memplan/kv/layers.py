@@ -126,6 +126,12 @@ def entry_format(formats: Mapping[str, EntryFormat], engine: Engine, options: Ca
     return formats[name]
 
 
+def head_bytes(part: CachePart, engine: Engine, options: CacheOptions) -> tuple[float, float]:
+    """Bytes of one head's keys of one token, and of all it keeps."""
+    element, scale = kv_bytes(engine, options), engine.kv_scale_bytes.get(options.kv or engine.default_kv, 0)
+    return part.widths[0] * element + scale, part.elements * element + len(part.widths) * scale
+
+
 def kv_bytes(engine: Engine, options: CacheOptions) -> float:
     """Bytes of one element of keys and values."""
     name = options.kv or engine.default_kv
@@ -165,7 +171,7 @@ def entry_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: L
     """
     content = part.content
     if content is CacheContent.HEADS:
-        return int(heads_of_rank(part.heads, ranks.tensor) * part.elements * kv_bytes(engine, options))
+        return int(heads_of_rank(part.heads, ranks.tensor) * head_bytes(part, engine, options)[1])
     if content is CacheContent.LATENT:
         return _latent_bytes(part, engine, options)
     if content is CacheContent.INDEX_KEYS:

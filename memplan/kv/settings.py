@@ -248,6 +248,8 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         check_drafts(model, engine, layout, asked.draft_method)
     if asked.kv in engine.refused_kv:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
+    if asked.kv is not None and asked.kv in engine.unplanned_kv:
+        raise InputError("caches in {!r} are not planned: {}", asked.kv, engine.unplanned_kv[asked.kv])
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         headed = model.model_type in engine.context_headed
@@ -256,6 +258,9 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
     kv, draft_kv = _plain_type(asked.kv, engine), None
+    if model.draft is not None and asked.kv not in (None, "auto") and model.model_type not in engine.untyped:
+        # A draft's layers look for a kernel of their own.
+        chosen_backend(model.draft, engine, replace(told, attention=None), layout)
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]

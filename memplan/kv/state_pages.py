@@ -8,7 +8,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, cache_parts, entry_format, heads_of_rank, kv_bytes, recurrent_bytes
+from memplan.kv.layers import CacheOptions, cache_parts, entry_format, head_bytes, heads_of_rank, recurrent_bytes
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.parallel import Layout
@@ -19,8 +19,9 @@ def _key_bytes(part: CachePart, engine: Engine, options: CacheOptions, ranks: La
     if part.content is CacheContent.LATENT:
         latent = entry_format(engine.latent.formats, engine, options, "latent cache")
         return latent.size(part.widths[0]), latent.size(part.elements)
-    element = heads_of_rank(part.heads, ranks.tensor) * kv_bytes(engine, options)
-    return int(part.widths[0] * element), int(part.elements * element)
+    heads = heads_of_rank(part.heads, ranks.tensor)
+    keys, both = head_bytes(part, engine, options)
+    return int(heads * keys), int(heads * both)
 
 
 def _state_bytes(model: ModelConfig, options: CacheOptions, ranks: Layout) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from memplan.core.sentence import Sentence, Text
@@ -15,10 +16,11 @@ from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.served_weights import ServedWeights, held_weights, weight_notes
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
-from memplan.kv.token_pools import StaticMemory, TokenPools, sees, start_up, static_share, token_pools
+from memplan.kv.token_pools import StaticMemory, TokenPools, attention_ranks, sees, start_up, static_share, token_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, stage_spans
 from memplan.models.precision import precision
+from memplan.models.weight_shapes import WeightGroup
 
 
 def static_budget(
@@ -52,7 +54,8 @@ def static_budget(
     stages = stage_spans(len(model.layers), layout)
     extra, mtp = memory.redundant_experts, options.caches.mtp
     weights = [
-        held_weights(model, engine, layout, scheme, span, tokens=usual, mtp=mtp, redundant=extra) for span in stages
+        _of_all_ranks(held_weights(model, engine, layout, scheme, span, tokens=usual, mtp=mtp, redundant=extra), layout)
+        for span in stages
     ]
     pictures = rules.vision_cache if sees(model, rules) else 0
     static = [StaticMemory(found, sum(held.values()), share, pictures, memory.cache) for held in weights]
@@ -83,6 +86,16 @@ def static_budget(
     notes = weight_notes(model, layout, served, stages[tight])
     notes += _slack_notes(model, chip, engine, layout, memory, served, options, slack, pools)
     return _report(model, chip, engine, settings, layout, tight, tuple(items), room, pools, notes)
+
+
+def _of_all_ranks(held: Mapping[str, int], layout: Layout) -> Mapping[str, int]:
+    """
+    `held`, of which dense layers and the head are divided by all ranks where attention is in data parallelism
+    (sglang 0.5.23 models/deepseek_v2.py `mlp_parallel_group`, layers/vocab_parallel_embedding.py).
+    """
+    wide = (WeightGroup.DENSE_FFN, WeightGroup.LM_HEAD)
+    ranks = attention_ranks(layout)
+    return {group: -(-size // ranks) if group in wide else size for group, size in held.items()}
 
 
 def _why_prefill(options: ServingOptions, usual: int) -> Text:

@@ -99,7 +99,7 @@ def lay_out(
             stacked[index] = fixed + offset
         if enough is not None:
             tried = CappedPacking(columns.size, columns.start, columns.end, stacked, enough, alignment)
-            found = tried.greedy()
+            found = tried.greedy(spill)
             if spill is None or found.lost < spill.lost:
                 spill, packing = found, tried
             if not found.lost or len(moving) > _FEW_STACKINGS:

@@ -78,9 +78,47 @@ def test_sglang_is_started_in_its_own_words(model: str, capsys: pytest.CaptureFi
     assert (said["static share"], said["tokens of one prefill"], said["prefix caching"]) == ("0.8", "2,048", "off")
 
 
+def test_attention_in_data_parallelism_takes_none_of_the_dies_twice(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["python", "-m", "sglang.launch_server", "--model-path", model, "--tp", "8", "--context-length", "4096"]
+    apart, said = answer(capsys, "--chip", "910C", "--", *line, "--dp", "4", "--enable-dp-attention")
+    assert not said
+    same, _ = answer(capsys, "--chip", "910C", "--", *line)
+
+    def held(found: dict[str, Any], group: str) -> int:
+        return next(int(item["nbytes"]) for item in found["items"] if item["name"] == f"weights: {group}")
+
+    assert apart["dies"] == same["dies"] == 8
+    assert held(apart, "lm_head") == held(same, "lm_head")
+    assert held(apart, "experts") == held(same, "experts")
+    assert held(apart, "embedding") == 4 * held(same, "embedding")
+    refused = ["--chip", "910C", "--", *line, "--dp", "3", "--enable-dp-attention"]
+    assert main(["kv", *refused]) == 2
+    assert "do not divide" in capsys.readouterr().err
+
+
 def test_what_means_nothing_here_is_said(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     _, said = answer(capsys, "--", "vllm", "serve", model, "--lora-modules", "a", "--swap-space", "4", "--port", "1")
     assert said == "memplan: no meaning for memory is known of --lora-modules, --swap-space: left out\n"
+
+
+def test_options_of_several_values_are_no_models(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (
+        ["vllm", "serve", model, "--served-model-name", "a", "b", "--max-model-len", "4k"],
+        ["vllm", "serve", "--served-model-name", "a", "b", "--max-model-len", "4k", "--enable-what", model],
+    )
+    found = [answer(capsys, "--chip", "910C", "--", *line)[0] for line in lines]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("option", ["-pcp", "--prefill-context-parallel-size", "--kv-cache-dtype-skip-layers"])
+def test_what_moves_bytes_and_is_not_planned_is_refused(
+    option: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kv", "--chip", "910C", "--", "vllm", "serve", model, option, "2"]) == 2
+    assert f"{option} is not planned: " in capsys.readouterr().err
+    answer(capsys, "--chip", "910C", "--", "vllm", "serve", model, "-pcp", "1")
 
 
 def test_what_stands_beside_the_engine_s_line_wins(model: str, capsys: pytest.CaptureFixture[str]) -> None:

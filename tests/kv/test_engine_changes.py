@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from memplan.cli.app import main
+from memplan.core.errors import InputError
 from memplan.deployment.cases import Case
 from memplan.deployment.engine_changes import EngineComparison, engine_comparison
 from memplan.hardware import chip
@@ -53,6 +55,43 @@ def test_changes_add_up_to_the_other_budget(
     memory = sum(item.result.pool.available_bytes - item.before.pool.available_bytes for item in found.changes)
     assert memory == found.there.pool.available_bytes - found.here.pool.available_bytes
     assert all(item.result != item.before for item in found.changes)
+
+
+def test_every_changed_byte_of_drawn_cases_has_its_rule() -> None:
+    models = Path(__file__).parents[1] / "models"
+    families = json.loads((models / "families.json").read_text("utf-8"))
+    names = sorted(set(families) - {"source"})
+    engines = (
+        "vllm-0.23.0",
+        "vllm-0.33.0-h100",
+        "vllm-0.33.0-b200",
+        "vllm-ascend-0.23.0.post1-a3",
+        "vllm-ascend-0.30.0rc2-a3",
+    )
+    chance, compared_pairs = random.Random(11), 0
+    for _ in range(80):
+        model = load_config({**families[chance.choice(names)]["config"], "torch_dtype": "bfloat16"})
+        here, there = (engine(name) for name in chance.sample(engines, 2))
+        caches = CacheOptions(kv=chance.choice((None, None, "bfloat16", "fp8")))
+        asked = ServingOptions(2048, caches, batched_tokens=chance.choice((None, 4096)))
+        layout = Layout(tensor=chance.choice((1, 2, 4)))
+        try:
+            found = engine_comparison(Case(model, chip("910C"), here, asked, layout, Memory()), there)
+        except InputError:
+            continue
+        compared_pairs += 1
+        for figure in (
+            request_bytes,
+            lambda result: result.available_bytes,
+            lambda result: result.pool.num_blocks,
+            lambda result: result.waste_bytes,
+            lambda result: result.sequences,
+        ):
+            changed = sum(figure(item.result) - figure(item.before) for item in found.changes)
+            assert changed == figure(found.there) - figure(found.here), (model.name, here.name, there.name)
+        if compared_pairs == 20:
+            break
+    assert compared_pairs == 20
 
 
 def test_the_largest_changes_are_named(shared_data: Path) -> None:

@@ -16,6 +16,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,12 @@ def _within(document: Values, inner: Values, kept: int) -> Values:
     return document | {"text_config": inner | {"num_hidden_layers": kept}}
 
 
-def drawn(chance: random.Random, document: Values) -> Values:
+TYPES = ("fp8", "fp8_e4m3", "bfloat16")
+SCALED_TYPES = (*TYPES, "fp8", "int8_per_token_head", "fp8_per_token_head")
+"""Types of caches: those of vLLM on NPUs, and with scales beside every vector of a head, which its own kernels keep."""
+
+
+def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED_TYPES) -> Values:
     """The engine's arguments for a model."""
     inner: Values = document.get("text_config") or document
     longest = inner.get("max_position_embeddings") or inner.get("n_positions") or inner.get("seq_length") or 8192
@@ -125,7 +131,7 @@ def drawn(chance: random.Random, document: Values) -> Values:
         ("max_num_batched_tokens", 0.5, (2048, 4096, 8192, 16_384)),
         ("enable_prefix_caching", 0.4, (True, False)),
         ("block_size", 0.3, (16, 32, 64, 128, 256)),
-        ("kv_cache_dtype", 0.3, ("fp8", "fp8_e4m3", "bfloat16")),
+        ("kv_cache_dtype", 0.3, types),
         ("async_scheduling", 0.2, (False,)),
         ("disable_hybrid_kv_cache_manager", 0.08, (True,)),
         ("num_gpu_blocks_override", 0.1, (50, 1000, 20_000)),
@@ -235,7 +241,8 @@ def questions_of(known: Values, draws: int, seed: int, *, ascend: bool) -> list[
             # Its loaders take quantized weights only with files that describe them; caches don't depend on weights.
             config.pop("quantization_config", None)
         available = int(chance.choice((2, 8, 20, 37.5, 60)) * GIB)
-        question = {"name": name, "config": config, "args": drawn(chance, config), "available": available}
+        asked = drawn(chance, config, TYPES if ascend else SCALED_TYPES)
+        question = {"name": name, "config": config, "args": asked, "available": available}
         method = question["args"].get("speculative_config", {}).get("method", "mtp")
         if method in ("eagle", "eagle3", "draft_model"):
             question["draft"] = draft_of(chance, config, method)

@@ -49,11 +49,16 @@ class CappedPacking:
     capacity: int
     alignment: int
 
-    def greedy(self) -> Spill:
-        """What is left out costs the fewest bytes times steps of the greedy orders."""
+    def greedy(self, near: Spill | None = None) -> Spill:
+        """
+        What is left out costs the fewest bytes times steps of the greedy orders; of many buffers those in the order of
+        `near`, of the same buffers with others given, alone.
+        """
         alive, ready = self._ready()
         free = np.flatnonzero(ready.fixed < 0)
         length = ready.end - ready.start
+        if near is not None and len(free) > _SOME:
+            return self._below(alive, ready, near.order, near.best_fit, near.method)
         found: Spill | None = None
         for name, order, fit in _orders(ready, free, length):
             method = f"greedy, {name}, {'best' if fit else 'first'} fit"
