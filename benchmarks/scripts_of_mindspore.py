@@ -90,16 +90,18 @@ class _Layer(nn.Cell):
 
 
 class _Language(nn.Cell):
-    """A language model of layers written out, or of the framework's own."""
+    """A language model of layers written out, or of the framework's own with `dropout`."""
 
-    def __init__(self, words: int, wide: int, heads: int, length: int, layers: int, own: bool) -> None:
+    def __init__(
+        self, words: int, wide: int, heads: int, length: int, layers: int, own: bool, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, wide)
         self.layers = nn.CellList(
             [
                 _Layer(wide, heads, length)
                 if own
-                else nn.TransformerEncoderLayer(wide, heads, 4 * wide, 0.0, batch_first=True)
+                else nn.TransformerEncoderLayer(wide, heads, 4 * wide, dropout, batch_first=True)
                 for _ in range(layers)
             ]
         )
@@ -199,7 +201,9 @@ def _convolutions(way: _Way, optimizer: Callable[..., Any]) -> Callable[[np.rand
     return script
 
 
-def _language(way: _Way, optimizer: Callable[..., Any], own: bool = True) -> Callable[[np.random.Generator], Script]:
+def _language(
+    way: _Way, optimizer: Callable[..., Any], own: bool = True, dropout: float = 0.0, amp: str = "O0"
+) -> Callable[[np.random.Generator], Script]:
     def script(draw: np.random.Generator) -> Script:
         words, length, rows = (int(draw.integers(*span)) for span in ((200, 900), (40, 120), (2, 6)))
         heads, layers = int(draw.integers(2, 6)), int(draw.integers(3, 6))
@@ -212,7 +216,9 @@ def _language(way: _Way, optimizer: Callable[..., Any], own: bool = True) -> Cal
             batch = (ms.Tensor(tokens), ms.Tensor(draw.integers(0, words, (rows, length)).astype(INT)))
 
         def make() -> Training:
-            network = _Language(words, wide, heads, length, layers, own)
+            network = _Language(words, wide, heads, length, layers, own, dropout)
+            if amp != "O0":
+                network = ms.amp.auto_mixed_precision(network, amp)
             loss = nn.CrossEntropyLoss()
             flat = _Flat(loss) if way is _model else loss
             return way(network, flat, optimizer(network.trainable_params()), batch)
@@ -255,4 +261,6 @@ SCRIPTS: dict[str, Callable[[np.random.Generator], Script]] = {
     "transformer, value_and_grad in jit, Momentum": _language(_compiled, _momentum),
     "transformer, Model.train, Adam": _language(_model, _adam),
     "nn.TransformerEncoderLayer, TrainOneStepCell, Adam": _language(_cells, _adam, own=False),
+    "nn.TransformerEncoderLayer with dropout, value_and_grad, Adam": _language(_function, _adam, False, 0.1),
+    "transformer, mixed precision O1, TrainOneStepCell, Momentum": _language(_cells, _momentum, amp="O1"),
 }

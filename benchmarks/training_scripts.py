@@ -139,7 +139,10 @@ def apart(framework: str, name: str, mode: str, seed: int, *, applied: bool) -> 
         target = Path(folder) / "run.json"
         asked = [framework, name, "--seed", str(seed), "--mode", mode, "--one", str(target)]
         command = [sys.executable, "-m", "benchmarks.training_scripts", *asked, *(["--applied"] if applied else [])]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        # MindSpore writes networks that it has rewritten for mixed precision into the working folder.
+        paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths}
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
         if ran.returncode:
             raise RuntimeError(f"{name}, {mode}: {ran.stderr.strip().splitlines()[-1]}")
         found: dict[str, Any] = json.loads(target.read_text())

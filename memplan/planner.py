@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,8 @@ from memplan.schema.check import violations
 from memplan.schema.storages import planned_tensors
 from memplan.serving.step_parts import model_step_parts
 from memplan.tilings import Launch, planned_tilings
+
+_logger = logging.getLogger(__name__)
 
 _CLOSER = 3
 """How often the moves of a program are planned anew with the room that the last ones need."""
@@ -158,6 +161,11 @@ def plan(
     if wrong:
         raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
+    _logger.info(
+        "planned %s on %s: %d ops, peak %d of %s bytes of HBM, %d transfers, %s",
+        graph.name, target.name, len(graph.ops), placed.hbm.peak, room.capacity, len(result.transfers),
+        "fits" if result.fits else f"{placed.missing} bytes missing",
+    )  # fmt: skip
     return result
 
 

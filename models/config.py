@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from memplan.models.quantization import read_modelslim, read_quantization
 from memplan.models.rotary import read_rotary
 from memplan.models.stored_weights import read_stored_weights
 from memplan.models.vision import read_vision
+
+_logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 16 * 2**20
 """A `config.json` is a few kilobytes; more than this is something else."""
@@ -50,6 +53,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
     model = _read(_as_family(_parse(path), family), str(path), name or "model")
+    _logger.info("reading %s: a model of %s, %d layers", path, model.family, len(model.layers))
     if path.name != "config.json":
         return model
     if model.quantization is None:

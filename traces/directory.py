@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from memplan.traces.profile import Note
 from memplan.traces.rank import RankProfile, RankReader
 from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.choice import open_reader
+
+_logger = logging.getLogger(__name__)
 
 _SIMULATED = "memplan_simulated"  # what the simulator writes into a profile's metadata
 
@@ -81,7 +84,9 @@ def open_profile(path: str | Path, *, cache: Path | None = None) -> Profile:
     """
     path = Path(path)
     notes = Notebook(path if path.is_dir() else path.parent)
-    return Profile(path, find_ranks(path, notes), notes, cache)
+    profile = Profile(path, find_ranks(path, notes), notes, cache)
+    _logger.info("reading %s: a profile of %s, %d ranks", path, profile.producer, len(profile.ranks))
+    return profile
 
 
 def _environment(metadata: Mapping[str, object]) -> dict[str, str]:

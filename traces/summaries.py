@@ -7,7 +7,6 @@ A rank's summary is a few kilobytes whatever its profile holds, so that a thousa
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from memplan.core.errors import CancelledError, InputError, MemplanError
 from memplan.core.progress import Progress, silent
+from memplan.core.workers import most_workers
 from memplan.traces.communication_times import (
     CommunicationTotal,
     TransportTotal,
@@ -88,7 +88,7 @@ def summarise_ranks(
     """
     Summaries of all ranks of the profile at `path`, in order of rank.
 
-    Runs on `workers` processes (one for each processor by default; 1: in this one), or on the Dask cluster whose
+    Runs on `workers` processes (`most_workers` by default; 1: in this one), or on the Dask cluster whose
     scheduler has the address `scheduler`; its workers must see the same files under the same names. A rank that
     can't be read has an `error`; `notes` gets what the search for ranks left out. Raises `InputError` where there is no
     profile, or no such scheduler.
@@ -99,7 +99,7 @@ def summarise_ranks(
         return _on_dask(sources, path, scheduler, progress, cache)
     if all(source.of_cluster for source in sources):
         return _of_cluster(sources, path, progress)
-    workers = min(workers or os.cpu_count() or 1, len(sources))
+    workers = min(workers or most_workers(), len(sources))
     if workers <= 1:
         found = []
         for done, source in enumerate(sources):

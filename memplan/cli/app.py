@@ -5,20 +5,26 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from memplan.cli.console import BAD_INPUT, NO, YES, keep_standard_output, print_error
+from memplan.cli.common_options import add_common_options, behind_its_name
+from memplan.cli.console import BAD_INPUT, NO, YES, keep_standard_output, messages_shown
 from memplan.cli.engine_words import counted_value, plain_words
 from memplan.cli.settings import CommandSettings, command_settings
-from memplan.core.errors import CancelledError, MemplanError
+from memplan.core.errors import CancelledError, InputError, MemplanError
+from memplan.core.workers import JOBS_VARIABLE
 
 # Typer carries its own copy of click in some releases and imports it in others; this is the base of its usage errors
 # in all of them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+_logger = logging.getLogger("memplan")
 
 _COMMANDS = {
     "plan": "plan.command",
@@ -59,7 +65,7 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
         add_completion=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        callback=_options,
+        callback=_all_commands,
     )
     # Loading all commands takes longer than many of them run.
     for name in words[:1] if words and words[0] in _COMMANDS else _COMMANDS:
@@ -72,21 +78,13 @@ def command_app(words: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        import memplan
-
-        print(f"memplan {memplan.__version__}")
-        raise typer.Exit
+def _all_commands() -> None:
+    """Keeps a command loaded alone a command by its name."""
 
 
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and stop."),
-    ] = False,
-) -> None:
-    pass
+def _root(words: Sequence[str] = ()) -> Any:
+    """The command of the line `words`, with the options that all have."""
+    return add_common_options(typer.main.get_command(command_app(words)))
 
 
 def _command(error: Any) -> list[str]:
@@ -98,7 +96,7 @@ def _settings(words: Sequence[str], root: Any) -> CommandSettings:
     """What files and variables set for the command that `words` name."""
 
     def others() -> Mapping[str, Any]:
-        found: Mapping[str, Any] = typer.main.get_command(command_app()).commands  # type: ignore[attr-defined]
+        found: Mapping[str, Any] = _root().commands
         return found
 
     return command_settings(words, root.commands.get(words[0]) if words else None, _COMMANDS, others, counted_value)
@@ -111,31 +109,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)  # nor is anything looked through when all of it goes
     if arguments is None:
         keep_standard_output()
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    jobs = os.environ.get(JOBS_VARIABLE)
+    try:
+        with messages_shown():
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        # A program that calls this is left as it was.
+        os.environ.pop(JOBS_VARIABLE, None)
+        os.environ.update({} if jobs is None else {JOBS_VARIABLE: jobs})
+
+
+def _run(words: Sequence[str]) -> int:
     settings = CommandSettings(())
     try:
-        asked = plain_words(words)
+        asked = plain_words(behind_its_name(words))
+        if asked.words[:1] == ("job",) and "--" not in asked.words and not {"-h", "--help"} & {*asked.words}:
+            # Which of the options behind the first word are the job's, nobody could tell.
+            raise InputError("the job's command stands behind --", remedy="write memplan job [options] -- COMMAND")
         if asked.left:
-            print_error(f"no meaning for memory is known of {', '.join(asked.left)}: left out")
-        root = typer.main.get_command(command_app(asked.words))
+            _logger.warning("no meaning for memory is known of %s: left out", ", ".join(asked.left))
+        root = _root(asked.words)
         settings = _settings(asked.words, root)
         given = {asked.words[0]: settings.values} if settings.values else {}
         code = root.main(args=list(settings.words), prog_name="memplan", standalone_mode=False, default_map=given)
+        for name, source in settings.places.items():
+            _logger.info("%s was taken from %s", name, source)
     except typer.Exit as stop:
         return stop.exit_code
     except _UsageError as error:
         place = settings.places.get(getattr(getattr(error, "param", None), "name", None) or "")
         said = f"{place}: {error.format_message()}" if place else error.format_message()
-        print_error(f"{said.rstrip('.')}; see `{' '.join(['memplan', *_command(error), '--help'])}`")
+        _logger.error("%s; see `%s`", said.rstrip("."), " ".join(["memplan", *_command(error), "--help"]))
         return BAD_INPUT
     except (typer.Abort, KeyboardInterrupt, CancelledError):
-        print_error("stopped; nothing was written")
+        _logger.error("stopped; nothing was written")
         return 130
     except BrokenPipeError:
         # The reader of our output (`head`, a pager) is gone: nothing left to say, and nobody to say it to.
         sys.stderr.close()
         return YES
     except MemplanError as error:
-        print_error(str(error))
+        _logger.error("%s", error)
         return BAD_INPUT
     return code if isinstance(code, int) else YES

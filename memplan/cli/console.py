@@ -1,7 +1,8 @@
-"""What commands say besides their report: exit codes, and progress and errors on standard error."""
+"""What commands say besides their report: exit codes, and errors, notes and progress on standard error."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,11 +17,39 @@ if TYPE_CHECKING:
 
 YES, NO, BAD_INPUT = 0, 1, 2
 """Exit codes: the answer is yes; it is no (does not fit, deviates); the input can't be used."""
+_TOLD_S = 0.05
+"""Seconds from which on the time of a part of the work is worth a line."""
 
 
-def print_error(text: str) -> None:
-    """One line on standard error."""
-    print(f"memplan: {text}", file=sys.stderr)
+_logger = logging.getLogger("memplan")
+
+
+@contextmanager
+def messages_shown() -> Iterator[None]:
+    """Show on standard error what memplan logs meanwhile, from warnings on unless an option chooses another level."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("memplan: %(message)s"))
+    before = _logger.level, _logger.propagate
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.WARNING)
+    _logger.propagate = False
+    try:
+        yield
+    finally:
+        _logger.removeHandler(handler)
+        _logger.level, _logger.propagate = before
+
+
+class _OneLine(logging.Formatter):
+    """One line a record, whatever names in it hold: a line break of theirs would pass for a record of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
 
 
 def keep_standard_output() -> None:
@@ -45,16 +74,24 @@ def progress_bar() -> Iterator[Progress]:
     """
     A `Progress` that shows a bar on standard error once the work has taken over a second.
 
-    Where standard error is no terminal, it prints a line every few seconds instead.
+    Where standard error is no terminal, it prints a line every few seconds instead. Each kind of work is logged with
+    its time.
     """
-    started = time.monotonic()
+    started = begun = time.monotonic()
     next_line = started + 5
+    shown = _logger.isEnabledFor(logging.WARNING)
     terminal = sys.stderr.isatty()
+    under_way = ""
     bar: Bar | None = None
 
     def report(done: int, total: int, what: str) -> None:
-        nonlocal bar, next_line
+        nonlocal bar, next_line, begun, under_way
         now = time.monotonic()
+        if what != under_way:
+            _tell_time(under_way, now - begun)
+            begun, under_way = now, what
+        if not shown:
+            return
         if terminal:
             if bar is None and now - started > 1:
                 bar = _started_bar()
@@ -62,13 +99,19 @@ def progress_bar() -> Iterator[Progress]:
                 bar.update(bar.task_ids[0], completed=done, total=total or None, description=what)
         elif now > next_line:
             next_line = now + 5
-            print(f"memplan: {what} {done}/{total}", file=sys.stderr)
+            _logger.warning("%s %d/%d", what, done, total)
 
     try:
         yield report
     finally:
         if bar is not None:
             bar.stop()
+        _tell_time(under_way, time.monotonic() - begun)
+
+
+def _tell_time(what: str, seconds: float) -> None:
+    if what and seconds >= _TOLD_S:
+        _logger.info("%s: %.2f s", what, seconds)
 
 
 def _started_bar() -> Bar:

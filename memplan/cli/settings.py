@@ -23,7 +23,11 @@ _WRITES = frozenset({"output", "report_file", "folder", "export_to"})
 """Parameters that name what is written: the line says them, or a file that it names."""
 _MODELS = frozenset({"config", "source"})
 """Parameters that `model` stands for where it is said for all commands."""
-_HELP = frozenset({"-h", "--help"})
+_HELP = frozenset({"-h", "--help", "-V", "--version"})
+_LINE_ONLY = frozenset({"help", "version", "settings_file"})
+"""Parameters that only the command line says."""
+_ONE_OF = frozenset({"verbose", "quiet", "log_level"})
+"""Parameters of which the one that is said last counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def command_settings(
     of an option such as `32k`. Raises `InputError` for a file that can't be read and for a key that means nothing.
     """
     line, named = named_file(words)
-    if command is None or _HELP & set(line):
+    if command is None or _HELP & set(line[: line.index("--")] if "--" in line else line):
         return CommandSettings(line)
     name = line[0]
     members: Mapping[str, Any] = getattr(command, "commands", {})
@@ -94,6 +98,8 @@ def command_settings(
                         "names what is written, which only the command line does", path=source.path, place=key
                     )
                 target = by_member[member] if members else values
+                for other in _ONE_OF - {parameter.name} if parameter.name in _ONE_OF else ():
+                    target.pop(other, None)
                 target[parameter.name] = _value(parameter, given, negated, counted, source.path, key)
                 places[parameter.name] = source.told(key)
             if not known and (own or not any(_known(part, key) for part in others().values())):
@@ -137,7 +143,7 @@ def _known(command: Any, key: str) -> bool:
 def _fits(parameter: Any, key: str) -> bool | None:
     """Whether `key` says the contrary of an option; `None` where it is another's."""
     flag = "--" + key.replace("_", "-")
-    if parameter.name == "help":
+    if parameter.name in _LINE_ONLY:
         return None
     if flag in (word.replace("_", "-") for word in parameter.opts):
         return False
@@ -176,7 +182,7 @@ def _variables(name: str, command: Any) -> _Source:
     own: dict[str, str] = {}
     names: dict[str, str] = {}
     for parameter in _parameters(command):
-        if parameter.param_type_name == "argument" or parameter.name in _WRITES:
+        if parameter.param_type_name == "argument" or parameter.name in _WRITES | _LINE_ONLY:
             continue
         for flag in (word[2:] for word in parameter.opts if word.startswith("--")):
             said = flag.replace("-", "_").upper()

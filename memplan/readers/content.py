@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from memplan.core.errors import InputError, reason
 from memplan.core.sentence import Sentence
 from memplan.readers.sniff import MAX_TEXT_BYTES, ContentKind, sniff
 from memplan.readers.wire import BrokenWireError, without_weights
+
+_logger = logging.getLogger(__name__)
 
 MAX_BYTES = 2 * 1024**3 - 1
 """Protobuf's own limit on one message; no text dump comes near it."""
@@ -47,6 +50,7 @@ def read_content(path: str | Path) -> FileContent:
     """
     file = Path(path)
     kind = sniff(file)
+    _logger.info("reading %s: %s", file, kind.value)
     if kind is ContentKind.FOLDER:
         raise InputError("this is a folder", path=path, remedy="name the file in it")
     if kind in _READ_ELSEWHERE:

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from memplan.core.units import GIB, format_bytes
+from memplan.cost.kernel import op_class
 from memplan.graph import TensorKind
+from memplan.graph.repeats import may_repeat
 from memplan.readers.mindir.op_table import op_table
+from memplan.readers.mindir.roles import cell_scope, is_of_gradients
 from memplan.readers.mindspore.cell import has_saved_tensor_hooks, mindspore_module
-from memplan.readers.mindspore.cell_recompute import list_members, recompute_cell
+from memplan.readers.mindspore.cell_recompute import RecomputeWay, list_members, recompute_cell
 from memplan.runtime.host_moves import LayerMoves, host_moves, peaks, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.runtime.saved_cell_tensors import SavedCellTensors, keep_cell_saved_on_host
 from memplan.schema import Plan, Tier
 from memplan.schema.applied import AppliedPlan, AppliedSetting
+
+_PRODUCTS = frozenset({"matmul", "convolution", "grouped_matmul"})
+_SEVERAL = 2
 
 
 def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
@@ -43,7 +49,7 @@ def apply_to_cell(plan: Plan, cell: Any) -> AppliedPlan:
     settings: list[AppliedSetting] = []
     try:
         for planned, own in names.items():
-            undo.append(recompute_cell(cells[own], version))
+            undo.append(recompute_cell(cells[own], version, _way(plan, planned)))
             settings.append(AppliedSetting("Cell.recompute", planned, True, _recomputed(cells[own])))
         keeps = (plan.program is None or plan.program.mode == "pynative") and has_saved_tensor_hooks()
         layers = {name: member for name, member in list_members(cell).items() if keeps and name not in names.values()}
@@ -66,6 +72,22 @@ def _chip_name(mindspore: Any) -> str | None:
     """What the device calls itself, `None` where this version doesn't say."""
     ask = getattr(getattr(mindspore, "hal", None), "get_device_name", None)
     return None if ask is None else str(ask())
+
+
+def _way(plan: Plan, cell: str) -> RecomputeWay:
+    """How PyNative mode has to run the planned `cell` again for the step to end, with the same numbers."""
+    scope = cell_scope(cell)
+    made = [op for op in plan.ops if op.launches and not is_of_gradients(op.name) and scope.search(op.name) is not None]
+    if not all(may_repeat(op.type) for op in made):
+        return RecomputeWay.DRAWN
+    turn = next((op.index for op in plan.ops if op.launches and is_of_gradients(op.name)), len(plan.ops))
+    stops_well = True
+    for op in made:
+        if op.index < turn and op.kernel is not None:
+            # A product saves what it reads, and is what a cell stops at if nothing behind it saves several tensors.
+            product = op_class(op.type).kind in _PRODUCTS
+            stops_well = product or (stops_well and len(plan.kernels[op.kernel].outputs) < _SEVERAL)
+    return RecomputeWay.NEEDED if stops_well else RecomputeWay.WHOLE
 
 
 def _recomputed(cell: Any) -> str:

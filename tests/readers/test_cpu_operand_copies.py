@@ -39,3 +39,17 @@ def test_an_operand_without_batch_is_copied_for_each_matrix_of_the_other(
     assert copies(Target.CPU, "MatMulExt", *shapes) == expected
     assert copies(Target.ASCEND, "MatMulExt", *shapes) == []
     assert copies(Target.CPU, "BatchMatMul", *shapes) == []
+
+
+@pytest.mark.parametrize(("target", "made"), [(Target.CPU, ("Sigmoid", 1)), (Target.ASCEND, None)])
+def test_a_gradient_s_part_of_the_forward_pass_alone_is_a_kernel_of_its_own(
+    target: Target, made: tuple[str, int] | None
+) -> None:
+    """Went wrong once: the runtime makes it as soon as the forward pass has come there, and each layer keeps it."""
+    builder = GraphBuilder()
+    operands = tuple(builder.tensor(name, (4, 8), "float32", 4) for name in ("dout", "x"))
+    node = Node("y", "SiLUGrad", True, ("dout", "x"), TensorType((4, 8), "float32"), "Gradients/Grad_SiLU/SiLUGrad", {})
+    found = OpEmitter(builder, target, 100).early_part(node, operands)
+    assert (None if found is None else (found[0].target, found[1])) == made
+    if found is not None:
+        assert (found[0].inputs, found[0].type) == (("x",), TensorType((4, 8), "float32"))

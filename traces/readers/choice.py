@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from memplan.traces.rank_source import RankSource
 from memplan.traces.readers.text import TextReader
 from memplan.traces.tables.csv_table import open_source
 from memplan.traces.tables.gzip_files import is_gzip
+
+_logger = logging.getLogger(__name__)
 
 _TIMELINES = (FileKind.TRACE, FileKind.PARTIAL_TRACE)
 _KERNELS = (FileKind.KERNELS, FileKind.TASK_TIME)
@@ -32,6 +35,16 @@ def open_reader(
     `progress` is that of whoever asks for the reader; each part is told its own. Text is read where it holds kernels
     and a whole timeline or there is no database with any; a note tells of the choice.
     """
+    reader = _chosen(source, notes, progress, cache, threads)
+    _logger.info("rank %d is read by %s", source.rank, type(reader).__name__)
+    for kind, paths in source.files.items():
+        _logger.debug("rank %d: %s: %s", source.rank, kind.name, ", ".join(map(str, paths)))
+    return reader
+
+
+def _chosen(
+    source: RankSource, notes: Notebook, progress: Progress, cache: Path | None, threads: int | None
+) -> RankReader:
     databases = source.of(FileKind.DATABASE)
     texts = [path for kind in _TEXT for path in source.of(kind)]
     whole = all(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int32s
 from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
+from memplan.core.workers import most_workers
 from memplan.traces.notes import Notebook
 from memplan.traces.scan import json_text, scanner
 from memplan.traces.scan.growable_array import GrowableArray
@@ -204,11 +205,11 @@ def scan_events(
     """
     Events of the trace file at `path`, which is plain text; see `memplan.traces.timeline.events.read_events`.
 
-    The `args` of slices are given by place and size in the file. Uses one thread for each processor by default, and
+    The `args` of slices are given by place and size in the file. Uses `most_workers` threads by default, at most 8, and
     memory for the events' columns plus some 20 MB for each thread. `shown` is the file's name in notes and progress.
     Raises `InputError` where the file can't be read.
     """
-    workers = workers or min(os.cpu_count() or 1, 8)
+    workers = workers or min(most_workers(), 8)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -16,10 +16,6 @@ from memplan.reports.report import Report
 DirectoryArgument = Annotated[
     Path, typer.Argument(help="A profile directory, or a folder of them.", show_default=False)
 ]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(help="Processes to read with; one for each processor by default.", min=1, show_default=False),
-]
 SchedulerOption = Annotated[
     str | None, typer.Option(help="Read on the Dask cluster with this scheduler address.", show_default=False)
 ]
@@ -29,7 +25,6 @@ SchedulerOption = Annotated[
 def command(
     directory: DirectoryArgument,
     *,
-    workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
     model: ModelOption = None,
 ) -> Report:
@@ -47,7 +42,7 @@ def command(
 
     with progress_bar() as progress:
         notes = Notebook(directory)
-        found = summarise_ranks(directory, workers=workers, scheduler=scheduler, progress=progress, notes=notes)
+        found = summarise_ranks(directory, scheduler=scheduler, progress=progress, notes=notes)
         report = ranks_report(found, notes.notes)
         if model is None:
             return report

@@ -281,6 +281,20 @@ class OpEmitter:
                 scope = f"{node.scope or node.name}/BroadcastTo{position}"
                 yield Node(scope, "BroadcastTo", True, (node.inputs[position],), kind, scope, {}), position
 
+    def early_part(self, node: Node, arguments: tuple[GraphValue, ...]) -> tuple[Node, int] | None:
+        """
+        What MindSpore's CPU build makes a kernel of its own of `node`, and the position of the argument that it reads.
+
+        A part of a gradient that reads the forward pass alone is made as soon as that is there.
+        """
+        part = self.table.cpu_early_parts.get(node.target) if self.target is Target.CPU else None
+        for position, argument in enumerate(arguments if part is not None else ()):
+            if part is not None and type(argument) is int and self.table.argument(node.target, position) == part[1]:
+                kind = TensorType(self.builder.shapes[argument], self.builder.dtypes[argument])
+                scope = f"{node.scope or node.name}/{part[0]}"
+                return Node(scope, part[0], True, (node.inputs[position],), kind, scope, {}), position
+        return None
+
     def _written(
         self, type_: str, attrs: Mapping[str, object], groups: Mapping[str, tuple[int, ...]]
     ) -> tuple[int, ...]:

@@ -190,6 +190,13 @@ class Flattener:
             arguments = (*arguments[:position], copied, *arguments[position + 1 :])
             if self.trace is not None:
                 sources[position] = self.trace.add(copy.target, [sources[position]], op)
+        early = self.emitter.early_part(node, arguments)
+        if early is not None:
+            part, position = early
+            made, op = self.emitter.apply(part, (arguments[position],))
+            arguments = (*arguments, made)
+            if self.trace is not None:
+                sources.append(self.trace.add(part.target, [sources[position]], op))
         value, op = self.emitter.apply(node, arguments)
         if self.trace is not None:
             if isinstance(value, Closure) and node.target == "Partial":

@@ -40,7 +40,9 @@ class OpTable:
 
     `cpu_own_outputs` are ops of `in_place` whose outputs get bytes of their own in MindSpore's CPU build, and
     `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs. Of
-    the two operands of `cpu_broadcast_operands` it copies one that has no batch, for each matrix of the other.
+    the two operands of `cpu_broadcast_operands` it copies one that has no batch, for each matrix of the other. Of an op
+    in `cpu_early_parts` it makes a kernel of its own (its type, and the one argument that it reads and whose shape it
+    keeps), which needs nothing of what else the op waits for.
     """
 
     source: str
@@ -52,6 +54,7 @@ class OpTable:
     cpu_own_outputs: frozenset[str]
     cpu_workspace_outputs: Mapping[str, int]
     cpu_broadcast_operands: frozenset[str]
+    cpu_early_parts: Mapping[str, tuple[str, str]]
 
     def argument(self, op: str, position: int) -> str:
         """The name of input `position` of `op`, or `inputN` when the table doesn't know it."""
@@ -76,4 +79,5 @@ def op_table() -> OpTable:
         cpu_own_outputs=frozenset(document["cpu"]["own_outputs"]),
         cpu_workspace_outputs=document["cpu"]["workspace_outputs"],
         cpu_broadcast_operands=frozenset(document["cpu"]["broadcast_operands"]),
+        cpu_early_parts={op: (part["type"], part["of"]) for op, part in document["cpu"]["early_parts"].items()},
     )

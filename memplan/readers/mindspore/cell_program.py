@@ -15,6 +15,7 @@ from memplan.readers.mindspore.cell_recompute import list_members, recomputed_ce
 from memplan.readers.mindspore.graph_by_graph import graph_by_graph
 from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
+from memplan.readers.mindspore.ready_order import in_ready_order
 from memplan.readers.mindspore.rerun_results import is_in_order, with_rerun_results
 from memplan.readers.mindspore.view_copies import with_view_copies
 from memplan.readers.named_objects import named_objects
@@ -62,10 +63,11 @@ class CellProgram:
         """The compiled graph, in the order of the mode; raises `InputError` where it can't be compiled."""
         with recomputed_cells([self._cells[name] for name in recomputed], self._version):
             graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
+        when_ready = self._kernels is Target.CPU
         if self._graph_by_graph:
-            return graph_by_graph(graph)
+            return graph_by_graph(graph, when_ready=when_ready)
         if not self._op_by_op:
-            return graph
+            return in_ready_order(graph) if when_ready else graph
         if not recomputed:
             return self._in_python_order(graph, ())
         graph = with_kept_outputs(graph, recomputed)

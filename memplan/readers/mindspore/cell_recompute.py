@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from memplan.core.errors import InputError
@@ -14,6 +16,21 @@ _STATE = ("_recompute_cell", "_has_config_recompute", "_scope", "output_recomput
 """What `Cell.recompute` changes in a cell and the cells inside it (MindSpore 2.10, `nn/cell.py`)."""
 _FLAGS = "_func_graph_flags"
 _ABSENT = object()
+
+
+class RecomputeWay(Enum):
+    """
+    How PyNative mode runs a recomputed cell again: what `Cell.recompute` is told (MindSpore 2.10).
+
+    `NEEDED`: up to the last tensor that it had saved, by hooks on saved tensors, which alone follow tensors inside
+    tuples and keyword arguments. `WHOLE`: to its end, for where that last tensor is one of several outputs of a kernel:
+    stopped there, as at a layer norm, MindSpore ends the step with `input_args_info_stack_ is empty`. `DRAWN`: as a
+    whole by a backward function of its own, the one way in which it draws the same random numbers again.
+    """
+
+    NEEDED = MappingProxyType({"use_reentrant": False})
+    WHOLE = MappingProxyType({"use_reentrant": False, "early_stop": False})
+    DRAWN = MappingProxyType({"use_reentrant": True})
 
 
 def list_members(root: Any) -> dict[str, Any]:
@@ -27,9 +44,9 @@ def list_members(root: Any) -> dict[str, Any]:
     return found
 
 
-def recompute_cell(cell: Any, version: str) -> Callable[[], None]:
+def recompute_cell(cell: Any, version: str, way: RecomputeWay = RecomputeWay.NEEDED) -> Callable[[], None]:
     """
-    Have `cell` keep only what goes into it; returns what takes that back.
+    Have `cell` keep only what goes into it; returns what takes that back. `way` is how PyNative mode runs it again.
 
     Raises `InputError` where this MindSpore can't, or the cell is recomputed by itself or with one around it already.
     """
@@ -60,8 +77,8 @@ def recompute_cell(cell: Any, version: str) -> Callable[[], None]:
                 getattr(inner, _FLAGS).clear()
                 getattr(inner, _FLAGS).update(flags)
 
-    # Tensors inside tuples and keyword arguments are followed by the hooks on saved tensors only.
-    options = {"use_reentrant": False} if "use_reentrant" in inspect.signature(change).parameters else {}
+    known = inspect.signature(change).parameters
+    options = {name: value for name, value in way.value.items() if name in known}
     try:
         change(**options)
     except (TypeError, ValueError, RuntimeError) as error:

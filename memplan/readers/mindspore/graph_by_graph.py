@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from memplan.graph.model import Graph, Op, Tensor
 from memplan.readers.mindspore.op_by_op import optimizer_last, reordered
+from memplan.readers.mindspore.ready_order import in_ready_order, ready_order
 
 _NOTE = (
     "GRAPH mode, a function that is not compiled as a whole: its gradients are one graph and its optimiser is another; "
@@ -14,16 +15,19 @@ _NOTE = (
 _KEEP = "KeepAlive"
 
 
-def graph_by_graph(graph: Graph) -> Graph:
+def graph_by_graph(graph: Graph, *, when_ready: bool = False) -> Graph:
     """
     `graph` with the optimiser behind all gradients, each of which lives on to the end of the next step's.
 
     What a compiled graph returns stays with its executor until the next run returns the same (MindSpore 2.10, by the
-    allocator's records): gradients are there twice while they are made. A graph without optimiser is left as it is.
+    allocator's records): gradients are there twice while they are made. A graph without optimiser is launched as a
+    whole. With `when_ready` the kernels of each run as `ready_order` has it.
     """
     order, first = optimizer_last(graph)
     if first == len(order):
-        return graph
+        return in_ready_order(graph) if when_ready else graph
+    if when_ready:
+        order = ready_order(graph, [order[:first], order[first:]])
     graph = reordered(graph, order)
     made = {graph.tensors[tensor].storage for op in graph.ops[:first] for tensor in op.outputs}
     read = dict.fromkeys(graph.tensors[tensor].storage for op in graph.ops[first:] for tensor in op.inputs)

@@ -45,7 +45,7 @@ def reordered(graph: Graph, order: Sequence[int]) -> Graph:
 
 def optimizer_last(graph: Graph) -> tuple[list[int], int]:
     """An order of `graph` with the optimiser behind all else, and how many ops come before it."""
-    last = _optimizer(graph, _needs(graph))
+    last = _optimizer(graph, needs_of(graph))
     first = [op.index for op in graph.ops if op.index not in last]
     return [*first, *sorted(last)], len(first)
 
@@ -57,7 +57,7 @@ def _optimizer(graph: Graph, needs: Sequence[set[int]]) -> set[int]:
 
 
 def _order(graph: Graph, recomputed: Collection[str]) -> list[int]:
-    needs = _needs(graph)
+    needs = needs_of(graph)
     last = _optimizer(graph, needs)
     back = _behind(graph, needs, is_of_gradients) - last
     forward = [op.index for op in graph.ops if op.index not in back and op.index not in last]
@@ -130,7 +130,7 @@ def _placed(first: Sequence[int], rest: Sequence[int], needs: Sequence[set[int]]
     return list(order)
 
 
-def _needs(graph: Graph) -> list[set[int]]:
+def needs_of(graph: Graph) -> list[set[int]]:
     """For each op those that have to run before it: who makes what it reads, who used before what it changes."""
     needs: list[set[int]] = []
     writer: dict[int, int] = {}
