@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from memplan.core.bisection import largest_fitting
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, stage_spans
-from memplan.models.training.trained_model import trained_model
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.trained_model import trained_model
 
 _MOST = (1 << 16) - 1
 """No micro-batch is ever larger; the search ends here."""
