@@ -16,6 +16,7 @@ from memplan.core.resources import table
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM])")
 _SCALES = {"k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}
+_OPTION = re.compile(r"-(?!\d)")
 _SHELL = re.compile(r"\$[\w{(]")
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
@@ -100,7 +101,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
     while at < len(words):
         name, equals, value = words[at].partition("=")
         at += 1
-        if not name.startswith("-"):
+        if not _OPTION.match(name):
             # Further values of an option that takes several, such as --served-model-name.
             if not (models and open_list):
                 models.append(_told(name + equals + value))
@@ -108,7 +109,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
         outer, _, field = name.partition(".")
         option = known["options"].get(name) or known["objects"].get(outer, {}).get(field.replace("-", "_"))
-        if not equals and name not in known["flags"] and at < len(words) and not words[at].startswith("-"):
+        if not equals and name not in known["flags"] and at < len(words) and not _OPTION.match(words[at]):
             value = words[at]
             at += 1
         open_list = not equals and bool(value)
@@ -127,6 +128,10 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
             found += [
                 word for field, option in fields.items() if field in document for word in (option, str(document[field]))
             ]
+        elif value in known["values"].get(name, {}):
+            found += known["values"][name][value]
+        elif name in known["usual_values"] and value not in known["usual_values"][name]:
+            left.append(f"{name} {value:.40}")
         elif option is not None:
             found += [option] if name in known["flags"] else [option, _told(value)]
         elif name not in known["no_bearing"] and name not in known["unplanned"]:

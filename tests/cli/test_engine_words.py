@@ -121,6 +121,23 @@ def test_what_moves_bytes_and_is_not_planned_is_refused(
     answer(capsys, "--chip", "910C", "--", "vllm", "serve", model, "-pcp", "1")
 
 
+@pytest.mark.parametrize("words", [["--max-model-len", "auto"], ["--max-model-len=-1"], ["--max-model-len", "-1"]])
+def test_the_longest_that_fits_is_asked_for(words: list[str], model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["vllm", "serve", model, "--kv-cache-memory-bytes", "64MiB", *words]
+    found, said = answer(capsys, "--chip", "910C", "--engine", "vllm-0.33.0-h100", "--", *line)
+    assert not said
+    assert 0 < found["context"] < CONFIG["max_position_embeddings"]
+    assert found["context"] * found["bytes_per_token"] <= 64 << 20
+
+
+def test_types_that_change_the_weights_are_said(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["vllm", "serve", model, "--max-model-len", "4k"]
+    _, said = answer(capsys, "--chip", "910C", "--", *line, "--quantization", "fp8", "--dtype", "float32")
+    assert "--quantization fp8, --dtype float32" in said
+    _, said = answer(capsys, "--chip", "910C", "--", *line, "--quantization", "ascend", "--dtype", "bfloat16")
+    assert not said
+
+
 def test_what_stands_beside_the_engine_s_line_wins(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = answer(capsys, "--tp", "4", "--", "vllm", "serve", model, "--tensor-parallel-size", "2")
     assert found["layout"]["tensor"] == 4
