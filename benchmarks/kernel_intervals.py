@@ -6,7 +6,9 @@ the span reaches from the least to the most of them, so that one large profile d
 the narrowest of those that take a share of the span (of its logarithms) below the prediction and one above, neither
 less than a quarter of the other, with which the spans of the others hold about four of five kernels, over all of them
 and as the mean over the sources. Classes of few different kernels count each of these once. `--write` puts the
-intervals into `memplan/cost/intervals.json`.
+intervals into `memplan/cost/intervals.json`, with the types that were measured and the factor by which intervals of
+others have to be wider: the least with which those of all kernels but a type's hold four of five of that type's, as
+the mean over the types.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _ENOUGH = 3
 _SEVERAL = 5
 """Sources of which a class is said to be known by."""
 _TAIL = 0.1
-_HELD = 0.78, 0.85
+_HELD = 0.78, 0.9
 """Between which the share of all kernels that are held should be."""
 _SOURCES_HELD = 0.76
 """What the mean over the sources should be at least: small ones count as much as large ones in it."""
@@ -55,12 +57,14 @@ class Ratio:
 
 
 def kernel_ratios(data: Path) -> Iterator[Ratio]:
-    """Every kernel of the profiles at hand and of the public rows."""
+    """Every kernel of the profiles at hand and of the public rows from which no constant came."""
     for name, core, kernels in measured_profiles(data):
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True):
             cost = kernel_cost(kernel, core)
             yield Ratio(name, interval_class(kernel, cost), float(time) / cost.duration_ns, kernel)
     for row, kernel in public_kernels():
+        if row.get("is_source"):
+            continue
         cost = kernel_cost(kernel, machine(chip(row["chip"])))
         yield Ratio(row["source"], interval_class(kernel, cost), row["us"] * 1e3 / cost.duration_ns, kernel)
 
@@ -225,6 +229,30 @@ def _entry(name: str, ratios: Sequence[Ratio]) -> dict[str, float | int]:
     return {"low": round(low, 3), "high": round(high, 3), "kernels": len(own), "sources": sources}
 
 
+def measured_types(ratios: Iterable[Ratio]) -> list[str]:
+    """Types of kernels of which enough were measured."""
+    counts = Counter(ratio.kernel.type for ratio in ratios)
+    return sorted(name for name, count in counts.items() if count >= _ENOUGH)
+
+
+def type_factor(ratios: Sequence[Ratio]) -> float:
+    """By what intervals are wider of which no kernel of the type was measured, at least 1."""
+    shares: list[list[tuple[float, float]]] = []
+    known = [ratio for ratio in ratios if ratio.class_name != UNKNOWN_CLASS]
+    for name in sorted({ratio.kernel.type for ratio in known}):
+        others = [ratio for ratio in known if ratio.kernel.type != name]
+        classes = {ratio.class_name for ratio in others}
+        own = [ratio for ratio in known if ratio.kernel.type == name and ratio.class_name in classes]
+        spans = {told: class_interval(told, others) for told in {ratio.class_name for ratio in own}}
+        # What of either end has to give for a kernel to be inside.
+        needed = [max(spans[r.class_name][0] / r.value, r.value / spans[r.class_name][1]) for r in own]
+        if needed:
+            shares.append([(need, 1 / len(needed)) for need in needed])
+    together = sorted(pair for of in shares for pair in of)
+    passed = np.cumsum([weight for _, weight in together]) / len(shares)
+    return max(together[int(np.searchsorted(passed, 1 - 2 * _TAIL))][0], 1.0)
+
+
 def main() -> None:
     """Print the intervals, or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -236,6 +264,8 @@ def main() -> None:
     if options.write:
         document = json.loads(INTERVALS.read_text("utf-8"))
         document["classes"] = {name: _entry(name, ratios) for name in classes_of(ratios)}
+        document["measured_types"]["value"] = measured_types(ratios)
+        document["unmeasured_type_factor"]["value"] = round(type_factor(ratios), 2)
         INTERVALS.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Public kernel times beside those of the shared data, predicted: products, grouped products, gated activations."""
+"""Public kernel times beside those of the shared data: products, grouped ones, gated activations, sorted rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def public_kernels() -> Iterator[tuple[Mapping[str, Any], Kernel]]:
 
 
 def public_kernel_rows() -> Iterator[MeasuredRow]:
-    """Every row of `public_kernels.json`; no constant was taken from any of them."""
+    """Every row of `public_kernels.json`."""
     for row, kernel in public_kernels():
         cost = kernel_cost(kernel, machine(chip(row["chip"])))
         shape = "x".join(str(size) for size in row["shape"])
         yield MeasuredRow(
             "public kernels", row["source"], row["chip"], f"{row['type']} {row['dtype']} {shape}", "us",
-            row["us"], cost.duration_ns / 1e3,
+            row["us"], cost.duration_ns / 1e3, is_source=row.get("is_source", False),
         )  # fmt: skip
 
 
@@ -40,6 +40,15 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
         experts, m, k, n = shape
         inputs = (Operand((m, k), dtype), Operand((experts, k, n), dtype))
         return Kernel("GroupedMatmul", inputs, (Operand((m, n), dtype),))
+    if row["type"] == "TopKV2":
+        rows, length, kept = shape
+        outputs = (Operand((rows, kept), dtype), Operand((rows, kept), "int64"))
+        return Kernel("TopKV2", (Operand((rows, length), dtype),), outputs)
+    if row["type"] == "HcPost":
+        tokens, streams, hidden = shape
+        weights = (Operand((tokens, streams), "float32"), Operand((tokens, streams, streams), "float32"))
+        wide = Operand(shape, dtype)
+        return Kernel("HcPost", (Operand((tokens, hidden), dtype), wide, *weights), (wide,))
     assert row["type"] == "SwiGlu", row["type"]
     half = (*shape[:-1], shape[-1] // 2)
     return Kernel("SwiGlu", (Operand(shape, dtype),), (Operand(half, dtype),))

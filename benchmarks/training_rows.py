@@ -69,7 +69,9 @@ def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layo
     layout = dict(run["layout"])
     if "stage_layers" in layout:
         layout["stage_layers"] = tuple(layout["stage_layers"])
-    recipe = {key: _NAMED[key](value) if key in _NAMED else value for key, value in run["recipe"].items()}
+    recipe: dict[str, Any] = {}
+    for key, value in run["recipe"].items():
+        recipe[key] = _NAMED[key](value) if key in _NAMED else tuple(value) if isinstance(value, list) else value
     return model, Layout(**layout), Recipe(**recipe)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from PySide6.QtWidgets import QFileDialog, QWidget
 
@@ -17,8 +18,10 @@ from memplan.gui.i18n import say_word, spoken, tr
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.session.view_file import VIEW_SUFFIX, write_view_file
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.views.canvas import TimeCanvas
-from memplan.gui.views.view import ViewServices
+from memplan.gui.views.timeline.track_canvas import TrackCanvas
+from memplan.gui.views.view import ViewServices, ViewSpec
 from memplan.gui.views.view_specs import VIEW_SPECS
 from memplan.gui.window.view_export import inline_svg
 from memplan.gui.work.jobs import Jobs
@@ -67,8 +70,25 @@ class Sharing:
             self.write_report(Path(name if name.endswith((".html", ".htm")) else f"{name}.html"))
 
     def write_report(self, path: Path) -> None:
-        """Write the report to `path`: pictures are drawn at once, all else is a worker's."""
+        """Write the report of what is open to `path`, once the tracks that its pictures show are read."""
         session = self._documents.current.session
+        unread = self._unread(session)
+        if not unread:
+            self._write_report(path, session)
+            return
+
+        def read(progress: Progress) -> list[tuple[TimelineTrack, TrackContent]]:
+            return [(track, session.tracks.read(track, progress)) for track in unread]
+
+        def keep(found: list[tuple[TimelineTrack, TrackContent]]) -> None:
+            for track, content in found:
+                session.tracks.keep(track, content)
+            self._write_report(path, session)
+
+        self._jobs.start(tr("reading tracks"), read, keep)
+
+    def _write_report(self, path: Path, session: Session) -> None:
+        """Write the report: pictures are drawn at once, all else is a worker's."""
         pictures, language = self._pictures(session), spoken()
 
         def work(progress: Progress) -> Path:
@@ -92,14 +112,31 @@ class Sharing:
         for spec in VIEW_SPECS:
             if spec.name not in _PICTURES or not shown.get(spec.name, True):
                 continue
-            view = spec.make(replace(self._services(), session=session))
-            if isinstance(view, TimeCanvas):
-                view.setParent(None)
-                view.resize(_PICTURE_PX, _PICTURES[spec.name])
+            with self._drawn(session, spec) as view:
                 found.append((spec.title, inline_svg(view)))
-                view.forget()
-            view.deleteLater()
         return found
+
+    def _unread(self, session: Session) -> list[TimelineTrack]:
+        """Tracks of the report's pictures that were never on the screen."""
+        found: list[TimelineTrack] = []
+        for spec in VIEW_SPECS:
+            if spec.name in _PICTURES:
+                with self._drawn(session, spec) as view:
+                    shown = view.visible() if isinstance(view, TrackCanvas) else ()
+                    found += [placed.track for placed, _ in shown if placed.track is not None]
+        return [track for track in found if not session.tracks.loaded(track)]
+
+    @contextmanager
+    def _drawn(self, session: Session, spec: ViewSpec) -> Iterator[TimeCanvas]:
+        """A view on the time axis in the size of its picture."""
+        view = cast(TimeCanvas, spec.make(replace(self._services(), session=session)))  # as all of `_PICTURES` are
+        view.setParent(None)
+        view.resize(_PICTURE_PX, _PICTURES[spec.name])
+        try:
+            yield view
+        finally:
+            view.forget()
+            view.deleteLater()
 
 
 def session_report(session: Session, pictures: list[tuple[str, str]], progress: Progress) -> Report:

@@ -186,6 +186,10 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     # What is scattered into is what comes out.
     scattered = (kernels.main == known.number("scatter")) & relation.strange_output
     near = near + np.where(scattered, weights["part_other_output"], 0.0)
+    # What is added behind a product is as large as what that makes: a sum of a weight's gradients is no part of it.
+    added = (kernels.main == known.number("add")) & relation.strange_output
+    added &= known.names[rule.kernels[0]] == "product"
+    near = near + np.where(added, weights["part_other_output"], 0.0)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
     turned = np.where(relation.in_order, 0.0, weights["other_order"])

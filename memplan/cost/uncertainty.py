@@ -32,8 +32,8 @@ class TimeInterval:
     """
     Nanoseconds between which `share` of the kernels of class `class_name` lie that the model gives the same time.
 
-    It rests on `kernels` of `sources` publications and profiles. `measured` is false for a generation of chips of which
-    no kernel was measured: then it is `widened`.
+    It rests on `kernels` of `sources` publications and profiles. It is `widened` for a generation of chips, or a type
+    of kernels, of which none or next to none was measured.
     """
 
     low_ns: int
@@ -59,11 +59,14 @@ def interval_class(kernel: Kernel, cost: KernelCost) -> str:
 
 def time_interval(kernel: Kernel, cost: KernelCost, machine: Machine) -> TimeInterval | None:
     """The interval of `cost`, the time of `kernel` on `machine`; `None` for a kernel that the model doesn't know."""
-    return class_interval(interval_class(kernel, cost), cost.duration_ns, machine)
+    return class_interval(interval_class(kernel, cost), cost.duration_ns, machine, kernel.type)
 
 
-def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterval | None:
-    """The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does."""
+def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: str = "") -> TimeInterval | None:
+    """
+    The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does; of a kernel of
+    `kernel_type` where that is told.
+    """
     document = _document()
     short = duration_ns < document["short_ns"]["value"] and name != UNKNOWN_CLASS
     entry = document["classes"].get(SHORT_CLASS if short else name)
@@ -71,6 +74,8 @@ def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterva
         return None
     measured = machine.npu_arch in document["measured_generations"]["value"]
     wider = 1.0 if measured else float(document["unmeasured_factor"]["value"])
+    if kernel_type and kernel_type not in document["measured_types"]["value"]:
+        wider, measured = wider * float(document["unmeasured_type_factor"]["value"]), False
     return TimeInterval(
         low_ns=round(duration_ns * entry["low"] / wider),
         high_ns=round(duration_ns * entry["high"] * wider),

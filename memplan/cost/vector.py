@@ -8,7 +8,7 @@ instructions side by side, plus the launch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
@@ -22,6 +22,8 @@ _PIECES = 2
 """Copies of every piece in UB."""
 _HALF = 2
 """Bytes of a half."""
+_LEAST_SORTED, _MERGED_LISTS = 32, 4
+"""Elements that the vector unit sorts at once, and sorted lists that it merges at once."""
 _BLOCK, _BLOCKED_DIMS = 16, 5
 """Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
 
@@ -31,7 +33,8 @@ class VectorWork:
     """
     What a vector kernel does: bytes over GM, instructions, and how it is cut.
 
-    `issued` are instructions of the busiest core that each have to be started, however little they do.
+    `issued` are instructions of the busiest core that each have to be started, however little they do. `stages` come
+    behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     """
 
     read: float
@@ -46,6 +49,8 @@ class VectorWork:
     pieces: float
     steps: float
     issued: float
+    stages: int = 0
+    merged: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         # Norms and softmax compute in float32 whatever they are given.
         width = max(width, 4)
     if rule.kind == "sort":
+        if rule.rule == "top_k":
+            # What is sorted are pairs of a float32 and where it was, in 32 bits each.
+            width = 4
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
@@ -115,6 +123,10 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
+    stages, merged = 0, 0.0
+    if rule.rule == "top_k" and largest.count:
+        cores = kernel.block_count or min(machine.vectors, ceil(largest.count / _LEAST_SORTED))
+        stages, merged = _merges(kernel, largest, cores)
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
     piece = max(min(room, (read + written) / operands / cores), 32.0)
@@ -133,7 +145,27 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
         issued=windows.instructions(cores) if windows is not None and not unfolds else 0.0,
+        stages=stages,
+        merged=merged,
     )
+
+
+def _merges(kernel: Kernel, rows: Operand, cores: int) -> tuple[int, float]:
+    """
+    Stages in which sorted pieces of each row are merged, four lists at a time, and the elements that one core merges.
+
+    Of each list no more is kept than the kernel gives.
+    """
+    length = max(rows.shape[-1], 1) if rows.shape else 1
+    lists = min(cores * length // max(rows.count, 1), ceil(length / _LEAST_SORTED))
+    kept = kernel.outputs[0].shape[-1] if kernel.outputs and kernel.outputs[0].shape else length
+    size, stages, merged = length / max(lists, 1), 0, 0.0
+    while lists > 1:
+        together = min(lists, _MERGED_LISTS)
+        size = min(size, kept)
+        merged += together * size
+        size, lists, stages = together * size, ceil(lists / _MERGED_LISTS), stages + 1
+    return stages, merged
 
 
 def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
@@ -231,4 +263,8 @@ def vector_time(
     else:
         busy = moved.read_ns + moved.write_ns + vector
     start = machine["instruction_start_ns"] * work.steps
+    if work.stages:
+        # All cores are waited for as they are when a kernel starts.
+        start += work.stages * machine["head_ns_per_vector_core"] * work.cores
+        start += work.merged * machine["merge_cycles"] * 1e9 / machine.vector_clock_hz
     return VectorTime(busy + start + machine.head_ns(0, work.cores), vector, moved, work)

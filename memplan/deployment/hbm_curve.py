@@ -51,7 +51,8 @@ def hbm_curve(plan_with: Callable[[int], Plan], *, points: int = 15) -> HbmCurve
     """
     The curve of the plans that `plan_with` makes for a number of bytes of HBM.
 
-    A plan for little HBM is one for more as well, so a budget takes the best plan of all that are no larger.
+    A plan for little HBM is one for more as well, so a budget takes the best plan of all that are no larger, and none
+    is made for more than what already costs no time.
     """
     whole = plan_with(_UNLIMITED)
     peak = _peak(whole)
@@ -59,9 +60,10 @@ def hbm_curve(plan_with: Callable[[int], Plan], *, points: int = 15) -> HbmCurve
     best: int | None = None
     for number in range(1, points):
         budget = peak * (number + 1) // (points + 1)
-        plan = plan_with(budget)
-        if plan.fits:
-            best = plan.makespan_ns if best is None else min(best, plan.makespan_ns)
+        if best is None or best > whole.makespan_ns:
+            plan = plan_with(budget)
+            if plan.fits:
+                best = plan.makespan_ns if best is None else min(best, plan.makespan_ns)
         found.append(HbmPoint(budget, best))
     return HbmCurve((*found, HbmPoint(peak, whole.makespan_ns)), whole.makespan_ns)
 

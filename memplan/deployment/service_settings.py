@@ -86,6 +86,8 @@ def cache_choices(case: Case) -> Mapping[str, str | None]:
     for name in () if given is not None else cache_types(case.model, case.engine):
         if name in _STEP_TYPES:
             kinds.setdefault(_STEP_TYPES[name], name)
+    if "fp8" in kinds and kinds.get("int8") == "int8":
+        del kinds["int8"]  # as many bytes, read as fast
     return kinds
 
 

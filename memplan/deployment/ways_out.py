@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from memplan.core.units import GIB, KIB, MIB, parse_bytes
 from memplan.schema import Plan, Tier
 
 _WAYS = 3
@@ -46,7 +48,7 @@ def ways_out(
             found.append(_way(words, other, None if use is None else use.capacity))
     found = sorted(found, key=_step)[:_WAYS]
     if least is not None and least.hbm is not None:
-        found += _roomier(least, least.hbm, plan_with, room)[: _WAYS - len(found)]
+        found += islice(_roomier(least, least.hbm, plan_with, room), _WAYS - len(found))
     return tuple(sorted(found, key=_step))
 
 
@@ -64,24 +66,40 @@ def _more_hbm(plan: Plan, plan_with: Callable[[int], Plan], room: int) -> WayOut
     if use is None or use.capacity is None:
         return None
     for part in _MORE:
-        hbm = int((use.capacity + plan.missing_bytes) * part)
+        hbm, written = _written(int((use.capacity + plan.missing_bytes) * part), room)
         if hbm > room:
             return None
         more = plan_with(hbm)
         if more.fits:
-            return _way("the least HBM", more, hbm)
+            return _way(f"the least HBM (--hbm {written})", more, hbm)
     return None
 
 
-def _roomier(least: WayOut, hbm: int, plan_with: Callable[[int], Plan], room: int) -> list[WayOut]:
-    """Ways with more than the `least` that is enough, its bytes being `hbm`: all of it, and half-way to it."""
-    whole = plan_with(_UNLIMITED)
-    use = whole.tier(Tier.HBM)
+def _roomier(least: WayOut, hbm: int, plan_with: Callable[[int], Plan], room: int) -> Iterator[WayOut]:
+    """Ways with more than the `least` that is enough, its bytes being `hbm`: all of it, and parts of the way to it."""
+    use = plan_with(_UNLIMITED).tier(Tier.HBM)
     if use is None or use.peak <= hbm:
-        return []
-    found = [_way("HBM for all, so that nothing moves", whole, use.peak)] if use.peak <= room else []
-    middle = (hbm + min(use.peak, room)) // 2
-    between = plan_with(middle)
-    if between.fits and between.step_ns < least.step_ns:
-        found.append(_way("HBM half-way to that", between, middle))
-    return found
+        return
+    most, whole = _written(use.peak, room)
+    ways = [(f"HBM for all, so that nothing moves (--hbm {whole})", most)]
+    if most > room:
+        most, ways = room, [("all HBM of the chip (no --hbm)", room)]
+    for words, part in (("half-way", 2), ("a quarter of the way", 4)):
+        between, written = _written(hbm + (most - hbm) // part, room)
+        ways.append((f"HBM {words} to that (--hbm {written})", between))
+    for words, budget in ways:
+        plan = plan_with(budget)
+        if plan.fits and plan.step_ns < least.step_ns:
+            yield _way(words, plan, budget)
+
+
+def _written(hbm: int, room: int) -> tuple[int, str]:
+    """The next size that is no smaller, as `--hbm` takes it: to a thousandth of its unit where `room` has that."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if hbm >= unit:
+            written = f"{-(-hbm * 1000 // unit) / 1000:g}{name}" if hbm < 100 * unit else f"{-(-hbm // unit)}{name}"
+            size = parse_bytes(written)
+            if size >= hbm and (size <= room or hbm > room):
+                return size, written
+            break
+    return hbm, str(hbm)

@@ -42,10 +42,13 @@ def _held(result: KvBudget, *parts: BudgetPart) -> int | None:
 def worker_check(case: Case, before: KvBudget, logged: WorkerMemory) -> WorkerCheck:
     """Compare `before`, the budget of `case`, with what was `logged`; raises `InputError` where it can't be planned."""
     known = case.memory
+    total = logged.total
+    if total is None and case.engine.token_pools is not None:
+        total = logged.free  # such an engine deals out what is free when it starts
     memory = replace(
         known,
-        hbm=known.hbm if logged.total is None else logged.total,
-        reserved=known.reserved if logged.total is None else 0,
+        hbm=known.hbm if total is None else total,
+        reserved=known.reserved if total is None else 0,
         utilization=known.utilization if logged.utilization is None else logged.utilization,
         activations=known.activations if logged.activations is None else logged.activations,
         collectives=known.collectives if logged.non_torch is None else logged.non_torch,
@@ -61,7 +64,7 @@ def worker_check(case: Case, before: KvBudget, logged: WorkerMemory) -> WorkerCh
     card = _held(before, BudgetPart.CARD)
     driver = _held(before, BudgetPart.DRIVER) or 0
     items = (
-        WorkerItem(Sentence("device"), None if card is None else card - driver, logged.total, "--hbm"),
+        WorkerItem(Sentence("device"), None if card is None else card - driver, total, "--hbm"),
         WorkerItem(Sentence("weights"), _held(before, BudgetPart.WEIGHTS), logged.weights, "--weights"),
         WorkerItem(Sentence("activations"), _held(before, BudgetPart.ACTIVATIONS), logged.activations, "--activations"),
         WorkerItem(

@@ -33,6 +33,7 @@ from memplan.findings.rules.rank_rules import rank_findings
 from memplan.findings.rules.recompute_rules import recompute_findings
 from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.findings.rules.sleep_rules import sleep_findings
+from memplan.findings.rules.slow_step_rules import slow_step_findings
 from memplan.findings.rules.stage_rules import stage_findings
 from memplan.findings.rules.turn_rules import turn_findings
 from memplan.findings.software import software_of
@@ -48,6 +49,7 @@ RULES: tuple[FindingRule, ...] = (
     path_findings,
     clock_findings,
     rank_findings,
+    slow_step_findings,
     host_findings,
     expert_findings,
     turn_findings,

@@ -199,6 +199,9 @@ def _report(
     served: ServedWeights,
 ) -> KvBudget:
     pool, options = pools[stage], settings.options
+    if options.fits_length:
+        options = replace(options, length=pool.length)
+        settings = replace(settings, options=options)
     load = settings_load(settings, layout)
     growing = [group for group in pool.groups if group.kind.grows]
     spans = [group.block_size * group.specs[0].entry_tokens for group in growing]

@@ -53,6 +53,9 @@ class ServingRequest:
         about="Longest sequence in tokens; by default the model's.",
         least=1,
     )
+    fits_length: bool = option(
+        "--fit-context", default=False, about="Shorten the longest sequence to what fits, as --max-model-len auto does."
+    )
     batched_tokens: int | None = option(
         "--max-num-batched-tokens",
         "--chunked-prefill-size",
@@ -231,6 +234,7 @@ class KvRequest(LayoutRequest, ServingRequest):
             find_engine(self.engine, die),
             ServingOptions(
                 length=self.context or model.max_positions,
+                fits_length=self.fits_length,
                 caches=CacheOptions(
                     block_size=self.block_size,
                     kv=self.kv_dtype,

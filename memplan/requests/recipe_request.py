@@ -116,6 +116,9 @@ class RecipeRequest:
         panel=_PANEL,
         least=0,
     )
+    noop_layers: str = option(
+        "--noop-layers", default="", about="Numbers of layers that do nothing, as 61,62,63.", panel=_PANEL
+    )
     mtp_layers: int = option(
         "--mtp-layers",
         "--mtp-num-layers",
@@ -191,6 +194,7 @@ class RecipeRequest:
             legacy_layers=self.legacy_layers,
             swap_attention=self.swap_attention,
             zero_memory_layers=self.zero_memory_layers,
+            noop_layers=_numbers(self.noop_layers, "--noop-layers"),
             mtp_layers=self.mtp_layers,
             fused_indexer=self.fused_indexer,
             fused_indexer_loss=self.fused_indexer_loss,
@@ -213,6 +217,13 @@ class RecipeRequest:
                 self.micro_batch,
             )
         return count
+
+
+def _numbers(value: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in value.split(",") if item.strip())
+    except ValueError:
+        raise InputError("{} {!r:.40} is no list of numbers", name, value, remedy="write it as 61,62,63") from None
 
 
 def _named(kind: type[_Named], value: str, what: str) -> _Named:

@@ -14,9 +14,9 @@ from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.further_tokens import trained_model
 from memplan.models.training.memory import held_elements, state_bytes, training_spans
 from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
 from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host, host_waits
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns

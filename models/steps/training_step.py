@@ -47,6 +47,10 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if recipe.alibi_masks:
         raise InputError("the bias of positions (ALiBi) is in no graph", remedy="memplan train-memory counts it")
+    if recipe.noop_layers:
+        raise InputError(
+            "layers that do nothing are in no graph of training", remedy="--stage-layers says how many each stage has"
+        )
     if recipe.mtp_layers:
         raise InputError(
             "layers that predict further tokens are in no graph of training", remedy="memplan train-memory counts them"

@@ -8,7 +8,6 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
-from memplan.models.training.further_tokens import kept_around, trained_model
 from memplan.models.training.indexers import kept_scores, scores_of_loss
 from memplan.models.training.phases import (
     MemoryPart,
@@ -26,6 +25,7 @@ from memplan.models.training.phases import (
 )
 from memplan.models.training.saved import Saved, saved_tensors
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.trained_model import kept_around, trained_model
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 

@@ -9,6 +9,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, stage_spans
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.trained_model import trained_model
 
 _MOST = (1 << 16) - 1
 """No micro-batch is ever larger; the search ends here."""
@@ -28,6 +29,7 @@ def tightest_stage(model: ModelConfig, layout: Layout, recipe: Recipe) -> Traini
     The pipeline stage with the highest peak: the first, a middle or the last one, or the first of those that have
     another number of layers.
     """
+    model = trained_model(model, recipe)
     stages = {0, layout.pipeline // 2, layout.pipeline - 1}
     spans = stage_spans(len(model.layers), layout)
     stages |= {stage for stage in range(1, layout.pipeline) if len(spans[stage]) != len(spans[stage - 1])}
@@ -53,7 +55,7 @@ def ways_to_fit(model: ModelConfig, layout: Layout, recipe: Recipe, capacity: in
     Tried are: nothing, recomputing what costs no matrix product, recomputing as few whole layers as suffice, keeping
     the optimiser's states on the host, and the last together with recomputation.
     """
-    layers = -(-len(model.layers) // layout.pipeline)
+    layers = -(-len(trained_model(model, recipe).layers) // layout.pipeline)
     found: list[Change] = []
     for swap in (False, True):
         base = replace(recipe, swap_optimizer=swap or recipe.swap_optimizer, reuse_fp32=recipe.reuse_fp32 and not swap)

@@ -84,10 +84,11 @@ class Recipe:
     attention to read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
     `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way back
     (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage make their
-    experts anew, tokens exchanged included (`--moe-zero-memory level1`). `mtp_layers` predict further tokens, each with
-    a loss of its own, on the last stage (Megatron's `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel,
-    which keeps no scores of every pair, and `fused_indexer_loss` has one for what the indexer learns from
-    (MindSpeed-LLM's `--use-fused-lightning-indexer` and `--use-fused-lightning-indexer-loss`).
+    experts anew, tokens exchanged included (`--moe-zero-memory level1`). `noop_layers` do nothing, by their numbers
+    (`--noop-layers`). `mtp_layers` predict further tokens, each with a loss of its own, on the last stage (Megatron's
+    `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel, which keeps no scores of every pair, and
+    `fused_indexer_loss` has one for what the indexer learns from (MindSpeed-LLM's `--use-fused-lightning-indexer` and
+    `--use-fused-lightning-indexer-loss`).
     """
 
     sequence: int
@@ -123,6 +124,7 @@ class Recipe:
     alibi_masks: bool = False
     swap_attention: bool = False
     zero_memory_layers: int = 0
+    noop_layers: tuple[int, ...] = ()
     mtp_layers: int = 0
     fused_indexer: bool = False
     fused_indexer_loss: bool = False

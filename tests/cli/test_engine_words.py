@@ -121,6 +121,23 @@ def test_what_moves_bytes_and_is_not_planned_is_refused(
     answer(capsys, "--chip", "910C", "--", "vllm", "serve", model, "-pcp", "1")
 
 
+@pytest.mark.parametrize("words", [["--max-model-len", "auto"], ["--max-model-len=-1"], ["--max-model-len", "-1"]])
+def test_the_longest_that_fits_is_asked_for(words: list[str], model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["vllm", "serve", model, "--kv-cache-memory-bytes", "64MiB", *words]
+    found, said = answer(capsys, "--chip", "910C", "--engine", "vllm-0.33.0-h100", "--", *line)
+    assert not said
+    assert 0 < found["context"] < CONFIG["max_position_embeddings"]
+    assert found["context"] * found["bytes_per_token"] <= 64 << 20
+
+
+def test_types_that_change_the_weights_are_said(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["vllm", "serve", model, "--max-model-len", "4k"]
+    _, said = answer(capsys, "--chip", "910C", "--", *line, "--quantization", "fp8", "--dtype", "float32")
+    assert "--quantization fp8, --dtype float32" in said
+    _, said = answer(capsys, "--chip", "910C", "--", *line, "--quantization", "ascend", "--dtype", "bfloat16")
+    assert not said
+
+
 def test_what_stands_beside_the_engine_s_line_wins(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = answer(capsys, "--tp", "4", "--", "vllm", "serve", model, "--tensor-parallel-size", "2")
     assert found["layout"]["tensor"] == 4
@@ -203,6 +220,21 @@ def test_drafts_of_others_do_not_stop_a_budget(
     own = ["vllm", "serve", model, "--speculative-config", '{"method": "deepseek_mtp", "num_speculative_tokens": 1}']
     assert main(["kv", "--", *own]) == 2
     assert "has no layers of multi-token prediction" in capsys.readouterr().err
+
+
+def test_drafts_take_the_model_s_own_number_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: left open, no token was drafted and no layer for it planned."""
+    config = {**CONFIG, "model_type": "glm4_moe", "num_nextn_predict_layers": 1, "n_routed_experts": 16}
+    config |= {"first_k_dense_replace": 1, "n_shared_experts": 1, "use_qk_norm": True, "attention_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    line = ["vllm", "serve", str(tmp_path), "--speculative-config"]
+    left, _ = answer(capsys, "--", *line, '{"method": "mtp"}')
+    told, _ = answer(capsys, "--", *line, '{"method": "mtp", "num_speculative_tokens": 1}')
+    plain, _ = answer(capsys, str(tmp_path))
+    assert left == told
+    assert left["pool"]["planned_per_block"] > plain["pool"]["planned_per_block"]
+    assert main(["kv", "--", *line, '{"method": "dspark"}']) == 2
+    assert "has no stages of DSpark" in capsys.readouterr().err
 
 
 def test_drafts_of_a_model_at_hand_are_planned(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,3 +122,25 @@ def test_windows_are_those_of_the_smaller_image_and_of_the_mask() -> None:
     plain = Kernel("MaxPool", (Operand((2, 20, 8, 8), "float16"),), (Operand((2, 20, 4, 4), "float16"),))
     assert windows_of(plain) == Windows(2 * 2, 4, 9, 2 * 20 * 4 * 4)
     assert windows_of(Kernel("MaxPool", (Operand((64,), "float16"),), ())) is None
+
+
+def _top_k(rows: int, length: int, kept: int) -> Kernel:
+    outputs = (Operand((rows, kept), "float32"), Operand((rows, kept), "int64"))
+    return Kernel("TopKV2", (Operand((rows, length), "float32"),), outputs)
+
+
+@pytest.mark.parametrize(("rows", "length", "stages"), [(64, 8192, 0), (16, 65536, 1), (4, 131072, 2), (1, 65536, 3)])
+def test_pieces_of_a_row_are_merged_four_at_a_time(rows: int, length: int, stages: int) -> None:
+    """On 40 vector cores a row has pieces of its own where there are fewer rows."""
+    core = machine(chip("910B3"))
+    kernel = _top_k(rows, length, 64)
+    assert vector_work(kernel, op_class("TopKV2"), core).stages == stages
+
+
+def test_more_kept_of_a_row_takes_longer_to_merge() -> None:
+    core = machine(chip("910B3"))
+    times = [kernel_cost(_top_k(4, 131072, kept), core).duration_ns for kept in (64, 512, 4096)]
+    assert times == sorted(times)
+    assert times[2] > 1.2 * times[0]
+    few, many = (vector_work(_top_k(2, 131072, kept), op_class("TopKV2"), core).merged for kept in (64, 128))
+    assert many == 2 * few

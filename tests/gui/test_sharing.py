@@ -198,6 +198,23 @@ def test_a_report_has_findings_pictures_and_notes(
     assert not shown.problems.errors
 
 
+def test_a_report_shows_tracks_that_were_never_on_the_screen(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: a document opens on its overview, and the report's timeline said that it was being read."""
+    window = MainWindow(open_session(Request(PLAN, PROFILE)), background=False)
+    qtbot.addWidget(window)
+    window.show()
+    settle()
+    assert not any(map(window.session.tracks.loaded, window.session.tracks.all))
+    path = tmp_path / "report.html"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
+    window.commands.run("report")
+    settle()
+    assert "reading" not in re.sub(r"<style.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).lower()
+    assert any(map(window.session.tracks.loaded, window.session.tracks.all))
+
+
 def test_a_plan_alone_has_a_report(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = another(qtbot)
     window.opener.open_request(Request(PLAN))

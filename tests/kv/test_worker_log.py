@@ -62,6 +62,23 @@ def test_lines_of_sglang(tmp_path: Path) -> None:
     assert found.told == ("utilization", "weights", "tokens")
 
 
+def test_bytes_of_releases_that_say_no_unit(tmp_path: Path) -> None:
+    text = "\x1b[1;36m(Worker_TP0 pid=9)\x1b[0;0m INFO [worker_v1.py:244] "
+    text += "Available memory: 41200000000, total memory: 65464696832\n"
+    found = read_worker_log(written(tmp_path, text))
+    assert (found.cache, found.total) == (41_200_000_000, 65_464_696_832)
+
+
+def test_what_is_free_when_sglang_starts(tmp_path: Path) -> None:
+    text = "[2026-11-01 12:00:00 TP0] Load weight begin. avail mem=60.12 GB\n"
+    text += (
+        "[2026-11-01 12:00:30 TP0] max_total_num_tokens=1465088, chunked_prefill_size=8192, max_prefill_tokens=16384, "
+    )
+    text += "max_running_requests=4096, context_len=32768, available_gpu_mem=13.00 GB\n"
+    found = read_worker_log(written(tmp_path, text))
+    assert (found.free, found.tokens, found.context) == (round(60.12 * GIB), 1_465_088, 32_768)
+
+
 def test_the_last_start_counts_and_the_better_line(tmp_path: Path) -> None:
     text = "Model loading took 9.1 GiB\nActual usage: 8.1 GiB for weights\nActual usage: 7.1 GiB for weights\n"
     text += "Model loading took 6 GB"

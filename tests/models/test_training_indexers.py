@@ -14,7 +14,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, training_memory
-from memplan.models.training.step_recipe import Loss, Recipe
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule
 
 RECIPE = Recipe(sequence=1024, micro_batches=4, sequence_parallel=True)
 
@@ -105,3 +105,26 @@ def test_a_step_with_them_says_that_no_graph_has_them(dense: ModelConfig) -> Non
         training_graph(dense, Layout(), replace(RECIPE, mtp_layers=1))
     with pytest.raises(InputError, match="mtp_layers"):
         replace(RECIPE, mtp_layers=-1)
+
+
+def test_layers_that_do_nothing_take_a_place_and_no_memory(dense: ModelConfig) -> None:
+    """Three layers and one that does nothing behind them, in two runs of each of two stages."""
+    three = replace(dense, layers=dense.layers[:3], tied_embeddings=False)
+    layout = Layout(pipeline=2)
+    recipe = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2, noop_layers=(3,))
+    first, last = (training_memory(three, layout, recipe, stage).parameters for stage in (0, 1))
+    full = replace(dense, tied_embeddings=False)
+    one = training_memory(full, layout, replace(recipe, noop_layers=()), 0).parameters - first
+    assert one == 0
+    assert (
+        training_memory(full, layout, replace(recipe, noop_layers=()), 1).parameters - last
+        == (first - dense.vocab_size * dense.hidden_size) // 2
+    )
+    assert training_memory(three, layout, replace(recipe, noop_layers=(0,)), 0).parameters < first
+
+
+@pytest.mark.parametrize("numbers", [(4,), (-1,), (1, 1)])
+def test_layers_that_do_nothing_have_numbers_that_there_are(dense: ModelConfig, numbers: tuple[int, ...]) -> None:
+    three = replace(dense, layers=dense.layers[:3])
+    with pytest.raises(InputError, match="do nothing"):
+        training_memory(three, Layout(), replace(RECIPE, noop_layers=numbers))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import pytest
 
 import memplan
+from memplan.core.units import parse_bytes
 from memplan.deployment.ways_out import ways_out
 from memplan.graph import Graph
-from memplan.schema import Plan
+from memplan.schema import Plan, Tier
 from tests.planner.graphs import forward_and_back
 
 MIB = 1 << 20
@@ -27,7 +29,7 @@ def test_changes_count_only_where_they_fit_and_come_before_yet_more_memory() -> 
     found = ways_out(
         plan, plan_with, [("a quarter of it", smaller), ("half of nothing", lambda: plan), ("no", lambda: None)]
     )
-    changes = {way.change for way in found}
+    changes = {way.change.split(" (--hbm")[0] for way in found}
     assert {"a quarter of it", "the least HBM"} < changes
     assert not {"half of nothing", "no"} & changes
 
@@ -43,11 +45,13 @@ def test_three_ways_with_more_memory_alone_all_fit_and_the_least_is_as_much_as_i
     assert len(found) == 3
     assert [way.step_ns for way in found] == sorted(way.step_ns for way in found)
     for way in found:
-        assert way.hbm is not None
-        again = plan_with(way.hbm, graph)
+        written = re.search(r"\(--hbm (\S+)\)", way.change)
+        assert written is not None
+        assert parse_bytes(written[1]) == way.hbm
+        again = plan_with(parse_bytes(written[1]), graph)
         assert again.fits
         assert again.step_ns == way.step_ns
-    least = next(way for way in found if way.change == "the least HBM")
+    least = next(way for way in found if way.change.startswith("the least HBM "))
     assert least.hbm is not None
     assert least.hbm <= (size + plan.missing_bytes) * 1.1
     assert least.hbm == min(way.hbm or 0 for way in found)
@@ -59,9 +63,12 @@ def test_more_memory_than_the_chip_has_is_no_way_out() -> None:
     plan = plan_with(2 * MIB)
     free = ways_out(plan, plan_with, [])
     least = min(way.hbm or 0 for way in free)
-    most = max(way.hbm or 0 for way in free)
+    use = plan_with(2**60).tier(Tier.HBM)
+    assert use is not None
+    most = use.peak
     assert least < most
     between = ways_out(plan, plan_with, [], most - 1)
-    assert between
+    assert len(between) == 3
     assert all(way.hbm is not None and way.hbm < most for way in between)
-    assert ways_out(plan, plan_with, [], least - 1) == ()
+    assert max(between, key=lambda way: way.hbm or 0).change == "all HBM of the chip (no --hbm)"
+    assert ways_out(plan, plan_with, [], 2 * MIB + plan.missing_bytes - 1) == ()

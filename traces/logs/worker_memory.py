@@ -90,7 +90,9 @@ def _values(told: dict[str, float]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in told.items():
         if name.endswith("_gib"):
-            values[name.removesuffix("_gib")] = round(value * GIB)
+            values.setdefault(name.removesuffix("_gib"), round(value * GIB))
+        elif name.endswith("_bytes"):
+            values[name.removesuffix("_bytes")] = int(value)
         else:
             values[name] = value if name in ("utilization", "concurrency") else int(value)
     return values

@@ -47,7 +47,8 @@ def take_equal_pieces_in_turn(
     of_block: dict[int, list[int]] = defaultdict(list)
     for row in np.flatnonzero(products[sequence.token] & (sequence.op >= 0)).tolist():
         of_block[int(sequence.block[row])].append(row)
-    alone = np.flatnonzero((found.row >= 0) & (found.first == found.last) & kernels.known[kernel_class])
+    # One that seems to run the op behind as well may be the second of three.
+    alone = np.flatnonzero((found.row >= 0) & (found.first == found.row) & kernels.known[kernel_class])
     token = sequence.token[found.row[alone]]
     # Not what is a part of a product, such as a copy.
     ran = alone[products[token] & (ratios.core[token, kernel_class[alone]] > ratios.behind[token, kernel_class[alone]])]

@@ -8,7 +8,6 @@ way back to the first op looks like one inside the step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,8 +25,7 @@ def with_steps_parted(found: PairResult, rows: int) -> PairResult:
     """`found`, with rows and places that count on over steps of so many `rows`, where one step held several."""
     step = found.place // rows
     more = (parted_steps(np.where(found.row >= 0, found.row % rows, -1), step) - step) * rows
-    row, first, last = (np.where(found.row >= 0, each + more, each) for each in (found.row, found.first, found.last))
-    return replace(found, row=row, first=first, last=last, place=found.place + more)
+    return found.moved(more)
 
 
 def parted_steps(row: Int64s, step: Int64s) -> Int64s:

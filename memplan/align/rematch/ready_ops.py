@@ -47,7 +47,13 @@ def take_ready_ops(
     """Change `found` in place where a run breaks what the ops of `plan` need of one another."""
     if len(sequence) <= _MOST_ROWS and len(kernel_class):
         _ReadyOps(
-            dependences(plan, sequence), _shapes(plan, sequence, kernels), sequence, ratios, kernel_class, found
+            dependences(plan, sequence),
+            _shapes(plan, sequence, kernels),
+            kernels,
+            sequence,
+            ratios,
+            kernel_class,
+            found,
         ).run()
 
 
@@ -58,13 +64,14 @@ class _ReadyOps:
         self,
         needs: Dependences,
         shapes: tuple[Int64s, Int64s],
+        kernels: TokenClasses,
         sequence: PlannedSequence,
         ratios: Likelihoods,
         kernel_class: Int32s,
         found: KernelAssignment,
     ) -> None:
         self.needs, self.sequence, self.ratios = needs, sequence, ratios
-        self.kernel_class, self.found = kernel_class, found
+        self.kernels, self.kernel_class, self.found = kernels, kernel_class, found
         self.shape_of_row, self.shape_of_kind = shapes
         self.rules, self.left_over = pair_model()["ready"], pair_model()["left_over"]
         self.cells = _MOST_CELLS
@@ -117,33 +124,61 @@ class _ReadyOps:
 
     def _missed(self, now: Int64s, mine: Int64s) -> Int64s:
         """`now` with ops that nothing runs given to kernels that nothing else needs, by when they may run."""
-        spare = np.flatnonzero(self._spare(now, mine))
-        if not len(spare):
-            return now
-        kinds = self.kernel_class[mine[spare]]
-        able = self.fits[:, kinds].any(axis=1)
+        free = (self.found.row[mine] < 0) & (now < 0)
+        hardly = (now >= 0) & (self.found.chance[mine] < self.rules["hardly"])
+        hardly &= (self.found.first[mine] == self.found.last[mine]) & (
+            self.found.how[mine] != HOW.index(MatchedBy.NAME)
+        )
+        again = np.zeros(len(now), dtype=np.bool_)
+        again[self._again(now, mine)] = True
+        spare = np.flatnonzero(free | hardly)
         begin, end = self._places(now)
         rows = self._vacant(now, begin, end)
-        rows = rows[able[self.sequence.token[rows]]]
+        kinds = self.kernel_class[mine[spare]]
+        rows = rows[self.fits[:, kinds].any(axis=1)[self.sequence.token[rows]]]
         self.cells -= len(rows) * len(spare)
-        if not len(rows) or self.cells < 0:
+        if not len(rows) or not len(spare) or self.cells < 0:
             return now
-        inside = (begin[rows] < spare[:, None]) & (spare[:, None] < end[rows])
         token = self.sequence.token[rows]
         ratio = self.ratios.core[np.ix_(token, kinds)].T
-        held = np.where(
-            now[spare] >= 0, self.ratios.core[self.sequence.token[now[spare]], kinds], self.left_over["least_ratio"]
-        )
-        inside &= self.fits[np.ix_(token, kinds)].T & (
-            ratio >= np.maximum(held, self.left_over["least_ratio"])[:, None]
-        )
+        held = np.where(now[spare] >= 0, self.ratios.core[self.sequence.token[now[spare]], kinds], 0.0)[:, None]
+        low, high = self._between(now, mine, spare)
+        turn = ((now[spare] <= low) | (now[spare] >= high))[:, None] & (low[:, None] < rows) & (rows < high[:, None])
+        able = free[spare][:, None] | (again[spare][:, None] & (ratio >= held)) | (turn & (ratio >= held))
+        able |= ratio >= self.rules["far_better"] * np.maximum(held, 1.0)
+        able &= (begin[rows] < spare[:, None]) & (spare[:, None] < end[rows])
+        # Of a kernel without shapes less is told; of one that is hardly in no plan, enough.
+        told = self.kernels.known[kinds] | (self.found.chance[mine[spare]] >= self.rules["hardly"])
+        least = np.where(told, self.left_over["least_ratio"], self.left_over["least_mover_ratio"])
+        able &= self.fits[np.ix_(token, kinds)].T & (ratio >= least[:, None])
         away = (end[rows] - spare[:, None]) / len(now)
-        worth = np.where(inside, 1.0 - away + np.where(begin[rows] >= 0, 0.5, 0.0), 0.0)
+        worth = np.where(able, 1.0 - away + np.where(begin[rows] >= 0, 0.5, 0.0) + turn, 0.0)
         at, to = linear_sum_assignment(worth, maximize=True)
-        kept = inside[at, to]
+        kept = able[at, to]
         new = now.copy()
         new[spare[at[kept]]] = rows[to[kept]]
+        for kernel in spare[at[kept]].tolist():
+            self._take_turns(new, mine, kernel)
         return new
+
+    def _take_turns(self, now: Int64s, mine: Int64s, kernel: int) -> None:
+        """Exchange the rows of a kernel and of the nearest of its like where they stand the other way round."""
+        kind, core, token = self.kernel_class[mine], self.ratios.core, self.sequence.token
+        main, shape = self.kernels.main[kind], self.shape_of_kind[kind]
+        alike = np.flatnonzero((now >= 0) & (main == main[kernel]) & (shape == shape[kernel]))
+        at = int(np.searchsorted(alike, kernel))
+        for other in (*alike[max(at - 1, 0) : at].tolist(), *alike[at + 1 : at + 2].tolist()):
+            turned = (other - kernel) * (now[other] - now[kernel]) < 0
+            both = core[token[now[[other, kernel]]]][:, kind[[other, kernel]]]
+            if turned and (both[0] == both[1]).all():
+                now[other], now[kernel] = now[kernel], now[other]
+
+    def _between(self, now: Int64s, mine: Int64s, which: Int64s) -> tuple[Int64s, Int64s]:
+        """The rows that those before and behind each kernel run of which that is rather sure."""
+        sure = np.flatnonzero((now >= 0) & (self.found.chance[mine] >= self.rules["hardly"]))
+        rows = np.concatenate(([-1], now[sure], [len(self.sequence)]))
+        at = np.searchsorted(sure, which)
+        return rows[at], rows[np.minimum(at + 1, len(rows) - 1)]
 
     def _vacant(self, now: Int64s, begin: Int64s, end: Int64s) -> Int64s:
         """Rows that nothing runs, of which those before and behind tell between which kernels they may."""
@@ -152,13 +187,6 @@ class _ReadyOps:
         for side, outside, others in ((begin, begin < 0, self.needs.after), (end, end >= len(now), self.needs.before)):
             never &= ~outside | (np.bincount(others, minlength=len(side)) == 0)
         return np.flatnonzero(never & (begin < end))
-
-    def _spare(self, now: Int64s, mine: Int64s) -> Bools:
-        """Which kernels run no op, or hardly one that another kernel runs better."""
-        spare: Bools = (self.found.row[mine] < 0) & (now < 0)
-        again = self._again(now, mine)
-        spare[again[self.found.chance[mine[again]] < self.rules["hardly"]]] = True
-        return spare
 
     def _again(self, now: Int64s, mine: Int64s) -> Int64s:
         """Kernels that run an op which another one runs as well or better, though none should run it twice."""
@@ -184,10 +212,14 @@ class _ReadyOps:
             at, kind = int(mine[kernel]), int(self.kernel_class[mine[kernel]])
             beside = [(place, self.ratios.before), (place - 1, self.ratios.behind)]
             rows = [(int(now[cores[one]]), ratio) for one, ratio in beside if 0 <= one < len(cores)]
-            if found.row[at] in [row for row, _ in rows]:
-                continue  # right beside what runs its op
+            own = int(found.row[at])
+            if own in [row for row, _ in rows]:
+                # Right beside what runs its op: what an op before that ends with, or once more.
+                rows = [(row, ratio) for row, ratio in rows[1:] if row != own and rows[0][0] == own]
+            else:
+                rows = [(row, ratio) for row, ratio in rows if self.written[token[row]]]
             for row, ratio in rows:
-                if self.written[token[row]] and ratio[token[row], kind] >= self.left_over["least_stray_ratio"]:
+                if ratio[token[row], kind] >= self.left_over["least_stray_ratio"]:
                     found.row[at] = found.first[at] = found.last[at] = row
                     found.core[at], found.how[at] = False, HOW.index(MatchedBy.PART)
                     break

@@ -9,7 +9,7 @@ import numpy as np
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.finding import Confidence, Evidence, Finding, Place
+from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, kernels_listed
 from memplan.traces.decimals import ABSENT
@@ -68,10 +68,11 @@ def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) ->
     # What lies between chains is added up too, and left out.
     padded = np.append(length, 0)
     whole, longest = np.add.reduceat(padded, edges)[::2], np.maximum.reduceat(padded, edges)[::2]
-    cost = int((whole - longest).sum())
+    chosen = np.concatenate([np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)])
+    computed = int((whole - longest).sum())
+    cost = computed + _between(kernels, rows, chosen, begins)
     if not facts.worth(cost):
         return
-    chosen = np.concatenate([np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)])
     types = column_codes(kernels.type)
     counts: dict[str, list[int]] = {}
     for begin, end, time in zip(begins.tolist(), ends.tolist(), whole.tolist(), strict=True):
@@ -92,10 +93,11 @@ def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) ->
             ),
         ),
         rank=facts.case.rank,
-        cost_ns=facts.claims.take_kernels(chosen.astype(np.int64), cost),
+        cost_ns=facts.claims.take_kernels(chosen.astype(np.int64), computed) + cost - computed,
         cost_bytes=None,
         bound="each chain as one kernel that takes as long as the longest of it",
-        formula="elementwise kernels whose first operand has the shape that the one before wrote, less the longest",
+        formula="elementwise kernels whose first operand has the shape that the one before wrote, less the longest; "
+        "and what a full queue leaves between them",
         confidence=Confidence.ASSUMED,
         places=tuple(_place(facts, kernels, int(begins[place]), int(ends[place])) for place in worst),
         evidence=tuple(
@@ -103,6 +105,14 @@ def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) ->
             for words, (count, time) in sorted(counts.items(), key=lambda item: -item[1][1])[:_MOST]
         ),
     )
+
+
+def _between(kernels: Kernels, rows: Int64s, chosen: Int64s, begins: Int64s) -> int:
+    """What a full queue leaves between the kernels of chains, ns; it is nobody else's cost."""
+    later = chosen[~np.isin(chosen, begins)]
+    before, after = rows[later - 1], rows[later]
+    gap = kernels.start_ns[after] - kernels.start_ns[before] - kernels.duration_ns[before]
+    return int(gap[(gap > 0) & (gap <= threshold("queue_gap_ns"))].sum())
 
 
 def _place(facts: RankFacts, kernels: Kernels, begin: int, end: int) -> Place:

@@ -89,7 +89,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             uneven = experts >= excess / 2
             # Tokens that one rank has less of, others have more of: spread evenly all would take the mean.
             excess = min(beyond, excess) if uneven else excess
-            waits = _waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual))
+            waits = waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual))
             met = any(one.exposed or any(step.exposed_ns for step in one.steps) for one in job.ranks.values())
             yield Finding(
                 kind="rank.experts" if uneven else "rank.slow",
@@ -127,7 +127,7 @@ def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
     return longest.count(rank) >= threshold("late_share") * len(longest)
 
 
-def _waiting_peers(
+def waiting_peers(
     job: JobCase, rank: int, peers: Sequence[int], excess: int, longer: int
 ) -> tuple[tuple[int, int], ...]:
     """

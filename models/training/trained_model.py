@@ -1,0 +1,55 @@
+"""The layers of a model as they are trained: those that do nothing, and those that predict further tokens (MTP)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from memplan.core.errors import InputError
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.families.common import numbered_mtp
+from memplan.models.parallel import Layout
+from memplan.models.training.saved import Saved
+from memplan.models.training.step_recipe import Recipe
+
+_HALF, _SINGLE = 2, 4
+
+
+def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """
+    `model` with as many layers that predict further tokens as `recipe` trains, each built like those it has, and with
+    layers that do nothing where it says (MindSpeed's `--noop-layers`); a model that has both already as it is.
+
+    Raises `InputError` for numbers of layers that there can't be.
+    """
+    like = (*model.layers, *model.mtp_layers)[-1]
+    layers, idle = model.layers, recipe.noop_layers
+    if idle and not any(_idle(layer) for layer in layers):
+        count = len(layers) + len(idle)
+        if len(set(idle)) < len(idle) or not all(0 <= number < count for number in idle):
+            shown = ", ".join(map(str, idle))
+            raise InputError("layers that do nothing can't be {} among {}", shown, count)
+        rest = iter(layers)
+        layers = tuple(
+            Layer(number, None, None, 0) if number in idle else replace(next(rest), index=number)
+            for number in range(count)
+        )
+    if recipe.mtp_layers == len(model.mtp_layers) and layers is model.layers:
+        return model
+    return replace(model, layers=layers, mtp_layers=numbered_mtp(recipe.mtp_layers, len(layers), like))
+
+
+def _idle(layer: Layer) -> bool:
+    return layer.mixer is None and layer.ffn is None
+
+
+def kept_around(model: ModelConfig, layout: Layout, recipe: Recipe) -> Iterator[Saved]:
+    """
+    What such a layer keeps per token before and behind its decoder layer (MindSpeed-LLM's `multi_token_prediction.py`).
+
+    Embedding and hidden state are normed and joined for a projection, which is not recomputed.
+    """
+    hidden = _HALF * model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
+    yield Saved("embedding of the further token", "residual", hidden)
+    yield Saved("embedding and hidden state, joined", "residual", 2 * hidden)
+    yield Saved("input of the head", "residual", hidden)
