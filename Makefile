@@ -23,11 +23,15 @@ test-slow:  ## the tests marked slow
 	@tools/setup docs,gui,test,mindspore
 	@$(BIN)/python -m pytest -q -m slow
 
-test-torch:  ## the tests with PyTorch, in an environment of its own below build/
+# What parameter counts are held against.
+TRANSFORMERS ?= transformers==5.20.2
+
+test-torch:  ## the tests with PyTorch and transformers, in an environment of its own below build/
 	@[ -x build/torch-env/bin/python ] || python3 -m venv build/torch-env
 	@build/torch-env/bin/python -c 'import torch' 2>/dev/null || tools/pip_torch build/torch-env/bin/python --no-deps '$(TORCH)'
-	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]'
+	@build/torch-env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,gui,torch]' '$(TRANSFORMERS)'
 	@build/torch-env/bin/python -m pytest -q tests/runtime tests/test_code_blocks.py
+	@build/torch-env/bin/python -m pytest -q -m 'slow or not slow' tests/models/test_reference_totals.py
 	@build/torch-env/bin/python -m pytest -q -m 'slow or not slow' tests/readers/test_torch_live.py
 
 onnx-models:  ## models that packages on the index ship, each read or refused by name

@@ -52,7 +52,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
     if path.is_dir():
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
-    model = _read(_as_family(_parse(path), family), str(path), name or "model")
+    model = _read(_as_family(config_document(path), family), str(path), name or "model")
     _logger.info("reading %s: a model of %s, %d layers", path, model.family, len(model.layers))
     if path.name != "config.json":
         return model
@@ -71,7 +71,8 @@ def _as_family(document: Mapping[str, Any], family: str | None) -> Mapping[str, 
     return {**document, "model_type": family}
 
 
-def _parse(path: Path) -> Mapping[str, Any]:
+def config_document(path: Path) -> Mapping[str, Any]:
+    """The object that the file `path` holds; raises `InputError` for one that is no `config.json`."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError("this is too large for a config.json", path=path)

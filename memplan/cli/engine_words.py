@@ -97,6 +97,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
     left: list[str] = []
     behind: list[str] = []  # values of options without a meaning: a flag that is not known takes MODEL for its value
     open_list = False
+    drafted: Mapping[str, Any] | None = None
     at = 0
     while at < len(words):
         name, equals, value = words[at].partition("=")
@@ -125,6 +126,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
                 continue
             fields = known["objects"][name]
             found += drafts
+            drafted = document if name == known["drafts"] and not drafts else drafted
             found += [
                 word for field, option in fields.items() if field in document for word in (option, str(document[field]))
             ]
@@ -145,10 +147,36 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
         raise InputError(
             f"no file or folder is called {models[0]!r:.80}", remedy="give the folder of its config.json for MODEL"
         )
+    found += [] if drafted is None else _own_drafts(Path(models[0]), drafted, known["draft_counts"])
     if known["attention_data"] in words and start["engine"] == "sglang":
         found = _attention_ranks(found, known["attention_data"])
         left = [name for name in left if name != known["attention_data"]]
     return [models[0], "--engine", start["engine"], *found], tuple(dict.fromkeys(left))
+
+
+def _own_drafts(model: Path, document: Mapping[str, Any], counts: Sequence[str]) -> list[str]:
+    """
+    The words for what the served `model` drafts by layers of its own: how many tokens, where the line leaves it open
+    (vllm 0.33.0 config/speculative.py `n_predict`). Raises `InputError` where it has no such layers.
+    """
+    from memplan.models.config import config_document
+
+    config = config_document(model / "config.json" if model.is_dir() else model)
+    inner = config.get("text_config")
+    fields = {**config, **inner} if isinstance(inner, Mapping) else config
+    sparks = document.get("method") == "dspark"
+    if sparks and document.get("model") is not None:
+        raise InputError("drafts of a DSpark model of its own are not planned", remedy="leave --speculative-config out")
+    if sparks != ("dspark_block_size" in fields):
+        said = "has no stages of DSpark to draft with" if sparks else "drafts by its stages of DSpark alone"
+        raise InputError(f"{model} {said}", remedy='say "method": "dspark" only where a config has dspark_block_size')
+    if "num_speculative_tokens" in document:
+        return []
+    names = ("dspark_block_size",) if sparks else counts
+    count = next((fields[name] for name in names if isinstance(fields.get(name), int)), None)
+    if not count:
+        raise InputError("--speculative-config does not say how many tokens", remedy="add num_speculative_tokens")
+    return ["--num-speculative-tokens", str(count)]
 
 
 def _attention_ranks(found: Sequence[str], flag: str) -> list[str]:

@@ -261,6 +261,16 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if model.draft is not None and asked.kv not in (None, "auto") and model.model_type not in engine.untyped:
         # A draft's layers look for a kernel of their own.
         chosen_backend(model.draft, engine, replace(told, attention=None), layout)
+    if model.draft is not None and layout.pipeline > 1 and any(item.own_layouts for item in engine.backends):
+        beside = chosen_backend(model.draft, engine, replace(told, attention=None), layout)
+        if (beside is not None and beside.own_layouts) != (backend is not None and backend.own_layouts):
+            # vllm 0.33.0 v1/attention/backends/utils.py resolve_kv_cache_layout: "Workers disagree".
+            raise InputError(
+                "{} does not draft for {} with pipeline parallelism: stages with and without the draft lay a cache out "
+                "otherwise",
+                engine.name,
+                model.name,
+            )
     if backend is not None:
         name = _asked_kv(model, engine, asked)
         kv = backend.kv[name]

@@ -222,6 +222,21 @@ def test_drafts_of_others_do_not_stop_a_budget(
     assert "has no layers of multi-token prediction" in capsys.readouterr().err
 
 
+def test_drafts_take_the_model_s_own_number_of_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: left open, no token was drafted and no layer for it planned."""
+    config = {**CONFIG, "model_type": "glm4_moe", "num_nextn_predict_layers": 1, "n_routed_experts": 16}
+    config |= {"first_k_dense_replace": 1, "n_shared_experts": 1, "use_qk_norm": True, "attention_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    line = ["vllm", "serve", str(tmp_path), "--speculative-config"]
+    left, _ = answer(capsys, "--", *line, '{"method": "mtp"}')
+    told, _ = answer(capsys, "--", *line, '{"method": "mtp", "num_speculative_tokens": 1}')
+    plain, _ = answer(capsys, str(tmp_path))
+    assert left == told
+    assert left["pool"]["planned_per_block"] > plain["pool"]["planned_per_block"]
+    assert main(["kv", "--", *line, '{"method": "dspark"}']) == 2
+    assert "has no stages of DSpark" in capsys.readouterr().err
+
+
 def test_drafts_of_a_model_at_hand_are_planned(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A layer of EAGLE keeps keys and values beside the target's four; n-grams keep none."""
     draft = {
