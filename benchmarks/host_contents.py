@@ -3,11 +3,11 @@ Whether plans with host moves lose a byte.
 
 `python -m benchmarks.host_contents [--out FILE] [--only TEXT] [--whole] [--layers N] [--random N] [GRAPH ...]`
 
-The bundled graphs, the field cases that can be read, the MindSpore exports of `tests/planner/mindspore_states.py` (six
-optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of fourteen
-published models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is moved,
-what runs again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they found
-it. `--only` may be given several times.
+The bundled graphs, the field cases that can be read, the MindSpore exports of `tests/planner/mindspore_states.py`
+(eleven optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of
+seventeen published models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is
+moved, what runs again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they
+found it. `--only` may be given several times.
 
 Two of the models are planned with all layers, the others, unless `--whole`, with `--layers`, four, or as many as they
 have kinds of layers. They are split over two to eight dies; training is one micro-batch of a sequence of 4,096 tokens,
@@ -66,6 +66,9 @@ MODELS = {
     "GLM-4.7-Flash": ("45-family-glm4-moe-lite", Layout(tensor=4, expert=4)),
     "MiniCPM3-4B": ("56-family-minicpm3", Layout(tensor=4)),
     "Qwen3.5-35B-A3B": ("Qwen--Qwen3.5-35B-A3B", Layout(tensor=2, expert=2)),
+    "GLM-4-32B": ("44-family-glm4", Layout(tensor=2)),
+    "LongCat-Flash": ("59-family-longcat-flash", Layout(tensor=8, expert=8)),
+    "Nemotron-3-Nano": ("nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", Layout(tensor=2, expert=2)),
     "Qwen3-Next-80B-A3B": ("Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, expert=4)),
 }
 

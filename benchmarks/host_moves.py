@@ -25,7 +25,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import memplan
-from benchmarks.host_cases import PROJECT, Case, further_cases, main_cases, once_cases, other_cases, problem_of
+from benchmarks.host_cases import (
+    PROJECT,
+    Case,
+    further_cases,
+    later_cases,
+    main_cases,
+    once_cases,
+    other_cases,
+    problem_of,
+)
 from memplan.core.arrays import Bools
 from memplan.core.units import format_bytes
 from memplan.graph import Graph
@@ -50,6 +59,7 @@ SUITES: dict[str, Callable[[Path], dict[str, Case]]] = {
     "Small models and last stages, where single tensors take much of the room": other_cases,
     "Other families": further_cases,
     "Models planned for the first time": once_cases,
+    "Further models planned for the first time": later_cases,
 }
 NOTES = """
 The linear program moves tensors in parts. What moves large tensors moves a whole number of them, what comes back has

@@ -28,6 +28,7 @@ from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
 from memplan.align.rematch.given_back import give_back_positions
 from memplan.align.rematch.left_over import LeftOver
+from memplan.align.rematch.long_stretches import take_long_stretches
 from memplan.align.rematch.merged_steps import with_steps_parted
 from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.run_order import ops_as_run, planned_updates
@@ -121,6 +122,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
     take_halves(sequence, units.kernel_class, settled)
     take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
+    take_long_stretches(sequence, classes, units.kernel_class, settled)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))

@@ -15,8 +15,10 @@ from typing import Any
 
 OPTIMIZERS = ("Adam", "AdamWeightDecay", "Momentum", "SGD", "RMSProp", "Lamb")
 NETWORKS = ("mlp", "mlp_batch_norm", "conv_batch_norm", "layer_norm", "embedding", "tied")
-OTHERS = ("paged_decode", "paged_layers", "while_update", "if_update", "scatter", "counter", "running_mean")
-NAMES = tuple(f"{network}_{optimizer}" for network in NETWORKS for optimizer in OPTIMIZERS) + OTHERS
+RARER = ("layer_norm_FTRL", "conv_batch_norm_Adagrad", "mlp_AdaMax", "mlp_batch_norm_Rprop", "embedding_Adadelta")
+OTHERS = ("paged_decode", "paged_layers", "while_update", "if_update", "nested_update", "scatter", "counter",
+          "running_mean")  # fmt: skip
+NAMES = tuple(f"{network}_{optimizer}" for network in NETWORKS for optimizer in OPTIMIZERS) + RARER + OTHERS
 FAST = ("mlp_batch_norm_Momentum", "tied_Adam", "paged_layers", "if_update")
 
 
@@ -113,6 +115,14 @@ def export(folder: Path, names: tuple[str, ...]) -> None:
                 while n > 0:
                     x = ops.matmul(x, self.weights[3])
                     ops.assign_add(self.state, x)
+                    n = n - 1
+            elif self.kind == "nested_update":
+                while n > 0:
+                    if n > 2:
+                        x = ops.matmul(x, self.weights[3])
+                        ops.assign(self.state, self.state * 0.5 + x)
+                    else:
+                        x = ops.matmul(self.state, self.weights[3])
                     n = n - 1
             elif self.kind == "scatter":
                 ops.scatter_update(self.state, whole(4), x[:4])
