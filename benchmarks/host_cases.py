@@ -161,7 +161,7 @@ def later_cases(data: Path) -> dict[str, Case]:
     served, trained = _served_and_trained(data)
     long = Recipe(sequence=4096)
     return {
-        "GLM-4-9B decode": served("44-family-glm4", Layout(tensor=2), 24, 4096),
+        "GLM-4-32B decode": served("44-family-glm4", Layout(tensor=2), 24, 4096),
         "Gemma-4-31B decode": served("nvidia--Gemma-4-31B-IT-NVFP4", Layout(tensor=4), 16, 4096),
         "Nemotron-H-56B decode": served("nvidia--Nemotron-H-56B-Base-8K", Layout(tensor=8), 32, 8192),
         "Nemotron-3-Nano prefill": served(
@@ -173,7 +173,7 @@ def later_cases(data: Path) -> dict[str, Case]:
         "DeepSeek-V4-Flash decode": served("deepseek-ai--DeepSeek-V4-Flash", Layout(tensor=8, expert=8), 32, 8192),
         "LongCat-Flash decode": served("59-family-longcat-flash", Layout(tensor=8, data=4, expert=32), 64, 4096),
         "Qwen3-VL-8B training": trained("Qwen--Qwen3-VL-8B-Instruct", Layout(tensor=4, pipeline=4), long),
-        "GLM-4-9B training": trained("44-family-glm4", Layout(tensor=4, pipeline=2), long),
+        "GLM-4-32B training": trained("44-family-glm4", Layout(tensor=4, pipeline=2), long),
         "LongCat-Flash training": trained("59-family-longcat-flash", Layout(tensor=8, pipeline=4, expert=8), long),
         "Qwen3-235B-A22B training": trained(
             "Qwen--Qwen3-235B-A22B", Layout(tensor=4, pipeline=8, data=2, expert=8), long

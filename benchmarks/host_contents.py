@@ -66,7 +66,7 @@ MODELS = {
     "GLM-4.7-Flash": ("45-family-glm4-moe-lite", Layout(tensor=4, expert=4)),
     "MiniCPM3-4B": ("56-family-minicpm3", Layout(tensor=4)),
     "Qwen3.5-35B-A3B": ("Qwen--Qwen3.5-35B-A3B", Layout(tensor=2, expert=2)),
-    "GLM-4-9B": ("44-family-glm4", Layout(tensor=2)),
+    "GLM-4-32B": ("44-family-glm4", Layout(tensor=2)),
     "LongCat-Flash": ("59-family-longcat-flash", Layout(tensor=8, expert=8)),
     "Nemotron-3-Nano": ("nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", Layout(tensor=2, expert=2)),
     "Qwen3-Next-80B-A3B": ("Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, expert=4)),

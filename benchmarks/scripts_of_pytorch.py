@@ -174,6 +174,102 @@ class _Llama(nn.Module):
         return self.head(self.norm(x))
 
 
+class _Wide(nn.Module):
+    """A block of ConvNeXt: a convolution of each channel by itself, then two products over channels last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.up, self.down = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), 0.1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.conv(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.down(functional.gelu(self.up(y)))).permute(0, 3, 1, 2)
+
+
+class _ConvNext(nn.Module):
+    def __init__(self, channels: int, blocks: int, classes: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, channels, 4, stride=4), nn.Linear(channels, classes)
+        self.blocks = nn.Sequential(*(_Wide(channels) for _ in range(blocks)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+class _Recurrent(nn.Module):
+    def __init__(self, words: int, wide: int, layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, wide)
+        self.layers = nn.ModuleList(nn.GRU(wide, wide, batch_first=True) for _ in range(layers))
+        self.head = nn.Linear(wide, words)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embedding(tokens)
+        for layer in self.layers:
+            x = x + layer(x)[0]
+        return self.head(x)
+
+
+class _Vision(nn.Module):
+    def __init__(self, wide: int, heads: int, layers: int, patches: int, classes: int) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, wide, 8, stride=8)
+        self.token = nn.Parameter(torch.zeros(1, 1, wide))
+        self.place = nn.Parameter(torch.randn(1, patches + 1, wide) * 0.02)
+        self.layers = nn.Sequential(
+            *(nn.TransformerEncoderLayer(wide, heads, 4 * wide, 0.0, "gelu", batch_first=True) for _ in range(layers))
+        )
+        self.head = nn.Linear(wide, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.patch(x).flatten(2).transpose(1, 2)
+        y = torch.cat((self.token.expand(len(y), -1, -1), y), 1) + self.place
+        return self.head(self.layers(y)[:, 0])
+
+
+class _LowRank(nn.Module):
+    """A product whose weight is frozen beside two narrow ones that learn."""
+
+    def __init__(self, frozen: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.frozen = frozen.requires_grad_(False)
+        self.into, self.back = nn.Linear(frozen.in_features, rank, False), nn.Linear(rank, frozen.out_features, False)
+        nn.init.zeros_(self.back.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.frozen(x) + self.back(self.into(x))
+
+
+def _convnext(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    classes, images, side = _span(draw, 5, 40), _span(draw, 3, 9), 4 * _span(draw, 10, 20)
+    model = _ConvNext(_span(draw, 16, 48), _span(draw, 3, 7), classes)
+    return model, (torch.randn(images, 3, side, side), torch.randint(0, classes, (images,)))
+
+
+def _recurrent(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    words = _span(draw, 200, 900)
+    model = _Recurrent(words, 16 * _span(draw, 2, 6), _span(draw, 3, 6))
+    return model, (torch.randint(0, words, (_span(draw, 4, 12), _span(draw, 20, 60))),)
+
+
+def _vision(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    classes, images, heads, side = _span(draw, 5, 40), _span(draw, 3, 9), _span(draw, 2, 6), _span(draw, 5, 10)
+    model = _Vision(heads * 16, heads, _span(draw, 3, 6), side * side, classes)
+    return model, (torch.randn(images, 3, 8 * side, 8 * side), torch.randint(0, classes, (images,)))
+
+
+def _low_rank(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    model, batch = _llama(draw)
+    model.requires_grad_(False)
+    rank = _span(draw, 4, 12)
+    for layer in model.layers:
+        layer.query, layer.value = _LowRank(layer.query, rank), _LowRank(layer.value, rank)
+    return model, batch
+
+
 def _perceptron(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     inputs, classes = _span(draw, 40, 200), _span(draw, 5, 40)
     model = _Perceptron(inputs, _span(draw, 120, 400), _span(draw, 4, 8), classes)
@@ -272,7 +368,7 @@ def _script(
 ) -> _Make:
     def make(draw: np.random.Generator) -> Training:
         made, batch = model(draw)
-        return way(made, optimizer(made.parameters()), batch)
+        return way(made, optimizer([one for one in made.parameters() if one.requires_grad]), batch)
 
     return make
 
@@ -291,4 +387,8 @@ SCRIPTS: dict[str, _Make] = {
     "llama, AdamW": _script(_llama, _plain, torch.optim.AdamW),
     "llama, autocast, clipped, SGD": _script(_llama, _autocast, _sgd),
     "mixture of experts, AdamW": _script(_mixture, _clipped, torch.optim.AdamW),
+    "ConvNeXt, AdamW": _script(_convnext, _plain, torch.optim.AdamW),
+    "recurrent, clipped, Adam": _script(_recurrent, _clipped, torch.optim.Adam),
+    "vision transformer, autocast, AdamW": _script(_vision, _autocast, torch.optim.AdamW),
+    "low-rank adapters, AdamW": _script(_low_rank, _plain, torch.optim.AdamW),
 }

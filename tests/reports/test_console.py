@@ -59,11 +59,18 @@ def test_letters_of_two_columns_keep_their_columns_flush() -> None:
     assert plain.index("1.000") - wide.index("1.000") == len("流水线气泡")
 
 
-def test_a_name_does_not_steer_the_terminal() -> None:
-    text = render_report(_report(("\033[2Jgone\x07", 1, "x")), "table")
+@pytest.mark.parametrize("form", ["table", "md", "csv", "html", "json"])
+def test_a_name_does_not_steer_the_terminal(form: str) -> None:
+    """Pages and tables of files are printed as well."""
+    text = render_report(_report(("\033[2Jgone\x07", 1, "x")), form)
     assert "\033" not in text
     assert "\x07" not in text
     assert "gone" in text
+
+
+def test_a_title_is_one_line_whatever_a_graph_is_called() -> None:
+    text = render_report(Report("decoder\nmemplan: all is well", headline="a\nb"), "table")
+    assert text.splitlines()[:2] == ["decoder memplan: all is well", "a b"]
 
 
 def test_pictures_that_only_pages_show_leave_no_title_behind() -> None:

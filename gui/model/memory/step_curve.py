@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,17 @@ class StepCurve:
     time_ns: Int64s
     values: Int64s
     signed: bool = False
+    top: int = field(init=False, repr=False, compare=False)
+    """The place of the first highest point, 0 where there is none; found once, for every row of a picture asks."""
+
+    largest: int = field(init=False, repr=False, compare=False)
+    """The largest value, whatever its sign."""
+
+    def __post_init__(self) -> None:
+        known = len(self.values) > 0
+        top = int(self.values.argmax()) if known else 0
+        object.__setattr__(self, "top", top)
+        object.__setattr__(self, "largest", max(int(self.values[top]), -int(self.values.min())) if known else 0)
 
     @property
     def name(self) -> str:
@@ -38,5 +49,4 @@ class StepCurve:
     @property
     def peak(self) -> tuple[int, int]:
         """Time and bytes of the first highest point."""
-        position = int(self.values.argmax())
-        return int(self.time_ns[position]), int(self.values[position])
+        return int(self.time_ns[self.top]), int(self.values[self.top])

@@ -129,9 +129,9 @@ class CurveView(TimeCanvas):
     def highest(self) -> float:
         """Bytes at the top of the view."""
         curves = self.curves
-        values = [float(curve.values.max()) for curve, _ in self.lines_shown() if len(curve.values)]
+        values = [float(curve.peak[1]) for curve, _ in self.lines_shown() if len(curve.values)]
         if curves.planned is not None and len(curves.planned.values):
-            values.append(float(curves.planned.values.max()))
+            values.append(float(curves.planned.peak[1]))
         if self.show_capacity and curves.capacity is not None:
             values.append(float(curves.capacity))
         return max([*values, 1.0]) * 1.2

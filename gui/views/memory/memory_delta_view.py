@@ -27,7 +27,7 @@ class MemoryDeltaView(TimeCanvas):
     def reach(self) -> float:
         """Bytes from the zero line to the edge of the view."""
         curve = self.session.curves.difference
-        return max(float(np.abs(curve.values).max()) if curve is not None else 0.0, 1.0) * 1.15
+        return max(float(curve.largest) if curve is not None else 0.0, 1.0) * 1.15
 
     def y_of(self, value: float) -> float:
         """Widget row of a signed number of bytes."""
@@ -48,7 +48,7 @@ class MemoryDeltaView(TimeCanvas):
             return lowest, highest, highest >= 0
         whole, fraction = self.whole_start()
         # The kernel reads values below zero as gaps, so that signed ones are lifted for it.
-        lift = int(np.abs(curve.values).max()) + 1
+        lift = curve.largest + 1
         columns_of_steps(curve.time_ns, curve.values + lift, whole, fraction, ns_per_px, lowest, highest)
         return lowest - lift, highest - lift, highest >= 0
 

@@ -22,8 +22,9 @@ from memplan.requests.plan_request import TRAIN_PHASE, PlanRequest
 if TYPE_CHECKING:
     from memplan.schema import Plan
 
-_SEARCH_WORK = 12_000
-"""Work of the search for a shorter training step unless a thorough one is asked for: ops of all choices of moves."""
+_SEARCH_WORK, _SERVED_WORK = 12_000, 100_000
+"""Work of the search for a shorter step of a model, trained or served, unless a thorough one is asked for: ops of all
+choices of moves. Those of a served step take less time."""
 _OFFSETS_WORK = 10
 """What a report of the search for addresses counts in it: it takes about as long as choosing moves of so many ops."""
 _PATIENCE_S = 60.0
@@ -76,7 +77,7 @@ def command(
         bool, typer.Option("--quick", help="Take the first plan that fits; no search for a shorter step.")
     ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Look for a shorter training step however long that takes.")
+        bool, typer.Option("--thorough", help="Look for a shorter step of a model however long that takes.")
     ] = False,
     curve: Annotated[bool, typer.Option("--curve", help="Add the step time against HBM, with its knee.")] = False,
     larger_batch: Annotated[
@@ -105,12 +106,13 @@ def command(
             return answer(replace(asked, hbm=str(hbm)))
 
         def first_answer() -> Plan:
-            """What is asked for; a long search for a shorter training step is given up for the first plan that fits."""
-            if asked.phase != TRAIN_PHASE or quick or thorough or curve:
+            """What is asked for; a long search for a model's shorter step is given up for the first plan that fits."""
+            if not asked.phase or quick or thorough or curve:
                 return answer(asked)
+            work = _SEARCH_WORK if asked.phase == TRAIN_PHASE else _SERVED_WORK
             try:
                 return asked.plan(
-                    shapes=shapes, layers=layers, calibration=calibration, progress=limited(_SEARCH_WORK, progress)
+                    shapes=shapes, layers=layers, calibration=calibration, progress=limited(work, progress)
                 )
             except SearchEndedError:
                 found = asked.plan(shapes=shapes, layers=layers, calibration=calibration, quick=True, progress=progress)

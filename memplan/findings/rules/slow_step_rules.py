@@ -84,7 +84,7 @@ def _finding(job: JobCase, peers: list[int], rank: int, slow: Bools, longer: Flo
     return Finding(
         kind="rank.slow",
         title=Sentence(
-            "Rank {} computes {} longer than its peers in {} of {} steps ({} there)",
+            "Rank {} computes {} longer than its peers in {} of {} [step|steps] ({} there)",
             (
                 str(rank),
                 format_duration(gain),

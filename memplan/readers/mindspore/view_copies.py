@@ -45,7 +45,7 @@ def with_view_copies(graph: Graph) -> Graph:
         if viewed:
             seen.update(tensor for tensor in op.outputs if graph.tensors[tensor].storage != tensor)
         number[op.index] = len(ops)
-        ops.append(_renumbered(op, given, number))
+        ops.append(renumbered(op, given, number))
     placed = tuple(
         tensor if tensor.producer is None or tensor.index >= len(graph.tensors)
         else replace(tensor, producer=number[tensor.producer])
@@ -64,7 +64,7 @@ def _copied(view: Tensor, index: int, producer: int) -> Tensor:
     )
 
 
-def _renumbered(op: Op, given: Mapping[int, int], number: Mapping[int, int]) -> Op:
+def renumbered(op: Op, given: Mapping[int, int], number: Mapping[int, int]) -> Op:
     after = op.attrs.get("after")
     attrs = {**op.attrs, "after": tuple(number[step] for step in after)} if isinstance(after, tuple) else op.attrs
     inputs = tuple(given.get(tensor, tensor) for tensor in op.inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Report
+from memplan.reports.report import CONTROLS, Report
 
 
 def _table(report: Report) -> str:
@@ -59,9 +59,14 @@ def format_of(path: Path) -> str:
 
 
 def render_report(report: Report, form: str) -> str:
-    """`report` as text in format `form`, ending with a new line; raises `InputError` for an unknown format."""
+    """
+    `report` as text in format `form`, ending with a new line; raises `InputError` for an unknown format.
+
+    JSON writes control characters out; elsewhere they are taken out, for what is printed may go to a terminal.
+    """
     if form not in REPORT_FORMATS:
         raise InputError(
             "--format {!r:.20} is not known", form, remedy=Sentence("write {}", (", ".join(REPORT_FORMATS),))
         )
-    return REPORT_FORMATS[form](report)
+    text = REPORT_FORMATS[form](report)
+    return text if form == "json" else CONTROLS.sub("?", text)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 from memplan.core.sentence import Sentence
-from memplan.reports.report import Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
+from memplan.reports.report import CONTROLS, Drawing, Figures, Part, Report, ReportTable, cell_text, source_text
 
 _WIDTH = 160
 """Columns of a line where the output is no terminal."""
 _LEAST = 12
 """Columns that a cell of text keeps however narrow the terminal is."""
 _APART = "   "
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""Characters by which a name could steer the terminal that shows it; lines end with the one that is left out."""
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
 
 
@@ -36,7 +33,7 @@ def render_console(report: Report) -> str:
 
 def _text(report: Report, width: int, *, bold: bool) -> str:
     return "".join(
-        f"{_BOLD}{_CONTROLS.sub('?', line)}{_PLAIN}\n" if bold and strong else f"{_CONTROLS.sub('?', line)}\n"
+        f"{_BOLD}{CONTROLS.sub('?', line)}{_PLAIN}\n" if bold and strong else f"{CONTROLS.sub('?', line)}\n"
         for line, strong in _lines(report, width)
     )
 
@@ -44,9 +41,9 @@ def _text(report: Report, width: int, *, bold: bool) -> str:
 def _lines(report: Report, width: int) -> Iterator[tuple[str, bool]]:
     """Lines, and whether each is a title. Paragraphs are wrapped by the terminal: lines are to be found by grep."""
     if report.title:
-        yield str(report.title), True
+        yield " ".join(str(report.title).splitlines()), True
     if report.headline:
-        yield str(report.headline), False
+        yield " ".join(str(report.headline).splitlines()), False
     if report.sections and (report.title or report.headline):
         yield "", False
     apart = True
