@@ -142,7 +142,8 @@ def _awaited_transfers(facts: RankFacts) -> list[int]:
     length = np.where(between, 0, np.maximum(end - np.maximum(start, moves[rows]), 0))
     found = np.bincount(rows, weights=length, minlength=len(facts.exposed)).astype(np.int64)
     known = np.array([one.transfer_ns or 0 for one in facts.exposed], dtype=np.int64)
-    return np.minimum(found, known).tolist()
+    awaited: list[int] = np.minimum(found, known).tolist()
+    return awaited
 
 
 def _unaligned(facts: RankFacts) -> Iterator[Finding]:
