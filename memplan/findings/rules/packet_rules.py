@@ -128,7 +128,8 @@ def _awaited_transfers(facts: RankFacts) -> list[int]:
 
     One that runs beside a full queue shows between its kernels too: these lie apart whether or not bytes move.
     """
-    rows = np.repeat(np.arange(len(facts.exposed)), [len(one.exposed[0]) for one in facts.exposed])
+    pieces = np.array([len(one.exposed[0]) for one in facts.exposed], dtype=np.int64)
+    rows = np.repeat(np.arange(len(pieces)), pieces)
     start, end = (np.concatenate([NOTHING[side], *(one.exposed[side] for one in facts.exposed)]) for side in (0, 1))
     # Bytes move last; whatever is exposed lies in one gap between kernels.
     moves = np.array(
