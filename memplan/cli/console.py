@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress
+from memplan.core.visible_text import visible_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -44,12 +45,7 @@ class _OneLine(logging.Formatter):
     """One line a record, whatever names in it hold: a line break of theirs would pass for a record of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return text if text.isprintable() else "".join(map(_visible, text))
-
-
-def _visible(letter: str) -> str:
-    return letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        return visible_text(super().format(record))
 
 
 def keep_standard_output() -> None:

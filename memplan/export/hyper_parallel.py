@@ -9,6 +9,7 @@ from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.progress import Progress
 from memplan.core.version import MEMPLAN_VERSION
+from memplan.core.visible_text import visible_text
 from memplan.export.training_facts import kept_activations, training_facts
 from memplan.schema import Plan, Tier
 
@@ -75,7 +76,7 @@ def write_policy(plan: Plan, path: Path, progress: Progress) -> None:
     if both:
         notes.append(f"{both} tensors that the plan keeps have the size of one that it moves: they move too.")
     with replacing_file(path) as file:
-        file.write("\n".join(f"# {note}" for note in notes))
+        file.write("\n".join(f"# {visible_text(note)}" for note in notes))
         file.write(f"\nRECOMPUTED = {recomputed}\nSWAPPED = {{\n")
         for layer, own in sorted(sizes.items()):
             file.write(f"    {layer}: {sorted(own)},\n")

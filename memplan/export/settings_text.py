@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from memplan.core.version import MEMPLAN_VERSION
+from memplan.core.visible_text import visible_text
 from memplan.export.settings import ConsumerSetting, ConsumerSettings, SettingsFile
 
 _WIDTH = 116
@@ -113,11 +114,15 @@ def _head(settings: ConsumerSettings) -> list[str]:
 
 
 def _commented(lines: Iterable[str]) -> list[str]:
-    return [f"# {part}" for line in lines for part in textwrap.wrap(line, _WIDTH, subsequent_indent="  ") or [""]]
+    return [
+        f"# {part}"
+        for line in lines
+        for part in textwrap.wrap(visible_text(line), _WIDTH, subsequent_indent="  ") or [""]
+    ]
 
 
 def _why(item: ConsumerSetting) -> str:
-    return f"{item.reason} [{item.source}]"
+    return visible_text(f"{item.reason} [{item.source}]")
 
 
 def _command(settings: ConsumerSettings, file: SettingsFile) -> str:
@@ -200,7 +205,7 @@ def _conf(settings: ConsumerSettings, file: SettingsFile) -> str:
 def side_text(settings: ConsumerSettings, file: SettingsFile) -> str:
     """What stands beside a file that can't hold comments."""
     reasons = [f"{item.name} = {setting_word(item.value)}: {_why(item)}" for item in settings.of(file)]
-    return "\n".join([*_head(settings), "", *reasons]) + "\n"
+    return "\n".join(map(visible_text, [*_head(settings), "", *reasons])) + "\n"
 
 
 _FORMS: Mapping[str, Callable[[ConsumerSettings, SettingsFile], str]] = {

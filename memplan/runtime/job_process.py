@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
+from memplan.runtime.memory_errors import tells_of_lacking_memory
 
 _LINES = 60
 _KIB = 1024
-_MEMORY_WORDS = ("out of memory", "memory not enough", "num_npu_blocks is negative", "std::bad_alloc", "memoryerror")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class JobProcess:
     @property
     def out_of_memory(self) -> bool:
         """Whether it failed and its last lines speak of memory that ran out, or the system ended it."""
-        told = any(word in line.casefold() for line in self.last_lines for word in _MEMORY_WORDS)
+        told = any(map(tells_of_lacking_memory, self.last_lines))
         return self.exit_code != 0 and (told or self.exit_code == -9)
 
 

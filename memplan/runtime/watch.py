@@ -16,6 +16,7 @@ from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import MIB, format_bytes, format_share, microseconds
 from memplan.runtime.memory_counters import MemoryCounter, torch_counter
+from memplan.runtime.memory_errors import tells_of_lacking_memory
 from memplan.schema import Plan, Tier, plan_peak
 
 logger = logging.getLogger("memplan")
@@ -147,8 +148,11 @@ class MemoryWatch:
             f"step {self.steps}: the peak is {format_bytes(peak)}, {format_share(abs(off), 1)} "
             f"{'over' if off > 0 else 'under'} the planned {format_bytes(planned)}"
         )
-        blamed = self.blamed(peak - planned) if off > 0 else ()
-        return f"{text}; of that size and released by then in the plan: {', '.join(blamed)}" if blamed else text
+        return text + self._blame(peak - planned)
+
+    def _blame(self, excess: int) -> str:
+        blamed = self.blamed(excess)
+        return f"; of that size and released by then in the plan: {', '.join(blamed)}" if blamed else ""
 
     def blamed(self, excess: int) -> tuple[str, ...]:
         """Tensors that are gone at the plan's peak and whose sizes are nearest to `excess` bytes, the nearest first."""
@@ -164,17 +168,26 @@ class MemoryWatch:
         return tuple(f"{tensor.name} ({format_bytes(tensor.nbytes)})" for tensor in nearest)
 
     def tell_failure(self, error: BaseException) -> None:
-        """Say, where `error` is of a device out of memory, what the plan has at its peak and what is in use."""
+        """
+        Say, where `error` is of memory that ran out, what the plan has at its peak, the most that was in use, and where
+        that is more, tensors of that size that should be gone.
+        """
         with self._shield:
-            text = str(error).casefold()
-            if "out of memory" not in text and "memory not enough" not in text and "oom" not in text:
+            if not isinstance(error, MemoryError) and not tells_of_lacking_memory(str(error)):
                 return
             peak = plan_peak(self.plan)
             held = () if peak is None else peak.shares[:_BLAMED]
             shares = ", ".join(f"{share.kind} {format_bytes(share.nbytes)}" for share in held)
-            used = "" if self.counter is None else f"{format_bytes(self.counter.allocated())} in use, "
             planned = "unknown" if self.planned_peak is None else format_bytes(self.planned_peak)
-            logger.warning("out of memory in step %d: %splanned peak %s (%s)", self.steps + 1, used, planned, shares)
+            told = f"out of memory in step {self.steps + 1}: "
+            if self.counter is not None:
+                # While the error rises through the step, its tensors are freed: the most of the step tells of them.
+                most = self.counter.peak()
+                told += f"{format_bytes(most)} were in use, "
+            told += f"planned peak {planned} ({shares})"
+            if self.counter is not None and self.counter.counts_tensors and self.planned_peak:
+                told += self._blame(most - self.planned_peak)
+            logger.warning("%s", told)
             self.close()
 
     def close(self) -> Path | None:

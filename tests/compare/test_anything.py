@@ -68,7 +68,7 @@ def check(plan: Plan, result: Comparison) -> None:
         assert (np.diff(result.memory.axis_ns) > 0).all()
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), rank=ranks(), names=st.lists(st.tuples(_NAMES, _NAMES), min_size=6, max_size=6))
 def test_any_plan_meets_any_profile(plan: Plan, rank: RankProfile, names: list[tuple[str, str]]) -> None:
     ops = (dataclasses.replace(op, name=names[op.index][0], type=names[op.index][1]) for op in plan.ops)
@@ -157,7 +157,6 @@ def test_two_real_runs_of_one_program_keep_to_each_other(shared_data: Path) -> N
     assert all((item.measured or 0) >= 0 for item in result.deviations)
 
 
-@settings(deadline=None)
 @given(plan=stream_plans(), origin=st.integers(0, 2**60))
 def test_ops_on_several_streams_that_keep_to_the_plan_deviate_nowhere(plan: Plan, origin: int) -> None:
     rows = sorted((origin + op.start_ns, op.index) for op in plan.ops)

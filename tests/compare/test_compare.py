@@ -50,7 +50,7 @@ def test_a_run_as_planned_has_no_deviation(tmp_path: Path, transfers: bool, step
     assert (result.memory.measured == result.memory.planned)[:-1].all()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(op=st.integers(0, 13), factor=st.sampled_from([0.5, 1.7, 4.0]))
 def test_one_op_off_its_time_is_the_costliest_deviation(
     tmp_path_factory: pytest.TempPathFactory, op: int, factor: float
@@ -64,7 +64,7 @@ def test_one_op_off_its_time_is_the_costliest_deviation(
     assert len(result.deviations) == 1
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(layer=st.integers(1, 6))
 def test_one_leaked_tensor_is_the_costliest_deviation(tmp_path_factory: pytest.TempPathFactory, layer: int) -> None:
     plan = layered_plan(7)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.core.errors import InputError
@@ -114,7 +114,6 @@ def test_a_fit_is_not_carried_beyond_twice_what_it_saw(calibration: Calibration)
     assert kernel_cost(huge, calibrated(B3, calibration)).duration_ns == kernel_cost(huge, B3).duration_ns
 
 
-@settings(deadline=None)
 @given(st.floats(0.3, 3), st.floats(0, 20_000))
 def test_more_bytes_never_cost_less_after_a_calibration(scale: float, overhead_ns: float) -> None:
     core = calibrated(B3, calibrate(made(scale, overhead_ns), B3, "made up", shapes=False))

@@ -40,7 +40,7 @@ kernels = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(kernels, st.sampled_from(CORES), st.one_of(st.none(), st.floats(0, 1)))
 def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float | None) -> None:
     assert isinstance(core, type(CORES[0]))
@@ -54,7 +54,7 @@ def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float 
     assert kernel_cost(kernel, core, hot_share=hot_share) is cost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 4000))
 def test_a_matmul_is_never_faster_than_its_cube(m: int, n: int, k: int) -> None:
     a, b, c = Operand((m, k), "float16"), Operand((k, n), "float16"), Operand((m, n), "float16")
@@ -65,7 +65,7 @@ def test_a_matmul_is_never_faster_than_its_cube(m: int, n: int, k: int) -> None:
         assert cost.gm_bytes >= 2 * (m * k + k * n + m * n) - 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["MatMul", "FlashAttentionScore", "Add"]), st.integers(4, 12), st.floats(0, 1))
 def test_what_l2_holds_makes_no_kernel_slower(op_type: str, power: int, hot_share: float) -> None:
     operand = (

@@ -29,7 +29,7 @@ def test_no_op_type_of_the_standard_is_unknown() -> None:
     assert [name for name in sorted(names) if op_class(name).rule == "unknown"] == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(dims, min_size=1, max_size=3), st.lists(dims, min_size=3, max_size=3), dims, dims, dims)
 def test_a_convolution_counts_each_tap_of_each_result(
     pixels: list[int], taps: list[int], batch: int, channels: int, filters: int
@@ -54,7 +54,7 @@ def test_quantised_and_grouped_convolutions_and_patches() -> None:
     assert kernel_cost(patches, B3).flops == 2 * 768 * 14 * 14 * 3 * 16 * 16
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(dims, dims, dims, dims, st.sampled_from([1, 2]))
 def test_a_recurrent_layer_counts_all_its_weights(time: int, batch: int, entries: int, state: int, ways: int) -> None:
     for op_type, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):

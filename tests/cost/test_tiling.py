@@ -35,7 +35,7 @@ def reference_traffic(problem: MatmulProblem, tiling: Tiling) -> float:
     return total
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes, sizes, sizes)
 def test_traffic_of_one_core_is_what_its_loops_load(m: int, n: int, k: int) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)
@@ -46,7 +46,7 @@ def test_traffic_of_one_core_is_what_its_loops_load(m: int, n: int, k: int) -> N
             assert found.columns["gm_read"][index] == pytest.approx(reference_traffic(problem, tiling), rel=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes, sizes, sizes, st.sampled_from([0.5, 1.0, 2.0, 4.0]), st.sampled_from([B1, PR]))
 def test_every_tiling_fits_every_buffer(m: int, n: int, k: int, width: float, core: object) -> None:
     assert isinstance(core, type(B1))
@@ -62,7 +62,7 @@ def test_every_tiling_fits_every_buffer(m: int, n: int, k: int, width: float, co
     assert (found.columns["n"] % 16 == 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes, sizes, sizes)
 def test_no_tiling_beats_the_bound_or_the_operands_themselves(m: int, n: int, k: int) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)
@@ -111,7 +111,7 @@ def test_thin_products_split_their_depth_over_idle_cores() -> None:
 
 
 @given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_more_work_never_takes_less_time(m: int, n: int, k: int) -> None:
     def time(problem: MatmulProblem, tiling: Tiling) -> float:
         return float(with_tiling(problem, B1, tiling).columns["time"][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -302,6 +304,42 @@ def test_the_policy_of_hyper_parallel_is_python_that_names_layers(recomputing: P
     plain = training(Layout(), Recipe(sequence=256))
     with pytest.raises(InputError, match="no policy to write"):
         export(plain, "hyper-parallel", tmp_path / "none.py")
+
+
+HOSTILE = (
+    "g\nNAMES = 'mine'\n- a: 1\r\x0c\x85x: 2\u2028y: 3 $(exit 3) `exit 3` '; exit 3; ' \" \\ \"\"\" \x00\x1b\x7f\u202e"
+)
+
+
+@pytest.mark.parametrize(
+    "to", ["hyper-parallel", "tilelang", "svg", "mindformers", "torchtitan-0.2.2", "megatron", "hyperoffload"]
+)
+def test_names_of_a_plan_stay_within_comments(recomputing: Plan, tmp_path: Path, to: str) -> None:
+    hostile = replace(
+        recomputing,
+        chip=HOSTILE,
+        origin=replace(recomputing.origin, graph=HOSTILE),
+        tensors=tuple(replace(tensor, name=f"{tensor.name}{HOSTILE}") for tensor in recomputing.tensors),
+    )
+    paths = [export(plan, to, tmp_path / name) for plan, name in ((recomputing, "plain"), (hostile, "hostile"))]
+    plain, told = (path.read_text("utf-8") for path in paths)
+    assert re.search("[\x00-\x09\x0b-\x1f\x7f\x85\u2028\u202e]", told) is None
+    if to in ("hyper-parallel", "tilelang"):
+        assert ast.dump(code(told)) == ast.dump(code(plain))
+    elif to == "svg":
+        shapes = [[item.tag for item in ET.fromstring(text).iter()] for text in (plain, told)]
+        assert shapes[0] == shapes[1]
+    else:
+        assert [line for line in told.splitlines() if not line.startswith("#")] == [
+            line for line in plain.splitlines() if not line.startswith("#")
+        ]
+
+
+def code(text: str) -> ast.Module:
+    """What Python runs of `text`, whose docstring is words."""
+    module = ast.parse(text)
+    module.body = [item for item in module.body if not isinstance(item, ast.Expr)]
+    return module
 
 
 def test_an_unknown_version_is_answered_with_those_there_are(recomputing: Plan, tmp_path: Path) -> None:

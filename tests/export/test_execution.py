@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.schema import Plan
@@ -33,7 +33,6 @@ def stream_plans(draw: st.DrawFn) -> Plan:
     return on_streams(*(draw(st.lists(item, min_size=count, max_size=count)) for item in lists))
 
 
-@settings(deadline=None)
 @given(stream_plans())
 def test_without_deviations_every_start_and_end_is_planned(plan: Plan) -> None:
     run = execute(plan, Behaviour.exact(), Chance(0))
@@ -41,7 +40,6 @@ def test_without_deviations_every_start_and_end_is_planned(plan: Plan) -> None:
     assert run.end_ns.tolist() == [op.start_ns + op.duration_ns for op in plan.ops]
 
 
-@settings(deadline=None)
 @given(stream_plans(), st.integers(0, 2**32))
 def test_ops_of_a_stream_never_overlap_and_never_start_before_what_they_followed(plan: Plan, seed: int) -> None:
     run = execute(plan, Behaviour(), Chance(seed))

@@ -156,7 +156,7 @@ OF_ANY_PLAN = ["csv", "parquet", "chrome-trace", "html"]
 
 
 @pytest.mark.parametrize("name", [*OF_ANY_PLAN, "svg", "tilelang", "vllm-ascend", "environment", "hyper-parallel"])
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(plan=plans())
 def test_any_plan_exports_or_is_refused(tmp_path_factory: pytest.TempPathFactory, name: str, plan: Plan) -> None:
     target = tmp_path_factory.mktemp("any") / "out"

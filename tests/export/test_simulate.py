@@ -267,7 +267,6 @@ def test_impossible_behaviour_is_refused(settings_: dict[str, Any]) -> None:
         Behaviour(**settings_)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40 * MIB), st.booleans()), max_size=60), st.sampled_from([None, 512]))
 def test_the_allocator_never_loses_a_byte(requests: list[tuple[int, bool]], block: int | None) -> None:
     allocator = CachingAllocator(Behaviour(block_bytes=block))
@@ -296,7 +295,7 @@ def test_segments_are_those_of_the_real_allocator() -> None:
         assert allocator.reserved == reserved
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), steps=st.integers(1, 2), exact=st.booleans())
 def test_any_plan_is_simulated_and_read_back_or_refused(
     tmp_path_factory: pytest.TempPathFactory, plan: Plan, steps: int, exact: bool

@@ -10,7 +10,7 @@ import pytest
 import memplan
 from memplan.findings import diagnose
 from memplan.schema import Plan
-from memplan.simulator import chosen_fault, simulate_job
+from memplan.simulator import chosen_fault, planted_ns, simulate_job
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import Doing, Item, computing_ns, program_of
 from tests.small_plans import layered_plan
@@ -51,6 +51,21 @@ def test_faults_of_short_steps_are_the_first_finding(tmp_path: Path, kind: str) 
     simulate_job(SHORT, tmp_path / "job", fault=fault, ranks=2, steps=4, seed=5)
     found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=SHORT).findings
     assert found[0].kind in fault.fault.findings
+
+
+@pytest.mark.parametrize("strength", ["weak", "strong"])
+def test_messages_cost_what_computing_waits_for_not_what_shows_between_short_kernels(
+    tmp_path: Path, strength: str
+) -> None:
+    fault = chosen_fault(f"small-packets-many:{strength}")
+    simulate_job(SHORT, tmp_path / "job", fault=fault, ranks=2, steps=4, seed=9)
+    found = diagnose(memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache"), plan=SHORT).findings
+    assert found[0].kind == "communication.small_packets"
+    told = max(one.cost_ns or 0 for one in found if one.kind == found[0].kind)
+    hundredth = 4 * 10_000
+    planted = planted_ns(SHORT, fault, ranks=2, steps=4, seed=9)
+    assert told == pytest.approx(planted, rel=0.15, abs=hundredth)
+    assert (planted > hundredth) == (strength == "strong")
 
 
 @pytest.mark.parametrize("layout", ["data", "pipeline"])

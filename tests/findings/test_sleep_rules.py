@@ -36,7 +36,24 @@ def test_memory_that_each_sleep_keeps_more_of_is_told_by_worker(tmp_path: Path) 
     assert any("empty_cache" in remedy.knob for remedy in growth.remedies)
 
 
-@pytest.mark.parametrize("kept", [[1.38] * 5, [1.4, 1.9, 1.9, 1.9], [1.4, 1.38, 1.41, 1.4, 1.39], [3.0, 3.3]])
+@pytest.mark.parametrize("kept", [[20.0, 20.1, 20.2, 20.2], [1.66, 1.67, 1.68, 1.68], [3.05, 3.05, 3.06, 3.06, 3.07]])
+def test_little_that_never_falls_back_is_growth_too(tmp_path: Path, kept: list[float]) -> None:
+    (growth,) = _found(tmp_path, *_slept(kept))
+    assert growth.kind == "sleep.growth"
+    assert growth.cost_bytes == pytest.approx((kept[-1] - kept[0]) * GIB, abs=2)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        [1.38] * 5,
+        [1.4, 1.9, 1.9, 1.9],
+        [1.4, 1.38, 1.41, 1.4, 1.39],
+        [3.0, 3.3],
+        [1.4, 1.41, 1.41, 1.41],
+        [20.0, 20.1, 20.05, 20.15],
+    ],
+)
 def test_what_the_first_sleeps_leave_and_what_is_rounded_is_no_growth(tmp_path: Path, kept: list[float]) -> None:
     assert not _found(tmp_path, *_slept(kept, "2025-08-11 16:12:02 gpu_worker.py:104 INFO p:475095 t:1403: "))
 

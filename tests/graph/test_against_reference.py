@@ -18,7 +18,7 @@ def unfold(program: Program) -> Graph:
     return program_graph(program, origin="test", shapes=None, target=Target.ASCEND, progress=silent)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=programs(), decisions=st.lists(st.booleans(), max_size=12))
 def test_no_run_needs_more_at_any_op_than_the_graph_says(program: Program, decisions: list[bool]) -> None:
     note(written(program))
@@ -32,7 +32,7 @@ def test_no_run_needs_more_at_any_op_than_the_graph_says(program: Program, decis
         assert needed <= planned[scope], scope
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(program=programs(control_flow=False))
 def test_without_conditions_the_bytes_are_exact(program: Program) -> None:
     note(written(program))
@@ -49,7 +49,7 @@ def test_without_conditions_the_bytes_are_exact(program: Program) -> None:
         assert planned[scope] == needed, scope
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(program=programs())
 def test_unfolded_graphs_are_sound(program: Program) -> None:
     note(written(program))

@@ -68,13 +68,13 @@ def reference_conflicts(graph: Graph) -> set[tuple[int, int]]:
     return {(a, b) for a, b in combinations(sorted(touched), 2) if not over(a, b) and not over(b, a)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(graph=graphs())
 def test_conflicts_are_the_pairs_that_no_order_separates(graph: Graph) -> None:
     assert conflicts(graph) == reference_conflicts(graph)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graph=graphs(most_streams=1))
 def test_on_one_stream_conflicts_are_overlapping_lifetimes(graph: Graph) -> None:
     spans = {span.tensor: span for span in lifetimes(graph)}
@@ -86,7 +86,7 @@ def test_on_one_stream_conflicts_are_overlapping_lifetimes(graph: Graph) -> None
     assert conflicts(graph) == overlapping
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graph=graphs())
 def test_the_antichain_is_the_heaviest_set_in_conflict(graph: Graph) -> None:
     order = precedence(graph)

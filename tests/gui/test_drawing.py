@@ -32,7 +32,7 @@ def random_lane(seed: int, count: int, longest_gap: int = 300, compiled: bool = 
     return build_lane(start, duration, random.integers(0, 3, count).astype(np.int32), None, compiled=compiled)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 1000), st.integers(1, 3000), st.floats(-0.1, 1.0), EXACT, st.integers(1, 400),
     WIDTHS, st.booleans(),
@@ -90,7 +90,7 @@ def test_neighbouring_slices_a_nanosecond_apart_are_told_apart_at_a_profile_s_cl
     assert lane.at(EPOCH + 1) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1000), st.integers(1, 3000), st.floats(-0.1, 1.0), EXACT.filter(lambda length: length < 200))
 def test_before_the_loops_are_compiled_a_lane_looks_as_it_will(
     seed: int, count: int, place: float, ns_per_px: float
@@ -106,7 +106,7 @@ def test_before_the_loops_are_compiled_a_lane_looks_as_it_will(
     assert difference.mean() <= 0.1 + 0.9 * min(ns_per_px / 200, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1000), st.integers(1, 3000), st.integers(-500, 90_000), st.integers(1, 90_000))
 def test_times_within_a_stretch_are_the_same_before_the_loops_are_compiled(
     seed: int, count: int, begin: int, length: int
@@ -118,7 +118,7 @@ def test_times_within_a_stretch_are_the_same_before_the_loops_are_compiled(
     assert (found[0] == found[1]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1000), WIDTHS, WIDTHS)
 def test_the_rectangles_with_room_for_a_name_are_all_found(seed: int, wide: float, tall: float) -> None:
     random = np.random.default_rng(seed)
@@ -150,7 +150,7 @@ def test_a_rectangle_covers_its_bytes_and_moments_and_at_least_one_pixel() -> No
     assert (image != GROUND).sum() == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1000), EXACT, st.integers(-100, 3000))
 def test_a_column_has_the_lowest_and_highest_value_of_its_moments(seed: int, ns_per_px: float, begin: int) -> None:
     random = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ def metrics() -> QFontMetricsF:
     return QFontMetricsF(font)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=LETTERS, room=st.floats(0, 500), tail=st.booleans())
 def test_a_cut_text_fits_and_one_letter_more_would_not(text: str, room: float, tail: bool) -> None:
     width = metrics()

@@ -6,6 +6,7 @@ Where a kind can't answer, the window does not offer to: there is no such figure
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -13,11 +14,17 @@ import pytest
 from PySide6.QtWidgets import QTabBar
 
 import memplan
+from benchmarks.findings_fresh import as_left_by
 from memplan.gui.views.cluster.cluster_view import ClusterView
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.memory.process_view import ProcessView
 from memplan.gui.views.overview.overview_view import OverviewView
-from memplan.schema import load_plan
+from memplan.hardware import chip
+from memplan.hardware.host import host_tier
+from memplan.models import load_config
+from memplan.models.training.step_recipe import Recipe
+from memplan.placement.recompute_policy import RecomputePolicy
+from memplan.schema import Plan, Tier, load_plan
 from memplan.simulator import Behaviour, chosen_fault, simulate, simulate_job
 from tests.gui.conftest import SAMPLES
 from tests.gui.hands import Hands
@@ -35,6 +42,9 @@ ACTIONS: dict[str, tuple[int | None, ...]] = {
     "a profile of several ranks": (1, 2, 3, 2, None),
     "several ranks with their plan": (1, 2, 3, 2, 2),
     "a snapshot of an allocator": (None, 2, None, None, None),
+    "a plan with moves to the host": (1, 2, None, None, 2),
+    "ranks of MindSpore 2.10": (1, 2, 3, 2, None),
+    "ranks of MindSpore 2.10 with their plan": (1, 2, 3, 2, 2),
 }
 """
 Actions from opening to the answer, the opening counted; `None` where the document does not tell.
@@ -55,6 +65,29 @@ def snapshot() -> dict[str, object]:
     return {"segments": [], "device_traces": [events], "allocator_settings": {}}
 
 
+def trained(folder: Path) -> Plan:
+    """A training step of a small decoder in less memory than it needs: some of what it keeps moves to the host."""
+    config = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 1024, "head_dim": 128}
+    config |= {"num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4, "intermediate_size": 3072}
+    config |= {"vocab_size": 32_000, "max_position_embeddings": 4096, "torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    model, recipe = load_config(folder / "config.json"), Recipe(1024, 1, 1)
+    whole = memplan.plan(model, chip="910B4", phase="train", recipe=recipe)
+    tier = whole.tier(Tier.HBM)
+    assert tier is not None
+    step = memplan.plan(
+        model,
+        chip="910B4",
+        phase="train",
+        recipe=recipe,
+        hbm=tier.peak * 7 // 8,
+        host=host_tier(chip("910B4")),
+        recompute=RecomputePolicy.NEVER,
+    )
+    assert step.transfers
+    return step
+
+
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
     """The files of each kind that can be made here."""
@@ -64,6 +97,12 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path,
     run = simulate(load_plan(plan), folder / "run", behaviour=Behaviour(), seed=41)
     job = simulate_job(load_plan(plan), folder / "job", fault=chosen_fault("slow-rank"), ranks=4, steps=2, seed=42)
     (folder / "history.pkl").write_bytes(pickle.dumps(snapshot()))
+    moving = folder / "moving.plan.json"
+    step = trained(folder)
+    step.save(moving)
+    fault = chosen_fault("slow-rank:strong")
+    simulate_job(step, folder / "mindspore", fault=fault, ranks=3, steps=2, seed=43)
+    as_left_by(folder / "mindspore", "mindspore")
     return {
         "a plan": (plan,),
         "a profile of torch_npu": (run,),
@@ -71,6 +110,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path,
         "a profile of several ranks": (job,),
         "several ranks with their plan": (plan, job),
         "a snapshot of an allocator": (folder / "history.pkl",),
+        "a plan with moves to the host": (moving,),
+        "ranks of MindSpore 2.10": (folder / "mindspore",),
+        "ranks of MindSpore 2.10 with their plan": (moving, folder / "mindspore"),
     }
 
 

@@ -10,7 +10,7 @@ from memplan.core.errors import InputError
 from memplan.placement.offsets import Assignment, Problem, assign, validate
 from tests.placement.offsets_brute import best, cost, problems
 
-BUDGET = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+BUDGET = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 ROOM = 40
 
 

@@ -51,7 +51,7 @@ def violations(plan: OnChipPlan) -> list[str]:
     return wrong
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 9000), st.sampled_from(sorted(CHIPS)))
 def test_buffers_of_the_chosen_tiling_fit(m: int, n: int, k: int, name: str) -> None:
     problem = MatmulProblem(m=m, n=n, k=k)

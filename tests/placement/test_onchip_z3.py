@@ -58,7 +58,7 @@ def rules(buffers: tuple[OnChipBuffer, ...], at: list[Any], capacity: int, align
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=NEEDS)
 def test_buffers_fit_exactly_where_the_solver_finds_addresses(rows: list[tuple[int, int, int, int, int, bool]]) -> None:
     layout = laid_out(rows)
@@ -78,7 +78,7 @@ def test_buffers_fit_exactly_where_the_solver_finds_addresses(rows: list[tuple[i
         assert answer != z3.sat
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=NEEDS, which=st.integers(0, 8), offset=st.integers(0, 6000))
 def test_the_check_of_a_plan_refuses_what_the_solver_refuses(
     rows: list[tuple[int, int, int, int, int, bool]], which: int, offset: int

@@ -49,7 +49,7 @@ def test_twenty_budgets_of_a_graph_of_more_than_a_thousand_ops(recompute: Recomp
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     graph=graphs(largest=40_000, most_ops=14),
     shares=st.lists(st.floats(0.2, 1.0), min_size=5, max_size=5),

@@ -123,7 +123,7 @@ def test_an_empty_graph_is_a_valid_plan() -> None:
     assert plan.makespan_ns == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graph=graphs(), share=st.sampled_from([None, 0.9, 0.6, 0.3]))
 def test_every_plan_passes_the_check_and_survives_json(graph: Graph, share: float | None) -> None:
     free = memplan.plan(graph, chip="910B3")
@@ -138,7 +138,7 @@ def test_every_plan_passes_the_check_and_survives_json(graph: Graph, share: floa
         assert plan_from_json(plan_to_json(tight)) == tight
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(graph=graphs(), data=st.data())
 def test_the_check_sees_a_plan_that_was_tampered_with(graph: Graph, data: st.DataObject) -> None:
     plan = memplan.plan(graph, chip="910B3")

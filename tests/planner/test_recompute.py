@@ -43,7 +43,7 @@ def tight(graph: Graph, share: float) -> Plan:
     return memplan.plan(graph, chip="910B3", hbm=max(1, int(use.peak * share)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graph=SMALL, share=st.sampled_from(SHARES), data=st.data())
 def test_what_runs_again_makes_the_same_bytes(graph: Graph, share: float, data: st.DataObject) -> None:
     again = with_given_up(graph, data)

@@ -29,7 +29,7 @@ def tight(graph: Graph, share: float) -> Plan:
 
 
 @pytest.mark.parametrize("share", SHARES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(graph=SMALL)
 def test_no_byte_is_lost(graph: Graph, share: float) -> None:
     plan = tight(graph, share)
@@ -38,7 +38,7 @@ def test_no_byte_is_lost(graph: Graph, share: float) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(graph=graphs(largest=6000, most_ops=30), share=st.sampled_from(SHARES))
 def test_no_byte_of_many_graphs_is_lost(graph: Graph, share: float) -> None:
     plan = tight(graph, share)
@@ -101,7 +101,7 @@ def with_transfer(plan: Plan, data: st.DataObject, change: Callable[[Transfer, i
 
 
 @pytest.mark.parametrize("damage", [dropped, shifted, early, late, cut_short, without_copy])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(graph=SMALL, share=st.sampled_from([0.75, 0.6, 0.45]), data=st.data())
 def test_whatever_loses_a_byte_is_refused(
     damage: Callable[[Plan, st.DataObject], Plan], graph: Graph, share: float, data: st.DataObject

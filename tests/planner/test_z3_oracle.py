@@ -29,7 +29,7 @@ def tight(graph: Graph, share: float) -> Plan:
     return memplan.plan(graph, chip="910B3", hbm=max(1, int(use.peak * share)))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(graph=SMALL, share=st.sampled_from([1.0, 0.75, 0.5]))
 def test_no_addresses_are_lower_than_those_of_a_plan_that_is_proven(graph: Graph, share: float) -> None:
     plan = tight(graph, share)
@@ -57,7 +57,7 @@ def test_no_addresses_are_lower_than_those_of_a_plan_that_is_proven(graph: Graph
         assert solver.check() != z3.sat
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(graph=SMALL, share=st.sampled_from([0.75, 0.6, 0.45]))
 def test_the_check_knows_which_copies_are_needed(graph: Graph, share: float) -> None:
     plan = tight(graph, share)

@@ -63,7 +63,7 @@ def detector(*, declared: Dims | None = None) -> Any:
 sizes = st.integers(1, 40)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sizes, sizes, st.sampled_from([None, ["unk__0", 8, "unk__1", "unk__2"], [1, 8, 112, 112]]))
 def test_shapes_follow_from_those_of_the_inputs(n: int, h: int, w: int, declared: Dims | None) -> None:
     graph = read(detector(declared=declared), x=(n, 3, h, w))

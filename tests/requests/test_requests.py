@@ -54,7 +54,7 @@ def parsed(request: Any, line: list[str]) -> Any:
     return taken[0]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(REQUESTS)
 def test_what_is_printed_is_read_back_as_the_same_request(request: KvRequest) -> None:
     line = shlex.split(request.command_line)

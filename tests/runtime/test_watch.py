@@ -129,6 +129,29 @@ def test_the_errors_of_a_step_stay_its_own(plan: Plan, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, logger="memplan"), expected, watch.step():
         raise RuntimeError("NPU out of memory. Tried to allocate 2.00 GiB")
     assert "planned peak" in caplog.records[0].getMessage()
+    assert "released by then" not in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("NPU out of memory. Tried to allocate 36.00 MiB (NPU 3; 60.97 GiB total capacity)"), True),
+        (RuntimeError("Memory not enough: current free memory size[5] is smaller than required size[6]"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError("Unable to allocate 3.73 GiB for an array"), True),
+        (AttributeError("'BloomModel' object has no attribute 'classroom'"), False),
+        (ValueError("no room for another head"), False),
+    ],
+)
+def test_a_step_that_ends_for_want_of_memory_names_what_should_be_gone(
+    plan: Plan, caplog: pytest.LogCaptureFixture, error: Exception, told: bool
+) -> None:
+    watch = MemoryWatch(plan, counter=RuntimeCounter(Device(peak(plan) + 4 * MIB), "PTA"))
+    with caplog.at_level(logging.WARNING, logger="memplan"), pytest.raises(type(error)), watch.step():
+        raise error
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == int(told)
+    assert all(name in line for line in said for name in watch.blamed(4 * MIB))
 
 
 def test_watching_takes_below_a_hundredth_of_a_step_of_ten_milliseconds(plan: Plan) -> None:

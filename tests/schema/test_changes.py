@@ -100,7 +100,7 @@ def test_plans_that_differ_in_details_only_are_not_called_the_same() -> None:
     assert not change.equal
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=_SLOW)
+@settings(max_examples=25, suppress_health_check=_SLOW)
 @given(plans(), plans())
 def test_both_ways_tell_the_same_and_a_plan_does_not_differ_from_itself(one: Plan, other: Plan) -> None:
     assert plan_change(one, one).equal

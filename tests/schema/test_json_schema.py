@@ -61,7 +61,7 @@ def test_plans_of_the_samples_keep_to_it(path: Path, validator: Any) -> None:
     validator.validate(json.loads(path.read_bytes()))
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=_SLOW)
+@settings(max_examples=30, suppress_health_check=_SLOW)
 @given(plan=plans())
 def test_any_plan_keeps_to_it(validator: Any, plan: Plan) -> None:
     validator.validate(json.loads(json.dumps(plan_to_json(plan))))
@@ -97,7 +97,7 @@ def test_a_damaged_plan_does_not(place: str, value: Any, validator: Any) -> None
     assert not validator.is_valid(document)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=_SLOW)
+@settings(max_examples=30, suppress_health_check=_SLOW)
 @given(plan=plans(), order=st.randoms(use_true_random=False))
 def test_a_plan_that_was_read_is_saved_in_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, plan: Plan, order: Any

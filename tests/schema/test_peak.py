@@ -33,7 +33,7 @@ def test_a_tier_that_holds_nothing_has_no_peak() -> None:
     assert plan_peak(layered_plan(3), Tier.L2) is None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(plans())
 def test_it_is_the_highest_point_of_the_curve(plan: Plan) -> None:
     peak = plan_peak(plan)

@@ -20,7 +20,7 @@ from tests.small_plans import layered_plan, plans
 GOOD = plan_to_json(layered_plan(3, transfers=True))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(plans())
 def test_a_plan_read_back_is_the_plan(plan: Any) -> None:
     text = json.dumps(plan_to_json(plan))
@@ -172,7 +172,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 _PLACES = _paths(GOOD)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(_PLACES), _JSON)
 def test_any_change_gives_a_plan_or_a_refusal(path: tuple[Any, ...], value: Any) -> None:
     document = copy.deepcopy(GOOD)

@@ -229,7 +229,7 @@ LAYOUTS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from([name for name in FAMILIES if name != "source"]),
     layout=LAYOUTS,

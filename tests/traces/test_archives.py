@@ -50,7 +50,7 @@ def counts(profile: Profile) -> dict[int, int]:
     return {number: len(profile.rank(number).kernels() or ()) for number in profile.ranks}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     ranks=st.sets(st.integers(0, 9), min_size=1, max_size=3),
     name=st.sampled_from(["p.zip", "p.tar", "p.tar.gz", "P.TGZ"]),

@@ -134,7 +134,7 @@ def test_ranks_of_which_only_links_or_communications_are_told(tmp_path: Path) ->
     assert len(job_links(summarise_ranks(tmp_path))) == RANKS * (RANKS - 1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 600), st.sampled_from(["matrix", ""]))
 def test_damage_is_told_and_the_steps_stay(tmp_path: Path, noise: bytes, at: int, which: str) -> None:
     if not (tmp_path / "job").exists():

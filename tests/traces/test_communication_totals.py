@@ -29,7 +29,7 @@ def op(number: int, elapsed: int, wait: int, transport: str, size: int) -> tuple
     return name, {"Communication Time Info": times, "Communication Bandwidth Info": links}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     told=st.lists(
         st.tuples(st.integers(5, 9), st.integers(0, 4), st.sampled_from(["HCCS", "RDMA"]), st.integers(1, 50)),

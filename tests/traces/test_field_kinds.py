@@ -62,7 +62,7 @@ def kernel_times(profile: Profile) -> list[tuple[str, int, int]]:
 # Tables saved by a spreadsheet
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     separator=st.sampled_from(",;\t"),
     decimal_comma=st.booleans(),
@@ -110,7 +110,7 @@ def test_a_kernel_table_without_its_columns_is_named(tmp_path: Path, dropped: st
 # The same data exported twice
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(exports=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=4))
 def test_what_several_exports_hold_is_counted_once(exports: list[tuple[int, int]]) -> None:
     with TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def write_database(path: Path, starts: list[int | None]) -> None:
             data.execute("INSERT INTO TASK VALUES (?, ?, ?, 3)", (number, start, end))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(broken=st.lists(st.sampled_from([False, None, 0, -1]), min_size=1, max_size=8))
 def test_tasks_of_a_database_without_a_start_are_left_out_and_noted(broken: list[int | bool | None]) -> None:
     with TemporaryDirectory() as folder:
@@ -240,7 +240,7 @@ def session(root: Path, name: str, computing: int, rank: int | None) -> None:
     (output / "step_trace_time.csv").write_text(STEPS.format(computing))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     stamps=st.lists(st.integers(20250101000000000, 20250101235959999), min_size=2, max_size=4, unique=True),
     ranks=st.one_of(st.none(), st.integers(1, 3)),
@@ -318,7 +318,7 @@ def test_a_link_copied_as_text_is_named(tmp_path: Path) -> None:
     assert all(f"{name}: not read: is named like the folder of a rank but is a file" in noted for name in names)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(count=st.integers(3, 8), stray=st.sampled_from(["0.000", "123456.000", "7000000000000000.000"]))
 def test_one_kernel_far_out_is_set_aside(count: int, stray: str) -> None:
     rows = rows_of(count)

@@ -18,7 +18,7 @@ BEGIN_US = 1_760_000_000_000_000
 FOLDER = "PROF_000001_20250101000000000_ABCDEFGHIJ/mindstudio_profiler_output"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 10**6), min_size=1, max_size=6),
     order=st.randoms(use_true_random=False),

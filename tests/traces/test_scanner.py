@@ -188,7 +188,7 @@ def test_cancelling_stops_the_scan(tmp_path: Path) -> None:
         scan_events(path, Notebook(tmp_path), stop)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("0E20")
 @given(
     st.one_of(

@@ -33,7 +33,7 @@ def kernel_counts(profile: Profile) -> dict[str, int]:
     return {rank.device: len(rank.kernels() or ()) for rank in ranks}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(counts=DEVICES, order=st.randoms(use_true_random=False), mixed=st.booleans(), folders=st.booleans())
 def test_kernels_of_each_device_are_those_of_a_rank(
     counts: dict[int, int], order: Random, mixed: bool, folders: bool
@@ -109,7 +109,7 @@ def write_database(path: Path, counts: dict[int, int], communicating: bool) -> N
                 task += 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(counts=DEVICES, communicating=st.booleans(), names=st.booleans())
 def test_tasks_of_each_device_of_a_database_are_those_of_a_rank(
     counts: dict[int, int], communicating: bool, names: bool

@@ -34,7 +34,7 @@ def shown(profile: Profile, rank: int) -> set[str]:
     return {one.names[name] for one in found for name in one.name}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     begins=st.lists(st.integers(0, 40), min_size=2, max_size=4, unique=True),
     pieces=st.integers(1, 3),

@@ -40,7 +40,7 @@ def read_trace(text: bytes, packed: bool) -> tuple[list[str], str, tuple[int, in
         return names, "\n".join(note.text for note in profile.notes), rank.span_ns
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(2, 6), kept=st.integers(1, 6), around=st.booleans(), comma=st.booleans(), packed=st.booleans())
 def test_a_trace_that_stops_between_two_events_is_noted(
     count: int, kept: int, around: bool, comma: bool, packed: bool
@@ -66,7 +66,7 @@ def test_escapes_that_json_does_not_know_lose_no_event(packed: bool, path: str) 
     assert read_trace(text.encode(), packed)[0] == ["k0", "k1", "k2"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(3, 8),
     stray=st.sampled_from([(0, 1), (-1, 1), (123456, 1), (BEGIN_US, 1_700_000_000_000_000), (4 * BEGIN_US, 5)]),
@@ -88,7 +88,7 @@ def test_two_recordings_in_one_file_are_both_kept() -> None:
     assert "far from all others" not in notes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(offset=st.integers(0, 99), inner=st.booleans())
 def test_an_arrow_belongs_to_the_innermost_slice_around_its_start(offset: int, inner: bool) -> None:
     """A launch of 100 us, in it perhaps an inner one of [40, 60) us; the arrow starts `offset` us into the launch."""
@@ -129,7 +129,7 @@ def test_a_trace_saved_as_utf_16_is_read(
     assert "written as UTF-16: read so" in "\n".join(note.text for note in profile.notes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tree=st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=3), max_leaves=8), packed=st.booleans())
 def test_slices_told_by_begin_and_end_are_those_told_whole(tree: list[object], packed: bool) -> None:
     """Slices of a tree, one in another, as `B` and `E` on one thread and as `X` on another."""

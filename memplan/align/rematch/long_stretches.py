@@ -7,8 +7,6 @@ a long stretch of kernels of one family begins as, it is throughout: the parts o
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
@@ -30,8 +28,9 @@ def take_long_stretches(
     extra = np.append(sequence.extra, -1)[found.row] >= 0
     update = sequence.classes.main[sequence.token] == family_table().number("optimizer")
     part = (found.row >= 0) & ~found.core & np.append(update, False)[found.row]
-    for begin, end in pairwise(edges.tolist()):
-        if end - begin < _LONG or not extra[begin]:
+    long = np.flatnonzero(np.diff(edges) >= _LONG)
+    for begin, end in zip(edges[long].tolist(), edges[long + 1].tolist(), strict=True):
+        if not extra[begin]:
             continue
         mine = np.arange(begin, end)
         what = [sequence.extras[number].what for number in sequence.extra[found.row[mine[extra[begin:end]]]].tolist()]

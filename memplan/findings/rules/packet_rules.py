@@ -14,6 +14,7 @@ from memplan.findings.claims import TRANSFER
 from memplan.findings.exposed_communication import ExposedCommunication
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
+from memplan.findings.rank_case import NOTHING
 from memplan.findings.rules.communication_rules import places_of
 from memplan.traces.profile import PacketTraffic
 
@@ -109,16 +110,41 @@ def _spared(facts: RankFacts, share: Callable[[ExposedCommunication], float]) ->
     """
     total = ahead = 0.0
     ended, before = 0, ""
-    for one in facts.exposed:
+    for one, waited in zip(facts.exposed, _awaited_transfers(facts), strict=True):
         ran = one.communication
         kind = ran.name.partition("__")[0]
         if kind != before or ran.start_ns > ended + threshold("stream_gap_ns"):
             ahead = 0.0
         ended, before = max(ended, ran.end_ns), kind
         ahead += (ran.transfer_ns or 0) * share(one)
-        gained = min(one.transfer_ns or 0, ahead)
+        gained = min(waited, ahead)
         total, ahead = total + gained, ahead - gained
     return round(total)
+
+
+def _awaited_transfers(facts: RankFacts) -> list[int]:
+    """
+    What of each exposed transfer computing waits for, ns.
+
+    One that runs beside a full queue shows between its kernels too: these lie apart whether or not bytes move.
+    """
+    pieces = np.array([len(one.exposed[0]) for one in facts.exposed], dtype=np.int64)
+    rows = np.repeat(np.arange(len(pieces)), pieces)
+    start, end = (np.concatenate([NOTHING[side], *(one.exposed[side] for one in facts.exposed)]) for side in (0, 1))
+    # Bytes move last; whatever is exposed lies in one gap between kernels.
+    moves = np.array(
+        [one.communication.end_ns - (one.communication.transfer_ns or 0) for one in facts.exposed], dtype=np.int64
+    )
+    began, went_on = facts.case.computing
+    after = np.searchsorted(began, end, side="left")
+    inner = (after > 0) & (after < len(began))
+    gap = began[np.minimum(after, len(began) - 1)] - went_on[np.maximum(after - 1, 0)] if len(began) else end
+    between = inner & (gap <= threshold("queue_gap_ns"))
+    length = np.where(between, 0, np.maximum(end - np.maximum(start, moves[rows]), 0))
+    found = np.bincount(rows, weights=length, minlength=len(facts.exposed)).astype(np.int64)
+    known = np.array([one.transfer_ns or 0 for one in facts.exposed], dtype=np.int64)
+    awaited: list[int] = np.minimum(found, known).tolist()
+    return awaited
 
 
 def _unaligned(facts: RankFacts) -> Iterator[Finding]:

@@ -57,7 +57,9 @@ def _growth(rank: int, use: SleepUse) -> Iterator[Finding]:
     # One rise alone is no growth, however large: a workspace that a longer prompt needed.
     rises = sum(step > 0 for step in steps)
     often = rises > 1 and rises >= threshold("late_share") * len(steps)
-    if not often or more < threshold("sleep_growth_share") * use.kept[0]:
+    # What never falls back is told from what comes and goes; two rounded figures may differ by one unit without it.
+    steady = min(steps) >= 0 and round(more / threshold("sleep_rounded_bytes")) > 1
+    if not often or not (steady or more >= threshold("sleep_growth_share") * use.kept[0]):
         return
     yield Finding(
         kind="sleep.growth",

@@ -6,6 +6,7 @@ from colorsys import hls_to_rgb
 from html import escape
 
 from memplan.core.units import format_bytes
+from memplan.core.visible_text import visible_text
 from memplan.placement.offsets.problem import Assignment, Problem
 
 WIDTH, HEIGHT, MARGIN, TITLE = 1200, 600, 60, 28
@@ -48,7 +49,7 @@ def _panel(problem: Problem, assignment: Assignment, pool_id: int, top: int) -> 
         + (f", capacity {format_bytes(pool.capacity)}" if pool.capacity is not None else "")
         + (f"; {left_out} small rectangles not drawn" if left_out else "")
     )
-    out = [f'<text x="{MARGIN}" y="{top + 18}" font-size="14">{escape(title)}</text>']
+    out = [f'<text x="{MARGIN}" y="{top + 18}" font-size="14">{escape(visible_text(title))}</text>']
     for start, end in pool.reserved:
         out.append(
             _box(MARGIN, floor - min(end, ceiling) * up, WIDTH, (min(end, ceiling) - start) * up, "#bbb", "reserved")
@@ -73,7 +74,7 @@ def _panel(problem: Problem, assignment: Assignment, pool_id: int, top: int) -> 
 def _box(x: float, y: float, width: float, height: float, colour: str, tip: str) -> str:
     return (
         f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{max(height, 0):.2f}" fill="{colour}" '
-        f'stroke="#333" stroke-width="0.3"><title>{escape(tip)}</title></rect>'
+        f'stroke="#333" stroke-width="0.3"><title>{escape(visible_text(tip))}</title></rect>'
     )
 
 
