@@ -28,7 +28,8 @@ class Layout:
     `expert` ranks share the experts among them (`tensor x data` at most); 1 splits every expert by `tensor` instead.
     `expert_tensor` ranks split each expert; left open, none do where experts are shared (as engines have it).
     `context` ranks share the tokens of a sequence and hold the same weights. `stage_layers` says how many layers each
-    pipeline stage has, `None` for those that share the rest evenly; empty where all do.
+    pipeline stage has, `None` for those that share the rest evenly; empty where all do. With `whole_towers` every rank
+    holds the whole vision tower, and pictures are divided among them.
     """
 
     tensor: int = 1
@@ -38,6 +39,7 @@ class Layout:
     context: int = 1
     stage_layers: tuple[int | None, ...] = ()
     expert_tensor: int | None = None
+    whole_towers: bool = False
 
     def __post_init__(self) -> None:
         if self.expert_tensor is not None and self.expert_tensor < 1:
@@ -143,7 +145,8 @@ def rank_elements(weight: Weight, layout: Layout) -> int:
     if weight.split is Split.NONE or ranks == 1:
         return weight.elements
     if weight.split is Split.TOWER:
-        return weight.elements if weight.units % ranks else weight.elements // ranks
+        whole = layout.whole_towers or weight.units % ranks
+        return weight.elements if whole else weight.elements // ranks
     if weight.split is Split.VOCABULARY:
         rows = round_up(round_up(weight.units, _VOCABULARY_STEP), ranks) // ranks
         return rows * (weight.elements // weight.units)

@@ -85,6 +85,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
     while words and (match := _VARIABLE.fullmatch(words[0])):
         option = known["variables"].get(match[1])
         found += [] if option is None else [option, match[2]]
+        found += known["variable_values"].get(match[1], {}).get(match[2], ())
         words = words[1:]
     start = next((item for item in known["starts"] if _begins(words, item["words"]) is not None), None)
     if start is None:

@@ -364,6 +364,14 @@ class StepDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class TowerRules:
+    """Models whose class asserts that the heads of its vision tower divide, and those that ranks can hold `whole`."""
+
+    divided: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """
     One engine, version and generation of chip; `usual` is the version meant where none is named.
@@ -380,7 +388,7 @@ class Engine:
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that
     share tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked`
     types, which it takes for latents there, and asked to repeat heads of `context_headed` types, whose latents it
-    does not know.
+    does not know. `towers` says the same of vision towers.
     `plain_experts` says that experts need not be gated. `workspace_share` is the share of the memory left that is kept
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
@@ -423,6 +431,7 @@ class Engine:
     context_unchecked: tuple[str, ...]
     context_headed: tuple[str, ...]
     checks_heads: bool
+    towers: TowerRules
     plain_experts: bool
     workspace_share: float
     token_pools: TokenPoolRules | None

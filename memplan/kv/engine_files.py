@@ -34,6 +34,7 @@ from memplan.kv.engine import (
     SchedulingRules,
     StateRules,
     StepDefaults,
+    TowerRules,
 )
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.token_rules import token_pool_rules
@@ -201,6 +202,7 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         context_unchecked=tuple(row.get("context_unchecked", ())),
         context_headed=tuple(row.get("context_headed", ())),
         checks_heads=row.get("checks_heads", False),
+        towers=TowerRules(**{name: tuple(types) for name, types in document.get("towers", {}).items()}),
         plain_experts=row.get("plain_experts", True),
         workspace_share=row.get("workspace_share", 0.0),
         token_pools=token_pool_rules(row["token_pools"]) if "token_pools" in row else None,

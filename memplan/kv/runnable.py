@@ -57,7 +57,7 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
                 engine.name,
                 model.name,
                 kept.runner,
-                remedy="set VLLM_USE_V2_MODEL_RUNNER=1",
+                remedy="set VLLM_USE_V2_MODEL_RUNNER=1, here --model-runner V2",
             )
 
 
@@ -168,10 +168,28 @@ def check_draft_names(model: ModelConfig, engine: Engine, specs: Sequence[CacheS
 
 def check_pictures(model: ModelConfig, engine: Engine, layout: Layout) -> None:
     """
-    Refuse stages that begin among the layers that a tower adds its own states to.
+    Refuse stages that begin among the layers that a tower adds its own states to, and a tower whose heads don't divide
+    among the ranks where its class asserts that they do.
 
-    vllm 0.33.0 model_executor/models/qwen3_vl.py: "start_layer should be greater than or equal to".
+    vllm 0.33.0 model_executor/models/qwen3_vl.py: "start_layer should be greater than or equal to";
+    distributed/utils.py divide.
     """
+    tower = model.vision
+    if (
+        tower is not None
+        and engine.checks_heads
+        and model.model_type in engine.towers.divided
+        and not layout.whole_towers
+        and tower.heads % layout.tensor
+    ):
+        raise InputError(
+            "{} attention heads of the vision tower can't be divided among {} ranks of tensor parallelism",
+            tower.heads,
+            layout.tensor,
+            remedy="set --mm-encoder-tp-mode data, or use a number of ranks that divides them"
+            if model.model_type in engine.towers.whole
+            else "use a number of ranks that divides them",
+        )
     added = 0 if model.vision is None else model.vision.deep_states
     starts = [span.start for span in stage_spans(len(model.layers), layout)[1:]]
     if engine.checks_heads and any(start < added for start in starts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,15 @@ class KvRequest(LayoutRequest, ServingRequest):
     blocks: int | None = option(
         "--num-gpu-blocks-override", default=None, about="Blocks of the cache, whatever fits.", panel=_SERVING, least=1
     )
+    tower_mode: str = option(
+        "--mm-encoder-tp-mode",
+        default="weights",
+        about="What TP divides of a vision tower: its weights, or data, where each rank holds all of it.",
+        panel=_SERVING,
+    )
+    model_runner: str | None = option(
+        "--model-runner", default=None, about="The engine's model runner, V1 or V2, where it matters.", panel=_SERVING
+    )
     redundant_experts: int = option(
         "--redundant-experts",
         "--num-redundant-experts",
@@ -220,6 +229,10 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.models import load_config
         from memplan.models.drafts import with_draft
 
+        if self.tower_mode not in ("weights", "data"):
+            raise InputError("--mm-encoder-tp-mode is weights or data, not {!r:.40}", self.tower_mode)
+        if self.model_runner not in (None, "V1", "V2"):
+            raise InputError("--model-runner is V1 or V2, not {!r:.40}", self.model_runner)
         die = find_chip(self.chip)
         model = load_config(self.config, family=self.family)
         if self.draft_model is not None:
@@ -228,10 +241,13 @@ class KvRequest(LayoutRequest, ServingRequest):
         elif self.draft_method not in ("mtp", NGRAM):
             raise InputError("{} drafts need --draft-model", self.draft_method)
         drafted = self.draft_tokens > 0 and self.draft_method != NGRAM
+        engine = find_engine(self.engine, die)
+        # Classes that can't have it so divide weights whatever is asked for.
+        whole = self.tower_mode == "data" and model.model_type in engine.towers.whole
         return Case(
             model,
             die,
-            find_engine(self.engine, die),
+            engine,
             ServingOptions(
                 length=self.context or model.max_positions,
                 fits_length=self.fits_length,
@@ -251,8 +267,9 @@ class KvRequest(LayoutRequest, ServingRequest):
                 prefix_caching=self.prefix_caching,
                 requests=self.step_sequences,
                 blocks=self.blocks,
+                runner=self.model_runner,
             ),
-            self.layout,
+            replace(self.layout, whole_towers=whole),
             Memory(
                 precision=self.weights,
                 utilization=self.utilization,
