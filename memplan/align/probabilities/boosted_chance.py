@@ -33,6 +33,11 @@ def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Float
     for at in range(0, len(chance), _PIECE):
         some = slice(at, at + _PIECE)
         found[some] = summed_chance(told, features.part(some).rows(chance[some]))
+    return level_of(told, found)
+
+
+def level_of(told: Mapping[str, Any], found: Floats) -> Floats:
+    """The share of right ones among runs of other kinds of which the trees of `told` said `found`."""
     least, right = np.array(told["levels"], dtype=np.float64).T
     level: Floats = right[np.searchsorted(least, found, side="right") - 1]
     return level
