@@ -42,7 +42,8 @@ class OpTable:
     `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs. Of
     the two operands of `cpu_broadcast_operands` it copies one that has no batch, for each matrix of the other. Of an op
     in `cpu_early_parts` it makes a kernel of its own (its type, and the one argument that it reads and whose shape it
-    keeps), which needs nothing of what else the op waits for.
+    keeps), which needs nothing of what else the op waits for. `cpu_wide_kernels` are known to be there for float32 and
+    not for float16 in what it compiles.
     """
 
     source: str
@@ -55,6 +56,7 @@ class OpTable:
     cpu_workspace_outputs: Mapping[str, int]
     cpu_broadcast_operands: frozenset[str]
     cpu_early_parts: Mapping[str, tuple[str, str]]
+    cpu_wide_kernels: frozenset[str]
 
     def argument(self, op: str, position: int) -> str:
         """The name of input `position` of `op`, or `inputN` when the table doesn't know it."""
@@ -80,4 +82,5 @@ def op_table() -> OpTable:
         cpu_workspace_outputs=document["cpu"]["workspace_outputs"],
         cpu_broadcast_operands=frozenset(document["cpu"]["broadcast_operands"]),
         cpu_early_parts={op: (part["type"], part["of"]) for op, part in document["cpu"]["early_parts"].items()},
+        cpu_wide_kernels=frozenset(document["cpu"]["wide_kernels"]),
     )

@@ -12,6 +12,7 @@ from memplan.readers.mindir.op_table import Target
 from memplan.readers.mindir.roles import is_of_gradients
 from memplan.readers.mindspore.cell import JITTED, capture, has_saved_tensor_hooks, is_cell, is_jitted, mindspore_module
 from memplan.readers.mindspore.cell_recompute import list_members, recomputed_cells
+from memplan.readers.mindspore.float_copies import with_float_copies
 from memplan.readers.mindspore.graph_by_graph import graph_by_graph
 from memplan.readers.mindspore.kept_outputs import with_kept_outputs
 from memplan.readers.mindspore.op_by_op import op_by_op
@@ -65,6 +66,8 @@ class CellProgram:
         with recomputed_cells([self._cells[name] for name in recomputed], self._version):
             graph = capture(self._cell, *self._inputs, layers=self._layers, shapes=self._shapes, target=self._kernels)
         when_ready = self._kernels is Target.CPU
+        if when_ready and not self._op_by_op:
+            graph = with_float_copies(graph)
         if self._graph_by_graph:
             return graph_by_graph(graph, when_ready=when_ready)
         if not self._op_by_op:
