@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from signal import Signals
 from typing import Any
 
 from memplan.core.sentence import Sentence, Text
@@ -31,10 +32,7 @@ def job_report(process: JobProcess | None, parts: Sequence[JobPart], refused: Te
     """
     reasons: list[Text] = [] if refused is None else [refused]
     if process is not None and process.exit_code:
-        memory = Sentence("the job ended with {}: out of memory", (str(process.exit_code),))
-        reasons.append(
-            memory if process.out_of_memory else Sentence("the job ended with {}", (str(process.exit_code),))
-        )
+        reasons.append(_failure(process))
     failed = [part for part in parts if part.decides and not part.report.answer]
     reasons += [Sentence("{}: {}", (part.name, part.report.headline or part.report.title)) for part in failed]
     sections: list[ReportSection] = []
@@ -91,3 +89,16 @@ def _document(process: JobProcess | None, parts: Sequence[JobPart], reasons: Seq
             for part in parts
         ],
     }
+
+
+def _failure(process: JobProcess) -> Text:
+    """How a job failed, in words."""
+    code = str(process.exit_code)
+    if process.out_of_memory:
+        return Sentence("the job ended with {}: out of memory", (code,))
+    if process.exit_code < 0:
+        number = -process.exit_code
+        return Sentence(
+            "the job was ended by {}", (next((s.name for s in Signals if s == number), f"signal {number}"),)
+        )
+    return Sentence("the job ended with {}", (code,))

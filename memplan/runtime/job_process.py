@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from memplan.core.errors import InputError
@@ -43,7 +45,8 @@ def run_job_process(words: Sequence[str], *, environment: Mapping[str, str] | No
     """
     Run `words` as they are, without a shell, and wait; what it prints goes to standard error as it comes.
 
-    Raises `InputError` for a program that can't be started.
+    A scheduler that ends a job sends SIGTERM to what it started: it is passed on to the job, whose end is waited for,
+    so that there is time to say how it went. Raises `InputError` for a program that can't be started.
     """
     began = time.monotonic_ns()
     try:
@@ -68,7 +71,8 @@ def run_job_process(words: Sequence[str], *, environment: Mapping[str, str] | No
     reader = threading.Thread(target=pass_on, daemon=True)
     reader.start()
     try:
-        code = process.wait()
+        with _terminated_with(process):
+            code = process.wait()
     except BaseException:
         process.terminate()
         raise
@@ -78,3 +82,16 @@ def run_job_process(words: Sequence[str], *, environment: Mapping[str, str] | No
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     scale = 1 if sys.platform == "darwin" else _KIB
     return JobProcess(tuple(words), code, time.monotonic_ns() - began, most * scale, tuple(lines))
+
+
+@contextmanager
+def _terminated_with(process: subprocess.Popen[str]) -> Iterator[None]:
+    """SIGTERM of this process is one of `process` meanwhile; threads but the main one can't have it so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -126,3 +128,28 @@ def test_the_gate_closes_above_the_limit_and_not_on_it() -> None:
     assert len(regressions(change, RegressionLimits(0.05, 0.0005))) == 2
     unknown = ProfileChange(0, 1100, 0, 3, (), (), (), None, 2**30)
     assert regressions(unknown, RegressionLimits(0.0, 0.0)) == ()
+
+
+def test_a_job_that_the_scheduler_ends_has_a_verdict(tmp_path: Path) -> None:
+    script = "import time; print('training', flush=True); time.sleep(60)"
+    words = [
+        sys.executable,
+        "-m",
+        "memplan",
+        "job",
+        "--folder",
+        str(tmp_path / "job"),
+        "--",
+        sys.executable,
+        "-c",
+        script,
+    ]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as job:
+        assert job.stderr is not None
+        assert next(line for line in job.stderr if "training" in line)
+        job.send_signal(signal.SIGTERM)
+        job.stderr.read()
+    assert job.returncode == 1
+    found = verdict(tmp_path / "job")
+    assert found["run"]["exit_code"] == -signal.SIGTERM
+    assert found["reasons"] == ["the job was ended by SIGTERM"]
