@@ -11,6 +11,7 @@ from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.core.in_threads import in_threads
 
 MOST_CELLS = 24_000_000
 """Cells held at once: four states of four bytes each."""
@@ -39,15 +40,15 @@ def align_near(
     low = np.maximum(places - behind, 0)
     repeats = int(low.max() + width) // rows + 1
     tiled = model.repeated(repeats)
-    found: list[PairResult] = []
-    begin = 0
-    while begin < len(kernel_class):
-        end = min(begin + PIECE_KERNELS * BAND_ROWS // width, len(kernel_class))
-        left, right = max(0, begin - _OVERLAP), min(len(kernel_class), end + _OVERLAP)
-        piece = align_band(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], width)
-        found.append(piece.part(begin - left, end - left))
-        begin = end
-    return PairResult.joined(found)
+    size, count = PIECE_KERNELS * BAND_ROWS // width, len(kernel_class)
+
+    def piece(begin: int) -> PairResult:
+        end = min(begin + size, count)
+        left, right = max(0, begin - _OVERLAP), min(count, end + _OVERLAP)
+        found = align_band(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], width)
+        return found.part(begin - left, end - left)
+
+    return PairResult.joined(list(in_threads(piece, range(0, count, size))))
 
 
 def align_band(

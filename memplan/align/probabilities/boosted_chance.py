@@ -15,6 +15,7 @@ import numpy as np
 
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.core.arrays import Float32s, Floats
+from memplan.core.in_threads import in_threads
 from memplan.core.resources import table
 
 _PIECE = 1 << 16
@@ -29,11 +30,12 @@ def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Float
     that they were not fitted to: what they say is told by levels, as few as such runs can tell apart.
     """
     told = _told(claim)
-    found = np.empty(len(chance))
-    for at in range(0, len(chance), _PIECE):
+
+    def piece(at: int) -> Floats:
         some = slice(at, at + _PIECE)
-        found[some] = summed_chance(told, features.part(some).rows(chance[some]))
-    return level_of(told, found)
+        return level_of(told, summed_chance(told, features.part(some).rows(chance[some])))
+
+    return np.concatenate([*in_threads(piece, range(0, len(chance), _PIECE)), np.empty(0)])
 
 
 def level_of(told: Mapping[str, Any], found: Floats) -> Floats:
