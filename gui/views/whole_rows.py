@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QModelIndex, QPoint
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QTableView, QTableWidget
@@ -17,43 +19,29 @@ def foot_of_rows(table: QTableView) -> int:
     return top if top > 0 and top + table.rowHeight(row) > height else height
 
 
-def _leave_out(table: QTableView) -> None:
-    viewport, foot = table.viewport(), foot_of_rows(table)
-    if foot < viewport.height():
-        QPainter(viewport).fillRect(0, foot, viewport.width(), viewport.height() - foot, table.palette().base())
+class _WholeRows(QTableView if TYPE_CHECKING else object):  # type: ignore[misc]
+    """What both kinds of tables do alike."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the rows that are whole."""
+        super().paintEvent(event)
+        viewport, foot = self.viewport(), foot_of_rows(self)
+        if foot < viewport.height():
+            QPainter(viewport).fillRect(0, foot, viewport.width(), viewport.height() - foot, self.palette().base())
+
+    def indexAt(self, position: QPoint) -> QModelIndex:
+        """The cell at a place of the viewport: none where nothing is shown."""
+        return super().indexAt(position) if position.y() < foot_of_rows(self) else QModelIndex()
+
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
+        """Scroll, and paint all: what is moved on the screen was painted without the row that was cut."""
+        super().scrollContentsBy(dx, dy)
+        self.viewport().update()
 
 
-class WholeRowsView(QTableView):
+class WholeRowsView(_WholeRows, QTableView):
     """A table over a model."""
 
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint the rows that are whole."""
-        super().paintEvent(event)
-        _leave_out(self)
 
-    def indexAt(self, position: QPoint) -> QModelIndex:
-        """The cell at a place of the viewport: none where nothing is shown."""
-        return super().indexAt(position) if position.y() < foot_of_rows(self) else QModelIndex()
-
-    def scrollContentsBy(self, dx: int, dy: int) -> None:
-        """Scroll, and paint all: what is moved on the screen was painted without the row that was cut."""
-        super().scrollContentsBy(dx, dy)
-        self.viewport().update()
-
-
-class WholeRowsTable(QTableWidget):
+class WholeRowsTable(_WholeRows, QTableWidget):
     """A table of items."""
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint the rows that are whole."""
-        super().paintEvent(event)
-        _leave_out(self)
-
-    def indexAt(self, position: QPoint) -> QModelIndex:
-        """The cell at a place of the viewport: none where nothing is shown."""
-        return super().indexAt(position) if position.y() < foot_of_rows(self) else QModelIndex()
-
-    def scrollContentsBy(self, dx: int, dy: int) -> None:
-        """Scroll, and paint all: what is moved on the screen was painted without the row that was cut."""
-        super().scrollContentsBy(dx, dy)
-        self.viewport().update()
