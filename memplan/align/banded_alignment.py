@@ -11,7 +11,7 @@ from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.align.pair_prices import PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
-from memplan.core.in_threads import in_threads
+from memplan.core.workers import in_threads
 
 MOST_CELLS = 24_000_000
 """Cells held at once: four states of four bytes each."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.core.arrays import Float32s, Floats
-from memplan.core.in_threads import in_threads
 from memplan.core.resources import table
+from memplan.core.workers import in_threads
 
 _PIECE = 1 << 16
 """Matches looked at in one go."""
