@@ -19,7 +19,13 @@ def foot_of_rows(table: QTableView) -> int:
     return top if top > 0 and top + table.rowHeight(row) > height else height
 
 
-class _WholeRows(QTableView if TYPE_CHECKING else object):  # type: ignore[misc]
+if TYPE_CHECKING:
+    _Table = QTableView
+else:
+    _Table = object
+
+
+class _WholeRows(_Table):
     """What both kinds of tables do alike."""
 
     def paintEvent(self, event: QPaintEvent) -> None:
