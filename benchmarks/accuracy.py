@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "accuracy_sources.json"
 HEADER = ("kind", "source", "chip", "what", "predicted", "measured", "unit", "error", "a constant came from it",
           "error, its source left out")  # fmt: skip
-SERVED = ("decode", "prefill", "served by vllm-ascend")
+SERVED = ("decode", "prefill", "served by vllm-ascend", "served by MindIE")
 TOGETHER = ", ".join(SERVED)
 """Kinds of rows that are times of serving, which have a line of their own besides."""
 _NONE = "-"
