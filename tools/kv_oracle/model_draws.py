@@ -25,6 +25,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
 from memplan.kv.layers import cache_parts
+from memplan.kv.lengths import sequence_lengths
 from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
@@ -102,6 +103,8 @@ def cut_to(document: Values, kept: int) -> Values:
             inner[name] = min(value, max(0, kept - 6))
         elif name.endswith(("_layers", "layer_ids")) and isinstance(value, list):
             inner[name] = [item for item in value if not isinstance(item, int) or item < kept]
+        elif name == "per_layer_config" and isinstance(value, dict):
+            inner[name] = {key: row for key, row in value.items() if int(key) < kept}
         elif name == "linear_attn_config":
             inner[name] = {
                 key: [item for item in found if item <= kept] if isinstance(found, list) else found
@@ -114,6 +117,12 @@ def _within(document: Values, inner: Values, kept: int) -> Values:
     return document | {"text_config": inner | {"num_hidden_layers": kept}}
 
 
+def decoder_of(document: Values) -> Values:
+    """The object that describes the decoder."""
+    names = ("text_config", "llm_config", "language_config")
+    return next((document[name] for name in names if document.get(name)), document)
+
+
 TYPES = ("fp8", "fp8_e4m3", "bfloat16")
 SCALED_TYPES = (*TYPES, "fp8", "int8_per_token_head", "fp8_per_token_head")
 """Types of caches: those of vLLM on NPUs, and with scales beside every vector of a head, which its own kernels keep."""
@@ -121,7 +130,7 @@ SCALED_TYPES = (*TYPES, "fp8", "int8_per_token_head", "fp8_per_token_head")
 
 def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED_TYPES) -> Values:
     """The engine's arguments for a model."""
-    inner: Values = document.get("text_config") or document
+    inner = decoder_of(document)
     longest = inner.get("max_position_embeddings") or inner.get("n_positions") or inner.get("seq_length") or 8192
     asked: Values = {
         "tensor_parallel_size": chance.choice((1, 1, 2, 4, 8)),
@@ -151,12 +160,16 @@ def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED
         }
         if asked["speculative_config"]["method"] == "ngram":
             asked["speculative_config"]["prompt_lookup_max"] = 3
+    if any("expert" in name for name in inner) and chance.random() < 0.2:
+        asked |= {"enable_expert_parallel": True, "data_parallel_size": chance.choice((1, 2))}
+    if chance.random() < 0.08:
+        asked["max_model_len"] = -1
     return asked
 
 
 def draft_of(chance: random.Random, document: Values, method: str) -> Values:
     """The config of a model that drafts for another by `method`."""
-    inner: Values = document.get("text_config") or document
+    inner = decoder_of(document)
     eagle = method != "draft_model"
     heads = chance.choice((16, 32))
     return {
@@ -183,8 +196,14 @@ def ours(served: str, question: Values) -> Values:
     """Memplan's plan, in the engine's words."""
     asked = question["args"]
     drafts = asked.get("speculative_config", {})
+    try:
+        model = replace(load_config(question["config"]), name=question["name"])
+    except InputError as error:
+        return {"refused": str(error)}
+    fits = asked["max_model_len"] == -1
     options = ServingOptions(
-        length=asked["max_model_len"],
+        length=sequence_lengths(model, engine(served).lengths).default if fits else asked["max_model_len"],
+        fits_length=fits,
         caches=CacheOptions(
             block_size=asked.get("block_size"),
             kv=asked.get("kv_cache_dtype"),
@@ -201,10 +220,11 @@ def ours(served: str, question: Values) -> Values:
         tensor=asked["tensor_parallel_size"],
         pipeline=asked.get("pipeline_parallel_size", 1),
         context=asked.get("decode_context_parallel_size", 1),
+        data=(data := asked.get("data_parallel_size", 1)),
+        expert=data * asked["tensor_parallel_size"] if asked.get("enable_expert_parallel") else 1,
     )
     available = (question["available"],) * layout.pipeline
     try:
-        model = replace(load_config(question["config"]), name=question["name"])
         if "draft" in question:
             model = with_draft(model, load_config(question["draft"]), drafts["method"])
         settings = resolve(model, engine(served), options, layout)
