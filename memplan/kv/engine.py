@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memplan.kv.lengths import LengthRules
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
+from memplan.kv.sequence_lengths import LengthRules
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable

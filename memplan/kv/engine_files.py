@@ -36,8 +36,8 @@ from memplan.kv.engine import (
     StepDefaults,
     TowerRules,
 )
-from memplan.kv.lengths import LengthRules
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
+from memplan.kv.sequence_lengths import LengthRules
 from memplan.kv.token_rules import token_pool_rules
 
 _MX_EXPERTS = ("width", "hidden", "scale_rows", "scales_twice", "bias_bytes")

@@ -10,12 +10,12 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
-from memplan.kv.lengths import sequence_lengths
 from memplan.kv.runnable import NGRAM, check_drafts, check_float_cache, check_heads, check_runnable
+from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
-from memplan.models.parallel import ONE_RANK, Layout
+from memplan.models.parallel import ONE_RANK, Layout, check_divides
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +257,7 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     if engine.checks_heads and options.in_flight_tokens is None:
         headed = model.model_type in engine.context_headed
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked, headed=headed)
+        check_divides(model, layout)
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)

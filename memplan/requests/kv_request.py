@@ -225,8 +225,8 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.kv import CacheOptions, Memory, ServingOptions
         from memplan.kv import engine as find_engine
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
-        from memplan.kv.lengths import sequence_lengths
         from memplan.kv.runnable import NGRAM
+        from memplan.kv.sequence_lengths import sequence_lengths
         from memplan.models import load_config
         from memplan.models.drafts import with_draft
 

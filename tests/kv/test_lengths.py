@@ -11,7 +11,7 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.kv import CacheOptions, ServingOptions, engine, resolve
-from memplan.kv.lengths import sequence_lengths
+from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 

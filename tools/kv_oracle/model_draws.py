@@ -25,7 +25,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
 from memplan.kv.layers import cache_parts
-from memplan.kv.lengths import sequence_lengths
+from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
@@ -36,6 +36,7 @@ DEVICES = {"vllm": ("h100", "b200"), "vllm-ascend": ("a3", "a2", "a5", "310p")}
 """The devices that plans are drawn for, the usual one first."""
 
 REFUSALS = (
+    "is not divisible by",
     "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
     "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
     "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
@@ -133,7 +134,7 @@ def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED
     inner = decoder_of(document)
     longest = inner.get("max_position_embeddings") or inner.get("n_positions") or inner.get("seq_length") or 8192
     asked: Values = {
-        "tensor_parallel_size": chance.choice((1, 1, 2, 4, 8)),
+        "tensor_parallel_size": chance.choice((1, 1, 1, 2, 2, 2, 4, 4, 8, 8, 3, 6)),
         "max_model_len": min(longest, chance.choice((1024, 4096, 8192, 20_000, 32_768, 131_072))),
     }
     for name, share, values in (

@@ -65,7 +65,7 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.lengths import sequence_lengths
+    from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.layouts_report import layouts_report
@@ -117,7 +117,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
-    from memplan.kv.lengths import sequence_lengths
+    from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
