@@ -1,4 +1,4 @@
-"""Public kernel times beside those of the shared data: products, grouped ones, gated activations, sorted rows, norms."""
+"""Public kernel times beside those of the shared data: products, grouped and not, gates, sorted rows and norms."""
 
 from __future__ import annotations
 
