@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.networks_of_pytorch import DiffusionUNet, ScanLanguage
+
 
 @dataclass(frozen=True)
 class Training:
@@ -300,6 +302,8 @@ def _mixture(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, 
 
 
 def _loss(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    if len(batch) == 2 and batch[1].is_floating_point():
+        return functional.mse_loss(model(batch[0]), batch[1])
     if len(batch) == 2:
         return functional.cross_entropy(model(batch[0]), batch[1])
     found = model(batch[0])[:, :-1]
@@ -377,6 +381,22 @@ def _sgd(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, 0.05, momentum=0.9)
 
 
+def _fused(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, fused=True)
+
+
+def _unet(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    images, side, depth = _span(draw, 2, 6), 8 * _span(draw, 3, 7), _span(draw, 2, 4)
+    model = DiffusionUNet(8 * _span(draw, 1, 3), depth)
+    return model, (torch.randn(images, 3, side, side), torch.randn(images, 3, side, side))
+
+
+def _scan(draw: np.random.Generator) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    words = _span(draw, 200, 900)
+    model = ScanLanguage(words, 16 * _span(draw, 2, 5), _span(draw, 4, 9), _span(draw, 3, 6))
+    return model, (torch.randint(0, words, (_span(draw, 2, 6), _span(draw, 16, 40))),)
+
+
 SCRIPTS: dict[str, _Make] = {
     "perceptron, Adam": _script(_perceptron, _plain, torch.optim.Adam),
     "perceptron, accumulated gradients, SGD": _script(_perceptron, _accumulated, _sgd),
@@ -391,4 +411,6 @@ SCRIPTS: dict[str, _Make] = {
     "recurrent, clipped, Adam": _script(_recurrent, _clipped, torch.optim.Adam),
     "vision transformer, autocast, AdamW": _script(_vision, _autocast, torch.optim.AdamW),
     "low-rank adapters, AdamW": _script(_low_rank, _plain, torch.optim.AdamW),
+    "diffusion U-Net, fused AdamW": _script(_unet, _plain, _fused),
+    "scan with tied words, clipped, AdamW": _script(_scan, _clipped, torch.optim.AdamW),
 }
