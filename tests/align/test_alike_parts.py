@@ -65,12 +65,11 @@ def turned(rows: PlannedRows, made: tuple[int, ...], families: list[str], given:
     """
     sequence = rows.sequence
     first = rows.of_layers(".attention.grad")[0]
-    kinds = [("attention_grad", (64, 64, 16, 16), made)]
-    kinds += [(family, (size,), (size,)) for family, size in zip(families, (64, 16, 16), strict=True)]
-    classes = made_classes([*kinds, ("rotary_grad", (16,), (16,))])
+    turns = [(family, (size,), (size,)) for family, size in zip(families, (64, 16, 16), strict=True)]
+    classes = made_classes([("attention_grad", (64, 64, 16, 16), made), *turns, ("rotary_grad", (16,), (16,))])
     assigned = made_assignment([first + row for row in (0, *given, 1)], [True, False, False, False, True], [0.9] * 5)
     take_turned_results(sequence, classes, np.arange(5, dtype=np.int32), assigned)
-    return (assigned.row[1:4] - first).tolist()
+    return [row - first for row in assigned.row[1:4].tolist()]
 
 
 def test_all_results_are_turned_for_the_op_that_makes_them(rows: PlannedRows) -> None:
@@ -81,6 +80,14 @@ def test_what_is_no_result_or_of_another_family_stays(rows: PlannedRows) -> None
     assert turned(rows, (64, 16), ["transpose"] * 3, [0, 1, 1]) == [0, 0, 1]
     assert turned(rows, (64, 16, 16), ["transpose", "cast", "transpose"], [0, 1, 1]) == [0, 1, 1]
     assert turned(rows, (64, 16, 16), ["transpose"] * 3, [1, 1, 1]) == [1, 1, 1]
+
+
+def test_without_shapes_nothing_tells_what_is_turned(rows: PlannedRows) -> None:
+    first = rows.of_layers(".attention.grad")[0]
+    classes = made_classes([("attention_grad", (), ()), ("transpose", (), ()), ("rotary_grad", (), ())])
+    assigned = made_assignment([first, first, first + 1, first + 1], [True, False, False, True], [0.9] * 4)
+    take_turned_results(rows.sequence, classes, np.array([0, 1, 1, 2], dtype=np.int32), assigned)
+    assert assigned.row.tolist() == [first, first, first + 1, first + 1]
 
 
 def test_a_result_is_turned_back_for_an_op_for_which_operands_are_turned(rows: PlannedRows) -> None:

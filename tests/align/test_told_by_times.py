@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> PlannedRows:
     return PlannedRows("llama_grouped", tmp_path_factory.mktemp("plan"))
 
 
-def after(rows: PlannedRows, given: list[int], times: list[float], sizes: tuple[int, ...] = ()) -> list[int]:
+def after(rows: PlannedRows, given: list[int], times: Sequence[float], sizes: tuple[int, ...] = ()) -> list[int]:
     """The rows of sums with those `given` that took those `times`, where those of activations are planned long."""
     planned = np.full(len(rows.sequence), _SHORT, dtype=np.int64)
     planned[rows.of_layers(".norm.1.sum")] = _LONG
@@ -27,7 +28,8 @@ def after(rows: PlannedRows, given: list[int], times: list[float], sizes: tuple[
     assigned = made_assignment(given, [True] * len(given), [0.9] * len(given))
     kinds, classes = np.zeros(len(given), dtype=np.int32), made_classes([("add", sizes, sizes[:1])])
     take_told_by_times(sequence, classes, kinds, np.array(times, dtype=np.float32), assigned)
-    return assigned.row.tolist()
+    found: list[int] = assigned.row.tolist()
+    return found
 
 
 def both(rows: PlannedRows) -> tuple[list[int], list[int]]:

@@ -46,7 +46,7 @@ def take_turned_results(
     for away in range(1, _MOST + 1):
         kernel = np.minimum(main + away, len(turns) - 1)
         alike = (kernels.main[kernel_class[kernel]] == kernels.main[kernel_class[main + 1]]) & turns[kernel]
-        whole = (made == size_of[kernel_class[kernel], None]) & ~used
+        whole = (made == size_of[kernel_class[kernel], None]) & (made > 0) & ~used
         inside = inside & (main + away < len(turns)) & alike & whole.any(axis=1)
         place = whole.argmax(axis=1)
         used[inside, place[inside]] = True
