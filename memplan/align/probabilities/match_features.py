@@ -103,8 +103,11 @@ class MatchFeatures:
         """A row a kernel that was given `chance`, as `names` says."""
         odds = np.clip(chance, _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
         plain = [getattr(self, column.name) for column in fields(self) if column.name != "way"]
-        ways = [self.way == number for number in range(len(WAYS))]
-        found: Float32s = np.stack([np.log(odds / (1.0 - odds)), *plain, *ways], axis=1).astype(np.float32)
+        found = np.empty((len(chance), 1 + len(plain) + len(WAYS)), dtype=np.float32)
+        found[:, 0] = np.log(odds / (1.0 - odds))
+        for place, column in enumerate(plain, 1):
+            found[:, place] = column
+        found[:, 1 + len(plain) :] = self.way[:, None] == np.arange(len(WAYS))
         return found
 
     def part(self, some: slice) -> MatchFeatures:
