@@ -40,7 +40,7 @@ _FOLDS, _THIN = 3, 2
 Parts of the runs, each of which is asked of trees that were fitted to the others; trees are fitted to every so manieth
 kernel, those of others to a half of them.
 """
-_EDGES = (0.35, 0.8, 0.98, 0.995)
+_EDGES = (0.1, 0.35, 0.8, 0.98, 0.995)
 """
 Where one level of what is given ends: runs tell no finer ones apart, for their errors come in clumps. Of two to nine
 levels these are off by the least, run by run, in kinds of runs that neither trees nor levels were fitted to.
