@@ -158,3 +158,14 @@ def test_states_are_their_own_line(shared_data: Path) -> None:
     assert pools is not None
     assert pools.states is not None
     assert states.nbytes == (pools.states + 1) * pools.state_bytes
+
+
+def test_a_model_that_hears_keeps_what_one_that_sees_does() -> None:
+    decoder = {
+        "model_type": "qwen2", "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 156_032, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    rules = SGLANG.token_pools
+    assert rules is not None
+    assert token_pools.sees(load_config({"model_type": "qwen2_audio", "text_config": decoder}), rules)
+    assert not token_pools.sees(load_config(decoder), rules)
