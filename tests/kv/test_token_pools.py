@@ -18,6 +18,7 @@ from memplan.deployment.engine_changes import engine_comparison
 from memplan.hardware import chip
 from memplan.kv import BudgetPart, CacheOptions, KvBudget, Memory, ServingOptions, StaticMemory, engine, token_pools
 from memplan.kv.budget import budget
+from memplan.kv.token_pools import sees
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import ONE_RANK, Layout
 
@@ -167,5 +168,5 @@ def test_a_model_that_hears_keeps_what_one_that_sees_does() -> None:
     }  # fmt: skip
     rules = SGLANG.token_pools
     assert rules is not None
-    assert token_pools.sees(load_config({"model_type": "qwen2_audio", "text_config": decoder}), rules)
-    assert not token_pools.sees(load_config(decoder), rules)
+    assert sees(load_config({"model_type": "qwen2_audio", "text_config": decoder}), rules)
+    assert not sees(load_config(decoder), rules)
