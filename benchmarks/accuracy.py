@@ -18,7 +18,7 @@ from statistics import median
 from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_rows import measured_engine_rows
-from benchmarks.first_generation import first_generation_rows, first_generation_total
+from benchmarks.first_generation import first_generation_rows, first_generation_total, older_rows, older_total
 from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "accuracy_sources.json"
 HEADER = ("kind", "source", "chip", "what", "predicted", "measured", "unit", "error", "a constant came from it",
           "error, its source left out")  # fmt: skip
-SERVED = ("decode", "prefill", "served by vllm-ascend")
+SERVED = ("decode", "prefill", "served by vllm-ascend", "served by MindIE")
 TOGETHER = ", ".join(SERVED)
 """Kinds of rows that are times of serving, which have a line of their own besides."""
 _NONE = "-"
@@ -49,6 +49,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *published_rows(validation),
         *public_kernel_rows(),
         *first_generation_rows(data),
+        *older_rows(),
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
@@ -124,6 +125,8 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
             continue
         yield _profile_cell(name, chip_name, time_weighted(columns, chip_name), notes.get(name, "none"))
     yield _profile_cell("mindspore-alexnet-2023, shapes known", "910A", first_generation_total(data), "none")
+    yield _profile_cell("mindspore-alexnet-2020, cores known", "910A", older_total(products=True), "none")
+    yield _profile_cell("the same without products", "910A", older_total(products=False), "none")
 
 
 def _profile_cell(name: str, chip_name: str, total: tuple[int, float, float, float], constants: str) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """
 Serving by an engine with a host of its own: throughput and time per token of public runs, predicted.
 
-What the host takes are medians over sources: of a step what it took beyond the captured graph that is predicted, of a
-draft the host launches what is left over that, and of graphs captured in pieces what small batches take a layer; what a
-layer takes that is launched op by op comes from none of the rows. Each row is also predicted with the medians of the
-others; rows that were kept back are in none of them. Baselines of tests are a kind apart: runs must reach them, and may
-be ahead of them by any amount.
+What the host takes are medians over sources: of a step what it took beyond the captured graph that is predicted, for
+engines of one die and of several apart, of a draft the host launches what is left over that, and of graphs captured in
+pieces what small batches take a layer; what a layer takes that is launched op by op comes from none of the rows. Each
+row is also predicted with the medians of the others; rows that were kept back are in none of them. Baselines of tests
+are a kind apart: runs must reach them, and may be ahead of them by any amount.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import EngineHost, engine_host
+from memplan.serving.constants import CAPTURED, EngineHost, engine_host
 from memplan.serving.steptime import step_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
+Hosts = Mapping[tuple[str, bool], EngineHost]
+"""By engine and whether one die serves."""
 ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
 _FEW = 2
@@ -54,6 +56,11 @@ class EngineRow:
     def batch(self) -> int:
         """Sequences under way at once, of which others may wait."""
         return sequences_under_way(self.told)
+
+    @property
+    def alone(self) -> bool:
+        """Whether one die serves, so that no other process runs the model."""
+        return bool(self.told["tensor"] * self.told["data"] == 1)
 
     @property
     def source(self) -> str:
@@ -87,6 +94,15 @@ class EngineRow:
         wave = prompts * read + told["output"] * step / self.yielded
         return float(self.batch * told["output"] / wave * 1e3)
 
+    @property
+    def why(self) -> str:
+        """Why nothing can be said of the row: prompts that take longer to read than answers to make share no step."""
+        told = self.told
+        read, made = self.batch / told["data"] * self.prompt_ns, told["output"] * self.step_ns / self.yielded
+        if not self.timed or read <= made:
+            return ""
+        return "prompts take longer to read than answers to make, so how many are made at once is not told"
+
     def solved(self, host: Callable[[float], EngineHost]) -> float:
         """The nanoseconds for which the prediction with `host` of them is what was measured; negative where none is."""
         low, high = -_MOST_NS, _MOST_NS
@@ -113,40 +129,64 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
-    step = ServedStep(Phase.DECODE, sequences_under_way(told), context, speculative=told["drafts"], precision=precision)
-    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision)
+    # Nobody has balanced the experts of a service, as reference tables say that they did.
+    step = ServedStep(
+        Phase.DECODE, sequences_under_way(told), context,
+        speculative=told["drafts"], precision=precision, even_routing=False,
+    )  # fmt: skip
+    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
     decoded = step_time(model, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
     return EngineRow(told, decoded.duration_ns, read.duration_ns, step_layers(model, step), decoded.tokens_per_sequence)
 
 
-def shipped_hosts() -> dict[str, EngineHost]:
+def shipped_hosts() -> Hosts:
     """The hosts of `memplan/serving/constants.json`."""
-    return {engine: engine_host(engine) for engine in (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER)}
+    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, CAPTURED)
+    return {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
 
 
-def found_hosts(rows: Sequence[EngineRow]) -> dict[str, EngineHost]:
+def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
+    """Those that constants come from: not kept back, and with a prediction."""
+    return [row for row in rows if not row.told.get("kept_back") and not row.why]
+
+
+def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     """The hosts as `rows` have them: medians over sources of the medians of their rows."""
+    launched = _median(
+        (row.source, row.measured * row.yielded * 1e6 / row.layers)
+        for row in rows
+        if row.engine == PIECEWISE and row.timed and not row.alone and row.told["batch"] <= _FEW
+    )
+    several = _whole([row for row in rows if not row.alone], (ENGINE, SYNCHRONOUS), None)
+    # What one process launches piece by piece hides behind the kernels, as steps of one die show.
+    alone = _whole([row for row in rows if row.alone], (ENGINE, SYNCHRONOUS, PIECEWISE), several)
+    hosts: dict[tuple[str, bool], EngineHost] = {}
+    for single, host in ((False, several), (True, alone)):
+        hosts[ENGINE, single] = hosts[SYNCHRONOUS, single] = host
+        hosts[PIECEWISE, single] = replace(host, layer_ns=0 if single else round(launched))
+        hosts[EAGER, single] = replace(host, layer_ns=engine_host(EAGER).layer_ns)
+        hosts[CAPTURED, single] = engine_host(CAPTURED)
+    return hosts
+
+
+def _whole(rows: Sequence[EngineRow], engines: Iterable[str], drafting: EngineHost | None) -> EngineHost:
+    """The host of steps captured whole, or of such `engines`; drafts as `drafting` has them or as `rows` have."""
     bare = replace(engine_host(ENGINE), step_ns=0, draft_ns=0)
     step = _median(
         (row.source, row.solved(lambda time: replace(bare, step_ns=round(time))))
         for row in rows
-        if row.engine in (ENGINE, SYNCHRONOUS) and not row.told["eager_drafts"]
+        if row.engine in engines and not row.told["eager_drafts"]
     )
-    plain = replace(bare, step_ns=round(step))
+    plain = replace(bare, step_ns=max(0, round(step)))
+    if drafting is not None:
+        return replace(plain, draft_ns=drafting.draft_ns)
     draft = _median(
         (row.source, row.solved(lambda time: replace(plain, draft_ns=round(time))))
         for row in rows
         if row.told["eager_drafts"]
     )
-    layer = _median(
-        (row.source, row.measured * row.yielded * 1e6 / row.layers)
-        for row in rows
-        if row.engine == PIECEWISE and row.timed and row.told["batch"] <= _FEW
-    )
-    host = replace(plain, draft_ns=max(0, round(draft)))
-    eager = replace(host, layer_ns=engine_host(EAGER).layer_ns)
-    return {ENGINE: host, SYNCHRONOUS: host, PIECEWISE: replace(host, layer_ns=round(layer)), EAGER: eager}
+    return replace(plain, draft_ns=max(0, round(draft)))
 
 
 def _median(values: Iterable[tuple[str, float]]) -> float:
@@ -159,13 +199,20 @@ def _median(values: Iterable[tuple[str, float]]) -> float:
 def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
     """The rows with the constants as shipped, and as the other sources have them."""
     rows, shipped = engine_rows(data), shipped_hosts()
-    fitted = [row for row in rows if not row.told.get("kept_back")]
+    fitted = fitted_rows(rows)
     for row in rows:
-        kind = f"served by {ENGINE}" + (", at least" if row.told.get("at_least") else "")
+        family = "MindIE" if row.engine == CAPTURED else ENGINE
+        kind = f"served by {family}" + (", at least" if row.told.get("at_least") else "")
         kept_back = row not in fitted
+        if row.why:
+            yield MeasuredRow(
+                kind, row.source, row.told["chip"], row.told["name"], "ms a token", row.measured, None, why=row.why
+            )
+            continue
         others = found_hosts([other for other in fitted if other.source != row.source])
         yield MeasuredRow(
             kind, row.source, row.told["chip"], row.told["name"],
             "ms a token" if row.timed else "tokens/s", row.measured,
-            row.predicted(shipped[row.engine]), is_source=not kept_back, left_out=row.predicted(others[row.engine]),
+            row.predicted(shipped[row.engine, row.alone]), is_source=not kept_back,
+            left_out=row.predicted(others[row.engine, row.alone]),
         )  # fmt: skip

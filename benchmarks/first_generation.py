@@ -1,9 +1,9 @@
-"""Kernels of a first-generation Ascend 910, as an old profile without shapes has them, and their predictions."""
+"""Kernels of a first-generation Ascend 910, as two profiles have them, and their predictions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,45 +14,72 @@ from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.hardware import chip
 
 ROWS = Path(__file__).with_suffix(".json")
+"""A profile of 2023, which tells no shapes."""
+OLDER = Path(__file__).with_name("first_generation_2020.json")
+"""A profile of 2020, which tells shapes and cores."""
 _FOLDER = "profiles/mindspore-alexnet-2023"
 
 
 def first_generation_total(data: Path) -> tuple[int, float, float, float]:
-    """Kernels, the model's time-weighted error, a roofline's, and the model's bias."""
-    document = json.loads(ROWS.read_text("utf-8"))
-    core, rows = machine(chip(document["chip"])), list(first_generation_rows(data))
-    simple = [roofline_ns(kernel_of(row), core) / 1e3 for row in document["rows"]]
-    spent = sum(row.measured for row in rows)
-    missed = sum(abs((row.predicted or 0.0) - row.measured) for row in rows)
-    plain = sum(abs(time - row.measured) for time, row in zip(simple, rows, strict=True))
-    return len(rows), missed / spent, plain / spent, sum(row.predicted or 0.0 for row in rows) / spent - 1
+    """Kernels of 2023, the model's time-weighted error, a roofline's, and the model's bias."""
+    return _total(ROWS, list(first_generation_rows(data)))
+
+
+def older_total(*, products: bool) -> tuple[int, float, float, float]:
+    """The same of the kernels of 2020, all of them or those that multiply no matrices."""
+    return _total(OLDER, list(older_rows()), products=products)
+
+
+def _total(path: Path, rows: Sequence[MeasuredRow], *, products: bool = True) -> tuple[int, float, float, float]:
+    document = json.loads(path.read_text("utf-8"))
+    core = machine(chip(document["chip"]))
+    chosen = [
+        (row.measured, row.predicted or 0.0, roofline_ns(kernel_of(told), core) / 1e3)
+        for told, row in zip(document["rows"], rows, strict=True)
+        if products or told["type"] != "MatMul"
+    ]
+    spent = sum(measured for measured, _, _ in chosen)
+    missed, plain = (sum(abs(row[column] - row[0]) for row in chosen) for column in (1, 2))
+    return len(chosen), missed / spent, plain / spent, sum(predicted for _, predicted, _ in chosen) / spent - 1
 
 
 def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:
-    """Each kernel with the median of its steps; `data` is the shared data folder."""
+    """Each kernel of 2023 with the median of its steps; `data` is the shared data folder."""
+    measured = _durations(data)
     document = json.loads(ROWS.read_text("utf-8"))
-    core, measured = machine(chip(document["chip"])), _durations(data)
-    for row in document["rows"]:
+    yield from _rows("first generation", document, (
+        median(next(times for full, times in measured.items() if full.endswith(row["op"]))) for row in document["rows"]
+    ))  # fmt: skip
+
+
+def older_rows() -> Iterator[MeasuredRow]:
+    """Each kernel of 2020."""
+    document = json.loads(OLDER.read_text("utf-8"))
+    yield from _rows("first generation, 2020", document, (row["us"] for row in document["rows"]))
+
+
+def _rows(kind: str, document: Mapping[str, Any], times: Iterable[float]) -> Iterator[MeasuredRow]:
+    core = machine(chip(document["chip"]))
+    for row, time in zip(document["rows"], times, strict=True):
         kernel = kernel_of(row)
+        made = (kernel.outputs or kernel.present)[0]
+        shape = "x".join(map(str, made.shape))
+        cores = f" on {kernel.block_count}" if kernel.block_count else ""
+        name = f"{row['type']} {made.dtype} {made.layout} {shape}{cores}"
         predicted = kernel_cost(kernel, core).duration_ns / 1e3
-        shape = "x".join(map(str, kernel.outputs[0].shape))
-        name = f"{row['type']} {kernel.outputs[0].dtype} {kernel.outputs[0].layout} {shape}"
-        yield MeasuredRow(
-            "first generation", document["source"], document["chip"], name, "us",
-            median(next(times for full, times in measured.items() if full.endswith(row["op"]))), predicted,
-        )  # fmt: skip
+        yield MeasuredRow(kind, document["source"], document["chip"], name, "us", time, predicted)
 
 
 def kernel_of(row: Mapping[str, Any]) -> Kernel:
     """The kernel that a row describes."""
     attributes = tuple(sorted((name, value) for name, value in row.items() if name.startswith("transpose")))
     inputs, outputs = (tuple(_operand(text) for text in row[side]) for side in ("in", "out"))
-    return Kernel(row["type"], inputs, outputs, attributes)
+    return Kernel(row["type"], inputs, outputs, attributes, row.get("cores", 0))
 
 
 def _operand(text: str) -> Operand:
-    dtype, layout, shape = text.split()
-    return Operand(tuple(int(item) for item in shape.split(",")), dtype, layout)
+    dtype, layout, *shape = text.split()
+    return Operand(tuple(int(item) for part in shape for item in part.split(",")), dtype, layout)
 
 
 def _durations(data: Path) -> dict[str, list[float]]:

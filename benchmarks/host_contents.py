@@ -5,7 +5,7 @@ Whether plans with host moves lose a byte.
 
 The bundled graphs, the field cases that can be read, the MindSpore exports of `tests/planner/mindspore_states.py`
 (eleven optimisers, BatchNorm, paged KV caches, control flow), those named, a decode, prefill and training step of
-seventeen published models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is
+eighteen published models, and N random graphs of the tests' own strategy, each at several shares of its peak: what is
 moved, what runs again, and what two runs of the plan one after the other read stale, miss or leave elsewhere than they
 found it. `--only` may be given several times.
 
@@ -62,6 +62,7 @@ MODELS = {
     "MiMo-7B": ("XiaomiMiMo--MiMo-7B-Base", Layout(tensor=8)),
     "gpt-oss-120b": ("openai--gpt-oss-120b", Layout(tensor=8, expert=8)),
     "DeepSeek-V3.2": ("deepseek-ai--DeepSeek-V3.2", Layout(tensor=8, expert=8)),
+    "GLM-5.2": ("zai-org--GLM-5.2", Layout(tensor=8, expert=8)),
     "DeepSeek-V3": ("deepseek-ai--DeepSeek-V3", Layout(tensor=8, expert=8)),
     "GLM-4.7-Flash": ("45-family-glm4-moe-lite", Layout(tensor=4, expert=4)),
     "MiniCPM3-4B": ("56-family-minicpm3", Layout(tensor=4)),

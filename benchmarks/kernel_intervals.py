@@ -36,10 +36,12 @@ _ENOUGH = 3
 _SEVERAL = 5
 """Sources of which a class is said to be known by."""
 _TAIL = 0.1
-_HELD = 0.78, 0.9
+_HELD = 0.8, 0.87
 """Between which the share of all kernels that are held should be."""
-_SOURCES_HELD = 0.76
+_SOURCES_HELD = 0.8
 """What the mean over the sources should be at least: small ones count as much as large ones in it."""
+_MANY, _MANY_HELD = 100, 0.76
+"""Kernels of a class from which on a source says something alone, and what should be held of each such source."""
 _STEP, _WIDEST, _UNEVEN = 0.05, 1.25, 4
 """By which shares of a span are tried and up to where: sources may scatter more than the quantiles of the others."""
 FEW = 10
@@ -145,13 +147,15 @@ def span_shares(apart: LeftOut, span: tuple[float, float]) -> tuple[float, float
     """The shares of `span`, below and above the prediction, that hold nearest to what is said, then the narrowest."""
     tried = [float(share) for share in np.arange(_STEP, _WIDEST + _STEP / 2, _STEP)]
     pairs = [(low, high) for low in tried for high in tried if low <= _UNEVEN * high and high <= _UNEVEN * low]
-    return min(pairs, key=lambda pair: (_missed(*coverage(apart.held(pair))), _width(span, pair), pair))
+    return min(pairs, key=lambda pair: (_missed(apart.held(pair)), _width(span, pair), pair))
 
 
-def _missed(kernels: float, sources: float) -> float:
+def _missed(held: Mapping[str, Sequence[float]]) -> float:
     """How far what is held is from what should be, in hundredths."""
     low, high = _HELD
-    return round(max(low - kernels, kernels - high, _SOURCES_HELD - sources, 0.0), 2)
+    kernels, sources = coverage(held)
+    least = min((float(np.mean(own)) for own in held.values() if len(own) >= _MANY), default=1.0)
+    return round(max(low - kernels, kernels - high, _SOURCES_HELD - sources, _MANY_HELD - least, 0.0), 2)
 
 
 def _width(span: tuple[float, float], shares: tuple[float, float]) -> float:

@@ -1,4 +1,4 @@
-"""Public kernel times beside those of the shared data: products, grouped ones, gated activations, sorted rows."""
+"""Public kernel times beside those of the shared data: products, grouped and not, gates, sorted rows and norms."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
         weights = (Operand((tokens, streams), "float32"), Operand((tokens, streams, streams), "float32"))
         wide = Operand(shape, dtype)
         return Kernel("HcPost", (Operand((tokens, hidden), dtype), wide, *weights), (wide,))
+    if row["type"] == "GemmaRmsNorm":
+        rows, hidden = shape
+        inputs = (Operand(shape, dtype), Operand((hidden,), dtype))
+        return Kernel("GemmaRmsNorm", inputs, (Operand(shape, dtype), Operand((rows, 1), "float32")))
     assert row["type"] == "SwiGlu", row["type"]
     half = (*shape[:-1], shape[-1] // 2)
     return Kernel("SwiGlu", (Operand(shape, dtype),), (Operand(half, dtype),))

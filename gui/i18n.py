@@ -1,8 +1,9 @@
 """
 The window's words in other languages, from catalogues in `data/<language>.json`; English is in the code.
 
-What errors say, of any part of memplan that the window uses, is in `data/<language>_errors.json`, and what plans say of
-themselves, which they hold as text, in `data/<language>_notes.json`.
+What errors say, of any part of memplan that the window uses, is in `data/<language>_errors.json`, what plans say of
+themselves, which they hold as text, in `data/<language>_notes.json`, and what reports say in one text with its figures
+in `data/<language>_reports.json`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def catalogue(language: str) -> dict[str, str]:
         **table("memplan.gui", f"data/{language}.json"),
         **table("memplan.gui", f"data/{language}_errors.json"),
         **table("memplan.gui", f"data/{language}_notes.json"),
+        **table("memplan.gui", f"data/{language}_reports.json"),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from memplan.models.cache_parts import CacheContent, CachePart, RecurrentShape
 from memplan.models.feed_forward import Ffn, MoeFfn
+from memplan.models.lengths import PublishedLength
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.stored_weights import StoredWeights
 
@@ -176,6 +177,7 @@ class ModelConfig:
     `draft_vocab` are the words that a draft has a head for, where they are fewer than those it reads.
     `unused_attention` is what a layer of attention would keep, where the file describes one and no layer attends.
     With a `media_prefix` the tokens of an image attend to each other in both directions.
+    `published_length` is what the files say of the longest sequence.
     `stored` is what the checkpoint's files hold, where they lie beside the config. `notes` lists what was taken from a
     documented default and what is not modelled.
     """
@@ -198,6 +200,7 @@ class ModelConfig:
     per_layer_inputs: PerLayerInputs | None = None
     alternating: AlternatingStreams | None = None
     attention_residuals: bool = False
+    published_length: PublishedLength | None = None
     norm_bias: bool = False
     final_norm: bool = True
     head_bias: bool = False

@@ -17,6 +17,7 @@ from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
+from memplan.models.lengths import read_length, read_tokenizer_length
 from memplan.models.quantization import read_modelslim, read_quantization
 from memplan.models.rotary import read_rotary
 from memplan.models.stored_weights import read_stored_weights
@@ -58,6 +59,9 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
         return model
     if model.quantization is None:
         model = replace(model, quantization=read_modelslim(path.parent))
+    if model.published_length is not None:
+        tokenizer = read_tokenizer_length(path.parent)
+        model = replace(model, published_length=replace(model.published_length, tokenizer=tokenizer))
     return replace(model, stored=read_stored_weights(path.parent))
 
 
@@ -160,6 +164,17 @@ def _decoder_of(outer: Fields, wrapper: Mapping[str, Any]) -> str | None:
     return str(wrapper["versions"][version])
 
 
+def _names_its_own(outer_type: str, inner_type: object) -> bool:
+    """
+    Whether the decoder's object has the type that a configuration class has for the part of its wrapper alone, such as
+    `emu3_text_model` in `emu3` (transformers 5.20.2 writes it so), and not that of a family.
+    """
+    if not isinstance(inner_type, str) or inner_type in BUILDERS:
+        return False
+    stem = re.sub(r"_text(_model)?$", "", inner_type)
+    return stem != inner_type and outer_type.startswith(stem)
+
+
 def _decoder_fields(outer: Fields, wrapper: Mapping[str, Any]) -> Fields:
     """The object that the decoder is described in: older files of some wrappers have its fields beside the others."""
     places = wrapper.get("at", ["text_config"])
@@ -199,7 +214,10 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
     if outer_type in WRAPPERS:
         inner = _decoder_fields(outer, WRAPPERS[outer_type])
         found = inner.values if inner is not outer else {}
-        model_type = _model_type({"model_type": _decoder_of(outer, WRAPPERS[outer_type]), **found}, path)
+        decoder = _decoder_of(outer, WRAPPERS[outer_type])
+        if decoder is not None and _names_its_own(outer_type, found.get("model_type")):
+            found = {**found, "model_type": decoder}
+        model_type = _model_type({"model_type": decoder, **found}, path)
     defaults = _defaults().get(model_type)
     fields = Fields(
         # Wrappers keep these two beside the decoder's object as often as in it.
@@ -223,6 +241,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         draft_vocab=fields.count_or("draft_vocab_size", 0),
         model_type=outer_type,
         rotary=read_rotary(fields, model),
+        published_length=read_length(fields),
         vision=vision,
         media_prefix=_media_prefix(outer_type, fields),
         quantization=read_quantization(fields if fields.has("quantization_config") else outer),

@@ -172,6 +172,28 @@ def _weights(model: ModelConfig, mtp: bool) -> tuple[Weight, ...]:
     return weights(model, mtp=mtp)
 
 
+@functools.lru_cache(maxsize=32)
+def _divided_kinds(model: ModelConfig) -> tuple[Weight, ...]:
+    """One weight of each kind and size that ranks of tensor parallelism share."""
+    kinds = {(item.split, item.units): item for item in weights(model) if item.split not in (Split.NONE, Split.TOWER)}
+    return tuple(kinds.values())
+
+
+def check_divides(model: ModelConfig, layout: Layout) -> None:
+    """
+    Raise `InputError` where the weights of the decoder, or its words, do not divide among the ranks.
+
+    Words are counted up to whole steps (vllm 0.33.0 model_executor/layers/vocab_parallel_embedding.py).
+    """
+    if layout.tensor == 1:
+        return
+    for item in _divided_kinds(model):
+        rank_elements(item, layout)
+    words = round_up(model.vocab_size, _VOCABULARY_STEP)
+    if words % layout.tensor:
+        raise InputError("a vocabulary of {} can't be divided among {} ranks", words, layout.tensor)
+
+
 def rank_weights(
     model: ModelConfig, layout: Layout, span: range, *, mtp: bool = False, vision: bool = True
 ) -> Iterator[tuple[Weight, int]]:

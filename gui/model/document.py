@@ -13,6 +13,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.model_places import ModelPlaces
+from memplan.hardware import chips
 from memplan.schema import Plan
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def make_document(
     if profile is not None and ranks:
         chosen = profile.rank(ranks[0] if rank is None else rank)
         chosen.read_for_window(progress)
+        if chosen.chip is not None:
+            chips()  # by this worker: the overview asks what the chip holds, and to read them all takes a moment
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)
     from memplan.compare import compare  # with the alignment and all that it knows of ops: a window starts without

@@ -81,6 +81,7 @@ VIEW_SPECS = (
         "Roofline",
         f"{_VIEWS}.kernel.roofline_view:RooflineView",
         _BOTTOM,
+        needs_plan=True,
         tab_with="curve",
         lazy=True,
         keys=("Ctrl+R",),

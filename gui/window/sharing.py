@@ -16,14 +16,16 @@ from memplan.core.progress import Progress
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.i18n import say_word, spoken, tr
 from memplan.gui.model.session.open_documents import OpenDocuments
+from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.session.view_file import VIEW_SUFFIX, write_view_file
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TrackContent
 from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 from memplan.gui.views.view import ViewServices, ViewSpec
 from memplan.gui.views.view_specs import VIEW_SPECS
-from memplan.gui.window.view_export import inline_svg
+from memplan.gui.window.view_export import inline_svg, whole_timeline
 from memplan.gui.work.jobs import Jobs
 
 if TYPE_CHECKING:
@@ -71,8 +73,11 @@ class Sharing:
 
     def write_report(self, path: Path) -> None:
         """Write the report of what is open to `path`, once the tracks that its pictures show are read."""
-        session = self._documents.current.session
-        unread = self._unread(session)
+        self._read_and_write(path, self._documents.current.session, frozenset())
+
+    def _read_and_write(self, path: Path, session: Session, asked: frozenset[str]) -> None:
+        """Read what the pictures show but for the tracks `asked` for before: those read give room to others."""
+        unread = [track for track in self._unread(session) if track.key not in asked]
         if not unread:
             self._write_report(path, session)
             return
@@ -83,7 +88,7 @@ class Sharing:
         def keep(found: list[tuple[TimelineTrack, TrackContent]]) -> None:
             for track, content in found:
                 session.tracks.keep(track, content)
-            self._write_report(path, session)
+            self._read_and_write(path, session, asked.union(track.key for track in unread))
 
         self._jobs.start(tr("reading tracks"), read, keep)
 
@@ -95,7 +100,7 @@ class Sharing:
             from memplan.reports.renderers.render_html import render_html
 
             with replacing_file(path) as file:
-                file.write(render_html(session_report(session, pictures, progress), say_word, language))
+                file.write(render_html(session_report(session, pictures, progress), say_of_report, language))
             return path
 
         def done(path: Path) -> None:
@@ -122,7 +127,8 @@ class Sharing:
         for spec in VIEW_SPECS:
             if spec.name in _PICTURES:
                 with self._drawn(session, spec) as view:
-                    shown = view.visible() if isinstance(view, TrackCanvas) else ()
+                    drawn = whole_timeline(view) if isinstance(view, TimelineView) else view  # as it is saved
+                    shown = drawn.visible() if isinstance(drawn, TrackCanvas) else ()
                     found += [placed.track for placed, _ in shown if placed.track is not None]
         return [track for track in found if not session.tracks.loaded(track)]
 
@@ -137,6 +143,12 @@ class Sharing:
         finally:
             view.forget()
             view.deleteLater()
+
+
+def say_of_report(text: Text) -> str:
+    """Words of a report in the window's language; those that are one text with their figures are taken apart."""
+    said = say_word(text)
+    return say_word(note_in_words(text)) if said == text and " " in text else said
 
 
 def session_report(session: Session, pictures: list[tuple[str, str]], progress: Progress) -> Report:
@@ -167,7 +179,7 @@ def session_report(session: Session, pictures: list[tuple[str, str]], progress: 
         figures = tuple(Figure(session.marker_name(time), str(session.length_text(time))) for time in session.markers)
         own.append(section("Markers", Figures(figures)))
     if pictures:
-        drawings = tuple(Drawing(svg, title=title) for title, svg in pictures)
+        drawings = tuple(Drawing(svg, title=title, said=True) for title, svg in pictures)
         own.append(section("What the window shows", *drawings))
     headlines = [Remark(Sentence("{}: {}", (one.title, one.headline))) for one in reports[1:]]
     return replace(

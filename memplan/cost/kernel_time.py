@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
+from memplan.cost.convolution import convolution_of
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
@@ -19,12 +20,12 @@ from memplan.cost.shapes import (
     Shaped,
     attention_of,
     chunk_products_of,
-    convolution_of,
     einsum_of,
     matmul_of,
     recurrent_of,
 )
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
+from memplan.cost.transfer import Copy, copy_time
 from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
 from memplan.hardware import Link
 
@@ -121,7 +122,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
 def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     """The product that a kernel of class `rule` is computed by, none for classes that multiply no matrices."""
     if rule.kind in _CONVOLUTIONS:
-        return convolution_of(kernel, machine, rule.kind)
+        return Shaped(convolution_of(kernel, machine, rule.kind))
     if rule.kind == "einsum":
         return einsum_of(kernel, machine)
     if rule.kind == "recurrent":
@@ -142,7 +143,7 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
         return _collective(kernel, problem.rule, machine)
     if problem.matmul is not None:
         if not problem.matmul.mac_rate:
-            return _without_cube(problem.matmul, machine)
+            return _without_cube(problem.matmul, machine, kernel.block_count)
         cost = matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=kernel.block_count)
         return replace(cost, assumed=problem.assumed) if problem.assumed else cost
     if problem.attention is not None:
@@ -151,17 +152,16 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     return _vector(kernel, problem.rule, machine, None if hot is None else share)
 
 
-def _without_cube(problem: MatmulProblem, machine: Machine) -> KernelCost:
-    """A product of a type that the cube does not take: a multiply-add for each term on the vector units."""
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
-    once = problem.a_total + problem.b_total + problem.c_total
-    pipes = {
-        "vector": problem.flops / 2 / rate * 1e9,
-        "mte2": once / (machine.hbm_bytes_per_second * machine["hbm_read_share"]) * 1e9,
-    }
-    time = max(pipes.values()) + machine.head_ns(0, machine.vectors)
+def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
+    """A product of a type that the cube does not take: a multiply-add for each term on `blocks` vector units or all."""
+    cores = min(blocks, machine.vectors) if blocks else machine.vectors
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
+    moved = copy_time(Copy(problem.a_total + problem.b_total, problem.c_total), machine, cores)
+    pipes = {"vector": problem.flops / 2 / rate * 1e9, "mte2": moved.together_ns}
+    time = max(pipes.values()) + machine.head_ns(0, cores)
+    once = round(problem.a_total + problem.b_total + problem.c_total)
     return KernelCost(
-        round(time), _bound(pipes, time, machine), pipes, problem.flops, round(once), round(once), "matmul",
+        round(time), _bound(pipes, time, machine), pipes, problem.flops, once, once, "matmul",
         assumed="the cube does not take this type: computed by the vector units",
     )  # fmt: skip
 

@@ -25,11 +25,14 @@ class Shaped:
     assumed: str = ""
 
 
+_Matrix = tuple[tuple[int, ...], int, int]
+
+
 def _width(dtype: str) -> float:
     return DTYPE_BITS.get(dtype, 16) / 8
 
 
-def _matrix(operand: Operand) -> tuple[tuple[int, ...], int, int]:
+def _matrix(operand: Operand) -> _Matrix:
     """Batch dimensions, rows and columns of a matrix; four more dimensions of NZ storage are folded back."""
     shape = operand.shape
     if operand.layout == "NZ" and len(shape) >= 4 and shape[-1] * _width(operand.dtype) == 32:
@@ -37,6 +40,27 @@ def _matrix(operand: Operand) -> tuple[tuple[int, ...], int, int]:
     if len(shape) < 2:
         return (), 1, shape[0] if shape else 1
     return shape[:-2], shape[-2], shape[-1]
+
+
+def _matrices(a: Operand, b: Operand, out: Operand | None) -> tuple[_Matrix, _Matrix]:
+    """
+    Both factors as matrices.
+
+    A graph may tell the shape that a tensor had before a view made it a matrix: where that alone multiplies to a result
+    of two dimensions, all of a factor's dimensions but the first are one.
+    """
+    plain = _matrix(a), _matrix(b)
+    if out is None or len(out.shape) != 2 or len(a.shape) == len(b.shape) == 2 or "NZ" in (a.layout, b.layout):
+        return plain
+    viewed = [((), op.shape[0], prod(op.shape[1:])) for op in (a, b) if len(op.shape) > 1]
+
+    def multiply(left: _Matrix, right: _Matrix) -> bool:
+        rows, columns = (left[1], left[2]), (right[1], right[2])
+        wanted = {(rows[1 - i], columns[1 - j]) for i in (0, 1) for j in (0, 1) if rows[i] == columns[j]}
+        return tuple(out.shape) in wanted
+
+    rows = [((), prod(batch) * height, width) for batch, height, width in plain]
+    return (viewed[0], viewed[1]) if len(viewed) == 2 and multiply(*viewed) and not multiply(*rows) else plain
 
 
 def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added: bool = False) -> Shaped:
@@ -51,8 +75,8 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         tensors = tensors[1:]
     if len(tensors) < 2:
         return Shaped()
-    (a_batch, a0, a1), (b_batch, b0, b1) = _matrix(tensors[0]), _matrix(tensors[1])
     out = kernel.outputs[0] if kernel.outputs else None
+    (a_batch, a0, a1), (b_batch, b0, b1) = _matrices(tensors[0], tensors[1], out)
     ta, tb = _transposed(kernel, (a0, a1), (b0, b1), _matrix(out)[1:] if out is not None else None)
     m, k = (a1, a0) if ta else (a0, a1)
     n = b0 if tb else b1
@@ -140,63 +164,6 @@ def _transposed(
         return (k != k_b) * 4 + ((m, n) != out if out is not None else 0)
 
     return min(options, key=wrong)
-
-
-def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> Shaped:
-    """
-    A convolution as the matrix product it is computed by (implicit im2col): rows are output pixels, columns filters.
-
-    Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
-    `transposed_convolution` spreads each pixel of its input over the taps of its filters.
-    """
-    tensors = [op for op in kernel.present if len(op.shape) >= 3 and op.dtype not in ("int32", "int64")]
-    if len(tensors) < 2 or not kernel.outputs:
-        return Shaped()
-    if kind in ("convolution", "transposed_convolution"):
-        image, filters, result = tensors[0], tensors[1], kernel.outputs[0]
-    elif kind == "convolution_input_gradient":
-        filters, image = sorted(tensors[:2], key=lambda op: op.nbytes != min(t.nbytes for t in tensors[:2]))
-        result = kernel.outputs[0]
-        if any(op.shape == filters.shape for op in tensors[1:2]):
-            filters, image = tensors[1], tensors[0]
-    else:
-        image, filters, result = tensors[0], kernel.outputs[0], tensors[1]
-    if any(len(op.shape) < 3 for op in (image, filters, result)):
-        return Shaped()
-    width = _width(tensors[0].dtype)
-    blocked = _blocked(image, filters)
-    channels, taps = _filter(filters, width, blocked=blocked)
-    if kind == "convolution_filter_gradient":
-        m, n, k = taps, channels, _pixels(result, blocked=blocked)
-    elif kind == "convolution":
-        m, n, k = _pixels(result, blocked=blocked), channels, taps
-    else:
-        m, n, k = _pixels(image, blocked=blocked), taps, channels
-    rate = machine.convolution_rate(tensors[0].dtype)
-    if min(m, n, k) < 1:
-        return Shaped()
-    product = MatmulProblem(
-        m=m, n=n, k=k, a_bytes=width, b_bytes=width, out_bytes=width, b_run="nz", a_run="nz", mac_rate=rate or 0.0
-    )
-    return Shaped(matmul=product)
-
-
-def _blocked(image: Operand, filters: Operand) -> bool:
-    """Whether an image of five dimensions is NC1HWC0, whose filters have four, or a volume, whose filters have five."""
-    return len(image.shape) == 5 and len(filters.shape) != 5
-
-
-def _filter(operand: Operand, width: float, *, blocked: bool) -> tuple[int, int]:
-    """Filters, and taps of each (input channels x kernel area)."""
-    shape = operand.shape
-    if blocked and len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
-        return shape[1] * 16, shape[0] * shape[3]
-    return shape[0], prod(shape[1:])
-
-
-def _pixels(operand: Operand, *, blocked: bool) -> int:
-    """Pixels of all images."""
-    return operand.shape[0] * prod(operand.shape[2:4] if blocked else operand.shape[2:])
 
 
 def einsum_of(kernel: Kernel, machine: Machine) -> Shaped:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from memplan.core.sentence import Sentence, Text
 from memplan.findings.finding import Finding
 
-_MOST_ALIKE = 8
+_MOST_ALIKE = 4
 """Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""
 
 

@@ -46,6 +46,7 @@ class RepeatRules:
         self.reads: list[tuple[Version, ...]] = []
         self.writes: list[tuple[Version, ...]] = []
         self.writer: dict[Version, int] = {}
+        self.written: dict[int, list[int]] = {}
         self.uses: dict[int, list[int]] = {}
         version: dict[int, int] = {}
         for step, access in enumerate(self.accesses):
@@ -53,6 +54,7 @@ class RepeatRules:
             for storage in access.writes:
                 version[storage] = version.get(storage, 0) + 1
                 self.writer[storage, version[storage]] = step
+                self.written.setdefault(storage, []).append(step)
             self.writes.append(tuple((storage, version[storage]) for storage in access.writes))
             for storage in dict.fromkeys((*access.reads, *access.writes)):
                 self.uses.setdefault(storage, []).append(step)
@@ -234,10 +236,7 @@ class _Untouched(_State):
         """The version of a storage that is there before `step`; `None` after its last use."""
         if storage not in self.rules.fixed and self.rules.last_use(storage) < step:
             return None
-        number = 0
-        while self.rules.writer.get((storage, number + 1), step) < step:
-            number += 1
-        return number
+        return bisect_left(self.rules.written.get(storage, ()), step)
 
     def needed_later(self, storage: int, step: int) -> bool:
         """Whether a later op uses it."""

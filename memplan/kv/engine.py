@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
+from memplan.kv.sequence_lengths import LengthRules
 from memplan.kv.token_rules import TokenPoolRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import RotaryTable
@@ -393,6 +394,8 @@ class Engine:
     from the cache for kernels. `token_pools` are the rules of an engine that deals memory out in tokens, `None` of one
     that has one pool of blocks. `held` says what is held beside weights, `None` where that is not known.
     `named_kernels` says that an attention kernel can be asked for by name; others take their own whatever is asked for.
+    `lengths` says how long sequences are when nothing is asked for, `None` as long as the model has positions.
+    `kv_as_model` says that a float type asked for must be the model's own.
     `kv_bytes` are those of an element of keys and values by type, `kv_scale_bytes` those beside each vector of a head.
     Caches of `refused_kv` types are asked for in vain, whatever the model; those of `unplanned_kv` types the engine
     keeps in a way that is not planned, each with the reason. Classes of `untyped` models keep the
@@ -421,6 +424,8 @@ class Engine:
     kv_scale_bytes: Mapping[str, int]
     default_kv: str
     refused_kv: tuple[str, ...]
+    kv_as_model: bool
+    lengths: LengthRules | None
     unplanned_kv: Mapping[str, str]
     checkpoint_kv: bool
     drafting: DraftRules

@@ -37,6 +37,7 @@ from memplan.kv.engine import (
     TowerRules,
 )
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
+from memplan.kv.sequence_lengths import LengthRules
 from memplan.kv.token_rules import token_pool_rules
 
 _MX_EXPERTS = ("width", "hidden", "scale_rows", "scales_twice", "bias_bytes")
@@ -146,6 +147,19 @@ def _planner(row: Mapping[str, Any]) -> PlannerRules:
     return PlannerRules(**{**row, "shared_types": tuple(row.get("shared_types", ()))})
 
 
+def _lengths(row: Mapping[str, Any]) -> LengthRules:
+    return LengthRules(
+        first=tuple(row.get("first", ())),
+        unscaled=tuple(row.get("unscaled", ())),
+        scaled_models=tuple(row.get("scaled_models", ())),
+        unscaled_with_original=row.get("unscaled_with_original", False),
+        yarn_from_original=row.get("yarn_from_original", False),
+        longrope_original=row.get("longrope_original", False),
+        tokenizer=row.get("tokenizer", False),
+        variable=row["variable"],
+    )
+
+
 def _drafting(row: Mapping[str, Any]) -> DraftRules:
     pipelined = row.get("pipelined")
     return DraftRules(
@@ -193,6 +207,8 @@ def _engine(document: Mapping[str, Any], row: Mapping[str, Any]) -> Engine:
         kv_scale_bytes=row.get("kv_scale_bytes", {}),
         default_kv=row["default_kv"],
         refused_kv=tuple(row.get("refused_kv", ())),
+        kv_as_model=document.get("kv_as_model", False),
+        lengths=_lengths(document["lengths"]) if "lengths" in document else None,
         unplanned_kv=document.get("unplanned_kv", {}),
         checkpoint_kv=row.get("checkpoint_kv", False),
         unpiped=tuple(row.get("unpiped", ())),

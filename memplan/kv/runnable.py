@@ -32,6 +32,13 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
         )
     if experts is not None and not experts.gated and not engine.plain_experts:
         raise InputError("{} runs no experts without a gate, as {} has", engine.name, model.name)
+    if engine.checks_heads and experts is None and layout.expert > 1:
+        raise InputError(
+            "{} does not share experts among ranks where a model has none, as {}",
+            engine.name,
+            model.name,
+            remedy="leave expert parallelism out",
+        )
     unpiped = engine.unpiped if model.architecture else (*engine.unpiped, *engine.unnamed_unpiped)
     if layout.pipeline > 1 and model.model_type in unpiped:
         raise InputError("{} does not run {} with pipeline parallelism", engine.name, model.model_type)
@@ -59,6 +66,23 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
                 kept.runner,
                 remedy="set VLLM_USE_V2_MODEL_RUNNER=1, here --model-runner V2",
             )
+
+
+def check_float_cache(model: ModelConfig, engine: Engine, kv: str | None) -> None:
+    """
+    Refuse a cache in another float type than the model runs in, which is that of its file unless that has 32 bits.
+
+    vllm 0.33.0 config/vllm.py _reject_mismatched_float_kv_cache, config/model.py _resolve_auto_dtype.
+    """
+    own = "float16" if model.dtype == "float16" else "bfloat16"
+    if kv in ("float16", "bfloat16") and kv != own:
+        raise InputError(
+            "{} keeps no cache in {!r} of a model in {!r}",
+            engine.name,
+            kv,
+            own,
+            remedy="leave the type of the cache out",
+        )
 
 
 def check_heads(model: ModelConfig, layout: Layout, *, latent: bool = False, headed: bool = False) -> None:

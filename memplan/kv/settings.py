@@ -10,11 +10,12 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import CacheOptions, as_kept, block_sizes, cache_parts, engine_of, kv_types
-from memplan.kv.runnable import NGRAM, check_drafts, check_heads, check_runnable
+from memplan.kv.runnable import NGRAM, check_drafts, check_float_cache, check_heads, check_runnable
+from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
-from memplan.models.parallel import ONE_RANK, Layout
+from memplan.models.parallel import ONE_RANK, Layout, check_divides
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +251,13 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
         raise InputError("{} keeps no cache in {!r}: its chip has no 8-bit attention", engine.name, asked.kv)
     if asked.kv is not None and asked.kv in engine.unplanned_kv:
         raise InputError("caches in {!r} are not planned: {}", asked.kv, engine.unplanned_kv[asked.kv])
+    if engine.kv_as_model:
+        check_float_cache(model, engine, asked.kv)
     check_runnable(model, engine, layout, attention_kind(model, engine_of(model, engine)), options.runner)
     if engine.checks_heads and options.in_flight_tokens is None:
         headed = model.model_type in engine.context_headed
         check_heads(model, layout, latent=model.model_type in engine.context_unchecked, headed=headed)
+        check_divides(model, layout)
     # A planner that is told what is in flight is told the block as well: no kernel was asked whether it takes it.
     told = asked if options.in_flight_tokens is None else replace(asked, block_size=None)
     backend = chosen_backend(model, engine, told, layout)
@@ -327,6 +331,10 @@ def resolve(model: ModelConfig, engine: Engine, options: ServingOptions, layout:
     )
     if recurrences and engine.token_pools is None:
         caches, why_size = with_states_aligned(model, engine, caches, layout, why_size)
+    most = sequence_lengths(model, engine.lengths).most
+    if engine.lengths is not None and options.in_flight_tokens is None and options.length > most:
+        why = Sentence("more than {}: refused without {}=1", (f"{most:,}", engine.lengths.variable))
+        choices.append(Choice(Sentence("longest sequence"), f"{options.length:,}", why))
     choices += [
         Choice(Sentence("block size"), str(caches.block_size), why_size),
         Choice(Sentence("prefix caching"), Sentence("on" if prefix else "off"), why_prefix),

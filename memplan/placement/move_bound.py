@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,19 +47,27 @@ class RecomputeColumns:
     gap: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+Shares = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class MoveBound:
     """
-    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1), `whole`
-    the same where tensors, or the largest, move as a whole (`None` where that was not solved), and `step_start_ns` when
-    it starts each step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
+    `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1),
+    `solve_whole` finds the same where tensors, or the largest, move as a whole, and `step_start_ns` says when it starts
+    each step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
     """
 
     makespan_ns: int
-    share: NDArray[np.float64]
-    whole: NDArray[np.float64] | None
+    share: Shares
+    solve_whole: Callable[[], Shares | None]
     step_start_ns: NDArray[np.float64]
     anew: NDArray[np.float64] | None = None
+
+    @cached_property
+    def whole(self) -> Shares | None:
+        """What `solve_whole` finds, `None` where that is not asked for; solved when first looked at."""
+        return self.solve_whole()
 
 
 def move_bound(
@@ -237,7 +246,8 @@ def move_bound(
     answer = milp(cost, bounds=limits_of, constraints=(at_most, exactly))
     if answer.status != 0:
         return None
-    solved, proven, wholes = np.asarray(answer.x), float(answer.fun), None
+    solved, proven = np.asarray(answer.x), float(answer.fun)
+    wholes: Shares | None = None
     # Over several links tensors move side by side, which the bounds of whole tensors don't ask for.
     several = len(problem.tiers) > 1
     together = whole_bound(problem, capacity) if thorough and anew is None and not several else None
@@ -251,12 +261,18 @@ def move_bound(
         proven = max(proven, float(answer.mip_dual_bound or 0.0))
         if answer.x is not None:
             wholes = np.asarray(answer.x)[:units].clip(0, 1)
-    elif exact and len(halves := _large_halves(problem, capacity, group, solved[:units])):
+
+    def solve_whole() -> Shares | None:
+        if wholes is not None or not exact or together is not None or problem.units <= _EXACT_UNITS:
+            return wholes
+        halves = _large_halves(problem, capacity, group, solved[:units])
+        if not len(halves):
+            return None
         # Rounded at the end, one would bring more than it is to, and what was moved for its sake is moved in vain.
         low[halves] = high[halves] = solved[halves].round()
         answer = milp(cost, bounds=Bounds(low, high), constraints=(at_most, exactly))
-        if answer.x is not None:
-            wholes = np.asarray(answer.x)[:units].clip(0, 1)[group]
+        return None if answer.x is None else np.asarray(answer.x)[:units].clip(0, 1)[group]
+
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
     starts = np.interp(
@@ -271,7 +287,7 @@ def move_bound(
         0 if several else large_bound(problem, capacity, anew=anew is not None),
         0 if anew is not None else _link_ns(least_moved(problem, capacity), problem.in_link),
     )
-    return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], wholes, starts + elapsed, made)
+    return MoveBound(bound_ns, solved[:units].clip(0, 1)[group], solve_whole, starts + elapsed, made)
 
 
 def _link_ns(size: int, link: Link) -> int:

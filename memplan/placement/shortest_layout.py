@@ -10,8 +10,9 @@ those of its rungs get addresses whose moves alone are faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
 
 from memplan.core.progress import CHOOSING_MOVES, Progress, silent
 from memplan.graph import Graph
@@ -148,10 +149,10 @@ def _rungs(capacity: int, whole: RecomputeSearch) -> list[int]:
     return found
 
 
-def _guided(search: RecomputeSearch, least_ns: int | None, progress: Progress) -> list[RecomputeChoice]:
+def _promising(search: RecomputeSearch, least_ns: int | None, progress: Progress) -> list[RecomputeChoice]:
     """
     The most promising choices that could be faster than `least_ns`, the fastest of which nothing has to move, and the
-    graph as it is, the best bound first.
+    graph as it is.
     """
     found: list[RecomputeChoice] = []
     for number, choice in enumerate(search.choices()):
@@ -160,8 +161,24 @@ def _guided(search: RecomputeSearch, least_ns: int | None, progress: Progress) -
             break
         still = choice.bound is None and all(other.bound is not None for other in found)
         if number < _MOST_SCORED or choice.graph is search.graph or still:
-            found.append(search.guided(choice))
-    return sorted(found, key=lambda choice: choice.least_ns)
+            found.append(choice)
+    return found
+
+
+def _guided(
+    search: RecomputeSearch, choices: Sequence[RecomputeChoice], progress: Progress
+) -> Iterator[RecomputeChoice]:
+    """`choices` with the bounds that guide their moves, the best first, each asked for when no other can be better."""
+    waiting = [(choice.least_ns, number, False, choice) for number, choice in enumerate(choices)]
+    heapify(waiting)
+    while waiting:
+        _, number, known, choice = heappop(waiting)
+        if known:
+            yield choice
+            continue
+        progress(0, len(search.graph.ops), CHOOSING_MOVES)
+        guided = search.guided(choice)
+        heappush(waiting, (guided.least_ns, number, True, guided))
 
 
 def _placed(
@@ -173,7 +190,8 @@ def _placed(
     `None` where each takes as long as `least_ns` without: what is known already is no worse then.
     """
     scored: list[tuple[tuple[bool, int], RecomputeChoice, HostMoves]] = []
-    for choice in _guided(search, least_ns, progress):
+    choices = _promising(search, least_ns, progress)
+    for choice in _guided(search, choices, progress):
         if scored and not scored[0][0][0] and choice.least_ns >= scored[0][0][1]:
             break
         progress(0, len(search.graph.ops), CHOOSING_MOVES)

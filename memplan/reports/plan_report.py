@@ -235,9 +235,8 @@ def _ops(plan: Plan) -> ReportSection:
 
 def _actions(plan: Plan) -> ReportSection:
     rows = tuple((item.action, item.kind, item.tensors, item.nbytes, item.layers) for item in move_actions(plan))
-    return section(
-        Sentence("What moves between HBM and {} in every step", (str(moved_to(plan)),)), ReportTable(_ACTIONS, rows)
-    )
+    title = Sentence("What moves between HBM and {} in every step", (Sentence(moved_to(plan)),))
+    return section(title, ReportTable(_ACTIONS, rows))
 
 
 def _recomputed(plan: Plan) -> ReportSection:

@@ -186,13 +186,14 @@ class Drawing:
     A small chart: `svg` for pages (coloured by `currentColor` and the page's `--accent`), `text` for everywhere else.
 
     Either may be empty; then that renderer leaves the drawing out, or a page shows the text as it stands. `words` are
-    the sentences that `svg` holds in English, for pages in other languages.
+    the sentences that `svg` holds in English, for pages in other languages; where `said`, it is in the page's already.
     """
 
     svg: str = ""
     text: str = ""
     title: Text = ""
     words: tuple[Sentence, ...] = ()
+    said: bool = False
 
 
 Part = ReportTable | Figures | Drawing | Text

@@ -226,6 +226,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         from memplan.kv import engine as find_engine
         from memplan.kv.collective_buffers import HCCL_BUFFER_MB
         from memplan.kv.runnable import NGRAM
+        from memplan.kv.sequence_lengths import sequence_lengths
         from memplan.models import load_config
         from memplan.models.drafts import with_draft
 
@@ -249,7 +250,7 @@ class KvRequest(LayoutRequest, ServingRequest):
             die,
             engine,
             ServingOptions(
-                length=self.context or model.max_positions,
+                length=self.context or sequence_lengths(model, engine.lengths).default,
                 fits_length=self.fits_length,
                 caches=CacheOptions(
                     block_size=self.block_size,

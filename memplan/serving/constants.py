@@ -75,16 +75,22 @@ class EngineHost:
         return round(max(captured_ns + beside, layers * (self.prompt_layer_ns if reads else self.layer_ns)))
 
 
-def engine_host(engine: str) -> EngineHost:
-    """The host of `engine`; raises `InputError` naming the engines for one that is not known."""
+def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
+    """
+    The host of `engine`; raises `InputError` naming the engines for one that is not known.
+
+    With one die (`alone`) it runs the model in a process of its own; with more it hands each step to workers and waits
+    for the slowest of them in every layer.
+    """
     known = _document()["engines"]
     if engine not in known:
         raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
     entry = known[engine]
     shared = {name: 0 if engine == CAPTURED else int(item["ns"]) for name, item in _document()["launches"].items()}
+    lighter = entry.get("alone", {}) if alone else {}
     return EngineHost(
-        step_ns=int(entry["host_step_ns"]),
-        layer_ns=int(entry.get("layer_ns", 0)),
+        step_ns=int(lighter.get("host_step_ns", entry["host_step_ns"])),
+        layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
         prompt_layer_ns=shared["layer"],
         draft_ns=shared["draft"],
     )

@@ -58,7 +58,11 @@ def fast_step(
     yielded = 1.0
     if step.phase is Phase.DECODE:
         yielded += accepted(step.speculative) if acceptance is None else acceptance
-    host, layers, reads = engine_host(engine), step_layers(model, step), step.phase is Phase.PREFILL
+    host, layers, reads = (
+        engine_host(engine, alone=stages * layout.ranks == 1),
+        step_layers(model, step),
+        step.phase is Phase.PREFILL,
+    )
     duration = host.step(captured, layers, reads=reads)
     pace = host.step(kernels / stages + _overhead(base), layers // stages, reads=reads)
     return StepPoint(duration, pace, duration - kernels, yielded)

@@ -144,7 +144,7 @@ def step_time(
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
-    host = engine_host(engine)
+    host = engine_host(engine, alone=layout.ranks == 1)
     if eager_drafts and engine == CAPTURED:
         raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
     if engine == CAPTURED:

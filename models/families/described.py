@@ -109,10 +109,17 @@ def _flag(fields: Fields, traits: Traits, name: str) -> bool:
 
 
 def _windows(fields: Fields, traits: Traits, layers: int) -> list[int | None]:
-    """The window of every layer: by `layer_types`, else in all layers but every so many-th, else in all or none."""
+    """
+    The window of every layer: by `layer_types`, else in all layers but every so many-th, else in all or none.
+
+    Of a family without a rule of its own engines give the window of the file to all layers, unless it lists kinds of
+    layers or has a switch for it (vllm 0.33.0 engine/arg_utils.py create_engine_config).
+    """
     rule = traits.get("window")
-    if rule is None or not fields.has("sliding_window"):
+    switched = any(name in fields.values for name in ("layer_types", "use_sliding_window"))
+    if not fields.has("sliding_window") or (rule is None and switched):
         return [None] * layers
+    rule = "all" if rule is None else rule
     window = fields.count("sliding_window", least=0) or None
     if window is None or rule == "all":
         return [window] * layers

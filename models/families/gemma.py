@@ -111,6 +111,23 @@ def _gemma4_ffn(fields: Fields, *, wide: bool) -> Ffn:
     )
 
 
+def _gemma4_heads(fields: Fields, index: int, *, sliding: bool, one_vector: bool) -> tuple[int, int]:
+    """
+    Elements of a head and key/value heads of layer `index`. Files that transformers 5.20.2 wrote list what differs from
+    the other layers in `per_layer_config`, by numbers with as many digits as they need (Gemma4TextConfig).
+    """
+    own = fields.count("num_key_value_heads")
+    if fields.has("per_layer_config"):
+        listed = fields.within("per_layer_config")
+        name = next((key for key in listed.values if key.isdecimal() and int(key) == index), None)
+        row = listed.within(name) if name is not None else Fields({}, family=fields.family)
+        return row.count_or("head_dim", fields.count("head_dim")), row.count_or("num_key_value_heads", own, least=1)
+    if sliding:
+        return fields.count("head_dim"), own
+    dim = fields.count("global_head_dim")
+    return dim, fields.count_or("num_global_key_value_heads", own, least=1) if one_vector else own
+
+
 def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
     """
     Gemma 4 decoder: the full layers have heads of `global_head_dim`, and their own count of key/value heads where
@@ -125,9 +142,7 @@ def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
     heads, window = fields.count("num_attention_heads"), fields.count("sliding_window")
     stack = []
     for index, is_sliding in enumerate(sliding):
-        dim = fields.count("head_dim") if is_sliding else fields.count("global_head_dim")
-        own = fields.count("num_key_value_heads")
-        kv_heads = own if is_sliding or not one_vector else fields.count_or("num_global_key_value_heads", own, least=1)
+        dim, kv_heads = _gemma4_heads(fields, index, sliding=is_sliding, one_vector=one_vector)
         earlier = [other for other in range(min(index, shared_from)) if sliding[other] == is_sliding]
         if index >= shared_from and not earlier:
             raise fields.wrong(
@@ -146,6 +161,6 @@ def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - ev
         ffn = _gemma4_ffn(fields, wide=wide and index >= shared_from)
         stack.append(Layer(index, mixer, ffn, norms=7 if isinstance(ffn, MoeFfn) else 4))
     model = assemble(fields, family="gemma4", layers=stack, tied=True)
-    width = fields.count("hidden_size_per_layer_input", least=0)
+    width = fields.count_or("hidden_size_per_layer_input", 0)
     extra = PerLayerInputs(fields.count("vocab_size_per_layer_input"), width) if width else None
     return replace(model, per_layer_inputs=extra)

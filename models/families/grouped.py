@@ -53,10 +53,10 @@ def _sliding(fields: Fields, layers: int) -> list[int | None]:
     return [window if index >= first else None for index in range(layers)]
 
 
-def llama(fields: Fields, model_type: str) -> ModelConfig:
-    """Llama 2 and 3, Mistral: dense, no query/key norm."""
+def llama(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+    """Llama 2 and 3, Mistral: dense, no query/key norm, a window in all layers where the file has one."""
     layers = layer_count(fields)
-    window = fields.count_or_none("sliding_window") if model_type == "mistral" else None
+    window = None if "layer_types" in fields.values else fields.count_or("sliding_window", 0) or None
     bias = fields.flag("attention_bias", False)
     attention = _attention(fields, computed_head_dim=True, qkv_bias=bias, out_bias=bias, window=window)
     ffn = DenseFfn(fields.count("intermediate_size"), bias=fields.flag("mlp_bias", False))
@@ -77,12 +77,12 @@ def qwen2(fields: Fields, model_type: str) -> ModelConfig:
     )
 
 
-def _qwen3_attention(fields: Fields, layers: int) -> list[GroupedAttention]:
+def _qwen3_attention(fields: Fields, layers: int, *, computed: bool) -> list[GroupedAttention]:
     bias = fields.flag("attention_bias", False)
     return [
         _attention(
             fields,
-            computed_head_dim=False,
+            computed_head_dim=computed,
             qk_norm=QkNorm.PER_HEAD,
             qkv_bias=bias,
             out_bias=bias,
@@ -96,7 +96,8 @@ def qwen3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - eve
     """Qwen3: dense, with a norm on the queries and keys of each head."""
     layers = layer_count(fields)
     ffn = DenseFfn(fields.count("intermediate_size"))
-    return assemble(fields, family="qwen3", layers=_stack(_qwen3_attention(fields, layers), [ffn] * layers), tied=False)
+    attention = _qwen3_attention(fields, layers, computed=False)
+    return assemble(fields, family="qwen3", layers=_stack(attention, [ffn] * layers), tied=False)
 
 
 def qwen_sparse(fields: Fields, layers: int) -> list[bool]:
@@ -115,7 +116,8 @@ def qwen3_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 -
         intermediate=fields.count("moe_intermediate_size"),
     )
     ffns = choose(qwen_sparse(fields, layers), expert, None, fields)
-    return assemble(fields, family="qwen3_moe", layers=_stack(_qwen3_attention(fields, layers), ffns), tied=False)
+    attention = _qwen3_attention(fields, layers, computed=True)
+    return assemble(fields, family="qwen3_moe", layers=_stack(attention, ffns), tied=False)
 
 
 def qwen2_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it

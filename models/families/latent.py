@@ -65,27 +65,29 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
 
 
 def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
-    """openPangu-Ultra-MoE-718B: latent attention under names of its own."""
+    """openPangu-Ultra-MoE-718B: latent attention, in older files under names of its own."""
     layers = layer_count(fields)
     attention = LatentAttention(
         heads=fields.count("num_attention_heads"),
-        q_lora_rank=fields.count("attention_q_lora_dim"),
-        kv_lora_rank=fields.count("attention_kv_lora_dim"),
-        nope_dim=fields.count("attention_qk_dim"),
-        rope_dim=fields.count("attention_qk_rope_dim"),
-        v_dim=fields.count("attention_v_dim"),
+        q_lora_rank=fields.count_any("attention_q_lora_dim", "q_lora_rank"),
+        kv_lora_rank=fields.count_any("attention_kv_lora_dim", "kv_lora_rank"),
+        nope_dim=fields.count_any("attention_qk_dim", "qk_nope_head_dim"),
+        rope_dim=fields.count_any("attention_qk_rope_dim", "qk_rope_head_dim"),
+        v_dim=fields.count_any("attention_v_dim", "v_head_dim"),
     )
     intermediate = fields.count("moe_intermediate_size")
     expert = MoeFfn(
-        experts=fields.count("num_routed_experts"),
+        experts=fields.count_any("num_routed_experts", "n_routed_experts"),
         per_token=fields.count("num_experts_per_tok"),
         intermediate=intermediate,
-        shared_intermediate=intermediate * fields.count("num_shared_experts", least=0),
+        shared_intermediate=intermediate * fields.count_any("num_shared_experts", "n_shared_experts", least=0),
     )
-    ffns = choose(moe_layers(fields, layers, fields.count("num_dense_layers", least=0)), expert, None, fields)
+    dense = fields.count_any("num_dense_layers", "first_k_dense_replace", least=0)
+    ffns = choose(moe_layers(fields, layers, dense), expert, None, fields)
     norms = 4 if fields.flag("sandwich_norm", False) else 2
     stack = [Layer(index, attention, ffn, norms) for index, ffn in enumerate(ffns)]
-    mtp = numbered_mtp(fields.count_or("num_mtp_layers", 0), layers, stack[-1])
+    drafts = fields.count_or("num_mtp_layers", 0) or fields.count_or("num_nextn_predict_layers", 0)
+    mtp = numbered_mtp(drafts, layers, stack[-1])
     return assemble(fields, family="pangu_ultra_moe", layers=stack, tied=False, mtp_layers=mtp)
 
 

@@ -15,10 +15,17 @@ from memplan.models.mixers.recurrent_mixers import Mamba2
 
 _PATTERN: Mapping[str, str] = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 
+_LATER_NAMES: Mapping[str, str] = {"linear_attention": "mamba", "full_attention": "attention"}
+"""What transformers 5.20.2 NemotronHConfig writes for kinds of layers."""
+
+
+def _listed(fields: Fields, name: str) -> list[str]:
+    return [_LATER_NAMES.get(kind, kind) for kind in fields.whole_list(name, str)]
+
 
 def _kinds(fields: Fields) -> list[str]:
     if fields.has("layers_block_type"):
-        kinds = list(fields.whole_list("layers_block_type", str))
+        kinds = _listed(fields, "layers_block_type")
         name = "layers_block_type"
     else:
         name = "hybrid_override_pattern"
@@ -111,7 +118,7 @@ def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
     stack = [_layer(fields, index, kind) for index, kind in enumerate(kinds)]
     mtp: list[Layer] = []
     if fields.count_or("num_nextn_predict_layers", 0) and fields.has("mtp_layers_block_type"):
-        for number, kind in enumerate(fields.whole_list("mtp_layers_block_type", str)):
+        for number, kind in enumerate(_listed(fields, "mtp_layers_block_type")):
             if kind not in _PATTERN.values():
                 raise fields.wrong(f"mtp_layers_block_type[{number}]", Sentence("{!r} is no kind of layer", (kind,)))
             mtp.append(_layer(fields, len(stack) + number, kind))

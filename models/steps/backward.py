@@ -14,11 +14,12 @@ from types import MappingProxyType
 from memplan.graph import Op, TensorKind, dense_bytes
 from memplan.models.steps.delta_rule_training import DELTA_RULE, delta_rule_back
 from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.sparse_training import INDEXER_GRADIENTS, INDEXER_LOSS, SPARSE_ATTENTION
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
 NORMS = frozenset({"RmsNorm"})
 ACTIVATIONS = frozenset({"SwiGlu", "Relu"})
-ATTENTION = "FlashAttentionScore"
+_ATTENTION = frozenset({"FlashAttentionScore", SPARSE_ATTENTION})
 _SYSTEM_WORKSPACE = 16 * 2**20
 """Workspace of every kernel of the high-level Ascend C API (asc-devkit platform_ascendc.cpp WORK_SPACE_SIZE_910B)."""
 _FLOAT32 = 4
@@ -32,6 +33,7 @@ _READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType
         "SigmoidMul": ((0, 1), ()),
         "RotaryMul": ((1, 2), ()),
         "FlashAttentionScore": ((0, 1, 2), (0, 1, 2)),
+        SPARSE_ATTENTION: ((0, 1, 2, 3, 4), (0, 1, 2)),
         "MoeGatingTopK": ((0,), (0,)),
         "MoeInitRouting": ((1,), ()),
         "MoeFinalizeRouting": ((0, 1, 2), ()),
@@ -103,6 +105,8 @@ class Backward:
         for op in reversed(ops):
             if op.type == DELTA_RULE:
                 self._delta_rule(op, made_by)
+            elif op.type == INDEXER_LOSS:
+                self._indexer_loss(op)
             else:
                 self._back(op, producers, made)
 
@@ -112,6 +116,13 @@ class Backward:
         if gradient is not None:
             for tensor, found in delta_rule_back(self.e, op, made_by, gradient):
                 self._collect(op, tensor, found)
+
+    def _indexer_loss(self, op: Op) -> None:
+        """What the loss made of gradients on the way forward, times that of the loss."""
+        for place, known in zip(INDEXER_GRADIENTS, op.outputs, strict=False):
+            scaled = self.e.act(f"{self._short(op)}.scaled", self.e.shape(known))
+            self.e.op(f"{self._short(op)}.{place}.scale", "Muls", (known,), (scaled,))
+            self._collect(op, op.inputs[place], scaled)
 
     def _back(self, op: Op, producers: Mapping[int, Op], made: dict[int, int]) -> None:
         found = [self.take(index) for index in op.outputs]
@@ -147,9 +158,14 @@ class Backward:
     def _product(self, op: Op, gradient: int, producers: Mapping[int, Op], made: dict[int, int]) -> None:
         e = self.e
         x, weight = op.inputs[:2]
-        back = e.act(f"{self._short(op)}.dx", e.shape(x))
-        attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
-        e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
+        back: int | None = None
+        if not op.attrs.get("detached"):
+            back = e.act(f"{self._short(op)}.dx", e.shape(x))
+            attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
+            e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
+        if e.graph.kinds[e.graph.storage(weight)] is not TensorKind.WEIGHT:
+            self._collect(op, x, gradient if back is None else back)
+            return
         source = x
         if x in producers:
             source = self._again(producers[x], made)
@@ -158,7 +174,8 @@ class Backward:
             fresh = e.act(f"{self._short(op)}.dbias", e.shape(bias))
             e.op(f"{self._short(op)}.dbias", "BiasAddGrad", (gradient,), (fresh,))
             self.add_to_buffer(f"{self._short(op)}.bias", bias, fresh)
-        self._collect(op, x, back)
+        if back is not None:
+            self._collect(op, x, back)
 
     def _again(self, op: Op, made: dict[int, int]) -> int:
         """The first output of `op` made anew from its inputs."""
@@ -179,10 +196,13 @@ class Backward:
         self.add_to_buffer(f"{self._short(op)}.add", weight, fresh)
 
     def add_to_buffer(self, name: str, weight: int, fresh: int) -> None:
-        """Add `fresh` to the float32 gradient of `weight`."""
-        buffer = self.buffer(weight)
-        updated = self.e.view("main_grad", buffer, self.e.shape(buffer))
-        self.e.op(name, "Add", (buffer, fresh), (updated,))
+        """Add `fresh` to the gradient of `weight`, of a part of one to the like part of its gradient."""
+        e, buffer = self.e, self.buffer(weight)
+        shape, dtype = e.shape(weight), e.graph.dtypes[buffer]
+        if prod(shape) < prod(e.shape(buffer)):
+            buffer = e.view("main_grad.part", buffer, shape, dense_bytes(shape, dtype))
+        updated = e.view("main_grad", buffer, e.shape(buffer), e.graph.nbytes[buffer])
+        e.op(name, "Add", (buffer, fresh), (updated,))
 
     def buffer(self, weight: int) -> int:
         """The buffer that the gradients of a weight are added up in."""
@@ -214,7 +234,7 @@ class Backward:
         e = self.e
         inputs, outputs = _READS.get(op.type, ((), ()))
         read = [op.inputs[i] for i in inputs if i < len(op.inputs)]
-        made = self._attend_again(op) if self.attention and op.type == ATTENTION else op.outputs
+        made = self._attend_again(op) if self.attention and op.type in _ATTENTION else op.outputs
         read += [made[i] for i in outputs if i < len(made)]
         kinds = e.graph.kinds
         targets = [
@@ -265,9 +285,10 @@ class Backward:
 
     def _workspace(self, op: Op) -> int:
         """Attention's gradients are summed in float32 before they are cast."""
-        if op.type != ATTENTION:
+        if op.type not in _ATTENTION:
             return 0
-        return _SYSTEM_WORKSPACE + sum(_FLOAT32 * prod(self.e.shape(index)) for index in op.inputs[:3])
+        whole = [index for index in op.inputs if self.e.graph.dtypes[index] != "int32"]
+        return _SYSTEM_WORKSPACE + sum(_FLOAT32 * prod(self.e.shape(index)) for index in whole)
 
 
 def _groups(op: Op) -> dict[str, object]:

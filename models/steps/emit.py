@@ -70,6 +70,8 @@ class StepEmitter:
         self._kinds: dict[tuple[object, ...], Mapping[str, Held]] = {}
         self._quantised: dict[tuple[int, str], int] = {}
         self._shared: dict[str, int] = {}
+        self.picked: dict[tuple[int | None, int], int] = {}
+        """The tokens that the indexer of a layer picked, by micro-batch and layer."""
 
     def _queries(self) -> int:
         if self.step.phase is Phase.DECODE:
@@ -85,6 +87,11 @@ class StepEmitter:
     def residual_tokens(self) -> int:
         """Tokens of the residual stream on the rank."""
         return -(-self.tokens // self.layout.tensor) if self.step.sequence_parallel else self.tokens
+
+    @property
+    def layer_number(self) -> int:
+        """The number of the layer whose weights are taken up."""
+        return int(self.scope.split(".")[1])
 
     @property
     def tensor(self) -> int:
@@ -262,11 +269,12 @@ class StepEmitter:
         fused: bool = False,
         share: int = 1,
         within: str | None = None,
+        detached: bool = False,
     ) -> int:
         """
         `x` of `rows x k` times the weights `names` side by side, `n x k`; biases of the same names are added.
 
-        `within` names the kernel that computes the product as a part of itself.
+        `within` names the kernel that computes the product as a part of itself; `detached`, `x` gets no gradient.
         """
         types = self.types(names[0])
         m = rows if rows is not None else prod(self.shape(x)[:-1])
@@ -284,6 +292,7 @@ class StepEmitter:
         elif types.weight not in (self.dtype, "float32"):
             kind = "WeightQuantBatchMatmul"
         attributes: dict[str, object] = {"fused": fused} if within is None else {"within": within}
+        attributes.update({"detached": True} if detached else {})
         self.op(label, kind, (a, weight, *extra), (out,), transpose_a=False, transpose_b=True, **attributes)
         return out
 

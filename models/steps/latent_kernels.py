@@ -54,6 +54,12 @@ def _append(e: StepEmitter, mixer: LatentAttention, source: int) -> int:
     return cache
 
 
+def lifting_weights(e: StepEmitter, mixer: LatentAttention, heads: int) -> tuple[int, int]:
+    """The halves of `kv_b_proj` by head: what lifts latents to keys and what lifts them to values."""
+    _, keys, values = _up(e, mixer, heads)
+    return keys, values
+
+
 def _up(e: StepEmitter, mixer: LatentAttention, heads: int) -> tuple[int, int, int]:
     """`kv_b_proj` and its two halves by head: what lifts latents to keys and what lifts them to values."""
     width = heads * (mixer.nope_dim + mixer.v_dim)

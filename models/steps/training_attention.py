@@ -6,6 +6,8 @@ from memplan.core.errors import InputError
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.rotary_training import rotate
+from memplan.models.steps.sparse_training import sparse_training
 
 _LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
@@ -33,8 +35,8 @@ def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
     e.op("split", "SplitVD", (qkv,), pieces)
     if mixer.qk_norm is not QkNorm.NONE:
         query, key = e.norm("q_norm", query, "q_norm"), e.norm("k_norm", key, "k_norm")
-    query = _rotate(e, "q", query, mixer.head_dim)
-    key = _rotate(e, "k", key, mixer.head_dim)
+    query = rotate(e, "q", query, mixer.head_dim)
+    key = rotate(e, "k", key, mixer.head_dim)
     e.spend("sinks")
     out = _attend(
         e, query, key, value, heads, kv, mixer.head_dim, mixer.head_dim_v, mixer.window or 0, mixer.chunk or 0
@@ -44,17 +46,6 @@ def grouped_training(e: StepEmitter, mixer: GroupedAttention, x: int) -> int:
         e.op("output_gate", "SigmoidMul", (out, pieces[3]), (gated,))
         out = gated
     return e.linear(out, ("o_proj",), hidden, heads * mixer.head_dim_v)
-
-
-def _rotate(e: StepEmitter, name: str, x: int, dim: int) -> int:
-    """Rotary positions, where none are learnt; cosines and sines are made anew for every call and kept."""
-    if e.model.position_rows:
-        return x
-    angles = e.act(f"{name}.cos", (e.tokens, dim)), e.act(f"{name}.sin", (e.tokens, dim))
-    e.op(f"{name}.angles", "Cos", (), angles)
-    out = e.act(f"{name}.rotated", e.shape(x))
-    e.op(f"{name}.rotary", "RotaryMul", (x, *angles), (out,))
-    return out
 
 
 def _attend(
@@ -77,8 +68,18 @@ def _attend(
 
 def latent_training(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
     """Attention of `x` with keys and values lifted from its latents."""
-    if mixer.top_k:
-        raise InputError("the backward pass of LatentAttention with an indexer is not modelled")
+    hidden, heads = e.model.hidden_size, e.own(mixer.heads, "heads")
+    out = sparse_training(e, mixer, x) if mixer.top_k else _expanded(e, mixer, x)
+    if mixer.gated:
+        gate = e.linear(x, ("g_proj",), heads * mixer.v_dim, hidden)
+        gated = e.act("gated", e.shape(out))
+        e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
+        out = gated
+    return e.linear(out, ("o_proj",), hidden, heads * mixer.v_dim)
+
+
+def _expanded(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
+    """Attention of every head to keys and values of its own."""
     tokens, hidden = e.tokens, e.model.hidden_size
     heads, latent = e.own(mixer.heads, "heads"), mixer.kv_lora_rank
     qk_dim, entry = mixer.nope_dim + mixer.rope_dim, mixer.kv_lora_rank + mixer.rope_dim
@@ -95,14 +96,8 @@ def latent_training(e: StepEmitter, mixer: LatentAttention, x: int) -> int:
     )
     bare, value = e.act("k_nope", (tokens, heads * mixer.nope_dim)), e.act("v", (tokens, heads * mixer.v_dim))
     e.op("split_kv", "SplitVD", (lifted,), (bare, value))
-    query = _rotate(e, "q", query, mixer.rope_dim)
-    turned = _rotate(e, "k", position, mixer.rope_dim)
+    query = rotate(e, "q", query, mixer.rope_dim)
+    turned = rotate(e, "k", position, mixer.rope_dim)
     key = e.act("k", (tokens, heads * qk_dim))
     e.op("join_keys", "ConcatD", (bare, turned), (key,))
-    out = _attend(e, query, key, value, heads, heads, qk_dim, mixer.v_dim, 0, 0)
-    if mixer.gated:
-        gate = e.linear(x, ("g_proj",), heads * mixer.v_dim, hidden)
-        gated = e.act("gated", e.shape(out))
-        e.op("output_gate", "SigmoidMul", (out, gate), (gated,))
-        out = gated
-    return e.linear(out, ("o_proj",), hidden, heads * mixer.v_dim)
+    return _attend(e, query, key, value, heads, heads, qk_dim, mixer.v_dim, 0, 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from benchmarks.first_generation import first_generation_rows
+from benchmarks.first_generation import first_generation_rows, older_rows, older_total
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.hardware import chip
 
@@ -28,6 +29,15 @@ def test_kernels_of_an_old_profile_are_met(shared_data: Path) -> None:
     for chosen, most in ((rows, 0.25), ([row for row in rows if row not in pictures], 0.13)):
         missed = sum(abs((row.predicted or 0.0) - row.measured) for row in chosen)
         assert missed < most * sum(row.measured for row in chosen)
+
+
+def test_convolutions_of_another_library_are_met() -> None:
+    """Nothing was fitted to them; the library of 2020 ran its float32 products on one core, which none would plan."""
+    rows = [row for row in older_rows() if row.name.startswith("Conv")]
+    assert len(rows) == 14
+    assert median(abs(row.error or 0.0) for row in rows) < 0.25
+    count, error, plain, bias = older_total(products=False)
+    assert (count, error < 0.3, error < 0.6 * plain, abs(bias) < 0.1) == (96, True, True, True)
 
 
 def _image(channels: int, side: int, dtype: str = "float16") -> Operand:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
+from memplan.cost.convolution import convolution_of
 from memplan.cost.kernel import op_class
-from memplan.cost.shapes import attention_of, convolution_of, matmul_of
+from memplan.cost.shapes import attention_of, matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
 from memplan.hardware import chip
 
@@ -139,9 +142,67 @@ def test_convolutions_are_products_over_filter_taps() -> None:
         (32, 64, 55, 55),
     )
     kernel = Kernel("Conv2D", (image, filters), (Operand(result, "float16"),))
-    problem = convolution_of(kernel, B3, "convolution").matmul
+    problem = convolution_of(kernel, B3, "convolution")
     assert problem is not None
     assert problem.flops == 2 * 32 * 55 * 55 * 64 * 3 * 11 * 11
+
+
+def _half(*shape: int, layout: str = "ND") -> Operand:
+    return Operand(shape, "float16", layout)
+
+
+@pytest.mark.parametrize(
+    ("image", "filters", "gradient"),
+    [
+        (_half(2, 48, 31, 31), _half(80, 48, 3, 3), _half(2, 80, 29, 29)),
+        (_half(2, 64, 9, 9), _half(64, 64, 3, 3), _half(2, 64, 9, 9)),
+        (
+            _half(2, 3, 31, 31, 16, layout="NC1HWC0"),
+            _half(27, 5, 16, 16, layout="FRACTAL_Z"),
+            _half(2, 5, 29, 29, 16, layout="NC1HWC0"),
+        ),
+        (_half(1, 3, 8, 40, 40), _half(32, 3, 3, 3, 3), _half(1, 32, 6, 38, 38)),
+    ],
+)
+def test_gradients_of_a_convolution_take_their_operands_in_any_order(
+    image: Operand, filters: Operand, gradient: Operand
+) -> None:
+    """Went wrong once: MindSpore gives the result's gradient first, and 11 us were predicted as 3,773."""
+    forward = convolution_of(Kernel("Conv2D", (image, filters), (gradient,)), B3, "convolution")
+    assert forward is not None
+    for kind, told, made in (
+        ("convolution_input_gradient", (filters, gradient), image),
+        ("convolution_filter_gradient", (image, gradient), filters),
+    ):
+        for operands in (told, told[::-1]):
+            found = convolution_of(Kernel("Conv2D", operands, (made,)), B3, kind)
+            assert found is not None
+            assert found.flops == forward.flops
+    both = Kernel("Conv2DBackpropFilter", (gradient, image, filters), (image, filters))
+    found = convolution_of(both, B3, "convolution_filter_gradient")
+    assert found is not None
+    assert found.flops == 2 * forward.flops
+
+
+def test_a_factor_told_by_the_shape_before_its_view_is_a_matrix() -> None:
+    """Went wrong once: a product of two rows took 69 ms, as one for each of 256 channels."""
+    inputs = Operand((2, 4096), "float16"), Operand((2, 256, 6, 6), "float16")
+    problem = matmul_of(Kernel("MatMul", inputs, (Operand((4096, 9216), "float16"),)), B3).matmul
+    assert problem is not None
+    assert (problem.batch, problem.m, problem.n, problem.k) == (1, 4096, 9216, 2)
+    rows = Operand((4, 128, 64), "float16"), Operand((64, 32), "float16")
+    problem = matmul_of(Kernel("MatMul", rows, (Operand((512, 32), "float16"),)), B3).matmul
+    assert problem is not None
+    assert (problem.batch, problem.m, problem.n, problem.k) == (1, 512, 32, 64)
+
+
+def test_a_product_that_the_cube_does_not_take_runs_on_the_cores_it_was_seen_on() -> None:
+    """One core can't pull what 30 do."""
+    core = machine(chip("910A"))
+    inputs = Operand((2, 4096), "float32"), Operand((4096, 4096), "float32")
+    kernel = Kernel("MatMul", inputs, (Operand((2, 4096), "float32"),))
+    alone = kernel_cost(replace(kernel, block_count=1), core)
+    assert alone.duration_ns > 10 * kernel_cost(kernel, core).duration_ns
 
 
 def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
@@ -192,3 +253,19 @@ def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
     assert cost.bound == "vector"
     assert cost.flops == 2 * 512**3
     assert "vector units" in cost.assumed
+
+
+@pytest.mark.parametrize(
+    ("fused", "plain"),
+    [
+        ("GemmaRmsNorm", "RmsNorm"),
+        ("AddRmsNormDynamicQuantV2", "AddRmsNormQuant"),
+        ("SwiGluDynamicQuant", "SwiGlu"),
+        ("DynamicMxQuant", "DynamicQuant"),
+        ("InplacePartialRotaryMul", "RotaryMul"),
+        ("TransposeQuantBatchMatmul", "QuantBatchMatmulV3"),
+        ("ScatterPaKvCache", "ReshapeAndCache"),
+    ],
+)
+def test_what_libraries_fuse_has_the_class_of_its_main_part(fused: str, plain: str) -> None:
+    assert op_class(fused).rule == op_class(plain).rule != "unknown"

@@ -42,10 +42,10 @@ def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(rati
     for name in classes_of(ratios):
         apart = LeftOut.of(name, ratios)
         kernels, sources = coverage(apart.held(span_shares(apart, class_bounds(name, ratios))))
-        assert min(kernels, sources) >= 0.75, name
+        assert min(kernels, sources) >= 0.79, name
         if len({ratio.kernel for ratio in ratios if ratio.class_name == name}) >= SEVERAL_KERNELS:
             told.append(name)
-            assert kernels < 0.9, name
+            assert kernels < 0.88, name
     assert len(told) >= 8
 
 

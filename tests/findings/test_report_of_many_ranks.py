@@ -31,6 +31,8 @@ def test_what_many_ranks_have_is_one_row(tmp_path: Path) -> None:
 
     told = _ranks_and_costs(diagnosis_report(of(1024), "job"))
     assert [(str(ranks), cost) for ranks, cost in told] == [("0 and 1,023 more", 1000), ("3", 5)]
+    told = _ranks_and_costs(diagnosis_report(of(8), "job"))
+    assert [str(ranks) for ranks, _ in told] == ["0 and 7 more", "3"], "eight rows of one kind hide what else there is"
     assert [rank for rank, _ in _ranks_and_costs(diagnosis_report(of(4), "job"))] == [0, 1, 2, 3, 3]
 
 

@@ -126,5 +126,6 @@ def _nothing_left_on_the_screen() -> Iterator[None]:
             if isinstance(widget, MainWindow):
                 for view in widget.findChildren(QGraphicsView):
                     view.setParent(None)  # pyqtgraph's scenes don't survive that their items go before them
+                    view.deleteLater()  # nor may they be left to Python, which empties them before Qt asks their sizes
                 widget.deleteLater()
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)

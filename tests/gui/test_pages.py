@@ -329,6 +329,10 @@ def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
     assert not window.docks["alive"].isVisible()
     assert window.docks["map"].isVisible(), "the blocks of the run"
     assert window.docks["curve"].isVisible()
+    window.show_page("kernels")
+    settle()
+    assert window.docks["kernel"].isVisible()
+    assert "roofline" not in window.docks or not window.docks["roofline"].isVisible(), "it draws planned ops"
     window.show_page("plan")
     settle()
     view = window.docks.view(DeviationsView)

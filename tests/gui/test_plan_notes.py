@@ -21,6 +21,23 @@ FOLDERS = (
     "models/steps", "models/families", "models/config.py", "models/fields.py",
 )  # fmt: skip
 CHECKS = ("memplan/schema/check.py", "memplan/schema/contents.py", "memplan/schema/onchip_check.py")
+REPORTS = (
+    "memplan/reports/plan_report.py", "memplan/reports/onchip_section.py", "memplan/reports/communication_section.py",
+    "memplan/reports/comparison/compare_report.py", "memplan/reports/comparison/compare_words.py",
+    "memplan/serving/step_parts.py",
+)  # fmt: skip
+_WORDS = re.compile("[a-z]{2,} [a-z]{2,}|[a-z]{3,}")
+_PARTS = frozenset(
+    {
+        "It lacks {}{}; what fits, the shortest step first", " at step {} ({})", "not tried, for it takes long: {}",
+        "the step takes {}, {} for as many samples as before ({}); {} of it is exposed, before {}",
+        "{} of {} planned ops were found in {} kernels and are {} of their compute time{}", " ({} with communication)",
+        "{}; matched {}.", "{} kernels", ", {} in all", "Planned tensors explain {} of it{}.",
+        ", of them {} from before the profile began ({} are weights, gradients and states of the plan, told by their "
+        "sum)",
+    }
+)  # fmt: skip
+"""What is put into other texts, and what only the command line says."""
 _HAN = re.compile("[\u4e00-\u9fff]")
 _NOTES = frozenset({"notes", "_NOTE", "noted", "note", "lines", "assumed", "told", "beside", "of"})
 _NO_NOTES = (
@@ -95,6 +112,32 @@ def test_every_note_that_memplan_writes_into_a_plan_is_said_in_chinese() -> None
     assert {text: module for text, module in found.items() if text not in words} == {}
 
 
+def reported() -> dict[str, str]:
+    """Every text with figures that the report of a plan or of its comparison says, and the module that says it."""
+    return {
+        text: module
+        for module, tree in modules(REPORTS)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for text in templates(node)
+        if _WORDS.search(text) and text not in _PARTS
+    }
+
+
+def test_every_text_of_the_report_of_a_plan_is_said_in_chinese() -> None:
+    """Went wrong: half of a plan's report was English in a Chinese window."""
+    found = reported()
+    assert len(found) > 20
+    assert {text: module for text, module in found.items() if isinstance(note_in_words(text), str)} == {}
+
+
+def test_a_text_known_in_part_only_stays_as_it_is() -> None:
+    """Went wrong: remedies that the catalogue has whole were taken apart at their semicolons."""
+    assert note_in_words("gradient accumulation; ZeRO stage 2 or 1 instead of 3") == (
+        "gradient accumulation; ZeRO stage 2 or 1 instead of 3"
+    )
+
+
 def test_notes_of_links_are_said_in_chinese() -> None:
     words = catalogue("zh")
     links = table("memplan.hardware", "links.json")
@@ -105,7 +148,7 @@ def test_notes_of_links_are_said_in_chinese() -> None:
 
 def test_a_note_is_said_as_it_was_written_and_keeps_its_values() -> None:
     words = catalogue("zh")
-    for template in table("memplan.gui", "data/zh_notes.json"):
+    for template in (*table("memplan.gui", "data/zh_notes.json"), *table("memplan.gui", "data/zh_reports.json")):
         values = [f"V{number}-{number}" for number in range(template.count("{}"))]
         text = template.format(*values) if values else template
         note = note_in_words(text)

@@ -27,7 +27,7 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.sharing import session_report
 from memplan.gui.window.view_export import svg
 from memplan.reports.renderers.render_html import render_html
-from memplan.reports.report import Figures, ReportTable
+from memplan.reports.report import Drawing, Figures, Report, ReportTable, section
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import settle
 
@@ -213,6 +213,32 @@ def test_a_report_shows_tracks_that_were_never_on_the_screen(
     settle()
     assert "reading" not in re.sub(r"<style.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).lower()
     assert any(map(window.session.tracks.loaded, window.session.tracks.all))
+
+
+def test_tracks_that_get_room_when_others_are_read_are_read_too(
+    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    """Went wrong: the picture has more tracks than the screen, and those below said that they were being read."""
+    profile = shared_data / "profiles" / "mindspore-alexnet-2023"
+    window = MainWindow(open_session(Request(None, profile)), background=False)
+    qtbot.addWidget(window)
+    window.show()
+    settle()
+    path = tmp_path / "report.html"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
+    window.commands.run("report")
+    settle()
+    assert "reading" not in re.sub(r"<style.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).lower()
+    names = [track.label for track in window.session.tracks.all]
+    assert [str(name) for name in names if f">{name}</text>" not in path.read_text(encoding="utf-8")] == []
+    window.close()
+
+
+def test_names_in_the_window_s_pictures_stay_as_they_are() -> None:
+    """Went wrong: of the tracks of a run, "Communication" was said in Chinese and its neighbours were not."""
+    picture = Drawing('<svg><text x="1">Communication</text></svg>', title="Timeline", said=True)
+    page = render_html(Report("a run", sections=(section("", picture),)), lambda text: f"<{text}>", "zh")
+    assert ">Communication<" in page
 
 
 def test_a_plan_alone_has_a_report(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

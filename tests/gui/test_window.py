@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QWheelEvent
-from PySide6.QtWidgets import QApplication, QInputDialog
+from PySide6.QtWidgets import QApplication, QInputDialog, QMainWindow
 
 from memplan.core.sentence import Sentence
-from memplan.gui.model.session.open_request import Request
+from memplan.gui.model.palette import load_palette
+from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.tables.table import TableRow
@@ -440,3 +444,19 @@ def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> 
     assert viewport.start <= moment - window.session.origin_ns < viewport.end
     assert viewport.span < (viewport.bounds[1] - viewport.bounds[0]) / 4
     assert not window.docks.view(CurveView).visibleRegion().isEmpty()
+
+
+def test_a_roofline_in_a_window_that_only_python_frees_raises_nothing(qtbot: Any) -> None:
+    """Went wrong once: labels of pyqtgraph's legend were asked for their size after Python had emptied them."""
+    view = RooflineView(open_session(Request(PLAN, PROFILE)), load_palette())
+    holder: Any = QMainWindow()  # made after what it holds, for Python empties the oldest first
+    holder.itself, holder.view = holder, view
+    holder.setCentralWidget(view)
+    holder.show()
+    qtbot.wait(20)
+    there = weakref.ref(holder)
+    del holder, view
+    with qtbot.captureExceptions() as raised:
+        gc.collect()
+    assert there() is None
+    assert not raised

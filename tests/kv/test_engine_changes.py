@@ -21,8 +21,8 @@ from memplan.models.parallel import Layout
 def compared(folder: Path, model: str, here: str, there: str, kv: str | None = None) -> EngineComparison:
     die = chip("910C")
     asked = ServingOptions(32_768, CacheOptions(kv=kv))
-    layout = Layout(tensor=8, expert=8)
     config = load_config(folder / "configs" / f"{model}.json")
+    layout = Layout(tensor=8, expert=1 if config.experts is None else 8)
     case = Case(config, die, engine(here, die), asked, layout, Memory(precision="w4a8"))
     return engine_comparison(case, engine(there, die))
 

@@ -77,3 +77,36 @@ def test_baichuan_tells_its_length_in_words_of_its_own() -> None:
     assert (parameter_counts(model).total, model.max_positions) == (13_896_668_160, 4096)
     older = {name: value for name, value in config.items() if name != "model_max_length"}
     assert load_config(older | {"max_position_embeddings": 2048}).max_positions == 2048
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "inner", "family"),
+    [("qwen3_5", "qwen3_5_text_model", "qwen3_5_text"), ("gemma4_unified", "gemma4_unified_text", "gemma4_text")],
+)
+def test_a_decoder_may_have_the_type_of_its_wrappers_part(wrapper: str, inner: str, family: str) -> None:
+    decoder = FAMILIES[family]["config"]
+    counts = [
+        parameter_counts(load_config({"model_type": wrapper, "text_config": decoder | {"model_type": name}}))
+        for name in (inner, family)
+    ]
+    assert counts[0] == counts[1]
+
+
+def test_heads_may_be_listed_by_layer() -> None:
+    config = FAMILIES["gemma4_text-kv"]["config"]
+    full = [index for index, kind in enumerate(config["layer_types"]) if kind == "full_attention"]
+    own = ("global_head_dim", "num_global_key_value_heads")
+    listed = {name: value for name, value in config.items() if name not in own}
+    listed["per_layer_config"] = {f"{index:02}": {"head_dim": 512, "num_key_value_heads": 2} for index in full}
+    assert load_config(listed).layers == load_config(config).layers
+
+
+def test_kinds_of_layers_have_two_names() -> None:
+    config = {
+        "model_type": "nemotron_h", "hidden_size": 512, "intermediate_size": 1024, "vocab_size": 1000, "head_dim": 64,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "mamba_num_heads": 8, "mamba_head_dim": 64, "n_groups": 2,
+        "ssm_state_size": 16, "conv_kernel": 4, "max_position_embeddings": 4096, "chunk_size": 128,
+    }  # fmt: skip
+    older, later = ["mamba", "attention", "mlp"], ["linear_attention", "full_attention", "mlp"]
+    stacks = [load_config(config | {"layers_block_type": kinds}).layers for kinds in (older, later)]
+    assert stacks[0] == stacks[1]

@@ -25,6 +25,7 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
 from memplan.kv.layers import cache_parts
+from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
@@ -35,6 +36,7 @@ DEVICES = {"vllm": ("h100", "b200"), "vllm-ascend": ("a3", "a2", "a5", "310p")}
 """The devices that plans are drawn for, the usual one first."""
 
 REFUSALS = (
+    "is not divisible by",
     "KV cache is needed", "must be divisible by", "not supported for this model", "requires pipeline_parallel",
     "No valid attention backend", "one unified type", "static quantization", "only supports fp8 kv-cache",
     "MLA is not supported on 310P", "total num kv heads", "total number of KV heads", "Assertion failed",
@@ -102,6 +104,8 @@ def cut_to(document: Values, kept: int) -> Values:
             inner[name] = min(value, max(0, kept - 6))
         elif name.endswith(("_layers", "layer_ids")) and isinstance(value, list):
             inner[name] = [item for item in value if not isinstance(item, int) or item < kept]
+        elif name == "per_layer_config" and isinstance(value, dict):
+            inner[name] = {key: row for key, row in value.items() if int(key) < kept}
         elif name == "linear_attn_config":
             inner[name] = {
                 key: [item for item in found if item <= kept] if isinstance(found, list) else found
@@ -114,6 +118,12 @@ def _within(document: Values, inner: Values, kept: int) -> Values:
     return document | {"text_config": inner | {"num_hidden_layers": kept}}
 
 
+def decoder_of(document: Values) -> Values:
+    """The object that describes the decoder."""
+    names = ("text_config", "llm_config", "language_config")
+    return next((document[name] for name in names if document.get(name)), document)
+
+
 TYPES = ("fp8", "fp8_e4m3", "bfloat16")
 SCALED_TYPES = (*TYPES, "fp8", "int8_per_token_head", "fp8_per_token_head")
 """Types of caches: those of vLLM on NPUs, and with scales beside every vector of a head, which its own kernels keep."""
@@ -121,10 +131,10 @@ SCALED_TYPES = (*TYPES, "fp8", "int8_per_token_head", "fp8_per_token_head")
 
 def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED_TYPES) -> Values:
     """The engine's arguments for a model."""
-    inner: Values = document.get("text_config") or document
+    inner = decoder_of(document)
     longest = inner.get("max_position_embeddings") or inner.get("n_positions") or inner.get("seq_length") or 8192
     asked: Values = {
-        "tensor_parallel_size": chance.choice((1, 1, 2, 4, 8)),
+        "tensor_parallel_size": chance.choice((1, 1, 1, 2, 2, 2, 4, 4, 8, 8, 3, 6)),
         "max_model_len": min(longest, chance.choice((1024, 4096, 8192, 20_000, 32_768, 131_072))),
     }
     for name, share, values in (
@@ -151,12 +161,16 @@ def drawn(chance: random.Random, document: Values, types: Sequence[str] = SCALED
         }
         if asked["speculative_config"]["method"] == "ngram":
             asked["speculative_config"]["prompt_lookup_max"] = 3
+    if any("expert" in name for name in inner) and chance.random() < 0.2:
+        asked |= {"enable_expert_parallel": True, "data_parallel_size": chance.choice((1, 2))}
+    if chance.random() < 0.08:
+        asked["max_model_len"] = -1
     return asked
 
 
 def draft_of(chance: random.Random, document: Values, method: str) -> Values:
     """The config of a model that drafts for another by `method`."""
-    inner: Values = document.get("text_config") or document
+    inner = decoder_of(document)
     eagle = method != "draft_model"
     heads = chance.choice((16, 32))
     return {
@@ -183,8 +197,14 @@ def ours(served: str, question: Values) -> Values:
     """Memplan's plan, in the engine's words."""
     asked = question["args"]
     drafts = asked.get("speculative_config", {})
+    try:
+        model = replace(load_config(question["config"]), name=question["name"])
+    except InputError as error:
+        return {"refused": str(error)}
+    fits = asked["max_model_len"] == -1
     options = ServingOptions(
-        length=asked["max_model_len"],
+        length=sequence_lengths(model, engine(served).lengths).default if fits else asked["max_model_len"],
+        fits_length=fits,
         caches=CacheOptions(
             block_size=asked.get("block_size"),
             kv=asked.get("kv_cache_dtype"),
@@ -201,10 +221,11 @@ def ours(served: str, question: Values) -> Values:
         tensor=asked["tensor_parallel_size"],
         pipeline=asked.get("pipeline_parallel_size", 1),
         context=asked.get("decode_context_parallel_size", 1),
+        data=(data := asked.get("data_parallel_size", 1)),
+        expert=data * asked["tensor_parallel_size"] if asked.get("enable_expert_parallel") else 1,
     )
     available = (question["available"],) * layout.pipeline
     try:
-        model = replace(load_config(question["config"]), name=question["name"])
         if "draft" in question:
             model = with_draft(model, load_config(question["draft"]), drafts["method"])
         settings = resolve(model, engine(served), options, layout)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import published_configs
 import stand_ins
 
 SECONDS = 300
@@ -81,6 +82,7 @@ def answer(asked, plan):
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(asked["config"]), "utf-8")
         given = dict(asked["args"])
+        published_configs.register(asked["config"])
         if "draft" in asked:
             Path(folder, "draft").mkdir()
             Path(folder, "draft", "config.json").write_text(json.dumps(asked["draft"]), "utf-8")

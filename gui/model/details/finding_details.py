@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from memplan.core.sentence import Sentence, Text, sentence_of
 from memplan.core.units import format_bytes, format_duration, format_rate, format_share
 from memplan.gui.model.details.facts import Fact, Section, fact
+from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import FindingRef, Session
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def finding_sections(session: Session, item: FindingRef) -> list[Section]:
     head.append(fact("how known", Sentence(one.confidence.value)))
     sections = [Section(one.title, tuple(head))]
     if one.evidence:
-        shown = tuple(Fact(sentence_of(item.label), evidence_text(item)) for item in one.evidence)
+        shown = tuple(Fact(_label(item.label), evidence_text(item)) for item in one.evidence)
         sections.append(Section(Sentence("What shows it"), shown))
     places = tuple(_places(session, item, one))
     if places:
@@ -85,6 +86,11 @@ def _places(session: Session, item: FindingRef, one: Finding) -> list[Fact]:
         label: Text = names if names else Sentence("place {}", (str(number + 1),))
         facts.append(Fact(when, label, FindingRef(item.number, number)))
     return facts
+
+
+def _label(label: Text) -> Sentence:
+    """The words of a piece of evidence; what is one text with its figures is taken apart."""
+    return sentence_of(note_in_words(label) if isinstance(label, str) else label)
 
 
 def evidence_text(item: Evidence) -> Text:

@@ -23,12 +23,13 @@ from memplan.gui.model.kernel.kernel_subject import (
     subject_of,
 )
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
+from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import ItemRef, Session
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import usable_bytes
 from memplan.schema import OnChipPlan, Plan, PlannedTiling
-from memplan.schema.planned_tiling import Stage
+from memplan.schema.planned_tiling import PlannedSentence, Stage
 from memplan.tilings import onchip_plan, tiling_of
 
 NO_KERNEL = Sentence(HINT)
@@ -169,7 +170,7 @@ def _worked_out(
     facts: KernelFacts, kernel: Kernel, tiling: PlannedTiling, layout: OnChipPlan | None, target: Chip
 ) -> KernelFacts:
     """`facts` with what the model says."""
-    notes = [*facts.notes, *(note.sentence for note in tiling.notes)]
+    notes: list[Text] = [*facts.notes, *map(_said, tiling.notes)]
     if facts.predicted_ns is not None and facts.predicted_ns != tiling.duration_ns:
         model = format_duration(tiling.duration_ns)
         notes.append(Sentence("time as the plan has it; the model by itself says {}", (model,)))
@@ -197,6 +198,12 @@ def _worked_out(
         notes=tuple(notes),
         problem=None if tiling.missing is None else tiling.missing.sentence,
     )
+
+
+def _said(note: PlannedSentence) -> Text:
+    """A note of a tiling; what a collective assumes is one text there, names and figures and all."""
+    found = note_in_words(note.text) if not note.values else note.sentence
+    return note.sentence if isinstance(found, str) else found
 
 
 def _predicted(tiling: PlannedTiling) -> dict[tuple[str, str], float]:

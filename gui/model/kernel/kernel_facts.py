@@ -66,7 +66,7 @@ class KernelFacts:
     tiling: tuple[Sentence, ...] = ()
     traffic: tuple[Sentence, ...] = ()
     roofline: tuple[Sentence, ...] = ()
-    notes: tuple[Sentence, ...] = ()
+    notes: tuple[Text, ...] = ()
     problem: Text | None = None
     wants_chip: bool = False
     unasked: bool = False

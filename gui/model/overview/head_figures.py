@@ -12,6 +12,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration, format_share
 from memplan.findings.alike import folded
 from memplan.gui.model.compare.deviations import over_capacity, verdict
+from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
 from memplan.hardware import chip as find_chip
 from memplan.schema import Tier
@@ -46,7 +47,8 @@ def shown_steps_of(session: Session) -> Sequence[StepBreakdown]:
 def head_figures(session: Session) -> list[HeadFigure]:
     """What is known of them; of a plan alone what it predicts."""
     steps = shown_steps_of(session)
-    figures = [figure for figure in (_step_time(session, steps), *_shares(steps), _peak(session)) if figure is not None]
+    shares = _shares(steps) or _planned_share(session)
+    figures = [figure for figure in (_step_time(session, steps), *shares, _peak(session)) if figure is not None]
     return [*figures, *_verdict(session)]
 
 
@@ -59,7 +61,10 @@ def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure |
         return None
     title = Sentence("Step time")
     if measured is None:
-        return HeadFigure(title, format_duration(planned or 0), Sentence("as planned"), "timeline")
+        plan = session.document.plan
+        longer = plan is not None and plan.step_ns > plan.makespan_ns
+        whole = Sentence("its ops; the whole step {}", (format_duration(plan.step_ns),)) if plan and longer else None
+        return HeadFigure(title, format_duration(planned or 0), whole or Sentence("as planned"), "timeline")
     if planned is None:
         note = (
             Sentence("median of {} [step|steps]", (f"{len(steps):,}",))
@@ -90,6 +95,18 @@ def _shares(steps: Sequence[StepBreakdown]) -> list[HeadFigure]:
         )
         for title, length in (("Exposed communication", exposed), ("Idle", idle))
     ]
+
+
+def _planned_share(session: Session) -> list[HeadFigure]:
+    """Exposed communication of a plan that is open alone, where it has collectives."""
+    plan, planned = session.document.plan, session.document.planned_step_ns
+    if plan is None or session.document.profile is not None or not planned:
+        return []
+    exposed = planned_parts(plan).exposed_ns
+    if not exposed:
+        return []
+    note, title = Sentence("planned {}", (format_duration(exposed),)), Sentence("Exposed communication")
+    return [HeadFigure(title, format_share(exposed / planned), note, "timeline", warns=exposed > planned / 4)]
 
 
 def _peak(session: Session) -> HeadFigure | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.overview.head_figures import shown_steps_of
+from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
 from memplan.reports.step_pictures import STEP_PARTS, parts_of_step
 
@@ -42,10 +43,10 @@ def step_bars(session: Session) -> list[StepBar]:
     planned = session.document.planned_step_ns
     plan = session.document.plan
     if planned and plan is not None:
-        found = session.document.comparison
-        busy = found.summary.planned_busy_ns if found is not None else None
-        working = min(sum(op.duration_ns for op in plan.ops if op.launches) if busy is None else busy, planned)
-        parts = {STEP_PARTS[0]: working, STEP_PARTS[-1]: planned - working}
+        told = planned_parts(plan)
+        working, hiding, exposed = told.computing_ns, told.overlapped_ns, told.exposed_ns
+        values = (working - hiding, hiding, exposed, 0, 0, 0, planned - working - exposed)
+        parts = dict(zip(STEP_PARTS, values, strict=True))
         start = session.document.axis.to_profile(min(op.start_ns for op in plan.ops))
         bars.append(StepBar(Sentence("planned"), parts, (start, start + planned)))
     for place, step in enumerate(shown_steps_of(session)[:MOST_STEP_BARS], 1):

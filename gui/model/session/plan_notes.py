@@ -1,37 +1,56 @@
-"""What a plan says of itself, which its file holds as English text, as sentences that any language can say."""
+"""English text with figures and names in it, of a plan's file or a report, as sentences that any language can say."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text, joined
 
-_DEEPEST = 4
+_SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
+_DEEPEST = 6
 """How far sentences stand within sentences."""
 
 
 def note_in_words(text: str) -> Text:
-    """`text`, a note of a plan or what makes it impossible, as the sentence it was made from; itself where none is."""
-    return _recognised(text, _DEEPEST)
+    """`text`, a note of a plan or words of a report, as the sentence it was made from; itself where none is."""
+    sentences = _SENTENCES.split(text) if text.endswith(".") else [text]
+    return joined([_recognised(sentence, _DEEPEST) for sentence in sentences], "{} {}")
 
 
 def _recognised(text: str, deeper: int) -> Text:
-    for template, parts in _templates() if deeper else ():
+    """`text` whole, if a template has its semicolons; else by what is between them, if all of that is known."""
+    if not deeper:
+        return text
+    first, separator, more = text.partition("; ")
+    found = _matched(text, deeper, whole=bool(separator))
+    if found is not None or not separator:
+        return found or text
+    parts = _recognised(first, deeper - 1), _recognised(more, deeper - 1)
+    apart = joined(parts, "{}; {}")
+    if not any(isinstance(part, str) for part in parts):
+        return apart
+    return _matched(text, deeper, whole=False) or (text if all(isinstance(part, str) for part in parts) else apart)
+
+
+def _matched(text: str, deeper: int, *, whole: bool) -> Sentence | None:
+    """The sentence that `text` was made from, of a template with a semicolon where `whole`."""
+    for template, parts in _templates():
+        if whole and "; " not in template:
+            continue
         values = _between(text, parts)
         if values is not None:
             return Sentence(template, tuple(_recognised(value, deeper - 1) for value in values))
-    first, separator, more = text.partition("; ")
-    if not separator or not deeper:
-        return text
-    return joined((_recognised(first, deeper - 1), _recognised(more, deeper - 1)), "{}; {}")
+    return None
 
 
 @cache
 def _templates() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each template and what is between its values; those that say most in words of their own come first."""
-    found = [(template, tuple(template.split("{}"))) for template in table("memplan.gui", "data/zh_notes.json")]
+    known = (*table("memplan.gui", "data/zh_notes.json"), *table("memplan.gui", "data/zh_reports.json"))
+    found = [(template, tuple(template.split("{}"))) for template in known]
     return tuple(sorted(found, key=lambda row: -sum(map(len, row[1]))))
 
 

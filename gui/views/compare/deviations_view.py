@@ -69,7 +69,11 @@ class DeviationsView(TableView):
         for command, button in self.ways.items():
             button.setVisible(lacking[command])
         self.table.setVisible(bool(planned) or document.comparison is not None)
-        self.headline.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        policy.setHeightForWidth(
+            True
+        )  # a new policy forgets that it wraps, and is given room for a narrow label's lines
+        self.headline.setSizePolicy(policy)
         self.chooser.show_document(document)
 
     def jump_to_first(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
@@ -19,6 +21,7 @@ _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don
 
 _ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so that no name is cut
 _ABOVE_LINES = 10
+_LEGEND_PX = 8
 """Names lie over the lines of other roofs, never under them."""
 
 
@@ -33,18 +36,24 @@ class RooflineView(QWidget):
         self.plot.setLogMode(x=True, y=True)
         self.plot.showGrid(x=True, y=True, alpha=0.2)
         self.plot.setMenuEnabled(False)
-        self.legend = self.plot.addLegend(offset=(-10, -10))
         for side in ("bottom", "left"):
             axis = self.plot.getAxis(side)
             # Once only: pyqtgraph takes the factor of what is shown at that moment, and keeps it.
             axis.enableAutoSIPrefix(False)
             axis.autoSIPrefixScale = 1.0
+        # Not pyqtgraph's: the labels of its legend raise when a window goes with its reference cycles.
+        self.legend = QLabel(self)
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.legend.setWordWrap(True)
+        self.legend.setContentsMargins(_LEGEND_PX, 0, _LEGEND_PX, _LEGEND_PX)
         self.hint = QLabel(self)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.hint.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.plot)
+        layout.setSpacing(0)
+        layout.addWidget(self.plot, 1)
+        layout.addWidget(self.legend)
         layout.addWidget(self.hint)
         self.model: Roofline = plan_roofline(session.document)
         self.mark = pg.ScatterPlotItem(size=16, symbol="o", brush=None)
@@ -76,11 +85,9 @@ class RooflineView(QWidget):
     def draw(self) -> None:
         """Draw everything anew."""
         self.plot.clear()
-        text, faint = self.colours.css("text"), self.colours.css("faint")
+        faint = self.colours.css("faint")
         self.plot.setBackground(self.colours.css("ground"))
-        self.legend.setLabelTextColor(text)
-        self.legend.setPen(self.colours.css("line"))
-        self.legend.setBrush(self.colours.css("window"))
+        self.legend.setStyleSheet(f"background:{self.colours.css('ground')}")
         for side, label in (("bottom", tr("FLOP per byte of GM traffic")), ("left", tr("FLOP per second"))):
             axis = self.plot.getAxis(side)
             axis.setPen(faint)
@@ -88,10 +95,11 @@ class RooflineView(QWidget):
             axis.setLabel(label)
         model = self.model
         self.plot.setVisible(bool(len(model)))
+        self.legend.setVisible(bool(len(model)))
         self.hint.setVisible(not len(model))
         if len(model):
             self._ceilings(model)
-            self._points(model)
+            self.legend.setText(self._points(model))
         elif self.session.document.plan is None:
             self.hint.setText(tr("No plan is open: the roofline needs one"))
         else:
@@ -130,7 +138,9 @@ class RooflineView(QWidget):
         """`width` in the window's pixels: pyqtgraph's pens count those of the screen, hairlines on a dense one."""
         return QPen(pg.mkPen(self.colours.css(role), width=width * self.devicePixelRatioF(), style=style))
 
-    def _points(self, model: Roofline) -> None:
+    def _points(self, model: Roofline) -> str:
+        """Draw the ops, and say in rich text which marks mean what."""
+        names: list[str] = []
         for number, bound in enumerate(sorted(set(model.bound))):
             rows = np.flatnonzero(np.array(model.bound) == bound)
             colour = self.colours.line(self.colours.colours[number % len(self.colours.colours)])
@@ -141,8 +151,8 @@ class RooflineView(QWidget):
                 size=7,
                 pen=None,
                 brush=pg.mkBrush(colour >> 16 & 255, colour >> 8 & 255, colour & 255),
-                name=f"{tr('predicted')}, {tr(bound)}",
             )
+            names.append(_legend_entry("●", f"#{colour & 0xFFFFFF:06x}", f"{tr('predicted')}, {tr(bound)}"))
             points.sigClicked.connect(self._clicked)
             self.plot.addItem(points)
         seen = np.flatnonzero(np.isfinite(model.measured))
@@ -155,10 +165,11 @@ class RooflineView(QWidget):
                 symbol="x",
                 pen=self._pen("measured"),
                 brush=None,
-                name=tr("measured"),
             )
+            names.append(_legend_entry("×", self.colours.css("measured"), tr("measured")))
             crosses.sigClicked.connect(self._clicked)
             self.plot.addItem(crosses)
+        return "&emsp;&emsp; ".join(names)
 
     def _clicked(self, _: object, points: list[pg.SpotItem], *rest: object) -> None:
         if len(points):
@@ -181,3 +192,8 @@ class RooflineView(QWidget):
         rows = np.flatnonzero(self.model.op == op) if op is not None else np.zeros(0, dtype=np.int64)
         self.mark.setPen(self._pen("text", 2))
         self.mark.setData(x=np.log10(self.model.intensity[rows]), y=np.log10(self.model.predicted[rows]))
+
+
+def _legend_entry(mark: str, colour: str, name: str) -> str:
+    """One mark and what it means, never broken between them."""
+    return f'<span style="color:{colour}">{mark}</span>&nbsp;{html.escape(name, quote=False).replace(" ", "&nbsp;")}'

@@ -65,6 +65,7 @@ def command(
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
+    from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.layouts_report import layouts_report
@@ -81,8 +82,10 @@ def command(
             result = fit_training(model, room, recipe.recipe(length), npus, recipe.samples(npus), progress)
         else:
             memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
+            engine = find_engine(asked.engine, die)
+            length = asked.context or sequence_lengths(model, engine.lengths).default
             options = ServingOptions(length=length, batched_tokens=asked.batched_tokens)
-            result = fit_serving(model, die, find_engine(asked.engine, die), options, npus, memory, progress)
+            result = fit_serving(model, die, engine, options, npus, memory, progress)
         served = served_weights(model, die, asked.weights)
         times = {} if train else _decode_times(model, die, result.fitting[:timed], length, served.precision, progress)
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
@@ -114,6 +117,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
+    from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
@@ -126,7 +130,9 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
     if service.step_sequences is not None:
         memory = replace(memory, sequences=service.step_sequences)
-    options = ServingOptions(length=asked.context or model.max_positions, requests=service.step_sequences)
+    options = ServingOptions(
+        length=asked.context or sequence_lengths(model, engine.lengths).default, requests=service.step_sequences
+    )
     case = Case(model, die, engine, options, ONE_RANK, memory)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)

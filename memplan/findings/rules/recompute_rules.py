@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
+from memplan.core.distinct import running_count
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
@@ -55,7 +56,7 @@ def run_again(kernels: Kernels, rows: Int64s) -> Int64s:
     forward = np.flatnonzero(np.array([name in names for name in families], dtype=bool)[of_type])
     back = np.flatnonzero(np.array([name.removesuffix("grad") in names and name.endswith("grad") for name in families],
                                    dtype=bool)[of_type])  # fmt: skip
-    gradients = np.cumsum(np.array([name.endswith("grad") for name in families], dtype=bool)[of_type])
+    gradients = running_count(np.array([name.endswith("grad") for name in families], dtype=bool)[of_type])
     if len(back) < 2 or len(forward) <= len(back):
         return np.empty(0, dtype=np.int64)
     ahead = np.searchsorted(forward, back) - 1

@@ -13,6 +13,8 @@ from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, P
 BUCKETS = 4096
 ROOM = 8
 """Entries per block that the time buckets may hold on average."""
+MOST_ORDERED = 100_000
+"""Up to so many blocks are all kept in order of address as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Rectangles:
     modulus: Int64s
     residue: Int64s
     fixed: Int64s
-    shift: int
+    shifts: Int64s
+    levels: Int64s
     bucket_ptr: Int64s
     counted: int
     first: Int64s = field(repr=False)
@@ -47,7 +50,7 @@ class Rectangles:
             order = np.concatenate([self.first, order[self.fixed[order] < 0]])
         peak, looked = place_rectangles(
             order, int(best_fit), self.size, self.start, self.end, self.modulus, self.residue, self.fixed,
-            self.shift, self.bucket_ptr, self.counted, limit, base,
+            self.shifts, self.levels, self.bucket_ptr, self.counted, limit, base,
         )  # fmt: skip
         return int(peak), base[: self.counted], int(looked) + 8 * len(order)
 
@@ -70,26 +73,56 @@ def rectangles(blocks: Blocks, space: Space) -> Rectangles:
 
 
 def timed_rectangles(
-    size: Int64s, start: Int64s, end: Int64s, fixed: Int64s, modulus: Int64s, residue: Int64s, *, counted: int
+    size: Int64s,
+    start: Int64s,
+    end: Int64s,
+    fixed: Int64s,
+    modulus: Int64s,
+    residue: Int64s,
+    *,
+    counted: int,
+    room: int = ROOM,
+    widening: int = 0,
 ) -> Rectangles:
-    """Rectangles alive over `[start, end)`; the first `counted` raise the peak, free ones are `fixed` at -1."""
-    shift, bucket_ptr = _buckets(start, end, max(int(end.max(initial=0)), 1))
+    """
+    Rectangles alive over `[start, end)`; the first `counted` raise the peak, free ones are `fixed` at -1.
+
+    Time buckets hold `room` entries per block on average. There are levels of them, each `2**widening` times as wide as
+    the one before (0: one), and up to `MOST_ORDERED` blocks one that holds them all: what is placed is looked for in
+    the finest bucket that is long enough, which costs time for each level that it has to be listed in.
+    """
+    steps = max(int(end.max(initial=0)), 1)
+    shift, bucket_ptr = _buckets(start, end, steps, room)
+    shifts, levels, pointers = [shift], [0, len(bucket_ptr) - 1], [bucket_ptr]
+    top = max((steps - 1).bit_length(), shift)
+    wider = list(range(shift + widening, top, widening)) if widening else []
+    for wide in [*wider, *([top] if len(start) <= MOST_ORDERED and top > shift else [])]:
+        pointers.append(pointers[-1][-1] + _entries(start, end, steps, wide)[1:])
+        shifts.append(wide)
+        levels.append(levels[-1] + len(pointers[-1]))
     return Rectangles(
-        size, start, end, modulus, residue, fixed, shift, bucket_ptr, counted, np.flatnonzero(fixed >= 0)
+        size, start, end, modulus, residue, fixed, np.array(shifts), np.array(levels), np.concatenate(pointers),
+        counted, np.flatnonzero(fixed >= 0),
     )  # fmt: skip
 
 
-def _buckets(start: Int64s, end: Int64s, steps: int) -> tuple[int, Int64s]:
-    """Width of time buckets, as a power of two of ranks, and how many entries each must hold."""
+def _buckets(start: Int64s, end: Int64s, steps: int, room: int = ROOM) -> tuple[int, Int64s]:
+    """Width of time buckets, as a power of two of ranks, and how many entries those before each must hold."""
     shift = 0
-    while ((steps - 1) >> shift) + 1 > BUCKETS or int((((end - 1) >> shift) - (start >> shift) + 1).sum()) > ROOM * len(
+    while ((steps - 1) >> shift) + 1 > BUCKETS or int((((end - 1) >> shift) - (start >> shift) + 1).sum()) > room * len(
         start
     ) + 1024:
         shift += 1
+    return shift, _entries(start, end, steps, shift)
+
+
+def _entries(start: Int64s, end: Int64s, steps: int, shift: int) -> Int64s:
+    """How many entries the buckets of `2**shift` ranks before each must hold, and all of them."""
     change = np.zeros(((steps - 1) >> shift) + 2, np.int64)
     np.add.at(change, start >> shift, 1)
     np.subtract.at(change, ((end - 1) >> shift) + 1, 1)
-    return shift, np.concatenate([[0], np.cumsum(np.cumsum(change)[:-1])]).astype(np.int64)
+    before: Int64s = np.concatenate([[0], np.cumsum(np.cumsum(change)[:-1])]).astype(np.int64)
+    return before
 
 
 def place_general(

@@ -2,7 +2,8 @@
 Compiled placement of blocks one by one in a given order.
 
 Both kernels answer the same question, at which address a block fits best among those already placed. One is for
-plain rectangles and keeps what is placed sorted by address; the other takes every kind of block.
+plain rectangles and keeps what is placed sorted by address, in time buckets of several widths; the other takes every
+kind of block.
 """
 
 from __future__ import annotations
@@ -18,21 +19,56 @@ from memplan.placement.offsets.blocks import FAR
 from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, PoolArrays
 
 FIRST_FIT, BEST_FIT = 0, 1
-MOST_ORDERED = 100_000
 
 
 @jit
-def _insert(listed: Any, count: int, base: Any, block: int) -> None:
-    """Put `block` among the first `count` of `listed`, blocks by ascending address, behind those of its own."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) >> 1
-        if base[listed[middle]] <= base[block]:
-            low = middle + 1
-        else:
-            high = middle
-    listed[low + 1 : count + 1] = listed[low:count]
-    listed[low] = block
+def _sort(listed: Any, start: int, stop: int, base: Any) -> None:
+    """Sort blocks `start` to `stop` of `listed` by address (shell sort: little to compile)."""
+    step = 1
+    while step < (stop - start) // 3:
+        step = 3 * step + 1
+    while step:
+        for position in range(start + step, stop):
+            block = listed[position]
+            at = position
+            while at >= start + step and base[listed[at - step]] > base[block]:
+                listed[at] = listed[at - step]
+                at -= step
+            listed[at] = block
+        step //= 3
+
+
+@jit
+def _merge(listed: Any, first: int, middle: int, stop: int, base: Any, spare: Any) -> None:
+    """
+    Bring blocks `first` to `stop` of `listed` in order of address, of which those before `middle` are.
+
+    `spare` has room for the others.
+    """
+    if middle + 1 >= stop:
+        if middle < stop:
+            block = listed[middle]
+            low, high = first, middle
+            while low < high:
+                half = (low + high) >> 1
+                if base[listed[half]] <= base[block]:
+                    low = half + 1
+                else:
+                    high = half
+            listed[low + 1 : stop] = listed[low:middle]
+            listed[low] = block
+        return
+    _sort(listed, middle, stop, base)
+    spare[: stop - middle] = listed[middle:stop]
+    left, right = middle - 1, stop - middle - 1
+    while right >= 0:
+        block = spare[right]
+        address = base[block]
+        while left >= first and base[listed[left]] > address:
+            listed[left + right + 1] = listed[left]
+            left -= 1
+        listed[left + right + 1] = block
+        right -= 1
 
 
 @jit
@@ -45,7 +81,8 @@ def place_rectangles(
     modulus: Any,
     residue: Any,
     fixed: Any,  # int64[n]: address that is given, or -1
-    shift: int,  # a time bucket is 2**shift ranks
+    shifts: Any,  # int64[levels]: a time bucket of a level is 2**shift ranks, those of the next are wider
+    levels: Any,  # int64[levels + 1]: the first bucket of each level
     bucket_ptr: Any,  # int64[buckets + 1]: room for every block in each bucket it meets
     counted: int,  # blocks from this number on are reserved ranges: they do not raise the peak
     limit: int,  # give up as soon as the peak exceeds it
@@ -53,14 +90,13 @@ def place_rectangles(
 ) -> Any:
     """Peak, or -1 when it exceeds `limit`, and the number of placed blocks that were looked at."""
     n = order.size
-    # Placed blocks by ascending address. Keeping them all in order gets too dear for very many; then blocks that meet
-    # several time buckets collect what is there and sort it.
-    ordered = n <= MOST_ORDERED
-    every = np.empty(n, np.int32)
-    seen = np.full(0 if ordered else size.size, -1, np.int32)
-    placed = 0
-    slots = np.empty(bucket_ptr[-1], np.int32)  # the same by time bucket
-    filled = np.zeros(bucket_ptr.size - 1, np.int64)
+    # Placed blocks by time bucket, in order of address up to some; a block that meets one bucket of a level, the finest
+    # there is, looks at what is there. One that meets several of each collects what is there and sorts it.
+    slots = np.empty(bucket_ptr[-1], np.int32)
+    filled = bucket_ptr[:-1].copy()
+    ordered = bucket_ptr[:-1].copy()
+    spare = np.empty(n, np.int32)
+    seen = np.full(size.size if levels[-1] - levels[-2] > 1 else 0, -1, np.int32)
     # Of placed blocks: first and last time, address, and the next free one, rounded where one rounding holds for all.
     spans = np.empty((size.size, 4), np.int64)
     mixed = False
@@ -77,38 +113,32 @@ def place_rectangles(
     for k in range(n):
         block = order[k]
         need, first, last = size[block], start[block], end[block]
-        low_bucket, high_bucket = first >> shift, (last - 1) >> shift
         where = fixed[block]
         if where < 0:
             mod, rest = modulus[block], residue[block]
+            level = 0
+            while level < shifts.size - 1 and first >> shifts[level] != (last - 1) >> shifts[level]:
+                level += 1
+            low_bucket, high_bucket = first >> shifts[level], (last - 1) >> shifts[level]
             if low_bucket == high_bucket:
-                source, begin, stop = slots, bucket_ptr[low_bucket], bucket_ptr[low_bucket] + filled[low_bucket]
-            elif ordered:
-                source, begin, stop = every, 0, placed
+                bucket = levels[level] + low_bucket
+                begin, stop = bucket_ptr[bucket], filled[bucket]
+                _merge(slots, begin, ordered[bucket], stop, base, spare)
+                ordered[bucket] = stop
+                source = slots
             else:
-                count = 0
-                for bucket in range(low_bucket, high_bucket + 1):
-                    for position in range(bucket_ptr[bucket], bucket_ptr[bucket] + filled[bucket]):
+                begin = stop = 0
+                for bucket in range(levels[level] + low_bucket, levels[level] + high_bucket + 1):
+                    for position in range(bucket_ptr[bucket], filled[bucket]):
                         other = slots[position]
                         if seen[other] == k or start[other] >= last or end[other] <= first:
                             continue
                         seen[other] = k
-                        every[count] = other
-                        count += 1
-                    looked += filled[bucket]
-                step = 1
-                while step < count // 3:
-                    step = 3 * step + 1
-                while step:  # shell sort: little to compile, and buckets are sorted already
-                    for position in range(step, count):
-                        other = every[position]
-                        at = position
-                        while at >= step and base[every[at - step]] > base[other]:
-                            every[at] = every[at - step]
-                            at -= step
-                        every[at] = other
-                    step //= 3
-                source, begin, stop = every, 0, count
+                        spare[stop] = other
+                        stop += 1
+                    looked += filled[bucket] - bucket_ptr[bucket]
+                _sort(spare, 0, stop, base)
+                source = spare
             current = rest
             least = FAR
             where = -1
@@ -139,12 +169,12 @@ def place_rectangles(
             peak = top
             if peak > limit:
                 return -1, looked
-        if ordered:
-            _insert(every, placed, base, block)
-            placed += 1
-        for bucket in range(low_bucket, high_bucket + 1):
-            _insert(slots[bucket_ptr[bucket] :], filled[bucket], base, block)
-            filled[bucket] += 1
+        for level in range(shifts.size):
+            for bucket in range(
+                levels[level] + (first >> shifts[level]), levels[level] + ((last - 1) >> shifts[level]) + 1
+            ):
+                slots[filled[bucket]] = block
+                filled[bucket] += 1
     return peak, looked
 
 

@@ -15,6 +15,8 @@ _RETRIES, _RETRIED = 16, 160_000
 """How often what was left out is placed before all else, and how many buffers are placed anew for that in all."""
 _HOPELESS = 20
 """Where more than such a part of the buffers is left out, it isn't tried again."""
+_ENTRIES, _WIDENING = 4, 2
+"""Time buckets hold so many entries a buffer, and each is of `2**_WIDENING` times fewer steps than a wider one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ class CappedPacking:
         alive, ready = self._ready()
         best, out = found, found.out[alive]
         urgent = np.zeros(len(alive), np.int64)
-        for _ in range(min(_RETRIES, _RETRIED // max(len(alive), 1))):
-            if not best.lost or out.sum() * _HOPELESS > len(alive):
+        count = self._taking_room.sum()
+        for _ in range(min(_RETRIES, _RETRIED // max(count, 1))):
+            if not best.lost or out.sum() * _HOPELESS > count:
                 break
             urgent[out] += 1
             order = found.order[np.argsort(-urgent[found.order], kind="stable")]
@@ -86,26 +89,53 @@ class CappedPacking:
             best = spill if spill.lost < best.lost else best
         return best
 
+    @property
+    def _taking_room(self) -> Bools:
+        return (self.start < self.end) & (self.size > 0)
+
     def _ready(self) -> tuple[Int64s, Rectangles]:
-        """Which buffers take room, and these made ready."""
-        alive = np.flatnonzero((self.start < self.end) & (self.size > 0))
-        modulus, residue = np.full(len(alive), self.alignment), np.zeros(len(alive), np.int64)
+        """
+        Which buffers take room, and these made ready.
+
+        Those that are always there and are stacked from 0 are one rectangle behind the others: nothing else gets below
+        its end.
+        """
+        last = int(self.end.max(initial=0))
+        always = np.flatnonzero(self._taking_room & (self.fixed >= 0) & (self.start == 0) & (self.end == last))
+        always = always[np.argsort(self.fixed[always], kind="stable")]
+        tops = self.fixed[always] + self.size[always]
+        stacked = np.cumprod(self.fixed[always] == np.concatenate([[0], tops[:-1]])).astype(bool)
+        alive = np.setdiff1d(np.flatnonzero(self._taking_room), always[stacked])
+        bottom = tops[stacked][-1:]
+        ones, zeros = np.ones(len(bottom), np.int64), np.zeros(len(bottom), np.int64)
+
+        def column(values: Int64s, of_bottom: Int64s) -> Int64s:
+            return np.concatenate([values, of_bottom])
+
         return alive, timed_rectangles(
-            self.size[alive], self.start[alive], self.end[alive], self.fixed[alive], modulus, residue,
+            column(self.size[alive], bottom),
+            column(self.start[alive], zeros),
+            column(self.end[alive], ones * last),
+            column(self.fixed[alive], zeros),
+            column(np.full(len(alive), self.alignment), ones),
+            column(np.zeros(len(alive), np.int64), zeros),
             counted=len(alive),
+            room=_ENTRIES,
+            widening=_WIDENING,
         )  # fmt: skip
 
     def _below(self, alive: Int64s, ready: Rectangles, order: Int64s, best_fit: bool, method: str) -> Spill:
         """Placed in `order`; what lies above the capacity is stacked above all else, where it is in nobody's way."""
         _, placed, _ = ready.place(order, best_fit)
-        above = (ready.fixed < 0) & (placed + ready.size > self.capacity)
-        left = np.flatnonzero(above)
-        top = max(self.capacity, int((placed + ready.size)[~above].max(initial=0)))
-        need = -(-ready.size[left] // self.alignment) * self.alignment
-        placed[left] = -(-top // self.alignment) * self.alignment + np.cumsum(need) - need
-        offsets, out = np.zeros(len(self.size), np.int64), np.zeros(len(self.size), dtype=bool)
+        size, length = self.size[alive], (self.end - self.start)[alive]
+        above = (self.fixed[alive] < 0) & (placed + size > self.capacity)
+        offsets, out = np.where(self._taking_room & (self.fixed >= 0), self.fixed, 0), np.zeros(len(self.size), bool)
+        bottom = int(ready.size[len(alive) :].sum())
+        top = max(self.capacity, bottom, int((placed + size)[~above].max(initial=0)))
+        need = -(-size[above] // self.alignment) * self.alignment
+        placed[above] = -(-top // self.alignment) * self.alignment + np.cumsum(need) - need
         offsets[alive], out[alive] = placed, above
-        lost = int((ready.size * (ready.end - ready.start))[left].sum())
+        lost = int((size * length)[above].sum())
         return Spill(offsets, out, lost, method, order, best_fit)
 
 

@@ -114,6 +114,8 @@ def _part(part: Part, say: Speak) -> Iterator[str]:
 
 def _said_drawing(drawing: Drawing, say: Speak) -> str:
     """A drawing's SVG with its words said by `say`."""
+    if drawing.said:
+        return drawing.svg
     sentences: dict[str, Text] = {str(one): one for one in (*drawing.words, drawing.title)}
 
     def said(found: re.Match[str]) -> str:
