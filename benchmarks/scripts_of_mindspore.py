@@ -31,20 +31,23 @@ class Script:
 
 
 class _Block(nn.Cell):
-    def __init__(self, wide: int, out: int, norm: bool) -> None:
+    def __init__(self, wide: int, out: int, norm: bool, dropout: float) -> None:
         super().__init__()
         self.dense, self.act = nn.Dense(wide, out), nn.ReLU() if norm else nn.Tanh()
         self.norm = nn.LayerNorm((out,)) if norm else None
+        self.dropout = nn.Dropout(p=dropout) if dropout else None
 
     def construct(self, x: Any) -> Any:
         x = self.dense(x)
-        return self.act(x if self.norm is None else self.norm(x))
+        x = self.act(x if self.norm is None else self.norm(x))
+        return x if self.dropout is None else self.dropout(x)
 
 
 class _Perceptron(nn.Cell):
-    def __init__(self, inputs: int, wide: int, layers: int, classes: int, norm: bool) -> None:
+    def __init__(self, inputs: int, wide: int, layers: int, classes: int, norm: bool, dropout: float) -> None:
         super().__init__()
-        self.net = nn.SequentialCell(*(_Block(inputs if at == 0 else wide, wide, norm) for at in range(layers)))
+        widths = [inputs, *[wide] * (layers - 1)]
+        self.net = nn.SequentialCell(*(_Block(width, wide, norm, dropout) for width in widths))
         self.head = nn.Dense(wide, classes)
 
     def construct(self, x: Any) -> Any:
@@ -78,7 +81,7 @@ class _Layer(nn.Cell):
         self.norm1, self.norm2 = nn.LayerNorm((wide,)), nn.LayerNorm((wide,))
         self.qkv, self.out = nn.Dense(wide, 3 * wide), nn.Dense(wide, wide)
         self.up, self.down, self.act = nn.Dense(wide, 4 * wide), nn.Dense(4 * wide, wide), nn.GELU()
-        self.mask = ms.Tensor(np.triu(np.full((length, length), -1e9, FLOAT), 1))
+        self.mask = ms.Tensor(np.triu(np.full((length, length), -6e4, FLOAT), 1))
 
     def construct(self, x: Any) -> Any:
         parts = self.qkv(self.norm1(x)).reshape(-1, self.length, 3, self.heads, self.wide // self.heads)
@@ -138,6 +141,25 @@ def _function(network: Any, loss: Any, optimizer: Any, batch: tuple[Any, ...], j
     return Training(step, network, lambda _: float(step(*batch)))
 
 
+def _accumulated(network: Any, loss: Any, optimizer: Any, batch: tuple[Any, ...]) -> Training:
+    """A function that adds the gradients of two halves of the batch."""
+    network.set_train()
+
+    def forward(data: Any, label: Any) -> Any:
+        return loss(network(data), label)
+
+    gradients = ms.value_and_grad(forward, None, optimizer.parameters)
+    half = batch[0].shape[0] // 2
+
+    def step(data: Any, label: Any) -> Any:
+        first, grads = gradients(data[:half], label[:half])
+        second, more = gradients(data[half:], label[half:])
+        optimizer(tuple(ops.add(one, other) for one, other in zip(grads, more)))  # noqa: B905
+        return first + second
+
+    return Training(step, network, lambda _: float(step(*batch)))
+
+
 def _compiled(network: Any, loss: Any, optimizer: Any, batch: tuple[Any, ...]) -> Training:
     """The same under `ms.jit`."""
     return _function(network, loss, optimizer, batch, jit=True)
@@ -165,7 +187,9 @@ def _model(network: Any, loss: Any, optimizer: Any, batch: tuple[Any, ...]) -> T
 _Way = Callable[[Any, Any, Any, tuple[Any, ...]], Training]
 
 
-def _perceptron(way: _Way, optimizer: Callable[..., Any], norm: bool) -> Callable[[np.random.Generator], Script]:
+def _perceptron(
+    way: _Way, optimizer: Callable[..., Any], norm: bool, dropout: float = 0.0
+) -> Callable[[np.random.Generator], Script]:
     def script(draw: np.random.Generator) -> Script:
         rows, inputs, classes = (int(draw.integers(*span)) for span in ((200, 900), (40, 200), (5, 30)))
         wide, layers = int(draw.integers(100, 400)), int(draw.integers(4, 8))
@@ -175,7 +199,7 @@ def _perceptron(way: _Way, optimizer: Callable[..., Any], norm: bool) -> Callabl
         )
 
         def make() -> Training:
-            network = _Perceptron(inputs, wide, layers, classes, norm)
+            network = _Perceptron(inputs, wide, layers, classes, norm, dropout)
             return way(network, nn.CrossEntropyLoss(), optimizer(network.trainable_params()), batch)
 
         return Script(batch, make)
@@ -183,7 +207,11 @@ def _perceptron(way: _Way, optimizer: Callable[..., Any], norm: bool) -> Callabl
     return script
 
 
-def _convolutions(way: _Way, optimizer: Callable[..., Any]) -> Callable[[np.random.Generator], Script]:
+def _mixed(network: Any, amp: str) -> Any:
+    return network if amp == "O0" else ms.amp.auto_mixed_precision(network, amp)
+
+
+def _convolutions(way: _Way, optimizer: Callable[..., Any], amp: str = "O0") -> Callable[[np.random.Generator], Script]:
     def script(draw: np.random.Generator) -> Script:
         images, side, classes = (int(draw.integers(*span)) for span in ((3, 9), (16, 40), (5, 30)))
         channels, stages = int(draw.integers(8, 24)), int(draw.integers(3, 7))
@@ -193,7 +221,7 @@ def _convolutions(way: _Way, optimizer: Callable[..., Any]) -> Callable[[np.rand
         )
 
         def make() -> Training:
-            network = _Convolutions(channels, stages, classes)
+            network = _mixed(_Convolutions(channels, stages, classes), amp)
             return way(network, nn.CrossEntropyLoss(), optimizer(network.trainable_params()), batch)
 
         return Script(batch, make)
@@ -216,9 +244,7 @@ def _language(
             batch = (ms.Tensor(tokens), ms.Tensor(draw.integers(0, words, (rows, length)).astype(INT)))
 
         def make() -> Training:
-            network = _Language(words, wide, heads, length, layers, own, dropout)
-            if amp != "O0":
-                network = ms.amp.auto_mixed_precision(network, amp)
+            network = _mixed(_Language(words, wide, heads, length, layers, own, dropout), amp)
             loss = nn.CrossEntropyLoss()
             flat = _Flat(loss) if way is _model else loss
             return way(network, flat, optimizer(network.trainable_params()), batch)
@@ -245,6 +271,10 @@ def _decayed(parameters: Any) -> Any:
     return nn.AdamWeightDecay(parameters, 1e-3)
 
 
+def _rms(parameters: Any) -> Any:
+    return nn.RMSProp(parameters, 1e-4)
+
+
 def _momentum(parameters: Any) -> Any:
     return nn.Momentum(parameters, 0.05, 0.9)
 
@@ -263,4 +293,11 @@ SCRIPTS: dict[str, Callable[[np.random.Generator], Script]] = {
     "nn.TransformerEncoderLayer, TrainOneStepCell, Adam": _language(_cells, _adam, own=False),
     "nn.TransformerEncoderLayer with dropout, value_and_grad, Adam": _language(_function, _adam, False, 0.1),
     "transformer, mixed precision O1, TrainOneStepCell, Momentum": _language(_cells, _momentum, amp="O1"),
+    "transformer, mixed precision O2, value_and_grad, Adam": _language(_function, _adam, amp="O2"),
+    "nn.TransformerEncoderLayer with dropout, mixed precision O1, TrainOneStepCell, Adam": _language(
+        _cells, _adam, False, 0.1, "O1"
+    ),
+    "convolutions, mixed precision O1, TrainOneStepCell, RMSProp": _convolutions(_cells, _rms, "O1"),
+    "perceptron with dropout, value_and_grad, RMSProp": _perceptron(_function, _rms, True, 0.2),
+    "perceptron, accumulated gradients, Adam": _perceptron(_accumulated, _adam, True),
 }

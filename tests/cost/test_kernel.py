@@ -253,3 +253,19 @@ def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
     assert cost.bound == "vector"
     assert cost.flops == 2 * 512**3
     assert "vector units" in cost.assumed
+
+
+@pytest.mark.parametrize(
+    ("fused", "plain"),
+    [
+        ("GemmaRmsNorm", "RmsNorm"),
+        ("AddRmsNormDynamicQuantV2", "AddRmsNormQuant"),
+        ("SwiGluDynamicQuant", "SwiGlu"),
+        ("DynamicMxQuant", "DynamicQuant"),
+        ("InplacePartialRotaryMul", "RotaryMul"),
+        ("TransposeQuantBatchMatmul", "QuantBatchMatmulV3"),
+        ("ScatterPaKvCache", "ReshapeAndCache"),
+    ],
+)
+def test_what_libraries_fuse_has_the_class_of_its_main_part(fused: str, plain: str) -> None:
+    assert op_class(fused).rule == op_class(plain).rule != "unknown"

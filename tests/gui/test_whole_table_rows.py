@@ -9,9 +9,12 @@ import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QImage, QWheelEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QTableView, QTableWidgetItem
+from PySide6.QtWidgets import QApplication, QScrollArea, QTableView, QTableWidgetItem
 
+from memplan.gui.model.cluster.heat_grid import HeatGrid
+from memplan.gui.model.palette import load_palette
 from memplan.gui.model.session.session import Session
+from memplan.gui.views.cluster.heat_map import HeatMap
 from memplan.gui.views.table_view import TableView
 from memplan.gui.views.view_specs import PAGES
 from memplan.gui.views.whole_rows import WholeRowsTable, WholeRowsView, foot_of_rows
@@ -116,3 +119,33 @@ def test_every_table_of_the_window_is_of_this_kind(qtbot: Any, session: Session)
             if table.isVisible() and table.rowAt(table.viewport().height() - 1) >= 0:
                 assert is_plain(seen(table)[foot_of_rows(table) :])
     assert found == {WholeRowsView, WholeRowsTable}
+
+
+@pytest.mark.parametrize("height", range(150, 260, 17))
+def test_a_heat_map_shows_no_row_in_part_at_its_foot(qtbot: Any, height: int) -> None:
+    """Went wrong: half of a rank's row was seen above the links."""
+    cells = {(row, column): float(row) for row in range(ROWS) for column in range(2)}
+    texts = {cell: f"{value:.0f} ms" for cell, value in cells.items()}
+    part = HeatMap(load_palette("dark"), lambda _: None)
+    part.show_grid(HeatGrid([f"rank {row}" for row in range(ROWS)], ("step 1", "step 2"), cells, texts))
+    area = QScrollArea()
+    qtbot.addWidget(area)
+    area.setWidget(part)
+    area.resize(400, height)
+    area.show()
+    settle()
+    bar = area.verticalScrollBar()
+    for offset in (0, 3, 20, 26, 77, bar.maximum()):
+        bar.setValue(offset)
+        settle()
+        viewport = area.viewport()
+        foot = viewport.height() - part.y()
+        tops = [part.box(row, 0).top() for row in range(ROWS)]
+        cut = [row for row, top in enumerate(tops) if top < foot < part.box(row, 0).bottom() + 1]
+        image = viewport.grab().toImage().convertToFormat(QImage.Format.Format_RGBA8888)
+        pixels = np.frombuffer(image.constBits(), dtype=np.uint8).reshape(image.height(), -1, 4)[..., :3]
+        for row in cut:
+            at = round(tops[row]) + part.y()
+            assert is_plain(pixels[max(at, 0) :, : part.width()]), (offset, row)
+            assert part.row_at(tops[row] + 1) is None
+        assert part.row_at(tops[ROWS - 1] + 1) == ROWS - 1 or ROWS - 1 in cut

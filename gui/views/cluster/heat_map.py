@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetricsF, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QKeyEvent, QMouseEvent, QMoveEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from memplan.gui.i18n import say
@@ -90,8 +90,22 @@ class HeatMap(QWidget):
         return QRectF(left, self._tops[row], self._cell_px - 1, _ROW_PX - 1)
 
     def row_at(self, y: float) -> int | None:
-        """The row at height `y`."""
-        return next((row for row, top in enumerate(self._tops) if top <= y < top + _ROW_PX), None)
+        """The row at height `y`, if it is shown."""
+        row = next((row for row, top in enumerate(self._tops) if top <= y < top + _ROW_PX), None)
+        return None if row is None or self.cut(row) else row
+
+    def cut(self, row: int) -> bool:
+        """Whether the foot of what is scrolled cuts a row, which is left out until it is scrolled to."""
+        around = self.parentWidget()
+        if around is None:
+            return False
+        foot, top = around.height() - self.y(), self._tops[row]
+        return row > 0 and top < foot < top + _ROW_PX
+
+    def moveEvent(self, event: QMoveEvent) -> None:
+        """Paint all when it is scrolled: what is moved on the screen was painted without the row that was cut."""
+        super().moveEvent(event)
+        self.update()
 
     # -- painting ------------------------------------------------------------------------------------------------
 
@@ -108,6 +122,8 @@ class HeatMap(QWidget):
         for row, name in enumerate(grid.rows):
             top = self._tops[row]
             if not event.rect().intersects(QRectF(0, top - _GROUP_PX, self.width(), _ROW_PX + _GROUP_PX).toRect()):
+                continue
+            if self.cut(row):
                 continue
             base = top + _ROW_PX / 2 + self._metrics.ascent() / 2 - 2
             if row in grid.groups:

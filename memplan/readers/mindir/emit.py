@@ -220,7 +220,7 @@ class OpEmitter:
             node.target,
             inputs,
             outputs,
-            workspace_bytes=self._workspace(node, outputs),
+            workspace_bytes=self._workspace(node, inputs),
             stream=stream if isinstance(stream, int) and stream >= 0 else 0,
             launches=launches,
             attrs=attrs,
@@ -257,10 +257,11 @@ class OpEmitter:
                 raise InputError("the bytes of layout {!r:.40} are unknown", layout, place=node.scope or node.name)
             builder.layouts[tensor], builder.nbytes[tensor] = layout, size
 
-    def _workspace(self, node: Node, outputs: tuple[int, ...]) -> int:
-        if self.target is not Target.CPU or not outputs:
+    def _workspace(self, node: Node, inputs: Sequence[int]) -> int:
+        if self.target is not Target.CPU:
             return 0
-        return self.table.cpu_workspace_outputs.get(node.target, 0) * self.builder.nbytes[outputs[0]]
+        largest = max((self.builder.nbytes[tensor] for tensor in inputs), default=0)
+        return self.table.cpu_workspace_operands.get(node.target, 0) * largest
 
     def operand_copies(self, node: Node, arguments: tuple[GraphValue, ...]) -> Iterator[tuple[Node, int]]:
         """

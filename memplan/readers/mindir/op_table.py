@@ -39,7 +39,8 @@ class OpTable:
     optimiser's cell gets, `optimizer_scalars` are the names of parameters it keeps for itself.
 
     `cpu_own_outputs` are ops of `in_place` whose outputs get bytes of their own in MindSpore's CPU build, and
-    `cpu_workspace_outputs` ops that it splits, with the intermediate values of the output's size that this costs. Of
+    `cpu_workspace_operands` ops that it splits, with the intermediate values of the largest operand's size that
+    this costs; `cpu_op_by_op_workspace_operands` are those where it costs more while Python runs them one by one. Of
     the two operands of `cpu_broadcast_operands` it copies one that has no batch, for each matrix of the other. Of an op
     in `cpu_early_parts` it makes a kernel of its own (its type, and the one argument that it reads and whose shape it
     keeps), which needs nothing of what else the op waits for. `cpu_wide_kernels` are known to be there for float32 and
@@ -53,7 +54,8 @@ class OpTable:
     optimizers: re.Pattern[str]
     optimizer_scalars: frozenset[str]
     cpu_own_outputs: frozenset[str]
-    cpu_workspace_outputs: Mapping[str, int]
+    cpu_workspace_operands: Mapping[str, int]
+    cpu_op_by_op_workspace_operands: Mapping[str, int]
     cpu_broadcast_operands: frozenset[str]
     cpu_early_parts: Mapping[str, tuple[str, str]]
     cpu_wide_kernels: frozenset[str]
@@ -79,7 +81,8 @@ def op_table() -> OpTable:
         optimizers=re.compile(document["optimizer_scopes"]),
         optimizer_scalars=frozenset(document["optimizer_scalars"]),
         cpu_own_outputs=frozenset(document["cpu"]["own_outputs"]),
-        cpu_workspace_outputs=document["cpu"]["workspace_outputs"],
+        cpu_workspace_operands=document["cpu"]["workspace_operands"],
+        cpu_op_by_op_workspace_operands=document["cpu"]["op_by_op_workspace_operands"],
         cpu_broadcast_operands=frozenset(document["cpu"]["broadcast_operands"]),
         cpu_early_parts={op: (part["type"], part["of"]) for op, part in document["cpu"]["early_parts"].items()},
         cpu_wide_kernels=frozenset(document["cpu"]["wide_kernels"]),

@@ -15,8 +15,8 @@ from memplan.readers.mindspore.cell_recompute import list_members, recomputed_ce
 from memplan.readers.mindspore.float_copies import with_float_copies
 from memplan.readers.mindspore.graph_by_graph import graph_by_graph
 from memplan.readers.mindspore.kept_outputs import with_kept_outputs
+from memplan.readers.mindspore.kernel_workspace import with_kernel_workspace
 from memplan.readers.mindspore.op_by_op import op_by_op
-from memplan.readers.mindspore.product_copies import with_product_copies
 from memplan.readers.mindspore.ready_order import in_ready_order
 from memplan.readers.mindspore.rerun_results import is_in_order, with_rerun_results
 from memplan.readers.mindspore.view_copies import with_view_copies
@@ -79,8 +79,9 @@ class CellProgram:
         return found if is_in_order(found) else self._in_python_order(graph, recomputed)
 
     def _in_python_order(self, graph: Graph, recomputed: Collection[str]) -> Graph:
-        copied = with_product_copies(with_view_copies(graph)) if self._kernels is Target.CPU else graph
-        return op_by_op(copied, recomputed)
+        if self._kernels is Target.CPU:
+            graph = with_kernel_workspace(with_view_copies(graph))
+        return op_by_op(graph, recomputed)
 
     def saved(self, graph: Graph, recomputed: Collection[str], /) -> SavedTensors | None:
         """

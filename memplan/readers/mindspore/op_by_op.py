@@ -9,11 +9,13 @@ from memplan.graph.access import accesses
 from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindir.op_table import op_table
 from memplan.readers.mindir.roles import cell_scope, is_of_gradients
+from memplan.readers.mindspore.gradient_nodes import gradient_nodes, with_held_gradients, with_whole_nodes
 
 _NOTE = (
     "PyNative mode: the order is that of the compiled graph with the way back behind the forward pass and the "
     "optimiser behind all gradients; what Python variables hold longer is not seen"
 )
+_FIXED = frozenset({TensorKind.WEIGHT, TensorKind.CONSTANT})
 
 
 def op_by_op(graph: Graph, recomputed: Collection[str] = ()) -> Graph:
@@ -24,7 +26,8 @@ def op_by_op(graph: Graph, recomputed: Collection[str] = ()) -> Graph:
     weights and activations; Python does each when it comes to it. Cells that are `recomputed` (dotted names) run as a
     whole once the way back asks for the first of what they made.
     """
-    return replace(reordered(graph, _order(graph, recomputed)), notes=(*graph.notes, _NOTE))
+    held = with_held_gradients(reordered(graph, _order(graph, recomputed)))
+    return replace(reordered(*held), notes=(*graph.notes, _NOTE))
 
 
 def reordered(graph: Graph, order: Sequence[int]) -> Graph:
@@ -61,11 +64,16 @@ def _order(graph: Graph, recomputed: Collection[str]) -> list[int]:
     last = _optimizer(graph, needs)
     back = _behind(graph, needs, is_of_gradients) - last
     forward = [op.index for op in graph.ops if op.index not in back and op.index not in last]
-    prepared = _prepared(graph, needs, back)
-    rest = [*sorted(back - prepared), *sorted(prepared), *sorted(last)]
-    order = _placed(forward, rest, _whole_cells(graph, needs, back, recomputed))
-    # Cells of which one waits for the other can't each run as a whole.
-    return order or _placed(forward, rest, needs) or [op.index for op in graph.ops]
+    prepared = _prepared(graph, needs, back, _early_parts(graph, needs, back))
+    forms = _forms(graph, forward)
+    passes = _passes(graph, set(forward) - forms, back)
+    steps = [index for one in passes for part in one for index in part if index not in prepared]
+    steps += [*(index for index in forward if index not in forms), *sorted(forms)]
+    steps += [*sorted(back - prepared), *sorted(prepared), *sorted(last)]
+    cells = _whole_cells(graph, needs, back, recomputed)
+    # Cells, or nodes, of which one waits for the other can't each run as a whole.
+    orders = (_placed(steps, whole) for whole in (with_whole_nodes(graph, cells), cells, needs))
+    return next((order for order in orders if order), None) or [op.index for op in graph.ops]
 
 
 def _behind(graph: Graph, needs: Sequence[set[int]], begins: Callable[[str], bool]) -> set[int]:
@@ -77,9 +85,59 @@ def _behind(graph: Graph, needs: Sequence[set[int]], begins: Callable[[str], boo
     return found
 
 
-def _prepared(graph: Graph, needs: Sequence[set[int]], back: set[int]) -> set[int]:
-    """Ops of the way `back` that bring one tensor into another form, as a transposed weight is, before it begins."""
+def _forms(graph: Graph, forward: Sequence[int]) -> set[int]:
+    """Those of the `forward` ops that bring weights and constants into another form."""
     found: set[int] = set()
+    for index in forward:
+        tensors = (graph.tensors[tensor] for tensor in graph.ops[index].inputs)
+        if all(tensor.kind in _FIXED or tensor.producer in found for tensor in tensors):
+            found.add(index)
+    return found
+
+
+def _passes(graph: Graph, forward: set[int], back: set[int]) -> list[tuple[list[int], list[int]]]:
+    """
+    Ops `forward` and on the way `back` of each pass where one step has several that share nothing but weights.
+
+    So has a step that adds up the gradients of parts of its batch: Python is back from one before it begins the next.
+    """
+    head: dict[int, int] = {}
+
+    def found(index: int) -> int:
+        while head[index] != index:
+            head[index] = head[head[index]]
+            index = head[index]
+        return index
+
+    for op in reversed(graph.ops):
+        if op.index in back and is_of_gradients(op.name):
+            head.setdefault(op.index, op.index)
+        if op.index not in head:
+            continue
+        for tensor in op.inputs:
+            producer = graph.tensors[tensor].producer
+            if producer is not None and (producer in forward or producer in back):
+                head[found(head.setdefault(producer, producer))] = found(op.index)
+    passes: dict[int, tuple[list[int], list[int]]] = {}
+    for index in sorted(head):
+        passes.setdefault(found(index), ([], []))[index in back].append(index)
+    return [one for one in passes.values() if all(one)]
+
+
+def _early_parts(graph: Graph, needs: Sequence[set[int]], back: set[int]) -> set[int]:
+    """Ops of the way `back` that need nothing of it, in a node of gradients that waits for something of it."""
+    return {
+        index
+        for node in gradient_nodes(graph)
+        if any(needs[other] & back - set(node) for other in node)
+        for index in node
+        if not needs[index] & back
+    }
+
+
+def _prepared(graph: Graph, needs: Sequence[set[int]], back: set[int], early: set[int]) -> set[int]:
+    """`early`, and ops of the way `back` that bring one tensor into another form, as a transposed weight is."""
+    found = set(early)
     for op in graph.ops:
         if op.index in back and found >= needs[op.index] & back:
             kinds = {tensor: graph.tensors[tensor].kind for tensor in op.inputs}
@@ -112,10 +170,10 @@ def _whole_cells(
     return found
 
 
-def _placed(first: Sequence[int], rest: Sequence[int], needs: Sequence[set[int]]) -> list[int] | None:
-    """`first`, then `rest` with what each needs right before it; `None` where some need each other."""
-    order = dict.fromkeys(first)
-    for index in rest:
+def _placed(steps: Sequence[int], needs: Sequence[set[int]]) -> list[int] | None:
+    """`steps` with what each needs right before it; `None` where some need each other."""
+    order: dict[int, None] = {}
+    for index in steps:
         stack, waiting = [index], {index}
         while stack:
             missing = needs[stack[-1]] - order.keys()

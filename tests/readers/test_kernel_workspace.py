@@ -1,10 +1,11 @@
-"""Products of batches of matrices in PyNative mode on a CPU: what is copied, and what stays meanwhile."""
+"""Kernels in PyNative mode on a CPU: what they copy and what the parts of a split one hold."""
 
 from __future__ import annotations
 
-from memplan.graph.lifetime import lifetimes
+from dataclasses import replace
+
 from memplan.graph.model import Graph, Op, Tensor, TensorKind
-from memplan.readers.mindspore.product_copies import with_product_copies
+from memplan.readers.mindspore.kernel_workspace import with_kernel_workspace
 
 BATCHES, MATRIX = (4, 8, 8), (8, 8)
 
@@ -26,21 +27,23 @@ def product(shape: tuple[int, ...], maker: str = "Transpose") -> Graph:
     return Graph("step", ops, tensors, (), (), "", "MindSpore")
 
 
-def test_operands_and_result_are_copied_and_what_was_saved_stays() -> None:
-    graph = with_product_copies(product(BATCHES))
-    assert [op.workspace_bytes for op in graph.ops] == [0, 3 * graph.tensors[0].nbytes, 0, 0]
-    assert [op.index for op in graph.ops] == [0, 1, 2, 3]
-    assert graph.ops[3].attrs["after"] == (1,)
-    assert graph.tensors[4].producer == 3
-    ends = {graph.tensors[span.tensor].name: span.end for span in lifetimes(graph)}
-    assert ends["saved"] == 3
+def test_operands_and_result_are_copied() -> None:
+    graph = with_kernel_workspace(product(BATCHES))
+    assert [op.workspace_bytes for op in graph.ops] == [0, 3 * graph.tensors[0].nbytes, 0]
 
 
 def test_a_product_of_two_matrices_makes_no_copies() -> None:
     graph = product(MATRIX)
-    assert with_product_copies(graph).ops == graph.ops
+    assert with_kernel_workspace(graph).ops == graph.ops
 
 
 def test_an_operand_that_is_a_copy_already_is_none_again() -> None:
-    graph = with_product_copies(product(BATCHES, "BroadcastTo"))
+    graph = with_kernel_workspace(product(BATCHES, "BroadcastTo"))
     assert graph.ops[1].workspace_bytes == 2 * graph.tensors[0].nbytes
+
+
+def test_the_parts_of_a_split_kernel_hold_what_they_make() -> None:
+    graph = product(BATCHES)
+    split = replace(graph.ops[1], type="SoftmaxBackward")
+    graph = with_kernel_workspace(replace(graph, ops=(graph.ops[0], split, graph.ops[2])))
+    assert [op.workspace_bytes for op in graph.ops] == [0, 2 * graph.tensors[0].nbytes, 0]
