@@ -22,7 +22,7 @@ import memplan
 from benchmarks.framework_runs import batch_table, framework_table
 from benchmarks.layout_runs import layout_table
 from benchmarks.profile_compositions import composition_table
-from benchmarks.profile_labels import UNPLANNED_LABELS, labelled, labelled_plan
+from benchmarks.profile_labels import UNPLANNED_LABELS, given_less_right, labelled, labelled_plan
 from benchmarks.profile_variants import variant_table
 from memplan.align import align
 from memplan.models import load_config
@@ -45,8 +45,6 @@ _TABLES: Mapping[str, str] = {
     "speed": "Speed",
 }
 """Tables by what they are called on the command line, with their titles."""
-_ENOUGH = 30
-"""Matches from which a share of them is told."""
 
 
 def label_table(shared: Path) -> Iterator[str]:
@@ -108,7 +106,7 @@ def known_table(shared: Path) -> Iterator[str]:
 
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
-        off = _off(list(zip(found.chance, found.right, strict=True)))
+        off = given_less_right(list(zip(found.chance, found.right, strict=True)))
         return f"| {name} | {len(plan.ops)} | {kernels} | {found.time_right:.2%} | {right:.1%} | {off} |"
 
     yield "| run | planned ops | kernels | time right | kernels right | probability given less share right |"
@@ -130,17 +128,6 @@ def known_table(shared: Path) -> Iterator[str]:
         "`memplan/align/pair_model.json` and `calibration.json` say which constants and curves were chosen with which "
         f"of these runs in view. Of these rows {', '.join([*FRESH_RUNS, *FRESH_SAMPLES])} and AlexNet are fresh."
     )
-
-
-def _off(pairs: Sequence[tuple[float, bool]]) -> str:
-    """Mean probability given less share right, by probability, where there are enough matches to tell."""
-    words = []
-    for low, high in ((0.0, 0.5), (0.5, 0.8), (0.8, 0.95), (0.95, 1.01)):
-        inside = [(chance, right) for chance, right in pairs if low <= chance < high]
-        if len(inside) >= _ENOUGH:
-            given, right = (float(np.mean([pair[side] for pair in inside])) for side in (0, 1))
-            words.append(f"{low:g} to {min(high, 1.0):g}: {100 * (given - right):+.0f}")
-    return ", ".join(words) + (" points" if words else "too few")
 
 
 def simulated_table(shared: Path, runs: int) -> Iterator[str]:
@@ -201,9 +188,9 @@ def sample_table(samples: Path | None) -> Iterator[str]:
             every += pairs
             yield (
                 f"| {seed} | {drawn.config['model_type']} | {len(run.kernels)} | {found.time_right:.2%} "
-                f"| {np.mean(found.right):.1%} | {_off(pairs)} |"
+                f"| {np.mean(found.right):.1%} | {given_less_right(pairs)} |"
             )
-    yield f"| all | mean, least {min(shares):.2%} | | {np.mean(shares):.2%} | | {_off(every)} |"
+    yield f"| all | mean, least {min(shares):.2%} | | {np.mean(shares):.2%} | | {given_less_right(every)} |"
     yield ""
     yield from calibration_table(every)
 

@@ -181,6 +181,28 @@ def later_cases(data: Path) -> dict[str, Case]:
     }
 
 
+def hybrid_cases(data: Path) -> dict[str, Case]:
+    """Hybrids, mixtures of experts, sparse attention and towers, none of which is in another suite."""
+    served, trained = _served_and_trained(data)
+    long = Recipe(sequence=4096)
+    return {
+        "Qwen3-VL-2B decode": served("Qwen--Qwen3-VL-2B-Instruct", Layout(), 12, 6144),
+        "Qwen3-Next-80B-A3B decode": served("Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, expert=4), 24, 4096),
+        "Nemotron-Super-49B decode": served("nvidia--Llama-3_3-Nemotron-Super-49B-v1", Layout(tensor=4), 16, 4096),
+        "Qwen3.5-397B-A17B decode": served("Qwen--Qwen3.5-397B-A17B", Layout(tensor=8, data=2, expert=16), 32, 4096),
+        "Nemotron-3-Ultra decode": served(
+            "nvidia--NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16", Layout(tensor=8, data=2, expert=16), 16, 8192
+        ),
+        "MiniMax-M2.7 prefill": served("MiniMaxAI--MiniMax-M2.7", Layout(tensor=8, expert=8), 1, 4096, Phase.PREFILL),
+        "Qwen3.6-27B prefill": served("nvidia--Qwen3.6-27B-NVFP4", Layout(tensor=2), 1, 4096, Phase.PREFILL),
+        "DeepSeek-V3.2 training": trained("deepseek-ai--DeepSeek-V3.2", Layout(tensor=8, pipeline=16, expert=8), long),
+        "Qwen3-VL-4B training": trained("Qwen--Qwen3-VL-4B-Instruct", Layout(tensor=2, pipeline=4), long),
+        "Qwen3-Next-80B-A3B training": trained(
+            "Qwen--Qwen3-Next-80B-A3B-Instruct", Layout(tensor=4, pipeline=8, expert=4), long
+        ),
+    }
+
+
 def problem_of(graph: Graph, chip: str) -> MoveProblem:
     """What can be moved of `graph` on `chip`."""
     target = find_chip(chip)

@@ -29,6 +29,7 @@ from benchmarks.host_cases import (
     PROJECT,
     Case,
     further_cases,
+    hybrid_cases,
     later_cases,
     main_cases,
     once_cases,
@@ -60,6 +61,7 @@ SUITES: dict[str, Callable[[Path], dict[str, Case]]] = {
     "Other families": further_cases,
     "Models planned for the first time": once_cases,
     "Further models planned for the first time": later_cases,
+    "Hybrids, experts and sparse attention planned for the first time": hybrid_cases,
 }
 NOTES = """
 The linear program moves tensors in parts. What moves large tensors moves a whole number of them, what comes back has

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import memplan
-from benchmarks.profile_labels import UNPLANNED_LABELS, labelled_rows
+from benchmarks.profile_labels import UNPLANNED_LABELS, labelled_rows, verdicts_off
 from benchmarks.profile_variants import write_rows
 from memplan.align import align
 from memplan.models import load_config
@@ -164,8 +164,11 @@ def composition_table(shared: Path, scratch: Path) -> Iterator[str]:
     kernels, labels = (
         _read(path) for path in (next(profile.rglob("kernel_details.csv")), shared / "labels" / "qwen3_rank0.csv")
     )
-    yield "| step | kernels | compute time right | phase, micro-batch, layer | communication | unplanned, named |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| step | kernels | compute time right | phase, micro-batch, layer "
+        "| communication | unplanned, named | given less right |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for number, what in enumerate(_COMPOSITIONS):
         rows = _Step(kernels, labels, what).run()
         folder = scratch / f"composed_{number}_ascend_pt"
@@ -185,7 +188,7 @@ def composition_table(shared: Path, scratch: Path) -> Iterator[str]:
         yield (
             f"| {what} | {len(rows):,} | {right / total:.2%} | {scope / total:.2%} "
             f"| {sum(item.right for item in exchanged)} of {len(exchanged)} "
-            f"| {sum(item.part for item in unplanned)} of {len(unplanned)} |"
+            f"| {sum(item.part for item in unplanned)} of {len(unplanned)} | {verdicts_off(verdicts)} |"
         )
 
 

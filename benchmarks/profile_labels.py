@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 import memplan
 from memplan.align import Alignment
 from memplan.models import load_config
@@ -57,6 +59,10 @@ UNPLANNED_LABELS: Mapping[str, str] = {
     "barrier": "logging or status",
     "timer_log": "logging or status",
 }
+
+
+_ENOUGH = 30
+"""Matches from which a share of them is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,22 @@ def labelled_rows(plan: Plan, found: Alignment, rows: Sequence[Mapping[str, str]
             )
         )
     return verdicts
+
+
+def given_less_right(pairs: Sequence[tuple[float, bool]]) -> str:
+    """Mean probability given less share right, by probability, where there are enough matches to tell."""
+    words = []
+    for low, high in ((0.0, 0.5), (0.5, 0.8), (0.8, 0.95), (0.95, 1.01)):
+        inside = [(chance, right) for chance, right in pairs if low <= chance < high]
+        if len(inside) >= _ENOUGH:
+            given, right = (float(np.mean([pair[side] for pair in inside])) for side in (0, 1))
+            words.append(f"{low:g} to {min(high, 1.0):g}: {100 * (given - right):+.0f}")
+    return ", ".join(words) + (" points" if words else "too few")
+
+
+def verdicts_off(verdicts: Sequence[Verdict]) -> str:
+    """The same of verdicts, where the label means one planned part."""
+    return given_less_right([(item.probability, item.right) for item in verdicts if not item.coarse])
 
 
 def _text(texts: Sequence[str], number: int) -> str:

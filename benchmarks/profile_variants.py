@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import memplan
-from benchmarks.profile_labels import UNPLANNED_LABELS, labelled_rows
+from benchmarks.profile_labels import UNPLANNED_LABELS, labelled_rows, verdicts_off
 from memplan.align import align
 from memplan.core.errors import InputError
 from memplan.requests.plan_request import PlanRequest
@@ -110,13 +110,16 @@ def variant_table(shared: Path, scratch: Path) -> Iterator[str]:
     """Lines of the table of variants of the labelled profile."""
     config = shared / "configs" / "Qwen--Qwen3-0.6B.json"
     profile = shared / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt"
-    yield "| profile | kernels | compute time right | phase, micro-batch, layer | communication | unplanned, named |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| profile | kernels | compute time right | phase, micro-batch, layer "
+        "| communication | unplanned, named | given less right |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for variant in profile_variants(profile, shared / "labels" / "qwen3_rank0.csv", scratch):
         try:
             plan = PlanRequest(config, like=str(variant.folder)).plan()
         except InputError as error:
-            yield f"| {variant.name} | {len(variant.labels):,} | {error} | | | |"
+            yield f"| {variant.name} | {len(variant.labels):,} | {error} | | | | |"
             continue
         opened = memplan.open_profile(variant.folder)
         kernels = opened.rank(next(iter(opened.ranks))).kernels()
@@ -129,5 +132,5 @@ def variant_table(shared: Path, scratch: Path) -> Iterator[str]:
         named = [item.part for item in verdicts if item.part_label in UNPLANNED_LABELS]
         yield (
             f"| {variant.name} | {len(variant.labels):,} | {right / total:.2%} | {scope / total:.2%} "
-            f"| {sum(exchanged)} of {len(exchanged)} | {sum(named)} of {len(named)} |"
+            f"| {sum(exchanged)} of {len(exchanged)} | {sum(named)} of {len(named)} | {verdicts_off(verdicts)} |"
         )

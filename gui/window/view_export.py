@@ -79,7 +79,8 @@ def whole_timeline(view: TimelineView) -> TimelineView:
     """A timeline like `view` that is high enough for all its tracks; those that aren't read are not read for it."""
     whole = TimelineView(view.session, view.colours, None, lambda *_: None)
     whole.forget()
-    height = whole.placed[-1].top + whole.placed[-1].height + whole.ruler_px if whole.placed else view.height()
+    whole.resize(view.width(), view.height())  # what lies over its foot is as high as the width lets it be
+    height = whole.needed_height() if whole.placed else view.height()
     whole.resize(view.width(), min(max(height, _LEAST_PX), _MOST_PX))
     return whole
 

@@ -31,6 +31,10 @@ from memplan.align.rematch.left_over import LeftOver
 from memplan.align.rematch.long_stretches import take_long_stretches
 from memplan.align.rematch.merged_steps import with_steps_parted
 from memplan.align.rematch.ready_ops import take_ready_ops
+from memplan.align.rematch.summed_norms import take_summed_norms
+from memplan.align.rematch.told_by_times import take_told_by_times
+from memplan.align.rematch.turned_results import take_turned_results
+from memplan.align.rematch.twin_parts import take_twin_parts
 from memplan.align.run_order import ops_as_run, planned_updates
 from memplan.align.token_ratio import plan_of_as_many_tokens
 from memplan.align.tokens import kernel_tokens, token_classes
@@ -123,6 +127,10 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_halves(sequence, units.kernel_class, settled)
     take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     take_long_stretches(sequence, classes, units.kernel_class, settled)
+    take_told_by_times(sequence, classes, units.kernel_class, times, settled)
+    take_turned_results(sequence, classes, units.kernel_class, settled)
+    take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
+    take_summed_norms(sequence, classes, units.kernel_class, settled)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))

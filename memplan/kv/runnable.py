@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
@@ -145,7 +146,8 @@ def check_drafts(model: ModelConfig, engine: Engine, layout: Layout, method: str
     if not model.mtp_layers:
         raise InputError("{} has no layers of multi-token prediction to draft with", model.name)
     if model.draft is not None and engine.checks_heads:
-        check_heads(model.draft, layout)
+        # Its own settings know of no context parallelism (config/speculative.py create_draft_parallel_config).
+        check_heads(model.draft, replace(layout, context=1))
     if layout.pipeline == 1:
         return
     if model.draft is not None:

@@ -107,8 +107,8 @@ def static_share(
 
 
 def sees(model: ModelConfig, rules: TokenPoolRules) -> bool:
-    """Whether the engine loads the model's vision tower."""
-    return model.vision is not None and not among(model, rules.unseen)
+    """Whether the engine takes pictures or sounds of the model."""
+    return (model.vision is not None and not among(model, rules.unseen)) or among(model, rules.heard)
 
 
 def _vision_factor(model: ModelConfig, rules: TokenPoolRules) -> float:

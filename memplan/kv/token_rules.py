@@ -35,7 +35,8 @@ class TokenPoolRules:
     attention in data parallelism), at least `least_slack` on cards larger than `large_card`. Models with a vision tower
     keep `vision_share` of the static share less `vision_slope` for each further tower of `vision_layers` layers of
     `vision_width`, within `vision_bounds`, and `vision_cache` MiB; not those of the families `unseen`, and the share of
-    `unadjusted` ones stays; the depth of towers of the types `unnamed_depth` is not read.
+    `unadjusted` ones stays; the depth of towers of the types `unnamed_depth` is not read. `heard` families, which the
+    engine knows to take sounds, or whose tower stands elsewhere in the file, have the MiB alone.
 
     `windowed` are the families whose windows have a pool of their own, of `window_share` of the tokens of the other
     (those of `exclusive_windows` without the token itself);
@@ -72,6 +73,7 @@ class TokenPoolRules:
     vision_width: int
     vision_cache: int
     unseen: tuple[str, ...]
+    heard: tuple[str, ...]
     unadjusted: tuple[str, ...]
     unnamed_depth: tuple[str, ...]
     windowed: tuple[str, ...]

@@ -140,9 +140,7 @@ def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> I
     if bound is None:
         return
     elapsed = np.concatenate(([0], np.cumsum(problem.durations))).astype(np.float64)
-    for share in (bound.share, bound.whole):
-        if share is None:
-            continue
+    for share in (bound.share, *bound.whole):
         few = problem.units > _MANY_UNITS
         for slack in _SLACK[::2] if few else _SLACK:
             for threshold in _THRESHOLDS[1:4:2] if few else _THRESHOLDS:

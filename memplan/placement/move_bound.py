@@ -27,6 +27,8 @@ _MOST_UNITS, _LARGE_ROWS = 15_000, 150
 """With more units, those whose gaps lie alike between the steps with rows are decided as one, and rows are fewer."""
 _LARGE_PART, _PARTLY = 100, 0.02
 """What takes more than such a part of the room and moves by more than such a share moves whole in a second program."""
+_HUGE_PART = 20
+"""What takes more than such a part of the room and moves stays where it is in a further program."""
 _EXACT_UNITS, _NODES = 100, 200
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
 _TIDY = 1e-4
@@ -54,19 +56,20 @@ Shares = NDArray[np.float64]
 class MoveBound:
     """
     `makespan_ns`: no schedule is shorter. `share` is how much of each unit's bytes the program moves (0 to 1),
-    `solve_whole` finds the same where tensors, or the largest, move as a whole, and `step_start_ns` says when it starts
-    each step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to 1).
+    `solve_whole` finds the same where tensors, or the largest, move as a whole or not at all, and `step_start_ns` says
+    when it starts each step, the end of the last one appended. `anew` is how much of what could be made anew is (0 to
+    1).
     """
 
     makespan_ns: int
     share: Shares
-    solve_whole: Callable[[], Shares | None]
+    solve_whole: Callable[[], tuple[Shares, ...]]
     step_start_ns: NDArray[np.float64]
     anew: NDArray[np.float64] | None = None
 
     @cached_property
-    def whole(self) -> Shares | None:
-        """What `solve_whole` finds, `None` where that is not asked for; solved when first looked at."""
+    def whole(self) -> tuple[Shares, ...]:
+        """What `solve_whole` finds, nothing where that is not asked for; solved when first looked at."""
         return self.solve_whole()
 
 
@@ -262,16 +265,26 @@ def move_bound(
         if answer.x is not None:
             wholes = np.asarray(answer.x)[:units].clip(0, 1)
 
-    def solve_whole() -> Shares | None:
-        if wholes is not None or not exact or together is not None or problem.units <= _EXACT_UNITS:
-            return wholes
-        halves = _large_halves(problem, capacity, group, solved[:units])
-        if not len(halves):
-            return None
+    def solve_whole() -> tuple[Shares, ...]:
+        if wholes is not None:
+            return (wholes,)
+        if not exact or together is not None or problem.units <= _EXACT_UNITS:
+            return ()
+        found = []
         # Rounded at the end, one would bring more than it is to, and what was moved for its sake is moved in vain.
-        low[halves] = high[halves] = solved[halves].round()
-        answer = milp(cost, bounds=Bounds(low, high), constraints=(at_most, exactly))
-        return None if answer.x is None else np.asarray(answer.x)[:units].clip(0, 1)[group]
+        halves = _large_halves(problem, capacity, group, solved[:units])
+        # What takes much of the room is long on its way while the other link rests: it may better stay.
+        huge = _units_of(problem, capacity // _HUGE_PART, group)
+        huge = huge[solved[huge] > _PARTLY]
+        for chosen, value in ((halves, solved[halves].round()), (huge, np.zeros(len(huge)))):
+            if not len(chosen):
+                continue
+            from_, to = low.copy(), high.copy()
+            from_[chosen] = to[chosen] = value
+            answer = milp(cost, bounds=Bounds(from_, to), constraints=(at_most, exactly))
+            if answer.x is not None:
+                found.append(np.asarray(answer.x)[:units].clip(0, 1)[group])
+        return tuple(found)
 
     # What the second aim, to move little, may have cost is taken off again.
     least = max(proven - 1.1 * _TIDY - 1e-6, 1.0)
@@ -357,11 +370,16 @@ def _large_halves(
     problem: MoveProblem, capacity: int, group: NDArray[np.int64], share: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Columns of units that take much of the room and are moved in part, which none can be."""
+    large = _units_of(problem, capacity // _LARGE_PART, group)
+    return large[(share[large] > _PARTLY) & (share[large] < 1 - _PARTLY)]
+
+
+def _units_of(problem: MoveProblem, least: int, group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Columns of units of `least` bytes and more."""
     size = np.zeros(problem.units, dtype=np.int64)
     np.maximum.at(size, problem.unit, problem.columns.size)
-    large: NDArray[np.int64] = np.unique(group[size * _LARGE_PART >= capacity])
-    partly: NDArray[np.bool_] = (share[large] > _PARTLY) & (share[large] < 1 - _PARTLY)
-    return large[partly]
+    found: NDArray[np.int64] = np.unique(group[size >= least])
+    return found
 
 
 def _steps(problem: MoveProblem, rows: int) -> NDArray[np.int64]:

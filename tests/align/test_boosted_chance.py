@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from memplan.align.probabilities.boosted_chance import boosted_chance
+from memplan.align.probabilities.boosted_chance import boosted_chance, summed_chance
 from memplan.align.probabilities.boosted_loops import summed_trees
 from memplan.align.probabilities.match_features import WAYS, MatchFeatures
 from memplan.core.resources import table
@@ -29,7 +29,11 @@ def test_a_kernel_whose_sizes_fit_nothing_else_is_surer_than_a_part_that_fits_as
     for claim in ("op", "scope"):
         assert chance(0.99, sure, claim) > 0.95
         assert chance(0.99, unsure, claim) < chance(0.99, sure, claim) - 0.05
-        assert chance(0.1, doubted, claim) < chance(0.99, unsure, claim)
+        told = table("memplan.align", "calibration.json")[claim]
+        less, more = (
+            summed_chance(told, of.rows(np.array([given])))[0] for given, of in ((0.1, doubted), (0.99, unsure))
+        )
+        assert less < more
 
 
 def test_trees_go_right_from_their_threshold_on() -> None:

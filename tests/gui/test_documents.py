@@ -134,6 +134,7 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
 
 def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
     first = make(qtbot, store)
+    first.opener.open([PLAN])
     first.docks.show("roofline")
     first.docks.show("kernel")
     qtbot.waitUntil(lambda: {"roofline", "kernel"} <= set(first.docks), timeout=20_000)
@@ -141,11 +142,15 @@ def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QS
     first.docks["kernel"].raise_()
     first.close()
     second = make(qtbot, store)
+    second.opener.reopen()
+    second.pages.show("kernels")
     qtbot.waitUntil(lambda: {"roofline", "kernel"} <= set(second.docks), timeout=20_000)
     qtbot.waitUntil(lambda: second.docks["roofline"].isFloating(), timeout=5_000)
     second.docks["kernel"].hide()
     second.close()
     third = make(qtbot, store)
+    third.opener.reopen()
+    third.pages.show("kernels")
     qtbot.waitUntil(lambda: "roofline" in third.docks, timeout=20_000)
     assert "kernel" not in third.docks
     third.close()

@@ -229,6 +229,8 @@ def test_tracks_that_get_room_when_others_are_read_are_read_too(
     window.commands.run("report")
     settle()
     assert "reading" not in re.sub(r"<style.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).lower()
+    names = [track.label for track in window.session.tracks.all]
+    assert [str(name) for name in names if f">{name}</text>" not in path.read_text(encoding="utf-8")] == []
     window.close()
 
 

@@ -18,6 +18,7 @@ from memplan.deployment.engine_changes import engine_comparison
 from memplan.hardware import chip
 from memplan.kv import BudgetPart, CacheOptions, KvBudget, Memory, ServingOptions, StaticMemory, engine, token_pools
 from memplan.kv.budget import budget
+from memplan.kv.token_pools import sees
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import ONE_RANK, Layout
 
@@ -158,3 +159,14 @@ def test_states_are_their_own_line(shared_data: Path) -> None:
     assert pools is not None
     assert pools.states is not None
     assert states.nbytes == (pools.states + 1) * pools.state_bytes
+
+
+def test_a_model_that_hears_keeps_what_one_that_sees_does() -> None:
+    decoder = {
+        "model_type": "qwen2", "hidden_size": 4096, "intermediate_size": 11_008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 156_032, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    rules = SGLANG.token_pools
+    assert rules is not None
+    assert sees(load_config({"model_type": "qwen2_audio", "text_config": decoder}), rules)
+    assert not sees(load_config(decoder), rules)

@@ -50,6 +50,39 @@ def test_lines_of_vllm_ascend(tmp_path: Path) -> None:
     assert (found.tokens, found.context, found.concurrency) == (282_496, 32_768, 8.62)
 
 
+COLOURED = """
+\x1b[36m(EngineCore_DP1 pid=88)\x1b[0;0m INFO 11-02 10:00:00 [vllm.py:812] non-default args: {'model': 'm', \
+'gpu_memory_utilization': 0.85}
+\x1b[36m(Worker_DP1_TP0 pid=91)\x1b[0;0m INFO [gpu_model_runner.py:5089] Model loading took \
+\x1b[1m15.3 GiB\x1b[0m memory
+(Worker_DP1_TP0 pid=91) INFO [gpu_worker.py:1045] Free memory on device (78.6/79.18 GiB) on startup. Desired GPU \
+memory utilization is (0.85, 67.3 GiB). Actual usage is 16.05 GiB for consumed memory (weights + non-torch), 2.5 GiB \
+for peak activation, and 0.61 GiB for CUDAGraph memory. Replace gpu_memory_utilization \
+config with `--kv-cache-memory=5` (4 GiB)
+(EngineCore_DP1 pid=88) INFO [kv_cache_utils.py:1148] GPU KV cache size: \x1b[32m399,872\x1b[0m tokens
+"""
+JSON = """
+{"level": "INFO", "message": "(RayWorkerWrapper pid=7, ip=10.0.0.2) Initial free memory 60.55 GiB, reserved 20.00 GiB \
+for KV Cache as specified by kv_cache_memory_bytes, skipping memory profiling."}
+{"level": "INFO", "message": "\\u001b[36mEngine\\u001b[0m max_seq_len=16384, GPU KV cache size: \
+\\u001b[1m163,840\\u001b[0m tokens"}
+{"level": "INFO", "message": "Maximum concurr
+"""
+
+
+def test_lines_of_coloured_workers_that_tell_two_parts_as_one(tmp_path: Path) -> None:
+    found = read_worker_log(written(tmp_path, COLOURED))
+    assert (found.utilization, found.weights, found.tokens) == (0.85, round(15.3 * GIB), 399_872)
+    assert found.non_torch == round(16.05 * GIB) - round(15.3 * GIB)
+    assert (found.activations, found.graphs) == (round(2.5 * GIB), round(0.61 * GIB))
+
+
+def test_lines_of_a_fixed_cache_from_a_logger_of_json(tmp_path: Path) -> None:
+    found = read_worker_log(written(tmp_path, JSON))
+    assert (found.free, found.cache) == (round(60.55 * GIB), 20 * GIB)
+    assert (found.tokens, found.context, found.concurrency) == (163_840, 16_384, None)
+
+
 def test_lines_of_older_releases_and_negative_budgets(tmp_path: Path) -> None:
     found = read_worker_log(written(tmp_path, OLDER))
     assert (found.total, found.utilization) == (round(23.58 * GIB), 0.9)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 
+from benchmarks.host_cases import problem_of
 from memplan.hardware import HostTier, Link
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.step_recipe import Recipe
+from memplan.placement.host import choose_moves
 from memplan.placement.large_moves import large_bound, least_moved
 from memplan.placement.move_bound import move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
@@ -107,3 +114,19 @@ def test_no_choice_moves_less(seed: int) -> None:
             moved = np.array([number >> unit & 1 for unit in range(problem.units)], dtype=bool)[problem.unit]
             if int(problem.live_without(moved).max()) <= capacity:
                 assert int(size[moved].sum()) >= least
+
+
+def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_data: Path) -> None:
+    """The optimiser's state of an embedding: as long as it is on its way, the link out rests."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-4B-Instruct.json")
+    graph = training_graph(model, Layout(tensor=2, pipeline=4), Recipe(sequence=4096))
+    problem = problem_of(graph, "910B3")
+    capacity = int(problem.live.max() * 0.55)
+    bound = move_bound(problem, capacity)
+    assert bound is not None
+    size = np.zeros(problem.units, dtype=np.int64)
+    np.maximum.at(size, problem.unit, problem.columns.size)
+    huge = (size > capacity // 20) & (bound.share > 0.02)
+    assert bound.share[huge].sum() > 1
+    assert any(not share[huge].any() for share in bound.whole)
+    assert choose_moves(problem, capacity, bound).makespan_ns < bound.makespan_ns * 1.15

@@ -42,6 +42,9 @@ def class_of(model_type: str) -> type:
                     inner = value.get("model_type")
                     known = CONFIG_MAPPING[inner] if inner in CONFIG_MAPPING else class_of(str(inner))
                     given[name] = known(**value)
+            if given.get("use_sliding_window") is False:
+                # As classes that extend Qwen2Config have it.
+                given["sliding_window"] = None
             super().__init__(**given)
             if hasattr(self, "hidden_size"):
                 for name, others in LATER_NAMES.items():

@@ -4,6 +4,7 @@ Stand-ins for what a planner of an engine needs and no CPU has: compiled kernels
 For the Pythons of venvs that hold an engine: kernels are hidden before the engine is imported.
 """
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import re
@@ -152,6 +153,11 @@ def stand_in_for_probes():
     registry._run_in_subprocess = lambda function: function()
     deep_gemm.has_deep_gemm = import_utils.has_deep_gemm = lambda: True
     gpu_model_runner.MultiModalBudget = MagicMock()
+    with contextlib.suppress(ImportError):
+        from vllm.v1.attention.ops import cp_common
+
+        # Ranks that share tokens may write into each other's memory where a machine holds them all.
+        cp_common.in_the_same_node_as = lambda *_, **__: [False]
     try:
         from vllm.v1.worker import workspace
     except ImportError:

@@ -12,6 +12,8 @@ from memplan.core.resources import table
 from memplan.core.units import GIB
 
 _LONGEST = 1 << 16
+_COLOURS = re.compile(r"(?:\x1b|\\u001b|\\x1b)\[[0-9;]*m")
+"""What terminals take for colours, also as loggers of JSON write it."""
 _MOST = 1 << 30
 
 
@@ -63,8 +65,9 @@ def read_worker_log(path: Path) -> WorkerMemory:
             raise InputError("is too large", path=path, remedy="give the part of the log from the start of the engine")
         with path.open(encoding="utf-8", errors="replace") as file:
             while line := file.readline(_LONGEST):
+                plain = _COLOURS.sub("", line)
                 for name, kinds in patterns.items():
-                    _note(found, name, kinds, line)
+                    _note(found, name, kinds, plain)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", path=path) from error
     told = {name: value for name, (_, value) in found.items()}
@@ -95,4 +98,8 @@ def _values(told: dict[str, float]) -> dict[str, Any]:
             values[name.removesuffix("_bytes")] = int(value)
         else:
             values[name] = value if name in ("utilization", "concurrency") else int(value)
+    consumed = values.pop("consumed", None)
+    if consumed is not None and values.get("weights") is not None:
+        # What a release tells of both together; it may have measured weights before they were rearranged.
+        values.setdefault("non_torch", max(consumed - values["weights"], 0))
     return values

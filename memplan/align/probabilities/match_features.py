@@ -36,10 +36,15 @@ _NONE, _NO_OP = -2, -3
 
 @dataclass(frozen=True, slots=True)
 class _RanRows:
-    """For each kernel the number of its step, and for each step whether any kernel runs each row."""
+    """
+    For each kernel the number of its step, and for each step whether any kernel runs each row.
+
+    `spans` is for each row how many steps begin before it and end behind it, as those that a profile cuts don't.
+    """
 
     step: Int64s
     ran: Bools
+    spans: Int64s
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +103,11 @@ class MatchFeatures:
         """A row a kernel that was given `chance`, as `names` says."""
         odds = np.clip(chance, _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
         plain = [getattr(self, column.name) for column in fields(self) if column.name != "way"]
-        ways = [self.way == number for number in range(len(WAYS))]
-        found: Float32s = np.stack([np.log(odds / (1.0 - odds)), *plain, *ways], axis=1).astype(np.float32)
+        found = np.empty((len(chance), 1 + len(plain) + len(WAYS)), dtype=np.float32)
+        found[:, 0] = np.log(odds / (1.0 - odds))
+        for place, column in enumerate(plain, 1):
+            found[:, place] = column
+        found[:, 1 + len(plain) :] = self.way[:, None] == np.arange(len(WAYS))
         return found
 
     def part(self, some: slice) -> MatchFeatures:
@@ -134,7 +142,7 @@ def match_features(
     _, pair, in_pair = np.unique(token * kinds + kernel_class, return_inverse=True, return_counts=True)
     _, first, run = np.unique(np.where(matched, place, -1), return_index=True, return_inverse=True)
     ran = np.bincount(token[first], minlength=len(sequence.classes) + 1)
-    there = np.bincount(sequence.token[sequence.op >= 0], minlength=len(ran)) * max(1, len(np.unique(found.step)))
+    there = np.bincount(sequence.token, ran_rows.spans * (sequence.op >= 0), len(ran))
     _, begin, here, count = np.unique(
         run * np.int64(kinds) + kernel_class, return_index=True, return_inverse=True, return_counts=True
     )
@@ -191,7 +199,11 @@ def _ran_rows(found: KernelAssignment, rows: int) -> _RanRows:
     matched = found.row >= 0
     np.add.at(ends, (step[matched], found.first[matched]), 1)
     np.add.at(ends, (step[matched], found.last[matched] + 1), -1)
-    return _RanRows(step.astype(np.int64), np.cumsum(ends, axis=1)[:, :rows] > 0)
+    low, high = np.full(len(ends), rows), np.full(len(ends), -1)
+    np.minimum.at(low, step, found.place)
+    np.maximum.at(high, step, found.place)
+    begun = np.bincount(low, minlength=rows + 1) - np.bincount(high + 1, minlength=rows + 1)
+    return _RanRows(step.astype(np.int64), np.cumsum(ends, axis=1)[:, :rows] > 0, np.cumsum(begun)[:rows])
 
 
 def _best_near(

@@ -1,0 +1,49 @@
+"""Assignments of a few kernels to the rows of a plan, for tests of what rules make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.tokens import TokenClass, TokenClasses, token_classes
+from tests.align.known_runs import torch_plan
+from tests.align.torch_kinds import ALL_RUNS
+
+
+class PlannedRows:
+    """The rows of the plan of a recorded run: of each planned op by its name, and of each extra op by what it is."""
+
+    def __init__(self, run: str, folder: Path) -> None:
+        plan = torch_plan(ALL_RUNS[run], folder)
+        self.sequence: PlannedSequence = planned_sequence(plan, [op.index for op in plan.ops if op.kernel is not None])
+        self._rows = {plan.ops[op].name: row for row, op in enumerate(self.sequence.op.tolist()) if op >= 0}
+
+    def of_layers(self, part: str) -> list[int]:
+        """The rows of a part, in the order of the layers; of the first micro-batch."""
+        return [row for name, row in self._rows.items() if name.startswith("micro_batch.0.") and name.endswith(part)]
+
+    def extra(self, what: str) -> list[int]:
+        """Rows of that extra op."""
+        numbers = self.sequence.extra.tolist()
+        return [row for row, number in enumerate(numbers) if number >= 0 and self.sequence.extras[number].what == what]
+
+
+def made_assignment(rows: Sequence[int], core: Sequence[bool], chance: Sequence[float]) -> KernelAssignment:
+    """Kernels with those rows, of one step."""
+    row, whole = np.array(rows), np.array(core)
+    how = np.where(whole, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART)).astype(np.int8)
+    sure = np.array(chance, dtype=np.float64)
+    return KernelAssignment(
+        row, np.zeros(len(row), dtype=np.int64), row.copy(), sure, sure.copy(), how, row.copy(), row.copy(), whole
+    )
+
+
+def made_classes(kinds: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> TokenClasses:
+    """Classes of kernels: the family, and what they read and make."""
+    number = family_table().number
+    return token_classes([TokenClass((number(family),), inputs, outputs, 16) for family, inputs, outputs in kinds])
