@@ -126,7 +126,8 @@ def test_tables_of_other_families(name: str, rows: int, tmp_path: Path, capsys: 
     config = tmp_path / "config.json"
     config.write_text(json.dumps(values), "utf-8")
     told = ["kv", str(config), "--chip", "910C", "--engine", "vllm-0.33.0-h100", "--context", "8192", "--tp", "4"]
-    assert main([*told, "--ep", "4", "--lookup-tables", "--json"]) in (0, 1)
+    experts = () if name == "gemma3n_text" else ("--ep", "4")
+    assert main([*told, *experts, "--lookup-tables", "--json"]) in (0, 1)
     found = json.loads(capsys.readouterr().out)["lookup_places"]
     by_name = {place["name"]: place for place in found["places"]}
     die, host = by_name["HBM, divided by tensor parallelism"], by_name["host memory, one copy shared"]
