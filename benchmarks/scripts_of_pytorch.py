@@ -348,6 +348,23 @@ def _autocast(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[t
     return Training(model, batch, step, optimizer)
 
 
+def _scaled(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> Training:
+    scaler = torch.amp.GradScaler("cpu")
+
+    def step(*batch: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.float16):
+            loss = _loss(model, batch)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    return Training(model, batch, step, optimizer)
+
+
 def _accumulated(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[torch.Tensor, ...]) -> Training:
     def step(*batch: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()
@@ -413,4 +430,5 @@ SCRIPTS: dict[str, _Make] = {
     "low-rank adapters, AdamW": _script(_low_rank, _plain, torch.optim.AdamW),
     "diffusion U-Net, fused AdamW": _script(_unet, _plain, _fused),
     "scan with tied words, clipped, AdamW": _script(_scan, _clipped, torch.optim.AdamW),
+    "transformer, GradScaler, AdamW": _script(_encoder, _scaled, torch.optim.AdamW),
 }

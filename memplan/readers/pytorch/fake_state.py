@@ -42,6 +42,11 @@ def fake_state(
             for group in optimizer.param_groups:
                 group["params"] = [fake(parameter) for parameter in group["params"]]
         for other in others.values():
+            if isinstance(other, torch.amp.GradScaler):  # its scale is a tensor, made in the first step
+                stack.callback(vars(other).update, dict(vars(other)))
+                held = {name: fake(value) for name, value in vars(other).items() if isinstance(value, torch.Tensor)}
+                vars(other).update(held, _per_optimizer_states=copy.copy(other._per_optimizer_states))
+                continue
             stack.callback(other.load_state_dict, copy.deepcopy(other.state_dict()))
         with torch.random.fork_rng(devices=[]):
             yield

@@ -22,6 +22,7 @@ from memplan.graph.saved import SavedTensors, saved_by_layers
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import TORCH_DTYPES, aten_table, cpu_workspace
 from memplan.readers.pytorch.fake_state import fake_state
+from memplan.readers.pytorch.host_values import HostValues
 from memplan.readers.pytorch.module_recompute import list_modules, recomputed_modules
 from memplan.readers.pytorch.step_function import StepObjects, step_objects
 from memplan.readers.replicate import replicate_layers
@@ -263,6 +264,7 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
             self.parameters: dict[int, Any] = {}
             self.produced: set[int] = set()
             self.threads = torch.get_num_threads()
+            self.host = HostValues()
 
         def number(self, tensor: Any) -> int:
             """The number of the storage of `tensor`; a weak reference keeps its address from being used again."""
@@ -311,13 +313,15 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             name = func._schema.name.partition("::")[2]
-            if name == "_local_scalar_dense" and args[0].dtype.is_floating_point:
-                return 0.5  # a number that scales something (an optimiser's step count, a loss that is printed)
+            if name == "_local_scalar_dense":
+                value = self.host.read(args[0], noted=self.recording)
+                if value is not None:
+                    return value
             if not self.recording:
                 for tensor in tensors((args, kwargs)):
                     if isinstance(tensor, torch.nn.Parameter):
                         self.parameters.setdefault(id(tensor), tensor)
-                return func(*args, **(kwargs or {}))
+                return self.host.follow(name, args, func(*args, **(kwargs or {})))
             self.note_deaths()
             used = tensors((args, kwargs))
             known = [self.number(tensor) for tensor in used]
@@ -326,7 +330,7 @@ def _recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
                     written = name.endswith("_") and number == known[0]
                     kind = TensorKind.OPTIMIZER_STATE if written else TensorKind.CONSTANT
                     self.exists(tensor, f"held{number}", kind)
-            result = func(*args, **(kwargs or {}))
+            result = self.host.follow(name, args, func(*args, **(kwargs or {})))
             made = tuple((self.number(tensor), tuple(tensor.shape), dtype_of(tensor)) for tensor in tensors(result))
             if name == "add" and in_engine() and not used[0]._is_view():
                 name = _ADDED_UP  # autograd leaves views alone: whoever made one still holds its base
@@ -384,6 +388,7 @@ def _graph(record: Any, name: str, target: Target, progress: Progress) -> Graph:
             f"{', '.join(fused)}: each layer of these is one kernel of PyTorch's CPU build, whose scratch is not known "
             "and not planned"
         )
+    builder.notes.extend(record.host.notes())
     inputs = [base[number] for number, (_, kind, _, _) in record.before.items() if kind is TensorKind.INPUT]
     outputs = [base[number] for number in dict.fromkeys(record.kept) if number in base]
     return builder.finish(name, inputs, outputs, origin=name, producer="PyTorch")
