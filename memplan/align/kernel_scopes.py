@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import ExtraOp, PlannedSequence
+from memplan.align.planned_sequence import ExtraOp, PlannedSequence, TextNumbers, planned_places
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Floats, Int32s
+from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
 
@@ -80,31 +80,14 @@ def _words(layer: int, part: str, what: str, phase: str, micro_batch: int) -> st
     return ", ".join(text for text in (part, what, phase, batch) if text)
 
 
-class _Numbers:
-    """Texts as numbers into a list of them."""
-
-    def __init__(self) -> None:
-        self.index: dict[str, int] = {}
-
-    def __call__(self, text: str | None) -> int:
-        return -1 if text is None else self.index.setdefault(text, len(self.index))
-
-    def values(self) -> tuple[str, ...]:
-        return tuple(self.index)
-
-
 def kernel_scopes(
     plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
 ) -> KernelScopes:
     """The scopes of all kernels of an assignment."""
-    phases, parts, whats = _Numbers(), _Numbers(), _Numbers()
-    rows = [
-        (*_op_scope(plan.ops[op], phases, parts), -1)
-        if op >= 0
-        else _extra_scope(plan, sequence, extra, phases, parts, whats)
-        for op, extra in zip(sequence.op.tolist(), sequence.extra.tolist(), strict=True)
-    ]
-    of_row = np.array(rows, dtype=np.int32).reshape(-1, 5)
+    phases, parts, whats = TextNumbers(sequence.phases), TextNumbers(sequence.parts), TextNumbers()
+    of_row = np.column_stack([sequence.place, np.full(len(sequence), -1, dtype=np.int32)])
+    beside = np.flatnonzero(sequence.extra >= 0)
+    of_row[beside] = _extra_scopes(plan, sequence, beside, phases, parts, whats)
     columns = np.full((len(found.row), 5), -1, dtype=np.int32)
     matched = found.row >= 0
     columns[matched] = of_row[found.row[matched]]
@@ -133,26 +116,26 @@ def kernel_scopes(
     )  # fmt: skip
 
 
-def _extra_scope(
-    plan: Plan, sequence: PlannedSequence, number: int, phases: _Numbers, parts: _Numbers, whats: _Numbers
-) -> tuple[int, int, int, int, int]:
-    if number >= 0:
-        extra = sequence.extras[number]
-        _, micro_batch, layer, _ = _op_scope(plan.ops[extra.of], phases, parts)
+def _extra_scopes(
+    plan: Plan,
+    sequence: PlannedSequence,
+    rows: Int64s,
+    phases: TextNumbers,
+    parts: TextNumbers,
+    whats: TextNumbers,
+) -> Int32s:
+    """The five columns of rows beside the ops: each is where its op is, or of all weights."""
+    extras = [sequence.extras[number] for number in sequence.extra[rows].tolist()]
+    places = planned_places(plan, np.array([extra.of for extra in extras], dtype=np.int64), phases, parts)
+    found = np.full((len(rows), 5), -1, dtype=np.int32)
+    found[:, 0] = [phases(extra.phase) for extra in extras]
+    found[:, 1] = places[:, 1]
+    found[:, 4] = [whats(extra.what) for extra in extras]
+    for row, extra in enumerate(extras):
         part = plan.ops[extra.of].part
-        whole = part is None or extra.whole
-        weight = None if part is None or whole else part.rpartition(".")[0] or part
-        return phases(extra.phase), micro_batch, -1 if whole else layer, parts(weight), whats(extra.what)
-    return -1, -1, -1, -1, -1
-
-
-def _op_scope(op: PlannedOp, phases: _Numbers, parts: _Numbers) -> tuple[int, int, int, int]:
-    return (
-        phases(op.phase),
-        -1 if op.micro_batch is None else op.micro_batch,
-        -1 if op.layer is None else op.layer,
-        parts(op.part if op.part is not None else op.name),
-    )
+        if part is not None and not extra.whole:
+            found[row, 2], found[row, 3] = places[row, 2], parts(part.rpartition(".")[0] or part)
+    return found
 
 
 def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[np.int32], optimizer: int) -> None:
@@ -178,7 +161,7 @@ def _other_phases(
     kernel_class: Int32s,
     found: KernelAssignment,
     columns: NDArray[np.int32],
-    phases: _Numbers,
+    phases: TextNumbers,
 ) -> None:
     """
     Name steps of a served model that are of the other kind than the planned one.

@@ -23,10 +23,23 @@ from memplan.align.update_units import unit_class
 from memplan.align.weight_pieces import Pieces, WeightPiece
 from memplan.core.arrays import Int32s, Int64s
 from memplan.core.resources import table
-from memplan.schema import Plan, PlannedOp
+from memplan.schema import Plan
 
 _ENDS_EARLY, _WITHOUT_UPDATES = 0.03, 0.0005
 """How likely a step ends among its updates, and before any of them, relatively to its last op."""
+
+
+class TextNumbers:
+    """Texts as numbers into a list of them; -1 for none."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._number = {text: number for number, text in enumerate(texts)}
+
+    def __call__(self, text: str | None) -> int:
+        return -1 if text is None else self._number.setdefault(text, len(self._number))
+
+    def values(self) -> tuple[str, ...]:
+        return tuple(self._number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +62,20 @@ class PlannedSequence:
     Rows of the alignment: a sentinel, then ops of the plan and extra ones.
 
     `op` is the planned op of a row or -1, `extra` the number of the extra op in `extras` or -1; `classes[token]` is
-    what a row is compared by and `rules` what runs each class. `scope` numbers phase, micro-batch, layer and part of
-    planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how likely it is, relatively, that
-    it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`), `block`
-    those of one layer of one way, or of what lies between layers.
+    what a row is compared by and `rules` what runs each class. `place` has four columns: number of the phase in
+    `phases`, micro-batch, layer and number of the part in `parts`, each -1 where there is none; `scope` numbers those
+    of planned ops, -1 for other rows. `begins` marks rows a step may begin with, `ends` how likely it is, relatively,
+    that it ends after a row. `group` numbers neighbours that run in any order (`loose_groups`), `block` those of one
+    layer of one way, or of what lies between layers.
     """
 
     op: Int64s
     extra: Int64s
     extras: tuple[ExtraOp, ...]
     token: Int32s
+    place: Int32s
+    phases: tuple[str, ...]
+    parts: tuple[str, ...]
     scope: Int64s
     classes: TokenClasses
     rules: tuple[LoweringRule, ...]
@@ -150,12 +167,17 @@ def planned_sequence(
         ends[last + 1 :] = _WITHOUT_UPDATES
         ends[max(last + 1, first + 1) :] = _ENDS_EARLY  # some left out, or in another order
     ends[-1] = 1.0
+    phases, parts = TextNumbers(), TextNumbers()
+    places = planned_places(plan, columns[:, 0], phases, parts)
     return PlannedSequence(
         columns[:, 0],
         columns[:, 1],
         tuple(extras),
         columns[:, 2].astype(np.int32),
-        _scopes(plan, columns[:, 0]),
+        places,
+        phases.values(),
+        parts.values(),
+        np.where(columns[:, 0] >= 0, _numbered(places), -1),
         token_classes(classes),
         tuple(rules),
         may_begin,
@@ -165,7 +187,7 @@ def planned_sequence(
         _groups(
             columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
         ),
-        _blocks(plan, columns[:, 0]),
+        _blocks(places, columns[:, 0], phases("optimizer")),
     )
 
 
@@ -175,27 +197,38 @@ def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
     return np.array([of_op[op] if op >= 0 else -1 - place for place, op in enumerate(rows.tolist())], dtype=np.int64)
 
 
-def _blocks(plan: Plan, ops: Int64s) -> Int64s:
+def planned_places(plan: Plan, ops: Int64s, phases: TextNumbers, parts: TextNumbers) -> Int32s:
+    """
+    Phase, micro-batch, layer and part of `ops`, a row each; all are -1 where no op is planned.
+
+    What has no part goes by its name. Phases and parts are numbers of `phases` and `parts`, which may grow.
+    """
+    found = np.full((len(ops), 4), -1, dtype=np.int32)
+    planned = np.flatnonzero(ops >= 0)
+    chosen = [plan.ops[op] for op in ops[planned].tolist()]
+    found[planned, 0] = [phases(op.phase) for op in chosen]
+    found[planned, 1] = [-1 if op.micro_batch is None else op.micro_batch for op in chosen]
+    found[planned, 2] = [-1 if op.layer is None else op.layer for op in chosen]
+    found[planned, 3] = [parts(op.name if op.part is None else op.part) for op in chosen]
+    return found
+
+
+def _numbered(columns: Int32s) -> Int64s:
+    """Equal rows of numbers from -1 up as one number, in the order of their first ones."""
+    key = np.zeros(len(columns), dtype=np.int64)
+    for column in columns.T:
+        key = key * (int(column.max(initial=-1)) + 2) + column + 1
+    _, first, number = np.unique(key, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[number]
+
+
+def _blocks(place: Int32s, ops: Int64s, optimizer: int) -> Int64s:
     """The block of every row, numbered: phase, micro-batch and layer; all updates and what is beside them are one."""
-    index: dict[object, int] = {}
-    apart = -1, -1, -1
-
-    def number(op: PlannedOp | None) -> int:
-        one = apart if op is None or op.phase == "optimizer" else (op.phase, op.micro_batch, op.layer)
-        return index.setdefault(one, len(index))
-
-    return np.array([number(plan.ops[op] if op >= 0 else None) for op in ops.tolist()], dtype=np.int64)
-
-
-def _scopes(plan: Plan, ops: Int64s) -> Int64s:
-    """What of the model each row is, numbered: equal phase, micro-batch, layer and part; -1 where no op is planned."""
-    index: dict[object, int] = {}
-
-    def number(op: PlannedOp) -> int:
-        name = op.part if op.part is not None else op.name
-        return index.setdefault((op.phase, op.micro_batch, op.layer, name), len(index))
-
-    return np.array([number(plan.ops[op]) if op >= 0 else -1 for op in ops.tolist()], dtype=np.int64)
+    blocks = place[:, :3].copy()
+    blocks[(ops < 0) | (place[:, 0] == optimizer)] = optimizer, -1, -1
+    return _numbered(blocks)
 
 
 def _is_last(family: int) -> bool:

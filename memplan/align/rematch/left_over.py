@@ -43,7 +43,6 @@ class LeftOver:
         ops = [plan.ops[op] if op >= 0 else None for op in sequence.op.tolist()]
         self.layer = [None if op is None or op.layer is None else (op.micro_batch, op.layer) for op in ops]
         self.forward = np.array([op is not None and op.phase == "forward" for op in ops])
-        self.group = [None if op is None else (op.phase, op.micro_batch, op.layer) for op in ops]
         self.wide = np.array([op is not None and op.phase in ("optimizer", "grad_sync", "pipeline") for op in ops])
 
     def run(self) -> None:
