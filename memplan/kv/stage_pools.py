@@ -39,8 +39,8 @@ def cache_groups(
     check_draft_names(model, engine, specs, layout)
     rules = _group_rules(model, engine, settings)
     groups = form_groups(specs, rules)
-    # Those of compressed caches are not spread: groups by ratio keep them whole on each rank.
-    kinds = (CacheKind.SLIDING,) if rules.by_ratio else (CacheKind.SLIDING, CacheKind.SLIDING_LATENT)
+    # Windows beside compressed caches are of the same class of specs, which asks for one rank.
+    kinds = CacheKind.SLIDING, CacheKind.SLIDING_LATENT
     if layout.context > 1 and any(spec.kind in kinds for group in groups for spec in group.specs):
         raise InputError("{} does not spread sliding windows over context-parallel ranks", engine.name)
     return groups

@@ -242,6 +242,14 @@ def test_windows_kept_whole_are_spread_over_context_parallel_ranks(shared_data: 
         plan_stages(model, engine("vllm-0.23.0"), replace(asked, hybrid=True), (8 * GIB,), layout)
 
 
+@pytest.mark.parametrize("name", ["vllm-ascend-0.23.0.post1-a3", "vllm-ascend-0.30.0rc2-a3"])
+def test_windows_beside_compressed_caches_are_not_spread_either(name: str, shared_data: Path) -> None:
+    """Went wrong once: planned, where the engines' specs of windows ask for one context-parallel rank."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Flash.json")
+    with pytest.raises(InputError, match="does not spread sliding windows"):
+        plan_stages(model, engine(name), ServingOptions(8192), (20 * GIB,), Layout(tensor=8, context=2))
+
+
 @pytest.mark.parametrize(
     ("name", "layout", "said"),
     [
