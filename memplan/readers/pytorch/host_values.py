@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 _ORDINARY = 0.5
@@ -83,12 +84,12 @@ def _reading_place() -> str | None:
 
     libraries = str(Path(torch.__file__).parent)
     optimisers, here = str(Path(libraries) / "optim"), str(Path(__file__).parent)
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(optimisers):
             return None
         if not file.startswith((libraries, here)):
             return f"{Path(file).name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
