@@ -149,10 +149,17 @@ def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> N
         training_memory(deepseek, Layout(), replace(RECIPE, recompute_products=True))
 
 
-@pytest.mark.parametrize("told", [{"recompute_products": True}, {"recompute_heads": True}, {"swap_attended": True}])
-def test_graphs_say_what_they_lack(llama: ModelConfig, told: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [
+        replace(RECIPE, recompute_products=True),
+        replace(RECIPE, recompute_heads=True),
+        replace(RECIPE, swap_attended=True),
+    ],
+)
+def test_graphs_say_what_they_lack(llama: ModelConfig, told: Recipe) -> None:
     with pytest.raises(InputError, match="in no graph"):
-        training_graph(llama, Layout(), replace(RECIPE, **told))
+        training_graph(llama, Layout(), told)
 
 
 def test_weights_outside_the_layers_stay_gathered(llama: ModelConfig) -> None:
