@@ -8,8 +8,8 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
-from memplan.models.training.buffers import standing_buffers
 from memplan.models.training.indexers import kept_scores, scores_of_loss
+from memplan.models.training.left_buffers import standing_buffers
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
