@@ -13,6 +13,7 @@ from functools import lru_cache
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of
+from memplan.cost.deviations import PlainTimes
 from memplan.cost.kernel import Kernel, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
@@ -76,8 +77,18 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     cost = _modelled(kernel, machine, hot)
     if machine.calibration is None:
         return cost
-    time = machine.calibration.corrected_ns(kernel, cost)
-    return replace(cost, duration_ns=time)
+    share = None if hot is None else hot / HOT_STEPS
+    time = machine.calibration.corrected_ns(kernel, plain_times(kernel, machine), share)
+    return cost if time is None else replace(cost, duration_ns=time)
+
+
+def plain_times(kernel: Kernel, machine: Machine) -> PlainTimes:
+    """What the model gives `kernel` on `machine`, whatever a calibration says; products are the same in any L2."""
+    alone = hot = through = _modelled(kernel, machine, None)
+    if "vector" in alone.pipes and "cube" not in alone.pipes:
+        hot, through = _modelled(kernel, machine, HOT_STEPS), _modelled(kernel, machine, None, kept=False)
+    filled = alone.gm_bytes / machine.l2
+    return PlainTimes(alone.duration_ns, alone.bound, alone.known, hot.duration_ns, through.duration_ns, filled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,8 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     return Shaped()
 
 
-def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+def _modelled(kernel: Kernel, machine: Machine, hot: int | None, *, kept: bool = True) -> KernelCost:
+    """The cost with `hot` of its reads in L2, and with none of its vector work's results `kept` there."""
     share = (hot or 0) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
@@ -149,7 +161,7 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
-    return _vector(kernel, problem.rule, machine, None if hot is None else share)
+    return _vector(kernel, problem.rule, machine, None if hot is None else share, kept=kept)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
@@ -250,7 +262,9 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
     )
 
 
-def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None) -> KernelCost:
+def _vector(
+    kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, kept: bool = True
+) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
         return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
@@ -259,6 +273,7 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         work,
         machine,
         hot=None if hot_share is None else hot_share * work.read,
+        kept=None if kept else 0.0,
         # A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are
         # so short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
         double_buffer=rule.kind != "rows"

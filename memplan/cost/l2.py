@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
-from memplan.cost.kernel import kernel_of_op
+from memplan.cost.kernel import Kernel, kernel_of_op
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
@@ -88,6 +88,38 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
         )
         for op in graph.ops
     ]
+
+
+def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
+    """
+    Accesses of kernels in the order in which they ran, of which nobody tells which tensors they share.
+
+    A read is taken for the result last touched that has as many elements of its type and was not read by another
+    operand of the kernel; where there is none, for something that L2 does not hold.
+    """
+    touched: dict[tuple[int, str], list[int]] = {}
+    found, made = [], 0
+    for kernel in kernels:
+        reads: list[tuple[Hashable, int]] = []
+        taken: list[tuple[tuple[int, str], int]] = []
+        for operand in kernel.present:
+            alike = touched.get((operand.count, operand.dtype))
+            if alike:
+                taken.append(((operand.count, operand.dtype), alike.pop()))
+                reads.append((taken[-1][1], operand.nbytes))
+            else:
+                made += 1
+                reads.append((made, operand.nbytes))
+        # What was touched first is the last to be found again.
+        for key, storage in taken:
+            touched[key].append(storage)
+        writes = []
+        for operand in kernel.outputs:
+            made += 1
+            touched.setdefault((operand.count, operand.dtype), []).append(made)
+            writes.append((made, operand.nbytes))
+        found.append(L2Access(tuple(reads), tuple(writes)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
