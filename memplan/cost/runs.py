@@ -75,11 +75,12 @@ def _shared(whole: Operand, part: Operand) -> float:
 
 
 def _blocked_runs(source: Operand, result: Operand) -> Runs:
-    """Between images or filters (N, C, H, W) and blocks of channels: all of one channel lies together, or 32 bytes."""
+    """Between (N, C, H, W) and blocks of channels: all of a channel of an image lies together, or all of a filter."""
+    apart = 1 if "FRACTAL_Z" in (source.layout, result.layout) else 2
     if len(source.shape) == 4 and source.layout == "ND":
-        return Runs(read=_bytes(source, prod(source.shape[2:])))
+        return Runs(read=_bytes(source, prod(source.shape[apart:])))
     if len(result.shape) == 4 and result.layout == "ND":
-        return Runs(written=_bytes(result, prod(result.shape[2:])))
+        return Runs(written=_bytes(result, prod(result.shape[apart:])))
     return Runs()
 
 
