@@ -33,8 +33,8 @@ from memplan.cost.calibration import kernel_key
 from memplan.cost.calibration_fit import calibrate, unseen_times
 from memplan.cost.kernel import op_class
 from memplan.cost.kernel_time import KernelCost, matmul_cost
+from memplan.cost.l2 import costs_in_order
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
-from memplan.cost.row_order import costs_in_order
 from memplan.cost.tiling import MatmulProblem
 from memplan.hardware import chip
 from memplan.traces.profile import Kernels

@@ -13,8 +13,7 @@ from math import ceil, log2
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.relayout import relayout_of
-from memplan.cost.runs import Runs, contiguous_runs
+from memplan.cost.runs import Runs, contiguous_runs, relayout_of
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.cost.windows import windows_of
 from memplan.graph.model import DTYPE_BITS
