@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.cost.deviations.measured_deviations import Deviations, Member
-from memplan.cost.deviations.prior import Columns, SharedTraits, Prior, spread_priors
+from memplan.cost.deviations.prior import Columns, Prior, SharedTraits, spread_priors
 from memplan.cost.deviations.traits import Trait
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array

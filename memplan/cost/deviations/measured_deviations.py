@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memplan.cost.deviations.prior import Columns, SharedTraits, Prior
+from memplan.cost.deviations.prior import Columns, Prior, SharedTraits
 from memplan.cost.deviations.traits import Trait
 from memplan.cost.kernel import op_class
 from memplan.cost.overlap import Array
