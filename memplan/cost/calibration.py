@@ -86,7 +86,8 @@ class Calibration:
         """
         The corrected time of `kernel`, `None` where nothing measured speaks for it.
 
-        `plain` is what the model gives it, `hot` the share of its reads that L2 holds, `None` where nobody knows.
+        `plain` is what the model gives it, `hot` the share of its reads that L2 holds, `None` where nobody knows what
+        ran before it.
         """
         seen = self.seen_ns.get(kernel_key(kernel))
         if seen is not None:
@@ -94,7 +95,7 @@ class Calibration:
         trait = trait_of(kernel, plain, hot)
         if not plain.known or not self.deviations.covers(trait):
             return None
-        return max(round(plain.duration_ns * float(self.deviations.ratios([trait])[0])), 1)
+        return max(round(float(self.deviations.times_ns([trait])[0])), 1)
 
 
 def kernel_key(kernel: Kernel) -> str:

@@ -14,7 +14,7 @@ from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
 from memplan.cost.deviations import Deviations, PlainTimes, Trait, fitted_deviations, trait_of
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import hot_shares, kernel_accesses
+from memplan.cost.l2 import costs_in_order, hot_shares, kernel_accesses
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
 from memplan.cost.overlap import Array
@@ -99,15 +99,22 @@ class _Rows:
     @staticmethod
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
         """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
-        once = {kernel: plain_times(kernel, machine) for kernel in dict.fromkeys(kernels.kernels)}
-        plain = tuple(once[kernel] for kernel in kernels.kernels)
+        ordered = costs_in_order(kernels.kernels, machine)
+        places = list(zip(kernels.kernels, ordered, strict=True))
+        once = {
+            place: plain_times(kernel, machine, cost)
+            for place, (kernel, cost) in zip(
+                ((kernel, cost.duration_ns) for kernel, cost in places), places, strict=True
+            )
+        }
+        plain = tuple(once[kernel, cost.duration_ns] for kernel, cost in places)
         hot = hot_shares(kernel_accesses(kernels.kernels), machine.l2)
         return _Rows(
             kernels.kernels,
             plain,
             tuple(kernel_key(kernel) for kernel in kernels.kernels),
             tuple(trait_of(*each) for each in zip(kernels.kernels, plain, hot, strict=True)),
-            np.array([float(times.duration_ns) for times in plain]),
+            np.array([float(times.ordered_ns) for times in plain]),
             kernels.duration_ns,
             fitted,
         )
@@ -116,9 +123,10 @@ class _Rows:
         """The corrected time of every row, of those not `asked` for the model's."""
         found = self.model.copy()
         rows = np.flatnonzero(np.ones(len(found), bool) if asked is None else asked).tolist()
-        other = [row for row in rows if self.keys[row] not in calibration.seen_ns and self.plain[row].known]
+        told = calibration.deviations
+        other = [row for row in rows if self.plain[row].known and told.covers(self.traits[row])]
         if other:
-            found[other] *= calibration.deviations.ratios([self.traits[row] for row in other])
+            found[other] = told.times_ns([self.traits[row] for row in other])
         for row in rows:
             found[row] = calibration.seen_ns.get(self.keys[row], found[row])
         return np.maximum(np.round(found), 1.0)
@@ -153,11 +161,12 @@ class _Rows:
         )
 
     def _deviations(self, shapes: Sequence[Sequence[int]]) -> Deviations:
-        """Deviations of distinct kernels, each given by its rows: it found as much in L2 as it did on average."""
-        traits = [
-            replace(self.traits[own[0]], hot=float(np.mean([self.traits[row].hot or 0.0 for row in own])))
-            for own in shapes
-        ]
+        """Deviations of distinct kernels, each given by its rows, with its places on average."""
+        traits = []
+        for own in shapes:
+            hot = float(np.mean([self.traits[row].hot or 0.0 for row in own]))
+            order = float(np.mean([self.traits[row].order for row in own]))
+            traits.append(replace(self.traits[own[0]], hot=hot, order=order))
         return fitted_deviations(traits, [self.truth[own] for own in shapes])
 
     def type_errors(self, predicted: Array) -> tuple[TypeErrors, ...]:

@@ -81,17 +81,17 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) 
     if machine.calibration is None:
         return cost
     share = None if hot is None else hot / HOT_STEPS
-    time = machine.calibration.corrected_ns(kernel, plain_times(kernel, machine), share)
+    time = machine.calibration.corrected_ns(kernel, plain_times(kernel, machine, cost), share)
     return cost if time is None else replace(cost, duration_ns=time)
 
 
-def plain_times(kernel: Kernel, machine: Machine) -> PlainTimes:
-    """What the model gives `kernel` on `machine`, whatever a calibration says; products are the same in any L2."""
-    alone = hot = through = _modelled(kernel, machine, None)
+def plain_times(kernel: Kernel, machine: Machine, ordered: KernelCost) -> PlainTimes:
+    """What the model gives `kernel` on `machine` run alone, and what it gives it in its place, which is `ordered`."""
+    alone = through = _modelled(kernel, machine, None)
     if "vector" in alone.pipes and "cube" not in alone.pipes:
-        hot, through = _modelled(kernel, machine, HOT_STEPS), _modelled(kernel, machine, None, kept=False)
+        through = _modelled(kernel, machine, None, kept=False)
     filled = alone.gm_bytes / machine.l2
-    return PlainTimes(alone.duration_ns, alone.bound, alone.known, hot.duration_ns, through.duration_ns, filled)
+    return PlainTimes(alone.duration_ns, ordered.duration_ns, through.duration_ns, filled, alone.bound, alone.known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,9 @@ def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Dev
         return Deviations(least_shapes=least)
     traits, measured = [traits[index] for index in chosen], [measured[index] for index in chosen]
     columns = Columns.of(traits)
-    model = np.exp(columns.size)
+    model = np.exp(columns.size + columns.reads)
     most = calibration_choice("largest_deviation")
-    ratios = np.clip(np.log([float(np.median(own)) for own in measured]) - columns.size, -most, most)
+    ratios = np.clip(np.log([float(np.median(own)) for own in measured] / model), -most, most)
     counts = Counter(trait.type for trait in traits)
     enough = np.array([counts[trait.type] >= least for trait in traits])
     priors, shared = spread_priors(), SharedTraits(columns, columns)

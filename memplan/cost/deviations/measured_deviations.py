@@ -45,21 +45,24 @@ class Deviations:
             return False
         return min(sizes) - math.log(4) <= trait.size <= max(sizes) + math.log(4)
 
-    def ratios(self, traits: Sequence[Trait]) -> Array:
-        """Measured over modelled time that is expected of each kernel, 1 of those that are not covered."""
-        found = np.ones(len(traits))
-        covered = [index for index, trait in enumerate(traits) if self.covers(trait)]
-        if covered:
-            asked = [self._with_hot(traits[index]) for index in covered]
-            shared = SharedTraits(Columns.of(asked), Columns.of(self.traits))
-            told = sum(each.share * (shared.covariance(each.prior) @ np.array(each.weights)) for each in self.members)
-            found[covered] = np.exp(told * np.array([self.kept[op_class(trait.type).kind] for trait in asked]))
-        return found
+    def times_ns(self, traits: Sequence[Trait]) -> Array:
+        """Nanoseconds that each kernel, all of them covered, is expected to take."""
+        asked = [self._in_place(trait) for trait in traits]
+        columns = Columns.of(asked)
+        shared = SharedTraits(columns, Columns.of(self.traits))
+        told = sum(each.share * (shared.covariance(each.prior) @ np.array(each.weights)) for each in self.members)
+        kept = np.array([self.kept[op_class(trait.type).kind] for trait in asked])
+        return np.asarray(np.exp(columns.size + columns.reads + kept * told))
 
-    def _with_hot(self, trait: Trait) -> Trait:
-        """`trait` with as much found in L2 as kernels of its type and like size did, where nobody knows."""
+    def _in_place(self, trait: Trait) -> Trait:
+        """`trait` in such a place as kernels of its type and like size had on average, where nobody knows its own."""
         if trait.hot is not None:
             return trait
         own = [known for known in self.traits if known.type == trait.type]
         near = np.array([math.exp(-abs(known.size - trait.size)) for known in own])
-        return replace(trait, hot=float(near @ np.array([known.hot or 0.0 for known in own]) / near.sum()))
+        near = near / near.sum()
+        return replace(
+            trait,
+            hot=float(near @ np.array([known.hot or 0.0 for known in own])),
+            order=float(near @ np.array([known.order for known in own])),
+        )

@@ -27,7 +27,7 @@ class Prior:
     Those of one bound, kind, rule and bound, or type; of one type with like sizes and rows (`shape`), or with like
     dimensions (`extents`); of one kind and bound that fill L2 alike and find as much there (`memory`). `writes` is how
     far results that push others out of L2 may take longer than modelled, as a share of what the model has for that,
-    `reads` the same of reads that L2 serves. Lengths are how far logarithms may differ, `hot_length` how far the shares
+    `reads` how far off it may have what kernels gain and lose by those before them. Lengths are how far logarithms may differ, `hot_length` how far the shares
     found in L2 may. `noise` is what each kernel goes its own way, Student's with `tails` degrees of freedom, `falloff`
     the power of the time by which deviations get smaller.
     """
@@ -104,7 +104,7 @@ class Columns:
             np.array([trait.filled for trait in traits]),
             hot,
             np.array([trait.through for trait in traits]) * (1 - hot),
-            np.array([trait.cached for trait in traits]) * hot,
+            np.array([trait.order for trait in traits]),
         )
 
     def scale(self, prior: Prior) -> Array:

@@ -11,19 +11,19 @@ from memplan.cost.kernel import Kernel
 @dataclass(frozen=True, slots=True)
 class PlainTimes:
     """
-    What the model gives a kernel without a calibration, run alone and as L2 may be found.
+    What the model gives a kernel without a calibration.
 
-    Nanoseconds alone (`duration_ns`), with all that it reads in L2 (`hot_ns`), and with L2 full of what others wrote,
+    Nanoseconds run alone (`alone_ns`), in its place among others (`ordered_ns`), and with L2 full of what others wrote,
     so that its own results push as much out to HBM (`through_ns`). `filled` is what it moves over what L2 holds;
     `known` is false where the operands did not suffice.
     """
 
-    duration_ns: int
-    bound: str
-    known: bool
-    hot_ns: int
+    alone_ns: int
+    ordered_ns: int
     through_ns: int
     filled: float
+    bound: str
+    known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Trait:
     """
     Type, bound, and logarithms of what else tells how a kernel deviates.
 
-    `size` is of its model time (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all others
-    of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through` and
-    `cached` of how much longer and shorter than alone the model has it with L2 full of others' results and with all
-    that it reads in L2. `hot` is the share of its reads that L2 held, `None` where nobody knows.
+    `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all
+    others of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through`
+    and `order` of how much longer than alone the model has it with L2 full of others' results and in its place among
+    others. `hot` is the share of its reads that L2 seems to have held, `None` where nobody knows the others.
     """
 
     type: str
@@ -45,7 +45,7 @@ class Trait:
     read_row: float = 0.0
     filled: float = 0.0
     through: float = 0.0
-    cached: float = 0.0
+    order: float = 0.0
     hot: float | None = 0.0
 
 
@@ -54,7 +54,7 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
     shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
     length = shaped[0].shape[-1] if shaped else 1
     read = kernel.present[0].shape[-1] if kernel.present and kernel.present[0].shape else 1
-    alone = _logarithm(plain.duration_ns)
+    alone = _logarithm(plain.alone_ns)
     return Trait(
         kernel.type,
         plain.bound,
@@ -64,7 +64,7 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
         _logarithm(read),
         math.log(max(plain.filled, _LEAST_FILLED)),
         _logarithm(plain.through_ns) - alone,
-        _logarithm(plain.hot_ns) - alone,
+        _logarithm(plain.ordered_ns) - alone,
         hot,
     )
 
