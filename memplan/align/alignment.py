@@ -30,6 +30,7 @@ from memplan.align.rematch.given_back import give_back_positions
 from memplan.align.rematch.left_over import LeftOver
 from memplan.align.rematch.long_stretches import take_long_stretches
 from memplan.align.rematch.merged_steps import with_steps_parted
+from memplan.align.rematch.op_recipes import take_recipes
 from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.rematch.summed_norms import take_summed_norms
 from memplan.align.rematch.told_by_times import take_told_by_times
@@ -131,6 +132,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_turned_results(sequence, classes, units.kernel_class, settled)
     take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
     take_summed_norms(sequence, classes, units.kernel_class, settled)
+    take_recipes(sequence, ratios, classes, units.kernel_class, settled)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
