@@ -13,6 +13,7 @@ itself, for it is the same in every layer.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,7 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.rematch.part_stretches import PartStretch, part_stretches
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
 _ROUNDS = 3
 """Times that all stretches are cut anew: recipes of one change the cuts of others."""
@@ -49,8 +50,8 @@ class _Symbols:
         self._ops, self._kernels = ops, kernels
         self._known: dict[tuple[int, int], int] = {}
         self._number: dict[tuple[int, tuple[frozenset[int], ...]], int] = {}
-        self._alike: dict[tuple[int, int], bool] = {}
         self._texts: list[tuple[int, tuple[frozenset[int], ...]]] = []
+        self._alike = np.zeros((0, 0), dtype=np.bool_)
 
     def of(self, token: int, kind: int) -> int:
         found = self._known.get((token, kind))
@@ -63,22 +64,20 @@ class _Symbols:
             found = self._known[token, kind] = self._number[text]
         return found
 
-    def alike(self, one: int, other: int) -> bool:
-        """Whether two numbers may be of one thing."""
-        if one == other:
-            return True
-        found = self._alike.get((one, other))
-        if found is None:
-            (family, sizes), (other_family, other_sizes) = self._texts[one], self._texts[other]
-            found = family == other_family and len(sizes) == len(other_sizes)
-            found = found and all(mine & theirs for mine, theirs in zip(sizes, other_sizes, strict=True))
-            self._alike[one, other] = self._alike[other, one] = found
-        return found
-
-    def table(self, ones: Recipe, others: Int64s) -> NDArray[np.bool_]:
-        """Whether each of `ones` may be each of `others`."""
-        rows = [[self.alike(one, other) for other in others.tolist()] for one in ones]
-        return np.array(rows, dtype=np.bool_).reshape(len(ones), len(others))
+    def alike(self) -> NDArray[np.bool_]:
+        """For each two numbers whether they may be of one thing."""
+        known, count = len(self._alike), len(self._texts)
+        if known < count:
+            found = np.zeros((count, count), dtype=np.bool_)
+            found[:known, :known] = self._alike
+            for one in range(known, count):
+                family, sizes = self._texts[one]
+                for other, (other_family, other_sizes) in enumerate(self._texts[: one + 1]):
+                    if family == other_family and len(sizes) == len(other_sizes):
+                        alike = all(mine & theirs for mine, theirs in zip(sizes, other_sizes, strict=True))
+                        found[one, other] = found[other, one] = alike
+            self._alike = found
+        return self._alike
 
     def _sizes(self, token: int, size: int) -> frozenset[int]:
         """What a size may be of the op's operands: each, a half of or twice the first one, one for each row."""
@@ -113,10 +112,15 @@ class _Recipes:
 
 
 def take_recipes(
-    sequence: PlannedSequence, ratios: Likelihoods, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    inside: Bools,
+    found: KernelAssignment,
 ) -> None:
-    """Change `found` in place where ops between two main kernels are likelier cut otherwise."""
-    stretches = part_stretches(sequence, kernels, kernel_class, found)
+    """Change `found` in place where ops between two main kernels are likelier cut otherwise; leave those `inside`."""
+    stretches = part_stretches(sequence, kernels, kernel_class, inside, found)
     if not stretches:
         return
     _Cutter(sequence, ratios, kernels, kernel_class, found, stretches).run()
@@ -145,6 +149,7 @@ class _Cutter:
             np.log(np.maximum(each, tiny)) for each in (ratios.core, ratios.behind, ratios.again)
         )
         prices = pair_model()["prices"]
+        self.strange = float(pair_model()["weights"]["stranger"]) + 0.5
         self.unplanned, self.unplanned_on = np.log(prices["unplanned"]), np.log(prices["unplanned_on"])
         self.prices = {name: float(np.log(prices[name])) for name in prices if prices[name] > 0}
 
@@ -178,8 +183,11 @@ class _Cutter:
 
     def _count(self, stretch: PartStretch, cut: Int64s, times: int) -> None:
         for op in range(len(stretch.tokens)):
-            mine = np.flatnonzero(cut == op)
-            recipe = tuple(self.symbols.of(int(stretch.tokens[op]), kind) for kind in stretch.kinds[mine].tolist())
+            token, kinds = int(stretch.tokens[op]), stretch.kinds[cut == op]
+            best = np.maximum(np.maximum(self.core[token, kinds], self.part[token, kinds]), self.again[token, kinds])
+            if (best <= self.strange).any():
+                continue  # what can't be of the op tells nothing of it
+            recipe = tuple(self.symbols.of(token, kind) for kind in kinds.tolist())
             family, place = self.key(stretch, op)
             self.recipes[family].add(recipe, place, times)
 
@@ -256,14 +264,16 @@ class _Scoring:
             np.array([cutter.symbols.of(token, kind) for kind in kinds], dtype=np.int64) for token in stretch.tokens.tolist()
         ]
         self.usual = np.concatenate(([0.0], np.cumsum(cutter.surprise[stretch.kinds])))
-        self.lone = np.append(stretch.cut < 0, False)
+        self.alike = cutter.symbols.alike()
+        self.scores = [self._scores(op, self.seen[self.keys[op][0]][0]) for op in ops]
+        self.gap = self._gaps(stretch.cut < 0)
 
     def recipe(self, cut: Int64s, op: int) -> Recipe:
         return tuple(self.symbols[op][cut == op].tolist())
 
     def twice(self, op: int, other: int) -> Recipe:
         """The longest sequence that stands twice, once as what `other` is made of and behind that as what `op` is."""
-        fits = self.cutter.symbols.table(tuple(self.symbols[other].tolist()), self.symbols[op])
+        fits = self.alike[self.symbols[other][:, None], self.symbols[op]]
         count = len(fits)
         longest, at = 0, 0
         run = np.zeros(count + 1, dtype=np.int64)
@@ -301,26 +311,32 @@ class _Scoring:
         return score + float(np.sum(np.where(lone, np.where(before, self.cutter.unplanned_on, self.cutter.unplanned), 0.0)))
 
     def _same(self, one: Recipe, other: Recipe) -> bool:
-        alike = self.cutter.symbols.alike
-        return len(one) == len(other) and all(alike(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+        return one == other or (len(one) == len(other) and all(self.alike[pair] for pair in zip(one, other, strict=True)))
+
+    def _where(self, recipe: Int64s, symbols: Int64s) -> Int64s:
+        """Where in a sequence a recipe may stand."""
+        begins = np.flatnonzero(self.alike[recipe[0], symbols[: len(symbols) + 1 - len(recipe)]])
+        for place in range(1, len(recipe)):
+            if not len(begins):
+                break
+            begins = begins[self.alike[recipe[place], symbols[begins + place]]]
+        return begins
 
     def best(self, cut: Int64s, shared: tuple[tuple[int, int], Recipe] | None) -> Int64s:
         """The best cut where each op is alone, but for one recipe `shared` by several."""
         count, ops = len(self.stretch.kinds), len(self.keys)
-        gap = np.full((count + 1, count + 1), _NEVER)
-        for begin in range(count + 1):
-            gap[begin, begin] = 0.0
-            for end in range(begin + 1, count + 1):
-                if not self.lone[end - 1]:
-                    break
-                gap[begin, end] = self.cutter.unplanned + self.cutter.unplanned_on * (end - begin - 1)
         until = np.full(count + 1, _NEVER)
         until[0] = 0.0
         came: list[tuple[Int64s, Int64s]] = []
         for op in range(ops):
-            reached = until[:, None] + self._scores(op, shared)
+            scores = self.scores[op]
+            if shared is not None and shared[0] == self.keys[op][0]:
+                known = dict(self.seen[shared[0]][0])
+                known[shared[1]] = known.get(shared[1], 0) + 1
+                scores = self._scores(op, known)
+            reached = until[:, None] + scores
             after = reached.max(axis=0)
-            passed = after[:, None] + gap
+            passed = after[:, None] + self.gap
             came.append((reached.argmax(axis=0), passed.argmax(axis=0)))
             until = passed.max(axis=0)
         best = np.full(count, -1, dtype=np.int64)
@@ -333,22 +349,25 @@ class _Scoring:
             end = begin
         return best
 
-    def _scores(self, op: int, shared: tuple[tuple[int, int], Recipe] | None) -> Floats:
-        family, _ = self.keys[op]
-        seen, whole = self.seen[family]
+    def _gaps(self, lone: NDArray[np.bool_]) -> Floats:
+        """What kernels from `i` until before `j` cost that are in no plan: only those that are so now."""
+        count = len(lone)
+        stretch = np.cumsum(~lone)
+        free = np.concatenate(([0], stretch))[None, :] == np.concatenate(([0], stretch))[:, None]
+        length = np.arange(count + 1)[None, :] - np.arange(count + 1)[:, None]
+        price = self.cutter.unplanned + self.cutter.unplanned_on * (length - 1)
+        return np.where(length == 0, 0.0, np.where(free & (length > 0), price, _NEVER))
+
+    def _scores(self, op: int, known: Mapping[Recipe, int]) -> Floats:
+        """For kernels from `i` until before `j`: how likely they are all of an op, where such recipes are known."""
+        _, whole = self.seen[self.keys[op][0]]
         count = len(self.stretch.kinds)
         scores: Floats = self.base[op] + np.log(_NEW / (whole + _NEW))
-        known = dict(seen)
-        if shared is not None and shared[0] == family:
-            known[shared[1]] = known.get(shared[1], 0) + 1
         for recipe, times in known.items():
             size = len(recipe)
             if size > count:
                 continue
-            begins = np.arange(count + 1 - size)
-            if size:
-                fits = self.cutter.symbols.table(recipe, self.symbols[op])
-                begins = begins[fits[np.arange(size), begins[:, None] + np.arange(size)].all(axis=1)]
+            begins = self._where(np.array(recipe), self.symbols[op]) if size else np.arange(count + 1)
             alike = np.log(times / (whole + _NEW)) + self.usual[begins + size] - self.usual[begins]
             scores[begins, begins + size] = np.logaddexp(scores[begins, begins + size], alike)
         return scores

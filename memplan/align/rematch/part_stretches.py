@@ -41,12 +41,12 @@ class PartStretch:
 
 
 def part_stretches(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, inside: Bools, found: KernelAssignment
 ) -> list[PartStretch]:
     """The kinds of stretches of an assignment, those of most kernels first."""
     known = family_table()
     heavy = np.isin(sequence.classes.main[sequence.token], list(known.heavy))
-    chain = np.flatnonzero(~np.isin(kernels.main, list(known.apart))[kernel_class])
+    chain = np.flatnonzero(~inside & ~np.isin(kernels.main, list(known.apart))[kernel_class])
     row, step = found.row[chain], found.step[chain]
     anchor = found.core[chain] & (row >= 0) & (found.first[chain] == found.last[chain])
     anchor &= heavy[row] & np.isin(kernels.main, list(known.heavy))[kernel_class[chain]]
@@ -149,8 +149,6 @@ def _stretch(sequence, heavy, chain, kernel_class, row, begins, ends, first, las
             each for each in range(low + 1, high)
             if each in here or (not heavy[each] and not ran[each] and sequence.op[each] >= 0)
         ]
-        if any(a > b for a, b in zip(seen, seen[1:])):
-            return None
     if any(heavy[each] and len(sequence.rules[sequence.token[each]].kernels) and not sequence.rules[sequence.token[each]].written_out for each in inner):
         return None
     rows = [low, *inner, high]
