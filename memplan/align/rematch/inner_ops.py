@@ -1,5 +1,5 @@
 """
-Ops that run inside the one before them, between its parts: a gradient is added to those of other micro-batches when made.
+Ops that run inside the one before them, between its parts: a gradient is added to those before as soon as it is made.
 
 A norm that is written out makes the gradient of its weight before that of what it reads; what adds the former to the
 one before it stands between its parts. It fits that op in all its operands, and the op it is inside only by one.
@@ -54,11 +54,11 @@ def take_inner_ops(
     for kernel, row in zip(mine.tolist(), within.tolist(), strict=True):
         for target in range(row + 1, min(row + 1 + _MOST, rows)):
             key = int(found.step[kernel]) * rows + target
-            if outer[target] == row and key not in taken:
-                if ratios.core[sequence.token[target], kernel_class[kernel]] >= exact:
-                    taken.add(key)
-                    filled.append((kernel, target))
-                    break
+            fits = ratios.core[sequence.token[target], kernel_class[kernel]] >= exact
+            if outer[target] == row and key not in taken and fits:
+                taken.add(key)
+                filled.append((kernel, target))
+                break
     if not filled:
         return
     kernel, target = np.array(filled, dtype=np.int64).T
@@ -66,8 +66,10 @@ def take_inner_ops(
     run = found.step * np.int64(rows) + found.row
     worse = np.flatnonzero(~inside & (found.row >= 0) & np.isin(run, list(taken)))
     around = outer[found.row[worse]]
-    fits = np.maximum(ratios.behind[sequence.token[around], kernel_class[worse]], np.finfo(np.float32).tiny)
-    moved = fits >= ratios.core[sequence.token[found.row[worse]], kernel_class[worse]]
+    moved = (
+        ratios.behind[sequence.token[around], kernel_class[worse]]
+        >= ratios.core[sequence.token[found.row[worse]], kernel_class[worse]]
+    )
     _put(found, worse[moved], around[moved], MatchedBy.PART)
     _put(found, kernel, target, MatchedBy.KERNEL)
 

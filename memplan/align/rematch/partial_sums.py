@@ -1,8 +1,8 @@
 """
-Sums behind products that one op is done in: of several that each make all of what the op makes, their results are added.
+Sums behind products that an op is done in: of several that each make all of what it makes, the results are added.
 
 A product with two weights side by side (gate and up, queries, keys and values) has one gradient for what it reads; a
-run that keeps the weights apart makes a part of it with each, and adds every one to those before as soon as it is there.
+run that keeps the weights apart makes a part of it with each, and adds every one to those before as soon as it can.
 """
 
 from __future__ import annotations
