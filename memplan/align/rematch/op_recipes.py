@@ -20,7 +20,7 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.rematch.part_stretches import PartStretch, part_stretches
-from memplan.align.rematch.recipe_counts import KernelSymbols, Kind, Place, RecipeCounts
+from memplan.align.rematch.recipe_counts import KernelSymbols, OpKind, OpPlace, RecipeCounts
 from memplan.align.rematch.stretch_cuts import CutPrices, StretchCuts
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Int32s, Int64s
@@ -63,7 +63,7 @@ class _Cutter:
         self._sequence, self._ratios, self._kernel_class = sequence, ratios, kernel_class
         self._stretches = stretches
         self._symbols = KernelSymbols(sequence.classes, kernels)
-        self._counts: dict[Kind, RecipeCounts] = defaultdict(RecipeCounts)
+        self._counts: dict[OpKind, RecipeCounts] = defaultdict(RecipeCounts)
         tiny = np.finfo(np.float32).tiny
         share = np.bincount(kernel_class, minlength=len(kernels)) / len(kernel_class)
         core, part, again = (np.log(np.maximum(each, tiny)) for each in (ratios.core, ratios.behind, ratios.again))
@@ -104,7 +104,7 @@ class _Cutter:
             found.how[kernel] = np.where(main, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))
             found.chance[kernel] = found.scope_chance[kernel] = 1.0 / (1.0 + np.exp(-margin))
 
-    def _keys(self, stretch: PartStretch) -> list[tuple[Kind, Place]]:
+    def _keys(self, stretch: PartStretch) -> list[tuple[OpKind, OpPlace]]:
         """Of which recipes that of each op is one, and where it stands."""
         tokens = [-1, *stretch.tokens.tolist(), -1]
         ends = [1, *[0] * (len(stretch.tokens) - 2), 2]

@@ -16,11 +16,11 @@ _MOST_RECIPES = 48
 _HALF, _TWICE, _ROWS, _OTHER = 24, 25, 26, 27
 """Bits behind those of an op's operands: a half of the first one, twice it, one for each row, another size."""
 
-Recipe = tuple[int, ...]
+OpRecipe = tuple[int, ...]
 """Numbers of `KernelSymbols`."""
-Place = tuple[int, int, int]
+OpPlace = tuple[int, int, int]
 """Classes of an op and of those before and behind it, -1 for none."""
-Kind = tuple[int, int]
+OpKind = tuple[int, int]
 """The family of ops, and whether they are those before (1) or behind (2) a stretch, or in it (0)."""
 
 
@@ -78,17 +78,17 @@ class KernelSymbols:
 class RecipeCounts:
     """How often each recipe of a kind stands in all, and how often at each place; `version` counts changes."""
 
-    whole: Counter[Recipe] = field(default_factory=Counter)
-    by_place: defaultdict[Place, Counter[Recipe]] = field(default_factory=lambda: defaultdict(Counter))
+    whole: Counter[OpRecipe] = field(default_factory=Counter)
+    by_place: defaultdict[OpPlace, Counter[OpRecipe]] = field(default_factory=lambda: defaultdict(Counter))
     version: int = 0
 
-    def add(self, recipe: Recipe, place: Place, times: int) -> None:
+    def add(self, recipe: OpRecipe, place: OpPlace, times: int) -> None:
         """Count a recipe so many times more, or fewer."""
         self.whole[recipe] += times
         self.by_place[place][recipe] += times
         self.version += 1
 
-    def elsewhere(self, places: Iterable[Place]) -> tuple[Mapping[Recipe, int], int]:
+    def elsewhere(self, places: Iterable[OpPlace]) -> tuple[Mapping[OpRecipe, int], int]:
         """How often each recipe stands at other places than these, and how often any does."""
         here = [self.by_place[place] for place in places if place in self.by_place]
         seen = {
@@ -99,4 +99,4 @@ class RecipeCounts:
         return {recipe: times for recipe, times in seen.items() if times > 0}, count
 
 
-__all__ = ["KernelSymbols", "Kind", "Place", "Recipe", "RecipeCounts"]
+__all__ = ["KernelSymbols", "OpKind", "OpPlace", "OpRecipe", "RecipeCounts"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from memplan.align.likelihood import LoweringRule, pair_model
 from memplan.align.rematch.part_stretches import PartStretch
-from memplan.align.rematch.recipe_counts import KernelSymbols, Kind, Place, Recipe, RecipeCounts
+from memplan.align.rematch.recipe_counts import KernelSymbols, OpKind, OpPlace, OpRecipe, RecipeCounts
 from memplan.core.arrays import Bools, Floats, Int64s
 
 _NEW = 1.0
@@ -80,8 +80,8 @@ class StretchCuts:
     def __init__(
         self,
         stretch: PartStretch,
-        keys: Sequence[tuple[Kind, Place]],
-        counts: Mapping[Kind, RecipeCounts],
+        keys: Sequence[tuple[OpKind, OpPlace]],
+        counts: Mapping[OpKind, RecipeCounts],
         symbols: KernelSymbols,
         prices: CutPrices,
     ) -> None:
@@ -103,7 +103,7 @@ class StretchCuts:
 
     def best(self, cut: Int64s) -> tuple[Int64s, float]:
         """The best cut and by how much it is likelier than `cut`, nought where none is."""
-        shared: dict[tuple[Kind, Recipe], None] = {}
+        shared: dict[tuple[OpKind, OpRecipe], None] = {}
         for op, family in enumerate(self._families):
             like = [other for other in range(op) if self._families[other] == family]
             for recipe in (self._recipe(cut, op), *(self._twice(op, other) for other in like)):
@@ -117,10 +117,10 @@ class StretchCuts:
                 found, most = tried, margin
         return found, most
 
-    def _recipe(self, cut: Int64s, op: int) -> Recipe:
+    def _recipe(self, cut: Int64s, op: int) -> OpRecipe:
         return tuple(self._mine[op][cut == op].tolist())
 
-    def _twice(self, op: int, other: int) -> Recipe:
+    def _twice(self, op: int, other: int) -> OpRecipe:
         """The longest sequence that stands twice, once as what `other` is made of and behind that as what `op` is."""
         fits = self._symbols.alike(self._mine[other], self._mine[op])
         count = len(fits)
@@ -135,7 +135,7 @@ class StretchCuts:
 
     def _weight(self, cut: Int64s) -> float:
         """How likely a cut is, as a logarithm: recipes that it has twice tell of one another."""
-        own: dict[Kind, list[Recipe]] = defaultdict(list)
+        own: dict[OpKind, list[OpRecipe]] = defaultdict(list)
         weight = 0.0
         for op, family in enumerate(self._families):
             mine, recipe = np.flatnonzero(cut == op), self._recipe(cut, op)
@@ -154,12 +154,12 @@ class StretchCuts:
         lengths = [len(run) for run in np.split(lone, np.flatnonzero(np.diff(lone) > 1) + 1)]
         return weight + float(self._prices.unplanned(np.array(lengths)).sum())
 
-    def _same(self, one: Recipe, other: Recipe) -> bool:
+    def _same(self, one: OpRecipe, other: OpRecipe) -> bool:
         if one == other or len(one) != len(other):
             return one == other
         return bool(np.diagonal(self._symbols.alike(np.array(one), np.array(other))).all())
 
-    def _cut(self, shared: tuple[Kind, Recipe] | None) -> Int64s:
+    def _cut(self, shared: tuple[OpKind, OpRecipe] | None) -> Int64s:
         """The best cut where recipes of its ops tell nothing of one another, but for one that several may have."""
         count = len(self._kinds)
         until = np.full(count + 1, _NEVER)
@@ -190,7 +190,7 @@ class StretchCuts:
         none = (planned[None, :] == planned[:, None]) & (length >= 0)
         return np.where(none, self._prices.unplanned(np.maximum(length, 0)), _NEVER)
 
-    def _with_recipes(self, op: int, known: Mapping[Recipe, int]) -> Floats:
+    def _with_recipes(self, op: int, known: Mapping[OpRecipe, int]) -> Floats:
         """For kernels from `i` until before `j`: how likely they are all of an op where such recipes are known."""
         _, whole = self._seen[self._families[op]]
         count, mine = len(self._kinds), self._mine[op]
