@@ -17,7 +17,7 @@ from collections import defaultdict
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.likelihood import Likelihoods
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.rematch.part_stretches import PartStretch, part_stretches
 from memplan.align.rematch.recipe_counts import KernelSymbols, OpKind, OpPlace, RecipeCounts
@@ -29,8 +29,6 @@ _ROUNDS = 3
 """Times that all stretches are cut anew: recipes of one change the cuts of others."""
 _CLEARLY = 4.0
 """Natural logarithm of how much likelier a cut is at least than the one that stands, which else stays."""
-_STRANGE = 0.5
-"""By how much a kernel is above the ratio of one that is strange to an op, as a logarithm, where it tells of the op."""
 
 
 def take_recipes(
@@ -115,10 +113,9 @@ class _Cutter:
         ]
 
     def _count(self, stretch: PartStretch, cut: Int64s, times: int) -> None:
-        strange = float(pair_model()["weights"]["stranger"]) + _STRANGE
         for op, (kind, place) in enumerate(self._keys(stretch)):
             token, kinds = int(stretch.tokens[op]), stretch.kinds[cut == op]
-            if (self._prices.best(token, kinds) > strange).all():  # what can't be of the op tells nothing of it
+            if not self._prices.strange(token, kinds).any():  # what can't be of the op tells nothing of it
                 self._counts[kind].add(tuple(self._symbols.of(token, kinds).tolist()), place, times)
 
 

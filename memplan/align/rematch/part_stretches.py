@@ -74,7 +74,9 @@ def part_stretches(
     strange = ~alone | ((row >= 0) & (sequence.op[row] < 0)) | np.append(False, step[1:] != step[:-1])
     total = np.concatenate(([0], np.cumsum(strange)))
     size = ends.end - ends.begin
-    good = (size > 0) & (size <= _MOST_KERNELS) & (ends.step == step[at[1:]]) & (ends.first != ends.last)
+    # Phases and micro-batches begin seldom, and each in its own way.
+    one_way = (sequence.place[ends.first, :2] == sequence.place[ends.last, :2]).all(axis=1)
+    good = one_way & (size > 0) & (size <= _MOST_KERNELS) & (ends.step == step[at[1:]]) & (ends.first != ends.last)
     ends = ends.taken(good & (total[ends.end] == total[ends.begin]))
     if not len(ends.begin):
         return []

@@ -15,6 +15,8 @@ from memplan.core.arrays import Bools, Floats, Int64s
 
 _NEW = 1.0
 """How many times all recipes together count as seen that weren't."""
+_STRANGE = 0.5
+"""By how much, as a logarithm, the ratio of a kernel that may be of an op is above that of one strange to it."""
 _NEVER = -1e9
 
 
@@ -33,10 +35,11 @@ class CutPrices:
     again: Floats
     surprise: Floats
 
-    def best(self, token: int, kinds: Int64s) -> Floats:
-        """The best that kernels of these classes are to an op of class `token`."""
-        found: Floats = np.maximum(self.core[token, kinds], self.part[token, kinds])
-        return np.maximum(found, self.again[token, kinds])
+    def strange(self, token: int, kinds: Int64s) -> Bools:
+        """Whether kernels of these classes can hardly be of an op of class `token`."""
+        best = np.maximum(np.maximum(self.core[token, kinds], self.part[token, kinds]), self.again[token, kinds])
+        found: Bools = best <= pair_model()["weights"]["stranger"] + _STRANGE
+        return found
 
     def of_op(self, token: int, kinds: Int64s, *, inside: bool) -> Floats:
         """
@@ -92,6 +95,11 @@ class StretchCuts:
         self._base = [
             prices.of_op(token, stretch.kinds, inside=family[1] == 0)
             for token, family in zip(tokens, self._families, strict=True)
+        ]
+        # What can't be of an op doesn't become one of its kernels.
+        self._barred = [
+            np.concatenate(([0], np.cumsum((stretch.cut != op) & prices.strange(token, stretch.kinds))))
+            for op, token in enumerate(tokens)
         ]
         self._usual = np.concatenate(([0.0], np.cumsum(prices.surprise[stretch.kinds])))
         self._seen = {
@@ -208,7 +216,8 @@ class StretchCuts:
                 ends = begins + len(recipe)
                 alike = np.log(times / (whole + _NEW)) + self._usual[ends] - self._usual[begins]
                 scores[begins, ends] = np.logaddexp(scores[begins, ends], alike)
-        return scores
+        barred = self._barred[op]
+        return np.where(barred[None, :] > barred[:, None], _NEVER, scores)
 
 
 __all__ = ["CutPrices", "StretchCuts"]
