@@ -177,9 +177,9 @@ def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe, *, no_experts: bool) -
 
 def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int) -> list[MemoryPart]:
     """Masks that stay from the first step on: causal ones of every layer, and a bias for ALiBi."""
-    pairs, parts = recipe.sequence**2, []
     if recipe.variable_lengths:
-        return parts
+        return []
+    pairs, parts = recipe.sequence**2, []
     if recipe.legacy_layers or recipe.alibi_masks:
         parts.append(MemoryPart("causal masks", layers * pairs, f"a byte in each of {layers} layers x {pairs:,} pairs"))
     if recipe.alibi_masks:
