@@ -13,7 +13,7 @@ from math import ceil, log2
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.runs import Runs, contiguous_runs
+from memplan.cost.runs import Runs, contiguous_runs, relayout_of
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.cost.windows import windows_of
 from memplan.graph.model import DTYPE_BITS
@@ -33,7 +33,7 @@ class VectorWork:
     """
     What a vector kernel does: bytes over GM, instructions, and how it is cut.
 
-    `issued` are instructions of the busiest core that each have to be started, however little they do. `stages` come
+    `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     """
 
@@ -48,7 +48,7 @@ class VectorWork:
     piece: float
     pieces: float
     steps: float
-    issued: float
+    issued_ns: float
     stages: int = 0
     merged: float = 0.0
 
@@ -123,6 +123,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
+    relayout = relayout_of(kernel, machine)
+    if relayout is not None:
+        cores = relayout.cores
     stages, merged = 0, 0.0
     if rule.rule == "top_k" and largest.count:
         cores = kernel.block_count or min(machine.vectors, ceil(largest.count / _LEAST_SORTED))
@@ -132,6 +135,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     piece = max(min(room, (read + written) / operands / cores), 32.0)
     # The way back adds to the windows one after the other on every generation.
     unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
+    issued = 0.0
+    if relayout is not None:
+        issued = relayout.moves * machine["mte2_instruction_cycles"] * 1e9 / machine.vector_clock_hz
+    elif windows is not None and not unfolds:
+        issued = windows.instructions(cores) * machine["instruction_start_ns"]
     return VectorWork(
         read=read,
         written=written,
@@ -144,7 +152,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         piece=min(piece, runs.read) if runs.read else piece,
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
-        issued=windows.instructions(cores) if windows is not None and not unfolds else 0.0,
+        issued_ns=issued,
         stages=stages,
         merged=merged,
     )
@@ -233,9 +241,11 @@ def vector_time(
     hot: float | None = None,
     kept: float | None = None,
     double_buffer: bool = True,
+    code_ns: float = 0.0,
 ) -> VectorTime:
     """
-    Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there.
+    Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there. `code_ns`
+    is what its cores wait for their code, none where it ran just before.
 
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
     while it runs.
@@ -255,14 +265,14 @@ def vector_time(
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
-    vector = max(vector, work.issued * machine["instruction_start_ns"])
+    vector = max(vector, work.issued_ns)
     if double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.
         busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
     else:
-        busy = moved.read_ns + moved.write_ns + vector
-    start = machine["instruction_start_ns"] * work.steps
+        busy = max(moved.read_ns + moved.write_ns + vector, moved.together_ns)
+    start = machine["instruction_start_ns"] * work.steps + code_ns
     if work.stages:
         # All cores are waited for as they are when a kernel starts.
         start += work.stages * machine["head_ns_per_vector_core"] * work.cores

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
-from memplan.cost.convolution import convolution_of
+from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.kernel import op_class
 from memplan.cost.shapes import attention_of, matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
@@ -149,6 +149,18 @@ def test_convolutions_are_products_over_filter_taps() -> None:
 
 def _half(*shape: int, layout: str = "ND") -> Operand:
     return Operand(shape, "float16", layout)
+
+
+@pytest.mark.parametrize(("images", "cores"), [(32, 16), (20, 20), (64, 16), (2, 0)])
+def test_the_pixels_of_a_convolution_pass_gm_once_and_whole_images_are_dealt_out(images: int, cores: int) -> None:
+    image, filters = Operand((images, 3, 224, 224), "float16"), Operand((64, 3, 11, 11), "float16")
+    kernel = Kernel("Conv2D", (image, filters), (Operand((images, 64, 55, 55), "float16"),))
+    problem = convolution_of(kernel, B3, "convolution")
+    assert problem is not None
+    assert problem.a_total == pytest.approx(image.nbytes)
+    assert problem.stride == 4
+    assert problem.flops == 2 * images * 55 * 55 * 64 * 3 * 11 * 11
+    assert images_dealt(kernel, B3) == cores
 
 
 @pytest.mark.parametrize(
