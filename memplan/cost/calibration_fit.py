@@ -100,14 +100,7 @@ class _Rows:
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
         """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
         ordered = costs_in_order(kernels.kernels, machine)
-        places = list(zip(kernels.kernels, ordered, strict=True))
-        once = {
-            place: plain_times(kernel, machine, cost)
-            for place, (kernel, cost) in zip(
-                ((kernel, cost.duration_ns) for kernel, cost in places), places, strict=True
-            )
-        }
-        plain = tuple(once[kernel, cost.duration_ns] for kernel, cost in places)
+        plain = tuple(plain_times(kernel, machine, cost) for kernel, cost in zip(kernels.kernels, ordered, strict=True))
         hot = hot_shares(kernel_accesses(kernels.kernels), machine.l2)
         return _Rows(
             kernels.kernels,

@@ -86,11 +86,18 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) 
 
 def plain_times(kernel: Kernel, machine: Machine, ordered: KernelCost) -> PlainTimes:
     """What the model gives `kernel` on `machine` run alone, and what it gives it in its place, which is `ordered`."""
-    alone = through = _modelled(kernel, machine, None)
-    if "vector" in alone.pipes and "cube" not in alone.pipes:
-        through = _modelled(kernel, machine, None, kept=False)
+    alone, through_ns = _alone_and_through(kernel, machine)
     filled = alone.gm_bytes / machine.l2
-    return PlainTimes(alone.duration_ns, ordered.duration_ns, through.duration_ns, filled, alone.bound, alone.known)
+    return PlainTimes(alone.duration_ns, ordered.duration_ns, through_ns, filled, alone.bound, alone.known)
+
+
+@lru_cache(maxsize=65536)
+def _alone_and_through(kernel: Kernel, machine: Machine) -> tuple[KernelCost, int]:
+    """The cost alone, and the time with nothing that vector work writes kept in L2."""
+    alone = _modelled(kernel, machine, None)
+    if "vector" in alone.pipes and "cube" not in alone.pipes:
+        return alone, _modelled(kernel, machine, None, kept=False).duration_ns
+    return alone, alone.duration_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
 
 def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
     """
-    Accesses of kernels in the order in which they ran, of which nobody tells which tensors they share.
+    What a profile's kernels, in the order in which they ran, are likely to touch, right or wrong: a measure by which
+    they are alike. What L2 certainly holds is for `hot_shares_of_rows` to say.
 
     A read is taken for the result last touched that has as many elements of its type and was not read by another
     operand of the kernel; where there is none, for something that L2 does not hold.

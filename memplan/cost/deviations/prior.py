@@ -27,9 +27,9 @@ class Prior:
     Those of one bound, kind, rule and bound, or type; of one type with like sizes and rows (`shape`), or with like
     dimensions (`extents`); of one kind and bound that fill L2 alike and find as much there (`memory`). `writes` is how
     far results that push others out of L2 may take longer than modelled, as a share of what the model has for that,
-    `reads` how far off it may have what kernels gain and lose by those before them. Lengths are how far logarithms may differ, `hot_length` how far the shares
-    found in L2 may. `noise` is what each kernel goes its own way, Student's with `tails` degrees of freedom, `falloff`
-    the power of the time by which deviations get smaller.
+    `reads` how far off it may have what kernels gain and lose by those before them. Lengths are how far logarithms may
+    differ, `hot_length` how far the shares found in L2 may. `noise` is what each kernel goes its own way, Student's
+    with `tails` degrees of freedom, `falloff` the power of the time by which deviations get smaller.
     """
 
     bound: float = 0.0
@@ -72,7 +72,7 @@ def spread_priors() -> list[Prior]:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Traits as columns, each with as many rows as there are traits; what is not known of L2 is taken for nothing."""
+    """Traits as columns with a row each; `writes` and `reads` are what the variances of these names go with."""
 
     type: NDArray[np.str_]
     rule: NDArray[np.str_]
