@@ -25,8 +25,7 @@ from memplan.cost.shapes import (
     recurrent_of,
 )
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
-from memplan.cost.transfer import Copy, copy_time
-from memplan.cost.vector import VectorTime, VectorWork, vector_passes, vector_time, vector_work
+from memplan.cost.vector import VectorTime, VectorWork, vector_passes, vector_product, vector_time, vector_work
 from memplan.hardware import Link
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
@@ -157,16 +156,12 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
-    """A product of a type that the cube does not take: a multiply-add for each term on `blocks` vector units or all."""
-    cores = min(blocks, machine.vectors) if blocks else machine.vectors
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
-    moved = copy_time(Copy(problem.a_total + problem.b_total, problem.c_total), machine, cores)
-    pipes = {"vector": problem.flops / 2 / rate * 1e9, "mte2": moved.together_ns}
-    time = max(pipes.values()) + machine.head_ns(0, cores)
-    once = round(problem.a_total + problem.b_total + problem.c_total)
+    """A product of a type that the cube does not take, by vector units."""
+    time = vector_product(problem, machine, blocks)
+    pipes = {"vector": time.vector, "mte2": time.copy.read_ns, "mte3": time.copy.write_ns}
     return KernelCost(
-        round(time), _bound(pipes, time, machine), pipes, problem.flops, once, once, "matmul",
-        assumed="the cube does not take this type: computed by the vector units",
+        round(time.duration), _bound(pipes, time.duration, machine), pipes, problem.flops, round(time.moved),
+        round(time.copy.hbm_bytes), "matmul", assumed="the cube does not take this type: computed by the vector units",
     )  # fmt: skip
 
 
