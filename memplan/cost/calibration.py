@@ -195,7 +195,9 @@ def _deviations(document: Mapping[str, Any]) -> Deviations:
 def _deviations_before(document: Mapping[str, Any]) -> Deviations:
     """Deviations of version 3: one prior, and every type that was measured speaks for others."""
     kernels = document["kernels"]
-    traits = tuple(Trait(str(kind), str(bound), _finite(size), _finite(row)) for kind, bound, size, row, _ in kernels)
+    traits = tuple(
+        Trait(str(kind), str(bound), _finite(size), _finite(row), hot=None) for kind, bound, size, row, _ in kernels
+    )
     weights = _weights([weight for *_, weight in kernels], len(traits))
     return Deviations((Member(_prior(document["prior"]), 1.0, weights),), traits, _kept(document))
 

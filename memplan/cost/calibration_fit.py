@@ -100,7 +100,10 @@ class _Rows:
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
         """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
         ordered = costs_in_order(kernels.kernels, machine)
-        plain = tuple(plain_times(kernel, machine, cost) for kernel, cost in zip(kernels.kernels, ordered, strict=True))
+        plain = tuple(
+            plain_times(kernel, machine, cost.duration_ns)
+            for kernel, cost in zip(kernels.kernels, ordered, strict=True)
+        )
         hot = hot_shares(kernel_accesses(kernels.kernels), machine.l2)
         return _Rows(
             kernels.kernels,

@@ -32,6 +32,8 @@ from memplan.hardware import Link
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 HOT_STEPS = 16
 """Steps in which the share of reads that L2 holds is told apart, so that equal kernels meet equal costs."""
+REREAD_KINDS = ("matmul", "attention")
+"""Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
 _CONVOLUTIONS = (
     "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
 )  # fmt: skip
@@ -80,15 +82,25 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) 
     if machine.calibration is None:
         return cost
     share = None if hot is None else hot / HOT_STEPS
-    time = machine.calibration.corrected_ns(kernel, plain_times(kernel, machine, cost), share)
+    time = machine.calibration.corrected_ns(
+        kernel, plain_times(kernel, machine, _ordered_ns(kernel, machine, hot)), share
+    )
     return cost if time is None else replace(cost, duration_ns=time)
 
 
-def plain_times(kernel: Kernel, machine: Machine, ordered: KernelCost) -> PlainTimes:
-    """What the model gives `kernel` on `machine` run alone, and what it gives it in its place, which is `ordered`."""
+def _ordered_ns(kernel: Kernel, machine: Machine, hot: int | None) -> int:
+    """The model's time among other kernels, as a profile's are fitted, with `hot` of the reads in L2."""
+    alone, _ = _alone_and_through(kernel, machine)
+    if alone.kind in REREAD_KINDS:
+        return alone.duration_ns
+    return _modelled(kernel, machine, hot, cold_code=True).duration_ns
+
+
+def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes:
+    """What the model gives `kernel` on `machine` run alone, beside what it gives it in its place, `ordered_ns`."""
     alone, through_ns = _alone_and_through(kernel, machine)
     filled = alone.gm_bytes / machine.l2
-    return PlainTimes(alone.duration_ns, ordered.duration_ns, through_ns, filled, alone.bound, alone.known)
+    return PlainTimes(alone.duration_ns, ordered_ns, through_ns, filled, alone.bound, alone.known)
 
 
 @lru_cache(maxsize=65536)

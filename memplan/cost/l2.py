@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op
-from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
 
@@ -248,10 +248,6 @@ def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -
     return lines
 
 
-_PRODUCTS = ("matmul", "attention")
-"""Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
-
-
 def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCost]:
     """
     The cost of each of a profile's `kernels`, in order of start, with L2 and the code in vector cores as those before
@@ -260,7 +256,7 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCo
     costs = []
     last: object = None
     for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine.l2), strict=True):
-        if kernel_cost(kernel, machine).kind in _PRODUCTS:
+        if kernel_cost(kernel, machine).kind in REREAD_KINDS:
             costs.append(kernel_cost(kernel, machine))
             continue
         code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)

@@ -122,7 +122,7 @@ def test_kernels_that_push_others_results_out_of_l2_tell_it_of_each_other() -> N
     for power in range(9, 16):
         for name in (*cold, *warm):
             own = kernel(name, (1 << 9) * power * 1000)
-            plain = plain_times(own, B3, kernel_cost(own, B3))
+            plain = plain_times(own, B3, kernel_cost(own, B3).duration_ns)
             kernels.append(own)
             times.append(float(plain.through_ns if name in cold else plain.alone_ns))
             if name in cold[:-1]:
@@ -132,7 +132,7 @@ def test_kernels_that_push_others_results_out_of_l2_tell_it_of_each_other() -> N
     core = calibrated(B3, calibrate(MeasuredKernels(tuple(kernels), np.array(times), rows), B3, "cold", shapes=False))
     for name, hot in (("Exp", 0.0), ("Exp", None)):
         other = kernel(name, (1 << 9) * 12_500)
-        plain = plain_times(other, B3, kernel_cost(other, B3))
+        plain = plain_times(other, B3, kernel_cost(other, B3).duration_ns)
         assert plain.through_ns > 1.3 * plain.alone_ns
         assert kernel_cost(other, core, hot_share=hot).duration_ns == pytest.approx(plain.through_ns, rel=0.15)
     other = kernel("Neg", (1 << 9) * 12_500)
@@ -194,7 +194,9 @@ def test_what_an_older_version_wrote_is_read_with_what_it_said(calibration: Cali
     document |= {"version": 3, "deviations": {"prior": prior, "kept": {"vector": 1.0}, "kernels": kernels}}
     path.write_text(json.dumps(document))
     core = calibrated(B3, load_calibration(path))
-    assert [kernel_cost(kernel("Abs", 1 << power), core).duration_ns for power in (15, 18)] == [6681, 8988]
+    for hot in (None, 1.0):
+        found = [kernel_cost(kernel("Abs", 1 << power), core, hot_share=hot).duration_ns for power in (15, 18)]
+        assert found == [6681, 8988]
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,12 @@ class Deviations:
 
     def _in_place(self, trait: Trait) -> Trait:
         """`trait` in such a place as kernels of its type and like size had on average, where nobody knows its own."""
+        own = [known for known in self.traits if known.type == trait.type and known.hot is not None]
+        if not own:
+            # Those measured were, in an older version's file, told as if each had run alone.
+            return replace(trait, hot=0.0, order=0.0)
         if trait.hot is not None:
             return trait
-        own = [known for known in self.traits if known.type == trait.type]
         near = np.array([math.exp(-abs(known.size - trait.size)) for known in own])
         near = near / near.sum()
         return replace(
