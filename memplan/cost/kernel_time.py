@@ -13,7 +13,7 @@ from functools import lru_cache
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of
-from memplan.cost.kernel import Kernel, OpClass, op_class
+from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -149,7 +149,7 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
-    return _vector(kernel, problem.rule, machine, None if hot is None else share)
+    return _vector(of_tokens_alone(kernel), problem.rule, machine, None if hot is None else share)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
