@@ -4,16 +4,19 @@ What L2 serves: reuse distances over the order of ops, and advice on prefetching
 L2 is a cache that hardware fills: nothing is placed in it. A read is served by it when fewer bytes than it holds were
 touched since the tensor was touched last (Mattson's stack distance, for LRU). A real L2 is neither fully associative
 nor exactly LRU, so what it holds fades out between half of its size and all of it.
+
+Rows of a profile tell shapes and no addresses. An operand is taken for the newest result of its shape, type and layout;
+that it is in L2 still is said only while no more was moved since than what L2 certainly holds (`l2_held_whole`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op
+from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
 
@@ -88,6 +91,39 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
         )
         for op in graph.ops
     ]
+
+
+def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
+    """
+    What a profile's kernels, in the order in which they ran, are likely to touch, right or wrong: a measure by which
+    they are alike. What L2 certainly holds is for `hot_shares_of_rows` to say.
+
+    A read is taken for the result last touched that has as many elements of its type and was not read by another
+    operand of the kernel; where there is none, for something that L2 does not hold.
+    """
+    touched: dict[tuple[int, str], list[int]] = {}
+    found, made = [], 0
+    for kernel in kernels:
+        reads: list[tuple[Hashable, int]] = []
+        taken: list[tuple[tuple[int, str], int]] = []
+        for operand in kernel.present:
+            alike = touched.get((operand.count, operand.dtype))
+            if alike:
+                taken.append(((operand.count, operand.dtype), alike.pop()))
+                reads.append((taken[-1][1], operand.nbytes))
+            else:
+                made += 1
+                reads.append((made, operand.nbytes))
+        # What was touched first is the last to be found again.
+        for key, storage in taken:
+            touched[key].append(storage)
+        writes = []
+        for operand in kernel.outputs:
+            made += 1
+            touched.setdefault((operand.count, operand.dtype), []).append(made)
+            writes.append((made, operand.nbytes))
+        found.append(L2Access(tuple(reads), tuple(writes)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +246,42 @@ def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -
         names = ", ".join(sorted(set(types))[:_NAMED]) + (", ..." if len(set(types)) > _NAMED else "")
         lines.append(f"time of {len(types)} ops ({names}): {text}")
     return lines
+
+
+def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCost]:
+    """
+    The cost of each of a profile's `kernels`, in order of start, with L2 and the code in vector cores as those before
+    it left them; the operands of products and attention count as cold.
+    """
+    costs = []
+    last: object = None
+    for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine.l2), strict=True):
+        if kernel_cost(kernel, machine).kind in REREAD_KINDS:
+            costs.append(kernel_cost(kernel, machine))
+            continue
+        code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)
+        costs.append(kernel_cost(kernel, machine, hot_share=share, cold_code=code != last))
+        last = code
+    return costs
+
+
+def hot_shares_of_rows(kernels: Sequence[Kernel], l2_bytes: int) -> Iterator[float]:
+    """For each kernel the share of its read bytes that L2 holds, which is cold at first; `l2_bytes` is its size."""
+    room = shared_constants()["l2_held_whole"] * l2_bytes
+    written: dict[Operand, float] = {}
+    moved = 0.0
+    for kernel in kernels:
+        reads = [operand for operand in kernel.present if operand.count > 1]
+        total = sum(operand.nbytes for operand in reads)
+        hot = 0.0
+        for operand in dict.fromkeys(reads):
+            start = written.get(operand)
+            if start is None or moved - start > room:
+                continue
+            hot += operand.nbytes
+            written[operand] = moved
+        moved += total
+        for operand in kernel.outputs:
+            written[operand] = moved
+            moved += operand.nbytes
+        yield hot / total if total else 0.0
