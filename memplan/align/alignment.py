@@ -33,6 +33,7 @@ from memplan.align.rematch.merged_steps import with_steps_parted
 from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.rematch.summed_norms import take_summed_norms
 from memplan.align.rematch.told_by_times import take_told_by_times
+from memplan.align.rematch.turned_operands import take_turned_operands
 from memplan.align.rematch.turned_results import take_turned_results
 from memplan.align.rematch.twin_parts import take_twin_parts
 from memplan.align.run_order import ops_as_run, planned_updates
@@ -128,6 +129,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     take_long_stretches(sequence, classes, units.kernel_class, settled)
     take_told_by_times(sequence, classes, units.kernel_class, times, settled)
+    take_turned_operands(sequence, classes, units.kernel_class, settled)
     take_turned_results(sequence, classes, units.kernel_class, settled)
     take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
     take_summed_norms(sequence, classes, units.kernel_class, settled)
