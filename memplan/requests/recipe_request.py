@@ -188,6 +188,20 @@ class RecipeRequest:
         about="What attention makes waits on the host.",
         panel=_PANEL,
     )
+    attention_in_steps: bool = option(
+        "--attention-in-steps",
+        default=False,
+        about="Attention op by op, which keeps a softmax of every pair of tokens.",
+        panel=_PANEL,
+    )
+    variable_lengths: bool = option(
+        "--variable-lengths",
+        "--variable-seq-lengths",
+        "--no-pad-to-seq-lengths",
+        default=False,
+        about="Samples are as long as their text: what the last one left isn't counted.",
+        panel=_PANEL,
+    )
     recompute_products: bool = option(
         "--recompute-products",
         default=False,
@@ -258,6 +272,8 @@ class RecipeRequest:
             padded_heads=self.padded_heads,
             recompute_heads=self.recompute_heads,
             swap_attended=self.swap_attended,
+            attention_in_steps=self.attention_in_steps,
+            variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),
         )

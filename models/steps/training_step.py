@@ -60,9 +60,9 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
             "attention swapped to the host and experts made anew are in no graph",
             remedy="memplan train-memory counts them",
         )
-    if recipe.recompute_products or recipe.recompute_heads or recipe.swap_attended:
+    if recipe.recompute_products or recipe.recompute_heads or recipe.swap_attended or recipe.attention_in_steps:
         raise InputError(
-            "products, queries, keys and values made anew and outputs of attention on the host are in no graph",
+            "products and heads made anew, attention in steps and its outputs on the host are in no graph",
             remedy="memplan train-memory counts them",
         )
     if model.hyper is not None or model.per_layer_inputs is not None:

@@ -29,7 +29,7 @@ def standing_buffers(
     each shape of weight (`get_dummy_wgrad`), by Megatron-Core for the head too. Fine-tuning of adapters, whose samples
     have lengths of their own, isn't told apart.
     """
-    if recipe.lora_rank:
+    if recipe.lora_rank or recipe.variable_lengths:
         return []
     parts: list[MemoryPart] = []
     last = any(span.stop == len(model.layers) for span in spans)

@@ -36,7 +36,7 @@ _HALF, _SINGLE = 2, 4
 
 _MEASURED_SHARES = 0.98, 1.05
 """
-Measured over predicted peak: the 10 and 90 % quantiles over the 28 public runs that the model owes nothing
+Measured over predicted peak: the 10 and 90 % quantiles over the 51 public runs that the model owes nothing
 (benchmarks/accuracy.md), the stages of each taken together. A test holds that they are neither too narrow nor too wide.
 """
 
@@ -177,6 +177,8 @@ def _layer_bytes(kept: tuple[Saved, ...], recipe: Recipe, *, no_experts: bool) -
 
 def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int) -> list[MemoryPart]:
     """Masks that stay from the first step on: causal ones of every layer, and a bias for ALiBi."""
+    if recipe.variable_lengths:
+        return []
     pairs, parts = recipe.sequence**2, []
     if recipe.legacy_layers or recipe.alibi_masks:
         parts.append(MemoryPart("causal masks", layers * pairs, f"a byte in each of {layers} layers x {pairs:,} pairs"))
@@ -243,7 +245,7 @@ def _left_over(
     16 bits come with an Adam that takes gradients as they are (Megatron-LM's precision-aware optimiser).
     """
     parts: list[MemoryPart] = []
-    if recipe.lora_rank:
+    if recipe.lora_rank or recipe.variable_lengths:
         # Adapters are for fine-tuning, whose last sample has a length of its own.
         return parts
     if exchanged:

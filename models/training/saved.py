@@ -69,6 +69,17 @@ def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
         yield Saved("attention output, copied", "attention", _HALF * width)
 
 
+def _softmax(heads: float, recipe: Recipe) -> Iterator[Saved]:
+    """What attention needs of its softmax: of every row, or of every pair where no kernel works pair by pair."""
+    if not recipe.attention_in_steps:
+        yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+        return
+    yield Saved("softmax", "attention", _HALF * heads * recipe.sequence, softmax=True)
+    if recipe.dropout:
+        dropped = "softmax behind dropout, and its mask"
+        yield Saved(dropped, "attention", (_HALF + 1) * heads * recipe.sequence, softmax=True)
+
+
 def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     ranks = layout.tensor
     heads, kv_heads = mixer.heads / ranks, max(1.0, mixer.kv_heads / ranks)
@@ -90,7 +101,7 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
     yield Saved("queries and keys", "attention", _HALF * (queries + again * keys))
     yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    yield from _softmax(heads, recipe)
     if recipe.window_masks and mixer.window is not None:
         yield Saved("mask of the window", "attention", recipe.sequence)
     if recipe.alibi_masks:
@@ -113,7 +124,7 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
         # What the projection reads is cut out of it.
         yield Saved("attention output, padded", "attention", _HALF * heads * recipe.padded_heads)
     yield from _attended(heads * mixer.v_dim, recipe)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    yield from _softmax(heads, recipe)
     if mixer.indexer is not None:
         yield from _indexer(mixer.indexer, layout, recipe)
 
@@ -195,10 +206,12 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
     yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
     yield from _dense(width, "experts", recipe, gated=ffn.gated, copies=pairs)
+    # TransformerEngine's experts meet the router's weights in the activation function, so that nobody needs what they
+    # hand back; of kernels for both there are only those with a gate (Megatron-Core's `TEGroupedMLP`).
     if not recipe.transformer_engine:
-        # There the router's weights meet the activation function, so that this isn't needed (Megatron-Core's
-        # `TEGroupedMLP`).
         yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
+    elif not ffn.gated:
+        yield Saved("activation function before the router's weights", "experts", _HALF * pairs * width, cheap=True)
     if ffn.shared_intermediate:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
     if ffn.shared_gate:

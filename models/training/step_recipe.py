@@ -98,6 +98,9 @@ class Recipe:
     of their latents (`--recompute-mla-up-proj`), and `swap_attended` keeps what attention makes on the host until
     its way back (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
+    `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
+    attention (TransformerEngine's `--attention-backend unfused`). `variable_lengths` are samples as long as their
+    text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
     sequence: int
@@ -145,6 +148,8 @@ class Recipe:
     recompute_products: bool = False
     recompute_heads: bool = False
     swap_attended: bool = False
+    attention_in_steps: bool = False
+    variable_lengths: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
@@ -155,6 +160,8 @@ class Recipe:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
+        if self.attention_in_steps and self.alibi_masks:
+            raise InputError("the bias of positions (ALiBi) and attention in steps together are not modelled")
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

@@ -155,11 +155,46 @@ def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> N
         replace(RECIPE, recompute_products=True),
         replace(RECIPE, recompute_heads=True),
         replace(RECIPE, swap_attended=True),
+        replace(RECIPE, attention_in_steps=True),
     ],
 )
 def test_graphs_say_what_they_lack(llama: ModelConfig, told: Recipe) -> None:
     with pytest.raises(InputError, match="in no graph"):
         training_graph(llama, Layout(), told)
+
+
+def test_attention_in_steps_keeps_a_softmax_of_every_pair(llama: ModelConfig) -> None:
+    def kept(recipe: Recipe) -> float:
+        return sum(item.nbytes for item in saved_tensors(llama, llama.layers[0], Layout(), recipe) if item.softmax)
+
+    steps = replace(RECIPE, attention_in_steps=True)
+    assert kept(RECIPE) == 2 * 8 * 4 * 32
+    assert kept(steps) == 2 * 32 * 4096
+    assert kept(replace(steps, dropout=True)) == 5 * 32 * 4096
+    with pytest.raises(InputError, match="not modelled"):
+        replace(steps, alibi_masks=True)
+
+
+def test_samples_of_their_own_lengths_leave_nothing_that_is_counted(llama: ModelConfig) -> None:
+    told = replace(RECIPE, sequence_parallel=True, legacy_layers=True, variable_lengths=True)
+    memory = training_memory(llama, SPLIT, told, 1)
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+    assert memory.between_steps == states
+
+
+def test_experts_without_a_gate_meet_the_routers_weights_behind_their_activation(shared_data: Path) -> None:
+    from memplan.models.feed_forward import MoeFfn
+
+    model = load_config(shared_data / "configs" / "mistralai--Mixtral-8x7B-v0.1.json")
+    layer = model.layers[0]
+    assert isinstance(layer.ffn, MoeFfn)
+    plain = replace(layer, ffn=replace(layer.ffn, gated=False))
+    told = replace(RECIPE, transformer_engine=True)
+    kept, gated = (
+        sum(item.nbytes for item in saved_tensors(model, one, Layout(), told) if "router's weights" in item.name)
+        for one in (plain, layer)
+    )
+    assert (kept, gated) == (2 * 2 * 14336, 0)
 
 
 def test_weights_outside_the_layers_stay_gathered(llama: ModelConfig) -> None:
