@@ -14,6 +14,7 @@ from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
+from memplan.cost.tiling import MatmulProblem
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.cost.windows import windows_of
 from memplan.graph.model import DTYPE_BITS
@@ -278,3 +279,44 @@ def vector_time(
         start += work.stages * machine["head_ns_per_vector_core"] * work.cores
         start += work.merged * machine["merge_cycles"] * 1e9 / machine.vector_clock_hz
     return VectorTime(busy + start + machine.head_ns(0, work.cores), vector, moved, work)
+
+
+_WORD, _SUMMED_LANES = 4, 64
+"""Bytes of an element, and how many of them one reduction adds up, halving them."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorProduct:
+    """Nanoseconds of a product by vector units, on how many cores, and the bytes that they move."""
+
+    duration: float
+    vector: float
+    copy: CopyTime
+    cores: int
+    moved: float
+
+
+def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) -> VectorProduct:
+    """
+    A product of a type that the cube does not take, on `blocks` cores, or as many as the library uses.
+
+    Its kernels for types of 4 bytes (CANN 8.1, impl/matmul_vector.py) make one row of the result at a time, for which
+    all of B is read again: a multiplication and an addition along N, or, where K is contiguous, a multiplication and a
+    sum along K. Rows are dealt out to cores in equal parts, few rows to one alone. The buffers of A and B are doubled,
+    not the result's. Of others nothing is known: they take all cores and read each operand once.
+    """
+    known = problem.a_bytes == problem.b_bytes == _WORD
+    rows = problem.batch * problem.m
+    even = (count for count in range(machine.vectors, 0, -1) if rows % count == 0)
+    cores = min(blocks, machine.vectors) if blocks else machine.vectors
+    if known and not blocks:
+        cores = next(even, 1) if rows >= machine.vectors else 1
+    passes = 1 + log2(_SUMMED_LANES) if known and problem.b_run == "k" else 2
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
+    vector = problem.flops / 2 * passes / rate * 1e9
+    again = problem.b_total * (problem.m - 1) if known else 0.0
+    kept = problem.b_total / problem.b_batch <= machine["l2_kept_share"] * machine.l2
+    read = problem.a_total + problem.b_total + again
+    moved = copy_time(Copy(read, problem.c_total, hot=again if kept else 0.0), machine, cores)
+    busy = overlapped((moved.read_ns, vector), machine["pipe_norm"]) + moved.write_ns
+    return VectorProduct(busy + machine.head_ns(0, cores), vector, moved, cores, read + problem.c_total)

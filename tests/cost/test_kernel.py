@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import Kernel, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
+from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.kernel import op_class
 from memplan.cost.shapes import attention_of, matmul_of
@@ -208,13 +206,22 @@ def test_a_factor_told_by_the_shape_before_its_view_is_a_matrix() -> None:
     assert (problem.batch, problem.m, problem.n, problem.k) == (1, 512, 32, 64)
 
 
-def test_a_product_that_the_cube_does_not_take_runs_on_the_cores_it_was_seen_on() -> None:
-    """One core can't pull what 30 do."""
+def test_a_product_that_the_cube_does_not_take_deals_out_rows_and_reads_weights_again_for_each() -> None:
     core = machine(chip("910A"))
-    inputs = Operand((2, 4096), "float32"), Operand((4096, 4096), "float32")
-    kernel = Kernel("MatMul", inputs, (Operand((2, 4096), "float32"),))
-    alone = kernel_cost(replace(kernel, block_count=1), core)
-    assert alone.duration_ns > 10 * kernel_cost(kernel, core).duration_ns
+    weights = Operand((4096, 4096), "float32")
+
+    def product(rows: int, cores: int = 0) -> KernelCost:
+        tensor = Operand((rows, 4096), "float32")
+        return kernel_cost(Kernel("MatMul", (tensor, weights), (tensor,), (), cores), core)
+
+    few, many = product(2), product(64)
+    assert few == product(2, 1)
+    assert few.duration_ns > 10 * product(2, 32).duration_ns
+    assert few.gm_bytes == 2 * weights.nbytes + 4 * 4096 * 4
+    assert many == product(64, 32)
+    bias = Operand((4096,), "float32")
+    layer = Kernel("MatMul", (Operand((2, 4096), "float32"), weights, bias), (Operand((2, 4096), "float32"),))
+    assert kernel_cost(layer, core).duration_ns > 2 * few.duration_ns
 
 
 def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
