@@ -90,7 +90,7 @@ def page(data: Path) -> Iterator[str]:
         "uncalibrated one with kernels in their order. Known are types, each with its data type, of which the fit has "
         f"{calibration_choice('fewest_of_type'):.0f} distinct kernels or more. Fit and check never share a shape, or "
         "never a profile. Constants of the method are ranges and thresholds (`memplan/cost/calibration.json`): that "
-        "three kernels make a type known and five a kind was chosen with these halves in view, priors were not."
+        "three kernels make a type known and six a kind was chosen with these halves in view, priors were not."
     )
     yield ""
     yield from floors(large)

@@ -18,7 +18,7 @@ from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
 
@@ -173,8 +173,20 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Reci
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
 
+def _mamba(mixer: Mamba2, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+    """As `mamba_split_conv1d_scan_combined` of mamba_ssm and Megatron-Core's `MambaMixer` around it keep it."""
+    inner, heads = mixer.inner / layout.tensor, mixer.heads / layout.tensor
+    states = 2 * mixer.groups * mixer.state / layout.tensor
+    yield Saved("gate, inputs of the convolution and step sizes", "attention", _HALF * (2 * inner + states + heads))
+    yield Saved("attention output", "attention", _HALF * inner, attended=True)
+    yield Saved("attention output behind its gate", "attention", _HALF * inner)
+    if mixer.normed:
+        yield Saved("norm of the gated output", "norm", _HALF * inner, cheap=True)
+        yield Saved("statistics of the gated norm", "norm", _SINGLE * mixer.groups / layout.tensor)
+
+
 _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator[Saved]]] = MappingProxyType(
-    {GroupedAttention: _grouped, LatentAttention: _latent, GatedDeltaNet: _delta_net}
+    {GroupedAttention: _grouped, LatentAttention: _latent, GatedDeltaNet: _delta_net, Mamba2: _mamba}
 )
 """What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
 
