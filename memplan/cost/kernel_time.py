@@ -14,7 +14,7 @@ from memplan.cost.attention import AttentionProblem, AttentionTime, attention_ti
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import PlainTimes
-from memplan.cost.kernel import Kernel, OpClass, op_class, takes_turns
+from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class, takes_turns
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -185,7 +185,8 @@ def _modelled(
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
-    return _vector(kernel, problem.rule, machine, None if hot is None else share, cold_code=cold_code, kept=kept)
+    moved = of_tokens_alone(kernel)
+    return _vector(moved, problem.rule, machine, None if hot is None else share, cold_code=cold_code, kept=kept)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:

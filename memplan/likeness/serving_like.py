@@ -19,6 +19,8 @@ from memplan.traces.parallel_groups import ParallelGroups
 
 _RANKS = (1, 2, 4, 8, 16, 32)
 _UNDEFINED = "undefined"
+_KEYS = 3
+"""Axes of keys that are written to a cache: tokens, heads and what a head is wide."""
 
 
 def serving_like(
@@ -34,7 +36,7 @@ def serving_like(
             remedy="give the config.json of the model that ran",
         )
     _products(model, step, settings)
-    _phase(rows, sampled, settings)
+    _phase(rows, sampled, _cached_tokens(step), settings)
     experts = held_experts(step)
     if model.experts is not None and experts and model.experts.experts % experts == 0:
         settings.put("ep", model.experts.experts // experts, f"{experts} of {model.experts.experts} experts a rank")
@@ -102,12 +104,30 @@ def _fit(
     return len({item[:2] for item in expected} & shapes) / count, len(expected & found) / count, alike, name
 
 
-def _phase(rows: int, sampled: int | None, settings: LikeSettings) -> None:
-    decode = sampled is None or sampled >= rows
+def _phase(rows: int, sampled: int | None, cached: int | None, settings: LikeSettings) -> None:
+    """
+    Decode where every token is sampled but those that pad the step.
+
+    Engines pad a step to a size that a captured graph or all ranks of a tensor-parallel group have; a prompt has two
+    tokens or more, so that a step of fewer than two for each one sampled prefills nothing.
+    """
+    tokens = rows if cached is None else min(rows, cached)
+    decode = sampled is None or tokens <= sampled or rows < 2 * sampled
     why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
+    if decode and sampled is not None and sampled < rows:
+        why = f"{rows:,} rows a step, {sampled:,} of them sampled and the others padding"
     settings.put(
         "phase", "decode" if decode else "prefill", why, Certainty.LIKELY if sampled is None else Certainty.FOLLOWS
     )
+
+
+def _cached_tokens(step: KernelSteps) -> int | None:
+    """Tokens whose keys and values kernels write to the cache in one go; `None` where no kernel tells them."""
+    written = Counter[int]()
+    for kind, number in step.counted():
+        if kind.family == "cache_write" and kind.inputs and len(kind.inputs[0]) == _KEYS:
+            written[kind.inputs[0][0]] += number
+    return max(written, key=lambda tokens: written[tokens], default=None)
 
 
 def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
@@ -131,7 +151,8 @@ def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | 
         if model.mtp_layers:
             settings.put("mtp", drafts, f"{drafts} joins of token and hidden state a step", Certainty.LIKELY)
         each = 1 + (settings.get("mtp") if "mtp" in settings else settings.take("mtp") or 0)
-        settings.put("batch", max(1, tokens // each) * data, f"{tokens:,} tokens a step on each of {data} replicas")
+        real = tokens if sampled is None else min(tokens, sampled)  # the others pad the step
+        settings.put("batch", max(1, real // each) * data, f"{real:,} tokens a step on each of {data} replicas")
     else:
         number = sampled or 1
         settings.put("batch", number * data, f"{number:,} rows sampled on each of {data} replicas")

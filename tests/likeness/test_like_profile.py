@@ -218,6 +218,30 @@ def test_a_served_step_is_told_by_its_kernels_alone(
     assert found.values["context"] == pytest.approx(step.context, rel=0.3)
 
 
+@pytest.mark.parametrize("sampled", [11, 1])
+def test_rows_that_pad_a_decode_step_make_no_prefill(shared_data: Path, tmp_path: Path, sampled: int) -> None:
+    """Of 16 rows few are sampled; where that is one in sixteen, the cache tells that no more tokens were there."""
+    model = cut(shared_data, SMALL, 28)
+    folder = run(model, tmp_path, chip="910B3", layout=Layout(tensor=2), recipe=ServedStep(Phase.DECODE, 16, 2048))
+    table = folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if str(model.vocab_size // 2) in row["Input Shapes"]:
+            row["Input Shapes"] = row["Input Shapes"].replace("16,", f"{sampled},", 1)
+            row["Output Shapes"] = row["Output Shapes"].replace("16,", f"{sampled},", 1)
+        if "ReshapeAndCache" in row["Type"]:
+            row["Input Shapes"] = f'"{sampled},4,128;{sampled},4,128;512,128,4,128;512,128,4,128;{sampled}"'
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = like_profile(model, memplan.open_profile(folder))
+    assert not wrong(found.values, {"phase": "decode", "tp": 2, "batch": sampled})
+    told = next(each.evidence for each in found.settings if each.name == "phase")
+    assert "padding" in told
+
+
 def test_metadata_is_told_and_given_options_win(shared_data: Path, tmp_path: Path) -> None:
     model = cut(shared_data, SMALL, 4)
     layout, recipe = Layout(tensor=2, data=2), Recipe(512, 1, 2, sharding=Sharding.NONE)
