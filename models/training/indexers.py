@@ -13,7 +13,7 @@ from memplan.models.architecture import Layer
 from memplan.models.mixers.compressed_attention import CompressedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
-from memplan.models.training.compressed import met_pairs
+from memplan.models.training.entries import met_pairs
 from memplan.models.training.phases import MemoryPart
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe

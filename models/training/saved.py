@@ -20,7 +20,7 @@ from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
-from memplan.models.training.compressed import compressed
+from memplan.models.training.entries import compressed
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
