@@ -236,7 +236,7 @@ def test_a_product_that_the_cube_does_not_take_deals_out_rows_and_reads_weights_
     assert many == product(64, 32)
     bias = Operand((4096,), "float32")
     layer = Kernel("MatMul", (Operand((2, 4096), "float32"), weights, bias), (Operand((2, 4096), "float32"),))
-    assert kernel_cost(layer, core).duration_ns > 2 * few.duration_ns
+    assert kernel_cost(layer, core).duration_ns > 1.9 * few.duration_ns
 
 
 def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
