@@ -11,7 +11,7 @@ from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
 from memplan.likeness.model_products import layer_products, layer_weight_dtypes, plain_dtype
 from memplan.likeness.setting import LikeSettings
-from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
+from memplan.likeness.training_shapes import head_columns, held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import precision_names
 from memplan.schema import Certainty
@@ -27,7 +27,7 @@ def serving_like(
     model: ModelConfig, step: KernelSteps, groups: ParallelGroups, rank: int, settings: LikeSettings
 ) -> None:
     """Find out which step of `model` the kernels of `step` are."""
-    rows, sampled = norm_rows(model, step), _sampled_rows(model, step)
+    rows, sampled, cached = norm_rows(model, step), _sampled_rows(model, step), _cached_tokens(step)
     if rows is None:
         raise InputError(
             "no norm that the profile holds is as wide as {} ({:,})",
@@ -36,7 +36,7 @@ def serving_like(
             remedy="give the config.json of the model that ran",
         )
     _products(model, step, settings)
-    _phase(rows, sampled, _cached_tokens(step), settings)
+    _phase(rows, sampled, cached, settings)
     experts = held_experts(step)
     if model.experts is not None and experts and model.experts.experts % experts == 0:
         settings.put("ep", model.experts.experts // experts, f"{experts} of {model.experts.experts} experts a rank")
@@ -49,7 +49,7 @@ def serving_like(
     place_in_layout(groups, rank, settings)
     if "stage" not in settings:
         settings.put("stage", 0, "nothing in the profile tells it", Certainty.ASSUMED)
-    _sequences(model, step, rows, sampled, settings)
+    _sequences(model, step, rows, sampled, cached, settings)
 
 
 def _products(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> None:
@@ -111,9 +111,10 @@ def _phase(rows: int, sampled: int | None, cached: int | None, settings: LikeSet
     Engines pad a step to a size that a captured graph or all ranks of a tensor-parallel group have; a prompt has two
     tokens or more, so that a step of fewer than two for each one sampled prefills nothing.
     """
-    tokens = rows if cached is None else min(rows, cached)
-    decode = sampled is None or tokens <= sampled or rows < 2 * sampled
-    why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
+    tokens = rows if cached is None else cached
+    decode = sampled is None or tokens < 2 * sampled
+    every = max(rows, sampled or 0, cached or 0)  # norms may see a share of them
+    why = f"{every:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
     if decode and sampled is not None and sampled < rows:
         why = f"{rows:,} rows a step, {sampled:,} of them sampled and the others padding"
     settings.put(
@@ -132,18 +133,26 @@ def _cached_tokens(step: KernelSteps) -> int | None:
 
 def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
     """Rows that logits are made of."""
-    rows = Counter[int]()
+    rows, heads = Counter[int](), head_columns(model, step)
     for kind, number in step.counted():
         found = kind.product
-        if found is not None and makes_logits(kind, model):
+        if found is not None and found[1] in heads and makes_logits(kind, model):
             rows[found[0]] += number
     return max(rows, key=lambda row: rows[row], default=None)
 
 
-def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | None, settings: LikeSettings) -> None:
+def _sequences(
+    model: ModelConfig,
+    step: KernelSteps,
+    rows: int,
+    sampled: int | None,
+    cached: int | None,
+    settings: LikeSettings,
+) -> None:
     data = settings.get("dp")
     if "sequence_parallel" not in settings:
-        spread = sampled is not None and settings.get("tp") > 1 and rows * settings.get("tp") == sampled
+        # More tokens than norms see: each rank has a share of them, the last of which may be padded.
+        spread = rows < max(sampled or 0, cached or 0) <= rows * settings.get("tp")
         settings.put("sequence_parallel", spread, "norms see all tokens" if not spread else f"norms of {rows:,} rows")
     tokens = rows * (settings.get("tp") if settings.get("sequence_parallel") else 1)
     if settings.get("phase") == "decode":
@@ -165,5 +174,8 @@ def _drafts(model: ModelConfig, step: KernelSteps) -> int:
     """Runs of multi-token prediction for one run of the head on the verified tokens."""
     width = model.hidden_size
     joins = step.count(lambda kind: kind.product is not None and kind.product[1:] == (width, 2 * width))
-    heads = step.count(lambda kind: makes_logits(kind, model))
+    columns = head_columns(model, step)
+    heads = step.count(
+        lambda kind: kind.product is not None and kind.product[1] in columns and makes_logits(kind, model)
+    )
     return round(joins / (heads - joins)) if joins and heads > joins else 0
