@@ -111,12 +111,16 @@ def summary(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
         yield (kind, f"{predicted} of {len(found)}", count, middle, worst, bias, *_summed(kind, apart)[1:])
 
 
+_OF_2020 = "none: cube_share is here that of the profile of 2020"
+
+
 def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
     """Time-weighted error over the compute kernels of each profile at hand, without calibration."""
     notes = {
-        "qwen3-0.6b-train-4rank": "kernel_floor in alignment's prices; short_row_elements chosen with it in view",
-        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share; runs of TransData "
-        "and rows of windows chosen with it in view",
+        "qwen3-0.6b-train-4rank": "kernel_floor in alignment's prices, code_fetch_ns_per_vector_core; "
+        "short_row_elements chosen with it in view",
+        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share; cuts of "
+        "TransData, rows of windows and images dealt out to cores chosen with it in view",
         "fixture: advisor_backend": "hbm_mixed_share, hbm_write_share, head_ns, head_ns_per_vector_core",
     }
     for name, folder, rank, chip_name in PROFILES:
@@ -124,7 +128,7 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
         if columns is None:
             continue
         yield _profile_cell(name, chip_name, time_weighted(columns, chip_name), notes.get(name, "none"))
-    yield _profile_cell("mindspore-alexnet-2023, shapes known", "910A", first_generation_total(data), "none")
+    yield _profile_cell("mindspore-alexnet-2023, shapes known", "910A", first_generation_total(data), _OF_2020)
     yield _profile_cell("mindspore-alexnet-2020, cores known", "910A", older_total(products=True), "none")
     yield _profile_cell("the same without products", "910A", older_total(products=False), "none")
 

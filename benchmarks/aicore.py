@@ -33,6 +33,7 @@ from memplan.cost.calibration import kernel_key
 from memplan.cost.calibration_fit import calibrate, unseen_times
 from memplan.cost.kernel import op_class
 from memplan.cost.kernel_time import KernelCost, matmul_cost
+from memplan.cost.l2 import costs_in_order
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
 from memplan.cost.tiling import MatmulProblem
 from memplan.hardware import chip
@@ -168,7 +169,7 @@ def profiles(data: Path) -> Iterator[str]:
             continue
         core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
         kernels = measured_kernels(columns)
-        costs = [kernel_cost(kernel, core) for kernel in kernels.kernels]
+        costs = costs_in_order(kernels.kernels, core)
         errors, weighted = _errors(kernels, [cost.duration_ns for cost in costs])
         simple = [roofline_ns(kernel, core) for kernel in kernels.kernels]
         plain, plain_weighted = _errors(kernels, simple)
@@ -206,7 +207,7 @@ def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, 
     """Compute kernels of a profile: how many, the model's time-weighted error, a roofline's, and the model's bias."""
     core = machine(chip(chip_name), clock_hz=observe(columns).clock_hz)
     kernels = measured_kernels(columns)
-    predicted = [kernel_cost(kernel, core).duration_ns for kernel in kernels.kernels]
+    predicted = [cost.duration_ns for cost in costs_in_order(kernels.kernels, core)]
     plain = _errors(kernels, [roofline_ns(kernel, core) for kernel in kernels.kernels])[1]
     bias = float(np.sum(predicted) / kernels.duration_ns.sum()) - 1
     return len(kernels), _errors(kernels, predicted)[1], plain, bias

@@ -52,8 +52,10 @@ def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[M
             yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
     for figures, kind in _PEAKS.items():
         if str(stage) in run.get(figures, {}):
-            peak = run[figures][str(stage)]
-            yield row(kind, "GiB", peak, None if memory is None else memory.peak_bytes / GIB)
+            peak, predicted = run[figures][str(stage)], None
+            if memory is not None:
+                predicted = (memory.reserved_bytes if kind == "reserved" else memory.peak_bytes) / GIB
+            yield row(kind, "GiB", peak, predicted)
 
 
 def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMemory:

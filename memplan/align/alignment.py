@@ -27,12 +27,16 @@ from memplan.align.rematch.equal_halves import take_halves
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
 from memplan.align.rematch.given_back import give_back_positions
+from memplan.align.rematch.inner_ops import inner_kernels, take_inner_ops
 from memplan.align.rematch.left_over import LeftOver
 from memplan.align.rematch.long_stretches import take_long_stretches
 from memplan.align.rematch.merged_steps import with_steps_parted
+from memplan.align.rematch.op_recipes import take_recipes
+from memplan.align.rematch.partial_sums import take_partial_sums
 from memplan.align.rematch.ready_ops import take_ready_ops
 from memplan.align.rematch.summed_norms import take_summed_norms
 from memplan.align.rematch.told_by_times import take_told_by_times
+from memplan.align.rematch.turned_operands import take_turned_operands
 from memplan.align.rematch.turned_results import take_turned_results
 from memplan.align.rematch.twin_parts import take_twin_parts
 from memplan.align.run_order import ops_as_run, planned_updates
@@ -141,9 +145,14 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     take_long_stretches(sequence, classes, units.kernel_class, settled)
     take_told_by_times(sequence, classes, units.kernel_class, times, settled)
+    take_turned_operands(sequence, classes, units.kernel_class, settled)
     take_turned_results(sequence, classes, units.kernel_class, settled)
     take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
     take_summed_norms(sequence, classes, units.kernel_class, settled)
+    take_partial_sums(sequence, ratios, classes, units.kernel_class, settled)
+    inside = inner_kernels(sequence, ratios, units.kernel_class, settled)
+    take_recipes(sequence, ratios, classes, units.kernel_class, inside, settled)
+    take_inner_ops(sequence, ratios, units.kernel_class, settled, inside)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))

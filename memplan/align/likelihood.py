@@ -155,6 +155,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     beside = np.isin(kernels.main, list(known.heavy)) & (rule.kernels[0] not in known.heavy)
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
+    if ops.outputs[row].any():  # more than one number is made of more than one
+        runs = np.where(kernels.single, -np.inf, runs)
     helps = np.isin(kernels.main, list(rule.parts))
     near = np.select(
         [

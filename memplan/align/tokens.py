@@ -66,8 +66,9 @@ class TokenClasses:
 
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
-    `scalar` whether all operands are scalars; `bits` of the main output's elements are 0 where unknown; `pieces`,
-    `rows`, `makes_groups`, `widths`, `reduced`, `direction` and, of kernels, `shapes` as in `TokenClass`.
+    `scalar` whether all operands are scalars, `single` whether results known to be such are among them; `bits` of
+    the main output's elements are 0 where unknown; `pieces`, `rows`, `makes_groups`, `widths`, `reduced`, `direction`
+    and, of kernels, `shapes` as in `TokenClass`.
     """
 
     main: Int32s
@@ -76,6 +77,7 @@ class TokenClasses:
     outputs: Int64s
     known: Bools
     scalar: Bools
+    single: Bools
     bits: Int32s
     groups: Int32s
     pieces: tuple[Pieces, ...]
@@ -100,7 +102,7 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
     count, kinds = len(found), len(family_table().names)
     families = np.zeros((count, kinds), dtype=np.bool_)
     inputs, outputs = (np.zeros((count, _OPERANDS), dtype=np.int64) for _ in range(2))
-    known, scalar = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
+    known, scalar, single = (np.zeros(count, dtype=np.bool_) for _ in range(3))
     for row, item in enumerate(found):
         families[row, list(item.families)] = True
         for target, sizes in ((inputs, item.inputs), (outputs, item.outputs)):
@@ -108,13 +110,14 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
             target[row, : len(kept)] = kept
         known[row] = bool(item.inputs or item.outputs)
         scalar[row] = known[row] and not (inputs[row].any() or outputs[row].any())
+        single[row] = scalar[row] and bool(item.outputs)
     main = np.array([item.families[0] for item in found], dtype=np.int32)
     bits = np.array([item.bits for item in found], dtype=np.int32)
     groups = np.array([item.groups for item in found], dtype=np.int32)
     pieces = tuple(item.pieces for item in found)
     rows = np.array([min(item.rows, _MOST_ELEMENTS) for item in found], dtype=np.int64)
     return TokenClasses(
-        main, families, inputs, outputs, known, scalar, bits, groups, pieces, rows,
+        main, families, inputs, outputs, known, scalar, single, bits, groups, pieces, rows,
         np.array([item.makes_groups for item in found], dtype=np.bool_),
         tuple(item.widths for item in found), tuple(item.reduced for item in found),
         np.array([item.direction for item in found], dtype=np.int32), tuple(item.shapes for item in found),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from dataclasses import replace
+from math import ceil, prod
 
 from memplan.cost.kernel import Kernel, Operand
 from memplan.cost.machine import Machine
@@ -14,6 +15,9 @@ from memplan.graph.model import DTYPE_BITS
 def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem | None:
     """
     The product of a convolution (implicit im2col), `None` if its operands make none: rows are pixels, columns filters.
+
+    The windows of an image are unfolded between L1 and the cube, so that its pixels alone go through GM. Of the
+    gradients it is not known how they are cut: each element counts as often as it is used.
 
     Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
     `transposed_convolution` spreads each pixel of its input over the taps of its filters. Frameworks give gradients'
@@ -50,9 +54,25 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if min(m, n, k) < 1:
         return None
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
-    return MatmulProblem(
+    problem = MatmulProblem(
         m, n, k, products, width, width, width, "nz", "nz", a_batch=products, b_batch=products, mac_rate=rate
     )
+    if kind != "convolution":
+        return problem
+    stride = _stride(tensors[0], made, blocked=blocked)
+    return replace(problem, unfolds=min(tensors[0].count / (m * k), 1.0), stride=stride)
+
+
+def images_dealt(kernel: Kernel, machine: Machine) -> int:
+    """Cores of a convolution over whole images, which are dealt out evenly; 0 for images that are too few for that."""
+    images = kernel.present[0].shape[0] if kernel.present and kernel.present[0].shape else 0
+    return ceil(images / ceil(images / machine.cubes)) if 2 * images >= machine.cubes else 0
+
+
+def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
+    """Pixels of a row from one window to the next, as the widths of `image` and of the image of `windows` tell."""
+    width, count = ((op.shape[-2] if blocked else op.shape[-1]) for op in (image, windows))
+    return max(round(width / max(count, 1)), 1)
 
 
 def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Operand, Operand]:

@@ -121,6 +121,12 @@ def _classes() -> Mapping[str, OpClass]:
     return found
 
 
+@cache
+def takes_turns(op_type: str) -> bool:
+    """Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled."""
+    return op_type.casefold() in {name.casefold() for name in _table()["takes_turns"]["types"]}
+
+
 _UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
 
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
-from memplan.cost.convolution import convolution_of
-from memplan.cost.kernel import Kernel, OpClass, op_class
+from memplan.cost.convolution import convolution_of, images_dealt
+from memplan.cost.kernel import Kernel, OpClass, op_class, takes_turns
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -25,8 +25,7 @@ from memplan.cost.shapes import (
     recurrent_of,
 )
 from memplan.cost.tiling import MatmulProblem, Search, Tiling, given, search_tilings
-from memplan.cost.transfer import Copy, copy_time
-from memplan.cost.vector import VectorTime, vector_passes, vector_time, vector_work
+from memplan.cost.vector import VectorTime, VectorWork, vector_passes, vector_product, vector_time, vector_work
 from memplan.hardware import Link
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
@@ -61,19 +60,22 @@ class KernelCost:
     known: bool = True
 
 
-def kernel_cost(kernel: Kernel, machine: Machine, *, hot_share: float | None = None) -> KernelCost:
+def kernel_cost(
+    kernel: Kernel, machine: Machine, *, hot_share: float | None = None, cold_code: bool = False
+) -> KernelCost:
     """
     Cost of `kernel`; `hot_share` is the share of its reads that L2 holds, where the caller knows the ops before it.
 
-    Without it, each operand comes from HBM when it is first touched.
+    Without it, each operand comes from HBM when it is first touched. With `cold_code` its vector cores fetch their
+    instructions first, as they do behind another kernel.
     """
     hot = None if hot_share is None else round(hot_share * HOT_STEPS)
-    return _cached(kernel, machine, hot)
+    return _cached(kernel, machine, hot, cold_code)
 
 
 @lru_cache(maxsize=65536)
-def _cached(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
-    cost = _modelled(kernel, machine, hot)
+def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) -> KernelCost:
+    cost = _modelled(kernel, machine, hot, cold_code)
     if machine.calibration is None:
         return cost
     time = machine.calibration.corrected_ns(kernel, cost)
@@ -134,7 +136,7 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     return Shaped()
 
 
-def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
+def _modelled(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) -> KernelCost:
     share = (hot or 0) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
@@ -144,25 +146,22 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None) -> KernelCost:
     if problem.matmul is not None:
         if not problem.matmul.mac_rate:
             return _without_cube(problem.matmul, machine, kernel.block_count)
-        cost = matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=kernel.block_count)
+        blocks = kernel.block_count or (images_dealt(kernel, machine) if problem.rule.kind == "convolution" else 0)
+        cost = matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=blocks)
         return replace(cost, assumed=problem.assumed) if problem.assumed else cost
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
-    return _vector(kernel, problem.rule, machine, None if hot is None else share)
+    return _vector(kernel, problem.rule, machine, None if hot is None else share, cold_code=cold_code)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
-    """A product of a type that the cube does not take: a multiply-add for each term on `blocks` vector units or all."""
-    cores = min(blocks, machine.vectors) if blocks else machine.vectors
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
-    moved = copy_time(Copy(problem.a_total + problem.b_total, problem.c_total), machine, cores)
-    pipes = {"vector": problem.flops / 2 / rate * 1e9, "mte2": moved.together_ns}
-    time = max(pipes.values()) + machine.head_ns(0, cores)
-    once = round(problem.a_total + problem.b_total + problem.c_total)
+    """A product of a type that the cube does not take, by vector units."""
+    time = vector_product(problem, machine, blocks)
+    pipes = {"vector": time.vector, "mte2": time.copy.read_ns, "mte3": time.copy.write_ns}
     return KernelCost(
-        round(time), _bound(pipes, time, machine), pipes, problem.flops, once, once, "matmul",
-        assumed="the cube does not take this type: computed by the vector units",
+        round(time.duration), _bound(pipes, time.duration, machine), pipes, problem.flops, round(time.moved),
+        round(time.copy.hbm_bytes), "matmul", assumed="the cube does not take this type: computed by the vector units",
     )  # fmt: skip
 
 
@@ -250,7 +249,7 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
     )
 
 
-def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None) -> KernelCost:
+def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, cold_code: bool) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
         return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
@@ -258,13 +257,21 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
     time = vector_time(
         work,
         machine,
+        code_ns=machine["code_fetch_ns_per_vector_core"] * work.cores if cold_code else 0.0,
         hot=None if hot_share is None else hot_share * work.read,
-        # A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are
-        # so short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
-        double_buffer=rule.kind != "rows"
-        or (rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]),
+        double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
+
+
+def _side_by_side(rule: OpClass, work: VectorWork, machine: Machine) -> bool:
+    """
+    Whether rows pass pipes that run side by side.
+
+    A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are so
+    short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
+    """
+    return rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]
 
 
 def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCost:

@@ -4,15 +4,18 @@ What L2 serves: reuse distances over the order of ops, and advice on prefetching
 L2 is a cache that hardware fills: nothing is placed in it. A read is served by it when fewer bytes than it holds were
 touched since the tensor was touched last (Mattson's stack distance, for LRU). A real L2 is neither fully associative
 nor exactly LRU, so what it holds fades out between half of its size and all of it.
+
+Rows of a profile tell shapes and no addresses. An operand is taken for the newest result of its shape, type and layout;
+that it is in L2 still is said only while no more was moved since than what L2 certainly holds (`l2_held_whole`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
-from memplan.cost.kernel import kernel_of_op
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
@@ -210,3 +213,46 @@ def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -
         names = ", ".join(sorted(set(types))[:_NAMED]) + (", ..." if len(set(types)) > _NAMED else "")
         lines.append(f"time of {len(types)} ops ({names}): {text}")
     return lines
+
+
+_PRODUCTS = ("matmul", "attention")
+"""Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
+
+
+def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCost]:
+    """
+    The cost of each of a profile's `kernels`, in order of start, with L2 and the code in vector cores as those before
+    it left them; the operands of products and attention count as cold.
+    """
+    costs = []
+    last: object = None
+    for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine.l2), strict=True):
+        if kernel_cost(kernel, machine).kind in _PRODUCTS:
+            costs.append(kernel_cost(kernel, machine))
+            continue
+        code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)
+        costs.append(kernel_cost(kernel, machine, hot_share=share, cold_code=code != last))
+        last = code
+    return costs
+
+
+def hot_shares_of_rows(kernels: Sequence[Kernel], l2_bytes: int) -> Iterator[float]:
+    """For each kernel the share of its read bytes that L2 holds, which is cold at first; `l2_bytes` is its size."""
+    room = shared_constants()["l2_held_whole"] * l2_bytes
+    written: dict[Operand, float] = {}
+    moved = 0.0
+    for kernel in kernels:
+        reads = [operand for operand in kernel.present if operand.count > 1]
+        total = sum(operand.nbytes for operand in reads)
+        hot = 0.0
+        for operand in dict.fromkeys(reads):
+            start = written.get(operand)
+            if start is None or moved - start > room:
+                continue
+            hot += operand.nbytes
+            written[operand] = moved
+        moved += total
+        for operand in kernel.outputs:
+            written[operand] = moved
+            moved += operand.nbytes
+        yield hot / total if total else 0.0

@@ -1,17 +1,25 @@
-"""The runs of contiguous bytes that a vector kernel's operands are cut into: what strided and short rows cost."""
+"""
+The runs of contiguous bytes that a vector kernel's operands are cut into, and how layout changes are cut over cores.
+
+Layout changes between images or filters and blocks of channels (TransData) have one schedule in the library (CANN 8.1,
+tbe/dsl/unify_schedule/vector/transdata): one outer dimension is bound to the cores, and blocks of 32 bytes that don't
+lie together behind are moved one by one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 from memplan.cost.kernel import Kernel, OpClass, Operand
+from memplan.cost.machine import Machine
 from memplan.graph.model import DTYPE_BITS
 
 _TILE = 64
 """Elements of a side of the tile that a transposition of the last dimension goes through (assumption)."""
 _JOINS = frozenset({"concat", "concatd", "concatv2", "pack", "stack", "sequenceconcat"})
 _PARTS = frozenset({"split", "splitd", "splitv", "splitvd", "splitwithsize", "splittensor", "unpack", "chunk"})
+_BLOCK_BYTES, _IMAGE_DIMS = 32, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +83,12 @@ def _shared(whole: Operand, part: Operand) -> float:
 
 
 def _blocked_runs(source: Operand, result: Operand) -> Runs:
-    """Between images or filters (N, C, H, W) and blocks of channels: all of one channel lies together, or 32 bytes."""
+    """Between (N, C, H, W) and blocks of channels: all of a channel of an image lies together, or all of a filter."""
+    apart = 1 if "FRACTAL_Z" in (source.layout, result.layout) else 2
     if len(source.shape) == 4 and source.layout == "ND":
-        return Runs(read=_bytes(source, prod(source.shape[2:])))
+        return Runs(read=_bytes(source, prod(source.shape[apart:])))
     if len(result.shape) == 4 and result.layout == "ND":
-        return Runs(written=_bytes(result, prod(result.shape[2:])))
+        return Runs(written=_bytes(result, prod(result.shape[apart:])))
     return Runs()
 
 
@@ -96,3 +105,34 @@ def _transposed_runs(source: Operand, result: Operand) -> Runs:
         return Runs(read=_bytes(source, inner))
     sides = [min(operand.shape[-1], _TILE) for operand in (source, result)]
     return Runs(read=_bytes(source, sides[0]), written=_bytes(result, sides[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Relayout:
+    """Cores that a layout change runs on, and blocks that its busiest core moves one by one."""
+
+    cores: int
+    moves: float
+
+
+def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
+    """The cut of a layout change between images or filters (N, C, H, W) and blocks of channels, `None` for others."""
+    if not kernel.type.casefold().startswith("transdata") or not kernel.present or not kernel.outputs:
+        return None
+    sides = (kernel.present[0], kernel.outputs[0])
+    plain = next((side for side in sides if side.layout == "ND" and len(side.shape) == _IMAGE_DIMS), None)
+    blocked = next((side for side in sides if side.layout in ("NC1HWC0", "FRACTAL_Z")), None)
+    if plain is None or blocked is None or not plain.count:
+        return None
+    cores = kernel.block_count or _cores(plain, blocked, machine.vectors)
+    # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
+    blocks = blocked.nbytes / _BLOCK_BYTES if blocked.layout == "FRACTAL_Z" else 0.0
+    return Relayout(cores, blocks / cores)
+
+
+def _cores(plain: Operand, blocked: Operand, most: int) -> int:
+    """Images or filters are dealt out whole; where they are fewer than half of the cores, by blocks of channels."""
+    outer = plain.shape[0]
+    if 2 * outer < most and blocked.layout == "NC1HWC0":
+        outer = prod(blocked.shape[:2])
+    return ceil(outer / ceil(outer / most))

@@ -135,8 +135,8 @@ def _widening(activations: str, weights: str) -> float:
 
 _WHOLE = ("int4", "int8")
 _WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}
-_TRANSPOSE_A = ("transpose_a", "transpose_x1", "transpose_x")
-_TRANSPOSE_B = ("transpose_b", "transpose_x2", "transpose_weight")
+_BIASED = 3
+"""Operands of a product with a bias."""
 
 
 def _transposed(
@@ -156,12 +156,14 @@ def _transposed(
         return named[0], named[1]
     options = [(ta, tb) for ta in (False, True) for tb in (False, True)]
     options = [(ta, tb) for ta, tb in options if named[0] in (None, ta) and named[1] in (None, tb)]
+    # Layers keep a row of weights for each result, and only layers add a bias: that tells what square weights don't.
+    biased = len(kernel.present) == _BIASED and kernel.present[-1].shape == (b[0],)
 
-    def wrong(option: tuple[bool, bool]) -> int:
+    def wrong(option: tuple[bool, bool]) -> tuple[int, bool]:
         ta, tb = option
         m, k = (a[1], a[0]) if ta else a
         k_b, n = (b[1], b[0]) if tb else b
-        return (k != k_b) * 4 + ((m, n) != out if out is not None else 0)
+        return (k != k_b) * 4 + ((m, n) != out if out is not None else 0), biased and not tb
 
     return min(options, key=wrong)
 

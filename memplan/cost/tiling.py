@@ -37,6 +37,9 @@ class MatmulProblem:
     there are. `mac_rate` is multiply-accumulates per cycle of one core; `extra_bytes` (bias, scales) are read once with
     A and B. Of the operands, `hot_bytes` are in L2 beforehand. `widening` are vector instructions, of lanes of 4 bytes,
     on each element of B that make it what the cube multiplies with A, 0 where the cube takes it as it is stored.
+    `unfolds` is the share of the elements of A that lie in GM where A is made of the windows of an image on the way
+    from L1 to L0A, 0 where A lies there whole; windows lie `stride` pixels apart, of which one in so many is used at a
+    time.
     """
 
     m: int
@@ -54,6 +57,8 @@ class MatmulProblem:
     extra_bytes: float = 0.0
     hot_bytes: float = 0.0
     widening: float = 0.0
+    unfolds: float = 0.0
+    stride: int = 1
 
     @property
     def flops(self) -> int:
@@ -61,9 +66,14 @@ class MatmulProblem:
         return 2 * self.batch * self.m * self.n * self.k
 
     @property
+    def share_of_a(self) -> float:
+        """The share of the elements of A that lie in GM."""
+        return self.unfolds or 1.0
+
+    @property
     def a_total(self) -> float:
-        """Bytes of all A."""
-        return self.a_batch * self.m * self.k * self.a_bytes
+        """Bytes of all A in GM."""
+        return self.a_batch * self.m * self.k * self.a_bytes * self.share_of_a
 
     @property
     def b_total(self) -> float:
@@ -277,8 +287,10 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     k_steps = np.ceil(depth / k)
     macs = m_work * n_work * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
     cube = macs + machine["mac_issue_cycles"] * k_steps
-    mte1 = depth * (m_work * problem.a_bytes / machine.l1_to_l0a + n_work * problem.b_bytes / machine.l1_to_l0b)
-    mte1 = mte1 / machine["mte1_efficiency"]
+    from_l1 = (
+        m_work * problem.a_bytes * problem.stride / machine.l1_to_l0a + n_work * problem.b_bytes / machine.l1_to_l0b
+    )
+    mte1 = depth * from_l1 / machine["mte1_efficiency"]
     rows = machine["fixpipe_row_cycles"] * m_work
     fixpipe = m_work * n_work * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
     scalar = machine["scalar_cycles"] * k_steps
@@ -291,7 +303,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     if once:
         stay_a = np.where(grid["resident"] == 1, 1 / n_tiles, 1.0)
         stay_b = np.where(grid["resident"] == 2, 1 / m_tiles, 1.0)
-    a_read = tiles * np.minimum(m, problem.m / m_tiles) * depth * problem.a_bytes * stay_a
+    a_read = tiles * np.minimum(m, problem.m / m_tiles) * depth * problem.a_bytes * stay_a * problem.share_of_a
     b_read = tiles * np.minimum(n, problem.n / n_tiles) * depth * problem.b_bytes * stay_b
     gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total) + problem.extra_bytes
     out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
@@ -299,7 +311,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     port = machine["l2_to_l1_bytes_per_cycle"]
     lines_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
     lines_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
-    engine = stay_a * lines_a + stay_b * lines_b + 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
+    engine = stay_a * lines_a * problem.share_of_a + stay_b * lines_b
+    engine += 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
 
     cycle = 1e9 / machine.clock_hz
     hbm_rate = machine.hbm_bytes_per_second * machine["hbm_nd2nz_share"] * 1e-9

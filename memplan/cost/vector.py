@@ -13,7 +13,8 @@ from math import ceil, log2
 from memplan.cost.kernel import Kernel, OpClass, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.runs import Runs, contiguous_runs
+from memplan.cost.runs import Runs, contiguous_runs, relayout_of
+from memplan.cost.tiling import MatmulProblem
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.cost.windows import windows_of
 from memplan.graph.model import DTYPE_BITS
@@ -33,7 +34,7 @@ class VectorWork:
     """
     What a vector kernel does: bytes over GM, instructions, and how it is cut.
 
-    `issued` are instructions of the busiest core that each have to be started, however little they do. `stages` come
+    `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     """
 
@@ -48,7 +49,7 @@ class VectorWork:
     piece: float
     pieces: float
     steps: float
-    issued: float
+    issued_ns: float
     stages: int = 0
     merged: float = 0.0
 
@@ -123,6 +124,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
+    relayout = relayout_of(kernel, machine)
+    if relayout is not None:
+        cores = relayout.cores
     stages, merged = 0, 0.0
     if rule.rule == "top_k" and largest.count:
         cores = kernel.block_count or min(machine.vectors, ceil(largest.count / _LEAST_SORTED))
@@ -132,6 +136,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     piece = max(min(room, (read + written) / operands / cores), 32.0)
     # The way back adds to the windows one after the other on every generation.
     unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
+    issued = 0.0
+    if relayout is not None:
+        issued = relayout.moves * machine["mte2_instruction_cycles"] * 1e9 / machine.vector_clock_hz
+    elif windows is not None and not unfolds:
+        issued = windows.instructions(cores) * machine["instruction_start_ns"]
     return VectorWork(
         read=read,
         written=written,
@@ -144,7 +153,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         piece=min(piece, runs.read) if runs.read else piece,
         pieces=max((read + written) / operands / cores / piece, 1.0),
         steps=steps,
-        issued=windows.instructions(cores) if windows is not None and not unfolds else 0.0,
+        issued_ns=issued,
         stages=stages,
         merged=merged,
     )
@@ -233,9 +242,11 @@ def vector_time(
     hot: float | None = None,
     kept: float | None = None,
     double_buffer: bool = True,
+    code_ns: float = 0.0,
 ) -> VectorTime:
     """
-    Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there.
+    Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there. `code_ns`
+    is what its cores wait for their code, none where it ran just before.
 
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
     while it runs.
@@ -255,16 +266,57 @@ def vector_time(
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
-    vector = max(vector, work.issued * machine["instruction_start_ns"])
+    vector = max(vector, work.issued_ns)
     if double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.
         busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
     else:
-        busy = moved.read_ns + moved.write_ns + vector
-    start = machine["instruction_start_ns"] * work.steps
+        busy = max(moved.read_ns + moved.write_ns + vector, moved.together_ns)
+    start = machine["instruction_start_ns"] * work.steps + code_ns
     if work.stages:
         # All cores are waited for as they are when a kernel starts.
         start += work.stages * machine["head_ns_per_vector_core"] * work.cores
         start += work.merged * machine["merge_cycles"] * 1e9 / machine.vector_clock_hz
     return VectorTime(busy + start + machine.head_ns(0, work.cores), vector, moved, work)
+
+
+_WORD, _SUMMED_LANES = 4, 64
+"""Bytes of an element, and how many of them one reduction adds up, halving them."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorProduct:
+    """Nanoseconds of a product by vector units, on how many cores, and the bytes that they move."""
+
+    duration: float
+    vector: float
+    copy: CopyTime
+    cores: int
+    moved: float
+
+
+def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) -> VectorProduct:
+    """
+    A product of a type that the cube does not take, on `blocks` cores, or as many as the library uses.
+
+    Its kernels for types of 4 bytes (CANN 8.1, impl/matmul_vector.py) make one row of the result at a time, for which
+    all of B is read again: a multiplication and an addition along N, or, where K is contiguous, a multiplication and a
+    sum along K. Rows are dealt out to cores in equal parts, few rows to one alone. The buffers of A and B are doubled,
+    not the result's. Of others nothing is known: they take all cores and read each operand once.
+    """
+    known = problem.a_bytes == problem.b_bytes == _WORD
+    rows = problem.batch * problem.m
+    even = (count for count in range(machine.vectors, 0, -1) if rows % count == 0)
+    cores = min(blocks, machine.vectors) if blocks else machine.vectors
+    if known and not blocks:
+        cores = next(even, 1) if rows >= machine.vectors else 1
+    passes = 1 + log2(_SUMMED_LANES) if known and problem.b_run == "k" else 2
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
+    vector = problem.flops / 2 * passes / rate * 1e9
+    again = problem.b_total * (problem.m - 1) if known else 0.0
+    kept = problem.b_total / problem.b_batch <= machine["l2_kept_share"] * machine.l2
+    read = problem.a_total + problem.b_total + again
+    moved = copy_time(Copy(read, problem.c_total, hot=again if kept else 0.0), machine, cores)
+    busy = overlapped((moved.read_ns, vector), machine["pipe_norm"]) + moved.write_ns
+    return VectorProduct(busy + machine.head_ns(0, cores), vector, moved, cores, read + problem.c_total)

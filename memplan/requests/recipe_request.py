@@ -141,6 +141,73 @@ class RecipeRequest:
         about="One kernel makes what they learn from, without a score of every pair.",
         panel=_PANEL,
     )
+    transformer_engine: bool = option(
+        "--transformer-engine",
+        default=False,
+        about="Layers are TransformerEngine's, with buffers of their own.",
+        panel=_PANEL,
+    )
+    split_gradients: bool = option(
+        "--split-gradients",
+        "--no-gradient-accumulation-fusion",
+        default=False,
+        about="There, products hand gradients over and don't add them up.",
+        panel=_PANEL,
+    )
+    overlap_tensor: bool = option(
+        "--overlap-tensor",
+        "--tp-comm-overlap",
+        default=False,
+        about="There, products run beside tensor parallelism's exchanges.",
+        panel=_PANEL,
+    )
+    norms_in_steps: bool = option(
+        "--norms-in-steps",
+        default=False,
+        about="RMSNorm op by op, as MindSpeed's without --use-fused-rmsnorm.",
+        panel=_PANEL,
+    )
+    padded_heads: int = option(
+        "--padded-heads",
+        default=0,
+        about="Width that heads of latent attention are padded to, as without --mla-fa-without-pad.",
+        panel=_PANEL,
+        least=0,
+    )
+    recompute_heads: bool = option(
+        "--recompute-heads",
+        "--recompute-mla-up-proj",
+        default=False,
+        about="Make queries, keys and values anew of their latents.",
+        panel=_PANEL,
+    )
+    swap_attended: bool = option(
+        "--swap-attended",
+        "--mla-swap-core-attn-out",
+        default=False,
+        about="What attention makes waits on the host.",
+        panel=_PANEL,
+    )
+    attention_in_steps: bool = option(
+        "--attention-in-steps",
+        default=False,
+        about="Attention op by op, which keeps a softmax of every pair of tokens.",
+        panel=_PANEL,
+    )
+    variable_lengths: bool = option(
+        "--variable-lengths",
+        "--variable-seq-lengths",
+        "--no-pad-to-seq-lengths",
+        default=False,
+        about="Samples are as long as their text: what the last one left isn't counted.",
+        panel=_PANEL,
+    )
+    recompute_products: bool = option(
+        "--recompute-products",
+        default=False,
+        about="Layers keep every second matrix product, as torchtitan's selective checkpoints do.",
+        panel=_PANEL,
+    )
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -198,6 +265,16 @@ class RecipeRequest:
             mtp_layers=self.mtp_layers,
             fused_indexer=self.fused_indexer,
             fused_indexer_loss=self.fused_indexer_loss,
+            transformer_engine=self.transformer_engine,
+            fused_gradients=not self.split_gradients,
+            overlap_tensor=self.overlap_tensor,
+            norms_in_steps=self.norms_in_steps,
+            padded_heads=self.padded_heads,
+            recompute_heads=self.recompute_heads,
+            swap_attended=self.swap_attended,
+            attention_in_steps=self.attention_in_steps,
+            variable_lengths=self.variable_lengths,
+            recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),
         )
 

@@ -60,6 +60,11 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
             "attention swapped to the host and experts made anew are in no graph",
             remedy="memplan train-memory counts them",
         )
+    if recipe.recompute_products or recipe.recompute_heads or recipe.swap_attended or recipe.attention_in_steps:
+        raise InputError(
+            "products and heads made anew, attention in steps and its outputs on the host are in no graph",
+            remedy="memplan train-memory counts them",
+        )
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError("the backward pass of {} is not modelled", model.family)
     return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.phases import on_stage
+from memplan.models.training.phases import ROWS_SPLIT, on_stage
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
 _JOINED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "fc1", "up_proj": "fc1"}
 """Projections that are one matrix in Megatron, with one adapter."""
-_ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
-"""Projections whose inputs are spread over the tensor-parallel ranks, not their outputs."""
 
 
 def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], rank: int) -> int:
@@ -30,7 +28,7 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
             continue
         out, into = item.shape
         own, name = rank_elements(item, layout), item.name.rpartition(".")[2]
-        if name in _ROWS_SPLIT:
+        if name in ROWS_SPLIT:
             total += own // out + out
         else:
             inputs[item.layer, _JOINED.get(name, name)] = into

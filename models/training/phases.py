@@ -13,6 +13,7 @@ from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
+_MATRIX = 2
 _BROUGHT_BACK = 2
 """Layers whose swapped tensors are on the device at once: the one that runs back and the one whose turn is next."""
 
@@ -32,19 +33,20 @@ def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool
     if item.layer is not None and item.layer < len(model.layers):
         return any(item.layer in span for span in spans)
     if item.group is WeightGroup.EMBEDDING:
-        return first or (last and (model.tied_embeddings or bool(model.mtp_layers)))
+        copied = item.name == "embed_tokens" and (model.tied_embeddings or bool(model.mtp_layers))
+        return first or (last and copied)
     if item.group is WeightGroup.VISION:
         return first
     return last
 
 
 def made_anew(item: Saved, recipe: Recipe) -> bool:
-    return item.cheap and recipe.makes_anew(norm=item.part == "norm")
+    return (item.cheap and recipe.makes_anew(norm=item.part == "norm")) or (item.heads and recipe.recompute_heads)
 
 
 def swapped(item: Saved, recipe: Recipe) -> bool:
     """Whether what attention needs for its way back waits on the host."""
-    return recipe.swap_attention and item.part == "attention"
+    return (recipe.swap_attention and item.part == "attention") or (recipe.swap_attended and item.attended)
 
 
 def of_experts(item: Saved) -> bool:
@@ -108,7 +110,7 @@ def backward_parts(
         parts.append(
             MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
         )
-    if recipe.swap_attention and not recomputed:
+    if (recipe.swap_attention or recipe.swap_attended) and not recomputed:
         back = sorted((sum(item.nbytes for item in items if swapped(item, recipe)) for items in kept), reverse=True)
         brought = sum(back[:_BROUGHT_BACK])
         parts.append(
@@ -190,6 +192,27 @@ _JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "
 """Projections that are one parameter in Megatron."""
 
 
+ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
+"""Projections whose inputs are spread over the tensor-parallel ranks, not their outputs."""
+
+
+def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> set[tuple[int, int]]:
+    """Rows and columns of the weights of products on one rank that holds the layers of `spans`, each shape once."""
+    rows: dict[tuple[int | None, str, int], int] = {}
+    for item in weights(model, mtp=True):
+        product = item.linear or item.group is WeightGroup.LM_HEAD
+        if not product or len(item.shape) != _MATRIX or not on_stage(model, item, spans):
+            continue
+        if item.group in (WeightGroup.ROUTER, WeightGroup.VISION):
+            continue
+        one = rank_elements(item, layout) // max(1, -(-item.copies // layout.expert))
+        name = item.name.rpartition(".")[2]
+        columns = one // item.shape[0] if name in ROWS_SPLIT else item.shape[1]
+        key = item.layer, item.name.replace(name, _JOINED.get(name, name)), columns
+        rows[key] = rows.get(key, 0) + one // columns
+    return {(count, columns) for (_, _, columns), count in rows.items()}
+
+
 def _largest_piece(
     model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, experts: bool, grouped: bool, shared: int
 ) -> int:
@@ -246,14 +269,17 @@ def optimizer_parts(
     ]
 
 
-def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, outer: bool) -> MemoryPart:
-    """Weights that shared ranks have gathered at once: two layers, one of them ahead of its turn; or the head."""
+def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, layers: int) -> MemoryPart:
+    """
+    Weights that shared ranks have gathered at once: those outside the layers, which stay, and of the largest `layers`.
+
+    Embedding, norm and head are the root's, which is not split again behind its way forward (PyTorch's `fully_shard`);
+    beside a layer there is the one whose turn is next.
+    """
     elements: dict[int | None, int] = {}
     for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
             elements[item.layer] = elements.get(item.layer, 0) + rank_elements(item, layout)
-    layers = sorted((count for layer, count in elements.items() if layer is not None), reverse=True)
-    table = model.vocab_size * model.hidden_size // layout.tensor
-    count = table if outer else sum(layers[:2])
-    what = "the embedding or the head" if outer else "two layers"
-    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} of {what}")
+    outer = elements.pop(None, 0)
+    count = outer + sum(sorted(elements.values(), reverse=True)[:layers])
+    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} outside the layers and of {layers} layers")

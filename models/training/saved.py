@@ -34,7 +34,7 @@ class Saved:
 
     `part` is `residual`, `norm`, `attention`, `ffn` or `experts`; `cheap` says that it is recomputed from another
     kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention makes and
-    `softmax` what it needs again for its way back alone.
+    `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of latents.
     """
 
     name: str
@@ -43,11 +43,22 @@ class Saved:
     cheap: bool = False
     attended: bool = False
     softmax: bool = False
+    heads: bool = False
 
 
-def _norm(name: str, width: int, shards: int) -> Iterator[Saved]:
+def _norm(name: str, width: int, shards: int, recipe: Recipe) -> Iterator[Saved]:
     yield Saved(f"{name} output", "norm", _HALF * width / shards, cheap=True)
     yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
+    yield from _norm_steps(name, width / shards, recipe)
+
+
+def _norm_steps(name: str, width: float, recipe: Recipe) -> Iterator[Saved]:
+    """Of `(x.float() * rsqrt(...)).type_as(x) * weight`: the float32 copy and the factor of the weight are kept."""
+    if recipe.norms_in_steps:
+        yield Saved(f"steps of the {name}", "norm", (_SINGLE + _HALF) * width, cheap=True)
+
+
+_ROTATION = "cosines and sines of queries and keys"
 
 
 def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
@@ -56,6 +67,17 @@ def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
         yield Saved("attention output, exchanged", "attention", _HALF * width)
     if recipe.copied_attention:
         yield Saved("attention output, copied", "attention", _HALF * width)
+
+
+def _softmax(heads: float, recipe: Recipe) -> Iterator[Saved]:
+    """What attention needs of its softmax: of every row, or of every pair where no kernel works pair by pair."""
+    if not recipe.attention_in_steps:
+        yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+        return
+    yield Saved("softmax", "attention", _HALF * heads * recipe.sequence, softmax=True)
+    if recipe.dropout:
+        dropped = "softmax behind dropout, and its mask"
+        yield Saved(dropped, "attention", (_HALF + 1) * heads * recipe.sequence, softmax=True)
 
 
 def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -71,14 +93,15 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
         # The queries leave the joint projection as a copy, which their norm keeps as its input.
         yield Saved("queries before their norm", "attention", _HALF * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
+        yield from _norm_steps("query and key norms", queries + keys, recipe)
     elif recipe.legacy_layers and not recipe.alibi_masks:
         yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
     if not recipe.alibi_masks:
-        yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim)
+        yield Saved(_ROTATION, "attention", 4 * _HALF * mixer.head_dim)
     yield Saved("queries and keys", "attention", _HALF * (queries + again * keys))
     yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    yield from _softmax(heads, recipe)
     if recipe.window_masks and mixer.window is not None:
         yield Saved("mask of the window", "attention", recipe.sequence)
     if recipe.alibi_masks:
@@ -90,15 +113,18 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
     qk_dim = mixer.nope_dim + mixer.rope_dim
     if mixer.q_lora_rank is not None:
         yield Saved("query latent", "attention", _HALF * mixer.q_lora_rank)
-        yield from _norm("query latent norm", mixer.q_lora_rank, shards)
+        yield from _norm("query latent norm", mixer.q_lora_rank, shards, recipe)
     yield Saved("key/value latent and positions", "attention", _HALF * (mixer.kv_lora_rank + mixer.rope_dim))
-    yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards)
-    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.rope_dim)
-    yield Saved("queries", "attention", _HALF * heads * qk_dim)
-    yield Saved("keys", "attention", _HALF * heads * qk_dim)
-    yield Saved("values", "attention", _HALF * heads * mixer.v_dim)
+    yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards, recipe)
+    yield Saved(_ROTATION, "attention", 4 * _HALF * mixer.rope_dim)
+    yield Saved("queries", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
+    yield Saved("keys", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
+    yield Saved("values", "attention", _HALF * heads * max(mixer.v_dim, recipe.padded_heads), heads=True)
+    if recipe.padded_heads > mixer.v_dim:
+        # What the projection reads is cut out of it.
+        yield Saved("attention output, padded", "attention", _HALF * heads * recipe.padded_heads)
     yield from _attended(heads * mixer.v_dim, recipe)
-    yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
+    yield from _softmax(heads, recipe)
     if mixer.indexer is not None:
         yield from _indexer(mixer.indexer, layout, recipe)
 
@@ -180,7 +206,12 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
     yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
     yield from _dense(width, "experts", recipe, gated=ffn.gated, copies=pairs)
-    yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
+    # TransformerEngine's experts meet the router's weights in the activation function, so that nobody needs what they
+    # hand back; of kernels for both there are only those with a gate (Megatron-Core's `TEGroupedMLP`).
+    if not recipe.transformer_engine:
+        yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
+    elif not ffn.gated:
+        yield Saved("activation function before the router's weights", "experts", _HALF * pairs * width, cheap=True)
     if ffn.shared_intermediate:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
     if ffn.shared_gate:
@@ -204,18 +235,22 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     for name, part_name, part in (("attention", "attention", layer.mixer), ("feed-forward", "ffn", layer.ffn)):
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
-            kept += _norm(f"{name} norm", model.hidden_size, shards)
+            kept += _norm(f"{name} norm", model.hidden_size, shards, recipe)
             if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
                 # What such a norm makes is added to the residual, which needs nothing kept.
                 kept.append(Saved(f"{name} before the norm behind it", part_name, _HALF * model.hidden_size / shards))
                 kept.append(Saved(f"statistics of the norm behind {name}", "norm", _SINGLE / shards))
+                kept += _norm_steps(f"norm behind {name}", model.hidden_size / shards, recipe)
             if recipe.dropout:
                 kept.append(Saved(f"dropout mask behind {name}", "residual", model.hidden_size / shards))
     if layer.mixer is not None:
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
             raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
-        kept += kept_by(layer.mixer, layout, shards, recipe)
+        learned = model.position_rows > 0
+        kept += (
+            item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.name == _ROTATION)
+        )
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)
     return tuple(kept)

@@ -60,35 +60,47 @@ class Recipe:
     many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of that
     `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
     `recompute_activations` those of activation functions (`--recompute-activation-function`), `recompute_attention`
-    what attention alone needs of its forward run, which is repeated.
-    `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit copy of the weights
-    whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's fp16,
-    `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`,
-    `--exp-avg-dtype`).`loss` is how the cross entropy is computed, `dropout` keeps a mask behind every
-    residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts,
-    and nothing else. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and
-    MindSpeed's optimisers did before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as
-    stages run all of its forward passes before the first backward one, as Megatron-Core did before 0.10.
-    `ulysses` has context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both
-    sides of the exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it
-    (MindSpeed's `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
-    parameter (`--moe-grouped-gemm`).
-    `copied_attention` copies what attention makes before its projection (Megatron-LM's layers of 2023 around
-    FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps` computes SwiGLU in two ops, the first of which is
-    kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without `--use-fused-swiglu`), `gelu_in_steps` the
-    activation function of dense parts op by op (MindSpeed-LLM's `--gelu-tanh`). `capped_logits` bounds the logits by a
-    tanh that is kept for the way back (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding
-    window a mask of its own, a byte for each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are
-    MindSpeed-LLM's before Megatron-Core: each keeps a causal mask of its own and the joint projection of queries, keys
-    and values, whose parts are rotated as views of it. `alibi_masks` adds a bias of every head and pair of tokens for
-    attention to read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
-    `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way back
-    (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage make their
-    experts anew, tokens exchanged included (`--moe-zero-memory level1`). `noop_layers` do nothing, by their numbers
-    (`--noop-layers`). `mtp_layers` predict further tokens, each with a loss of its own, on the last stage (Megatron's
-    `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel, which keeps no scores of every pair, and
-    `fused_indexer_loss` has one for what the indexer learns from (MindSpeed-LLM's `--use-fused-lightning-indexer` and
-    `--use-fused-lightning-indexer-loss`).
+    what attention alone needs of its forward run, which is repeated. `swap_optimizer` keeps the 12 bytes of float32
+    states on the host, `reuse_fp32` keeps no 16-bit copy of the weights whose float32 originals the rank has.
+    `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
+    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`).`loss` is how
+    the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
+    rank beside the projections of attention and dense feed-forward parts, and nothing else. `clip_copies` scales
+    each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
+    `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward passes
+    before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks exchange
+    heads for tokens around attention, whose output is then kept on both sides of the exchange; with `repeat_kv`
+    keys and values are repeated for every head of the queries before it (MindSpeed's
+    `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
+    parameter (`--moe-grouped-gemm`). `copied_attention` copies what attention makes before its projection
+    (Megatron-LM's layers of 2023 around FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps` computes
+    SwiGLU in two ops, the first of which is kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without
+    `--use-fused-swiglu`), `gelu_in_steps` the activation function of dense parts op by op (MindSpeed-LLM's
+    `--gelu-tanh`). `capped_logits` bounds the logits by a tanh that is kept for the way back
+    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte
+    for each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are MindSpeed-LLM's before
+    Megatron-Core: each keeps a causal mask of its own and the joint projection of queries, keys and values, whose
+    parts are rotated as views of it. `alibi_masks` adds a bias of every head and pair of tokens for attention to
+    read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
+    `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way
+    back (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage
+    make their experts anew, tokens exchanged included (`--moe-zero-memory level1`). `noop_layers` do nothing, by
+    their numbers (`--noop-layers`). `mtp_layers` predict further tokens, each with a loss of its own, on the last
+    stage (Megatron's `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel, which keeps no scores of
+    every pair, and `fused_indexer_loss` has one for what the indexer learns from (MindSpeed-LLM's
+    `--use-fused-lightning-indexer` and `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be
+    TransformerEngine's, with buffers of their own, among them what autograd is handed where products add their
+    gradients up (`fused_gradients`; Megatron's `--no-gradient-accumulation-fusion` has them not) and workspaces of
+    products that run beside exchanges (`overlap_tensor`, `--tp-comm-overlap`). `norms_in_steps` computes RMSNorm op
+    by op in float32 (MindSpeed without `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent
+    attention are padded to for flash attention (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries
+    with `--shape-order BNSD`, else the next multiple of 128). `recompute_heads` makes queries, keys and values anew
+    of their latents (`--recompute-mla-up-proj`), and `swap_attended` keeps what attention makes on the host until
+    its way back (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention
+    makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
+    `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
+    attention (TransformerEngine's `--attention-backend unfused`). `variable_lengths` are samples as long as their
+    text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
     sequence: int
@@ -128,6 +140,16 @@ class Recipe:
     mtp_layers: int = 0
     fused_indexer: bool = False
     fused_indexer_loss: bool = False
+    transformer_engine: bool = False
+    fused_gradients: bool = True
+    overlap_tensor: bool = False
+    norms_in_steps: bool = False
+    padded_heads: int = 0
+    recompute_products: bool = False
+    recompute_heads: bool = False
+    swap_attended: bool = False
+    attention_in_steps: bool = False
+    variable_lengths: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
@@ -138,6 +160,8 @@ class Recipe:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
+        if self.attention_in_steps and self.alibi_masks:
+            raise InputError("the bias of positions (ALiBi) and attention in steps together are not modelled")
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 

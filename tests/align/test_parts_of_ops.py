@@ -39,6 +39,22 @@ def test_scores_and_masks_are_parts_of_attention_where_a_product_makes_such_scor
     assert without.behind[0, 0] < 1.0
 
 
+def test_single_numbers_are_no_sum_of_many() -> None:
+    added = _class("add", (QUERY, QUERY), (QUERY,))
+    kernels = [
+        _class("add", (QUERY, QUERY), (QUERY,)),
+        _class("add", (8, 8), (8,)),
+        _class("add", (1, 1), (1,)),
+        _class("add", (1, 1), ()),  # what it makes isn't known: it may expand them
+    ]
+    many = likelihoods(token_classes([added]), [rule_of(added.families[0])], token_classes(kernels)).core[0]
+    assert many[0] > many[1] > 0.0
+    assert many[3] > many[2] == 0.0
+    counter = _class("add", (1, 1), (1,))
+    one = likelihoods(token_classes([counter]), [rule_of(counter.families[0])], token_classes(kernels)).core[0]
+    assert one[2] > 1.0
+
+
 def test_what_an_op_written_out_begins_with_is_learnt() -> None:
     norm = _class("norm", (QUERY, 128), (QUERY,))
     kernels = [_class("pow", (QUERY,), (QUERY,)), _class("reduce", (QUERY,), (120,)), _class("mul", (QUERY,), (QUERY,))]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import Kernel, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
-from memplan.cost.convolution import convolution_of
+from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
+from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.kernel import op_class
 from memplan.cost.shapes import attention_of, matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
@@ -151,6 +149,18 @@ def _half(*shape: int, layout: str = "ND") -> Operand:
     return Operand(shape, "float16", layout)
 
 
+@pytest.mark.parametrize(("images", "cores"), [(32, 16), (20, 20), (64, 16), (2, 0)])
+def test_the_pixels_of_a_convolution_pass_gm_once_and_whole_images_are_dealt_out(images: int, cores: int) -> None:
+    image, filters = Operand((images, 3, 224, 224), "float16"), Operand((64, 3, 11, 11), "float16")
+    kernel = Kernel("Conv2D", (image, filters), (Operand((images, 64, 55, 55), "float16"),))
+    problem = convolution_of(kernel, B3, "convolution")
+    assert problem is not None
+    assert problem.a_total == pytest.approx(image.nbytes)
+    assert problem.stride == 4
+    assert problem.flops == 2 * images * 55 * 55 * 64 * 3 * 11 * 11
+    assert images_dealt(kernel, B3) == cores
+
+
 @pytest.mark.parametrize(
     ("image", "filters", "gradient"),
     [
@@ -196,13 +206,22 @@ def test_a_factor_told_by_the_shape_before_its_view_is_a_matrix() -> None:
     assert (problem.batch, problem.m, problem.n, problem.k) == (1, 512, 32, 64)
 
 
-def test_a_product_that_the_cube_does_not_take_runs_on_the_cores_it_was_seen_on() -> None:
-    """One core can't pull what 30 do."""
+def test_a_product_that_the_cube_does_not_take_deals_out_rows_and_reads_weights_again_for_each() -> None:
     core = machine(chip("910A"))
-    inputs = Operand((2, 4096), "float32"), Operand((4096, 4096), "float32")
-    kernel = Kernel("MatMul", inputs, (Operand((2, 4096), "float32"),))
-    alone = kernel_cost(replace(kernel, block_count=1), core)
-    assert alone.duration_ns > 10 * kernel_cost(kernel, core).duration_ns
+    weights = Operand((4096, 4096), "float32")
+
+    def product(rows: int, cores: int = 0) -> KernelCost:
+        tensor = Operand((rows, 4096), "float32")
+        return kernel_cost(Kernel("MatMul", (tensor, weights), (tensor,), (), cores), core)
+
+    few, many = product(2), product(64)
+    assert few == product(2, 1)
+    assert few.duration_ns > 10 * product(2, 32).duration_ns
+    assert few.gm_bytes == 2 * weights.nbytes + 4 * 4096 * 4
+    assert many == product(64, 32)
+    bias = Operand((4096,), "float32")
+    layer = Kernel("MatMul", (Operand((2, 4096), "float32"), weights, bias), (Operand((2, 4096), "float32"),))
+    assert kernel_cost(layer, core).duration_ns > 2 * few.duration_ns
 
 
 def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:

@@ -1,0 +1,70 @@
+"""
+Sums behind products that an op is done in: of several that each make all of what it makes, the results are added.
+
+A product with two weights side by side (gate and up, queries, keys and values) has one gradient for what it reads; a
+run that keeps the weights apart makes a part of it with each, and adds every one to those before as soon as it can.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Int32s
+
+_ROUNDING = 0.01
+"""What logarithms of ratios are off by at most."""
+_REACH = 8
+"""Kernels between two products of one op, at most."""
+
+
+def take_partial_sums(
+    sequence: PlannedSequence,
+    ratios: Likelihoods,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+) -> None:
+    """Change `found` in place where a sum right behind one of several products of an op is taken for another's."""
+    known = family_table()
+    product = np.isin(kernels.main, [known.number(name) for name in ("product", "grouped_product")])[kernel_class]
+    mains = np.flatnonzero(product & found.core & (found.row >= 0) & (found.first == found.last))
+    mains = mains[mains + 1 < len(found.row)]
+    if not len(mains):
+        return
+    made = kernels.outputs[kernel_class].max(axis=1)
+    run = found.step * len(sequence) + found.row
+    order = np.lexsort((mains, run[mains]))
+    ordered = mains[order]
+    beside = (run[ordered[1:]] == run[ordered[:-1]]) & (ordered[1:] - ordered[:-1] <= _REACH)
+    beside &= (made[ordered[1:]] == made[ordered[:-1]]) & (made[ordered[1:]] > 0)
+    later = np.zeros(len(ordered), dtype=np.bool_)
+    later[1:] = beside
+    pieces = ordered[later]
+    # Both that are added are as large as what each product makes.
+    read = kernels.inputs[kernel_class[pieces + 1]]
+    both = ((read == made[pieces, None]).sum(axis=1) == 2) & ((read > 0).sum(axis=1) == 2)
+    both &= (kernels.main == known.number("add"))[kernel_class[pieces + 1]]
+    pieces = pieces[both]
+    # One that is planned right behind the products is as large as they are, too, where a branch comes back.
+    sums = pieces + 1
+    weights = pair_model()["weights"]
+    exact = weights["same_family"] + weights["exact"] + weights["other_bits"] - _ROUNDING
+    row = found.row[sums]
+    own = (row > found.row[pieces]) & (row <= found.row[pieces] + 3)
+    own &= ratios.core[sequence.token[row], kernel_class[sums]] >= np.exp(exact)
+    pieces, sums = pieces[~own], sums[~own]
+    changed = found.row[sums] != found.row[pieces]
+    pieces, sums = pieces[changed], sums[changed]
+    found.row[sums] = found.first[sums] = found.last[sums] = found.row[pieces]
+    found.core[sums] = False
+    found.how[sums] = HOW.index(MatchedBy.PART)
+    found.chance[sums] = found.chance[pieces]
+    found.scope_chance[sums] = found.scope_chance[pieces]
+
+
+__all__ = ["take_partial_sums"]

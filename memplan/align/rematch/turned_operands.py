@@ -1,0 +1,57 @@
+"""
+Kernels that turn what an op reads into another layout: of that op, not of the one before it that read the same thing.
+
+Once its main kernel has run, an op can only turn what it made. A kernel behind it that turns something of another size,
+such as what both products of a way back read, does it for the next one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Int32s
+
+_TURNING = ("transpose", "copy")
+_MOST = 3
+"""Kernels between two ops that turn something: a product reads two things, and its result may be turned before it."""
+
+
+def take_turned_operands(
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
+) -> None:
+    """Change `found` in place where what turns an operand of an op seems to turn a result of the one before it."""
+    known = family_table()
+    beside = np.isin(kernels.main, list(known.apart))[kernel_class]
+    turns = np.isin(kernels.main, [known.number(name) for name in _TURNING])[kernel_class] & ~found.core
+    inputs, outputs = kernels.inputs[kernel_class], kernels.outputs[kernel_class]
+    largest = kernels.operands.max(axis=1)[kernel_class]
+    mains = np.flatnonzero(found.core & (found.row >= 0) & ~beside)
+    main, after = mains[:-1], mains[1:]
+    # Of both it is known what they read and make, and nothing but what is turned stands between them.
+    between = after - main - 1
+    plain = (between > 0) & (between <= _MOST) & (found.row[main] != found.row[after])
+    plain &= outputs[main].any(axis=1) & inputs[after].any(axis=1) & (found.first[after] == found.last[after])
+    plain &= (sequence.op[found.row[main]] >= 0) & (sequence.op[found.row[after]] >= 0)
+    others = np.concatenate(([0], np.cumsum(~turns)))
+    plain &= others[after] == others[main + 1]
+    for own, following in zip(main[plain].tolist(), after[plain].tolist(), strict=True):
+        of_next = False
+        for kernel in range(own + 1, following):
+            if largest[kernel] not in inputs[following] or largest[kernel] <= 1:
+                break
+            # What is turned behind an operand of the next op is one, too, whatever sizes tell.
+            of_next |= largest[kernel] not in outputs[own]
+            if of_next and found.row[kernel] in (found.row[own], -1):
+                for name in ("row", "first", "last", "step", "place"):
+                    column = getattr(found, name)
+                    column[kernel] = column[following]
+                found.chance[kernel] = min(found.chance[own], found.chance[following])
+                found.scope_chance[kernel] = min(found.scope_chance[own], found.scope_chance[following])
+                found.how[kernel] = HOW.index(MatchedBy.PART)
+
+
+__all__ = ["take_turned_operands"]

@@ -1,0 +1,205 @@
+"""What a framework's layers leave on a rank beside the step's own tensors, and what parts of layers make anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.core.errors import InputError
+from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
+from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.phases import gathered_weights, linear_shapes
+from memplan.models.training.products import kept_products
+from memplan.models.training.saved import saved_tensors
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+
+RECIPE = Recipe(sequence=4096, micro_batches=8)
+SPLIT = Layout(tensor=2, pipeline=2)
+WORKSPACE = 32 << 20
+
+
+@pytest.fixture(scope="module")
+def llama(shared_data: Path) -> ModelConfig:
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    return replace(model, layers=model.layers[:4])
+
+
+@pytest.fixture(scope="module")
+def deepseek(shared_data: Path) -> ModelConfig:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    return replace(model, layers=model.layers[:4], mtp_layers=())
+
+
+def part(memory: TrainingMemory, name: str) -> int:
+    return sum(item.nbytes for item in memory.parts if item.name == name)
+
+
+def test_split_projections_gather_their_input_into_a_buffer_that_stays(llama: ModelConfig) -> None:
+    spread = replace(RECIPE, sequence_parallel=True)
+    whole = 2 * 4096 * llama.hidden_size
+    for stage in (0, 1):
+        assert part(training_memory(llama, SPLIT, spread, stage), "gathered input") == whole
+        assert not part(training_memory(llama, SPLIT, RECIPE, stage), "gathered input")
+    assert not part(training_memory(llama, Layout(pipeline=2), spread, 1), "gathered input")
+    own = replace(spread, transformer_engine=True)
+    assert [part(training_memory(llama, SPLIT, own, stage), "gathered input") for stage in (0, 1)] == [0, whole]
+
+
+def test_products_that_add_gradients_up_leave_one_of_each_shape(llama: ModelConfig) -> None:
+    """Four shapes: queries, keys and values; what attention makes; both inner projections; back; and the head."""
+    hidden, inner, vocabulary = llama.hidden_size, 14336, llama.vocab_size
+    shapes = linear_shapes(llama, replace(SPLIT, expert_tensor=2), (range(2, 4),))
+    assert shapes == {
+        ((hidden + 2 * 1024) // 2, hidden),
+        (hidden, hidden // 2),
+        (2 * inner // 2, hidden),
+        (hidden, inner // 2),
+        (vocabulary // 2, hidden),
+    }
+    told = replace(RECIPE, transformer_engine=True)
+    memory = training_memory(llama, SPLIT, told, 1)
+    assert part(memory, "gradients nobody reads") == 2 * sum(rows * columns for rows, columns in shapes)
+    assert not part(training_memory(llama, SPLIT, replace(told, fused_gradients=False), 1), "gradients nobody reads")
+    first = training_memory(llama, SPLIT, told, 0)
+    assert part(memory, "gradients nobody reads") - part(first, "gradients nobody reads") == vocabulary * hidden
+
+
+def test_experts_of_one_shape_leave_one_gradient(deepseek: ModelConfig) -> None:
+    layout = Layout(tensor=2, data=4, expert=8, expert_tensor=1)
+    shapes = linear_shapes(deepseek, layout, (range(4),))
+    assert {(4096, 7168), (7168, 2048)} <= shapes
+
+
+def test_workspaces_of_grouped_products_and_overlapped_exchanges(llama: ModelConfig, deepseek: ModelConfig) -> None:
+    told = replace(RECIPE, transformer_engine=True)
+    assert part(training_memory(llama, Layout(), told), "workspaces") == 3 * WORKSPACE
+    assert part(training_memory(llama, Layout(), replace(told, overlap_tensor=True)), "workspaces") == 6 * WORKSPACE
+    experts = training_memory(deepseek, Layout(data=8, expert=8, expert_tensor=1), told)
+    assert part(experts, "workspaces") == 7 * WORKSPACE
+
+
+def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:
+    kept, own = (
+        {item.name for item in saved_tensors(deepseek, deepseek.layers[3], Layout(expert_tensor=1), recipe)}
+        for recipe in (RECIPE, replace(RECIPE, transformer_engine=True))
+    )
+    assert kept - own == {"experts' output"}
+
+
+def test_runs_of_layers_with_one_before_them_keep_what_they_were_sent(llama: ModelConfig) -> None:
+    """Its input and the gradient that went back, of the last micro-batch."""
+    sent = 2 * 2 * 4096 * llama.hidden_size
+    for chunks, runs in ((1, (0, 1)), (2, (1, 2))):
+        schedule = Schedule.INTERLEAVED if chunks > 1 else Schedule.ONE_F_ONE_B
+        recipe = replace(RECIPE, schedule=schedule, chunks=chunks)
+        for stage, count in enumerate(runs):
+            memory = training_memory(llama, Layout(pipeline=2), recipe, stage)
+            states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+            assert memory.between_steps - states == count * sent
+
+
+def test_heads_that_are_padded_keep_what_they_are_padded_to(deepseek: ModelConfig) -> None:
+    def bytes_of(name: str, recipe: Recipe) -> float:
+        kept = saved_tensors(deepseek, deepseek.layers[0], Layout(), recipe)
+        return sum(item.nbytes for item in kept if item.name == name)
+
+    wide = replace(RECIPE, padded_heads=256)
+    for name in ("queries", "keys", "values", "attention output, padded"):
+        assert bytes_of(name, wide) == 2 * 128 * 256
+    like_queries = replace(RECIPE, padded_heads=192)
+    assert bytes_of("queries", like_queries) == bytes_of("queries", RECIPE) == 2 * 128 * 192
+    assert bytes_of("values", like_queries) == 2 * 128 * 192
+    assert not bytes_of("attention output, padded", RECIPE)
+
+
+def test_heads_made_anew_and_outputs_on_the_host_wait_nowhere(deepseek: ModelConfig) -> None:
+    plain = training_memory(deepseek, Layout(), RECIPE)
+    anew = training_memory(deepseek, Layout(), replace(RECIPE, recompute_heads=True))
+    away = training_memory(deepseek, Layout(), replace(RECIPE, swap_attended=True))
+    tokens, layers = 4096, 4
+    heads = tokens * layers * 2 * 128 * (192 + 192 + 128)
+    assert part(plain, "activations") - part(anew, "activations") == heads
+    assert part(plain, "activations") - part(away, "activations") == tokens * layers * 2 * 128 * 128
+
+
+def test_norms_in_steps_keep_a_float32_copy_and_what_the_weight_meets(llama: ModelConfig) -> None:
+    told = replace(RECIPE, norms_in_steps=True)
+    kept, plain = (
+        sum(item.nbytes for item in saved_tensors(llama, llama.layers[0], Layout(), recipe))
+        for recipe in (told, RECIPE)
+    )
+    assert kept - plain == 2 * 6 * llama.hidden_size
+
+
+def test_every_second_product_is_kept(llama: ModelConfig) -> None:
+    """Of seven: queries, values, the gate and the way back; beside them the input and what attention makes."""
+    recipe = replace(RECIPE, recompute_products=True)
+    hidden, values, inner, heads = 4096, 1024, 14336, 32
+    kept = 2 * (hidden + hidden + hidden + values + inner + hidden) + 4 * heads
+    assert kept_products(llama, llama.layers[0], Layout(), recipe) == kept
+    assert part(training_memory(llama, Layout(), recipe), "activations") == 4096 * 4 * kept
+
+
+def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> None:
+    with pytest.raises(InputError, match="dense layers with grouped attention"):
+        training_memory(deepseek, Layout(), replace(RECIPE, recompute_products=True))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        replace(RECIPE, recompute_products=True),
+        replace(RECIPE, recompute_heads=True),
+        replace(RECIPE, swap_attended=True),
+        replace(RECIPE, attention_in_steps=True),
+    ],
+)
+def test_graphs_say_what_they_lack(llama: ModelConfig, told: Recipe) -> None:
+    with pytest.raises(InputError, match="in no graph"):
+        training_graph(llama, Layout(), told)
+
+
+def test_attention_in_steps_keeps_a_softmax_of_every_pair(llama: ModelConfig) -> None:
+    def kept(recipe: Recipe) -> float:
+        return sum(item.nbytes for item in saved_tensors(llama, llama.layers[0], Layout(), recipe) if item.softmax)
+
+    steps = replace(RECIPE, attention_in_steps=True)
+    assert kept(RECIPE) == 2 * 8 * 4 * 32
+    assert kept(steps) == 2 * 32 * 4096
+    assert kept(replace(steps, dropout=True)) == 5 * 32 * 4096
+    with pytest.raises(InputError, match="not modelled"):
+        replace(steps, alibi_masks=True)
+
+
+def test_samples_of_their_own_lengths_leave_nothing_that_is_counted(llama: ModelConfig) -> None:
+    told = replace(RECIPE, sequence_parallel=True, legacy_layers=True, variable_lengths=True)
+    memory = training_memory(llama, SPLIT, told, 1)
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+    assert memory.between_steps == states
+
+
+def test_experts_without_a_gate_meet_the_routers_weights_behind_their_activation(shared_data: Path) -> None:
+    from memplan.models.feed_forward import MoeFfn
+
+    model = load_config(shared_data / "configs" / "mistralai--Mixtral-8x7B-v0.1.json")
+    layer = model.layers[0]
+    assert isinstance(layer.ffn, MoeFfn)
+    plain = replace(layer, ffn=replace(layer.ffn, gated=False))
+    told = replace(RECIPE, transformer_engine=True)
+    kept, gated = (
+        sum(item.nbytes for item in saved_tensors(model, one, Layout(), told) if "router's weights" in item.name)
+        for one in (plain, layer)
+    )
+    assert (kept, gated) == (2 * 2 * 14336, 0)
+
+
+def test_weights_outside_the_layers_stay_gathered(llama: ModelConfig) -> None:
+    outer = 2 * llama.vocab_size * llama.hidden_size + llama.hidden_size
+    assert gathered_weights(llama, Layout(), (range(4),), layers=0).nbytes == 2 * outer
+    memory = training_memory(llama, Layout(data=8), replace(RECIPE, sharding=Sharding.ZERO3))
+    assert memory.gathering_bytes == 2 * outer
+    assert memory.reserved_bytes == memory.peak_bytes + 2 * outer
