@@ -18,7 +18,14 @@ from statistics import median
 from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_rows import measured_engine_rows
-from benchmarks.first_generation import first_generation_rows, first_generation_total, older_rows, older_total
+from benchmarks.first_generation import (
+    LENET,
+    OLDER,
+    first_generation_rows,
+    first_generation_total,
+    told_rows,
+    told_total,
+)
 from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
@@ -49,7 +56,8 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *published_rows(validation),
         *public_kernel_rows(),
         *first_generation_rows(data),
-        *older_rows(),
+        *told_rows(OLDER),
+        *told_rows(LENET),
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
@@ -112,6 +120,7 @@ def summary(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
 
 
 _OF_2020 = "none: cube_share is here that of the profile of 2020"
+_BLOCKS = "none; blocks of TransData chosen with it in view"
 
 
 def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
@@ -129,8 +138,12 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
             continue
         yield _profile_cell(name, chip_name, time_weighted(columns, chip_name), notes.get(name, "none"))
     yield _profile_cell("mindspore-alexnet-2023, shapes known", "910A", first_generation_total(data), _OF_2020)
-    yield _profile_cell("mindspore-alexnet-2020, cores known", "910A", older_total(products=True), "none")
-    yield _profile_cell("the same without products", "910A", older_total(products=False), "none")
+    for name, path, constants in (
+        ("alexnet-2020", OLDER, _BLOCKS),
+        ("lenet", LENET, f"{_BLOCKS}; starts of products too"),
+    ):
+        yield _profile_cell(f"mindspore-{name}, cores known", "910A", told_total(path, products=True), constants)
+        yield _profile_cell("the same without products", "910A", told_total(path, products=False), _BLOCKS)
 
 
 def _profile_cell(name: str, chip_name: str, total: tuple[int, float, float, float], constants: str) -> tuple[str, ...]:

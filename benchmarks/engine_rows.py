@@ -1,11 +1,12 @@
 """
-Serving by an engine with a host of its own: throughput and time per token of public runs, predicted.
+Serving by an engine with a host of its own: throughput, time per token and to the first one of public runs, predicted.
 
-What the host takes are medians over sources: of a step what it took beyond the captured graph that is predicted, for
-engines of one die and of several apart, of a draft the host launches what is left over that, and of graphs captured in
-pieces what small batches take a layer; what a layer takes that is launched op by op comes from none of the rows. Each
-row is also predicted with the medians of the others; rows that were kept back are in none of them. Baselines of tests
-are a kind apart: runs must reach them, and may be ahead of them by any amount.
+What the host takes are medians over sources: of a step of several dies what was measured beyond the captured graph
+that is predicted, of models with grouped attention first and then of others, by layer of theirs; of one die, and of
+drafts the host launches, what is left with baselines among them; and of graphs captured in pieces what small batches
+take a layer. What a layer takes that is launched op by op comes from none of the rows. Each row is also predicted with
+the medians of the others; rows that were kept back are in none of them. Baselines of tests are a kind apart: runs must
+reach them, and may be ahead of them by any amount.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 
 from benchmarks.measured_row import MeasuredRow
 from memplan.models import load_config
+from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import CAPTURED, EngineHost, engine_host
-from memplan.serving.steptime import step_layers
+from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host
+from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
@@ -32,18 +34,24 @@ ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
+_WAVES = 2.0
+"""How often all requests at once follow each other where a source doesn't say: midway between once and without end."""
 _MOST_NS = 1e9
 _HALVINGS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """A published row: nanoseconds of its captured step and of reading a prompt, layers, and tokens a step yields."""
+    """
+    A published row: nanoseconds of its captured step and of reading a prompt, layers, those of them whose mixer is no
+    grouped attention, and tokens a step yields.
+    """
 
     told: Mapping[str, Any]
     step_ns: int
     prompt_ns: int
     layers: int
+    unfused: int
     yielded: float
 
     @property
@@ -51,6 +59,13 @@ class EngineRow:
         """Its engine as `memplan step` names it: an eager one for steps of more tokens than graphs are captured for."""
         tokens = -(-self.batch // self.told["data"]) * (1 + self.told["drafts"])
         return EAGER if tokens > self.told.get("most_captured", tokens) else str(self.told["engine"])
+
+    @property
+    def kind(self) -> str:
+        """What its accuracy is summed up with."""
+        family = self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE)
+        what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
+        return f"served by {family}{what}"
 
     @property
     def batch(self) -> int:
@@ -68,14 +83,24 @@ class EngineRow:
         return str(self.told["source"])
 
     @property
+    def first(self) -> bool:
+        """Whether milliseconds to the first token are told."""
+        return "ttft_ms" in self.told
+
+    @property
     def timed(self) -> bool:
-        """Whether milliseconds a token are told, and not tokens a second."""
-        return "tpot_ms" in self.told
+        """Whether milliseconds are told, and not tokens a second."""
+        return self.first or "tpot_ms" in self.told
+
+    @property
+    def unit(self) -> str:
+        """The unit of `measured`."""
+        return "ms to the first token" if self.first else "ms a token" if self.timed else "tokens/s"
 
     @property
     def measured(self) -> float:
-        """Tokens per second, or milliseconds a token."""
-        return float(self.told["tpot_ms"] if self.timed else self.told["tokens_per_second"])
+        """Tokens per second, or milliseconds."""
+        return float(next(self.told[name] for name in ("ttft_ms", "tpot_ms", "tokens_per_second") if name in self.told))
 
     def predicted(self, host: EngineHost) -> float:
         """
@@ -86,20 +111,34 @@ class EngineRow:
         """
         told = self.told
         drafts = told["drafts"] if told["eager_drafts"] else 0
-        step = host.step(self.step_ns, self.layers, reads=False, eager_drafts=drafts) / 1e6
+        step = host.step(self.step_ns, self.layers, self.unfused, reads=False, eager_drafts=drafts) / 1e6
+        read = host.step(self.prompt_ns, self.layers, self.unfused, reads=True) / 1e6
+        if self.first:
+            return read
         if self.timed:
-            return step / self.yielded
-        read = host.step(self.prompt_ns, self.layers, reads=True) / 1e6
+            return step / self.yielded + (self._among(read) / told["output"] if told.get("mean") else 0.0)
         prompts = self.batch if told["expert"] > 1 else self.batch / told["data"]
         wave = prompts * read + told["output"] * step / self.yielded
         return float(self.batch * told["output"] / wave * 1e3)
+
+    def _among(self, read: float) -> float:
+        """
+        Milliseconds that others' prompts, of `read` each, stand between the tokens of an answer.
+
+        Requests come when others are done: then all others' prompts are read in the course of an answer. Only of those
+        that all come at once half are, on average, and the rest before its first token.
+        """
+        told, waves = self.told, self.told.get("waves", _WAVES)
+        together = told["expert"] == 1 or waves == 1 or told.get("together")
+        others = (self.batch / told["data"] if together else self.batch) - 1
+        return float((1 - 0.5 / waves) * others * read)
 
     @property
     def why(self) -> str:
         """Why nothing can be said of the row: prompts that take longer to read than answers to make share no step."""
         told = self.told
         read, made = self.batch / told["data"] * self.prompt_ns, told["output"] * self.step_ns / self.yielded
-        if not self.timed or read <= made:
+        if self.first or told.get("mean") or not self.timed or read <= made:
             return ""
         return "prompts take longer to read than answers to make, so how many are made at once is not told"
 
@@ -126,6 +165,7 @@ def engine_rows(data: Path) -> list[EngineRow]:
 def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
     config = told["config"]
     model = load_config(json.loads((data / config).read_text("utf-8")) if isinstance(config, str) else config)
+    drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
@@ -135,9 +175,12 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
         speculative=told["drafts"], precision=precision, even_routing=False,
     )  # fmt: skip
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
-    decoded = step_time(model, layout, step, told["chip"])
+    decoded = step_time(drafting, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
-    return EngineRow(told, decoded.duration_ns, read.duration_ns, step_layers(model, step), decoded.tokens_per_sequence)
+    return EngineRow(
+        told, decoded.duration_ns, read.duration_ns, step_layers(drafting, step), unfused_layers(drafting, step),
+        told.get("yielded", 1 + accepted(step.speculative, ENGINE)),
+    )  # fmt: skip
 
 
 def shipped_hosts() -> Hosts:
@@ -147,8 +190,13 @@ def shipped_hosts() -> Hosts:
 
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
-    """Those that constants come from: not kept back, and with a prediction."""
-    return [row for row in rows if not row.told.get("kept_back") and not row.why]
+    """Those that constants come from: not kept back, with a prediction, and baselines only for what has few others."""
+    return [
+        row
+        for row in rows
+        if not (row.told.get("kept_back") or row.why or row.first)
+        and (row.alone or row.told["eager_drafts"] or not row.told.get("at_least"))
+    ]
 
 
 def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
@@ -156,37 +204,47 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     launched = _median(
         (row.source, row.measured * row.yielded * 1e6 / row.layers)
         for row in rows
-        if row.engine == PIECEWISE and row.timed and not row.alone and row.told["batch"] <= _FEW
+        if row.engine == PIECEWISE and row.timed and not row.alone and row.batch <= _FEW and not row.told.get("mean")
     )
-    several = _whole([row for row in rows if not row.alone], (ENGINE, SYNCHRONOUS), None)
+    several = _several([row for row in rows if not row.alone])
     # What one process launches piece by piece hides behind the kernels, as steps of one die show.
-    alone = _whole([row for row in rows if row.alone], (ENGINE, SYNCHRONOUS, PIECEWISE), several)
+    single = [row for row in rows if row.alone and row.engine in (ENGINE, SYNCHRONOUS, PIECEWISE)]
+    alone = replace(several, step_ns=_step_ns(single, _bare()))
     hosts: dict[tuple[str, bool], EngineHost] = {}
-    for single, host in ((False, several), (True, alone)):
-        hosts[ENGINE, single] = hosts[SYNCHRONOUS, single] = host
-        hosts[PIECEWISE, single] = replace(host, layer_ns=0 if single else round(launched))
-        hosts[EAGER, single] = replace(host, layer_ns=engine_host(EAGER).layer_ns)
-        hosts[CAPTURED, single] = engine_host(CAPTURED)
+    for one, host in ((False, several), (True, alone)):
+        hosts[ENGINE, one] = hosts[SYNCHRONOUS, one] = host
+        hosts[PIECEWISE, one] = replace(host, layer_ns=0 if one else round(launched))
+        hosts[EAGER, one] = replace(host, layer_ns=engine_host(EAGER).layer_ns)
+        hosts[CAPTURED, one] = engine_host(CAPTURED)
     return hosts
 
 
-def _whole(rows: Sequence[EngineRow], engines: Iterable[str], drafting: EngineHost | None) -> EngineHost:
-    """The host of steps captured whole, or of such `engines`; drafts as `drafting` has them or as `rows` have."""
-    bare = replace(engine_host(ENGINE), step_ns=0, draft_ns=0)
-    step = _median(
-        (row.source, row.solved(lambda time: replace(bare, step_ns=round(time))))
-        for row in rows
-        if row.engine in engines and not row.told["eager_drafts"]
+def _bare() -> EngineHost:
+    return replace(engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, draft_ns=0)
+
+
+def _several(rows: Sequence[EngineRow]) -> EngineHost:
+    """The host of several dies with steps captured whole: of a step, then of layers of other mixers, then of drafts."""
+    whole = [row for row in rows if row.engine in (ENGINE, SYNCHRONOUS) and not row.told["eager_drafts"]]
+    plain = replace(_bare(), step_ns=_step_ns([row for row in whole if not row.unfused], _bare()))
+    layer = _median(
+        (row.source, row.solved(lambda time: replace(plain, unfused_layer_ns=round(time))))
+        for row in whole
+        if row.unfused
     )
-    plain = replace(bare, step_ns=max(0, round(step)))
-    if drafting is not None:
-        return replace(plain, draft_ns=drafting.draft_ns)
+    plain = replace(plain, unfused_layer_ns=max(0, round(layer)))
     draft = _median(
         (row.source, row.solved(lambda time: replace(plain, draft_ns=round(time))))
         for row in rows
         if row.told["eager_drafts"]
     )
     return replace(plain, draft_ns=max(0, round(draft)))
+
+
+def _step_ns(rows: Iterable[EngineRow], host: EngineHost) -> int:
+    """The time of a step beside the kernels with which `rows` are what was measured."""
+    step = _median((row.source, row.solved(lambda time: replace(host, step_ns=round(time)))) for row in rows)
+    return max(0, round(step))
 
 
 def _median(values: Iterable[tuple[str, float]]) -> float:
@@ -201,18 +259,14 @@ def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
     rows, shipped = engine_rows(data), shipped_hosts()
     fitted = fitted_rows(rows)
     for row in rows:
-        family = "MindIE" if row.engine == CAPTURED else ENGINE
-        kind = f"served by {family}" + (", at least" if row.told.get("at_least") else "")
-        kept_back = row not in fitted
         if row.why:
             yield MeasuredRow(
-                kind, row.source, row.told["chip"], row.told["name"], "ms a token", row.measured, None, why=row.why
+                row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured, None, why=row.why
             )
             continue
         others = found_hosts([other for other in fitted if other.source != row.source])
         yield MeasuredRow(
-            kind, row.source, row.told["chip"], row.told["name"],
-            "ms a token" if row.timed else "tokens/s", row.measured,
-            row.predicted(shipped[row.engine, row.alone]), is_source=not kept_back,
+            row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured,
+            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted,
             left_out=row.predicted(others[row.engine, row.alone]),
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Kernels of a first-generation Ascend 910, as two profiles have them, and their predictions."""
+"""Kernels of a first-generation Ascend 910, as three profiles have them, and their predictions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ ROWS = Path(__file__).with_suffix(".json")
 """A profile of 2023, which tells no shapes."""
 OLDER = Path(__file__).with_name("first_generation_2020.json")
 """A profile of 2020, which tells shapes and cores."""
+LENET = Path(__file__).with_name("first_generation_lenet.json")
+"""A profile of a small network, which tells them too."""
+_KINDS = {OLDER: "first generation, 2020", LENET: "first generation, LeNet"}
 _FOLDER = "profiles/mindspore-alexnet-2023"
 SHARE_OF_OLDER = 0.46
 """`cube_share` by the convolutions of 2020 alone, for a prediction of 2023 to which those of 2023 gave nothing."""
@@ -29,9 +32,9 @@ def first_generation_total(data: Path) -> tuple[int, float, float, float]:
     return _total(ROWS, rows)
 
 
-def older_total(*, products: bool) -> tuple[int, float, float, float]:
-    """The same of the kernels of 2020, all of them or those that multiply no matrices."""
-    return _total(OLDER, list(older_rows()), products=products)
+def told_total(path: Path, *, products: bool) -> tuple[int, float, float, float]:
+    """The same of the kernels of `path` as they are, all of them or those that multiply no matrices."""
+    return _total(path, list(told_rows(path)), products=products)
 
 
 def _total(path: Path, rows: Sequence[MeasuredRow], *, products: bool = True) -> tuple[int, float, float, float]:
@@ -60,10 +63,10 @@ def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:
         yield replace(row, left_out=kernel_cost(kernel_of(told), apart).duration_ns / 1e3)
 
 
-def older_rows() -> Iterator[MeasuredRow]:
-    """Each kernel of 2020."""
-    document = json.loads(OLDER.read_text("utf-8"))
-    yield from _rows("first generation, 2020", document, (row["us"] for row in document["rows"]))
+def told_rows(path: Path) -> Iterator[MeasuredRow]:
+    """Each kernel of a profile that tells shapes, `OLDER` or `LENET`."""
+    document = json.loads(path.read_text("utf-8"))
+    yield from _rows(_KINDS[path], document, (row["us"] for row in document["rows"]))
 
 
 def _rows(kind: str, document: Mapping[str, Any], times: Iterable[float]) -> Iterator[MeasuredRow]:

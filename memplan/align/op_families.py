@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import accumulate
 
 from memplan.core.resources import table
 from memplan.graph.op_names import spelled_family
@@ -134,7 +135,7 @@ def _families(text: str) -> tuple[int, ...]:
                 found.append(number)
         if text.startswith("aclnn"):
             found = found[:1]
-    for number in _inside(stem):
+    for number in _inside(stem, *_borders(text, stem)):
         if number not in found:
             found.append(number)
     if text.startswith(_FUSED):
@@ -142,9 +143,27 @@ def _families(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+_WORDS = re.compile(r"[^A-Za-z0-9]+")
+_HUMPS = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _borders(text: str, stem: str) -> tuple[frozenset[int], frozenset[int]]:
+    """Places in `stem` between words of `text`, and between those and humps; none where it is spelled otherwise."""
+    whole = "".join(_WORDS.split(text)).casefold().find(stem)
+    if whole < 0:
+        return frozenset(), frozenset()
+    ends = [accumulate((len(word) for word in each.split(text)), initial=-whole) for each in (_WORDS, _HUMPS)]
+    return frozenset(ends[0]), frozenset(ends[1])
+
+
 @lru_cache(maxsize=1 << 14)
-def _inside(stem: str) -> tuple[int, ...]:
-    """Families whose types stand one behind the other in `stem`, longest first at every place."""
+def _inside(stem: str, words: frozenset[int], humps: frozenset[int]) -> tuple[int, ...]:
+    """
+    Families whose types stand one behind the other in `stem`, longest first at every place.
+
+    A type is inside one word or of whole ones, to the next hump: `FusionOp_Add` holds no `pad`, but
+    `reduce_scatterAicpuKernel` holds `reducescatter`.
+    """
     known = family_table().of_type
     if stem in known:
         return ()
@@ -152,7 +171,13 @@ def _inside(stem: str) -> tuple[int, ...]:
     place = 0
     while place < len(stem):
         longest = next(
-            (end for end in range(len(stem), place + _SHORTEST_PART - 1, -1) if stem[place:end] in known), None
+            (
+                end
+                for end in range(len(stem), place + _SHORTEST_PART - 1, -1)
+                if stem[place:end] in known
+                and (not any(place < border < end for border in words) or {place, end} <= humps)
+            ),
+            None,
         )
         if longest is None:
             place += 1

@@ -2,27 +2,29 @@
 A calibration: how kernels really went on one chip, as corrections to the model's time.
 
 A kernel that was measured takes what it took. Another one takes the model's time as often as kernels like it did
-(`memplan.cost.kernel_deviations`), where kernels left out came out better for that.
+(`memplan.cost.deviations`), where kernels left out came out better for that.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from memplan.core.errors import InputError, reason
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
+from memplan.cost.deviations import Deviations, Member, PlainTimes, Prior, Trait, trait_of
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_deviations import Deviations, Predicted, Prior, Trait, trait_of
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 3
+CALIBRATION_VERSION = 4
+_BEFORE = 3
+"""The version that had one prior, and kept nothing of what kernels find in L2."""
 _LARGEST_FILE = 16 << 20
 
 
@@ -80,14 +82,20 @@ class Calibration:
             "never seen",
         )
 
-    def corrected_ns(self, kernel: Kernel, cost: Predicted) -> int:
-        """The corrected time of `kernel`, the model's where nothing measured speaks for it."""
+    def corrected_ns(self, kernel: Kernel, plain: PlainTimes, hot: float | None) -> int | None:
+        """
+        The corrected time of `kernel`, `None` where nothing measured speaks for it.
+
+        `plain` is what the model gives it, `hot` the share of its reads that L2 holds, `None` where nobody knows what
+        ran before it.
+        """
         seen = self.seen_ns.get(kernel_key(kernel))
         if seen is not None:
             return max(round(seen), 1)
-        if not cost.known:
-            return cost.duration_ns
-        return max(round(cost.duration_ns * self.deviations.ratio(trait_of(kernel, cost))), 1)
+        trait = trait_of(kernel, plain, hot)
+        if not plain.known or not self.deviations.covers(trait):
+            return None
+        return max(round(float(self.deviations.times_ns([trait])[0])), 1)
 
 
 def kernel_key(kernel: Kernel) -> str:
@@ -103,9 +111,10 @@ def save_calibration(calibration: Calibration, path: str | Path) -> None:
     """Write `calibration` as JSON to `path`, replacing it in one step."""
     own = calibration.deviations
     deviations = {
-        "prior": asdict(own.prior),
         "kept": dict(own.kept),
-        "kernels": [[*astuple(trait), weight] for trait, weight in zip(own.traits, own.weights, strict=True)],
+        "least_shapes": own.least_shapes,
+        "kernels": [asdict(trait) for trait in own.traits],
+        "members": [asdict(member) for member in own.members],
     }
     document = {
         "format": FORMAT, "version": CALIBRATION_VERSION, **asdict(calibration), "deviations": deviations,
@@ -126,7 +135,7 @@ def load_calibration(path: str | Path) -> Calibration:
         raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
-    if document.get("version") != CALIBRATION_VERSION:
+    if document.get("version") not in (_BEFORE, CALIBRATION_VERSION):
         raise InputError(
             "has version {!r}", document.get("version"), path=path, remedy="calibrate again with this memplan"
         )
@@ -137,7 +146,9 @@ def load_calibration(path: str | Path) -> Calibration:
             cubes=int(document["cubes"]),
             clock_hz=_number(document["clock_hz"]),
             types=tuple(_type_errors(row) for row in document["types"]),
-            deviations=_deviations(document["deviations"]),
+            deviations=(_deviations if document["version"] == CALIBRATION_VERSION else _deviations_before)(
+                document["deviations"]
+            ),
             train_error=_number(document["train_error"]),
             check_error=_optional(document["check_error"]),
             model_error=_optional(document["model_error"]),
@@ -164,18 +175,50 @@ def _type_errors(row: Mapping[str, Any]) -> TypeErrors:
 
 
 def _deviations(document: Mapping[str, Any]) -> Deviations:
-    prior = Prior(*(_number(document["prior"][item.name]) for item in fields(Prior)))
-    if min(prior.size_length, prior.row_length) <= 0:
-        raise ValueError("a length of 0")
-    return Deviations(
-        prior,
-        tuple(
-            Trait(str(kind), str(bound), _finite(size), _finite(row))
-            for kind, bound, size, row, _ in document["kernels"]
-        ),
-        tuple(_finite(weight) for *_, weight in document["kernels"]),
-        {str(kind): _number(share) for kind, share in document["kept"].items()},
+    logarithms = [item.name for item in fields(Trait) if item.name not in ("type", "bound", "hot")]
+    traits = tuple(
+        Trait(
+            str(row["type"]),
+            str(row["bound"]),
+            **{name: _finite(row[name]) for name in logarithms},
+            hot=_number(row["hot"]),
+        )
+        for row in document["kernels"]
     )
+    members = tuple(
+        Member(_prior(member["prior"]), _number(member["share"]), _weights(member["weights"], len(traits)))
+        for member in document["members"]
+    )
+    return Deviations(members, traits, _kept(document), int(document["least_shapes"]))
+
+
+def _deviations_before(document: Mapping[str, Any]) -> Deviations:
+    """Deviations of version 3: one prior, and every type that was measured speaks for others."""
+    kernels = document["kernels"]
+    traits = tuple(
+        Trait(str(kind), str(bound), _finite(size), _finite(row), hot=None) for kind, bound, size, row, _ in kernels
+    )
+    weights = _weights([weight for *_, weight in kernels], len(traits))
+    return Deviations((Member(_prior(document["prior"]), 1.0, weights),), traits, _kept(document))
+
+
+def _prior(document: Mapping[str, Any]) -> Prior:
+    known = {item.name: _number(document[item.name]) for item in fields(Prior) if item.name in document}
+    if not {"shape", "noise", "falloff", "size_length", "row_length"} <= known.keys():
+        raise ValueError("a prior without its lengths")
+    if min(value for name, value in known.items() if name.endswith("_length")) <= 0:
+        raise ValueError("a length of 0")
+    return Prior(**known)
+
+
+def _weights(values: Sequence[Any], kernels: int) -> tuple[float, ...]:
+    if len(values) != kernels:
+        raise ValueError(f"{len(values)} weights of {kernels} kernels")
+    return tuple(_finite(value) for value in values)
+
+
+def _kept(document: Mapping[str, Any]) -> dict[str, float]:
+    return {str(kind): _number(share) for kind, share in document["kept"].items()}
 
 
 def _finite(value: Any) -> float:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
+from memplan.cost.deviations import Deviations, PlainTimes, Trait, fitted_deviations, trait_of
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_deviations import Trait, fitted_deviations, trait_of
-from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.kernel_time import plain_times
+from memplan.cost.l2 import costs_in_order, hot_shares, kernel_accesses
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
 from memplan.cost.overlap import Array
@@ -34,7 +35,7 @@ def calibrate(
     progress(0, 2, "kernels seen")
     result = rows.calibration(machine, profile)
     predicted = rows.predicted(result)
-    covered = np.array([rows.spoken_for(result, index) for index in range(len(kernels))])
+    covered = rows.spoken_for(result)
     result = replace(
         result,
         types=rows.type_errors(predicted),
@@ -66,10 +67,11 @@ def unseen_times(
     """
     first = np.array(_numbered(kernels.kernels)) % 2 == 0 if halves is None else halves
     predicted = np.zeros(len(kernels))
+    rows = _Rows.of(kernels, machine, first)
     for fitted in (first, ~first):
-        rows = _Rows.of(kernels, machine, fitted)
-        predicted[~fitted] = rows.predicted(rows.calibration(machine, profile))[~fitted]
-    return predicted, _Rows.of(kernels, machine, first).model
+        half = replace(rows, fitted=fitted)
+        predicted[~fitted] = half.predicted(half.calibration(machine, profile), ~fitted)[~fitted]
+    return predicted, rows.model
 
 
 def _numbered(kernels: Sequence[Kernel]) -> list[int]:
@@ -84,52 +86,84 @@ def _numbered(kernels: Sequence[Kernel]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """All rows: their kernels, shapes and costs, modelled and measured time, and which rows are fitted."""
+    """All rows: their kernels, shapes, plain times and traits, modelled and measured time, and which are fitted."""
 
     kernels: tuple[Kernel, ...]
-    costs: tuple[KernelCost, ...]
+    plain: tuple[PlainTimes, ...]
     keys: tuple[str, ...]
+    traits: tuple[Trait, ...]
     model: Array
     truth: Array
     fitted: NDArray[np.bool_]
 
     @staticmethod
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
-        costs = tuple(kernel_cost(kernel, machine) for kernel in kernels.kernels)
-        keys = tuple(kernel_key(kernel) for kernel in kernels.kernels)
-        model = np.array([float(cost.duration_ns) for cost in costs])
-        return _Rows(kernels.kernels, costs, keys, model, kernels.duration_ns, fitted)
+        """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
+        ordered = costs_in_order(kernels.kernels, machine)
+        plain = tuple(
+            plain_times(kernel, machine, cost.duration_ns)
+            for kernel, cost in zip(kernels.kernels, ordered, strict=True)
+        )
+        hot = hot_shares(kernel_accesses(kernels.kernels), machine.l2)
+        return _Rows(
+            kernels.kernels,
+            plain,
+            tuple(kernel_key(kernel) for kernel in kernels.kernels),
+            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, hot, strict=True)),
+            np.array([float(times.ordered_ns) for times in plain]),
+            kernels.duration_ns,
+            fitted,
+        )
 
-    def predicted(self, calibration: Calibration) -> Array:
-        """The corrected time of every row."""
-        pairs = zip(self.kernels, self.costs, strict=True)
-        return np.array([float(calibration.corrected_ns(kernel, cost)) for kernel, cost in pairs])
+    def predicted(self, calibration: Calibration, asked: NDArray[np.bool_] | None = None) -> Array:
+        """The corrected time of every row, of those not `asked` for the model's."""
+        found = self.model.copy()
+        rows = np.flatnonzero(np.ones(len(found), bool) if asked is None else asked).tolist()
+        told = calibration.deviations
+        other = [row for row in rows if self.plain[row].known and told.covers(self.traits[row])]
+        if other:
+            found[other] = told.times_ns([self.traits[row] for row in other])
+        for row in rows:
+            found[row] = calibration.seen_ns.get(self.keys[row], found[row])
+        return np.maximum(np.round(found), 1.0)
 
-    def spoken_for(self, calibration: Calibration, row: int) -> bool:
-        """Whether a row's kernel was seen or is like such."""
-        known = self.keys[row] in calibration.seen_ns
-        return known or calibration.deviations.covers(trait_of(self.kernels[row], self.costs[row]))
+    def spoken_for(self, calibration: Calibration) -> NDArray[np.bool_]:
+        """Whether each row's kernel was seen or is like such."""
+        return np.array(
+            [
+                key in calibration.seen_ns or calibration.deviations.covers(trait)
+                for key, trait in zip(self.keys, self.traits, strict=True)
+            ]
+        )
 
     def calibration(self, machine: Machine, profile: str) -> Calibration:
         """What the rows that are to be fitted say, errors left out."""
-        times: dict[str, list[float]] = {}
-        traits: dict[str, Trait] = {}
+        rows: dict[str, list[int]] = {}
         for index in np.flatnonzero(self.fitted).tolist():
-            if self.costs[index].known:
-                times.setdefault(self.keys[index], []).append(float(self.truth[index]))
-                traits.setdefault(self.keys[index], trait_of(self.kernels[index], self.costs[index]))
+            if self.plain[index].known:
+                rows.setdefault(self.keys[index], []).append(index)
+        times = {key: self.truth[own] for key, own in rows.items()}
         return Calibration(
             profile=profile,
             chip=machine.name,
             cubes=machine.cubes,
             clock_hz=machine.clock_hz,
             types=(),
-            deviations=fitted_deviations(list(traits.values()), [np.array(own) for own in times.values()]),
+            deviations=self._deviations(list(rows.values())),
             train_error=0.0,
             check_error=None,
             model_error=None,
-            seen_ns={key: float(np.median(values)) for key, values in times.items()},
+            seen_ns={key: float(np.median(own)) for key, own in times.items()},
         )
+
+    def _deviations(self, shapes: Sequence[Sequence[int]]) -> Deviations:
+        """Deviations of distinct kernels, each given by its rows, with its places on average."""
+        traits = []
+        for own in shapes:
+            hot = float(np.mean([self.traits[row].hot or 0.0 for row in own]))
+            order = float(np.mean([self.traits[row].order for row in own]))
+            traits.append(replace(self.traits[own[0]], hot=hot, order=order))
+        return fitted_deviations(traits, [self.truth[own] for own in shapes])
 
     def type_errors(self, predicted: Array) -> tuple[TypeErrors, ...]:
         """How each type came out."""

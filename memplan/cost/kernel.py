@@ -168,6 +168,37 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
     )
 
 
+@cache
+def _cache_writes() -> frozenset[str]:
+    return frozenset(name.casefold() for name in _table()["cache_writes"])
+
+
+def of_tokens_alone(kernel: Kernel) -> Kernel:
+    """
+    `kernel` without the caches that it writes some tokens into, for other kernels as it is.
+
+    A cache of pages is an operand like any other, and where a profile gives results it is one again, but only what the
+    tokens have is moved: what comes first.
+    """
+    if not kernel.present or not any(name in _cache_writes() for name in table_names(kernel.type)):
+        return kernel
+    tokens = kernel.present[0].count
+    inputs = tuple(each for each in kernel.present if not _is_cache(each, tokens))
+    if len(inputs) == len(kernel.present):
+        return kernel
+    others = tuple(each for each in kernel.outputs if not _is_cache(each, tokens))
+    written = tuple(each for each in inputs if each.count == tokens)
+    return replace(kernel, inputs=inputs, outputs=(*others, *written))
+
+
+_PAGED = 3
+"""Axes that a cache of pages has at least: pages, their tokens, and what is kept of each."""
+
+
+def _is_cache(operand: Operand, tokens: int) -> bool:
+    return len(operand.shape) >= _PAGED and operand.count > tokens
+
+
 def kernel_of_op(op: Op, graph: Graph) -> Kernel:
     """The kernel that `op` launches, from the tensors of `graph`."""
     return Kernel(

@@ -13,7 +13,8 @@ from functools import lru_cache
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
-from memplan.cost.kernel import Kernel, OpClass, op_class, takes_turns
+from memplan.cost.deviations import PlainTimes
+from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class, takes_turns
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -31,6 +32,8 @@ from memplan.hardware import Link
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 HOT_STEPS = 16
 """Steps in which the share of reads that L2 holds is told apart, so that equal kernels meet equal costs."""
+REREAD_KINDS = ("matmul", "attention")
+"""Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
 _CONVOLUTIONS = (
     "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
 )  # fmt: skip
@@ -78,8 +81,35 @@ def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) 
     cost = _modelled(kernel, machine, hot, cold_code)
     if machine.calibration is None:
         return cost
-    time = machine.calibration.corrected_ns(kernel, cost)
-    return replace(cost, duration_ns=time)
+    share = None if hot is None else hot / HOT_STEPS
+    time = machine.calibration.corrected_ns(
+        kernel, plain_times(kernel, machine, _ordered_ns(kernel, machine, hot)), share
+    )
+    return cost if time is None else replace(cost, duration_ns=time)
+
+
+def _ordered_ns(kernel: Kernel, machine: Machine, hot: int | None) -> int:
+    """The model's time among other kernels, as a profile's are fitted, with `hot` of the reads in L2."""
+    alone, _ = _alone_and_through(kernel, machine)
+    if alone.kind in REREAD_KINDS:
+        return alone.duration_ns
+    return _modelled(kernel, machine, hot, cold_code=True).duration_ns
+
+
+def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes:
+    """What the model gives `kernel` on `machine` run alone, beside what it gives it in its place, `ordered_ns`."""
+    alone, through_ns = _alone_and_through(kernel, machine)
+    filled = alone.gm_bytes / machine.l2
+    return PlainTimes(alone.duration_ns, ordered_ns, through_ns, filled, alone.bound, alone.known)
+
+
+@lru_cache(maxsize=65536)
+def _alone_and_through(kernel: Kernel, machine: Machine) -> tuple[KernelCost, int]:
+    """The cost alone, and the time with nothing that vector work writes kept in L2."""
+    alone = _modelled(kernel, machine, None)
+    if "vector" in alone.pipes and "cube" not in alone.pipes:
+        return alone, _modelled(kernel, machine, None, kept=False).duration_ns
+    return alone, alone.duration_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +166,10 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     return Shaped()
 
 
-def _modelled(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) -> KernelCost:
+def _modelled(
+    kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool = False, *, kept: bool = True
+) -> KernelCost:
+    """The cost with `hot` of its reads in L2, and with none of its vector work's results `kept` there."""
     share = (hot or 0) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
@@ -152,7 +185,8 @@ def _modelled(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
-    return _vector(kernel, problem.rule, machine, None if hot is None else share, cold_code=cold_code)
+    moved = of_tokens_alone(kernel)
+    return _vector(moved, problem.rule, machine, None if hot is None else share, cold_code=cold_code, kept=kept)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
@@ -249,7 +283,9 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
     )
 
 
-def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, cold_code: bool) -> KernelCost:
+def _vector(
+    kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, cold_code: bool, kept: bool
+) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
         return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
@@ -259,6 +295,7 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | 
         machine,
         code_ns=machine["code_fetch_ns_per_vector_core"] * work.cores if cold_code else 0.0,
         hot=None if hot_share is None else hot_share * work.read,
+        kept=None if kept else 0.0,
         double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)

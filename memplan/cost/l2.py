@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op
-from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
 
@@ -91,6 +91,39 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
         )
         for op in graph.ops
     ]
+
+
+def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
+    """
+    What a profile's kernels, in the order in which they ran, are likely to touch, right or wrong: a measure by which
+    they are alike. What L2 certainly holds is for `hot_shares_of_rows` to say.
+
+    A read is taken for the result last touched that has as many elements of its type and was not read by another
+    operand of the kernel; where there is none, for something that L2 does not hold.
+    """
+    touched: dict[tuple[int, str], list[int]] = {}
+    found, made = [], 0
+    for kernel in kernels:
+        reads: list[tuple[Hashable, int]] = []
+        taken: list[tuple[tuple[int, str], int]] = []
+        for operand in kernel.present:
+            alike = touched.get((operand.count, operand.dtype))
+            if alike:
+                taken.append(((operand.count, operand.dtype), alike.pop()))
+                reads.append((taken[-1][1], operand.nbytes))
+            else:
+                made += 1
+                reads.append((made, operand.nbytes))
+        # What was touched first is the last to be found again.
+        for key, storage in taken:
+            touched[key].append(storage)
+        writes = []
+        for operand in kernel.outputs:
+            made += 1
+            touched.setdefault((operand.count, operand.dtype), []).append(made)
+            writes.append((made, operand.nbytes))
+        found.append(L2Access(tuple(reads), tuple(writes)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +248,6 @@ def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -
     return lines
 
 
-_PRODUCTS = ("matmul", "attention")
-"""Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
-
-
 def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCost]:
     """
     The cost of each of a profile's `kernels`, in order of start, with L2 and the code in vector cores as those before
@@ -227,7 +256,7 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCo
     costs = []
     last: object = None
     for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine.l2), strict=True):
-        if kernel_cost(kernel, machine).kind in _PRODUCTS:
+        if kernel_cost(kernel, machine).kind in REREAD_KINDS:
             costs.append(kernel_cost(kernel, machine))
             continue
         code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)

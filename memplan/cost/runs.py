@@ -19,7 +19,7 @@ _TILE = 64
 """Elements of a side of the tile that a transposition of the last dimension goes through (assumption)."""
 _JOINS = frozenset({"concat", "concatd", "concatv2", "pack", "stack", "sequenceconcat"})
 _PARTS = frozenset({"split", "splitd", "splitv", "splitvd", "splitwithsize", "splittensor", "unpack", "chunk"})
-_BLOCK_BYTES, _IMAGE_DIMS = 32, 4
+_BLOCK_BYTES, _IMAGE_DIMS, _WORD_BITS = 32, 4, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,13 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     if plain is None or blocked is None or not plain.count:
         return None
     cores = kernel.block_count or _cores(plain, blocked, machine.vectors)
-    # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
-    blocks = blocked.nbytes / _BLOCK_BYTES if blocked.layout == "FRACTAL_Z" else 0.0
+    blocks = 0.0
+    if blocked.layout == "FRACTAL_Z":
+        # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
+        blocks = blocked.nbytes / _BLOCK_BYTES
+    elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS and not machine["turns_words"]:
+        # Cores that can't turn such blocks put each pixel's together on its own.
+        blocks = blocked.count / blocked.shape[-1]
     return Relayout(cores, blocks / cores)
 
 

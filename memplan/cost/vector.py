@@ -301,22 +301,30 @@ def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) ->
     A product of a type that the cube does not take, on `blocks` cores, or as many as the library uses.
 
     Its kernels for types of 4 bytes (CANN 8.1, impl/matmul_vector.py) make one row of the result at a time, for which
-    all of B is read again: a multiplication and an addition along N, or, where K is contiguous, a multiplication and a
-    sum along K. Rows are dealt out to cores in equal parts, few rows to one alone. The buffers of A and B are doubled,
-    not the result's. Of others nothing is known: they take all cores and read each operand once.
+    all of B is read again: for each k a multiplication and an addition along N, or, where K is contiguous, for each n a
+    multiplication and a sum along K. The buffers of A and B are doubled, not the result's. Of others nothing is known:
+    they take all cores and read each operand once.
     """
     known = problem.a_bytes == problem.b_bytes == _WORD
-    rows = problem.batch * problem.m
-    even = (count for count in range(machine.vectors, 0, -1) if rows % count == 0)
-    cores = min(blocks, machine.vectors) if blocks else machine.vectors
-    if known and not blocks:
-        cores = next(even, 1) if rows >= machine.vectors else 1
-    passes = 1 + log2(_SUMMED_LANES) if known and problem.b_run == "k" else 2
+    cores = min(blocks, machine.vectors) if blocks else _cores_of_rows(problem, machine) if known else machine.vectors
+    along_k = problem.b_run == "k"
+    passes = 1 + log2(_SUMMED_LANES) if known and along_k else 2
     rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
     vector = problem.flops / 2 * passes / rate * 1e9
+    if known:
+        started = 2 * problem.batch * problem.m * (problem.n if along_k else problem.k) / cores
+        vector = max(vector, started * machine["instruction_start_ns"])
     again = problem.b_total * (problem.m - 1) if known else 0.0
     kept = problem.b_total / problem.b_batch <= machine["l2_kept_share"] * machine.l2
     read = problem.a_total + problem.b_total + again
     moved = copy_time(Copy(read, problem.c_total, hot=again if kept else 0.0), machine, cores)
     busy = overlapped((moved.read_ns, vector), machine["pipe_norm"]) + moved.write_ns
     return VectorProduct(busy + machine.head_ns(0, cores), vector, moved, cores, read + problem.c_total)
+
+
+def _cores_of_rows(problem: MatmulProblem, machine: Machine) -> int:
+    """Rows are dealt out in equal parts, to one core alone if they are few or what a core writes is no whole blocks."""
+    rows = problem.m
+    cores = next((count for count in range(machine.vectors, 0, -1) if rows % count == 0), 1)
+    whole = problem.n * rows // cores % 16 == 0 if problem.a_run == "m" else problem.n % 8 == 0
+    return cores if rows >= machine.vectors and whole else 1

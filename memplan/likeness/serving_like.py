@@ -11,7 +11,7 @@ from memplan.likeness.kernel_kinds import KernelSteps
 from memplan.likeness.layout_like import place_in_layout
 from memplan.likeness.model_products import layer_products, layer_weight_dtypes, plain_dtype
 from memplan.likeness.setting import LikeSettings
-from memplan.likeness.training_shapes import held_experts, makes_logits, norm_rows
+from memplan.likeness.training_shapes import head_columns, held_experts, makes_logits, norm_rows
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import precision_names
 from memplan.schema import Certainty
@@ -19,13 +19,15 @@ from memplan.traces.parallel_groups import ParallelGroups
 
 _RANKS = (1, 2, 4, 8, 16, 32)
 _UNDEFINED = "undefined"
+_KEYS = 3
+"""Axes of keys that are written to a cache: tokens, heads and what a head is wide."""
 
 
 def serving_like(
     model: ModelConfig, step: KernelSteps, groups: ParallelGroups, rank: int, settings: LikeSettings
 ) -> None:
     """Find out which step of `model` the kernels of `step` are."""
-    rows, sampled = norm_rows(model, step), _sampled_rows(model, step)
+    rows, sampled, cached = norm_rows(model, step), _sampled_rows(model, step), _cached_tokens(step)
     if rows is None:
         raise InputError(
             "no norm that the profile holds is as wide as {} ({:,})",
@@ -34,7 +36,7 @@ def serving_like(
             remedy="give the config.json of the model that ran",
         )
     _products(model, step, settings)
-    _phase(rows, sampled, settings)
+    _phase(rows, sampled, cached, settings)
     experts = held_experts(step)
     if model.experts is not None and experts and model.experts.experts % experts == 0:
         settings.put("ep", model.experts.experts // experts, f"{experts} of {model.experts.experts} experts a rank")
@@ -47,7 +49,7 @@ def serving_like(
     place_in_layout(groups, rank, settings)
     if "stage" not in settings:
         settings.put("stage", 0, "nothing in the profile tells it", Certainty.ASSUMED)
-    _sequences(model, step, rows, sampled, settings)
+    _sequences(model, step, rows, sampled, cached, settings)
 
 
 def _products(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> None:
@@ -102,28 +104,55 @@ def _fit(
     return len({item[:2] for item in expected} & shapes) / count, len(expected & found) / count, alike, name
 
 
-def _phase(rows: int, sampled: int | None, settings: LikeSettings) -> None:
-    decode = sampled is None or sampled >= rows
-    why = f"{rows:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
+def _phase(rows: int, sampled: int | None, cached: int | None, settings: LikeSettings) -> None:
+    """
+    Decode where every token is sampled but those that pad the step.
+
+    Engines pad a step to a size that a captured graph or all ranks of a tensor-parallel group have; a prompt has two
+    tokens or more, so that a step of fewer than two for each one sampled prefills nothing.
+    """
+    tokens = rows if cached is None else cached
+    decode = sampled is None or tokens < 2 * sampled
+    every = max(rows, sampled or 0, cached or 0)  # norms may see a share of them
+    why = f"{every:,} tokens a step, {'no' if sampled is None else f'{sampled:,}'} of them sampled"
+    if decode and sampled is not None and sampled < rows:
+        why = f"{rows:,} rows a step, {sampled:,} of them sampled and the others padding"
     settings.put(
         "phase", "decode" if decode else "prefill", why, Certainty.LIKELY if sampled is None else Certainty.FOLLOWS
     )
 
 
+def _cached_tokens(step: KernelSteps) -> int | None:
+    """Tokens whose keys and values kernels write to the cache in one go; `None` where no kernel tells them."""
+    written = Counter[int]()
+    for kind, number in step.counted():
+        if kind.family == "cache_write" and kind.inputs and len(kind.inputs[0]) == _KEYS:
+            written[kind.inputs[0][0]] += number
+    return max(written, key=lambda tokens: written[tokens], default=None)
+
+
 def _sampled_rows(model: ModelConfig, step: KernelSteps) -> int | None:
     """Rows that logits are made of."""
-    rows = Counter[int]()
+    rows, heads = Counter[int](), head_columns(model, step)
     for kind, number in step.counted():
         found = kind.product
-        if found is not None and makes_logits(kind, model):
+        if found is not None and found[1] in heads and makes_logits(kind, model):
             rows[found[0]] += number
     return max(rows, key=lambda row: rows[row], default=None)
 
 
-def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | None, settings: LikeSettings) -> None:
+def _sequences(
+    model: ModelConfig,
+    step: KernelSteps,
+    rows: int,
+    sampled: int | None,
+    cached: int | None,
+    settings: LikeSettings,
+) -> None:
     data = settings.get("dp")
     if "sequence_parallel" not in settings:
-        spread = sampled is not None and settings.get("tp") > 1 and rows * settings.get("tp") == sampled
+        # More tokens than norms see: each rank has a share of them, the last of which may be padded.
+        spread = rows < max(sampled or 0, cached or 0) <= rows * settings.get("tp")
         settings.put("sequence_parallel", spread, "norms see all tokens" if not spread else f"norms of {rows:,} rows")
     tokens = rows * (settings.get("tp") if settings.get("sequence_parallel") else 1)
     if settings.get("phase") == "decode":
@@ -131,7 +160,8 @@ def _sequences(model: ModelConfig, step: KernelSteps, rows: int, sampled: int | 
         if model.mtp_layers:
             settings.put("mtp", drafts, f"{drafts} joins of token and hidden state a step", Certainty.LIKELY)
         each = 1 + (settings.get("mtp") if "mtp" in settings else settings.take("mtp") or 0)
-        settings.put("batch", max(1, tokens // each) * data, f"{tokens:,} tokens a step on each of {data} replicas")
+        real = tokens if sampled is None else min(tokens, sampled)  # the others pad the step
+        settings.put("batch", max(1, real // each) * data, f"{real:,} tokens a step on each of {data} replicas")
     else:
         number = sampled or 1
         settings.put("batch", number * data, f"{number:,} rows sampled on each of {data} replicas")
@@ -144,5 +174,8 @@ def _drafts(model: ModelConfig, step: KernelSteps) -> int:
     """Runs of multi-token prediction for one run of the head on the verified tokens."""
     width = model.hidden_size
     joins = step.count(lambda kind: kind.product is not None and kind.product[1:] == (width, 2 * width))
-    heads = step.count(lambda kind: makes_logits(kind, model))
+    columns = head_columns(model, step)
+    heads = step.count(
+        lambda kind: kind.product is not None and kind.product[1] in columns and makes_logits(kind, model)
+    )
     return round(joins / (heads - joins)) if joins and heads > joins else 0

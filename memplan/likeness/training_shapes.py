@@ -192,6 +192,17 @@ def _divides_vocabulary(rows: int, model: ModelConfig, ranks: int | None) -> boo
     ) and model.vocab_size <= rows * parts <= (model.vocab_size * _PADDING + 128 * parts)
 
 
+def head_columns(model: ModelConfig, step: KernelSteps) -> frozenset[int]:
+    """
+    Columns of the products of `step` that make logits.
+
+    Of several that may be shares of a padded vocabulary, as a layer's product may seem, those that pad it least.
+    """
+    columns = {kind.product[1] for kind, _ in step.counted() if kind.product is not None and makes_logits(kind, model)}
+    padding = {each: abs(each * round(model.vocab_size / each) - model.vocab_size) for each in columns}
+    return frozenset(each for each, more in padding.items() if more == min(padding.values()))
+
+
 def norm_rows(model: ModelConfig, step: KernelSteps) -> int | None:
     """Rows that most norms as wide as the model have."""
     rows = Counter[int]()

@@ -59,19 +59,25 @@ class EngineHost:
     """
     What the host of an engine takes of a step, in nanoseconds.
 
-    `step_ns` comes beside the kernels: scheduler, inputs, sampling. Where the host launches layers while the step runs,
-    a step that makes tokens takes no less than `layer_ns` a layer in all, one that reads prompts `prompt_layer_ns`.
-    `draft_ns` is what each draft takes beyond its kernels where the host launches them one by one.
+    `step_ns` comes beside the kernels: scheduler, inputs, sampling; `unfused_layer_ns` with each layer whose tokens are
+    mixed otherwise than by attention with grouped heads, for which engines run kernels that reference stacks fuse.
+    Where the host launches layers while the step runs, a step that makes tokens takes no less than `layer_ns` a layer
+    in all, one that reads prompts `prompt_layer_ns`. `draft_ns` is what each draft takes beyond its kernels where the
+    host launches them one by one.
     """
 
     step_ns: int
+    unfused_layer_ns: int
     layer_ns: int
     prompt_layer_ns: int
     draft_ns: int
 
-    def step(self, captured_ns: float, layers: int, *, reads: bool, eager_drafts: int = 0) -> int:
-        """The time of a step whose captured graph takes `captured_ns`, with `layers` and drafts launched one by one."""
-        beside = self.step_ns + eager_drafts * self.draft_ns
+    def step(self, captured_ns: float, layers: int, unfused: int, *, reads: bool, eager_drafts: int = 0) -> int:
+        """
+        The time of a step whose captured graph takes `captured_ns`: of `layers`, `unfused` of them, and with drafts
+        launched one by one.
+        """
+        beside = self.step_ns + unfused * self.unfused_layer_ns + eager_drafts * self.draft_ns
         return round(max(captured_ns + beside, layers * (self.prompt_layer_ns if reads else self.layer_ns)))
 
 
@@ -79,8 +85,8 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     """
     The host of `engine`; raises `InputError` naming the engines for one that is not known.
 
-    With one die (`alone`) it runs the model in a process of its own; with more it hands each step to workers and waits
-    for the slowest of them in every layer.
+    With one die (`alone`) it runs the model in a process of its own; with more it hands each step to workers, which
+    wait for the slowest of them wherever they exchange tokens.
     """
     known = _document()["engines"]
     if engine not in known:
@@ -90,6 +96,7 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     lighter = entry.get("alone", {}) if alone else {}
     return EngineHost(
         step_ns=int(lighter.get("host_step_ns", entry["host_step_ns"])),
+        unfused_layer_ns=int(entry.get("unfused_layer_ns", 0)),
         layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
         prompt_layer_ns=shared["layer"],
         draft_ns=shared["draft"],
@@ -114,9 +121,13 @@ def step_interval(engine: str) -> tuple[float, float]:
     return float(entry["low"]), float(entry["high"])
 
 
-def accepted(drafts: int) -> float:
-    """Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less."""
-    chances = _document()["acceptance"]
+def accepted(drafts: int, engine: str = CAPTURED) -> float:
+    """
+    Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less.
+
+    Steps of reference tables are counted with the chances that these state, those of engines with what services report.
+    """
+    chances = _document()["acceptance" if engine == CAPTURED else "served_acceptance"]
     chance, total = float(chances["first"]), 0.0
     for _ in range(drafts):
         total += chance
@@ -133,6 +144,7 @@ def sources() -> tuple[Source, ...]:
         + tuple(
             Source(
                 f"host of a step, {name} = {entry['host_step_ns']:g} ns, "
+                f"{entry.get('unfused_layer_ns', 0):g} ns a layer of other mixers than grouped attention, "
                 f"at least {entry.get('layer_ns', 0):g} ns a layer",
                 entry["source"],
             )

@@ -18,7 +18,7 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving.constants import CAPTURED, accepted, engine_host
-from memplan.serving.steptime import StepTime, step_layers, step_time
+from memplan.serving.steptime import StepTime, step_layers, step_time, unfused_layers
 
 _FEW = 2
 _MOST_KINDS = 8
@@ -57,14 +57,11 @@ def fast_step(
     kernels = captured - _overhead(base)
     yielded = 1.0
     if step.phase is Phase.DECODE:
-        yielded += accepted(step.speculative) if acceptance is None else acceptance
-    host, layers, reads = (
-        engine_host(engine, alone=stages * layout.ranks == 1),
-        step_layers(model, step),
-        step.phase is Phase.PREFILL,
-    )
-    duration = host.step(captured, layers, reads=reads)
-    pace = host.step(kernels / stages + _overhead(base), layers // stages, reads=reads)
+        yielded += accepted(step.speculative, engine) if acceptance is None else acceptance
+    host, reads = engine_host(engine, alone=stages * layout.ranks == 1), step.phase is Phase.PREFILL
+    layers, unfused = step_layers(model, step), unfused_layers(model, step)
+    duration = host.step(captured, layers, unfused, reads=reads)
+    pace = host.step(kernels / stages + _overhead(base), layers // stages, unfused // stages, reads=reads)
     return StepPoint(duration, pace, duration - kernels, yielded)
 
 

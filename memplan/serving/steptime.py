@@ -17,6 +17,7 @@ from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
@@ -139,7 +140,7 @@ def step_time(
     alone.
 
     `acceptance` is how many of the draft tokens of a step are accepted on average, by default what public tables
-    state. Raises `InputError` for a layout or a chip that can't be used.
+    state, for an engine what services report. Raises `InputError` for a layout or a chip that can't be used.
     """
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
@@ -157,16 +158,17 @@ def step_time(
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
     drafts = step.speculative if eager_drafts else 0
-    layers, reads = step_layers(model, step), step.phase is Phase.PREFILL
-    duration = host.step(captured, layers, reads=reads, eager_drafts=drafts)
+    layers, unfused, reads = step_layers(model, step), unfused_layers(model, step), step.phase is Phase.PREFILL
+    duration = host.step(captured, layers, unfused, reads=reads, eager_drafts=drafts)
     sequences = -(-step.batch // layout.data)
     # With all stages busy on batches of their own, the slowest of them sets the pace.
     pace = duration
     if layout.pipeline > 1:
         slowest = max(stage.duration_ns for stage in stages) + table.step_overhead_ns
-        pace = host.step(slowest, layers // layout.pipeline, reads=reads, eager_drafts=drafts)
+        shares = layers // layout.pipeline, unfused // layout.pipeline
+        pace = host.step(slowest, *shares, reads=reads, eager_drafts=drafts)
     if step.phase is Phase.DECODE:
-        yielded = 1 + (accepted(step.speculative) if acceptance is None else acceptance)
+        yielded = 1 + (accepted(step.speculative, engine) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)
     else:
         yielded, tpot = float(step.context - step.cached), None
@@ -232,6 +234,13 @@ def _stage(
 def step_layers(model: ModelConfig, step: ServedStep) -> int:
     """Layers that `step` runs, one for each draft with them."""
     return len(model.layers) + step.speculative
+
+
+def unfused_layers(model: ModelConfig, step: ServedStep) -> int:
+    """Those of `step_layers` whose tokens are mixed otherwise than by attention with grouped heads."""
+    drafts = [model.mtp_layers[min(number, len(model.mtp_layers) - 1)] for number in range(step.speculative)]
+    mixers = [layer.mixer for layer in (*model.layers, *drafts)]
+    return sum(mixer is not None and not isinstance(mixer, GroupedAttention) for mixer in mixers)
 
 
 def _end(ops: Sequence[OpTime]) -> int:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.models.architecture import Layer
+from memplan.models.mixers.compressed_attention import CompressedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
+from memplan.models.training.entries import met_pairs
 from memplan.models.training.phases import MemoryPart
-from memplan.models.training.saved import Saved
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE = 2, 4
@@ -44,11 +46,42 @@ def scores_of_loss(
     return parts
 
 
+_OTHERS = 3
+"""Beside the softmax of every pair: the masked scores, those less their maximum, and a copy that a product can read."""
+
+
+def scores_of_pairs(
+    layers: Sequence[Layer], kept: Sequence[tuple[Saved, ...]], layout: Layout, recipe: Recipe, tokens: float
+) -> list[MemoryPart]:
+    """
+    What is alive when attention to compressed entries, op by op, has made its softmax; empty with a kernel.
+
+    It is so in the way forward of the last layer that keeps what it made, and where all are made anew in that of each.
+    """
+    mixers = [layer.mixer for layer in layers if isinstance(layer.mixer, CompressedAttention)]
+    if not mixers or not recipe.attention_in_steps:
+        return []
+    most = max(_HALF * mixer.heads / layout.tensor * met_pairs(mixer, recipe) for mixer in mixers)
+    formula = f"{_OTHERS} x {most:,.0f} B a token: masked, less the maximum, and a copy of the softmax"
+    parts = [MemoryPart("scores of every pair", round(_OTHERS * most * tokens), formula)]
+    if recipe.recompute_layers >= len(layers) and not recipe.mtp_layers:
+        most = max(sum(item.nbytes for item in items if item.part not in ("ffn", "experts")) for items in kept)
+        parts.append(MemoryPart("recomputed attention", round(tokens * most), f"{most:,.0f} B a token of one layer"))
+    return parts
+
+
 def _scores(layers: Sequence[Layer], layout: Layout, recipe: Recipe) -> int:
-    """Scores of a micro-batch on one rank, of the layer with the most heads that has an indexer of its own."""
+    """
+    Scores of a micro-batch on one rank, of the layer with the most that has an indexer of its own: with every token, or
+    with every compressed entry.
+    """
     if recipe.fused_indexer_loss:
         return 0
-    mixers = [layer.mixer for layer in layers if isinstance(layer.mixer, LatentAttention)]
-    heads = max((mixer.heads for mixer in mixers if mixer.indexer is not None), default=0) / layout.tensor
     queries = recipe.sequence if recipe.ulysses else recipe.sequence / layout.context
-    return round(recipe.micro_batch * heads * queries * recipe.sequence)
+    most = 0.0
+    for layer in layers:
+        mixer = layer.mixer
+        if isinstance(mixer, (LatentAttention, CompressedAttention)) and mixer.indexer is not None:
+            ratio = mixer.ratio if isinstance(mixer, CompressedAttention) else 1
+            most = max(most, mixer.heads / layout.tensor * recipe.sequence / ratio)
+    return round(recipe.micro_batch * queries * most)

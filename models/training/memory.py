@@ -8,7 +8,7 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
-from memplan.models.training.indexers import kept_scores, scores_of_loss
+from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.left_buffers import standing_buffers
 from memplan.models.training.phases import (
     MemoryPart,
@@ -25,7 +25,8 @@ from memplan.models.training.phases import (
     tied_head,
 )
 from memplan.models.training.products import kept_products
-from memplan.models.training.saved import Saved, saved_tensors
+from memplan.models.training.saved import saved_tensors
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 from memplan.models.weight_shapes import WeightGroup
@@ -36,7 +37,7 @@ _HALF, _SINGLE = 2, 4
 
 _MEASURED_SHARES = 0.98, 1.05
 """
-Measured over predicted peak: the 10 and 90 % quantiles over the 51 public runs that the model owes nothing
+Measured over predicted peak: the 10 and 90 % quantiles over the 56 public runs that the model owes nothing
 (benchmarks/accuracy.md), the stages of each taken together. A test holds that they are neither too narrow nor too wide.
 """
 
@@ -314,6 +315,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     scores = scores_of_loss(layers, kept, layout, recipe, tokens)
     if scores:
         phases["scores for an indexer's loss"] = scores
+    pairs = scores_of_pairs(layers, kept, layout, recipe, tokens)
+    if pairs:
+        phases["scores of every pair"] = pairs
     if (first or further) and not recipe.lora_rank:
         # Without layers that predict further tokens it is the last thing a pass does.
         freed = 0 if further else activations + embedded

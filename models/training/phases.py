@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.saved import Saved
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Loss, Recipe, Sharding
 from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights

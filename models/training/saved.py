@@ -8,7 +8,6 @@ as a torch_npu profile of it shows them; activations are kept in 16 bits, statis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,34 +15,18 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import DenseFfn, Ffn, MoeFfn
 from memplan.models.mixers.base import TokenMixer
+from memplan.models.mixers.compressed_attention import CompressedAttention
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
-from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
+from memplan.models.training.entries import compressed
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE, _INDEX = 2, 4, 8
 _SOFTMAX_LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """
-    One tensor kept from forward to backward: `nbytes` per token on one rank.
-
-    `part` is `residual`, `norm`, `attention`, `ffn` or `experts`; `cheap` says that it is recomputed from another
-    kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention makes and
-    `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of latents.
-    """
-
-    name: str
-    part: str
-    nbytes: float
-    cheap: bool = False
-    attended: bool = False
-    softmax: bool = False
-    heads: bool = False
 
 
 def _norm(name: str, width: int, shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -173,8 +156,26 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Reci
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
 
+def _mamba(mixer: Mamba2, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+    """As `mamba_split_conv1d_scan_combined` of mamba_ssm and Megatron-Core's `MambaMixer` around it keep it."""
+    inner, heads = mixer.inner / layout.tensor, mixer.heads / layout.tensor
+    states = 2 * mixer.groups * mixer.state / layout.tensor
+    yield Saved("gate, inputs of the convolution and step sizes", "attention", _HALF * (2 * inner + states + heads))
+    yield Saved("attention output", "attention", _HALF * inner, attended=True)
+    yield Saved("attention output behind its gate", "attention", _HALF * inner)
+    if mixer.normed:
+        yield Saved("norm of the gated output", "norm", _HALF * inner, cheap=True)
+        yield Saved("statistics of the gated norm", "norm", _SINGLE * mixer.groups / layout.tensor)
+
+
 _MIXERS: Mapping[type[TokenMixer], Callable[[Any, Layout, int, Recipe], Iterator[Saved]]] = MappingProxyType(
-    {GroupedAttention: _grouped, LatentAttention: _latent, GatedDeltaNet: _delta_net}
+    {
+        GroupedAttention: _grouped,
+        LatentAttention: _latent,
+        GatedDeltaNet: _delta_net,
+        Mamba2: _mamba,
+        CompressedAttention: compressed,
+    }
 )
 """What each kind of mixer keeps on one rank of a layout, norms spread over so many shards."""
 

@@ -9,7 +9,7 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import numbered_mtp
 from memplan.models.parallel import Layout
-from memplan.models.training.saved import Saved
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE = 2, 4

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
-from benchmarks.first_generation import first_generation_rows, first_generation_total, older_rows, older_total
+from benchmarks.first_generation import (
+    LENET,
+    OLDER,
+    first_generation_rows,
+    first_generation_total,
+    kernel_of,
+    told_rows,
+    told_total,
+)
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.hardware import chip
 
@@ -35,13 +45,24 @@ def test_kernels_of_an_old_profile_are_met(shared_data: Path) -> None:
 
 def test_convolutions_of_another_library_are_met() -> None:
     """Nothing was fitted to them; the library of 2020 ran its float32 products row by row, few rows on one core."""
-    rows = [row for row in older_rows() if row.name.startswith("Conv")]
+    rows = [row for row in told_rows(OLDER) if row.name.startswith("Conv")]
     assert len(rows) == 14
     assert median(abs(row.error or 0.0) for row in rows) < 0.25
-    count, error, plain, bias = older_total(products=False)
+    count, error, plain, bias = told_total(OLDER, products=False)
     assert (count, error < 0.25, error < 0.5 * plain, abs(bias) < 0.1) == (96, True, True, True)
-    count, error, plain, bias = older_total(products=True)
+    count, error, plain, bias = told_total(OLDER, products=True)
     assert (count, error < 0.15, error < 0.2 * plain, abs(bias) < 0.1) == (105, True, True, True)
+
+
+def test_kernels_of_a_small_network_are_met_by_what_others_say() -> None:
+    """Its products are the library's by vector units, on as many cores as its rows and columns let be used."""
+    count, error, plain, _ = told_total(LENET, products=True)
+    assert (count, error < 0.45, error < 0.5 * plain) == (66, True, True)
+    core = machine(chip("910A"))
+    for told in json.loads(LENET.read_text("utf-8"))["rows"]:
+        if told["type"] == "MatMul":
+            kernel = kernel_of(told)
+            assert kernel_cost(kernel, core) == kernel_cost(replace(kernel, block_count=0), core)
 
 
 def _image(channels: int, side: int, dtype: str = "float16") -> Operand:

@@ -58,6 +58,21 @@ def test_types_are_known_by_every_framework_s_spelling(op_type: str, rule: str) 
     assert op_class(op_type).rule == rule
 
 
+@pytest.mark.parametrize("op_type", ["ReshapeAndCacheNdKernel", "ScatterPaKvCache", "KvRmsNormRopeCache"])
+@pytest.mark.parametrize("printed", [True, False])
+def test_a_cache_that_tokens_are_written_into_is_not_moved(op_type: str, printed: bool) -> None:
+    """Whatever its size, and whether or not a profile gives it as a result, too."""
+    tokens, slots = Operand((64, 1, 128), "bfloat16"), Operand((64,), "int32")
+
+    def time(pages: int) -> int:
+        caches = (Operand((pages, 128, 1, 128), "bfloat16"),) * 2
+        kernel = Kernel(op_type, (tokens, tokens, *caches, slots), caches if printed else ())
+        return kernel_cost(kernel, B3).duration_ns
+
+    assert time(12_000) == time(100)
+    assert time(12_000) == kernel_cost(Kernel(op_type, (tokens, tokens, slots), (tokens, tokens)), B3).duration_ns
+
+
 def test_the_mask_of_a_pooling_is_as_large_as_it_is_made() -> None:
     """Profiles print it for the way back with channels and blocks of channels both, many times too large."""
     made = kernel_of_row("MaxPoolWithArgmaxV1", "", "", "32,4,9,47,16", "UINT16", output_formats="NC1HWC0:1")
@@ -221,7 +236,7 @@ def test_a_product_that_the_cube_does_not_take_deals_out_rows_and_reads_weights_
     assert many == product(64, 32)
     bias = Operand((4096,), "float32")
     layer = Kernel("MatMul", (Operand((2, 4096), "float32"), weights, bias), (Operand((2, 4096), "float32"),))
-    assert kernel_cost(layer, core).duration_ns > 2 * few.duration_ns
+    assert kernel_cost(layer, core).duration_ns > 1.9 * few.duration_ns
 
 
 def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:

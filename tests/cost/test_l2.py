@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import machine
-from memplan.cost.l2 import L2Access, bypasses, graph_costs, held_share, hot_shares, prefetches
+from memplan.cost import Kernel, Operand, machine
+from memplan.cost.l2 import L2Access, bypasses, graph_costs, held_share, hot_shares, kernel_accesses, prefetches
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 
@@ -48,6 +48,28 @@ def test_what_is_written_and_read_at_once_comes_from_l2_and_what_is_too_large_do
     assert hot_shares([L2Access((), (("a", size),)), L2Access((("a", size),), ())], size)[1] == 0.0
     between = [L2Access((), (("a", MIB),)), L2Access((("b", size),), ()), L2Access((("a", MIB),), ())]
     assert hot_shares(between, size)[2] == 0.0
+
+
+def test_kernels_of_a_profile_read_the_result_last_touched_that_is_like_what_they_read() -> None:
+    """Two operands that are alike are two tensors, a view counts as what it is of, and what nobody wrote is new."""
+    wide, flat, half = Operand((4, 8), "float32"), Operand((32,), "float32"), Operand((32,), "float16")
+    made = [
+        Kernel("Fill", (), (wide,)),
+        Kernel("Fill", (), (wide,)),
+        Kernel("Add", (flat, flat), (flat,)),
+        Kernel("Cast", (flat,), (half,)),
+        Kernel("Abs", (half,), (half,)),
+        Kernel("Abs", (Operand((7,), "float32"),), (half,)),
+    ]
+    first, second, added, cast, absolute, other = kernel_accesses(made)
+    assert {key for key, _ in added.reads} == {first.writes[0][0], second.writes[0][0]}
+    assert added.writes[0][0] not in {key for key, _ in added.reads}
+    assert cast.reads == ((added.writes[0][0], 128),)
+    assert absolute.reads == ((cast.writes[0][0], 64),)
+    assert other.reads[0][0] not in {
+        key for access in (first, second, added, cast, absolute) for key, _ in access.writes
+    }
+    assert hot_shares(kernel_accesses(made), 1 << 20) == [0.0, 0.0, 1.0, 1.0, 1.0, 0.0]
 
 
 def decode_graph(layers: int) -> Graph:

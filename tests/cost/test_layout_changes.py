@@ -34,6 +34,19 @@ def test_blocks_of_filters_are_moved_one_by_one() -> None:
         assert kernel_cost(kernel, B2).duration_ns > least
 
 
+def test_blocks_of_an_image_are_moved_one_by_one_where_cores_cannot_turn_them() -> None:
+    """The first generation turns 16 bits alone."""
+    old = machine(chip("910A"))
+    found = relayout_of(change(32, 128, 13), old)
+    assert found is not None
+    assert found.moves == 32 * 16 * 13 * 13 / found.cores
+    half = Operand((32, 128, 13, 13), "float16")
+    turned = Kernel("TransData", (half,), (Operand((32, 8, 13, 13, 16), "float16", "NC1HWC0"),))
+    found = relayout_of(turned, old)
+    assert found is not None
+    assert found.moves == 0.0
+
+
 def test_cores_that_a_row_tells_are_taken() -> None:
     told = Kernel("TransData", change(32, 128, 13).inputs, change(32, 128, 13).outputs, (), 16)
     found = relayout_of(told, B2)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import memplan
@@ -16,7 +17,9 @@ from memplan.cli import main
 from memplan.core.errors import InputError
 from memplan.core.units import MIB
 from memplan.likeness import like_profile
+from memplan.likeness.kernel_kinds import KernelKind, KernelSteps
 from memplan.likeness.layer_passes import layer_passes
+from memplan.likeness.training_shapes import head_columns
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
@@ -216,6 +219,67 @@ def test_a_served_step_is_told_by_its_kernels_alone(
     assert not wrong(found.values, expected)
     # Cached tokens leave no shape: the time of attention tells them, as well as the run keeps to the prediction.
     assert found.values["context"] == pytest.approx(step.context, rel=0.3)
+
+
+@pytest.mark.parametrize("sampled", [11, 1])
+def test_rows_that_pad_a_decode_step_make_no_prefill(shared_data: Path, tmp_path: Path, sampled: int) -> None:
+    """Of 16 rows few are sampled; where that is one in sixteen, the cache tells that no more tokens were there."""
+    model = cut(shared_data, SMALL, 28)
+    folder = run(model, tmp_path, chip="910B3", layout=Layout(tensor=2), recipe=ServedStep(Phase.DECODE, 16, 2048))
+    table = folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if str(model.vocab_size // 2) in row["Input Shapes"]:
+            row["Input Shapes"] = row["Input Shapes"].replace("16,", f"{sampled},", 1)
+            row["Output Shapes"] = row["Output Shapes"].replace("16,", f"{sampled},", 1)
+        if "ReshapeAndCache" in row["Type"]:
+            row["Input Shapes"] = f'"{sampled},4,128;{sampled},4,128;512,128,4,128;512,128,4,128;{sampled}"'
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = like_profile(model, memplan.open_profile(folder))
+    assert not wrong(found.values, {"phase": "decode", "tp": 2, "batch": sampled})
+    told = next(each.evidence for each in found.settings if each.name == "phase")
+    assert "padding" in told
+
+
+def test_a_layer_s_product_is_no_share_of_the_vocabulary(shared_data: Path) -> None:
+    """A shared expert of DeepSeek-V3 is 4,096 wide, a 32nd of its vocabulary with little padding."""
+    model = load_config(shared_data / "configs" / f"{LATENT}.json")
+    width, head, expert = model.hidden_size, model.vocab_size // 8, 4096
+
+    def product(columns: int) -> KernelKind:
+        return KernelKind("MatMulV2", ("product",), ((8, width), (columns, width)), ((8, columns),), ("DT_BF16",) * 2)
+
+    def columns(*kinds: KernelKind) -> frozenset[int]:
+        places = np.arange(len(kinds), dtype=np.int64)
+        return head_columns(model, KernelSteps(kinds, places, places, 1))
+
+    assert columns(product(expert)) == {expert}
+    assert columns(product(expert), product(head), product(width)) == {head}
+    assert columns(product(width)) == frozenset()
+
+
+@pytest.mark.parametrize("sampled", [11, 16])
+def test_a_share_of_the_tokens_that_norms_see_is_sequence_parallel(
+    shared_data: Path, tmp_path: Path, sampled: int
+) -> None:
+    """The last of the ranks may have padding."""
+    model = cut(shared_data, SMALL, 28)
+    folder = run(model, tmp_path, chip="910B3", layout=Layout(tensor=2), recipe=ServedStep(Phase.DECODE, 8, 2048))
+    table = folder / "ASCEND_PROFILER_OUTPUT" / "kernel_details.csv"
+    text = table.read_text("utf-8")
+    head = str(model.vocab_size // 2)
+    table.write_text(
+        text.replace(f"8,{model.hidden_size};{head}", f"{sampled},{model.hidden_size};{head}").replace(
+            f"8,{head}", f"{sampled},{head}"
+        ),
+        "utf-8",
+    )
+    found = like_profile(model, memplan.open_profile(folder))
+    assert not wrong(found.values, {"phase": "decode", "tp": 2, "sequence_parallel": True, "batch": sampled})
 
 
 def test_metadata_is_told_and_given_options_win(shared_data: Path, tmp_path: Path) -> None:

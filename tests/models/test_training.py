@@ -439,8 +439,8 @@ def test_ways_to_double_the_micro_batch_all_fit(shared_data: Path, qwen: ModelCo
 
 
 def test_what_is_not_modelled_is_named(shared_data: Path, qwen: ModelConfig) -> None:
-    hybrid = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
-    with pytest.raises(InputError, match="Mamba2 are not modelled"):
+    hybrid = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4.1-Flash.json")
+    with pytest.raises(InputError, match="SharedCompressedAttention are not modelled"):
         training_memory(hybrid, Layout(), Recipe(sequence=4096))
     with pytest.raises(InputError, match="28 layers can't be divided among 3 pipeline stages of 9, 9, 9"):
         training_memory(qwen, Layout(pipeline=3, stage_layers=(9, 9, 9)), RECIPE)

@@ -9,6 +9,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
+from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, training_memory
@@ -195,6 +196,19 @@ def test_experts_without_a_gate_meet_the_routers_weights_behind_their_activation
         for one in (plain, layer)
     )
     assert (kept, gated) == (2 * 2 * 14336, 0)
+
+
+def test_scans_keep_their_input_and_what_is_on_both_sides_of_the_gate(shared_data: Path) -> None:
+    """Gate, inputs of the convolution and step sizes of each head; output, behind its gate, and behind its norm."""
+    model = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    layer = next(layer for layer in model.layers if isinstance(layer.mixer, Mamba2))
+    mixer = layer.mixer
+    assert isinstance(mixer, Mamba2)
+    kept = saved_tensors(model, layer, SPLIT, RECIPE)
+    scan = sum(item.nbytes for item in kept if item.part == "attention")
+    inner, states = mixer.heads * mixer.head_dim, 2 * mixer.groups * mixer.state
+    assert scan == 2 * (4 * inner + states + mixer.heads) / 2
+    assert sum(item.nbytes for item in kept if item.name == "norm of the gated output") == 2 * inner / 2
 
 
 def test_weights_outside_the_layers_stay_gathered(llama: ModelConfig) -> None:

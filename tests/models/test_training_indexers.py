@@ -10,10 +10,12 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
 from memplan.models.architecture import Layer
+from memplan.models.mixers.compressed_attention import CompressedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Loss, Recipe, Schedule
 
 RECIPE = Recipe(sequence=1024, micro_batches=4, sequence_parallel=True)
@@ -128,3 +130,37 @@ def test_layers_that_do_nothing_have_numbers_that_there_are(dense: ModelConfig, 
     three = replace(dense, layers=dense.layers[:3])
     with pytest.raises(InputError, match="do nothing"):
         training_memory(three, Layout(), replace(RECIPE, noop_layers=numbers))
+
+
+@pytest.fixture(scope="module")
+def windowed(shared_data: Path) -> ModelConfig:
+    """DeepSeek-V4-Flash's first layers: two with a window alone, one with an indexer, one with long entries."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Flash.json")
+    return replace(model, layers=model.layers[:4], mtp_layers=())
+
+
+def test_attention_to_entries_op_by_op_keeps_a_softmax_of_tokens_and_entries(windowed: ModelConfig) -> None:
+    steps, kernel = (replace(RECIPE, sequence_parallel=False, attention_in_steps=told) for told in (True, False))
+    for layer in windowed.layers:
+        mixer = layer.mixer
+        assert isinstance(mixer, CompressedAttention)
+        entries = 1024 // mixer.ratio if mixer.ratio else 0
+        kept = {item.name: item.nbytes for item in saved_tensors(windowed, layer, Layout(), steps)}
+        assert kept["softmax"] == 2 * mixer.heads * (1024 + entries)
+        assert kept["keys and values, repeated for each head"] == 4 * mixer.heads * mixer.head_dim * (
+            1 + entries / 1024
+        )
+        fused = {item.name for item in saved_tensors(windowed, layer, Layout(), kernel)}
+        assert set(kept) - fused == {"softmax", "keys and values, repeated for each head"}
+
+
+def test_scores_of_entries_stay_and_those_of_pairs_are_there_three_more_times(windowed: ModelConfig) -> None:
+    steps, kernel = (replace(RECIPE, sequence_parallel=False, attention_in_steps=told) for told in (True, False))
+    memory = training_memory(windowed, Layout(), steps)
+    heads = 64
+    assert part(memory, "buffer of attention's scores") == 2 * heads * 1024 * 1024 // 4
+    own = dict(memory.phases)
+    assert "scores of every pair" not in dict(training_memory(windowed, Layout(), kernel).phases)
+    standing = sum(item.nbytes for item in memory.parts if item.name in ("activations", "embedded tokens"))
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer", "buffer of attention's scores"))
+    assert own["scores of every pair"] - standing - states == 3 * 2 * heads * 1024 * 1280

@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from random import Random
+from statistics import mean, median
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.engine_rows import engine_rows, fitted_rows, found_hosts, measured_engine_rows, shipped_hosts
+from benchmarks.engine_rows import (
+    EngineRow,
+    engine_rows,
+    fitted_rows,
+    found_hosts,
+    measured_engine_rows,
+    shipped_hosts,
+)
 from benchmarks.serving import exchanges, rows
 from memplan.core.errors import InputError
 from memplan.hardware import chip
@@ -83,6 +91,14 @@ def test_a_host_that_launches_layers_paces_small_steps(dense: ModelConfig) -> No
     assert short.duration_ns == layers * engine_host("vllm-ascend").prompt_layer_ns
 
 
+def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dense: ModelConfig) -> None:
+    latent = load_config(FAMILIES["deepseek_v3-nolora"]["config"])
+    host = engine_host("vllm-ascend")
+    for model, unfused in ((dense, 0), (latent, len(latent.layers))):
+        served = step_time(model, Layout(tensor=2), DECODE, "910C", engine="vllm-ascend")
+        assert served.host_ns == host.step_ns + unfused * host.unfused_layer_ns
+
+
 def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) -> None:
     drafted = replace(DECODE, speculative=1)
     model = replace(sparse, mtp_layers=sparse.mtp_layers or (replace(sparse.layers[-1], index=len(sparse.layers)),))
@@ -100,13 +116,56 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     found = found_hosts(fitted_rows(rows))
     for engine, host in shipped_hosts().items():
         assert astuple(host) == pytest.approx(astuple(found[engine]), abs=0.1e6), engine
-    errors = [row.left_out / row.measured - 1 for row in measured_engine_rows(shared_data) if row.left_out]
+    kinds = {
+        kind: [
+            row.left_out / row.measured - 1
+            for row in measured_engine_rows(shared_data)
+            if row.left_out and row.kind == kind
+        ]
+        for kind in ("served by vllm-ascend", "served by vllm-ascend, at least", "served by xlite")
+    }
     hidden = replace(engine_host("captured"), prompt_layer_ns=0)
-    bare = [abs(row.predicted(hidden) / row.measured - 1) for row in rows]
-    assert median(abs(error) for error in errors) < 0.18 < 0.3 < median(bare)
+    errors, baselines, apart = kinds.values()
+    bare = [
+        row.predicted(hidden) / row.measured - 1 for row in rows if row.kind == "served by vllm-ascend" and not row.why
+    ]
+    assert median(abs(error) for error in errors) < 0.16 < 0.3 < median(abs(error) for error in bare)
     assert abs(median(errors)) < 0.05
-    # Baselines of nightly tests are what a run must reach; a few lie far behind what is run.
-    assert sum(abs(error) > 0.4 for error in errors) <= 0.15 * len(errors)
+    assert sum(abs(error) > 0.4 for error in errors) <= 0.1 * len(errors)
+    # Runs reach their baselines, in tokens a second: few may be predicted to be much slower.
+    assert sum(error < -0.25 for error in baselines) <= 0.05 * len(baselines)
+    # An engine that hides its host takes what the kernels take and others' prompts among the answers.
+    assert max(abs(error) for error in apart) < 0.1
+
+
+@pytest.mark.parametrize("waves", [1, 4, 16])
+def test_others_prompts_are_read_among_answers(waves: int) -> None:
+    """As in an engine simulated step by step, answers of unequal lengths: who is answered waits for others' prompts."""
+    sequences, answer, step, read = 12, 200, 10_000_000, 50_000_000
+    told = {
+        "tensor": 1, "data": 1, "expert": 1, "batch": sequences, "prompt": 512, "output": answer, "drafts": 0,
+        "eager_drafts": False, "engine": "captured", "mean": True, "waves": waves, "tpot_ms": 1.0,
+    }  # fmt: skip
+    row = EngineRow(told, step, read, layers=1, unfused=0, yielded=1.0)
+    host = replace(engine_host("captured"), prompt_layer_ns=0)
+    simulated = mean(_time_a_token(sequences, waves, answer, step, read, seed) for seed in range(5))
+    assert row.predicted(host) * 1e6 == pytest.approx(simulated, rel=0.03)
+
+
+def _time_a_token(sequences: int, waves: int, answer: int, step: int, read: int, seed: int) -> float:
+    """Mean time a token of `sequences` at once, each replaced when it is done until `waves` of them were served."""
+    drawn, waiting, now, found = Random(seed), sequences * waves, 0, []
+    under_way: list[tuple[int, int, int]] = []
+    while waiting or under_way:
+        if waiting and len(under_way) < sequences:
+            now, waiting, length = now + read, waiting - 1, drawn.randint(answer // 2, answer * 3 // 2)
+            under_way.append((now, length, length))
+            continue
+        now += step
+        under_way = [(first, length, left - 1) for first, length, left in under_way]
+        found += [(now - first) / length for first, length, left in under_way if not left]
+        under_way = [item for item in under_way if item[2]]
+    return mean(found)
 
 
 def test_published_exchanges_of_tokens_are_met(shared_data: Path) -> None:
@@ -177,6 +236,10 @@ def test_drafts_yield_more_tokens(sparse: ModelConfig) -> None:
 
 
 def test_acceptance_is_that_of_the_published_tables() -> None:
+    """Reference tables count fewer accepted drafts than services report."""
+    assert accepted(1, "vllm-ascend") == pytest.approx(0.886)
+    assert accepted(2, "vllm-ascend") == pytest.approx(1.55, abs=0.03)
+    assert accepted(3, "vllm-ascend") == pytest.approx(2.0, abs=0.02)
     assert accepted(0) == 0
     assert accepted(1) == pytest.approx(0.7)
     assert accepted(3) == pytest.approx(1.44, abs=0.005)

@@ -1,0 +1,77 @@
+"""What a kernel has in common with others, as far as their times deviate from the model alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from memplan.cost.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTimes:
+    """
+    What the model gives a kernel without a calibration.
+
+    Nanoseconds run alone (`alone_ns`), in its place among others (`ordered_ns`), and with L2 full of what others wrote,
+    so that its own results push as much out to HBM (`through_ns`). `filled` is what it moves over what L2 holds;
+    `known` is false where the operands did not suffice.
+    """
+
+    alone_ns: int
+    ordered_ns: int
+    through_ns: int
+    filled: float
+    bound: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """
+    Type, bound, and logarithms of what else tells how a kernel deviates.
+
+    `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all
+    others of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through`
+    and `order` of how much longer than alone the model has it with L2 full of others' results and in its place among
+    others. `hot` is the share of its reads that L2 seems to have held, `None` where nobody knows the others.
+    """
+
+    type: str
+    bound: str
+    size: float
+    row: float
+    rows: float = 0.0
+    read_row: float = 0.0
+    filled: float = 0.0
+    through: float = 0.0
+    order: float = 0.0
+    hot: float | None = 0.0
+
+
+def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
+    """The trait of `kernel`, of whose reads L2 held the share `hot`."""
+    shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
+    length = shaped[0].shape[-1] if shaped else 1
+    read = kernel.present[0].shape[-1] if kernel.present and kernel.present[0].shape else 1
+    alone = _logarithm(plain.alone_ns)
+    return Trait(
+        kernel.type,
+        plain.bound,
+        alone,
+        _logarithm(length),
+        _logarithm(shaped[0].count / length if shaped and length else 1),
+        _logarithm(read),
+        math.log(max(plain.filled, _LEAST_FILLED)),
+        _logarithm(plain.through_ns) - alone,
+        _logarithm(plain.ordered_ns) - alone,
+        hot,
+    )
+
+
+_LEAST_FILLED = 1e-6
+"""Kernels that move less of L2 than this are alike in that."""
+
+
+def _logarithm(value: float) -> float:
+    return math.log(max(value, 1))
