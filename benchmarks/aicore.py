@@ -24,14 +24,9 @@ from benchmarks.aicore_published import published
 from benchmarks.aicore_tilings import speed, tilings
 from benchmarks.markdown import percent, table
 from benchmarks.measured_row import MeasuredRow
-from benchmarks.shared_deviations import FACTORS_HEADER, HALVES_HEADER, factor_cells, halves_cells
-from benchmarks.shared_deviations import HEADER as SHARED_HEADER
-from benchmarks.shared_deviations import cells as shared_cells
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
-from memplan.cost.calibration import kernel_key
-from memplan.cost.calibration_fit import calibrate, unseen_times
-from memplan.cost.kernel import op_class
+from memplan.cost.calibration_fit import calibrate
 from memplan.cost.kernel_time import KernelCost, matmul_cost
 from memplan.cost.l2 import costs_in_order
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
@@ -157,7 +152,8 @@ def profiles(data: Path) -> Iterator[str]:
     yield (
         "All compute kernels, rows without shapes included. Cores and clock are the profile's own; no profile names "
         "its chip: it was taken by cores and, for the first one, by the rate of its large streams (0.6-0.8 TB/s), "
-        "which only the 32 GB part has. Calibrated on odd rows, checked on even ones."
+        "which only the 32 GB part has. Calibrated on odd rows, checked on even ones, which mostly repeat their "
+        "shapes; shapes never seen and other profiles are in [kernel_calibration.md](kernel_calibration.md)."
     )
     yield ""
     rows: list[tuple[str, ...]] = []
@@ -200,7 +196,6 @@ def profiles(data: Path) -> Iterator[str]:
         for name, spent, agreed, count in bounds
     ]
     yield from table(bound_header, shown)
-    yield from splits(data)
 
 
 def time_weighted(columns: Kernels, chip_name: str) -> tuple[int, float, float, float]:
@@ -284,78 +279,6 @@ def measured_profiles(data: Path) -> Iterator[tuple[str, Machine, MeasuredKernel
         columns = kernels_of(data / folder, rank)
         if columns is not None:
             yield name, machine(chip(chip_name), clock_hz=observe(columns).clock_hz), measured_kernels(columns)
-
-
-def splits(data: Path) -> Iterator[str]:
-    """What a calibration is worth: on rows kept apart, which mostly repeat shapes it saw, and on shapes never seen."""
-    yield (
-        "What a calibration is worth on even rows, which mostly repeat shapes of the odd ones it was fitted to, and on "
-        "shapes it never saw: each half of the distinct kernels checked by a fit to the other."
-    )
-    yield ""
-    rows = []
-    for name, core, kernels in measured_profiles(data):
-        fit = calibrate(kernels, core, name)
-        errors = (fit.model_error, fit.check_error, fit.unseen_model_error, fit.unseen_error, fit.uncovered)
-        rows.append((name, *(percent(error) for error in errors)))
-    header = ("profile", "model, even rows", "calibrated", "model, all rows", "calibrated, shapes not fitted",
-              "time no fit speaks for")  # fmt: skip
-    yield from table(header, rows)
-    yield from random_halves(data)
-
-
-def random_halves(data: Path) -> Iterator[str]:
-    """The same over halves drawn at random, and how often a class of kernels came out worse than by the model."""
-    yield (
-        f"Halves of the distinct kernels drawn at random, {_DRAWS} times: the mean errors, and in how many of the "
-        "classes of all draws a fit made the error larger than the model's, by more than "
-        f"{_NOTICED:.2%} of the class's time."
-    )
-    yield ""
-    rows, known = [], []
-    for name, core, kernels in measured_profiles(data):
-        _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
-        if shape.max() < _FEWEST_SHAPES:
-            continue
-        known.append((name, core, kernels))
-        classes = np.array([op_class(kernel.type).kind for kernel in kernels.kernels])
-        errors, worse, of = [], 0, 0
-        for seed in range(_DRAWS):
-            side = np.random.default_rng(seed).permutation(shape.max() + 1) % 2 == 0
-            off = [abs(time - kernels.duration_ns) for time in unseen_times(kernels, core, name, halves=side[shape])]
-            errors.append([float(missed.sum() / kernels.duration_ns.sum()) for missed in off])
-            for kind in np.unique(classes):
-                own = classes == kind
-                of += 1
-                worse += bool((off[0] - off[1])[own].sum() > _NOTICED * kernels.duration_ns[own].sum())
-        fit, model = np.mean(errors, axis=0)
-        rows.append((name, int(shape.max()) + 1, percent(model), percent(fit), f"{worse} of {of}"))
-    yield from table(("profile", "distinct kernels", "model", "calibrated", "classes made worse"), rows)
-    yield (
-        "How alike the deviations of two shapes are, weighted by the root of the times of both: with a correlation r "
-        "no calibration leaves less than sqrt(1 - r) of the model's error on shapes it has not seen, a third less "
-        "takes 0.56 (`benchmarks/shared_deviations.py`)."
-    )
-    yield ""
-    yield from table(SHARED_HEADER, [tuple(shared_cells(name, kernels, core)) for name, core, kernels in known])
-    yield (
-        "What simpler estimators leave: each shape takes the median deviation of all others of its type or class and "
-        "bound, drawn towards the model by as much as turns out best, which no calibration could know. Last, what the "
-        "best factor for each class leaves, nothing kept back: more than that no constant can do for the profile."
-    )
-    yield ""
-    yield from table(FACTORS_HEADER, [tuple(factor_cells(name, kernels, core)) for name, core, kernels in known])
-    yield (
-        "The same with nothing known beforehand: medians of one random half of the shapes, drawn towards the model as "
-        "suits that half's own best one by one, on the other half, 16 times; as shares of the model's error."
-    )
-    yield ""
-    yield from table(HALVES_HEADER, [tuple(halves_cells(name, kernels, core)) for name, core, kernels in known])
-
-
-_DRAWS, _FEWEST_SHAPES = 16, 30
-_NOTICED = 0.0025
-"""Share of a class's time from which on it counts as worse."""
 
 
 def main() -> None:

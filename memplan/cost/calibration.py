@@ -175,13 +175,14 @@ def _type_errors(row: Mapping[str, Any]) -> TypeErrors:
 
 
 def _deviations(document: Mapping[str, Any]) -> Deviations:
-    logarithms = [item.name for item in fields(Trait) if item.name not in ("type", "bound", "hot")]
+    logarithms = [item.name for item in fields(Trait) if item.name not in ("type", "bound", "dtype", "hot")]
     traits = tuple(
         Trait(
             str(row["type"]),
             str(row["bound"]),
             **{name: _finite(row[name]) for name in logarithms},
             hot=_number(row["hot"]),
+            dtype=str(row["dtype"]),
         )
         for row in document["kernels"]
     )

@@ -59,19 +59,28 @@ def unseen_errors(kernels: MeasuredKernels, machine: Machine, profile: str) -> t
 
 
 def unseen_times(
-    kernels: MeasuredKernels, machine: Machine, profile: str, *, halves: NDArray[np.bool_] | None = None
+    kernels: MeasuredKernels, machine: Machine, profile: str, *, parts: NDArray[np.int64] | None = None
 ) -> tuple[Array, Array]:
     """
-    What fits to other shapes give each kernel, and the model: each half of the distinct kernels is predicted by a fit
-    to the other. `halves` says which half a kernel's shape is in; by default every other one of its type.
+    What fits to other shapes give each kernel, and the model: each part of the distinct kernels is predicted by a fit
+    to all others. `parts` numbers the one that a kernel's shape is in; by default every other one of its type.
     """
-    first = np.array(_numbered(kernels.kernels)) % 2 == 0 if halves is None else halves
+    chosen = np.array(_numbered(kernels.kernels)) % 2 if parts is None else parts
     predicted = np.zeros(len(kernels))
-    rows = _Rows.of(kernels, machine, first)
-    for fitted in (first, ~first):
-        half = replace(rows, fitted=fitted)
-        predicted[~fitted] = half.predicted(half.calibration(machine, profile), ~fitted)[~fitted]
+    rows = _Rows.of(kernels, machine, chosen >= 0)
+    for part in np.unique(chosen):
+        asked = chosen == part
+        others = replace(rows, fitted=~asked)
+        predicted[asked] = others.predicted(others.calibration(machine, profile), asked)[asked]
     return predicted, rows.model
+
+
+def rows_predicted(
+    kernels: MeasuredKernels, machine: Machine, calibration: Calibration
+) -> tuple[Array, NDArray[np.bool_]]:
+    """What `calibration` gives each of `kernels` in their order (ns), and whether it speaks for it."""
+    rows = _Rows.of(kernels, machine, np.zeros(len(kernels), bool))
+    return rows.predicted(calibration), rows.spoken_for(calibration)
 
 
 def _numbered(kernels: Sequence[Kernel]) -> list[int]:

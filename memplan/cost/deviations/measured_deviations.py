@@ -28,7 +28,7 @@ class Deviations:
     """
     Kernels measured, what each prior makes of them, and the share of its deviations that each kind keeps.
 
-    `least_shapes` are as many distinct kernels of a type as speak for others of it.
+    `least_shapes` are as many distinct kernels of a type and data type as speak for others of these.
     """
 
     members: tuple[Member, ...] = ()
@@ -37,10 +37,10 @@ class Deviations:
     least_shapes: int = 1
 
     def covers(self, trait: Trait) -> bool:
-        """Whether enough kernels of its type were measured, and from half to twice its time."""
+        """Whether enough kernels of its type and data type were measured, and from a quarter to four times its time."""
         if not self.kept.get(op_class(trait.type).kind):
             return False
-        sizes = [known.size for known in self.traits if known.type == trait.type]
+        sizes = [known.size for known in self.traits if known.speaks_for(trait)]
         if len(sizes) < self.least_shapes:
             return False
         return min(sizes) - math.log(4) <= trait.size <= max(sizes) + math.log(4)
@@ -56,7 +56,7 @@ class Deviations:
 
     def _in_place(self, trait: Trait) -> Trait:
         """`trait` in such a place as kernels of its type and like size had on average, where nobody knows its own."""
-        own = [known for known in self.traits if known.type == trait.type and known.hot is not None]
+        own = [known for known in self.traits if known.speaks_for(trait) and known.hot is not None]
         if not own:
             # Those measured were, in an older version's file, told as if each had run alone.
             return replace(trait, hot=0.0, order=0.0)

@@ -29,7 +29,8 @@ class PlainTimes:
 @dataclass(frozen=True, slots=True)
 class Trait:
     """
-    Type, bound, and logarithms of what else tells how a kernel deviates.
+    Type, bound, data type of the first input ("" where that is not told), and logarithms of what else tells how a
+    kernel deviates.
 
     `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all
     others of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through`
@@ -47,6 +48,11 @@ class Trait:
     through: float = 0.0
     order: float = 0.0
     hot: float | None = 0.0
+    dtype: str = ""
+
+    def speaks_for(self, other: Trait) -> bool:
+        """Whether it is of the type and data type of `other`, as far as that is told."""
+        return self.type == other.type and self.dtype in ("", other.dtype)
 
 
 def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
@@ -66,6 +72,7 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
         _logarithm(plain.through_ns) - alone,
         _logarithm(plain.ordered_ns) - alone,
         hot,
+        next((operand.dtype for operand in kernel.operands), ""),
     )
 
 
