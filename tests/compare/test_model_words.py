@@ -19,6 +19,7 @@ from memplan.align import Alignment, OpMatches
 from memplan.align.probabilities.told_apart import scopes_as_stated
 from memplan.cli.app import command_app
 from memplan.compare import CauseKind, Comparison, DeviationWhat, compare
+from memplan.compare.aligned_ops import aligned
 from memplan.reports.comparison.compare_report import compare_report
 from memplan.schema import Plan
 from memplan.simulator import Behaviour, simulate
@@ -119,16 +120,13 @@ def test_a_profile_alone_is_told_in_the_words_of_its_model(shared_data: Path) ->
 @pytest.fixture(scope="module")
 def doubted(plan: Plan, run: Path) -> Iterator[Comparison]:
     """The same where the norms after attention can't be told from the rest."""
-    from memplan.compare import comparison
-
-    told = comparison.aligned
 
     def unsure(*of: Any) -> Alignment | None:
-        found = told(*of)
+        found = aligned(*of)
         return None if found is None else _withheld(found, [op.index for op in plan.ops if op.part == "norm.1"])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "aligned", unsure)
+        patch.setattr("memplan.compare.comparison.aligned", unsure)
         yield compare(plan, memplan.open_profile(run), limit=10_000)
 
 
