@@ -107,10 +107,14 @@ def known_table(shared: Path) -> Iterator[str]:
     def line(name: str, plan: Plan, kernels: int, found: Outcome) -> str:
         right = np.mean(found.right)
         off = given_less_right(list(zip(found.chance, found.right, strict=True)))
-        return f"| {name} | {len(plan.ops)} | {kernels} | {found.time_right:.2%} | {right:.1%} | {off} |"
+        shares = f"{found.time_right:.2%} | {found.told:.1%} | {right:.1%}"
+        return f"| {name} | {len(plan.ops)} | {kernels} | {shares} | {off} |"
 
-    yield "| run | planned ops | kernels | time right | kernels right | probability given less share right |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "| run | planned ops | kernels | time right | kernels told apart | kernels right "
+        "| probability given less share right |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name in SAMPLES_RUN:
@@ -171,8 +175,8 @@ def sample_table(samples: Path | None) -> Iterator[str]:
     if samples is None:
         yield "no recordings: --samples FOLDER"
         return
-    yield "| seed | model | kernels | time right | kernels right | probability given less share right |"
-    yield "|---|---|---|---|---|---|"
+    yield "| seed | model | kernels | time right | told apart | kernels right | probability given less share right |"
+    yield "|---|---|---|---|---|---|---|"
     shares: list[float] = []
     every: list[tuple[float, bool]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -188,9 +192,9 @@ def sample_table(samples: Path | None) -> Iterator[str]:
             every += pairs
             yield (
                 f"| {seed} | {drawn.config['model_type']} | {len(run.kernels)} | {found.time_right:.2%} "
-                f"| {np.mean(found.right):.1%} | {given_less_right(pairs)} |"
+                f"| {found.told:.1%} | {np.mean(found.right):.1%} | {given_less_right(pairs)} |"
             )
-    yield f"| all | mean, least {min(shares):.2%} | | {np.mean(shares):.2%} | | {given_less_right(every)} |"
+    yield f"| all | mean, least {min(shares):.2%} | | {np.mean(shares):.2%} | | | {given_less_right(every)} |"
     yield ""
     yield from calibration_table(every)
 

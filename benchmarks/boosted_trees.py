@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Float32s, Floats, Int64s
+from memplan.core.jit import jit
 
 _BINS = 32
 """Values of a feature at which it may be asked about."""
@@ -37,7 +38,7 @@ def boosted_trees(
     edges = [_edges(rows[:, column]) for column in range(rows.shape[1])]
     binned = np.stack(
         [np.searchsorted(edge, rows[:, column], side="right") for column, edge in enumerate(edges)], axis=1
-    ).astype(np.uint8)
+    ).astype(np.uint8, order="F")
     begin = float(np.log((weight * right).sum() / (weight * (1.0 - right)).sum()))
     total = np.full(len(right), begin)
     trees = []
@@ -96,12 +97,13 @@ class _Tree:
         """For each node what gains most."""
         penalty = self.how.penalty
         most, best = np.zeros(nodes), [(0, 0)] * nodes
+        every = np.zeros((3, self.binned.shape[1], nodes, _BINS + 1))
+        add_up(self.binned, node, np.stack((slope, curve, weight)), every)
         for column, edge in enumerate(self.edges):
             bins = len(edge) + 1
             if bins < 2:
                 continue
-            cell = node * bins + self.binned[:, column]
-            sums = [np.bincount(cell, value, nodes * bins).reshape(nodes, bins) for value in (slope, curve, weight)]
+            sums = [of[column, :, :bins] for of in every]
             left = [one.cumsum(axis=1)[:, :-1] for one in sums]
             right = [one.sum(axis=1, keepdims=True) - below for one, below in zip(sums, left, strict=True)]
             gain = left[0] ** 2 / (left[1] + penalty) + right[0] ** 2 / (right[1] + penalty)
@@ -110,3 +112,12 @@ class _Tree:
             for one in np.flatnonzero(gain.max(axis=1) > most).tolist():
                 most[one], best[one] = gain[one].max(), (column, int(gain[one].argmax()))
         return best
+
+
+@jit
+def add_up(binned: NDArray[np.uint8], node: Int64s, values: Floats, found: Floats) -> None:
+    """Add each of `values` of every row to `found[value, column, node of the row, bin of the row]`."""
+    for column in range(binned.shape[1]):
+        for row in range(len(node)):
+            for value in range(len(values)):
+                found[value, column, node[row], binned[row, column]] += values[value, row]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,60 +23,108 @@ import numpy as np
 
 from benchmarks.boosted_trees import Boosting, boosted_trees
 from memplan.align import Alignment, align
+from memplan.align.assignment import KernelAssignment
+from memplan.align.likelihood import Likelihoods
+from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.boosted_chance import summed_chance
-from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.align.probabilities.match_features import MatchFeatures, match_features
+from memplan.align.tokens import TokenClasses
 from memplan.align.update_units import update_units
-from memplan.core.arrays import Float32s, Floats, Int64s
+from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
+from tests.align.known_runs import KnownRun
 from tests.align.simulated_runs import SimulatedRun
 from tests.align.torch_configs import RUNS, SEEN_RUNS
 
-_CLAIMS = ("op", "scope")
+_CLAIMS = ("op", "scope", "place")
+"""What a probability is of: the op, its scope (phase, micro-batch, layer and part), or the place without the part."""
 _CALM, _CALMER, _BLIND = 3, 12.0, 4
 """Every so manieth of the mixed simulated runs is so much less disturbed, and every so manieth has no shapes."""
-_FOLDS, _THIN = 3, 2
+_FOLDS = 3
+"""Parts of the runs, each of which is asked of trees that were fitted to the others."""
+_EVEN = 0.5
+"""Less than even odds are not stated: the kernel is not told apart."""
+_EDGES = {"op": (_EVEN, 0.998), "scope": (_EVEN, 0.998), "place": (_EVEN,)}
 """
-Parts of the runs, each of which is asked of trees that were fitted to the others; trees are fitted to every so manieth
-kernel, those of others to a half of them.
-"""
-_EDGES = (0.1, 0.35, 0.8, 0.98, 0.995)
-"""
-Where one level of what is given ends: runs tell no finer ones apart, for their errors come in clumps. Of two to nine
-levels these are off by the least, run by run, in kinds of runs that neither trees nor levels were fitted to.
+Where levels of what is given begin. Runs tell no finer ones apart, for their errors come in clumps: a level that is not
+wide enough is off in one run or another.
 """
 _MOST = 2000
-"""Kernels of a run that are looked at: its matches share few fates."""
+"""Kernels from which a run weighs no more: its matches share few fates."""
+_OF_A_FATE = 4
+"""Kernels of one class on ops of one class that are looked at."""
+_LONG = 0.02
+"""Share of the time of a run from which a kernel weighs no more by it."""
 _BOOSTING = Boosting(trees=76, depth=6, rate=0.13, penalty=30.0, least_weight=40.0)
 
 
 @dataclass(frozen=True, slots=True)
 class RawClaims:
-    """What the model said of kernels of one run: a row of features by claim, and whether it was right."""
+    """
+    What the model said of kernels of one run: a row of features by claim, and whether it was right.
+
+    Each kernel stands for so many of its run (`count`) and counts so much for trees (`weight`).
+    """
 
     rows: dict[str, Float32s]
     right: dict[str, Floats]
+    count: Floats
+    weight: Floats
 
 
-def raw_alignment(plan: Plan, kernels: Kernels) -> tuple[Alignment, dict[str, Float32s]]:
-    """An alignment without calibration, and the row of features of each kernel by claim."""
+@dataclass(frozen=True, slots=True)
+class _RawAlignment:
+    """An alignment with all that it withholds, the row of features of each kernel by claim, and its fate's number."""
+
+    found: Alignment
+    rows: dict[str, Float32s]
+    fate: Int64s
+
+
+def raw_alignment(plan: Plan, kernels: Kernels) -> _RawAlignment:
+    """An alignment without calibration; kernels of one class on ops of one class are one fate."""
     from memplan.align import alignment
+    from memplan.align.probabilities import told_apart
 
     rows: dict[str, Float32s] = {}
     owners: list[Int64s] = []
+    fates: list[Int64s] = []
 
     def noted(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
-        rows[claim] = features.rows(chance)
+        if claim != "place":
+            rows[claim] = features.rows(chance)
         return np.clip(chance, 0.0, 1.0)
+
+    def as_found(*of: Any) -> Any:
+        return of[0]
 
     def units(*of: Any) -> Any:
         found = update_units(*of)
         owners.append(found.owner)
         return found
 
-    with patch.object(alignment, "boosted_chance", noted), patch.object(alignment, "update_units", units):
+    def features_of(
+        sequence: PlannedSequence,
+        ratios: Likelihoods,
+        classes: TokenClasses,
+        kernel_class: Int32s,
+        found: KernelAssignment,
+        missed: int,
+    ) -> MatchFeatures:
+        token = np.where(found.row >= 0, sequence.token[found.row], -1).astype(np.int64)
+        fates.append((token + 1) * len(classes) + kernel_class)
+        return match_features(sequence, ratios, classes, kernel_class, found, missed)
+
+    with (
+        patch.object(told_apart, "boosted_chance", noted),
+        patch.object(told_apart, "stated_chance", as_found),
+        patch.object(alignment, "update_units", units),
+        patch.object(alignment, "match_features", features_of),
+    ):
         found = align(plan, kernels)
-    return found, {claim: of[owners[0]] for claim, of in rows.items()}
+    rows["place"] = rows["op"]
+    return _RawAlignment(found, {claim: of[owners[0]] for claim, of in rows.items()}, fates[0][owners[0]])
 
 
 def simulated_claims(shared: Path, seeds: range, *, mixed: bool) -> Iterator[RawClaims]:
@@ -120,21 +168,72 @@ def _without_shapes(run: SimulatedRun) -> SimulatedRun:
 
 
 def _run_claims(run: SimulatedRun, seed: int) -> RawClaims:
-    found, rows = raw_alignment(run.plan, run.kernels)
-    scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
-    said = found.op_of_kernel().tolist()
+    raw = raw_alignment(run.plan, run.kernels)
+    places = _places(run.plan)
     in_scope = [
-        scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
-        for op, truth in zip(said, run.truth, strict=True)
+        places[op] in {places[other] for other in truth} if op >= 0 else not truth
+        for op, truth in zip(raw.found.op_of_kernel().tolist(), run.truth, strict=True)
     ]
-    return _some(rows, {"op": _pairs_right(run, found), "scope": np.array(in_scope, np.float64)}, seed)
+    right = {
+        "op": _pairs_right(run, raw.found),
+        "scope": np.array(in_scope, np.float64),
+        "place": _place_right(run.plan, raw.found, run.truth),
+    }
+    return _some(raw, right, run.kernels.duration_ns, seed)
 
 
-def _some(rows: Mapping[str, Float32s], right: Mapping[str, Floats], seed: int) -> RawClaims:
-    """Some of the kernels of a run, drawn at random."""
-    count = len(right["op"])
-    chosen = np.random.default_rng(seed).permutation(count)[:_MOST]
-    return RawClaims({claim: of[chosen] for claim, of in rows.items()}, {c: of[chosen] for c, of in right.items()})
+def _places(plan: Plan) -> list[tuple[str | None, int | None, int | None, str]]:
+    """Phase, micro-batch, layer and part of every planned op."""
+    return [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in plan.ops]
+
+
+def _place_right(plan: Plan, found: Alignment, truth: Sequence[Set[int]]) -> Floats:
+    """
+    For each kernel whether phase, micro-batch and layer are right: `truth` has the planned ops that it runs.
+
+    Those of a kernel in no plan are of the nearest before or behind it that is.
+    """
+    planned = [place[:3] for place in _places(plan)]
+    places = [{planned[op] for op in ops} for ops in truth]
+    near = [set(mine) for mine in places]
+    for order in (range(len(places)), reversed(range(len(places)))):
+        last: Set[tuple[str | None, int | None, int | None]] = set()
+        for kernel in order:
+            last = places[kernel] or last
+            near[kernel] |= set() if places[kernel] else last
+    scopes = found.scopes
+    said = zip(scopes.phase.tolist(), scopes.micro_batch.tolist(), scopes.layer.tolist(), near, strict=True)
+    return np.array(
+        [
+            (scopes.phases[phase] if phase >= 0 else None, *(None if of < 0 else of for of in (batch, layer))) in right
+            for phase, batch, layer, right in said
+        ],
+        dtype=np.float64,
+    )
+
+
+def _some(raw: _RawAlignment, right: Mapping[str, Floats], duration_ns: Int64s, seed: int) -> RawClaims:
+    """
+    A few kernels of each fate of a run, drawn at random.
+
+    Half of a run's weight is its fates', by the root of how many kernels share each, half its time: long kernels are
+    few, and what is given of them counts.
+    """
+    count = len(raw.fate)
+    order = np.random.default_rng(seed).permutation(count)
+    order = order[np.argsort(raw.fate[order], kind="stable")]
+    _, first, members = np.unique(raw.fate[order], return_index=True, return_counts=True)
+    chosen = order[np.arange(count) - np.repeat(first, members) < _OF_A_FATE]
+    of_fate = np.repeat(members, members)[np.argsort(order)]
+    stands_for = (of_fate / np.minimum(of_fate, _OF_A_FATE))[chosen]
+    shared, time = of_fate**-0.5, np.minimum(duration_ns / max(1, int(duration_ns.sum())), _LONG)
+    weight = 0.5 * shared / max(shared.sum(), 1e-9) + 0.5 * time / max(time.sum(), 1e-9)
+    return RawClaims(
+        {claim: of[chosen] for claim, of in raw.rows.items()},
+        {claim: of[chosen] for claim, of in right.items()},
+        stands_for,
+        weight[chosen] * stands_for * min(count, _MOST) ** 0.5,
+    )
 
 
 def _pairs_right(run: SimulatedRun, found: Alignment) -> Floats:
@@ -171,56 +270,71 @@ def sampled_claims(samples: Path, scratch: Path) -> Iterator[RawClaims]:
         yield _known_claims(read_run(run, path, scratch))
 
 
-def _known_claims(run: Any) -> RawClaims:
+def _known_claims(run: KnownRun) -> RawClaims:
     from tests.align.known_runs import outcome
 
-    found, rows = raw_alignment(run.plan, run.kernels)
-    right = np.array(outcome(run, found).right, dtype=np.float64)
-    return _some(rows, dict.fromkeys(_CLAIMS, right), len(right))
+    raw = raw_alignment(run.plan, run.kernels)
+    named = {op.name: op.index for op in run.plan.ops}
+    truth = [{named[name] for name in names if name in named} for names in run.truth]
+    right = np.array(outcome(run, raw.found).right, dtype=np.float64)
+    place = _place_right(run.plan, raw.found, truth)
+    return _some(raw, {"op": right, "scope": right, "place": place}, run.kernels.duration_ns, len(right))
 
 
 def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     """
-    Trees for every claim, each run weighing by the root of its kernels that are looked at, and the levels behind them.
+    Trees for every claim, and the levels behind them.
 
     Trees are surer of runs that they were fitted to than of others: the levels are what runs showed of trees that were
-    fitted to others.
+    fitted to others. Only of kernels whose op is not told is the place asked.
     """
-    return {claim: fitted_claim(runs, claim) for claim in _CLAIMS}
+    every = np.ones(sum(len(run.count) for run in runs), dtype=np.bool_)
+    found, likely = fitted_claim(runs, "op", every)
+    claims = {"op": found}
+    for claim, some in (("scope", every), ("place", likely < _EVEN)):
+        claims[claim], _ = fitted_claim(runs, claim, some)
+    return claims
 
 
-def fitted_claim(runs: Sequence[RawClaims], claim: str) -> Mapping[str, Any]:
-    """The trees and levels of one claim."""
+def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Mapping[str, Any], Floats]:
+    """The trees and levels of one claim, from `some` kernels, and what trees fitted to other runs say of these."""
     names = MatchFeatures.names()
-    fold = np.concatenate([np.full(len(run.right[claim]), number % _FOLDS) for number, run in enumerate(runs)])
-    rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs]) for side in ("rows", "right"))
-    weight = np.concatenate([np.full(len(run.right[claim]), len(run.right[claim]) ** -0.5) for run in runs])
+    fold = np.concatenate([np.full(len(run.count), number % _FOLDS) for number, run in enumerate(runs)])[some]
+    rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs])[some] for side in ("rows", "right"))
+    weight = np.concatenate([run.weight for run in runs])[some]
     weight *= len(weight) / weight.sum()
+    count = np.concatenate([run.count / run.count.sum() ** 0.5 for run in runs])[some]
 
-    def trees(some: Int64s) -> Mapping[str, Any]:
-        return boosted_trees(rows[some], right[some], weight[some], names, _BOOSTING)
+    def trees(chosen: Int64s) -> Mapping[str, Any]:
+        return boosted_trees(rows[chosen], right[chosen], weight[chosen], names, _BOOSTING)
 
     others = np.empty(len(right))
     for one in range(_FOLDS):
         mine = fold == one
-        others[mine] = summed_chance(trees(np.flatnonzero(~mine)[:: 2 * _THIN]), rows[mine])
-    return {**trees(np.arange(len(right))[::_THIN]), "levels": _rising_levels(others, right, weight)}
+        others[mine] = summed_chance(trees(np.flatnonzero(~mine)), rows[mine])
+    return {**trees(np.arange(len(right))), "levels": _rising_levels(others, right, count, _EDGES[claim])}, others
 
 
-def _rising_levels(given: Floats, right: Floats, weight: Floats) -> list[list[float]]:
-    """From which value given each level is, and the share of it that is right; pooled until they rise together."""
+def _rising_levels(
+    given: Floats, right: Floats, weight: Floats, edges: Sequence[float]
+) -> list[tuple[float, float | None]]:
+    """
+    From which value given each level is, and the share of it that is right; pooled until they rise together.
+
+    Below even odds none is given.
+    """
     order = np.argsort(given, kind="stable")
     given, right, weight = given[order], right[order], weight[order]
-    at = np.searchsorted(given, _EDGES).tolist()
+    at = np.searchsorted(given, edges).tolist()
     levels: list[tuple[float, float, float]] = []
-    for least, begin, end in zip((0.0, *_EDGES), (0, *at), (*at, len(given)), strict=True):
+    for least, begin, end in zip(edges, at, (*at[1:], len(given)), strict=True):
         if begin == end:
             continue
         levels.append((least, float((weight * right)[begin:end].sum()), float(weight[begin:end].sum())))
         while len(levels) > 1 and levels[-2][1] / levels[-2][2] >= levels[-1][1] / levels[-1][2]:
             last, before = levels.pop(), levels.pop()
             levels.append((before[0], before[1] + last[1], before[2] + last[2]))
-    return [[least, round(share / total, 4)] for least, share, total in levels]
+    return [(0.0, None), *((least, round(share / total, 4)) for least, share, total in levels)]
 
 
 def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
@@ -271,8 +385,9 @@ def calibration_source(
         "of models drawn at random (tests/align/torch_samples.py), and runs of every plan of benchmarks/layout_runs.py "
         f"and framework_runs.py with seeds {', '.join(map(str, launched)) or 'none'}: features of matches with the "
         "probability that the pair model gave (memplan/align/probabilities/match_features.py) and whether they were "
-        "right, each run weighing by the root of its kernels; by benchmarks/calibration_fit.py. Levels: what trees "
-        "say of runs that they were not fitted to, and the share that was right. Other seeds, other recorded "
+        "right, each run weighing by the root of its kernels, half by fates and half by time; by "
+        "benchmarks/calibration_fit.py. Levels: what trees say of runs that they were not fitted to, and the share of "
+        "kernels that was right. Other seeds, other recorded "
         "runs, MindSpore's and measured profiles were not used; for the constants of the pair model see the source in "
         "pair_model.json."
     )

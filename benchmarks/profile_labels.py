@@ -71,6 +71,7 @@ class Verdict:
     What of one labelled kernel was found right: phase and micro-batch and layer, and its part or what it is.
 
     `coarse` is whether the label takes several planned parts for right, so that it can't check the probability of one.
+    `probability` is NaN of a kernel that is not told apart.
     """
 
     part_label: str

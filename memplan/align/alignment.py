@@ -21,8 +21,8 @@ from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.probabilities.boosted_chance import boosted_chance
 from memplan.align.probabilities.match_features import match_features
+from memplan.align.probabilities.told_apart import scopes_as_stated, state_chances
 from memplan.align.rematch.equal_halves import take_halves
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
@@ -44,7 +44,7 @@ from memplan.align.token_ratio import plan_of_as_many_tokens
 from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -58,7 +58,7 @@ class OpMatches:
     `kernel` is a row of the kernel table; an op has several where several ran it or the run has several steps, a
     kernel several where it runs fused ops. `probability` is that the kernel runs this op, calibrated: of
     pairs given with p a share of p is right. It is likelier of the same phase, micro-batch, layer and part:
-    `KernelScopes.probability`. `how[i]` numbers `memplan.align.HOW`.
+    `KernelScopes.probability`. `how[i]` numbers `memplan.align.HOW`. None is less likely than not.
     """
 
     op: Int64s
@@ -77,19 +77,32 @@ class Alignment:
 
     `scopes` says of every kernel what of the model it is, of those in no plan what they are. `step` counts, per
     kernel, the repetitions of the plan; `missed` are planned ops that no kernel of step `missed_step` ran.
+
+    `unsure` are pairs that are no better than even odds: the likeliest ops of kernels that are not told apart, whose
+    `probability` is the model's, for it holds over many runs but not in one. Such ops may have run or not.
     """
 
     matches: OpMatches
+    unsure: OpMatches
     scopes: KernelScopes
     step: Int64s
     missed: Int64s
     missed_step: Int64s
 
     def op_of_kernel(self) -> Int64s:
-        """For each kernel the (first) planned op, -1 where there is none."""
+        """For each kernel the (first) planned op, -1 where there is none or it is not told."""
         found = np.full(len(self.step), -1, dtype=np.int64)
         found[self.matches.kernel[::-1]] = self.matches.op[::-1]
         return found
+
+    def likeliest(self) -> OpMatches:
+        """All pairs, also those that are no better than even odds: for who has more to tell them by."""
+        sides = self.matches, self.unsure
+        op, kernel, probability, how = (
+            np.concatenate([getattr(side, name) for side in sides]) for name in ("op", "kernel", "probability", "how")
+        )
+        order = np.argsort(kernel, kind="stable")
+        return OpMatches(op[order], kernel[order], probability[order], how[order])
 
 
 def align(plan: Plan, kernels: Kernels) -> Alignment:
@@ -143,18 +156,15 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
-    planned = settled.row >= 0
-    planned[planned] = sequence.scope[settled.row[planned]] >= 0
-    of_op, of_scope = (
-        boosted_chance(chance, features, claim)
-        for chance, claim in ((settled.chance, "op"), (settled.scope_chance, "scope"))
-    )
-    # The two are fitted apart; a scope is never less likely than an op of it.
-    settled.chance[:], settled.scope_chance[:] = of_op, np.where(planned, np.maximum(of_scope, of_op), of_scope)
+    trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
     settled = settled.of_each(units.owner)
+    untold = np.isnan(settled.chance)
+    matches = _matches(sequence, settled, ~untold, settled.chance)
+    unsure = _matches(sequence, settled, untold, trusted)
     return Alignment(
-        _matches(sequence, settled),
-        kernel_scopes(plan, sequence, classes, kernel_class, settled),
+        matches,
+        unsure,
+        scopes_as_stated(kernel_scopes(plan, sequence, classes, kernel_class, settled), untold, of_place),
         settled.step,
         missed,
         missed_step,
@@ -172,9 +182,9 @@ def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int6
     return index, numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
 
 
-def _matches(sequence: PlannedSequence, found: KernelAssignment) -> OpMatches:
-    """Pairs of planned ops and kernels; kernels of fused ops have one for each."""
-    matched = np.flatnonzero(found.row >= 0)
+def _matches(sequence: PlannedSequence, found: KernelAssignment, some: Bools, chance: Floats) -> OpMatches:
+    """Pairs of planned ops and kernels, of `some` of these; kernels of fused ops have one for each."""
+    matched = np.flatnonzero((found.row >= 0) & some)
     count = found.last[matched] - found.first[matched] + 1
     kernel = np.repeat(matched, count)
     begins = np.cumsum(count) - count
@@ -182,7 +192,7 @@ def _matches(sequence: PlannedSequence, found: KernelAssignment) -> OpMatches:
     op = sequence.op[row]
     planned = op >= 0
     op, kernel = op[planned], kernel[planned]
-    return OpMatches(op, kernel, found.chance[kernel], found.how[kernel])
+    return OpMatches(op, kernel, chance[kernel], found.how[kernel])
 
 
 def _missed(sequence: PlannedSequence, found: KernelAssignment) -> tuple[Int64s, Int64s]:

@@ -13,12 +13,14 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import ExtraOp, PlannedSequence, TextNumbers, planned_places
 from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
 
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""
+NOT_TOLD_APART = "not told apart"
+"""What a kernel is of which no op and no absence from the plan is better than even odds."""
 _NORMS = 3
 """Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
 _SERVED = ("prefill", "decode")
@@ -40,6 +42,9 @@ class KernelScopes:
     `micro_batch` and `layer` are -1 where none applies; `what` is -1 for planned kernels, else numbers `whats`: what
     an unplanned kernel is. `probability` is that of phase, micro-batch, layer and part together, whichever op of
     them it runs; of an unplanned kernel that no planned op runs it. Both are calibrated.
+
+    A kernel that is `NOT_TOLD_APART` may be planned or not: it has no part, and NaN as its `probability`.
+    `place_probability` is that of phase, micro-batch and layer alone; where that is NaN, these are not known either.
     """
 
     phase: Int32s
@@ -48,6 +53,7 @@ class KernelScopes:
     part: Int32s
     what: Int32s
     probability: Floats
+    place_probability: Floats
     phases: tuple[str, ...]
     parts: tuple[str, ...]
     whats: tuple[str, ...]
@@ -58,6 +64,12 @@ class KernelScopes:
     def named(self, kernel: int) -> str:
         """What an unplanned kernel is, empty for a planned one and where it is not known."""
         return self.whats[self.what[kernel]] if self.what[kernel] >= 0 else ""
+
+    def untold(self) -> Bools:
+        """Which kernels are not told apart."""
+        number = self.whats.index(NOT_TOLD_APART) if NOT_TOLD_APART in self.whats else len(self.whats)
+        found: Bools = self.what == number
+        return found
 
     def path(self, kernel: int) -> str:
         """A kernel in the model's words: `layers.12.attention, backward, micro-batch 1`; empty if nothing is known."""
@@ -112,7 +124,7 @@ def kernel_scopes(
         columns[kernel, 4] = whats(what)
     return KernelScopes(
         columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], columns[:, 4], found.scope_chance.copy(),
-        phases.values(), parts.values(), whats.values(),
+        found.scope_chance.copy(), phases.values(), parts.values(), whats.values(),
     )  # fmt: skip
 
 

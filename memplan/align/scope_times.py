@@ -79,7 +79,8 @@ def _part_of(op: PlannedOp) -> tuple[str, str]:
 def mean_probability(alignment: Alignment, duration_ns: Int64s, rows: Int64s) -> float:
     """How much of the time of kernels `rows` is expected to be matched rightly."""
     weights = duration_ns[rows].astype(np.float64)
-    return float((alignment.scopes.probability[rows] * weights).sum() / (weights.sum() or 1.0))
+    sure = np.nan_to_num(alignment.scopes.probability[rows])  # what is not told apart is not matched
+    return float((sure * weights).sum() / (weights.sum() or 1.0))
 
 
 class _Times(Generic[_Key]):

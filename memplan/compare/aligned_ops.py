@@ -30,7 +30,8 @@ class AlignedStep:
     One step of an alignment: rows of the kernel table, and the planned op of each, -1 where there is none.
 
     `computing` are the times of all kernels of the rank, 0 of communication. `joined[op]` is the planned time of the
-    ops that run in the kernel of `op` beside it, `inside` are those ops.
+    ops that run in the kernel of `op` beside it, `inside` are those ops. `untold` are kernels of the step that are not
+    told apart, `unsure` ops of which no other kernel is known: whether these ran is not known.
     """
 
     alignment: Alignment
@@ -40,6 +41,8 @@ class AlignedStep:
     computing: Int64s
     joined: dict[int, int]
     inside: frozenset[int]
+    untold: NDArray[np.bool_]
+    unsure: frozenset[int]
 
 
 def aligned(plan: Plan, kernels: Kernels | None, measured: MeasuredOps, named: Int64s) -> Alignment | None:
@@ -55,7 +58,7 @@ def aligned(plan: Plan, kernels: Kernels | None, measured: MeasuredOps, named: I
         return None
     found = align(plan, kernels)
     op = found.op_of_kernel()
-    surely = found.scopes.probability * (op >= 0)
+    surely = np.where(op >= 0, np.nan_to_num(found.scopes.probability), 0.0)
     # Collectives wait for other ranks, and a graph of one device has none: they tell nothing of the model.
     own = np.array([not _exchanges(type_) for type_ in measured.type], dtype=np.bool_)
     measured_ns = measured.duration_ns * own
@@ -99,7 +102,9 @@ def aligned_step(plan: Plan, alignment: Alignment, everything: MeasuredOps, rows
         if op != first and op not in inside:
             inside.add(op)
             joined[first] = joined.get(first, 0) + plan.ops[op].duration_ns
+    maybe = alignment.unsure.op[place[alignment.unsure.kernel] >= 0]
     return AlignedStep(
         alignment, rows, owner, matches_of(owner, by_name, measured.start_ns, measured.end_ns, measured.duration_ns),
-        compute_times(everything), joined, frozenset(inside - set(owner.tolist())),
+        compute_times(everything), joined, frozenset(inside - set(owner.tolist())), alignment.scopes.untold()[rows],
+        frozenset(np.setdiff1d(maybe, [*owner.tolist(), *inside]).tolist()),
     )  # fmt: skip

@@ -31,9 +31,9 @@ from memplan.compare.result import (
     Tolerance,
 )
 from memplan.compare.step_causes import step_causes
-from memplan.compare.time_deviations import kernel_whats, time_deviations, unmatched_kernels
+from memplan.compare.time_deviations import kernel_whats, time_deviations, unmatched_kernels, untold_kernels
 from memplan.compare.timemap import TimeMap, time_map
-from memplan.core.arrays import Int64s
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
@@ -87,6 +87,7 @@ def compare(
     found_by = None if alignment is None else aligned_step(plan, alignment, everything, rows)
     matches, owner = match(plan, ops) if found_by is None else (found_by.matches, found_by.owner)
     inside = found_by.inside if found_by is not None else frozenset[int]()
+    unsure = found_by.unsure if found_by is not None else frozenset[int]()
     clock = _device_clock(plan, ops, matches)
     if not len(everything):
         notes.append("the profile holds no kernels: memory alone is compared")
@@ -108,12 +109,13 @@ def compare(
     if clock.anchored:
         found = found + time_deviations(plan, ops, matches, owner, clock, found_by)
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    summary = _summary(plan, ops, matches, owner, memory, peak, len(inside))
+    summary = _summary(plan, ops, matches, owner, memory, peak, found_by)
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
     reasons = _reasons(summary, tolerance, named, memory_alone=not len(everything) and join is not None)
     notes += _left_out(plan, summary, named)
-    missing = np.setdiff1d([op.index for op in plan.ops if op.launches and op.index not in inside], matches.op)
+    launched = [op.index for op in plan.ops if op.launches]
+    missing = np.setdiff1d([op for op in launched if op not in inside and op not in unsure], matches.op)
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
@@ -127,12 +129,14 @@ def compare(
         deviations_total=len(found),
         unmatched_ops=tuple(missing.tolist()),
         unmatched_kernels=unmatched_kernels(ops, owner, found_by),
+        untold_ops=tuple(op for op in launched if op in unsure),
+        untold_kernels=untold_kernels(plan, ops, found_by),
         summary=summary,
         tolerance=tolerance,
         deviates=bool(reasons),
         reasons=tuple(reasons),
         notes=tuple(notes),
-        causes=step_causes(plan, ops, owner, inside, kernel_whats(ops, found_by)) if clock.anchored else None,
+        causes=step_causes(plan, ops, owner, found_by, kernel_whats(ops, found_by)) if clock.anchored else None,
         aligned=found_by,
         holders=None
         if join is None or memory is None or memory.quantity != "allocated"
@@ -241,7 +245,7 @@ def _summary(
     owner: Int64s,
     memory: ComparedMemory | None,
     peak: int,
-    inside: int,
+    aligned_as: AlignedStep | None,
 ) -> Summary:
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
@@ -261,19 +265,25 @@ def _summary(
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]) if plan.timed else None,
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),
         planned_ops=len(launched),
-        matched_ops=int(counted.sum()) + inside,
+        matched_ops=int(counted.sum()) + (0 if aligned_as is None else len(aligned_as.inside)),
         matched_by_name=int((counted & matches.by_name).sum()),
         measured_kernels=len(ops),
         measured_coverage=_share_planned(ops.duration_ns, owner),
         compute_coverage=_share_planned(compute_times(ops), owner),
         whole=plan.timed or any(tensor.persistent for tensor in plan.tensors),
+        untold_ops=0 if aligned_as is None else sum(plan.ops[op].launches is not False for op in aligned_as.unsure),
+        untold_share=0.0 if aligned_as is None else _share_of(compute_times(ops), aligned_as.untold),
     )
 
 
 def _share_planned(duration_ns: Int64s, owner: Int64s) -> float:
     """The share of the time of kernels that planned ops account for; of no time, whether there are any."""
     total = int(duration_ns.sum())
-    return int(duration_ns[owner >= 0].sum()) / total if total else float(bool((owner >= 0).any()))
+    return _share_of(duration_ns, owner >= 0) if total else float(bool((owner >= 0).any()))
+
+
+def _share_of(duration_ns: Int64s, some: Bools) -> float:
+    return int(duration_ns[some].sum()) / (int(duration_ns.sum()) or 1)
 
 
 def _left_out(plan: Plan, summary: Summary, named: bool) -> list[str]:
@@ -296,8 +306,8 @@ def _reasons(summary: Summary, tolerance: Tolerance, named: bool, *, memory_alon
     reasons = []
     if summary.coverage < tolerance.coverage and not memory_alone:
         reasons.append(Sentence("only {} of the planned ops are in the profile", (format_share(summary.coverage),)))
-    if named and summary.compute_coverage < tolerance.coverage and not memory_alone:
-        share = format_share(summary.compute_coverage)
+    if named and summary.told_coverage < tolerance.coverage and not memory_alone:
+        share = format_share(summary.told_coverage)
         reasons.append(Sentence("only {} of the measured compute time is of planned ops", (share,)))
     for text, change, allowed in (
         ("the peak is {} off the plan, more than {}", summary.peak_change, tolerance.memory),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from memplan.traces.profile import Kernels
 
 _HEADER = (
     "row", "step", "stream", "start_ns", "duration_ns", "name", "type", "place", "phase", "micro_batch", "layer",
-    "part", "not_in_plan", "planned_op", "planned_ns", "matched_by", "probability",
+    "part", "not_in_plan", "planned_op", "planned_ns", "matched_by", "probability", "likeliest_op",
 )  # fmt: skip
 
 
@@ -48,12 +48,14 @@ class KernelPlaces:
         return self.plan.ops[op].name if op >= 0 else ""
 
     def what(self, row: int) -> str:
-        """What a kernel that no plan has is; empty for planned ones."""
+        """What a kernel that no plan has is, or that it is not told apart; empty for planned ones."""
         return "" if self.alignment is None or self.op[row] >= 0 else self.alignment.scopes.named(row)
 
     def probability(self, row: int) -> float | None:
-        """How likely the place is right; `None` where names told it."""
-        return None if self.alignment is None else float(self.alignment.scopes.probability[row])
+        """How likely the place is right; `None` where names told it, and where it is not known."""
+        if self.alignment is None or np.isnan(self.alignment.scopes.place_probability[row]):
+            return None
+        return float(self.alignment.scopes.place_probability[row])
 
     def ways(self) -> Sequence[str]:
         """How each kernel was matched, empty for those that were not."""
@@ -64,10 +66,18 @@ class KernelPlaces:
                 found[kernel] = HOW[how].value
         return found
 
+    def unsure_ops(self) -> Mapping[int, int]:
+        """The likeliest op, by kernel, of those that are not told apart: no better than even odds."""
+        if self.alignment is None:
+            return {}
+        pairs = self.alignment.unsure
+        return dict(zip(pairs.kernel[::-1].tolist(), pairs.op[::-1].tolist(), strict=True))
+
     def rows(self, kernels: Kernels) -> Iterator[tuple[object, ...]]:
         """A row of the table for every kernel, in order of start."""
         ways = self.ways()
         scopes = self.alignment.scopes if self.alignment is not None else None
+        unsure = self.unsure_ops()
         columns = zip(
             kernels.step.tolist(), kernels.stream.tolist(), kernels.start_ns.tolist(), kernels.duration_ns.tolist(),
             kernels.name, kernels.type, self.op.tolist(), strict=True,
@@ -86,7 +96,7 @@ class KernelPlaces:
                 row, _blank(step), _blank(stream), start, duration, name, kind, self.place(row), phase or "",
                 "" if batch is None else batch, "" if layer is None else layer, part or "", self.what(row),
                 "" if op is None else op.name, "" if op is None else op.duration_ns, ways[row],
-                "" if sure is None else round(sure, 4),
+                "" if sure is None else round(sure, 4), self.plan.ops[unsure[row]].name if row in unsure else "",
             )  # fmt: skip
 
 

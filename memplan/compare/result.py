@@ -38,6 +38,8 @@ class DeviationWhat(str, Enum):
     """The short waits together."""
     NOT_IN_PLAN = "not in the plan"
     NOT_IN_PROFILE = "not in the profile"
+    NOT_TOLD_APART = "not told apart"
+    """Kernels of which it is not known what they run, and the ops that these may be."""
     SIZE = "size"
     """Bytes of what an op allocates."""
     HELD_TOO_LONG = "held too long"
@@ -78,7 +80,11 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedKernels:
-    """Measured kernels of one name that no planned op accounts for: how many, and their total time."""
+    """
+    Measured kernels of one name that no planned op accounts for: how many, and their total time.
+
+    Of kernels that are not told apart the name is that of the parts of the model that they are likeliest of.
+    """
 
     name: str
     type: str
@@ -126,6 +132,9 @@ class Summary:
     those found; `measured_coverage` is the share of the measured kernel time that they account for,
     `compute_coverage` that without communication, which waits for other ranks. `whole` is false
     for a plan that leaves out what is allocated elsewhere (weights): its peak can't be set against the measured one.
+
+    `untold_ops` may have run in kernels that are not told apart, whose share of the compute time is `untold_share`:
+    neither counts for or against the plan.
     """
 
     planned_peak: int
@@ -143,11 +152,19 @@ class Summary:
     measured_coverage: float
     compute_coverage: float
     whole: bool = True
+    untold_ops: int = 0
+    untold_share: float = 0.0
 
     @property
     def coverage(self) -> float:
-        """Share of the planned ops that were found."""
-        return self.matched_ops / self.planned_ops if self.planned_ops else 0.0
+        """Share of the planned ops that were found, of those of which it is known."""
+        known = self.planned_ops - self.untold_ops
+        return self.matched_ops / known if known else 0.0
+
+    @property
+    def told_coverage(self) -> float:
+        """The share of the compute time that planned ops account for, of that of which it is known."""
+        return self.compute_coverage / (1.0 - self.untold_share) if self.untold_share < 1.0 else 0.0
 
     @property
     def peak_change(self) -> float | None:
@@ -171,7 +188,8 @@ class Comparison:
 
     `deviations` are the costliest of `deviations_total`, the costliest first; `unmatched_ops` are indices of planned
     ops that were not found,
-    `unmatched_kernels` measured ones without a plan, the longest first. `reasons` say why it `deviates`, `notes` what
+    `unmatched_kernels` measured ones without a plan, the longest first; `untold_ops` and `untold_kernels` are in
+    neither, for these may run those. `reasons` say why it `deviates`, `notes` what
     was assumed or is missing.
 
     `causes` are what makes the step longer or shorter; `aligned` is how ops and kernels were matched where names don't
@@ -193,6 +211,8 @@ class Comparison:
     deviations_total: int
     unmatched_ops: tuple[int, ...]
     unmatched_kernels: tuple[UnmatchedKernels, ...]
+    untold_ops: tuple[int, ...]
+    untold_kernels: tuple[UnmatchedKernels, ...]
     summary: Summary
     tolerance: Tolerance
     deviates: bool

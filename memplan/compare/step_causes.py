@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.op_families import families_of, family_table
+from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
@@ -35,6 +36,8 @@ class CauseKind(str, Enum):
     KERNELS = "kernels"
     UNPLANNED = "kernels that no plan has"
     MISSING = "planned kernels that did not run"
+    UNTOLD = "kernels that are not told apart"
+    """They run some of the ops beside them, or none of the plan."""
     REST = "computing at once on several streams"
 
     __str__ = str.__str__  # the same text in every version of Python
@@ -71,11 +74,11 @@ class StepCauses:
 
 
 def step_causes(
-    plan: Plan, ops: MeasuredOps, owner: Int64s, inside: frozenset[int], whats: Sequence[str]
+    plan: Plan, ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None, whats: Sequence[str]
 ) -> StepCauses | None:
     """
-    The causes for the kernels `ops` of one step; `owner` is the planned op of each, `inside` run in others' kernels.
-    `whats[row]` is what a kernel without an op is.
+    The causes for the kernels `ops` of one step; `owner` is the planned op of each, `aligned_as` tells more where names
+    don't. `whats[row]` is what a kernel without an op is.
 
     `None` for a plan without times and for a step without kernels.
     """
@@ -90,7 +93,7 @@ def step_causes(
     alone = np.isin(families, list(apart))
     planned = _split(starts, ends, alone[[op.index for op in launched]])
     measured = _split(ops.start_ns, ops.end_ns, np.isin(measured_families, list(apart)))
-    sides = _Sides(plan, ops, owner, inside, whats, families, measured_families)
+    sides = _Sides(plan, ops, owner, aligned_as, whats, families, measured_families)
     computing = sides.computing()
     causes = [
         StepCause(CauseKind.COMMUNICATION, "", planned[1], measured[1], sides.communication()),
@@ -118,18 +121,21 @@ class _Sides:
         plan: Plan,
         ops: MeasuredOps,
         owner: Int64s,
-        inside: frozenset[int],
+        aligned_as: AlignedStep | None,
         whats: Sequence[str],
         families: Int64s,
         measured_families: Int64s,
     ) -> None:
         self.plan, self.whats, self.ops, self.owner = plan, whats, ops, owner
         self.families, self.apart = families, np.isin(families, list(family_table().apart))
-        self.foreign = (owner < 0) & ~np.isin(measured_families, list(family_table().apart))
+        computes = ~np.isin(measured_families, list(family_table().apart))
+        untold = np.zeros(len(owner), dtype=np.bool_) if aligned_as is None else aligned_as.untold
+        self.untold, self.unsure = untold & computes, frozenset() if aligned_as is None else aligned_as.unsure
+        self.foreign = (owner < 0) & ~untold & computes
         self.took = np.zeros(len(plan.ops), dtype=np.int64)
         found = np.flatnonzero(owner >= 0)
         np.add.at(self.took, owner[found], ops.duration_ns[found])
-        self.seen = {*owner[found].tolist(), *inside}
+        self.seen = {*owner[found].tolist(), *(() if aligned_as is None else aligned_as.inside)}
 
     def communication(self) -> tuple[tuple[str, int], ...]:
         """Collectives that took longest beyond their plan."""
@@ -146,12 +152,13 @@ class _Sides:
         measured: Counter[str] = Counter()
         parts: dict[str, Counter[str]] = defaultdict(Counter)
         missing: Counter[str] = Counter()
+        untold: Counter[str] = Counter()
         for op in self.plan.ops:
             if not op.launches or self.apart[op.index]:
                 continue
             part = ", ".join(text for text in (op.part or op.type, op.phase) if text)
             if op.index not in self.seen:
-                missing[part] += op.duration_ns
+                (untold if op.index in self.unsure else missing)[part] += op.duration_ns
                 continue
             family, took = names[int(self.families[op.index])], int(self.took[op.index])
             planned[family] += op.duration_ns
@@ -167,6 +174,9 @@ class _Sides:
             ),
             StepCause(CauseKind.UNPLANNED, "", 0, foreign.total(), _most(foreign)),
             StepCause(CauseKind.MISSING, "", missing.total(), 0, _most(missing)),
+            StepCause(
+                CauseKind.UNTOLD, "", untold.total(), int(self.ops.duration_ns[self.untold].sum()), _most(untold)
+            ),
         ]
 
 

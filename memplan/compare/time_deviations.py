@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.schema import Plan
 
+_LIKELIEST = 3
+"""Parts of the model named beside kernels that are not told apart."""
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 
 
@@ -39,6 +41,11 @@ def time_deviations(
         for kernels, first_ns, last_ns in _groups(ops, owner, aligned_as):
             span = (clock.to_plan(first_ns), clock.to_plan(last_ns))
             add(DeviationWhat.NOT_IN_PLAN, None, kernels.name, span, None, kernels.total_ns)
+        if aligned_as is not None and aligned_as.untold.any():
+            took = int(ops.duration_ns[aligned_as.untold].sum())
+            planned = sum(plan.ops[op].duration_ns for op in aligned_as.unsure) if plan.timed else None
+            kernels_told = Sentence("{} [kernel|kernels] together", (str(int(aligned_as.untold.sum())),))
+            add(DeviationWhat.NOT_TOLD_APART, None, kernels_told, (0, makespan), planned, took)
         return found
 
     if not plan.timed:
@@ -75,7 +82,7 @@ def time_deviations(
         sum(wait for wait, _ in short),
         sum(wait for _, wait in short),
     )
-    matched = {*matches.op.tolist(), *(aligned_as.inside if aligned_as is not None else ())}
+    matched = {*matches.op.tolist(), *((*aligned_as.inside, *aligned_as.unsure) if aligned_as is not None else ())}
     for op in plan.ops:
         if op.launches and op.index not in matched:
             span = (op.start_ns, op.start_ns + op.duration_ns)
@@ -106,7 +113,8 @@ def _groups(ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> 
     """
     whats = kernel_whats(ops, aligned_as)
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in np.flatnonzero(owner < 0).tolist():
+    free = owner < 0 if aligned_as is None else (owner < 0) & ~aligned_as.untold
+    for row in np.flatnonzero(free).tolist():
         rows[whats[row] or ops.name[row], ops.type[row]].append(row)
     groups = []
     for (name, kind), found in rows.items():
@@ -117,5 +125,29 @@ def _groups(ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> 
 
 
 def unmatched_kernels(ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> tuple[UnmatchedKernels, ...]:
-    groups = [kernels for kernels, _, _ in _groups(ops, owner, aligned_as)]
+    return _longest(kernels for kernels, _, _ in _groups(ops, owner, aligned_as))
+
+
+def untold_kernels(plan: Plan, ops: MeasuredOps, aligned_as: AlignedStep | None) -> tuple[UnmatchedKernels, ...]:
+    """Kernels that are not told apart by type, named by the parts of the model that they are likeliest of."""
+    if aligned_as is None:
+        return ()
+    pairs = aligned_as.alignment.unsure
+    part_of = dict(zip(pairs.kernel[::-1].tolist(), pairs.op[::-1].tolist(), strict=True))
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row in np.flatnonzero(aligned_as.untold).tolist():
+        rows[ops.type[row]].append(row)
+    found = []
+    for kind, mine in rows.items():
+        likeliest = Counter(
+            plan.ops[part_of[kernel]].part or plan.ops[part_of[kernel]].type
+            for kernel in aligned_as.rows[mine].tolist()
+            if kernel in part_of
+        )
+        parts = ", ".join(name for name, _ in likeliest.most_common(_LIKELIEST))
+        found.append(UnmatchedKernels(parts, kind, len(mine), int(ops.duration_ns[mine].sum())))
+    return _longest(found)
+
+
+def _longest(groups: Iterable[UnmatchedKernels]) -> tuple[UnmatchedKernels, ...]:
     return tuple(sorted(groups, key=lambda kernels: (-kernels.total_ns, kernels.name, kernels.type)))

@@ -50,6 +50,11 @@ class PlannedKernels:
         mine = np.array([op.phase == phase for op in self.plan.ops] or [False], dtype=bool)
         return np.flatnonzero((self.op >= 0) & mine[np.maximum(self.op, 0)]).astype(np.int64)
 
+    def unplanned(self) -> Int64s:
+        """The computing kernels that no planned op runs; of those that are not told apart it isn't known."""
+        free = self.op < 0
+        return np.flatnonzero(free if self.alignment is None else free & ~self.alignment.scopes.untold()[self.rows])
+
     def what(self, kernel: int) -> str:
         """What an unplanned computing kernel is, empty where that is not known."""
         return "" if self.alignment is None else self.alignment.scopes.named(int(self.rows[kernel]))

@@ -91,18 +91,21 @@ def join_blocks(
     chance = np.zeros(count, dtype=np.float64)
     if listed.any() and (named[listed] >= 0).mean() >= _BY_NAMES:
         ops: list[tuple[int, ...]] = [(op,) if op >= 0 else () for op in named.tolist()]
-        step, how, sure = _rounds(named), JoinedBy.NAME, _SURE
-        chance[named >= 0] = sure
+        step, how = _rounds(named), JoinedBy.NAME
+        chance[named >= 0] = _SURE
     elif kernels is not None and alignment is not None and len(kernels):
         made = made_by(allocations, makers_of_kernels(kernels, plan, alignment))
         kernel, output, how = made.maker, made.output, JoinedBy.KERNEL
         of_kernel: dict[int, list[int]] = defaultdict(list)
-        for op, row in zip(alignment.matches.op.tolist(), alignment.matches.kernel.tolist(), strict=True):
+        pairs = alignment.likeliest()  # sizes tell more than the alignment does
+        for op, row in zip(pairs.op.tolist(), pairs.kernel.tolist(), strict=True):
             of_kernel[row].append(op)
+        sure = alignment.scopes.probability.copy()
+        sure[alignment.unsure.kernel] = alignment.unsure.probability
         ops = [tuple(of_kernel.get(row, ())) for row in kernel.tolist()]
         found = kernel >= 0
         step[found] = alignment.step[kernel[found]]
-        chance[found] = alignment.scopes.probability[kernel[found]] * np.where(output[found] >= 0, 1.0, _LIKELY)
+        chance[found] = np.nan_to_num(sure)[kernel[found]] * np.where(output[found] >= 0, 1.0, _LIKELY)
     else:
         made = _in_order(plan, allocations)
         how = JoinedBy.ORDER

@@ -65,7 +65,11 @@ def makers_of_kernels(kernels: Kernels, plan: Plan | None, alignment: Alignment 
     shapes, types = dictionary_encoded(kernels.output_shapes), dictionary_encoded(kernels.output_dtypes)
     kinds, names = dictionary_encoded(kernels.type), dictionary_encoded(kernels.name)
     known: dict[tuple[int, int], tuple[int, ...]] = {}
-    op_of = alignment.op_of_kernel().tolist() if alignment is not None and plan is not None else [-1] * len(kernels)
+    op_of = [-1] * len(kernels)
+    if alignment is not None and plan is not None:
+        pairs = alignment.likeliest()
+        for op, row in zip(pairs.op[::-1].tolist(), pairs.kernel[::-1].tolist(), strict=True):
+            op_of[row] = op
     sizes: list[tuple[int, ...]] = []
     for row, key in enumerate(zip(shapes.codes.tolist(), types.codes.tolist(), strict=True)):
         if key not in known:

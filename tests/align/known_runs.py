@@ -40,7 +40,7 @@ class KnownRun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of each kernel: whether it is matched right, the probability given, its time in nanoseconds."""
+    """Of each kernel: whether it is matched right, the probability given (NaN: not told apart), its time in ns."""
 
     right: list[bool]
     chance: list[float]
@@ -52,6 +52,11 @@ class Outcome:
         return sum(time for time, right in zip(self.duration_ns, self.right, strict=True) if right) / sum(
             self.duration_ns
         )
+
+    @property
+    def told(self) -> float:
+        """Share of kernels of which it is stated what they are."""
+        return 1.0 - float(np.isnan(self.chance).mean())
 
 
 def recorded_run(name: str, folder: Path, source: Path | None = None) -> KnownRun:

@@ -199,20 +199,35 @@ def test_300_simulated_runs_are_matched_and_probabilities_mean_what_they_say(sha
         assert_calibrated([pair for claim in claims for pair in claim[side]])
 
 
+_Claims = list[tuple[list[tuple[float, bool]], list[tuple[float, bool]]]]
+
+
 @pytest.fixture(scope="module")
-def claims(shared_data: Path) -> list[list[tuple[float, bool]]]:
-    """Of ops and of scopes, what simulated runs were given with which probability, and whether it is right."""
+def claims(shared_data: Path) -> _Claims:
+    """Of ops and of scopes, what simulated runs were given with which probability, and whether it is right, by run."""
     plans = list(model_plans(shared_data / "configs").values())
     found = []
     for seed in range(7000, 7080):  # of forty, one run alone can tip the scales: its kernels are alike
         run = simulate_run(plans[seed % len(plans)], seed, disturbance(seed))
         found.append(checked_claims(run, align(run.plan, run.kernels)))
-    return [[pair for claim in found for pair in claim[side]] for side in (0, 1)]
+    return found
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["ops", "scopes"])
-def test_probabilities_mean_what_they_say(side: int, claims: list[list[tuple[float, bool]]]) -> None:
-    assert_calibrated(claims[side], edges=(0.5, 0.9, 1.01))
+def test_probabilities_mean_what_they_say(side: int, claims: _Claims) -> None:
+    assert_calibrated([pair for claim in claims for pair in claim[side]], edges=(0.5, 0.9, 1.01))
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["ops", "scopes"])
+def test_probabilities_hold_in_every_run(side: int, claims: _Claims) -> None:
+    for claim in claims:
+        assert_calibrated(claim[side], edges=(0.0, 0.5, 0.8, 0.9, 1.01), telling=30)
+
+
+def test_most_kernels_are_told_apart(claims: _Claims) -> None:
+    stated = [[chance >= 0.0 for chance, _ in scopes] for _, scopes in claims]
+    assert np.mean([of for run in stated for of in run]) > 0.95
+    assert min(np.mean(run) for run in stated) > 0.8
 
 
 def assert_calibrated(

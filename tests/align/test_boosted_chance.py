@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import numpy as np
+import pytest
 
-from memplan.align.probabilities.boosted_chance import boosted_chance, summed_chance
+from memplan.align.kernel_scopes import KernelScopes
+from memplan.align.probabilities import told_apart
+from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
 from memplan.align.probabilities.boosted_loops import summed_trees
 from memplan.align.probabilities.match_features import WAYS, MatchFeatures
+from memplan.core.arrays import Floats
 from memplan.core.resources import table
+from tests.align.made_assignments import made_assignment
 
 
 def features(way: str, **values: float) -> MatchFeatures:
@@ -29,11 +34,7 @@ def test_a_kernel_whose_sizes_fit_nothing_else_is_surer_than_a_part_that_fits_as
     for claim in ("op", "scope"):
         assert chance(0.99, sure, claim) > 0.95
         assert chance(0.99, unsure, claim) < chance(0.99, sure, claim) - 0.05
-        told = table("memplan.align", "calibration.json")[claim]
-        less, more = (
-            summed_chance(told, of.rows(np.array([given])))[0] for given, of in ((0.1, doubted), (0.99, unsure))
-        )
-        assert less < more
+        assert chance(0.1, doubted, claim) < chance(0.99, sure, claim) - 0.05
 
 
 def test_trees_go_right_from_their_threshold_on() -> None:
@@ -45,13 +46,46 @@ def test_trees_go_right_from_their_threshold_on() -> None:
     assert total.tolist() == [1.0, 4.0, 3.0]
 
 
-def test_what_is_given_is_one_of_a_few_levels_that_rise() -> None:
-    for claim in ("op", "scope"):
+def test_what_is_stated_is_one_of_a_few_levels_that_rise_and_nothing_below_even_odds() -> None:
+    for claim in ("op", "scope", "place"):
         least, right = zip(*table("memplan.align", "calibration.json")[claim]["levels"], strict=True)
+        assert (least[0], right[0], least[1]) == (0.0, None, 0.5)
         assert list(least) == sorted(set(least))
-        assert list(right) == sorted(set(right))
-        given = {chance(share, features("kernel", own=own), claim) for share in (0.02, 0.5, 0.9, 1.0) for own in (1, 9)}
-        assert given <= set(right)
+        assert list(right[1:]) == sorted(set(right[1:]))
+        assert right[1] > 0.8
+        stated = stated_chance(np.array([0.0, 0.499, 0.5, 1.0]), claim)
+        assert np.isnan(stated).tolist() == [True, True, False, False]
+        assert stated[2:].tolist() == [right[1], right[-1]]
+
+
+def test_a_match_less_likely_than_not_is_not_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its op and scope have no probability; its place has one of its own, or none."""
+    said = {"op": [0.9, 0.1, 0.1], "scope": [0.2, 0.9, 0.9], "place": [0.9, 0.1]}
+
+    def trees(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
+        assert len(chance) == len(features.way) == len(said[claim])
+        return np.array(said[claim])
+
+    monkeypatch.setattr(told_apart, "boosted_chance", trees)
+    one = features("kernel")
+    three = MatchFeatures(*(np.repeat(getattr(one, column.name), 3) for column in fields(MatchFeatures)))
+    found = made_assignment([3, 4, -1], [True] * 3, [0.9] * 3)
+    likely, place = told_apart.state_chances(found, three)
+    assert likely.tolist() == said["op"]
+    assert np.isnan(found.chance).tolist() == np.isnan(found.scope_chance).tolist() == [False, True, True]
+    assert found.scope_chance[0] == found.chance[0]  # a scope is no less likely than its op
+    assert np.isnan(place).tolist() == [False, False, True]
+
+
+def test_a_kernel_that_is_not_told_apart_keeps_the_place_that_is_sure() -> None:
+    column = np.array([0, 1, 1], dtype=np.int32)
+    sure = np.array([0.9, np.nan, np.nan])
+    scopes = KernelScopes(column, column, column, column, column, sure, sure, ("a", "b"), ("p", "q"), ("x", "y"))
+    told = told_apart.scopes_as_stated(scopes, np.isnan(sure), np.array([0.9, 0.8, np.nan]))
+    assert told.untold().tolist() == [False, True, True]
+    assert [told.path(kernel) for kernel in range(3)] == [
+        "layers.0.p, x, a, micro-batch 0", "layers.1, not told apart, b, micro-batch 1", "not told apart",
+    ]  # fmt: skip
 
 
 def test_rows_have_what_their_names_say() -> None:

@@ -13,15 +13,17 @@ from memplan.requests.plan_request import PlanRequest
 CUT, SEVERAL = "begins and ends inside", "end of a step, two steps, a beginning"
 
 
-def matched(shared: Path, variant: ProfileVariant) -> tuple[float, Alignment]:
-    """The share of compute time that is right, and the alignment."""
+def matched(shared: Path, variant: ProfileVariant, what: str = "right") -> tuple[float, Alignment]:
+    """The share of compute time of which `what` of a verdict holds, and the alignment."""
     plan = PlanRequest(shared / "configs" / "Qwen--Qwen3-0.6B.json", like=str(variant.folder)).plan()
     profile = memplan.open_profile(variant.folder)
     kernels = profile.rank(next(iter(profile.ranks))).kernels()
     assert kernels is not None
     found = align(plan, kernels)
     compute = [item for item in labelled_rows(plan, found, variant.labels) if not item.collective]
-    return sum(item.duration_us for item in compute if item.right) / sum(item.duration_us for item in compute), found
+    return sum(item.duration_us for item in compute if getattr(item, what)) / sum(
+        item.duration_us for item in compute
+    ), found
 
 
 def test_parts_of_steps_and_several_are_matched(shared_data: Path, tmp_path: Path) -> None:
@@ -39,9 +41,13 @@ def test_parts_of_steps_and_several_are_matched(shared_data: Path, tmp_path: Pat
 
 
 def test_order_is_kept_where_no_kernel_tells_sizes(shared_data: Path, tmp_path: Path) -> None:
-    """Went wrong once: without sizes updates were matched far out of their order, as only sizes could tell."""
+    """
+    Went wrong once: without sizes updates were matched far out of their order, as only sizes could tell.
+
+    Which update is which weight's is not told where times alone speak for it.
+    """
     profile = shared_data / "profiles" / "qwen3-0.6b-train-4rank" / "rank_0_ascend_pt"
     labels = shared_data / "labels" / "qwen3_rank0.csv"
     variants = {variant.name: variant for variant in profile_variants(profile, labels, tmp_path)}
-    share, _ = matched(shared_data, variants["no shapes"])
-    assert share >= 0.93
+    assert matched(shared_data, variants["no shapes"], "scope")[0] >= 0.99
+    assert matched(shared_data, variants["no shapes"])[0] >= 0.88

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import memplan
+from memplan.align import Alignment, OpMatches
+from memplan.align.probabilities.told_apart import scopes_as_stated
 from memplan.cli.app import command_app
-from memplan.compare import CauseKind, Comparison, compare
+from memplan.compare import CauseKind, Comparison, DeviationWhat, compare
+from memplan.compare.aligned_ops import aligned
 from memplan.reports.comparison.compare_report import compare_report
 from memplan.schema import Plan
 from memplan.simulator import Behaviour, simulate
@@ -108,3 +115,60 @@ def test_a_profile_alone_is_told_in_the_words_of_its_model(shared_data: Path) ->
     assert model["holders"]["explained_bytes"] >= 0.95 * model["holders"]["measured_bytes"]
     assert model["process"]["rest_bytes"] < 100 * 2**20
     assert any(row["part"] == "q_norm" and row["kernels"] == 28 for row in model["times"]["parts"])
+
+
+@pytest.fixture(scope="module")
+def doubted(plan: Plan, run: Path) -> Iterator[Comparison]:
+    """The same where the norms after attention can't be told from the rest."""
+
+    def unsure(*of: Any) -> Alignment | None:
+        found = aligned(*of)
+        return None if found is None else _withheld(found, [op.index for op in plan.ops if op.part == "norm.1"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memplan.compare.comparison.aligned", unsure)
+        yield compare(plan, memplan.open_profile(run), limit=10_000)
+
+
+def _withheld(found: Alignment, ops: Sequence[int]) -> Alignment:
+    """The alignment without the matches of those ops, whose kernels stand in their layers all the same."""
+    pairs = found.matches
+    out = np.isin(pairs.op, ops)
+    untold = found.scopes.untold()
+    untold[pairs.kernel[out]] = True
+    kept, more = (
+        OpMatches(pairs.op[some], pairs.kernel[some], pairs.probability[some], pairs.how[some]) for some in (~out, out)
+    )
+    scopes = scopes_as_stated(found.scopes, untold, np.where(untold, 0.9, found.scopes.probability))
+    return replace(found, matches=kept, unsure=more, scopes=scopes)
+
+
+def test_kernels_that_are_not_told_apart_are_neither_unplanned_nor_their_ops_missing(
+    plan: Plan, compared: Comparison, doubted: Comparison
+) -> None:
+    norms = {op.index for op in plan.ops if op.part == "norm.1"}
+    assert norms <= set(doubted.untold_ops)
+    assert not norms & {*doubted.unmatched_ops, *doubted.matches.op.tolist()}
+    assert {item.type for item in doubted.unmatched_kernels} <= {item.type for item in compared.unmatched_kernels}
+    assert sum(item.count for item in doubted.untold_kernels if "norm.1" in item.name) == len(norms)
+    assert doubted.deviates == compared.deviates
+    assert doubted.summary.coverage == pytest.approx(compared.summary.coverage, abs=0.01)
+    (together,) = [item for item in doubted.deviations if item.what == DeviationWhat.NOT_TOLD_APART]
+    assert together.planned == sum(plan.ops[op].duration_ns for op in doubted.untold_ops)
+    causes = doubted.causes
+    assert causes is not None
+    assert sum(cause.delta for cause in causes.causes) == causes.measured - causes.planned
+    assert any(cause.kind is CauseKind.UNTOLD and cause.planned for cause in causes.causes)
+
+
+def test_a_kernel_that_is_not_told_apart_has_a_place_and_a_likeliest_op(plan: Plan, doubted: Comparison) -> None:
+    report = compare_report(doubted, {op.index: op.name for op in plan.ops})
+    assert "are not told apart" in str(report.sections[0].parts[0])
+    assert report.document is not None
+    kernels = json.loads(json.dumps(report.document()))["alignment"]["kernels"]
+    likeliest = [kernel for kernel in kernels if kernel["likeliest_op"] is not None]
+    assert {plan.ops[kernel["likeliest_op"]].part for kernel in likeliest} >= {"norm.1"}
+    norms = [kernel for kernel in likeliest if plan.ops[kernel["likeliest_op"]].part == "norm.1"]
+    assert all(kernel["op"] is None and kernel["what"] == "not told apart" for kernel in norms)
+    assert {kernel["probability"] for kernel in norms} == {0.9}
+    assert "layers.2, not told apart, forward, micro-batch 1" in {kernel["scope"] for kernel in norms}

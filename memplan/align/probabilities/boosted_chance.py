@@ -24,22 +24,31 @@ _PIECE = 1 << 16
 
 def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
     """
-    The share of right ones among matches like these that the model gave `chance`.
+    What the trees say of matches like these that the model gave `chance`.
 
-    `claim` is what that is the probability of: of the `op`, or of its `scope`. Trees are surer than they may be of runs
-    that they were not fitted to: what they say is told by levels, as few as such runs can tell apart.
+    `claim` is what that is the probability of: of the `op`, of its `scope`, or of the `place` of a kernel whose op is
+    not told. Trees are surer than they may be of runs that they were not fitted to: `stated_chance` is what is said.
     """
     told = _told(claim)
 
     def piece(at: int) -> Floats:
         some = slice(at, at + _PIECE)
-        return level_of(told, summed_chance(told, features.part(some).rows(chance[some])))
+        return summed_chance(told, features.part(some).rows(chance[some]))
 
     return np.concatenate([*in_threads(piece, range(0, len(chance), _PIECE)), np.empty(0)])
 
 
+def stated_chance(found: Floats, claim: str) -> Floats:
+    """What is stated where the trees of `claim` said `found`: one of few levels, NaN where that is too little."""
+    return level_of(_told(claim), found)
+
+
 def level_of(told: Mapping[str, Any], found: Floats) -> Floats:
-    """The share of right ones among runs of other kinds of which the trees of `told` said `found`."""
+    """
+    The share of right ones among runs of which the trees of `told`, fitted to others, said `found`.
+
+    Levels are as few as runs can tell apart; NaN where there is none because the odds are less than even.
+    """
     least, right = np.array(told["levels"], dtype=np.float64).T
     level: Floats = right[np.searchsorted(least, found, side="right") - 1]
     return level

@@ -110,7 +110,7 @@ class MatchFeatures:
         found[:, 1 + len(plain) :] = self.way[:, None] == np.arange(len(WAYS))
         return found
 
-    def part(self, some: slice) -> MatchFeatures:
+    def part(self, some: slice | Int64s) -> MatchFeatures:
         """Those kernels alone."""
         return MatchFeatures(*(getattr(self, column.name)[some] for column in fields(self)))
 

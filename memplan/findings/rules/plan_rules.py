@@ -38,7 +38,7 @@ def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> I
     Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
     the plan that lacks them, so they cost nothing.
     """
-    free = facts.claims.unclaimed(np.flatnonzero(planned.op < 0).astype(np.int64))
+    free = facts.claims.unclaimed(planned.unplanned())
     length = kernels.duration_ns[facts.case.computing_rows]
     names = [planned.what(kernel) for kernel in free.tolist()]
     known = free[np.array([bool(name) for name in names], dtype=bool)] if len(free) else free

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from memplan.compare import AlignedStep, Comparison, StepCauses
+from memplan.compare import Comparison, StepCauses
 from memplan.core.sentence import Sentence, Text, joined
 from memplan.core.units import format_duration, format_share
 from memplan.reports.comparison.compare_words import comparison_words
@@ -48,6 +48,7 @@ _CAUSES = (
     Column("most in"),
 )
 _KERNELS = (Column("kernel"), Column("type"), Column("count", Quantity.COUNT), Column("time", Quantity.DURATION))
+_UNTOLD = (Column("likeliest of"), *_KERNELS[1:])
 
 
 def compare_report(result: Comparison, names: Mapping[int, str]) -> Report:
@@ -150,6 +151,13 @@ def _unmatched(result: Comparison) -> Iterator[ReportSection]:
         total = format_duration(sum(item.total_ns for item in result.unmatched_kernels))
         table = ReportTable(_KERNELS, rows, total=len(result.unmatched_kernels))
         yield section(f"Kernels that are not in the plan, {total} in all", table)
+    if result.untold_kernels:
+        listed = result.untold_kernels[:_MOST_UNMATCHED]
+        rows = tuple((item.name, item.type, item.count, item.total_ns) for item in listed)
+        total = format_duration(sum(item.total_ns for item in result.untold_kernels))
+        table = ReportTable(_UNTOLD, rows, total=len(result.untold_kernels))
+        may = f"; {len(result.untold_ops):,} planned ops may have run in them" if result.untold_ops else ""
+        yield section(f"Kernels that are not told apart, {total} in all{may}", table)
 
 
 def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:
@@ -179,6 +187,8 @@ def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:
             "measured_busy_ns": summary.measured_busy_ns,
             "planned_ops": summary.planned_ops,
             "matched_ops": summary.matched_ops,
+            "untold_ops": summary.untold_ops,
+            "untold_share": summary.untold_share,
             "matched_by_name": summary.matched_by_name,
             "measured_kernels": summary.measured_kernels,
             "measured_coverage": summary.measured_coverage,
@@ -212,10 +222,15 @@ def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:
             {"name": item.name, "type": item.type, "count": item.count, "total_ns": item.total_ns}
             for item in result.unmatched_kernels
         ],
+        "untold_ops": list(result.untold_ops),
+        "untold_kernels": [
+            {"likeliest": item.name, "type": item.type, "count": item.count, "total_ns": item.total_ns}
+            for item in result.untold_kernels
+        ],
         "notes": list(result.notes),
         "words": comparison_words(result, names),
         "causes": _causes_document(result.causes),
-        "alignment": _alignment_document(result.aligned),
+        "alignment": _alignment_document(result),
         "times": scope_document(result.times),
         "holders": holders_document(result.holders),
         "process": process_document(result.process),
@@ -242,11 +257,12 @@ def _causes_document(causes: StepCauses | None) -> dict[str, Any] | None:
     }
 
 
-def _alignment_document(aligned: AlignedStep | None) -> dict[str, Any] | None:
+def _alignment_document(result: Comparison) -> dict[str, Any] | None:
     """Every kernel of the step with its place in the model, `None` where names matched."""
-    if aligned is None:
+    aligned, places = result.aligned, result.places
+    if aligned is None or places is None:
         return None
-    scopes = aligned.alignment.scopes
+    scopes, unsure = aligned.alignment.scopes, places.unsure_ops()
     return {
         "kernels": [
             {
@@ -254,7 +270,8 @@ def _alignment_document(aligned: AlignedStep | None) -> dict[str, Any] | None:
                 "op": op if op >= 0 else None,
                 "scope": scopes.path(row),
                 "what": scopes.named(row) or None,
-                "probability": round(float(scopes.probability[row]), 4),
+                "probability": None if (sure := places.probability(row)) is None else round(sure, 4),
+                "likeliest_op": unsure.get(row),
             }
             for row, op in zip(aligned.rows.tolist(), aligned.owner.tolist(), strict=True)
         ]

@@ -1,0 +1,59 @@
+"""
+Kernels that can't be told apart: whose match, or being of no plan, is no better than even odds.
+
+Such matches share few fates: one kind of kernel is the wrong op's in every layer, or the right one's. No probability
+holds for them in a single run, so none is given: their op is not stated, and they stand where they are likeliest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from memplan.align.assignment import KernelAssignment
+from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
+from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
+from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.core.arrays import Bools, Floats
+
+
+def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Floats, Floats]:
+    """
+    Put into `found` what is stated of each match and its scope, NaN where it is not told apart.
+
+    Returned is for every kernel how likely its match is before any level, and what is stated of its place (phase,
+    micro-batch, layer), NaN where that isn't better than even odds.
+    """
+    likely, of_scope = (
+        boosted_chance(chance, features, claim)
+        for chance, claim in ((found.chance, "op"), (found.scope_chance, "scope"))
+    )
+    stated = stated_chance(likely, "op")
+    untold = np.flatnonzero(np.isnan(stated))
+    # The two are fitted apart; a scope is never less likely than an op of it.
+    scope = np.fmax(stated, stated_chance(of_scope, "scope"))
+    place = scope.copy()
+    place[untold] = stated_chance(boosted_chance(found.chance[untold], features.part(untold), "place"), "place")
+    scope[untold] = np.nan
+    found.chance[:], found.scope_chance[:] = stated, scope
+    return likely, place
+
+
+def scopes_as_stated(scopes: KernelScopes, untold: Bools, place: Floats) -> KernelScopes:
+    """The scopes without the part or what of kernels `untold`, and without the place of those of which it is NaN."""
+    whats = (*scopes.whats, NOT_TOLD_APART) if untold.any() else scopes.whats
+    nowhere = untold & np.isnan(place)
+    phase, micro_batch, layer = (
+        np.where(nowhere, -1, column).astype(np.int32) for column in (scopes.phase, scopes.micro_batch, scopes.layer)
+    )
+    return replace(
+        scopes,
+        phase=phase,
+        micro_batch=micro_batch,
+        layer=layer,
+        part=np.where(untold, -1, scopes.part).astype(np.int32),
+        what=np.where(untold, len(scopes.whats), scopes.what).astype(np.int32),
+        place_probability=place,
+        whats=whats,
+    )
