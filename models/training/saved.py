@@ -22,6 +22,7 @@ from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.training.entries import compressed
 from memplan.models.training.saved_item import Saved
+from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE, _INDEX = 2, 4, 8
@@ -156,8 +157,11 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Reci
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
 
-def _mamba(mixer: Mamba2, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+def _mamba(mixer: Mamba2, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     """As `mamba_split_conv1d_scan_combined` of mamba_ssm and Megatron-Core's `MambaMixer` around it keep it."""
+    if recipe.scan_in_steps:
+        yield from scan_in_steps(mixer, layout, recipe)
+        return
     inner, heads = mixer.inner / layout.tensor, mixer.heads / layout.tensor
     states = 2 * mixer.groups * mixer.state / layout.tensor
     yield Saved("gate, inputs of the convolution and step sizes", "attention", _HALF * (2 * inner + states + heads))

@@ -99,7 +99,8 @@ class Recipe:
     its way back (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
-    attention (TransformerEngine's `--attention-backend unfused`). `variable_lengths` are samples as long as their
+    attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
+    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `variable_lengths` are samples as long as their
     text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
@@ -149,6 +150,7 @@ class Recipe:
     recompute_heads: bool = False
     swap_attended: bool = False
     attention_in_steps: bool = False
+    scan_in_steps: bool = False
     variable_lengths: bool = False
 
     def __post_init__(self) -> None:
