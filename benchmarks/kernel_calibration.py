@@ -89,8 +89,9 @@ def page(data: Path) -> Iterator[str]:
         "absolute deviations over sums of measured time. A class is a kind of `kernels.json`. The model is the "
         "uncalibrated one with kernels in their order. Known are types, each with its data type, of which the fit has "
         f"{calibration_choice('fewest_of_type'):.0f} distinct kernels or more. Fit and check never share a shape, or "
-        "never a profile. Constants of the method are ranges and thresholds (`memplan/cost/calibration.json`): that "
-        "three kernels make a type known and six a kind was chosen with these halves in view, priors were not."
+        "never a profile. Constants of the method are ranges and thresholds (`memplan/cost/calibration.json`): "
+        "traits, ranges and thresholds were chosen with these profiles in view, so that the method knows them, though "
+        "no fit knows the shapes it is checked on."
     )
     yield ""
     yield from floors(large)
