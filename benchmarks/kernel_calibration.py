@@ -304,7 +304,7 @@ def between(every: Sequence[Profiled]) -> Iterator[str]:
             if not covered.any():
                 continue
             told = _errors(checked, Draw(predicted, covered), covered)
-            whole = _errors(checked, Draw(predicted, covered), covered | ~covered)
+            whole = _errors(checked, Draw(predicted, covered), np.ones_like(covered))
             rows.append(
                 (name, checked.name, percent(told[2]), percent(told[0]), percent(told[1]),
                  f"{told[1] / told[0] - 1:+.0%}", percent(whole[0]), percent(whole[1]))

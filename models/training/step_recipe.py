@@ -63,7 +63,7 @@ class Recipe:
     what attention alone needs of its forward run, which is repeated. `swap_optimizer` keeps the 12 bytes of float32
     states on the host, `reuse_fp32` keeps no 16-bit copy of the weights whose float32 originals the rank has.
     `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
-    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`).`loss` is how
+    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
     the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
     rank beside the projections of attention and dense feed-forward parts, and nothing else. `clip_copies` scales
     each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
