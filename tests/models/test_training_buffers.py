@@ -12,12 +12,13 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.memory import training_memory
 from memplan.models.training.phases import gathered_weights, linear_shapes
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 SPLIT = Layout(tensor=2, pipeline=2)
@@ -34,10 +35,6 @@ def llama(shared_data: Path) -> ModelConfig:
 def deepseek(shared_data: Path) -> ModelConfig:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
     return replace(model, layers=model.layers[:4], mtp_layers=())
-
-
-def part(memory: TrainingMemory, name: str) -> int:
-    return sum(item.nbytes for item in memory.parts if item.name == name)
 
 
 def test_split_projections_gather_their_input_into_a_buffer_that_stays(llama: ModelConfig) -> None:

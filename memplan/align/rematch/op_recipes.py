@@ -70,7 +70,7 @@ class _Cutter:
         self._margins = [0.0] * len(stretches)
 
     def run(self) -> None:
-        """Cut all stretches until nothing changes."""
+        """Cut all stretches until nothing changes, or as often as it is worth."""
         for stretch in self._stretches:
             self._count(stretch, stretch.cut, len(stretch.begins))
         looked_at: dict[int, list[int]] = {}

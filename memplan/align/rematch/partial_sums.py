@@ -22,6 +22,8 @@ _ALMOST = 0.99
 """What is left of a ratio by rounding, at least."""
 _REACH = 8
 """Kernels between two products of one op, at most."""
+_NEAR = 3
+"""Rows behind an op of products, at most, of an addition that may be planned there."""
 
 
 def take_partial_sums(
@@ -55,7 +57,7 @@ def take_partial_sums(
     # One that is planned right behind the products is as large as they are, too, where a branch comes back.
     sums = pieces + 1
     row = found.row[sums]
-    own = (row > found.row[pieces]) & (row <= found.row[pieces] + 3)
+    own = (row > found.row[pieces]) & (row <= found.row[pieces] + _NEAR)
     own &= ratios.core[sequence.token[row], kernel_class[sums]] >= _ALMOST * math.exp(exact_ratio())
     pieces, sums = pieces[~own], sums[~own]
     changed = found.row[sums] != found.row[pieces]
