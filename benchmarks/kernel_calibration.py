@@ -204,12 +204,13 @@ def halves(every: Sequence[Profiled]) -> Iterator[str]:
         drawn = [_drawn(each, seed) for seed in range(DRAWS)]
         cells: list[str] = []
         for pick in (_all, _known):
-            errors = np.array([_errors(each, draw, pick(draw)) for draw in drawn])
+            errors = np.array([_errors(each, draw.predicted, pick(draw)) for draw in drawn])
             model, fit = errors.mean(axis=0)[:2]
             cells += [percent(model), percent(fit), f"{fit / model - 1:+.0%}", f"{_worst(errors) - 1:+.0%}"]
         known = float(np.mean([each.time[draw.known].sum() for draw in drawn]) / each.time.sum())
         by_class = {
-            str(kind): [_errors(each, draw, each.kind == kind) for draw in drawn] for kind in np.unique(each.kind)
+            str(kind): [_errors(each, draw.predicted, each.kind == kind) for draw in drawn]
+            for kind in np.unique(each.kind)
         }
         worse = sum(fit - model > NOTICED for found in by_class.values() for model, fit, _ in found)
         rows.append((each.name, *cells, f"{known:.0%}", f"{worse} of {DRAWS * len(by_class)}"))
@@ -231,7 +232,7 @@ def halves(every: Sequence[Profiled]) -> Iterator[str]:
         drawn = [_drawn(each, seed, 10) for seed in range(TENTHS)]
         cells = []
         for pick in (_all, _known):
-            model, fit, share = np.mean([_errors(each, draw, pick(draw)) for draw in drawn], axis=0)
+            model, fit, share = np.mean([_errors(each, draw.predicted, pick(draw)) for draw in drawn], axis=0)
             cells += [percent(model), percent(fit), f"{fit / model - 1:+.0%}", f"{share:.0%}"]
         rows.append((each.name, *cells[:3], *cells[4:]))
     yield from table(
@@ -270,10 +271,10 @@ def _known(draw: Draw) -> Mask:
     return draw.known
 
 
-def _errors(each: Profiled, draw: Draw, own: Mask) -> tuple[float, float, float]:
-    """The model's error on the rows `own`, the fits', and the rows' share of all time."""
+def _errors(each: Profiled, predicted: Array, own: Mask) -> tuple[float, float, float]:
+    """The model's error on the rows `own`, that of what is `predicted`, and the rows' share of all time."""
     time = float(each.time[own].sum())
-    model, fit = (float(np.abs(times - each.time)[own].sum()) for times in (each.model, draw.predicted))
+    model, fit = (float(np.abs(times - each.time)[own].sum()) for times in (each.model, predicted))
     return model / time, fit / time, time / float(each.time.sum())
 
 
@@ -303,8 +304,8 @@ def between(every: Sequence[Profiled]) -> Iterator[str]:
             predicted, covered = rows_predicted(checked.kernels, checked.machine, fit)
             if not covered.any():
                 continue
-            told = _errors(checked, Draw(predicted, covered), covered)
-            whole = _errors(checked, Draw(predicted, covered), covered | ~covered)
+            told = _errors(checked, predicted, covered)
+            whole = _errors(checked, predicted, np.ones_like(covered))
             rows.append(
                 (name, checked.name, percent(told[2]), percent(told[0]), percent(told[1]),
                  f"{told[1] / told[0] - 1:+.0%}", percent(whole[0]), percent(whole[1]))

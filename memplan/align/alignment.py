@@ -69,6 +69,10 @@ class OpMatches:
     def __len__(self) -> int:
         return len(self.op)
 
+    def first_ops(self) -> dict[int, int]:
+        """The first op of each kernel that has one."""
+        return dict(zip(self.kernel[::-1].tolist(), self.op[::-1].tolist(), strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Alignment:

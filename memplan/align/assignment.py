@@ -57,6 +57,10 @@ class KernelAssignment:
     last: Int64s
     core: NDArray[np.bool_]
 
+    def match(self, kernels: int | Int64s, rows: int | Int64s) -> None:
+        """Change in place which row each of `kernels` runs, and that alone; -1 for none."""
+        self.row[kernels] = self.first[kernels] = self.last[kernels] = rows
+
     def of_each(self, owner: Int64s) -> KernelAssignment:
         """That of every kernel, of which some count as one here: `owner` is the place of each."""
         return KernelAssignment(*(getattr(self, column.name)[owner] for column in fields(self)))

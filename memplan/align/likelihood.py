@@ -93,6 +93,12 @@ class Likelihoods:
     fused: Float32s
 
 
+def exact_ratio() -> float:
+    """The logarithm of the ratio of a kernel of an op's family that fits it in all operands, told in other bits."""
+    weights = pair_model()["weights"]
+    return float(weights["same_family"] + weights["exact"] + weights["other_bits"])
+
+
 def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: TokenClasses) -> Likelihoods:
     """The ratios of every pair of classes; `rules` say what runs each class of ops."""
     weights = pair_model()["weights"]

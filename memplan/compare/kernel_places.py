@@ -68,10 +68,7 @@ class KernelPlaces:
 
     def unsure_ops(self) -> Mapping[int, int]:
         """The likeliest op, by kernel, of those that are not told apart: no better than even odds."""
-        if self.alignment is None:
-            return {}
-        pairs = self.alignment.unsure
-        return dict(zip(pairs.kernel[::-1].tolist(), pairs.op[::-1].tolist(), strict=True))
+        return {} if self.alignment is None else self.alignment.unsure.first_ops()
 
     def rows(self, kernels: Kernels) -> Iterator[tuple[object, ...]]:
         """A row of the table for every kernel, in order of start."""

@@ -132,17 +132,16 @@ def untold_kernels(plan: Plan, ops: MeasuredOps, aligned_as: AlignedStep | None)
     """Kernels that are not told apart by type, named by the parts of the model that they are likeliest of."""
     if aligned_as is None:
         return ()
-    pairs = aligned_as.alignment.unsure
-    part_of = dict(zip(pairs.kernel[::-1].tolist(), pairs.op[::-1].tolist(), strict=True))
+    op_of = aligned_as.alignment.unsure.first_ops()
     rows: dict[str, list[int]] = defaultdict(list)
     for row in np.flatnonzero(aligned_as.untold).tolist():
         rows[ops.type[row]].append(row)
     found = []
     for kind, mine in rows.items():
         likeliest = Counter(
-            plan.ops[part_of[kernel]].part or plan.ops[part_of[kernel]].type
+            plan.ops[op_of[kernel]].part or plan.ops[op_of[kernel]].type
             for kernel in aligned_as.rows[mine].tolist()
-            if kernel in part_of
+            if kernel in op_of
         )
         parts = ", ".join(name for name, _ in likeliest.most_common(_LIKELIEST))
         found.append(UnmatchedKernels(parts, kind, len(mine), int(ops.duration_ns[mine].sum())))

@@ -65,17 +65,13 @@ def makers_of_kernels(kernels: Kernels, plan: Plan | None, alignment: Alignment 
     shapes, types = dictionary_encoded(kernels.output_shapes), dictionary_encoded(kernels.output_dtypes)
     kinds, names = dictionary_encoded(kernels.type), dictionary_encoded(kernels.name)
     known: dict[tuple[int, int], tuple[int, ...]] = {}
-    op_of = [-1] * len(kernels)
-    if alignment is not None and plan is not None:
-        pairs = alignment.likeliest()
-        for op, row in zip(pairs.op[::-1].tolist(), pairs.kernel[::-1].tolist(), strict=True):
-            op_of[row] = op
+    op_of = alignment.likeliest().first_ops() if alignment is not None else {}
     sizes: list[tuple[int, ...]] = []
     for row, key in enumerate(zip(shapes.codes.tolist(), types.codes.tolist(), strict=True)):
         if key not in known:
             known[key] = _bytes(shapes.values[key[0]], types.values[key[1]])
         found = known[key]
-        if not found and plan is not None and op_of[row] >= 0:
+        if not found and plan is not None and row in op_of:
             found = _planned_outputs(plan, op_of[row])
         sizes.append(found)
     families = np.array([families_of(kind)[0] for kind in kinds.values], dtype=np.int32)

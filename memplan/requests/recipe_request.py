@@ -194,6 +194,12 @@ class RecipeRequest:
         about="Attention op by op, which keeps a softmax of every pair of tokens.",
         panel=_PANEL,
     )
+    scan_in_steps: bool = option(
+        "--scan-in-steps",
+        default=False,
+        about="Mamba-2's scan op by op (MindSpeed-LLM), which keeps decays of every pair of tokens of a chunk.",
+        panel=_PANEL,
+    )
     variable_lengths: bool = option(
         "--variable-lengths",
         "--variable-seq-lengths",
@@ -273,6 +279,7 @@ class RecipeRequest:
             recompute_heads=self.recompute_heads,
             swap_attended=self.swap_attended,
             attention_in_steps=self.attention_in_steps,
+            scan_in_steps=self.scan_in_steps,
             variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),

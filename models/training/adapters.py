@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.phases import ROWS_SPLIT, on_stage
+from memplan.models.training.phases import JOINED, ROWS_SPLIT, on_stage
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
-
-_JOINED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "fc1", "up_proj": "fc1"}
-"""Projections that are one matrix in Megatron, with one adapter."""
 
 
 def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], rank: int) -> int:
@@ -31,6 +28,6 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
         if name in ROWS_SPLIT:
             total += own // out + out
         else:
-            inputs[item.layer, _JOINED.get(name, name)] = into
+            inputs[item.layer, JOINED.get(name, name)] = into
             total += own // into
     return rank * (total + sum(inputs.values()))

@@ -27,6 +27,7 @@ from memplan.models.training.phases import (
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
+from memplan.models.training.scans import scan_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 from memplan.models.weight_shapes import WeightGroup
@@ -318,6 +319,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     pairs = scores_of_pairs(layers, kept, layout, recipe, tokens)
     if pairs:
         phases["scores of every pair"] = pairs
+    scan = scan_parts(layers, kept, layout, recipe, tokens)
+    if scan:
+        phases["steps of a scan"] = scan
     if (first or further) and not recipe.lora_rank:
         # Without layers that predict further tokens it is the last thing a pass does.
         freed = 0 if further else activations + embedded

@@ -188,7 +188,7 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     return parts
 
 
-_JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
 """Projections that are one parameter in Megatron."""
 
 
@@ -208,7 +208,7 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
         one = rank_elements(item, layout) // max(1, -(-item.copies // layout.expert))
         name = item.name.rpartition(".")[2]
         columns = one // item.shape[0] if name in ROWS_SPLIT else item.shape[1]
-        key = item.layer, item.name.replace(name, _JOINED.get(name, name)), columns
+        key = item.layer, item.name.replace(name, JOINED.get(name, name)), columns
         rows[key] = rows.get(key, 0) + one // columns
     return {(count, columns) for (_, _, columns), count in rows.items()}
 
@@ -228,7 +228,7 @@ def _largest_piece(
     for item in weights(model, mtp=True):
         if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts:
             name = item.name.rpartition(".")[2]
-            key = item.layer, item.name.replace(name, _JOINED.get(name, name))
+            key = item.layer, item.name.replace(name, JOINED.get(name, name))
             sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
             copies[key] = 1 if grouped else -(-item.copies // layout.expert)
     share = max(1, -(-sum(sizes.values()) // shared))

@@ -22,6 +22,7 @@ from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.training.entries import compressed
 from memplan.models.training.saved_item import Saved
+from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE, _INDEX = 2, 4, 8
@@ -39,9 +40,6 @@ def _norm_steps(name: str, width: float, recipe: Recipe) -> Iterator[Saved]:
     """Of `(x.float() * rsqrt(...)).type_as(x) * weight`: the float32 copy and the factor of the weight are kept."""
     if recipe.norms_in_steps:
         yield Saved(f"steps of the {name}", "norm", (_SINGLE + _HALF) * width, cheap=True)
-
-
-_ROTATION = "cosines and sines of queries and keys"
 
 
 def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
@@ -80,7 +78,7 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
     elif recipe.legacy_layers and not recipe.alibi_masks:
         yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
     if not recipe.alibi_masks:
-        yield Saved(_ROTATION, "attention", 4 * _HALF * mixer.head_dim)
+        yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim, rotary=True)
     yield Saved("queries and keys", "attention", _HALF * (queries + again * keys))
     yield Saved("values", "attention", _HALF * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
@@ -99,7 +97,7 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
         yield from _norm("query latent norm", mixer.q_lora_rank, shards, recipe)
     yield Saved("key/value latent and positions", "attention", _HALF * (mixer.kv_lora_rank + mixer.rope_dim))
     yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards, recipe)
-    yield Saved(_ROTATION, "attention", 4 * _HALF * mixer.rope_dim)
+    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.rope_dim, rotary=True)
     yield Saved("queries", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
     yield Saved("keys", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
     yield Saved("values", "attention", _HALF * heads * max(mixer.v_dim, recipe.padded_heads), heads=True)
@@ -156,8 +154,11 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Reci
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
 
-def _mamba(mixer: Mamba2, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+def _mamba(mixer: Mamba2, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     """As `mamba_split_conv1d_scan_combined` of mamba_ssm and Megatron-Core's `MambaMixer` around it keep it."""
+    if recipe.scan_in_steps:
+        yield from scan_in_steps(mixer, layout, recipe)
+        return
     inner, heads = mixer.inner / layout.tensor, mixer.heads / layout.tensor
     states = 2 * mixer.groups * mixer.state / layout.tensor
     yield Saved("gate, inputs of the convolution and step sizes", "attention", _HALF * (2 * inner + states + heads))
@@ -249,9 +250,7 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
         if kept_by is None:
             raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
         learned = model.position_rows > 0
-        kept += (
-            item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.name == _ROTATION)
-        )
+        kept += (item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.rotary))
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)
     return tuple(kept)

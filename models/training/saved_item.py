@@ -12,7 +12,8 @@ class Saved:
 
     `part` is `residual`, `norm`, `attention`, `ffn` or `experts`; `cheap` says that it is recomputed from another
     kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention makes and
-    `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of latents.
+    `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of latents,
+    `rotary` what turns queries and keys by their positions.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Saved:
     attended: bool = False
     softmax: bool = False
     heads: bool = False
+    rotary: bool = False

@@ -63,7 +63,7 @@ class Recipe:
     what attention alone needs of its forward run, which is repeated. `swap_optimizer` keeps the 12 bytes of float32
     states on the host, `reuse_fp32` keeps no 16-bit copy of the weights whose float32 originals the rank has.
     `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
-    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`).`loss` is how
+    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
     the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
     rank beside the projections of attention and dense feed-forward parts, and nothing else. `clip_copies` scales
     each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
@@ -99,7 +99,8 @@ class Recipe:
     its way back (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
-    attention (TransformerEngine's `--attention-backend unfused`). `variable_lengths` are samples as long as their
+    attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
+    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `variable_lengths` are samples as long as their
     text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
@@ -149,6 +150,7 @@ class Recipe:
     recompute_heads: bool = False
     swap_attended: bool = False
     attention_in_steps: bool = False
+    scan_in_steps: bool = False
     variable_lengths: bool = False
 
     def __post_init__(self) -> None:

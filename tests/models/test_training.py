@@ -18,11 +18,12 @@ from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.memory import in_flight, training_memory, training_spans
 from memplan.models.training.phases import hosted_output
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+from tests.models.memory_parts import part
 
 LAYOUT = Layout(pipeline=2, data=2)
 # 4 samples a step over 2 data-parallel ranks, one a micro-batch; the profile's shapes are 4096 tokens long.
@@ -38,10 +39,6 @@ def qwen(shared_data: Path) -> ModelConfig:
 def moe(shared_data: Path) -> ModelConfig:
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
     return replace(model, layers=model.layers[:4])
-
-
-def part(memory: TrainingMemory, name: str) -> int:
-    return sum(item.nbytes for item in memory.parts if item.name == name)
 
 
 def measured_peak(folder: Path) -> float:

@@ -12,11 +12,13 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.memory import training_memory
 from memplan.models.training.phases import gathered_weights, linear_shapes
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
+from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 SPLIT = Layout(tensor=2, pipeline=2)
@@ -33,10 +35,6 @@ def llama(shared_data: Path) -> ModelConfig:
 def deepseek(shared_data: Path) -> ModelConfig:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
     return replace(model, layers=model.layers[:4], mtp_layers=())
-
-
-def part(memory: TrainingMemory, name: str) -> int:
-    return sum(item.nbytes for item in memory.parts if item.name == name)
 
 
 def test_split_projections_gather_their_input_into_a_buffer_that_stays(llama: ModelConfig) -> None:
@@ -217,3 +215,30 @@ def test_weights_outside_the_layers_stay_gathered(llama: ModelConfig) -> None:
     memory = training_memory(llama, Layout(data=8), replace(RECIPE, sharding=Sharding.ZERO3))
     assert memory.gathering_bytes == 2 * outer
     assert memory.reserved_bytes == memory.peak_bytes + 2 * outer
+
+
+MEASURED_SCANS = (
+    (8, 16, 2, 48, 32, 128, 2, 1, 11162.9 - 128),
+    (8, 16, 2, 48, 32, 128, 2, 2, 12287.7 - 128),
+    (16, 64, 1, 128, 128, 512, 2, 1, 68187.9 - 512),
+    (32, 64, 2, 128, 128, 512, 2, 2, 153041.6 - 512),
+    (80, 64, 1, 128, 256, 1024, 1, 2, 424417.4 - 512),
+    (80, 64, 1, 128, 256, 1024, 1, 1, 424547.9 - 512),
+)
+"""
+Heads, their width, groups, states, tokens of a chunk and of a rank, samples, context-parallel ranks, and bytes a token
+that autograd keeps of MindSpeed-LLM's mixer behind the input of its projection: measured on a CPU by hooks on what is
+saved, of each storage once.
+"""
+
+
+@pytest.mark.parametrize("measured", MEASURED_SCANS)
+def test_scans_op_by_op_keep_what_autograd_says(shared_data: Path, measured: tuple[float, ...]) -> None:
+    heads, width, groups, state, chunk, tokens, batch, ranks = map(int, measured[:-1])
+    model = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    layer = next(layer for layer in model.layers if isinstance(layer.mixer, Mamba2))
+    assert isinstance(layer.mixer, Mamba2)
+    mixer = replace(layer.mixer, heads=heads, head_dim=width, groups=groups, state=state, chunk=chunk)
+    told = Recipe(sequence=tokens * ranks, micro_batch=batch, scan_in_steps=True)
+    kept = scan_in_steps(mixer, Layout(context=ranks), told)
+    assert sum(item.nbytes for item in kept) == pytest.approx(measured[-1], rel=0.01)

@@ -14,15 +14,12 @@ from memplan.models.mixers.compressed_attention import CompressedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.training.memory import training_memory
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Loss, Recipe, Schedule
+from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=1024, micro_batches=4, sequence_parallel=True)
-
-
-def part(memory: TrainingMemory, name: str) -> int:
-    return sum(item.nbytes for item in memory.parts if item.name == name)
 
 
 @pytest.fixture(scope="module")

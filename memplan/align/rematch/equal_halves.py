@@ -42,7 +42,7 @@ def take_halves(sequence: PlannedSequence, kernel_class: Int32s, found: KernelAs
             offset = np.where(inside, offset, np.roll(offset, half))
             row = first + offset + np.repeat([0, size], half)
             found.core[mine[~inside]] = False
-            found.row[mine] = found.first[mine] = found.last[mine] = row
+            found.match(mine, row)
 
 
 def _of_both(sequence: PlannedSequence, found: KernelAssignment, size: int) -> Iterator[tuple[int, Int64s]]:

@@ -107,7 +107,7 @@ def _take(kind: Int64s, found: KernelAssignment, mine: Int64s, pair: tuple[int, 
     for kernels in _stretches(found, kind, mine):
         wanted = len(kernels) * turn.count(pair[0]) / len(turn)
         if len(kernels) % len(turn) == 0 and np.count_nonzero(found.row[kernels] == pair[0]) != wanted:
-            found.row[kernels] = found.first[kernels] = found.last[kernels] = np.resize(turn, len(kernels))
+            found.match(kernels, np.resize(turn, len(kernels)))
             found.core[kernels] = True
 
 

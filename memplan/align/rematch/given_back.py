@@ -48,7 +48,7 @@ def give_back_positions(
 
 def _give_back(found: KernelAssignment, which: Int64s) -> None:
     """Let `which` be in no plan."""
-    found.row[which] = found.first[which] = found.last[which] = -1
+    found.match(which, -1)
     found.chance[which] = found.scope_chance[which] = np.maximum(1.0 - found.scope_chance[which], _LEAST)
 
 

@@ -7,10 +7,12 @@ one before it stands between its parts. It fits that op in all its operands, and
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.likelihood import Likelihoods, exact_ratio
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Int32s, Int64s
 
@@ -24,7 +26,7 @@ def inner_kernels(
     sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment
 ) -> Bools:
     """Kernels that are all of an op that runs inside the one they are matched with, or inside the one before."""
-    outer, exact = _outer_rows(sequence), _exactly()
+    outer, exact = _outer_rows(sequence), _ALMOST * math.exp(exact_ratio())
     row = np.where((found.row >= 0) & (found.first == found.last), found.row, 0)
     inside = np.zeros(len(row), dtype=np.bool_)
     for away in range(_MOST + 1):
@@ -38,7 +40,7 @@ def take_inner_ops(
     sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment, inside: Bools
 ) -> None:
     """Change `found` in place so that kernels `inside` run ops inside the one that the kernel before them is of."""
-    outer, exact, rows = _outer_rows(sequence), _exactly(), len(sequence)
+    outer, exact, rows = _outer_rows(sequence), _ALMOST * math.exp(exact_ratio()), len(sequence)
     mine = np.flatnonzero(inside)
     if not len(mine):
         return
@@ -75,14 +77,9 @@ def take_inner_ops(
 
 
 def _put(found: KernelAssignment, kernel: Int64s, row: Int64s, how: MatchedBy) -> None:
-    found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+    found.match(kernel, row)
     found.core[kernel] = how is MatchedBy.KERNEL
     found.how[kernel] = HOW.index(how)
-
-
-def _exactly() -> float:
-    weights = pair_model()["weights"]
-    return float(np.exp(weights["same_family"] + weights["exact"] + weights["other_bits"]) * _ALMOST)
 
 
 def _outer_rows(sequence: PlannedSequence) -> Int64s:

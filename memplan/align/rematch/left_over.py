@@ -135,7 +135,7 @@ class LeftOver:
         for one in np.unique(whole[out_of_order & alone]).tolist():
             members = mine[alone & (whole == one)]
             for several in np.split(members, np.flatnonzero(np.abs(np.diff(found.row[members])) > rules["reach"]) + 1):
-                found.row[several] = found.first[several] = found.last[several] = np.sort(found.row[several])
+                found.match(several, np.sort(found.row[several]))
 
     def _able(
         self, missed: Int64s, kernels: Int64s, begin: Int64s, end: Int64s, span: Int64s
@@ -254,7 +254,7 @@ class LeftOver:
         old = int(found.row[kernel])
         same = old >= 0 and scope[old] == scope[row] and how is not MatchedBy.AGAIN
         found.scope_chance[kernel] = max(chance, float(found.scope_chance[kernel])) if same else chance
-        found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+        found.match(kernel, row)
         found.chance[kernel], found.how[kernel], found.core[kernel] = chance, HOW.index(how), core
 
 

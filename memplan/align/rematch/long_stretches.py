@@ -39,7 +39,7 @@ def take_long_stretches(
             continue
         # Of the weight that the last one before was of, for the plan has no row of its own.
         before = np.maximum.accumulate(np.where(extra[begin:end], mine, begin))[other - begin]
-        found.row[other] = found.first[other] = found.last[other] = found.row[before]
+        found.match(other, found.row[before])
         found.how[other] = HOW.index(MatchedBy.PART)
 
 

@@ -70,7 +70,7 @@ class _Cutter:
         self._margins = [0.0] * len(stretches)
 
     def run(self) -> None:
-        """Cut all stretches until nothing changes."""
+        """Cut all stretches until nothing changes, or as often as it is worth."""
         for stretch in self._stretches:
             self._count(stretch, stretch.cut, len(stretch.begins))
         looked_at: dict[int, list[int]] = {}
@@ -95,7 +95,7 @@ class _Cutter:
             kernel = stretch.kernels[stretch.begins[:, None] + changed[None, :]].reshape(-1)
             # All kernels that are of a plan stay so.
             row = (stretch.rows[:, None] + stretch.offsets[cut[changed]][None, :]).reshape(-1)
-            found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+            found.match(kernel, row)
             token, kind = self._sequence.token[row], self._kernel_class[kernel]
             main = self._ratios.core[token, kind] >= self._ratios.behind[token, kind]
             found.core[kernel] = main

@@ -15,6 +15,8 @@ from memplan.core.arrays import Bools, Int32s, Int64s
 
 _MOST_KERNELS, _MOST_ROWS = 80, 16
 """Kernels, and rows of the plan, of a stretch at most."""
+_FEW_ROWS = 3
+"""Rows of a stretch with one op between those before and behind it."""
 _MOST_STRETCHES = 250
 """Kinds of stretches that are looked at: those of most kernels."""
 
@@ -94,7 +96,8 @@ def part_stretches(
             continue
         number = {each: place for place, each in reversed(list(enumerate(ops)))}
         cut = np.array([number.get(each, -1) for each in row[mine].tolist()], dtype=np.int64)
-        several = len(np.unique(cut)) > 1 or len(ops) > 3 or bool((cut < 0).any())
+        # Parts that are all of one op stay where it may share them with one other at most.
+        several = len(np.unique(cut)) > 1 or len(ops) > _FEW_ROWS or bool((cut < 0).any())
         offsets = np.array(ops, dtype=np.int64)
         tokens = sequence.token[offsets].astype(np.int64)
         made.append(PartStretch(chain, begins, rows, kind[mine], tokens, offsets - ops[0], cut, several))

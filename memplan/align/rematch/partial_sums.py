@@ -7,19 +7,23 @@ run that keeps the weights apart makes a part of it with each, and adds every on
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.likelihood import Likelihoods, exact_ratio
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Int32s
 
-_ROUNDING = 0.01
-"""What logarithms of ratios are off by at most."""
+_ALMOST = 0.99
+"""What is left of a ratio by rounding, at least."""
 _REACH = 8
 """Kernels between two products of one op, at most."""
+_NEAR = 3
+"""Rows behind an op of products, at most, of an addition that may be planned there."""
 
 
 def take_partial_sums(
@@ -52,15 +56,13 @@ def take_partial_sums(
     pieces = pieces[both]
     # One that is planned right behind the products is as large as they are, too, where a branch comes back.
     sums = pieces + 1
-    weights = pair_model()["weights"]
-    exact = weights["same_family"] + weights["exact"] + weights["other_bits"] - _ROUNDING
     row = found.row[sums]
-    own = (row > found.row[pieces]) & (row <= found.row[pieces] + 3)
-    own &= ratios.core[sequence.token[row], kernel_class[sums]] >= np.exp(exact)
+    own = (row > found.row[pieces]) & (row <= found.row[pieces] + _NEAR)
+    own &= ratios.core[sequence.token[row], kernel_class[sums]] >= _ALMOST * math.exp(exact_ratio())
     pieces, sums = pieces[~own], sums[~own]
     changed = found.row[sums] != found.row[pieces]
     pieces, sums = pieces[changed], sums[changed]
-    found.row[sums] = found.first[sums] = found.last[sums] = found.row[pieces]
+    found.match(sums, found.row[pieces])
     found.core[sums] = False
     found.how[sums] = HOW.index(MatchedBy.PART)
     found.chance[sums] = found.chance[pieces]

@@ -220,7 +220,7 @@ class _ReadyOps:
                 rows = [(row, ratio) for row, ratio in rows if self.written[token[row]]]
             for row, ratio in rows:
                 if ratio[token[row], kind] >= self.left_over["least_stray_ratio"]:
-                    found.row[at] = found.first[at] = found.last[at] = row
+                    found.match(at, row)
                     found.core[at], found.how[at] = False, HOW.index(MatchedBy.PART)
                     break
 
@@ -319,7 +319,7 @@ class _ReadyOps:
         found = self.found
         changed = mine[(now >= 0) & (now != found.row[mine])]
         row = now[(now >= 0) & (now != found.row[mine])]
-        found.row[changed] = found.first[changed] = found.last[changed] = row
+        found.match(changed, row)
         found.core[changed], found.how[changed] = True, HOW.index(MatchedBy.DATAFLOW)
 
 

@@ -35,7 +35,7 @@ def take_summed_norms(
     alike = (what[number[before]] == what[number[single]]) & (found.step[before] == found.step[single])
     mine = alike & (found.row[single] == found.row[behind])
     single, before = single[mine], before[mine]
-    found.row[single] = found.first[single] = found.last[single] = found.row[before]
+    found.match(single, found.row[before])
 
 
 __all__ = ["take_summed_norms"]

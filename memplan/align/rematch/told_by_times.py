@@ -103,7 +103,7 @@ def _take_missed(
 
 
 def _take(found: KernelAssignment, kernel: Int64s, row: int) -> None:
-    found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+    found.match(kernel, row)
 
 
 __all__ = ["take_told_by_times"]

@@ -62,7 +62,7 @@ def take_turned_results(
         row = found.row[kernel]
         changed = told & inside & ~mine & ((row == after) | (row < 0))
         where = kernel[changed]
-        found.row[where] = found.first[where] = found.last[where] = found.row[main[changed]]
+        found.match(where, found.row[main[changed]])
         found.chance[where], found.scope_chance[where] = sure[0][changed], sure[1][changed]
         found.how[where] = HOW.index(MatchedBy.PART)
 

@@ -119,7 +119,7 @@ def _as_their_like(behind: _Behind, found: KernelAssignment) -> None:
         changed = ~behind.own[mine]
         for chances, surest in ((found.chance, sure[best]), (found.scope_chance, of_scope[best])):
             chances[kernel] = np.where(changed, surest, np.maximum(chances[kernel], surest))
-        found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+        found.match(kernel, row)
         found.how[kernel[changed]] = HOW.index(MatchedBy.PART)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from memplan.cost.deviations.prior import Columns, Prior, SharedTraits
 from memplan.cost.deviations.traits import Trait
 from memplan.cost.kernel import op_class
+from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
 
@@ -37,13 +38,14 @@ class Deviations:
     least_shapes: int = 1
 
     def covers(self, trait: Trait) -> bool:
-        """Whether enough kernels of its type and data type were measured, and from a quarter to four times its time."""
+        """Whether enough kernels of its type and data type were measured, and such of about its time (`size_reach`)."""
         if not self.kept.get(op_class(trait.type).kind):
             return False
         sizes = [known.size for known in self.traits if known.speaks_for(trait)]
         if len(sizes) < self.least_shapes:
             return False
-        return min(sizes) - math.log(4) <= trait.size <= max(sizes) + math.log(4)
+        reach = math.log(calibration_choice("size_reach"))
+        return min(sizes) - reach <= trait.size <= max(sizes) + reach
 
     def times_ns(self, traits: Sequence[Trait]) -> Array:
         """Nanoseconds that each kernel, all of them covered, is expected to take."""
