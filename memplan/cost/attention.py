@@ -3,7 +3,8 @@ Attention kernels: how many query-key pairs are computed, and what that costs on
 
 A core takes `block_q` rows of queries and walks over their keys in blocks of `block_kv`, as FlashAttention does. Where
 cube and vector share no buffer (2201), scores, probabilities and partial sums pass through GM, that is L2; on 3510 they
-go from L0C to UB and from UB to L1 directly. Queries of one KV head are folded into rows where each is short (decode).
+go from L0C to UB and from UB to L1 directly. Query heads of one KV head are rows of one block in decode, but not where
+several tokens of grouped heads are verified at once (`_folded`).
 
 The best blocks are searched in this class only: no bound on GM traffic with known constants exists for attention
 (Saha and Ye, arXiv 2402.07443, give the order of growth), so none is claimed.
@@ -28,7 +29,7 @@ _SCORE_BYTES, _SUM_BYTES = 4, 4
 _MASK_PASSES, _DROP_PASSES, _DROP_BYTES = 3.0, 2.0, 0.125
 _AT_ONCE = 1 << 20
 _FOLDED = 16
-"""Queries of a sequence up to which the heads of one KV head are folded into rows: one fractal."""
+"""Queries of a sequence up to which the heads of latent and of picked keys are folded into rows: one fractal."""
 
 
 @lru_cache(maxsize=4096)
@@ -183,10 +184,23 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
     return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
 
 
+def _folded(p: AttentionProblem) -> int:
+    """
+    Query heads that are rows of one block and so share what is read of their keys.
+
+    One query of a sequence goes to IncreFlashAttention, which folds the heads of a KV head; several, as where drafts
+    are verified, go to PromptFlashAttention, which walks over the keys once for each query head. Source: the
+    references of FusedInferAttentionScore by CANN and MindSpore, which tell these branches by the length of queries.
+    Kernels of latent attention and of keys that an indexer picks are made for both and fold up to a fractal of queries.
+    """
+    shared = p.shared_kv or p.indexer or p.top_k > 0
+    return max(p.heads // max(p.kv_heads, 1), 1) if p.q_len == 1 or (shared and p.q_len <= _FOLDED) else 1
+
+
 def _blocks(
     p: AttentionProblem, machine: Machine, mac_rate: float, hot_share: float, block_q: int, block_kv: int
 ) -> AttentionTime:
-    folded = max(p.heads // max(p.kv_heads, 1), 1) if p.q_len <= _FOLDED else 1
+    folded = _folded(p)
     rows = p.q_len * folded
     sequences = p.batch * p.heads // folded
     q_blocks = ceil(rows / block_q)

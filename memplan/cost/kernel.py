@@ -127,6 +127,12 @@ def takes_turns(op_type: str) -> bool:
     return op_type.casefold() in {name.casefold() for name in _table()["takes_turns"]["types"]}
 
 
+def alone_above(op_type: str, row: int) -> bool:
+    """Whether kernels of `op_type` work on rows of `row` elements one at a time."""
+    rule = _table()["one_row_at_a_time"]
+    return op_type in rule["types"] and row > int(rule["above_elements"])
+
+
 _UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
 
 

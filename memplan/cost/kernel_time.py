@@ -15,6 +15,7 @@ from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import PlainTimes
 from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class, takes_turns
+from memplan.cost.layout_copies import layout_copies
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -180,7 +181,7 @@ def _modelled(
         if not problem.matmul.mac_rate:
             return _without_cube(problem.matmul, machine, kernel.block_count)
         blocks = kernel.block_count or (images_dealt(kernel, machine) if problem.rule.kind == "convolution" else 0)
-        cost = matmul_cost(problem.matmul, machine, passes=problem.passes, blocks=blocks)
+        cost = _product_cost(kernel, problem.matmul, machine, problem.passes, blocks)
         return replace(cost, assumed=problem.assumed) if problem.assumed else cost
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
@@ -197,6 +198,27 @@ def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> Kern
         round(time.duration), _bound(pipes, time.duration, machine), pipes, problem.flops, round(time.moved),
         round(time.copy.hbm_bytes), "matmul", assumed="the cube does not take this type: computed by the vector units",
     )  # fmt: skip
+
+
+def _product_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, passes: float, blocks: int) -> KernelCost:
+    """A product by the cube, behind the copies that vector cores make of operands that it can't take as they lie."""
+    copies = layout_copies(kernel, problem, machine)
+    if copies is None:
+        return matmul_cost(problem, machine, passes=passes, blocks=blocks)
+    whole = matmul_cost(problem, machine, passes=passes, blocks=blocks)
+    if whole.tiling is not None and whole.tiling.splits > 1 and copies.avoidable:
+        return whole
+    cost = matmul_cost(copies.problem, machine, passes=passes, blocks=blocks)
+    pipes = dict(cost.pipes)
+    for name, spent in copies.pipes.items():
+        pipes[name] = pipes.get(name, 0.0) + spent
+    return replace(
+        cost,
+        duration_ns=cost.duration_ns + round(copies.duration),
+        pipes=pipes,
+        gm_bytes=cost.gm_bytes + round(copies.gm_bytes),
+        hbm_bytes=cost.hbm_bytes + round(copies.hbm_bytes),
+    )
 
 
 def _activation(kernel: Kernel, machine: Machine) -> float:

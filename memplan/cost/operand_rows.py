@@ -37,12 +37,13 @@ def stride_share(run: str, dim: int, k: int, width: float, machine: Machine) -> 
 
 
 def run_share(run: str, extent: Array, width: float, machine: Machine) -> Array:
-    """`_line_share` of one operand; runs along K continue in the next slice and waste nothing."""
-    return np.ones_like(extent) if run in ("k", "nz") else _line_share(extent * width, machine["alignment"])
+    """`line_share` of one operand; runs along K continue in the next slice and waste nothing."""
+    return np.ones_like(extent) if run in ("k", "nz") else line_share(extent * width, machine["alignment"])
 
 
-def _line_share(length: Array, line: float) -> Array:
+def line_share(length: Array | float, line: float) -> Array:
     """How much of the lines that runs of `length` bytes touch is theirs: all of it where runs never straddle a line."""
+    length = np.asarray(length, dtype=float)
     fits = (length % line == 0) | (line % length == 0)
     return np.where(fits, 1.0, length / (length + line - 32))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, log2
 
-from memplan.cost.kernel import Kernel, OpClass, Operand
+from memplan.cost.kernel import Kernel, OpClass, Operand, alone_above
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
@@ -36,6 +36,7 @@ class VectorWork:
 
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
+    Each row starts `row_starts` instructions that wait for each other.
     """
 
     read: float
@@ -52,6 +53,7 @@ class VectorWork:
     issued_ns: float
     stages: int = 0
     merged: float = 0.0
+    row_starts: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,17 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         issued_ns=issued,
         stages=stages,
         merged=merged,
+        row_starts=_row_starts(kernel, largest, steps),
     )
+
+
+def _row_starts(kernel: Kernel, largest: Operand, steps: float) -> float:
+    """
+    Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
+    on one row at a time, which is halved until a register holds what is left to add up.
+    """
+    row = logical_row(largest) if largest.shape else 1
+    return steps + log2(row / _SUMMED_LANES) if alone_above(kernel.type, row) else 1.0
 
 
 def _merges(kernel: Kernel, rows: Operand, cores: int) -> tuple[int, float]:
@@ -265,7 +277,7 @@ def vector_time(
     )
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
-    vector = (work.instructions + work.rows * machine["row_cycles"]) * cycle
+    vector = (work.instructions + work.rows * work.row_starts * machine["row_cycles"]) * cycle
     vector = max(vector, work.issued_ns)
     if double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])

@@ -56,6 +56,22 @@ def test_decode_waits_for_its_kv_cache() -> None:
     assert time.duration == pytest.approx(cache / (1.6e12 * B1["hbm_read_share"]) * 1e9, rel=0.15)
 
 
+def test_drafts_of_grouped_heads_are_verified_once_a_query_head() -> None:
+    one = AttentionProblem(32, 64, 4, 1, 4096)
+    several = replace(one, q_len=4)
+    keys = 32 * 4 * 4096 * 256 * 2
+    few, more = (attention_time(problem, B1, 4096.0) for problem in (one, several))
+    assert few.gm_bytes < 1.5 * keys
+    assert more.gm_bytes > 16 * keys, "16 query heads of a KV head, each walks over its keys"
+    assert more.hbm_bytes < 1.1 * keys, "which come from HBM once"
+
+
+def test_drafts_of_latent_attention_share_what_is_read() -> None:
+    one = AttentionProblem(32, 128, 1, 1, 4096, d_qk=576, d_v=512, shared_kv=True)
+    times = [attention_time(replace(one, q_len=q), B1, 4096.0).duration for q in (1, 4)]
+    assert times[1] < 4.5 * times[0]
+
+
 def test_shared_keys_and_values_are_read_once() -> None:
     mla = AttentionProblem(32, 128, 1, 1, 8192, d_qk=576, d_v=512, shared_kv=True)
     apart = replace(mla, shared_kv=False)
