@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -116,12 +117,19 @@ def test_no_choice_moves_less(seed: int) -> None:
                 assert int(size[moved].sum()) >= least
 
 
-def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_data: Path) -> None:
-    """The optimiser's state of an embedding: as long as it is on its way, the link out rests."""
+@pytest.mark.parametrize(("part", "gain"), [(0.5, 0.1), (0.55, 0.015), (0.65, 0.015)])
+def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(
+    shared_data: Path, part: float, gain: float
+) -> None:
+    """
+    The optimiser's state of an embedding: as long as it is on its way, the link out rests.
+
+    Against the choice that knows nothing of it, for how far either is from the bound goes by the prices of kernels.
+    """
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-4B-Instruct.json")
     graph = training_graph(model, Layout(tensor=2, pipeline=4), Recipe(sequence=4096))
     problem = problem_of(graph, "910B3")
-    capacity = int(problem.live.max() * 0.55)
+    capacity = int(problem.live.max() * part)
     bound = move_bound(problem, capacity)
     assert bound is not None
     size = np.zeros(problem.units, dtype=np.int64)
@@ -129,4 +137,6 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
     huge = (size > capacity // 20) & (bound.share > 0.02)
     assert bound.share[huge].sum() > 1
     assert any(not share[huge].any() for share in bound.whole)
-    assert choose_moves(problem, capacity, bound).makespan_ns < bound.makespan_ns * 1.15
+    all_move = choose_moves(problem, capacity, replace(bound, solve_whole=tuple))
+    assert choose_moves(problem, capacity, bound).makespan_ns < all_move.makespan_ns * (1 - gain)
+    assert choose_moves(problem, capacity, bound).makespan_ns < bound.makespan_ns * 1.18
