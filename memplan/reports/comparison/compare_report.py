@@ -156,8 +156,10 @@ def _unmatched(result: Comparison) -> Iterator[ReportSection]:
         rows = tuple((item.name, item.type, item.count, item.total_ns) for item in listed)
         total = format_duration(sum(item.total_ns for item in result.untold_kernels))
         table = ReportTable(_UNTOLD, rows, total=len(result.untold_kernels))
-        may = f"; {len(result.untold_ops):,} planned ops may have run in them" if result.untold_ops else ""
-        yield section(f"Kernels that are not told apart, {total} in all{may}", table)
+        title = [f"Kernels that are not told apart, {total} in all"]
+        if result.untold_ops:
+            title.append(f"{len(result.untold_ops):,} planned ops may have run in them")
+        yield section("; ".join(title), table)
 
 
 def _document(result: Comparison, names: Mapping[int, str]) -> dict[str, Any]:

@@ -36,15 +36,11 @@ def _matched(result: Comparison) -> str:
     if result.aligned is None:
         how = "by name" if summary.matched_by_name * 2 >= summary.matched_ops else "by type and order"
         return f"{found}; matched {how}."
-    sure = mean_probability(result.aligned.alignment, result.aligned.computing, result.aligned.rows)
-    untold = int(result.aligned.untold.sum())
-    rest = (
-        f" {untold:,} kernels, {format_share(summary.untold_share)} of that time, are not told apart." if untold else ""
-    )
-    return (
-        f"{found}; matched by order, families and sizes, as names tell nothing, and {format_share(sure)} likely right."
-        f"{rest}"
-    )
+    sure = format_share(mean_probability(result.aligned.alignment, result.aligned.computing, result.aligned.rows))
+    said = [f"{found}; matched by order, families and sizes, as names tell nothing, and {sure} likely right."]
+    if untold := int(result.aligned.untold.sum()):
+        said.append(f"Not told apart are {untold:,} kernels, {format_share(summary.untold_share)} of that time.")
+    return " ".join(said)
 
 
 def _step(result: Comparison) -> Iterator[str]:
