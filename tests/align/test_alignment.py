@@ -60,7 +60,7 @@ def family(type_: str, name: str = "") -> list[str]:
         ("FusionOp_Add_ReLUV2", ["activation", "add"]),  # no pad between its words
         ("aclnnEqTensor_TransposeAiCore_Transpose", ["transpose"]),  # nor any sort
         ("reduce_scatterAicpuKernel", ["reduce_scatter"]),
-        ("split_qkv_rmsnorm_rope_kernel", ["rotary", "norm", "split"]),
+        ("split_qkv_rmsnorm_rope_kernel", ["norm", "rotary", "split"]),
         ("RINGMLAPrefillBF16Kernel", ["attention"]),  # nor a fill in it
         ("a kernel of my own", ["unknown"]),
     ],
