@@ -2,8 +2,8 @@
 Branches of a layer that need nothing of one another, and the order in which a run takes them.
 
 A shared expert beside the routed ones, attention beside a feed-forward part: a plan has them in one order, a run may
-have the other, and on the way back the reverse; engines also run one where the other waits for other ranks. The order under
-which a run is likelier is the run's.
+have the other, and on the way back the reverse; engines also run one where the other waits for other ranks. The order
+under which a run is likelier is the run's.
 """
 
 from __future__ import annotations

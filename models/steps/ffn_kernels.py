@@ -29,9 +29,7 @@ def _dense(e: StepEmitter, ffn: DenseFfn, x: int) -> int:
     return e.reduce_tokens(out)
 
 
-def _mlp(
-    e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1, whole: bool = False
-) -> int:
+def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1, whole: bool = False) -> int:
     hidden, rows = e.model.hidden_size, e.shape(x)[0]
     own = width if whole else -(-e.own(width, "feed-forward columns") // share)
     names = (f"{prefix}gate_proj", f"{prefix}up_proj") if gated else (f"{prefix}up_proj",)
