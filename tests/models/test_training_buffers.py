@@ -90,6 +90,45 @@ def test_pytorch_keeps_a_workspace_of_each_thread_that_multiplies(llama: ModelCo
     assert part(training_memory(llama, Layout(), told), "workspaces") == 2 * small + (4 << 20)
 
 
+def test_routers_multiply_by_transformer_engine_whatever_the_layers_are(deepseek: ModelConfig) -> None:
+    layout = Layout(data=8, expert=8, expert_tensor=1)
+    for sharding, spaces in ((Sharding.DISTRIBUTED, 3), (Sharding.ZERO3, 2)):
+        recipe = replace(RECIPE, gpu=Gpu.HOPPER, sharding=sharding)
+        assert part(training_memory(deepseek, layout, recipe), "workspaces") == spaces * WORKSPACE
+
+
+def test_scores_and_gathered_inputs_are_written_to_one_buffer(llama: ModelConfig) -> None:
+    """Of attention without a kernel, by layers that are not TransformerEngine's: as large as the larger of both."""
+    told = replace(RECIPE, attention_in_steps=True, sequence_parallel=True)
+    memory = training_memory(llama, SPLIT, told)
+    assert part(memory, "scores of attention") == 2 * 16 * 4096 * 4096
+    assert not part(memory, "gathered input")
+    assert not part(training_memory(llama, SPLIT, replace(told, transformer_engine=True)), "scores of attention")
+
+
+def test_instances_of_the_optimiser_share_its_states_for_themselves(llama: ModelConfig, deepseek: ModelConfig) -> None:
+    for model, layout in ((llama, Layout(data=8)), (deepseek, Layout(data=8, expert=2, expert_tensor=1))):
+        one, two = (
+            training_memory(model, layout, replace(RECIPE, optimizer_instances=instances)) for instances in (1, 2)
+        )
+        assert part(two, "optimizer") == pytest.approx(2 * part(one, "optimizer"), rel=1e-6)
+        assert part(two, "gradients") == part(one, "gradients")
+
+
+def test_a_deferred_head_keeps_its_inputs_and_the_gradients_of_its_outputs(llama: ModelConfig) -> None:
+    told = replace(RECIPE, deferred_head=3)
+    each = 2 * 4096 * (llama.vocab_size // 2 + llama.hidden_size)
+    assert part(training_memory(llama, SPLIT, told, 1), "head's gradient that waits") == 3 * each
+    assert not part(training_memory(llama, SPLIT, told, 0), "head's gradient that waits")
+    assert not part(training_memory(llama, Layout(), told), "head's gradient that waits")
+
+
+def test_a_tied_head_has_a_gradient_that_nobody_reads(llama: ModelConfig) -> None:
+    tied = replace(llama, tied_embeddings=True)
+    shapes = [linear_shapes(tied, SPLIT, spans) for spans in ((range(2),), (range(2, 4),))]
+    assert shapes[1] - shapes[0] == {(llama.vocab_size // 2, llama.hidden_size)}
+
+
 def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:
     kept, own = (
         {item.name for item in saved_tensors(deepseek, deepseek.layers[3], Layout(expert_tensor=1), recipe)}
