@@ -214,6 +214,12 @@ class RecipeRequest:
         about="Layers keep every second matrix product, as torchtitan's selective checkpoints do.",
         panel=_PANEL,
     )
+    gpu: str = option(
+        "--gpu",
+        default="none",
+        about="none, ampere, ada, hopper or blackwell: whose cuBLAS keeps workspaces.",
+        panel=_PANEL,
+    )
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -237,7 +243,7 @@ class RecipeRequest:
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+        from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 
         return Recipe(
             sequence=sequence,
@@ -280,6 +286,7 @@ class RecipeRequest:
             swap_attended=self.swap_attended,
             attention_in_steps=self.attention_in_steps,
             scan_in_steps=self.scan_in_steps,
+            gpu=_named(Gpu, self.gpu, "gpu"),
             variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),

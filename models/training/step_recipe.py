@@ -50,6 +50,16 @@ class Schedule(str, Enum):
     GPIPE = "gpipe"
 
 
+class Gpu(str, Enum):
+    """Generations of NVIDIA's GPUs, whose cuBLAS keeps workspaces of different sizes (workspaces.json)."""
+
+    NONE = "none"
+    AMPERE = "ampere"
+    ADA = "ada"
+    HOPPER = "hopper"
+    BLACKWELL = "blackwell"
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """
@@ -100,8 +110,10 @@ class Recipe:
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
     attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
-    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `variable_lengths` are samples as long as their
-    text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with
+    `none` there are none, but of `transformer_engine` those of Hopper. `variable_lengths` are samples as long as
+    their text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between
+    steps.
     """
 
     sequence: int
@@ -151,6 +163,7 @@ class Recipe:
     swap_attended: bool = False
     attention_in_steps: bool = False
     scan_in_steps: bool = False
+    gpu: Gpu = Gpu.NONE
     variable_lengths: bool = False
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from memplan.models.training.phases import gathered_weights, linear_shapes
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Gpu, Recipe, Schedule, Sharding
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -79,6 +79,15 @@ def test_workspaces_of_grouped_products_and_overlapped_exchanges(llama: ModelCon
     assert part(training_memory(llama, Layout(), replace(told, overlap_tensor=True)), "workspaces") == 6 * WORKSPACE
     experts = training_memory(deepseek, Layout(data=8, expert=8, expert_tensor=1), told)
     assert part(experts, "workspaces") == 7 * WORKSPACE
+
+
+def test_pytorch_keeps_a_workspace_of_each_thread_that_multiplies(llama: ModelConfig) -> None:
+    """8 MiB and 128 KiB of it, from Hopper on 32 MiB; none where there is no cuBLAS."""
+    small = 2 * 4096 * 1024 + 8 * 16 * 1024
+    for gpu, each in ((Gpu.NONE, 0), (Gpu.AMPERE, small), (Gpu.HOPPER, WORKSPACE), (Gpu.BLACKWELL, WORKSPACE)):
+        assert part(training_memory(llama, Layout(), replace(RECIPE, gpu=gpu)), "workspaces") == 2 * each
+    told = replace(RECIPE, gpu=Gpu.AMPERE, transformer_engine=True)
+    assert part(training_memory(llama, Layout(), told), "workspaces") == 2 * small + (4 << 20)
 
 
 def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:
