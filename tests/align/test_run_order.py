@@ -98,7 +98,7 @@ def test_times_tell_the_order_of_updates_that_have_no_shapes(tmp_path: Path, tur
     planned = planned_updates(plan)
     sizes = [_elements(plan, op) for op in planned]
     times = dict(zip(planned, sizes, strict=True))
-    other = replace(plan, ops=[replace(op, duration_ns=times.get(op.index, op.duration_ns)) for op in plan.ops])
+    other = replace(plan, ops=tuple(replace(op, duration_ns=times.get(op.index, op.duration_ns)) for op in plan.ops))
     update = token_classes([TokenClass((family_table().number("optimizer"),), (), (), 0)])
     ran = [3.0 * size for size in (reversed(sizes) if turned else sizes)]
     for took, expected in ((ran, [*reversed(planned)] if turned else planned), ([5.0] * len(ran), planned)):

@@ -50,8 +50,8 @@ def factors(products: tuple[PlannedSequence, list[int]], ran: Callable[[Floats],
 def test_times_that_follow_the_plan_speak_for_their_ops_on_any_machine(
     products: tuple[PlannedSequence, list[int]],
 ) -> None:
-    for slower in (0.5, 1.0, 30.0):
-        assert factors(products, lambda planned, slower=slower: slower * planned).min() > 2.0
+    assert factors(products, lambda planned: 0.5 * planned).min() > 2.0
+    assert factors(products, lambda planned: 30.0 * planned).min() > 2.0
 
 
 def test_times_that_have_nothing_to_do_with_the_plan_say_nothing(products: tuple[PlannedSequence, list[int]]) -> None:
