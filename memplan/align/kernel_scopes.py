@@ -26,6 +26,10 @@ _NORMS = 3
 _SERVED = ("prefill", "decode")
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
+_OF_THEIR_OWN = ("check for NaN", "gradient norm", "sampling", "random numbers")
+"""What kernels are that are neither logging nor a step's data, wherever they stand."""
+_SERVED_DATA = "inputs and outputs of the step"
+"""What small kernels between two steps of an engine are: ids, positions, places in the cache, lengths, tokens."""
 _PADDED = 0.001
 """By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
@@ -116,7 +120,10 @@ def kernel_scopes(
         for rule in table("memplan.align", "lowering.json")["between"]
     }
     exchanges = bool(np.isin(sequence.classes.main[sequence.token], list(family_table().collectives)).any())
-    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges)
+    served = any(op.phase in _SERVED for op in plan.ops)
+    whole = _Unplanned(
+        kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, served=served
+    )
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -235,9 +242,11 @@ class _Unplanned:
         between: Mapping[tuple[int, int], str],
         *,
         exchanges: bool,
+        served: bool,
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.between = between
+        self.beside_step = _SERVED_DATA if served else "logging or status"
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()
@@ -303,9 +312,9 @@ class _Unplanned:
                 (outside or communicates)
                 and size <= _SMALL
                 and main not in self.foreign
-                and what not in ("check for NaN", "gradient norm")
+                and what not in _OF_THEIR_OWN
             ):
-                what = "logging or status"
+                what = self.beside_step if outside else "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what
 

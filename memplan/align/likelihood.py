@@ -204,6 +204,9 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     added = (kernels.main == known.number("add")) & relation.strange_output
     added &= known.names[rule.kernels[0]] == "product"
     near = near + np.where(added, weights["part_other_output"], 0.0)
+    if known.names[rule.kernels[0]] == "gather":  # copies of ids serve the whole step
+        smallest = min((size for size in ops.operands[row].tolist() if size > 1), default=0)
+        near = np.where(movers & (kernels.operands.max(axis=1) <= smallest), weights["part_unrelated"], near)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
     turned = np.where(relation.in_order, 0.0, weights["other_order"])
@@ -427,8 +430,9 @@ def _shape_weight(
     if int(ops.main[row]) in family_table().matrix_products:
         # Which of the three sizes comes out tells the product from its two gradients.
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
-        # All three sizes of a product are told, whatever else it reads (a bias).
-        same = (relation.op_share >= 1.0) & relation.output
+        # All three sizes of a product are told, whatever else the kernel or the op reads (a bias).
+        factors = [(kernels.operands == size).any(axis=1) for size in ops.inputs[row, :2]]
+        same = relation.output & np.all(factors, axis=0)
         alone = ~without & relation.inputs_known & ~same & ~relation.piece & ~relation.covers
         alone &= kernels.families.sum(axis=1) == 1  # what runs with others makes what these make
         sized = np.where(alone, np.minimum(sized, weights["other_sizes"]), sized)
