@@ -110,7 +110,7 @@ def kernel_scopes(
     _joint(of_row, found, columns, phases("optimizer"))
     _other_phases(plan, sequence, kernels, kernel_class, found, columns, phases)
     # What is exchanged around the updates is of all weights.
-    exchanged = np.isin(kernels.main, list(family_table().collectives))[kernel_class] & matched
+    exchanged = kernels.among(family_table().collectives)[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
     columns[exchanged, 2:4] = -1
     between = {

@@ -123,7 +123,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
             repeated = np.maximum(repeated, cut.core + weights["known_piece"])
         core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
-    rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
+    rarely = np.where(kernels.among(known.heavy), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again):
         table_ *= rarely
     return Likelihoods(core, part, part, part, again, fused)
@@ -151,19 +151,19 @@ def _as_classes(ops: TokenClasses, row: int) -> TokenClasses:
 
 def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> _Logarithms:
     weights, known = pair_model()["weights"], family_table()
-    movers = np.isin(kernels.main, list(known.movers))
+    movers = kernels.among(known.movers)
     relation = _relation(ops, row, kernels)
     sized = _shape_weight(ops, row, kernels, relation, weights)
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
     # What is run together is first of all what takes most of its time.
-    beside = np.isin(kernels.main, list(known.heavy)) & (rule.kernels[0] not in known.heavy)
+    beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     if ops.outputs[row].any():  # more than one number is made of more than one
         runs = np.where(kernels.single, -np.inf, runs)
-    helps = np.isin(kernels.main, list(rule.parts))
+    helps = kernels.among(rule.parts)
     near = np.select(
         [
             kernels.scalar,
@@ -189,7 +189,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         ],
         weights["part_unrelated"],
     )
-    near = near + np.where(np.isin(kernels.main, list(rule.seldom)), weights["part_seldom"], 0.0)
+    near = near + np.where(kernels.among(rule.seldom), weights["part_seldom"], 0.0)
     near = np.where(_between_products(ops, row, rule, kernels), weights["part_between"], near)
     # What is scattered into is what comes out.
     scattered = (kernels.main == known.number("scatter")) & relation.strange_output
@@ -241,7 +241,7 @@ def _between_products(ops: TokenClasses, row: int, rule: LoweringRule, kernels: 
     if known.names[rule.kernels[0]] == "attention":
         side = np.maximum(kernels.rows, 1)
         square = (side > 1) & (side * side == largest) & (mine[:, None] % side == 0).any(axis=0)
-        found |= square & np.isin(kernels.main, [known.number(name) for name in _OF_MASKS])
+        found |= square & kernels.among([known.number(name) for name in _OF_MASKS])
     return found
 
 
@@ -294,7 +294,7 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
     nothing = np.zeros(len(kernels), dtype=np.bool_)
     piece = covers = in_order = nothing
-    if family_table().names[int(ops.main[row])] in ("product", "grouped_product") and len(made) >= 1:
+    if int(ops.main[row]) in family_table().matrix_products and len(made) >= 1:
         piece, covers, in_order = _pieces(ops, row, kernels)
         if ops.groups[row] > 1:
             of_group, as_planned = _of_one_group(ops, row, kernels)
@@ -412,7 +412,7 @@ def _shape_weight(
         ],
         weights["no_operand"],
     )
-    if family_table().names[int(ops.main[row])] in ("product", "grouped_product"):
+    if int(ops.main[row]) in family_table().matrix_products:
         # Which of the three sizes comes out tells the product from its two gradients.
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
         # All three sizes of a product are told, whatever else it reads (a bias).

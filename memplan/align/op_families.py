@@ -24,14 +24,16 @@ class FamilyTable:
     """
     Families by number (0 is the unknown one), and the family of every known type.
 
-    `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
-    move data and compute nothing, those `keeping_size` make as much as the largest thing they read. `direction` is 1
-    for types that send and -1 for those that receive; one that does both has none. `together` are beginnings of types
-    that run ops of several families without telling so, the one that takes most time first.
+    `matrix_products` multiply matrices, one or many; `heavy` ones take most of a step's time; `apart` are those
+    collectives that run beside everything else; `movers` move data and compute nothing, those `keeping_size` make
+    as much as the largest thing they read. `direction` is 1 for types that send and -1 for those that receive; one
+    that does both has none. `together` are beginnings of types that run ops of several families without telling so,
+    the one that takes most time first.
     """
 
     names: tuple[str, ...]
     of_type: Mapping[str, int]
+    matrix_products: frozenset[int]
     heavy: frozenset[int]
     collectives: frozenset[int]
     apart: frozenset[int]
@@ -63,6 +65,7 @@ def family_table() -> FamilyTable:
     return FamilyTable(
         names,
         of_type,
+        numbers("matrix_products"),
         numbers("heavy"),
         numbers("collectives"),
         numbers("apart"),

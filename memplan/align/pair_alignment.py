@@ -33,7 +33,7 @@ def how_likely(
     kernel_names: Int64s,
 ) -> float:
     """The logarithm of how likely the first kernels are with the rows of `sequence` in their order."""
-    beside = np.isin(kernels.main, list(family_table().apart))[kernel_class]
+    beside = kernels.among(family_table().apart)[kernel_class]
     chain = np.flatnonzero(~beside)[:_SOME_KERNELS]
     if not len(chain):
         return 0.0
@@ -59,7 +59,7 @@ def align_pairs(
     and attention alone, and then near that.
     """
     known = family_table()
-    beside = np.isin(kernels.main, list(known.apart))[kernel_class]
+    beside = kernels.among(known.apart)[kernel_class]
     model = pair_prices(sequence, ratios, row_names)
     if not kernels.known[kernel_class[~beside]].any():
         model = unsized_prices(model)

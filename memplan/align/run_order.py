@@ -137,15 +137,11 @@ def _products_planned(plan: Plan, ops: Sequence[int]) -> tuple[list[_Product], l
 
 def _product(plan: Plan, op: PlannedOp) -> _Product | None:
     """Shapes of the factors and of the product; `None` for other ops."""
-    if op.kernel is None or families_of(op.type)[0] not in _products():
+    if op.kernel is None or families_of(op.type)[0] not in family_table().matrix_products:
         return None
     shapes = [item.shape for item in plan.kernels[op.kernel].inputs if item is not None]
     made = plan.kernels[op.kernel].outputs
     return ((shapes[0], shapes[1]), made[0].shape) if len(shapes) > 1 and made else None
-
-
-def _products() -> tuple[int, int]:
-    return family_table().number("product"), family_table().number("grouped_product")
 
 
 def _told(product: _Product) -> int:
@@ -162,7 +158,7 @@ def _sizes(piece: tuple[Sequence[int], Sequence[int]]) -> int:
 
 def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
     """The same of the products that ran."""
-    chosen = kernel_class[np.isin(kernels.main, _products())[kernel_class]][:_MOST]
+    chosen = kernel_class[kernels.among(family_table().matrix_products)[kernel_class]][:_MOST]
     told = [
         hash((int(row[0]), int(row[1]), int(made)))
         for row, made in zip(kernels.inputs, kernels.outputs.max(axis=1), strict=True)
@@ -289,7 +285,7 @@ def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: 
 
     Kernels of each family by themselves: norms of all gradients come before all of the updates.
     """
-    heavy = np.isin(kernels.main, list(family_table().heavy))[kernel_class]
+    heavy = kernels.among(family_table().heavy)[kernel_class]
     edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
     widest = int(np.argmax(np.diff(edges)))
     stretch = kernel_class[edges[widest] + 1 : edges[widest + 1]][:_MOST]

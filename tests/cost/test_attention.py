@@ -57,7 +57,7 @@ def test_decode_waits_for_its_kv_cache() -> None:
 
 
 def test_drafts_of_grouped_heads_share_what_is_read_of_their_keys() -> None:
-    """Heads of a KV head are folded into blocks of 128 rows: four queries of 16 heads into one, 32 queries into four."""
+    """Heads of a KV head are folded into blocks of 128 rows: of 16, four queries into one block, 32 into four."""
     one = AttentionProblem(32, 64, 4, 1, 4096)
     keys = 32 * 4 * 4096 * 256 * 2
     few, four, many, long = (attention_time(replace(one, q_len=queries), B1, 4096.0) for queries in (1, 4, 32, 65))
