@@ -158,4 +158,4 @@ def unsized_prices(model: PairPrices) -> PairPrices:
     """The model where no kernel tells sizes, without which nothing but neighbours can speak for another order."""
     prices = model.prices.copy()
     prices[_SAME_EVERYWHERE.index("near_jump")] = 0.0
-    return replace(model, prices=prices)
+    return replace(model, prices=prices, loose=np.zeros_like(model.loose))
