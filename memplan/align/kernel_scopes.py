@@ -94,6 +94,11 @@ def _words(layer: int, part: str, what: str, phase: str, micro_batch: int) -> st
     return ", ".join(text for text in (part, what, phase, batch) if text)
 
 
+def served(plan: Plan) -> bool:
+    """Whether a plan is of a step that an engine runs."""
+    return any(op.phase in _SERVED for op in plan.ops)
+
+
 def kernel_scopes(
     plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
 ) -> KernelScopes:
@@ -120,9 +125,8 @@ def kernel_scopes(
         for rule in table("memplan.align", "lowering.json")["between"]
     }
     exchanges = bool(np.isin(sequence.classes.main[sequence.token], list(family_table().collectives)).any())
-    served = any(op.phase in _SERVED for op in plan.ops)
     whole = _Unplanned(
-        kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, served=served
+        kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, of_engine=served(plan)
     )
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
@@ -242,11 +246,11 @@ class _Unplanned:
         between: Mapping[tuple[int, int], str],
         *,
         exchanges: bool,
-        served: bool,
+        of_engine: bool,
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.between = between
-        self.beside_step = _SERVED_DATA if served else "logging or status"
+        self.beside_step = _SERVED_DATA if of_engine else "logging or status"
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()

@@ -40,6 +40,18 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
     return likely, place
 
 
+def leave_out_copies(found: KernelAssignment, place: Floats, movers: Bools) -> None:
+    """
+    Take kernels of an engine's step that only move data, and are a part of no op that can be told, for what they are.
+
+    An engine's graph has no op for them: copies of what a kernel reads or made, slices of a joined product. `movers`
+    are those that only move data, `place` is what `state_chances` says of the place of each, which stays.
+    """
+    copies = np.isnan(found.chance) & movers & ~found.core & ~np.isnan(place)
+    found.match(np.flatnonzero(copies), -1)
+    found.chance[copies] = found.scope_chance[copies] = place[copies]
+
+
 def scopes_as_stated(scopes: KernelScopes, untold: Bools, place: Floats) -> KernelScopes:
     """The scopes without the part or what of kernels `untold`, and without the place of those of which it is NaN."""
     whats = (*scopes.whats, NOT_TOLD_APART) if untold.any() else scopes.whats
