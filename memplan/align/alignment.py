@@ -19,7 +19,6 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignmen
 from memplan.align.branch_order import branches_as_run
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
 from memplan.align.likelihood import Likelihoods, likelihoods
-from memplan.align.op_families import family_table
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.probabilities.match_features import match_features
@@ -164,7 +163,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
     settled = settled.of_each(units.owner)
     if served(plan):
-        leave_out_copies(settled, of_place, classes.among(family_table().movers)[kernel_class])
+        leave_out_copies(sequence, classes, kernel_class, settled, of_place)
     untold = np.isnan(settled.chance)
     matches = _matches(sequence, settled, ~untold, settled.chance)
     unsure = _matches(sequence, settled, untold, trusted)

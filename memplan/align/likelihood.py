@@ -204,9 +204,6 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     added = (kernels.main == known.number("add")) & relation.strange_output
     added &= known.names[rule.kernels[0]] == "product"
     near = near + np.where(added, weights["part_other_output"], 0.0)
-    if known.names[rule.kernels[0]] == "gather":  # copies of ids serve the whole step
-        smallest = min((size for size in ops.operands[row].tolist() if size > 1), default=0)
-        near = np.where(movers & (kernels.operands.max(axis=1) <= smallest), weights["part_unrelated"], near)
     moved = movers & (relation.kernel_share > 0.0)
     part = np.where(helps, near, np.where(moved, weights["mover_related"], weights["stranger"])).astype(np.float64)
     turned = np.where(relation.in_order, 0.0, weights["other_order"])
