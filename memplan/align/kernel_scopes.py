@@ -313,10 +313,7 @@ class _Unplanned:
             if small and size <= _SMALL and main not in self.collective:
                 what = small
             elif (
-                (outside or communicates)
-                and size <= _SMALL
-                and main not in self.foreign
-                and what not in _OF_THEIR_OWN
+                (outside or communicates) and size <= _SMALL and main not in self.foreign and what not in _OF_THEIR_OWN
             ):
                 what = self.beside_step if outside else "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer

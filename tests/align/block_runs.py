@@ -91,7 +91,8 @@ def _of_shared(ops: Sequence[PlannedOp], number: int) -> bool:
     """Whether an op is of the shared expert, what quantises for it included."""
     part = ops[number].part or ""
     following = ops[number + 1].part or "" if number + 1 < len(ops) else ""
-    return part.startswith("shared_experts") or (part == "quant" and following.startswith("shared_experts"))
+    mine = part.startswith("shared_experts") or part in ("shared_expert_gate", "shared.gate")
+    return mine or (part == "quant" and following.startswith("shared_experts"))
 
 
 def _normed(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
@@ -113,6 +114,8 @@ def _gathered_product(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
         return None
     read, weight = engine.shapes(ops[0])[0][0], engine.shapes(ops[1])[0][1]
     whole, made = engine.shapes(ops[0])[1][0], engine.shapes(ops[1])[1][0]
+    if engine.shapes(ops[1])[0][0] != whole:  # others read what is gathered
+        return None
     return [engine.kernel(("AllGatherMatmul", "AllGatherMatmulV2"), ops, [read, weight], [made, whole])]
 
 

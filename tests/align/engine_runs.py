@@ -160,6 +160,7 @@ def _split_rotary(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
 def _rotary(engine: Engine, op: PlannedOp) -> Made:
     shapes = engine.shapes(op)[1]
     q, k = shapes[0], shapes[-1]
+    turned = (q, k) if len(shapes) > 1 else (q,)
     types = ("RopeWithSinCosCache", "ApplyRotaryPosEmb", "AtbRopeKernel", "RotaryMul", "written")
     way = engine.option("rotary", types)
     if q[1] % _HEAD or k[1] % _HEAD:
@@ -167,12 +168,12 @@ def _rotary(engine: Engine, op: PlannedOp) -> Made:
     angles = (1, q[0], 1, _HEAD)
     if way == "RotaryMul":
         return [
-            engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in (q, k)
+            engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in turned
         ]
     if way == "written":
         # No kernel for these heads: halves, one of them negated, side by side, two products and their sum.
         rows: Made = []
-        for x in (q, k):
+        for x in turned:
             half = (*_heads(x)[:2], _HEAD // 2)
             whole = _heads(x)
             for type_, read, made in (
