@@ -15,7 +15,7 @@ from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
-from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 from memplan.serving import training_time
 
 RUNS = Path(__file__).with_name("training_cases.json")
@@ -23,6 +23,7 @@ _A2 = "910B1"
 """The chip that runs on 910B are taken to have had: they don't tell which of its bins."""
 _PEAKS = {"peak_gib": "steady step", "reserved_gib": "reserved"}
 _NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
+_GPUS = {"H100": Gpu.HOPPER, "H800": Gpu.HOPPER, "GB200": Gpu.BLACKWELL}
 
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
@@ -71,7 +72,7 @@ def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layo
     layout = dict(run["layout"])
     if "stage_layers" in layout:
         layout["stage_layers"] = tuple(layout["stage_layers"])
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = {"gpu": _GPUS.get(run["chip"], Gpu.NONE)}
     for key, value in run["recipe"].items():
         recipe[key] = _NAMED[key](value) if key in _NAMED else tuple(value) if isinstance(value, list) else value
     return model, Layout(**layout), Recipe(**recipe)

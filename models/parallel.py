@@ -103,6 +103,16 @@ def training_layout(layout: Layout) -> Layout:
     return layout if layout.expert_tensor is not None else replace(layout, expert_tensor=layout.tensor)
 
 
+def sharing_ranks(layout: Layout, instances: int = 1) -> tuple[int, int]:
+    """
+    Ranks that divide the states of weights they all have, in `instances` groups that do so for themselves: of experts,
+    which fewer ranks repeat (world / (expert ranks x pipeline)), and of all else first.
+    """
+    layout = training_layout(layout)
+    ranks = layout.data * layout.context
+    return max(1, ranks // instances), max(1, ranks * layout.tensor // layout.expert_ranks // instances)
+
+
 def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
     """
     The layers of every pipeline stage of `layout`: as many as it says, the rest dealt evenly among the other stages.

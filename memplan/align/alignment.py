@@ -124,6 +124,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
     pieces = ways_run(ways, units.seen) if units.seen else {}
+    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     names_kept, cut = kernel_names[units.kept], pieces_of_ops(plan)
 
     def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
@@ -134,9 +135,8 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     def likely(ops: Sequence[int]) -> float:
         return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
 
-    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, pieces, cut), likely)
+    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, times, pieces, cut), likely)
     sequence, ratios, row_names = in_order(ops)
-    times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
     pairs = with_steps_parted(pairs, len(sequence))
     named = (names_kept >= 0) & (pairs.row >= 0)

@@ -24,6 +24,8 @@ _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
 _OF_MASKS = ("fill", "select", "compare", "logical", "add", "sub", "mul")
 """Families that make a mask of squares of tokens."""
+_BLOCK = 4
+"""Families from which a kernel runs a block of a layer, such as experts with their exchanges."""
 _ANY_PARTS = range(1, 5)
 """Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
@@ -123,7 +125,7 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
             repeated = np.maximum(repeated, cut.core + weights["known_piece"])
         core[row], part[row], again[row], fused[row] = (np.exp(item) for item in (runs, helps, repeated, whole.fused))
     # Where nothing runs it, a kernel is in no plan; which what takes most time hardly ever is.
-    rarely = np.where(np.isin(kernels.main, list(known.heavy)), np.exp(weights["heavy"]), 1.0).astype(np.float32)
+    rarely = np.where(kernels.among(known.heavy), np.exp(weights["heavy"]), 1.0).astype(np.float32)
     for table_ in (core, part, again):
         table_ *= rarely
     return Likelihoods(core, part, part, part, again, fused)
@@ -151,19 +153,23 @@ def _as_classes(ops: TokenClasses, row: int) -> TokenClasses:
 
 def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> _Logarithms:
     weights, known = pair_model()["weights"], family_table()
-    movers = np.isin(kernels.main, list(known.movers))
+    movers = kernels.among(known.movers)
     relation = _relation(ops, row, kernels)
     sized = _shape_weight(ops, row, kernels, relation, weights)
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
     # What is run together is first of all what takes most of its time.
-    beside = np.isin(kernels.main, list(known.heavy)) & (rule.kernels[0] not in known.heavy)
+    beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
+    # An op that is several in one, as `KvRmsNormRopeCache`, is run by a kernel that is the same several.
+    several = ops.families[row].sum() > 1
+    alike = (kernels.families == ops.families[row]).all(axis=1) & several
+    runs = np.where(alike, runs + weights["same_families"], runs)
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     if ops.outputs[row].any():  # more than one number is made of more than one
         runs = np.where(kernels.single, -np.inf, runs)
-    helps = np.isin(kernels.main, list(rule.parts))
+    helps = kernels.among(rule.parts)
     near = np.select(
         [
             kernels.scalar,
@@ -189,7 +195,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         ],
         weights["part_unrelated"],
     )
-    near = near + np.where(np.isin(kernels.main, list(rule.seldom)), weights["part_seldom"], 0.0)
+    near = near + np.where(kernels.among(rule.seldom), weights["part_seldom"], 0.0)
     near = np.where(_between_products(ops, row, rule, kernels), weights["part_between"], near)
     # What is scattered into is what comes out.
     scattered = (kernels.main == known.number("scatter")) & relation.strange_output
@@ -206,6 +212,12 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
     joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
+    joint = np.where(both & (relation.op_share >= 1.0), weights["fused_whole"], joint)
+    # What runs a whole block of a layer shows what goes in and comes out, little of what is between, and hardly ever
+    # runs one op of it alone.
+    tacit = known.names[rule.kernels[0]] in ("quantise", "dequantise")
+    block = both & (kernels.families.sum(axis=1) >= _BLOCK)
+    joint = np.where(block, weights["fused_families"] if tacit else weights["fused_block"], joint)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
     if rule.kernels[0] in known.apart:  # to leave one out costs nothing, for it stands beside everything else
         joint = np.where(both & (relation.op_share > 0.0), weights["fused_collective"], joint)
@@ -241,7 +253,7 @@ def _between_products(ops: TokenClasses, row: int, rule: LoweringRule, kernels: 
     if known.names[rule.kernels[0]] == "attention":
         side = np.maximum(kernels.rows, 1)
         square = (side > 1) & (side * side == largest) & (mine[:, None] % side == 0).any(axis=0)
-        found |= square & np.isin(kernels.main, [known.number(name) for name in _OF_MASKS])
+        found |= square & kernels.among([known.number(name) for name in _OF_MASKS])
     return found
 
 
@@ -294,7 +306,7 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
     nothing = np.zeros(len(kernels), dtype=np.bool_)
     piece = covers = in_order = nothing
-    if family_table().names[int(ops.main[row])] in ("product", "grouped_product") and len(made) >= 1:
+    if int(ops.main[row]) in family_table().matrix_products and len(made) >= 1:
         piece, covers, in_order = _pieces(ops, row, kernels)
         if ops.groups[row] > 1:
             of_group, as_planned = _of_one_group(ops, row, kernels)
@@ -412,7 +424,7 @@ def _shape_weight(
         ],
         weights["no_operand"],
     )
-    if family_table().names[int(ops.main[row])] in ("product", "grouped_product"):
+    if int(ops.main[row]) in family_table().matrix_products:
         # Which of the three sizes comes out tells the product from its two gradients.
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
         # All three sizes of a product are told, whatever else it reads (a bias).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -15,8 +15,11 @@ UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
 _FUSED = ("FusionOp", "fused", "triton", "Fused")
 """What types of kernels begin with that run several ops."""
-_SHORTEST_PART = 3
-"""A family's name inside a longer one counts from this length on, so that `mm` is not found in `comm`."""
+_SHORTEST_PART, _SHORTEST_INSIDE = 3, 4
+"""
+A family's name inside a longer one counts from these lengths on, as words or humps of it and inside one: `mm` is not
+found in `comm`, nor `tan` in `InputAnd`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,16 @@ class FamilyTable:
     """
     Families by number (0 is the unknown one), and the family of every known type.
 
-    `heavy` ones take most of a step's time; `apart` are those collectives that run beside everything else; `movers`
-    move data and compute nothing, those `keeping_size` make as much as the largest thing they read. `direction` is 1
-    for types that send and -1 for those that receive; one that does both has none. `together` are beginnings of types
-    that run ops of several families without telling so, the one that takes most time first.
+    `matrix_products` multiply matrices, one or many; `heavy` ones take most of a step's time; `apart` are those
+    collectives that run beside everything else; `movers` move data and compute nothing, those `keeping_size` make
+    as much as the largest thing they read. `direction` is 1 for types that send and -1 for those that receive; one
+    that does both has none. `together` are beginnings of types that run ops of several families without telling so,
+    the one that takes most time first.
     """
 
     names: tuple[str, ...]
     of_type: Mapping[str, int]
+    matrix_products: frozenset[int]
     heavy: frozenset[int]
     collectives: frozenset[int]
     apart: frozenset[int]
@@ -63,6 +68,7 @@ def family_table() -> FamilyTable:
     return FamilyTable(
         names,
         of_type,
+        numbers("matrix_products"),
         numbers("heavy"),
         numbers("collectives"),
         numbers("apart"),
@@ -127,20 +133,27 @@ def _families(text: str) -> tuple[int, ...]:
         kind = re.match(r"[a-z]+_?([A-Za-z]+)", text)
         number = None if kind is None else known.of_type.get(spelled_family(kind[1]))
         return () if number is None else (number,)
-    if not found:
+    words = text == text.lower()  # `_rms_norm_kernel` is one name
+    if not found and not words:
         # The device kernel stands last: aclnnMatmul_MatMulV3Common_MatMulV3.
-        for piece in pieces[1:]:
-            number = known.of_type.get(spelled_family(piece))
-            if number is not None and number not in found:
-                found.append(number)
+        found = _of_pieces(pieces)
         if text.startswith("aclnn"):
             found = found[:1]
     for number in _inside(stem, *_borders(text, stem)):
         if number not in found:
             found.append(number)
+    if not found and words:
+        found = _of_pieces(pieces)
+    found.sort(key=lambda number: number in known.movers)  # what computes is what it is, not what moves
     if text.startswith(_FUSED):
         found.sort(key=lambda number: number not in known.heavy)  # what takes its time is what it is
     return tuple(found)
+
+
+def _of_pieces(pieces: Sequence[str]) -> list[int]:
+    """Families of the pieces of a type but the first, each once."""
+    found = [family_table().of_type.get(spelled_family(piece)) for piece in pieces[1:]]
+    return list(dict.fromkeys(number for number in found if number is not None))
 
 
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
@@ -176,6 +189,7 @@ def _inside(stem: str, words: frozenset[int], humps: frozenset[int]) -> tuple[in
                 for end in range(len(stem), place + _SHORTEST_PART - 1, -1)
                 if stem[place:end] in known
                 and (not any(place < border < end for border in words) or {place, end} <= humps)
+                and (end - place >= _SHORTEST_INSIDE or not humps or {place, end} <= humps)
             ),
             None,
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, PIECE_KERNELS, align_band, align_near, likelihood_of
+from memplan.align.blind.timed_classes import TimedClasses, timed_classes
 from memplan.align.coarse.coarse_places import coarse_places
 from memplan.align.collective_rows import join_neighbours, place_collectives
 from memplan.align.likelihood import Likelihoods
@@ -33,7 +34,7 @@ def how_likely(
     kernel_names: Int64s,
 ) -> float:
     """The logarithm of how likely the first kernels are with the rows of `sequence` in their order."""
-    beside = np.isin(kernels.main, list(family_table().apart))[kernel_class]
+    beside = kernels.among(family_table().apart)[kernel_class]
     chain = np.flatnonzero(~beside)[:_SOME_KERNELS]
     if not len(chain):
         return 0.0
@@ -54,14 +55,16 @@ def align_pairs(
     Posterior of every kernel over the rows of `sequence`.
 
     `row_names` and `kernel_names` number names that both sides know, -1 for others; `times` are what kernels took in
-    nanoseconds. Collectives run beside everything else, so the others are aligned without them; then those of each
-    kind, each near where it stands. What is too large to be weighed whole is aligned coarsely first, by its products
-    and attention alone, and then near that.
+    nanoseconds: of collectives, and where no kernel has shapes of all, they tell which of several they are.
+    Collectives run beside everything else, so the others are aligned without them; then those of each kind, each near
+    where it stands. What is too large to be weighed whole is aligned coarsely first, by its products and attention
+    alone, and then near that.
     """
     known = family_table()
-    beside = np.isin(kernels.main, list(known.apart))[kernel_class]
+    beside = kernels.among(known.apart)[kernel_class]
     model = pair_prices(sequence, ratios, row_names)
-    if not kernels.known[kernel_class[~beside]].any():
+    blind = not kernels.known[kernel_class[~beside]].any()
+    if blind:
         model = unsized_prices(model)
     chain, found = np.flatnonzero(~beside), PairResult.empty(len(kernel_class))
     model = with_able_kernels(model, sequence, kernel_class[chain])
@@ -70,11 +73,18 @@ def align_pairs(
         if len(chain) * len(sequence) <= MOST_CELLS:
             low = np.zeros(len(chain), dtype=np.int64)
 
-            def whole(model: PairPrices) -> PairResult:
-                return counted_on(align_band(model, classes, names, low, len(sequence)), len(sequence))
+            def whole(model: PairPrices, timed: TimedClasses | None = None) -> PairResult:
+                if timed is not None:
+                    model = replace(model, ratios=timed.ratios(model.ratios))
+                kinds = classes if timed is None else timed.kernel_class
+                return counted_on(align_band(model, kinds, names, low, len(sequence)), len(sequence))
 
-            first, other = whole(model), whole(other_prices(model))
-            result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)))
+            first, timed = whole(model), None
+            if blind:
+                timed = timed_classes(sequence, ratios, classes, times[chain], first.row)
+                first = whole(model, timed)
+            other = whole(other_prices(model), timed)
+            result = whole(replace(model, ratios=with_habits(ratios, model.token, first.row, classes)), timed)
             # Habits tell where small kernels belong, not where in the step anything stands.
             if not stand_alike(result, first):
                 result = first

@@ -81,7 +81,7 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     prices = pair_model()["prices"]
     parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
     written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
-    simple = np.isin(sequence.classes.main, list(family_table().keeping_size))[sequence.token]
+    simple = sequence.classes.among(family_table().keeping_size)[sequence.token]
     extra = sequence.extra >= 0
     apart = np.array([bool(rule.kernels) and rule.kernels[0] in family_table().apart for rule in sequence.rules])
     free = sequence.opens | ((sequence.op < 0) & ~extra)
@@ -158,4 +158,4 @@ def unsized_prices(model: PairPrices) -> PairPrices:
     """The model where no kernel tells sizes, without which nothing but neighbours can speak for another order."""
     prices = model.prices.copy()
     prices[_SAME_EVERYWHERE.index("near_jump")] = 0.0
-    return replace(model, prices=prices)
+    return replace(model, prices=prices, loose=np.zeros_like(model.loose))

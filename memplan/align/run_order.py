@@ -16,11 +16,12 @@ from math import prod
 
 import numpy as np
 
+from memplan.align.blind.update_times import likeness_of_times
 from memplan.align.branch_order import branches
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses
 from memplan.align.weight_pieces import Pieces, WeightPiece, pieces_of_ops
-from memplan.core.arrays import Int32s, Int64s
+from memplan.core.arrays import Float32s, Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan, PlannedOp
 
@@ -35,19 +36,20 @@ _BIAS = ".dbias"
 """The end of the part that sums the gradient of a bias."""
 _CLEARLY = 2
 """How much more often gradients must come the other way round than as planned."""
-_BETTER = 1.1
-"""By how much more of another order must be found than of the planned one."""
+_BETTER, _BETTER_TIMED = 1.1, 1.3
+"""By how much more of another order must be found than of the planned one, by sizes and by times."""
 
 
 def ops_as_run(
     plan: Plan,
     kernels: TokenClasses,
     kernel_class: Int32s,
+    times: Float32s,
     pieces: Mapping[int, Sequence[WeightPiece]],
     cut: Mapping[int, Pieces] | None = None,
 ) -> list[int]:
     """
-    The ops of `plan` that launch something, by index, in the order of the run.
+    The ops of `plan` that launch something, by index, in the order of the run, whose kernels took `times` (ns).
 
     `pieces` are those in which the run updates weights, one kernel each; empty where that isn't known. `cut` is what
     `pieces_of_ops` says.
@@ -55,7 +57,7 @@ def ops_as_run(
     if pieces:
         updates = units_as_run(plan, kernels, kernel_class, pieces)
     else:
-        updates = updates_as_run(plan, kernels, kernel_class)
+        updates = updates_as_run(plan, kernels, kernel_class, times)
     places, order = set(updates), iter(updates)
     ops = [next(order) if op.index in places else op.index for op in plan.ops if op.launches or op.kernel is not None]
     turned = _Gradients(plan, ops, _products_run(kernels, kernel_class), cut).turned()
@@ -137,15 +139,11 @@ def _products_planned(plan: Plan, ops: Sequence[int]) -> tuple[list[_Product], l
 
 def _product(plan: Plan, op: PlannedOp) -> _Product | None:
     """Shapes of the factors and of the product; `None` for other ops."""
-    if op.kernel is None or families_of(op.type)[0] not in _products():
+    if op.kernel is None or families_of(op.type)[0] not in family_table().matrix_products:
         return None
     shapes = [item.shape for item in plan.kernels[op.kernel].inputs if item is not None]
     made = plan.kernels[op.kernel].outputs
     return ((shapes[0], shapes[1]), made[0].shape) if len(shapes) > 1 and made else None
-
-
-def _products() -> tuple[int, int]:
-    return family_table().number("product"), family_table().number("grouped_product")
 
 
 def _told(product: _Product) -> int:
@@ -162,7 +160,7 @@ def _sizes(piece: tuple[Sequence[int], Sequence[int]]) -> int:
 
 def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
     """The same of the products that ran."""
-    chosen = kernel_class[np.isin(kernels.main, _products())[kernel_class]][:_MOST]
+    chosen = kernel_class[kernels.among(family_table().matrix_products)[kernel_class]][:_MOST]
     told = [
         hash((int(row[0]), int(row[1]), int(made)))
         for row, made in zip(kernels.inputs, kernels.outputs.max(axis=1), strict=True)
@@ -202,18 +200,25 @@ def units_as_run(
     return tuple(orders[found.index(max(found))])
 
 
-def updates_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s) -> tuple[int, ...]:
-    """The updates of `plan`, ops by index, in the order of the run; as planned where that tells no other."""
+def updates_as_run(plan: Plan, kernels: TokenClasses, kernel_class: Int32s, times: Float32s) -> tuple[int, ...]:
+    """
+    The updates of `plan`, ops by index, in the order of the run; as planned where that tells no other.
+
+    Where no update has a shape, what kernels took (`times`, ns) tells it.
+    """
     updates = planned_updates(plan)
     if len(updates) < _FEWEST:
         return tuple(updates)
     size = {op: _elements(plan, op) for op in updates}
     passes = _sizes_between_products(kernels, kernel_class, set(size.values()))
+    ran = _updates_run(kernels, kernel_class, times)
 
     def likeness(order: Sequence[int]) -> float:
+        if not passes:
+            return likeness_of_times([plan.ops[op].duration_ns for op in order], ran)
         return sum(_common([size[op] for op in order], ran) for ran in passes)
 
-    best, most = updates, likeness(updates) * _BETTER
+    best, most = updates, likeness(updates) * (_BETTER if passes else _BETTER_TIMED)
     for order in _other_orders(plan, updates):
         found = likeness(order)
         if found > most:
@@ -283,16 +288,29 @@ def _beside_experts(plan: Plan, using: set[int]) -> dict[int, tuple[int, int]]:
     return found
 
 
+def _between_products(kernels: TokenClasses, kernel_class: Int32s) -> slice:
+    """The longest stretch of kernels without a product."""
+    heavy = kernels.among(family_table().heavy)[kernel_class]
+    edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
+    widest = int(np.argmax(np.diff(edges)))
+    begin = int(edges[widest]) + 1
+    return slice(begin, min(int(edges[widest + 1]), begin + _MOST))
+
+
+def _updates_run(kernels: TokenClasses, kernel_class: Int32s, times: Float32s) -> list[int]:
+    """What the kernels took that update weights, between the same two products."""
+    where = _between_products(kernels, kernel_class)
+    updates = (kernels.main == family_table().number("optimizer"))[kernel_class[where]]
+    return [int(time) for time in times[where][updates].tolist()]
+
+
 def _sizes_between_products(kernels: TokenClasses, kernel_class: Int32s, sizes: set[int]) -> list[Int64s]:
     """
     Sizes that updates may have, of kernels in the longest stretch without a product; equal neighbours are one.
 
     Kernels of each family by themselves: norms of all gradients come before all of the updates.
     """
-    heavy = np.isin(kernels.main, list(family_table().heavy))[kernel_class]
-    edges = np.concatenate(([-1], np.flatnonzero(heavy), [len(kernel_class)]))
-    widest = int(np.argmax(np.diff(edges)))
-    stretch = kernel_class[edges[widest] + 1 : edges[widest + 1]][:_MOST]
+    stretch = kernel_class[_between_products(kernels, kernel_class)]
     largest = kernels.inputs.max(axis=1)[stretch]
     divides = {one: any(size % one == 0 for size in sizes) for one in np.unique(largest[largest > 0]).tolist()}
     chosen = np.array([divides.get(one, False) for one in largest.tolist()], dtype=np.bool_)

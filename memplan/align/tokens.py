@@ -7,7 +7,7 @@ weighed once and the alignment only looks them up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -95,6 +95,10 @@ class TokenClasses:
     def operands(self) -> Int64s:
         """Inputs and outputs side by side."""
         return np.hstack([self.inputs, self.outputs])
+
+    def among(self, families: Collection[int]) -> Bools:
+        """Which classes have one of `families` as their main one."""
+        return np.isin(self.main, list(families))
 
 
 def token_classes(found: Sequence[TokenClass]) -> TokenClasses:

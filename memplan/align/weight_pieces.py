@@ -114,7 +114,7 @@ class _Cut:
 
 def _cuts(plan: Plan) -> Iterator[tuple[tuple[int | None, str], _Cut]]:
     """Layer and part of every product whose weight may be cut, and how."""
-    products = family_table().number("product"), family_table().number("grouped_product")
+    products = family_table().matrix_products
     weights, kind = [], TensorKind.WEIGHT.value
     for weight in plan.tensors:
         if weight.kind != kind or len(weight.shape) < 2 or not weight.uses:

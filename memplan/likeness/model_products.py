@@ -71,7 +71,7 @@ def layer_weight_dtypes(model: ModelConfig, ranks: int, precision: str = PUBLISH
     Raises `InputError` where the model can't be divided so.
     """
     graph = _graph(model, Layout(tensor=ranks), 1, 64, precision)
-    products = {family_table().number(name) for name in ("product", "grouped_product")}
+    products = family_table().matrix_products
     layers = (op for op in graph.ops if op.scope is not None and op.scope.layer is not None)
     return frozenset(graph.tensors[op.inputs[1]].dtype for op in layers if products & set(families_of(op.type)))
 

@@ -12,7 +12,7 @@ from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import TrainingShapes, tensor_ranks
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.grouped_attention import GroupedAttention
-from memplan.models.parallel import Layout, stage_spans
+from memplan.models.parallel import Layout, sharing_ranks, stage_spans
 from memplan.models.training.memory import held_elements
 from memplan.models.training.step_recipe import Schedule, Sharding
 from memplan.schema import Certainty
@@ -198,12 +198,13 @@ def _updated(
     ranks = replace(layout, data=data)
     try:
         span = stage_spans(len(model.layers), _with_layers(model, ranks, stage, layers))[stage]
-        dense, experts, expert_ranks = held_elements(replace(model, mtp_layers=()), ranks, (span,))
+        dense, experts = held_elements(replace(model, mtp_layers=()), ranks, (span,))
     except InputError:
         return 0.0
     if sharding is Sharding.NONE:
         return dense + experts
-    return dense / (data * layout.context) + experts / expert_ranks
+    sharing, expert_sharing = sharing_ranks(ranks)
+    return dense / sharing + experts / expert_sharing
 
 
 def _layout(settings: LikeSettings) -> Layout:

@@ -36,6 +36,22 @@ class RecipeRequest:
     )
     schedule: str = option("--schedule", default="1f1b", about="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
     chunks: int = option("--chunks", default=1, about="Parts of an interleaved rank.", panel=_PANEL, least=1)
+    chunk_group: int = option(
+        "--chunk-group",
+        "--microbatch-group-size-per-virtual-pipeline-stage",
+        default=0,
+        about="Micro-batches that an interleaved rank runs through one part before the next; 0 for one a stage.",
+        panel=_PANEL,
+        least=0,
+    )
+    optimizer_instances: int = option(
+        "--optimizer-instances",
+        "--num-distributed-optimizer-instances",
+        default=1,
+        about="Groups of replicas, each of which shares the optimiser's states for itself.",
+        panel=_PANEL,
+        least=1,
+    )
     sequence_parallel: bool = sequence_parallel_option()
     recompute_layers: int = option(
         "--recompute-layers", default=0, about="Layers of a stage that keep their input only.", panel=_PANEL, least=0
@@ -214,6 +230,20 @@ class RecipeRequest:
         about="Layers keep every second matrix product, as torchtitan's selective checkpoints do.",
         panel=_PANEL,
     )
+    gpu: str = option(
+        "--gpu",
+        default="none",
+        about="none, ampere, ada, hopper or blackwell: whose cuBLAS keeps workspaces.",
+        panel=_PANEL,
+    )
+    deferred_head: int = option(
+        "--deferred-head",
+        "--wgrad-deferral-limit",
+        default=0,
+        about="Micro-batches whose part of the head's gradient waits until the pipeline drains.",
+        panel=_PANEL,
+        least=0,
+    )
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
@@ -237,7 +267,7 @@ class RecipeRequest:
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+        from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 
         return Recipe(
             sequence=sequence,
@@ -246,6 +276,8 @@ class RecipeRequest:
             sharding=_named(Sharding, self.sharding, "sharding"),
             schedule=_named(Schedule, self.schedule, "schedule"),
             chunks=self.chunks,
+            chunk_group=self.chunk_group,
+            optimizer_instances=self.optimizer_instances,
             sequence_parallel=self.sequence_parallel,
             recompute_layers=self.recompute_layers,
             recompute_cheap=self.recompute_cheap,
@@ -280,6 +312,8 @@ class RecipeRequest:
             swap_attended=self.swap_attended,
             attention_in_steps=self.attention_in_steps,
             scan_in_steps=self.scan_in_steps,
+            gpu=_named(Gpu, self.gpu, "gpu"),
+            deferred_head=self.deferred_head,
             variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),

@@ -12,7 +12,7 @@ from memplan.graph import Op
 from memplan.hardware import Chip
 from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, sharing_ranks
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import held_elements, state_bytes, training_spans
 from memplan.models.training.step_recipe import Recipe
@@ -148,8 +148,9 @@ def _swap_ns(model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, sta
     """
     if not recipe.swap_optimizer:
         return 0.0
-    dense, experts, expert_ranks = held_elements(model, layout, training_spans(model, layout, recipe, stage))
-    shared, expert_shared = (state_bytes(recipe, ranks)[2] for ranks in (layout.data * layout.context, expert_ranks))
+    dense, experts = held_elements(model, layout, training_spans(model, layout, recipe, stage))
+    ranks = sharing_ranks(layout, recipe.optimizer_instances)
+    shared, expert_shared = (state_bytes(recipe, sharing)[2] for sharing in ranks)
     host = host_tier(chip)
     rates = (host.out_link.bytes_per_second, host.in_link.bytes_per_second)
     known = [rate for rate in rates if rate is not None]

@@ -23,22 +23,24 @@ def pipeline_order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[Pipel
     """
     What pipeline stage `stage` runs, in order.
 
-    Interleaved stages take micro-batches in groups of as many as there are stages, each group through all chunks, and
-    go forward `2 (p - i - 1) + (v - 1) p` times before they alternate (Megatron-LM core/pipeline_parallel/schedules.py:
-    get_schedule_table, get_pp_rank_microbatches). Raises `InputError` for a schedule whose order is not known.
+    Interleaved stages take micro-batches in groups of g, as many as there are stages unless told, each group through
+    all chunks, and go forward `2 (p - i - 1) + (v - 1) g` times before they alternate (Megatron-LM
+    core/pipeline_parallel/schedules.py: get_schedule_table, get_pp_rank_microbatches). Raises `InputError` for a
+    schedule whose order is not known.
     """
     if recipe.schedule not in (Schedule.ONE_F_ONE_B, Schedule.GPIPE, Schedule.INTERLEAVED):
         raise InputError("the order of the {} schedule is not modelled as a graph", recipe.schedule.value)
     chunks = recipe.chunks if recipe.schedule is Schedule.INTERLEAVED else 1
     if chunks > 1 and layout.pipeline == 1:
         raise InputError("layers are interleaved on several pipeline stages, and there is one", remedy="give --pp")
-    ahead = list(_forward(layout.pipeline, recipe.micro_batches, chunks))
+    group = recipe.group_of(layout.pipeline)
+    ahead = list(_forward(group, recipe.micro_batches, chunks))
     back = [PipelinePass(False, item.micro_batch, chunks - 1 - item.chunk) for item in ahead]
     warm = layout.pipeline - stage - 1
     if recipe.schedule is Schedule.GPIPE:
         warm = len(ahead)
     elif chunks > 1:
-        warm = 2 * warm + (chunks - 1) * layout.pipeline
+        warm = 2 * warm + (chunks - 1) * group
     warm = min(warm, len(ahead))
     yield from ahead[:warm]
     for number, item in enumerate(ahead[warm:]):
@@ -47,13 +49,13 @@ def pipeline_order(layout: Layout, recipe: Recipe, stage: int) -> Iterator[Pipel
     yield from back[len(ahead) - warm :]
 
 
-def _forward(stages: int, micro_batches: int, chunks: int) -> Iterator[PipelinePass]:
+def _forward(group: int, micro_batches: int, chunks: int) -> Iterator[PipelinePass]:
     if chunks == 1:
         yield from (PipelinePass(True, number) for number in range(micro_batches))
         return
-    for first in range(0, micro_batches, stages):
+    for first in range(0, micro_batches, group):
         for chunk in range(chunks):
-            for number in range(first, min(first + stages, micro_batches)):
+            for number in range(first, min(first + group, micro_batches)):
                 yield PipelinePass(True, number, chunk)
 
 

@@ -55,6 +55,10 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError(
             "layers that predict further tokens are in no graph of training", remedy="memplan train-memory counts them"
         )
+    if recipe.optimizer_instances > 1:
+        raise InputError(
+            "several instances of the distributed optimiser are in no graph", remedy="memplan train-memory counts them"
+        )
     if recipe.swap_attention or recipe.zero_memory_layers:
         raise InputError(
             "attention swapped to the host and experts made anew are in no graph",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from memplan.models.architecture import ModelConfig
+import functools
+from collections.abc import Sequence
+
+from memplan.core.resources import table
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
+from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.training.phases import MemoryPart, linear_shapes
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Gpu, Recipe, Sharding
 
 _HALF = 2
-_WORKSPACE = 32 << 20
-"""What cuBLAS is given to work in, on Hopper and later chips (TransformerEngine `get_cublas_workspace_size_bytes`)."""
-_ALWAYS = 3
-"""TransformerEngine's, and PyTorch's own of the threads that run forward and back (one for each handle and stream)."""
+_THREADS = 2
+"""Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
+_TESTED = Gpu.HOPPER
+"""The generation that TransformerEngine's layers are taken to run on where nothing else is said."""
 _GROUP_STREAMS, _OVERLAP_STREAMS = 4, 3
 """Streams that have one each: of grouped products, and of products that overlap exchanges (`_NUM_MAX_UB_STREAMS`)."""
 
@@ -24,28 +30,72 @@ def standing_buffers(
     Buffers of a rank that holds the layers of `spans`, for micro-batches of `tokens` tokens a rank.
 
     Sequence parallelism gathers what a split projection reads into a buffer that stays (Megatron-Core's
-    `GlobalMemoryBuffer`); TransformerEngine's layers gather into tensors of their own, so that only the head does.
+    `GlobalMemoryBuffer`), which attention without a kernel hands to its products of scores (`DotProductAttention`), so
+    that it is as large as either needs; TransformerEngine's layers have tensors of their own, so that only the head
+    gathers into it.
     Where products add their gradients up themselves, autograd is handed a 16-bit tensor that nobody reads, one for
     each shape of weight (`get_dummy_wgrad`), by Megatron-Core for the head too. Fine-tuning of adapters, whose samples
     have lengths of their own, isn't told apart.
     """
-    if recipe.lora_rank or recipe.variable_lengths:
-        return []
-    parts: list[MemoryPart] = []
     last = any(span.stop == len(model.layers) for span in spans)
+    layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
+    parts = _workspaces([*layers, *(model.mtp_layers if last else ())], recipe)
+    if recipe.lora_rank or recipe.variable_lengths:
+        return parts
+    shared = []
     if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
         formula = f"2 B x {tokens:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
-        parts.append(MemoryPart("gathered input", round(_HALF * tokens * model.hidden_size), formula))
+        shared.append(MemoryPart("gathered input", round(_HALF * tokens * model.hidden_size), formula))
+    shared += _scores(layers, layout, recipe, tokens)
+    parts += sorted(shared, key=lambda part: part.nbytes)[-1:]
     if not recipe.transformer_engine:
         return parts
-    layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
-    layers += model.mtp_layers if last else ()
-    spaces = _ALWAYS + (_OVERLAP_STREAMS if recipe.overlap_tensor else 0)
-    spaces += _GROUP_STREAMS if recipe.grouped_experts and any(isinstance(layer.ffn, MoeFfn) for layer in layers) else 0
-    parts.append(MemoryPart("workspaces", spaces * _WORKSPACE, f"{spaces} x 32 MiB that cuBLAS works in"))
     if recipe.fused_gradients:
         shapes = linear_shapes(model, layout, spans)
         count = sum(rows * columns for rows, columns in shapes)
         formula = f"2 B x {count:,} of {len(shapes)} shapes of weights, whose gradients products add up themselves"
         parts.append(MemoryPart("gradients nobody reads", _HALF * count, formula))
     return parts
+
+
+def _scores(layers: Sequence[Layer], layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
+    if not recipe.attention_in_steps or recipe.transformer_engine:
+        return []
+    mixers = [layer.mixer for layer in layers if isinstance(layer.mixer, GroupedAttention | LatentAttention)]
+    heads = max((mixer.heads for mixer in mixers), default=0) / layout.tensor
+    formula = f"2 B x {heads:g} heads x {tokens:,.0f} tokens x {recipe.sequence:,}, for products to write to"
+    return [MemoryPart("scores of attention", round(_HALF * heads * tokens * recipe.sequence), formula)]
+
+
+def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
+    """
+    What cuBLAS works in: PyTorch's for each of its threads, and those of TransformerEngine's layers.
+
+    Megatron-Core's routers multiply by TransformerEngine's product whatever the layers are
+    (`RouterGatingLinearFunction`).
+    """
+    gpu = recipe.gpu
+    if gpu is Gpu.NONE:
+        if not recipe.transformer_engine:
+            return []
+        gpu = _TESTED
+    sizes = _generations()[gpu.value]
+    each = sizes["pytorch"]
+    nbytes, formula = _THREADS * each, f"{_THREADS} x {each:,} B that cuBLAS works in"
+    routers = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
+    spaces = 0
+    if recipe.transformer_engine:
+        spaces = 1 + (_OVERLAP_STREAMS if recipe.overlap_tensor else 0)
+        spaces += _GROUP_STREAMS if recipe.grouped_experts and routers else 0
+    elif routers and recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+        spaces = 1
+    if spaces:
+        nbytes += spaces * sizes["transformer_engine"]
+        formula += f", and {spaces} x {sizes['transformer_engine']:,} B of TransformerEngine"
+    return [MemoryPart("workspaces", nbytes, formula)]
+
+
+@functools.cache
+def _generations() -> dict[str, dict[str, int]]:
+    rows = table("memplan.models.training", "workspaces.json")["generations"]
+    return {row["name"]: {key: value for key, value in row.items() if key != "name"} for row in rows}

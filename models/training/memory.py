@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, rank_elements, stage_spans, training_layout
+from memplan.models.parallel import Layout, rank_elements, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements
 from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.left_buffers import standing_buffers
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
+    deferred_head,
     embedding_parts,
     gathered_weights,
     hosted_output,
@@ -150,8 +151,9 @@ def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
     """
     Micro-batches whose activations a stage holds at once, each of one run of its layers.
 
-    1F1B: `p - i`. Interleaved: `2(p - i - 1) + (v - 1)p + 1` of a chunk each, or all of them. DualPipe-V: `2p + 1` of
-    half the layers of a rank. GPipe: all.
+    1F1B: `p - i`. Interleaved: `2(p - i - 1) + (v - 1)g + 1` of a chunk each, or all of them, with groups of g
+    micro-batches, usually p (Megatron-Core's `get_pp_rank_microbatches`). DualPipe-V: `2p + 1` of half the layers of a
+    rank. GPipe: all.
     """
     pipeline, total = layout.pipeline, recipe.micro_batches
     if recipe.schedule is Schedule.GPIPE:
@@ -159,7 +161,7 @@ def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
     if recipe.schedule is Schedule.INTERLEAVED:
         if recipe.forward_passes_first(pipeline):
             return total * recipe.chunks
-        held = 2 * (pipeline - stage - 1) + (recipe.chunks - 1) * pipeline + 1
+        held = 2 * (pipeline - stage - 1) + (recipe.chunks - 1) * recipe.group_of(pipeline) + 1
         return min(held, total * recipe.chunks)
     if recipe.schedule is Schedule.DUALPIPE_V:
         return min(2 * pipeline + 1, 2 * total)
@@ -192,11 +194,8 @@ def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int)
     return parts
 
 
-def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int, int]:
-    """
-    Elements of the weights of the layers of `spans` on one rank: those of experts apart from the rest, and how many
-    ranks repeat the same experts.
-    """
+def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
+    """Elements of the weights of the layers of `spans` on one rank, and those of experts apart from the rest."""
     layout = training_layout(layout)
     dense = experts = 0
     for item in weights(model, mtp=True):
@@ -206,16 +205,14 @@ def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
                 experts += count
             else:
                 dense += count
-    # Experts are repeated on fewer ranks than the rest: world / (expert ranks x pipeline).
-    ranks = layout.data * layout.context * layout.tensor
-    return dense, experts, max(1, ranks // layout.expert_ranks)
+    return dense, experts
 
 
 def _static_parts(
     model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
 ) -> tuple[int, list[MemoryPart]]:
-    dense, experts, expert_ranks = held_elements(model, layout, spans)
-    data_ranks = layout.data * layout.context
+    dense, experts = held_elements(model, layout, spans)
+    data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     parts = []
     if recipe.lora_rank:
         frozen = dense + experts
@@ -258,11 +255,12 @@ def _left_over(
         return parts
     if recipe.sharding not in (Sharding.NONE, Sharding.DISTRIBUTED):
         return parts
-    dense, experts, expert_ranks = held_elements(model, layout, spans)
+    dense, experts = held_elements(model, layout, spans)
     if recipe.sharding is Sharding.NONE:
         copies = _SINGLE * (dense + experts)
     else:
-        copies = _SINGLE * dense // (layout.data * layout.context) + _SINGLE * experts // expert_ranks
+        data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
+        copies = _SINGLE * dense // data_ranks + _SINGLE * experts // expert_ranks
     parts.append(MemoryPart("float32 gradients", copies, "4 B of each gradient whose state the rank has"))
     return parts
 
@@ -331,6 +329,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
             found.append(tied_head(model, layout))
     if last:
         phases["loss"] = loss_parts(model, layout, recipe, tokens)
+        if recipe.deferred_head and layout.pipeline > 1:
+            for found in phases.values():
+                found.append(deferred_head(model, layout, recipe, tokens))
     gathering = 0
     if recipe.sharding is Sharding.ZERO3:
         gathering = gathered_weights(model, layout, spans, layers=0).nbytes
@@ -338,8 +339,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
             found.append(gathered_weights(model, layout, spans, layers=2 if name == "backward of a layer" else 1))
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
-        expert_ranks = held_elements(model, layout, spans)[2]
-        phases["optimizer"] = [over, *left, *optimizer_parts(model, layout, recipe, spans, expert_ranks)]
+        phases["optimizer"] = [over, *left, *optimizer_parts(model, layout, recipe, spans)]
     phase = max(phases, key=lambda name: sum(part.nbytes for part in phases[name]))
     mean = sum(per_pass) / len(layers)
     formula = (
@@ -360,6 +360,6 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))
         notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
-        away = state_bytes(recipe, layout.data * layout.context)[2] * parameters
+        away = state_bytes(recipe, sharing_ranks(layout, recipe.optimizer_instances)[0])[2] * parameters
         notes.append(f"{away:,.0f} B of optimiser states are on the host")
     return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes), between, moments, held_in, gathering)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
-from memplan.models.parallel import Layout, rank_elements
+from memplan.models.parallel import Layout, rank_elements, sharing_ranks
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Loss, Recipe, Sharding
 from memplan.models.weight_shapes import Weight, WeightGroup
@@ -188,6 +188,14 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     return parts
 
 
+def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> MemoryPart:
+    """What waits on the last stage of a pipeline until the head's weight gradient is made (`deferred_head`)."""
+    waiting = min(recipe.deferred_head, recipe.micro_batches)
+    each = tokens * (model.vocab_size / layout.tensor + model.hidden_size)
+    formula = f"2 B x {each:,.0f} of each of {waiting} micro-batches: the head's input and its outputs' gradient"
+    return MemoryPart("head's gradient that waits", round(waiting * _HALF * each), formula)
+
+
 JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
 """Projections that are one parameter in Megatron."""
 
@@ -199,8 +207,10 @@ ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
 def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> set[tuple[int, int]]:
     """Rows and columns of the weights of products on one rank that holds the layers of `spans`, each shape once."""
     rows: dict[tuple[int | None, str, int], int] = {}
+    last = any(span.stop == len(model.layers) for span in spans)
     for item in weights(model, mtp=True):
-        product = item.linear or item.group is WeightGroup.LM_HEAD
+        tied = item.group is WeightGroup.EMBEDDING and item.name == "embed_tokens" and model.tied_embeddings
+        product = item.linear or item.group is WeightGroup.LM_HEAD or (tied and last)
         if not product or len(item.shape) != _MATRIX or not on_stage(model, item, spans):
             continue
         if item.group in (WeightGroup.ROUTER, WeightGroup.VISION):
@@ -242,12 +252,10 @@ def _largest_piece(
     return largest
 
 
-def optimizer_parts(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], expert_ranks: int
-) -> list[MemoryPart]:
+def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> list[MemoryPart]:
     """
     Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
-    moments in 16 bits are widened for it together with their gradient. Experts are repeated on `expert_ranks`.
+    moments in 16 bits are widened for it together with their gradient.
     """
     divided = recipe.sharding is Sharding.DISTRIBUTED
     largest = max(
@@ -255,11 +263,11 @@ def optimizer_parts(
             model,
             layout,
             spans,
-            experts=experts,
+            experts=bool(experts),
             grouped=recipe.grouped_experts or not experts,
             shared=ranks if divided else 1,
         )
-        for experts, ranks in ((False, layout.data * layout.context), (True, expert_ranks))
+        for experts, ranks in enumerate(sharing_ranks(layout, recipe.optimizer_instances))
     )
     each = _SINGLE * (3 if recipe.half_moments else 1 if recipe.clip_copies else 0)
     return [

@@ -50,15 +50,28 @@ class Schedule(str, Enum):
     GPIPE = "gpipe"
 
 
+class Gpu(str, Enum):
+    """Generations of NVIDIA's GPUs, whose cuBLAS keeps workspaces of different sizes (workspaces.json)."""
+
+    NONE = "none"
+    AMPERE = "ampere"
+    ADA = "ada"
+    HOPPER = "hopper"
+    BLACKWELL = "blackwell"
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """
     How a step is trained.
 
     `sequence` tokens a sample, `micro_batch` samples a micro-batch, `micro_batches` of them a step on each
-    data-parallel rank. `chunks` is how many parts of the model an interleaved rank holds. `recompute_layers` is how
-    many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of that
-    `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
+    data-parallel rank. `optimizer_instances` are groups of data-parallel ranks, each of which divides the states of the
+    distributed optimiser among its own (Megatron's `--num-distributed-optimizer-instances`). `chunks` is how many parts
+    of the model an interleaved rank holds, and `chunk_group` how many micro-batches it runs through one before the
+    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `recompute_layers`
+    is how many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of
+    that `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
     `recompute_activations` those of activation functions (`--recompute-activation-function`), `recompute_attention`
     what attention alone needs of its forward run, which is repeated. `swap_optimizer` keeps the 12 bytes of float32
     states on the host, `reuse_fp32` keeps no 16-bit copy of the weights whose float32 originals the rank has.
@@ -100,16 +113,21 @@ class Recipe:
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
     attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
-    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `variable_lengths` are samples as long as their
-    text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with
+    `none` there are none, but of `transformer_engine` those of Hopper. `deferred_head` micro-batches keep the head's
+    input and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`,
+    `--wgrad-deferral-limit`). `variable_lengths` are samples as long as their text, `sequence` at most
+    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
     sequence: int
     micro_batch: int = 1
     micro_batches: int = 1
     sharding: Sharding = Sharding.DISTRIBUTED
+    optimizer_instances: int = 1
     schedule: Schedule = Schedule.ONE_F_ONE_B
     chunks: int = 1
+    chunk_group: int = 0
     sequence_parallel: bool = False
     recompute_layers: int = 0
     recompute_cheap: bool = False
@@ -151,13 +169,15 @@ class Recipe:
     swap_attended: bool = False
     attention_in_steps: bool = False
     scan_in_steps: bool = False
+    gpu: Gpu = Gpu.NONE
+    deferred_head: int = 0
     variable_lengths: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sequence", "micro_batch", "micro_batches", "chunks"):
+        for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
-        for name in ("lora_rank", "mtp_layers"):
+        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.lora_rank and self.mtp_layers:
@@ -172,6 +192,10 @@ class Recipe:
         if self.schedule is Schedule.GPIPE:
             return True
         return self.schedule is Schedule.INTERLEAVED and self.forward_first and self.micro_batches == stages
+
+    def group_of(self, stages: int) -> int:
+        """Micro-batches that an interleaved pipeline of `stages` runs through one part of a rank before the next."""
+        return self.chunk_group or stages
 
     def makes_anew(self, *, norm: bool) -> bool:
         """Whether outputs of norms, or of activation functions, are made anew on the way back."""

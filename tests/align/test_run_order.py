@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from memplan.align.op_families import families_of, family_table
-from memplan.align.run_order import ops_as_run, planned_updates, units_as_run
+from memplan.align.run_order import _elements, ops_as_run, planned_updates, units_as_run
 from memplan.align.tokens import TokenClass, token_classes
 from memplan.align.weight_pieces import pieces_of_updates
 from memplan.schema import Plan, PlannedOp
@@ -43,7 +43,8 @@ def order(plan: Plan, first: str, biased: str) -> Mapping[str, str]:
         made = tuple(int(np.prod(item.shape)) for item in kernel.outputs)
         kind = TokenClass(families_of("aten::mm"), sizes, made, 32)
         codes.append(kinds.setdefault(kind, len(kinds)))
-    ops = ops_as_run(plan, token_classes(list(kinds)), np.array(codes, dtype=np.int32), {})
+    times = np.ones(len(codes), dtype=np.float32)
+    ops = ops_as_run(plan, token_classes(list(kinds)), np.array(codes, dtype=np.int32), times, {})
     found: dict[str, str] = {}
     for number in ops:
         stem, _, end = (plan.ops[number].part or "").rpartition(".")
@@ -88,3 +89,19 @@ def test_weights_of_shared_experts_are_updated_where_the_run_registers_them(tmp_
     routed = [place for place, op in enumerate(found) if (plan.ops[op].part or "").startswith("experts")]
     assert len(shared) == len(routed) > 0
     assert all((min(shared[at : at + 2]) > max(routed[at : at + 2])) is last for at in range(0, len(shared), 2))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_times_tell_the_order_of_updates_that_have_no_shapes(tmp_path: Path, turned: bool) -> None:
+    """Of equal times, the planned order is kept."""
+    plan = torch_plan(ALL_RUNS["llama_grouped"], tmp_path)
+    planned = planned_updates(plan)
+    sizes = [_elements(plan, op) for op in planned]
+    times = dict(zip(planned, sizes, strict=True))
+    other = replace(plan, ops=tuple(replace(op, duration_ns=times.get(op.index, op.duration_ns)) for op in plan.ops))
+    update = token_classes([TokenClass((family_table().number("optimizer"),), (), (), 0)])
+    ran = [3.0 * size for size in (reversed(sizes) if turned else sizes)]
+    for took, expected in ((ran, [*reversed(planned)] if turned else planned), ([5.0] * len(ran), planned)):
+        kinds, each = np.zeros(len(ran), dtype=np.int32), np.array(took, dtype=np.float32)
+        ops = ops_as_run(other, update, kinds, each, {})
+        assert [op for op in ops if op in times] == expected

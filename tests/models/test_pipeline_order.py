@@ -35,6 +35,7 @@ def passes(text: str) -> list[PipelinePass]:
         (Recipe(128, 1, 2, schedule=Schedule.GPIPE), 1, "F0a F1a B0a B1a"),
         (INTERLEAVED, 0, "F0a F1a F0b F1b F2a B0b F3a B1b F2b B0a F3b B1a B2b B3b B2a B3a"),
         (INTERLEAVED, 1, "F0a F1a F0b B0b F1b B1b F2a B0a F3a B1a F2b B2b F3b B3b B2a B3a"),
+        (replace(INTERLEAVED, chunk_group=3), 1, "F0a F1a F2a F0b B0b F1b B1b F2b B2b F3a B0a F3b B1a B2a B3b B3a"),
         # Three micro-batches are a group of two and one of one.
         (replace(INTERLEAVED, micro_batches=3), 1, "F0a F1a F0b B0b F1b B1b F2a B0a F2b B1a B2b B2a"),
     ],

@@ -17,7 +17,7 @@ from memplan.models.training.phases import gathered_weights, linear_shapes
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Gpu, Recipe, Schedule, Sharding
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -79,6 +79,54 @@ def test_workspaces_of_grouped_products_and_overlapped_exchanges(llama: ModelCon
     assert part(training_memory(llama, Layout(), replace(told, overlap_tensor=True)), "workspaces") == 6 * WORKSPACE
     experts = training_memory(deepseek, Layout(data=8, expert=8, expert_tensor=1), told)
     assert part(experts, "workspaces") == 7 * WORKSPACE
+
+
+def test_pytorch_keeps_a_workspace_of_each_thread_that_multiplies(llama: ModelConfig) -> None:
+    """8 MiB and 128 KiB of it, from Hopper on 32 MiB; none where there is no cuBLAS."""
+    small = 2 * 4096 * 1024 + 8 * 16 * 1024
+    for gpu, each in ((Gpu.NONE, 0), (Gpu.AMPERE, small), (Gpu.HOPPER, WORKSPACE), (Gpu.BLACKWELL, WORKSPACE)):
+        assert part(training_memory(llama, Layout(), replace(RECIPE, gpu=gpu)), "workspaces") == 2 * each
+    told = replace(RECIPE, gpu=Gpu.AMPERE, transformer_engine=True)
+    assert part(training_memory(llama, Layout(), told), "workspaces") == 2 * small + (4 << 20)
+
+
+def test_routers_multiply_by_transformer_engine_whatever_the_layers_are(deepseek: ModelConfig) -> None:
+    layout = Layout(data=8, expert=8, expert_tensor=1)
+    for sharding, spaces in ((Sharding.DISTRIBUTED, 3), (Sharding.ZERO3, 2)):
+        recipe = replace(RECIPE, gpu=Gpu.HOPPER, sharding=sharding)
+        assert part(training_memory(deepseek, layout, recipe), "workspaces") == spaces * WORKSPACE
+
+
+def test_scores_and_gathered_inputs_are_written_to_one_buffer(llama: ModelConfig) -> None:
+    """Of attention without a kernel, by layers that are not TransformerEngine's: as large as the larger of both."""
+    told = replace(RECIPE, attention_in_steps=True, sequence_parallel=True)
+    memory = training_memory(llama, SPLIT, told)
+    assert part(memory, "scores of attention") == 2 * 16 * 4096 * 4096
+    assert not part(memory, "gathered input")
+    assert not part(training_memory(llama, SPLIT, replace(told, transformer_engine=True)), "scores of attention")
+
+
+def test_instances_of_the_optimiser_share_its_states_for_themselves(llama: ModelConfig, deepseek: ModelConfig) -> None:
+    for model, layout in ((llama, Layout(data=8)), (deepseek, Layout(data=8, expert=2, expert_tensor=1))):
+        one, two = (
+            training_memory(model, layout, replace(RECIPE, optimizer_instances=instances)) for instances in (1, 2)
+        )
+        assert part(two, "optimizer") == pytest.approx(2 * part(one, "optimizer"), rel=1e-6)
+        assert part(two, "gradients") == part(one, "gradients")
+
+
+def test_a_deferred_head_keeps_its_inputs_and_the_gradients_of_its_outputs(llama: ModelConfig) -> None:
+    told = replace(RECIPE, deferred_head=3)
+    each = 2 * 4096 * (llama.vocab_size // 2 + llama.hidden_size)
+    assert part(training_memory(llama, SPLIT, told, 1), "head's gradient that waits") == 3 * each
+    assert not part(training_memory(llama, SPLIT, told, 0), "head's gradient that waits")
+    assert not part(training_memory(llama, Layout(), told), "head's gradient that waits")
+
+
+def test_a_tied_head_has_a_gradient_that_nobody_reads(llama: ModelConfig) -> None:
+    tied = replace(llama, tied_embeddings=True)
+    shapes = [linear_shapes(tied, SPLIT, spans) for spans in ((range(2),), (range(2, 4),))]
+    assert shapes[1] - shapes[0] == {(llama.vocab_size // 2, llama.hidden_size)}
 
 
 def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:

@@ -160,8 +160,8 @@ def match_features(
     kind_flags = (
         ~kernels.known,
         kernels.scalar,
-        np.isin(kernels.main, list(known.movers)),
-        np.isin(kernels.main, list(known.heavy)),
+        kernels.among(known.movers),
+        kernels.among(known.heavy),
     )
     ops = len(np.unique(place[planned]))
     doubt = 1.0 - found.chance

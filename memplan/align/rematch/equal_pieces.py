@@ -40,10 +40,9 @@ def take_equal_pieces_in_turn(
     found: KernelAssignment,
 ) -> None:
     """Change `found` in place where kernels of one class may run two products of a block, one of them in pieces."""
-    known = family_table()
     sizes = np.sort(np.column_stack((kernels.inputs[:, :2], kernels.outputs[:, :1])), axis=1)
     kind_of = np.unique(sizes, axis=0, return_inverse=True)[1].ravel()  # factors may stand in either order
-    products = np.isin(sequence.classes.main, (known.number("product"), known.number("grouped_product")))
+    products = sequence.classes.among(family_table().matrix_products)
     of_block: dict[int, list[int]] = defaultdict(list)
     for row in np.flatnonzero(products[sequence.token] & (sequence.op >= 0)).tolist():
         of_block[int(sequence.block[row])].append(row)

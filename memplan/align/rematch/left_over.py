@@ -70,7 +70,7 @@ class LeftOver:
             known.number(name)
             for name in ("optimizer", "add", "sub", "mul", "div", "fused_multiply_add", "sqrt", "pow")
         ]
-        fits = (np.isin(inputs, sizes) | (inputs == 0)).all(axis=1) & many & np.isin(self.kernels.main, own)
+        fits = (np.isin(inputs, sizes) | (inputs == 0)).all(axis=1) & many & self.kernels.among(own)
         several = np.array([len(np.unique(row[row > 0])) > 1 for row in inputs])
         between = sequence.op[rows[0] : rows[-1] + 1]
         whole = bool(np.isin(between, sequence.op[rows]).all())
@@ -171,7 +171,7 @@ class LeftOver:
     def _movers(self) -> None:
         """Give kernels that move data to the op of the layer whose operands they have."""
         found, sequence = self.found, self.sequence
-        movers = np.isin(self.kernels.main, list(family_table().movers))[self.kernel_class]
+        movers = self.kernels.among(family_table().movers)[self.kernel_class]
         movers &= ~found.core & self.kernels.known[self.kernel_class] & ~self.kernels.scalar[self.kernel_class]
         by_layer: dict[object, list[int]] = defaultdict(list)
         for row, layer in enumerate(self.layer):
@@ -224,7 +224,7 @@ class LeftOver:
         The gradient of one side of an activation may stand behind the products of its other side.
         """
         found, sequence, rules = self.found, self.sequence, self.rules
-        movers = np.isin(self.kernels.main, list(family_table().movers))
+        movers = self.kernels.among(family_table().movers)
         free = np.flatnonzero((found.row < 0) & ~movers[self.kernel_class])
         best, other, top = np.zeros(len(free)), np.zeros(len(free)), np.full(len(free), -1)
         for away in sorted(range(-rules["stray_reach"], rules["stray_reach"] + 1), key=abs):

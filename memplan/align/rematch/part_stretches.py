@@ -62,14 +62,14 @@ def part_stretches(
     """The kinds of stretches of an assignment, those of most kernels first; kernels `inside` ops are left out."""
     known = family_table()
     heavy = np.isin(sequence.classes.main[sequence.token], list(known.heavy))
-    chain = np.flatnonzero(~inside & ~np.isin(kernels.main, list(known.apart))[kernel_class])
+    chain = np.flatnonzero(~inside & ~kernels.among(known.apart)[kernel_class])
     row, kind = found.row[chain], kernel_class[chain].astype(np.int64)
     _, step = np.unique(found.step, return_inverse=True)
     ran = np.zeros((int(step.max(initial=-1)) + 1, len(sequence)), dtype=np.bool_)
     ran[step[found.row >= 0], found.row[found.row >= 0]] = True
     step = step[chain]
     alone = found.first[chain] == found.last[chain]
-    anchor = found.core[chain] & (row >= 0) & alone & heavy[row] & np.isin(kernels.main, list(known.heavy))[kind]
+    anchor = found.core[chain] & (row >= 0) & alone & heavy[row] & kernels.among(known.heavy)[kind]
     at = np.flatnonzero(anchor)
     ends = _Ends(at[:-1] + 1, at[1:], row[at[:-1]], row[at[1:]], step[at[:-1]])
     # Nothing of several ops, of two steps or of what stands beside the plan.

@@ -34,8 +34,7 @@ def take_partial_sums(
     found: KernelAssignment,
 ) -> None:
     """Change `found` in place where a sum right behind one of several products of an op is taken for another's."""
-    known = family_table()
-    product = np.isin(kernels.main, [known.number(name) for name in ("product", "grouped_product")])[kernel_class]
+    product = kernels.among(family_table().matrix_products)[kernel_class]
     mains = np.flatnonzero(product & found.core & (found.row >= 0) & (found.first == found.last))
     mains = mains[mains + 1 < len(found.row)]
     if not len(mains):
@@ -52,7 +51,7 @@ def take_partial_sums(
     # Both that are added are as large as what each product makes.
     read = kernels.inputs[kernel_class[pieces + 1]]
     both = ((read == made[pieces, None]).sum(axis=1) == 2) & ((read > 0).sum(axis=1) == 2)
-    both &= (kernels.main == known.number("add"))[kernel_class[pieces + 1]]
+    both &= (kernels.main == family_table().number("add"))[kernel_class[pieces + 1]]
     pieces = pieces[both]
     # One that is planned right behind the products is as large as they are, too, where a branch comes back.
     sums = pieces + 1

@@ -25,8 +25,8 @@ def take_turned_operands(
 ) -> None:
     """Change `found` in place where what turns an operand of an op seems to turn a result of the one before it."""
     known = family_table()
-    beside = np.isin(kernels.main, list(known.apart))[kernel_class]
-    turns = np.isin(kernels.main, [known.number(name) for name in _TURNING])[kernel_class] & ~found.core
+    beside = kernels.among(known.apart)[kernel_class]
+    turns = kernels.among([known.number(name) for name in _TURNING])[kernel_class] & ~found.core
     inputs, outputs = kernels.inputs[kernel_class], kernels.outputs[kernel_class]
     largest = kernels.operands.max(axis=1)[kernel_class]
     mains = np.flatnonzero(found.core & (found.row >= 0) & ~beside)

@@ -26,7 +26,7 @@ def take_turned_results(
     sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
 ) -> None:
     """Change `found` in place where some of what an op made seems to be turned for the next one."""
-    turns = np.isin(kernels.main, [family_table().number(name) for name in _TURNING])[kernel_class]
+    turns = kernels.among([family_table().number(name) for name in _TURNING])[kernel_class]
     turns &= ~found.core
     mains = np.flatnonzero(found.core & (found.row >= 0))
     next_row = np.append(found.first[mains[1:]], -1)
