@@ -206,23 +206,29 @@ def plan_tokens(
 ) -> tuple[list[TokenClass], Int32s]:
     """The classes of those ops of a plan, and the class of each; `cut` is what `pieces_of_ops` says, where known."""
     index: dict[TokenClass, int] = {}
-    known: dict[tuple[str, int | None, Pieces, bool], int] = {}
+    known: dict[tuple[str, int | None, int, bool], int] = {}
     pieces, routed = pieces_of_ops(plan) if cut is None else cut, _beside_grouped_products(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]
-        key = op.type, op.kernel, pieces.get(number, ()), number in routed
-        if key not in known:
+        cut_in = pieces.get(number, ())
+        key = op.type, op.kernel, id(cut_in), number in routed  # pieces that are alike are mostly one object
+        code = known.get(key)
+        if code is None:
             launched = None if op.kernel is None else plan.kernels[op.kernel]
-            known[key] = index.setdefault(_planned_class(op.type, launched, *key[2:]), len(index))
-        codes.append(known[key])
+            kind = _planned_class(op.type, launched, cut_in, number in routed)
+            code = known[key] = index.setdefault(kind, len(index))
+        codes.append(code)
     return list(index), np.array(codes, dtype=np.int32)
 
 
 def _beside_grouped_products(plan: Plan) -> set[int]:
     """Ops that make what a product over several matrices reads, or read what it makes."""
     grouped = family_table().number("grouped_product")
-    products = [op for op in plan.ops if op.kernel is not None and families_of(op.type)[0] == grouped]
+    types = {type_ for type_ in {op.type for op in plan.ops} if families_of(type_)[0] == grouped}
+    if not types:
+        return set()
+    products = [op for op in plan.ops if op.kernel is not None and op.type in types]
     read = {tensor for op in products for tensor in op.reads or ()}
     made = {tensor for op in products for tensor in op.writes or ()}
     mine = {op.index for op in products}

@@ -248,6 +248,13 @@ class RecipeRequest:
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
+    frozen_vision: bool = option(
+        "--frozen-vision",
+        "--freeze-vision-tower",
+        default=False,
+        about="The vision tower is not trained: its weights stand in 16 bits.",
+        panel=_PANEL,
+    )
     etp: int | None = option(
         "--etp",
         "--expert-tensor-parallel-size",
@@ -290,6 +297,7 @@ class RecipeRequest:
             half_moments=self.half_moments,
             dropout=self.dropout,
             lora_rank=self.lora_rank,
+            frozen_vision=self.frozen_vision,
             clip_copies=self.clip_copies,
             forward_first=self.forward_first,
             ulysses=self.ulysses,

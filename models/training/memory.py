@@ -196,16 +196,18 @@ def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int)
 
 def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
     """Elements of the weights of the layers of `spans` on one rank, and those of experts apart from the rest."""
+    groups = _group_elements(model, layout, spans)
+    experts = groups.get(WeightGroup.EXPERTS, 0)
+    return sum(groups.values()) - experts, experts
+
+
+def _group_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[WeightGroup, int]:
     layout = training_layout(layout)
-    dense = experts = 0
+    groups: dict[WeightGroup, int] = {}
     for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
-            count = rank_elements(item, layout)
-            if item.group is WeightGroup.EXPERTS:
-                experts += count
-            else:
-                dense += count
-    return dense, experts
+            groups[item.group] = groups.get(item.group, 0) + rank_elements(item, layout)
+    return groups
 
 
 def _static_parts(
@@ -214,10 +216,13 @@ def _static_parts(
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     parts = []
+    frozen = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0) if recipe.frozen_vision else 0
+    dense -= frozen
     if recipe.lora_rank:
-        frozen = dense + experts
-        parts.append(MemoryPart("weights that stand still", _HALF * frozen, f"16-bit weights: 2 B x {frozen:,}"))
+        frozen += dense + experts
         dense, experts = adapter_elements(model, layout, spans, recipe.lora_rank), 0
+    if frozen:
+        parts.append(MemoryPart("weights that stand still", _HALF * frozen, f"16-bit weights: 2 B x {frozen:,}"))
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
     ):

@@ -78,8 +78,9 @@ class Recipe:
     `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
     `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
     the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
-    rank beside the projections of attention and dense feed-forward parts, and nothing else. `clip_copies` scales
-    each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
+    rank beside the projections of attention and dense feed-forward parts, and nothing else; with `frozen_vision` the
+    vision tower's weights stand still, so that nothing is kept of its activations. `clip_copies` scales each gradient
+    into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
     `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward passes
     before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks exchange
     heads for tokens around attention, whose output is then kept on both sides of the exchange; with `repeat_kv`
@@ -141,6 +142,7 @@ class Recipe:
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
+    frozen_vision: bool = False
     clip_copies: bool = False
     forward_first: bool = False
     ulysses: bool = False

@@ -129,6 +129,18 @@ def test_a_tied_head_has_a_gradient_that_nobody_reads(llama: ModelConfig) -> Non
     assert shapes[1] - shapes[0] == {(llama.vocab_size // 2, llama.hidden_size)}
 
 
+def test_a_tower_that_stands_still_has_weights_alone(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-8B-Instruct.json")
+    assert model.vision is not None
+    trained, frozen = (
+        training_memory(model, Layout(), replace(RECIPE, frozen_vision=still)) for still in (False, True)
+    )
+    tower = trained.parameters - frozen.parameters
+    assert tower == model.vision.parameters
+    assert part(frozen, "weights that stand still") == 2 * tower
+    assert trained.between_steps - frozen.between_steps == 16 * tower
+
+
 def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:
     kept, own = (
         {item.name for item in saved_tensors(deepseek, deepseek.layers[3], Layout(expert_tensor=1), recipe)}
