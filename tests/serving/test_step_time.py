@@ -30,7 +30,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host
+from memplan.serving.constants import engine_host, step_interval
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -97,6 +97,23 @@ def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dens
     for model, unfused in ((dense, 0), (latent, len(latent.layers))):
         served = step_time(model, Layout(tensor=2), DECODE, "910C", engine="vllm-ascend")
         assert served.host_ns == host.step_ns + unfused * host.unfused_layer_ns
+
+
+def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(dense: ModelConfig) -> None:
+    latent = load_config(FAMILIES["deepseek_v3-nolora"]["config"])
+    host = engine_host("sglang")
+    for model, each in ((dense, host.prompt_layer_ns), (latent, host.prompt_unfused_layer_ns)):
+        read = step_time(model, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="sglang")
+        assert read.duration_ns == each * len(model.layers)
+
+
+def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
+    base = engine_host("vllm-ascend")
+    assert engine_host("sglang") == engine_host("xllm") == engine_host("vllm-ascend-synchronous") == base
+    eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
+    assert replace(eager, layer_ns=base.layer_ns) == base
+    assert pieces == engine_host("vllm-ascend", alone=True)
+    assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
 
 
 def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) -> None:
@@ -240,6 +257,7 @@ def test_acceptance_is_that_of_the_published_tables() -> None:
     assert accepted(1, "vllm-ascend") == pytest.approx(0.886)
     assert accepted(2, "vllm-ascend") == pytest.approx(1.55, abs=0.03)
     assert accepted(3, "vllm-ascend") == pytest.approx(2.0, abs=0.02)
+    assert accepted(3, "vllm-ascend", own=False) == pytest.approx(1.18, abs=0.01)
     assert accepted(0) == 0
     assert accepted(1) == pytest.approx(0.7)
     assert accepted(3) == pytest.approx(1.44, abs=0.005)
