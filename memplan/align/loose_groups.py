@@ -48,7 +48,8 @@ def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass], 
     together = np.where(branched, branch[before] == branch[here], ~forward[here] & (stem[before] == stem[here]))
     together = np.where(optimizer[here], layered[here] & updates, together)
     together &= (part[before] >= 0) & (part[here] >= 0) & (scope[before] == scope[here])
-    return np.cumsum(np.append(0, ~together))[: len(ops)]
+    group: Int64s = np.cumsum(np.append(0, ~together))[: len(ops)]
+    return group
 
 
 def _branch(layer: int | None, part: str, branches: Mapping[tuple[int | None, str], int]) -> int:

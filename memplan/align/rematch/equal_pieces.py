@@ -68,11 +68,11 @@ def take_equal_pieces_in_turn(
     # How often the one is cut goes by what both are.
     times: dict[tuple[int, int], int] = {}
     for pair, begins, stops in zip(chosen, *ends, strict=True):
-        like = int(sequence.token[pair[0]]), int(sequence.token[pair[1]])
-        if like not in times:
-            times[like] = _times(sequence, *pair)
+        both = int(sequence.token[pair[0]]), int(sequence.token[pair[1]])
+        if both not in times:
+            times[both] = _times(sequence, *pair)
         mine = np.sort(np.concatenate([by_row[begin:end] for begin, end in zip(begins, stops, strict=True)]))
-        _take(kind_of_each, found, mine, pair, times[like])
+        _take(kind_of_each, found, mine, pair, times[both])
 
 
 def _pairs(sequence: PlannedSequence, fit: Float32s, rows: Sequence[int]) -> Sequence[tuple[int, int]]:
