@@ -70,7 +70,7 @@ class EngineRow:
         """What its accuracy is summed up with."""
         family = self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE)
         what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
-        return f"served by {family}{what}"
+        return f"served by {family}{what}{', blind' if self.told.get('blind') else ''}"
 
     @property
     def batch(self) -> int:

@@ -45,6 +45,7 @@ from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
 from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.distinct import distinct
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -142,7 +143,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     named = (names_kept >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
-    LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    LeftOver(sequence, ratios, classes, units.kernel_class, settled).run()
     take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
     take_halves(sequence, units.kernel_class, settled)
@@ -210,7 +211,7 @@ def _matches(sequence: PlannedSequence, found: KernelAssignment, some: Bools, ch
 def _missed(sequence: PlannedSequence, found: KernelAssignment) -> tuple[Int64s, Int64s]:
     """Planned ops that no kernel ran, between the first and the last place of each step."""
     rows = len(sequence)
-    steps, step = np.unique(found.step, return_inverse=True)
+    steps, step = distinct(found.step)
     seen = np.zeros((len(steps), rows + 1), dtype=np.int32)
     matched = found.row >= 0
     np.add.at(seen, (step[matched], found.first[matched]), 1)

@@ -17,6 +17,7 @@ from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import direction_of, families_of, family_table
 from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.core.distinct import distinct, first_rows
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
@@ -143,12 +144,12 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
     mixed, most = np.zeros(len(kernels), dtype=np.int64), 1
     for column in columns:
         if most * len(column.values) >= _MOST_ELEMENTS:
-            values, mixed = np.unique(mixed, return_inverse=True)
+            values, mixed = distinct(mixed)
             most = len(values)
         mixed, most = mixed * len(column.values) + column.codes, most * len(column.values)
-    _, first, classes = np.unique(mixed, return_index=True, return_inverse=True)
+    kinds, classes = distinct(mixed)
     found = []
-    for row in first.tolist():
+    for row in first_rows(classes, len(kinds)).tolist():
         text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
         type_, _, name = text.partition("\0")
         families = families_of(type_, name)

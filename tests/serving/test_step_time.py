@@ -169,6 +169,21 @@ def test_others_prompts_are_read_among_answers(waves: int) -> None:
     assert row.predicted(host) * 1e6 == pytest.approx(simulated, rel=0.03)
 
 
+def test_a_first_token_takes_a_request_and_waiting_prompts_share_a_step() -> None:
+    told = {
+        "tensor": 1, "data": 1, "expert": 1, "batch": 8, "prompt": 1024, "output": 1, "drafts": 0,
+        "eager_drafts": False, "engine": "sglang", "ttft_ms": 1.0,
+    }  # fmt: skip
+    host = engine_host("sglang")
+    row = EngineRow(told, 0, 10_000_000, layers=4, unfused=4, yielded=1.0)
+    launched = 4 * host.prompt_unfused_layer_ns
+    assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
+    # All eight fit into a step, whose kernels take longer than launching it does.
+    crowd = replace(row, told={**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0})
+    beside = host.step_ns + 4 * host.unfused_layer_ns
+    assert crowd.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + 2 * beside) * 1e9)
+
+
 def _time_a_token(sequences: int, waves: int, answer: int, step: int, read: int, seed: int) -> float:
     """Mean time a token of `sequences` at once, each replaced when it is done until `waves` of them were served."""
     drawn, waiting, now, found = Random(seed), sequences * waves, 0, []
