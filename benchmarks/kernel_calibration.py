@@ -290,7 +290,8 @@ def growth(every: Sequence[Profiled]) -> Iterator[str]:
     yield "## By the share of shapes seen"
     yield ""
     yield (
-        f"Left of the model's error by fits to so much of the distinct kernels, checked on the rest, {TENTHS} times, on "
+        "Left of the model's error by fits to so much of the distinct kernels, checked on the rest, "
+        f"{TENTHS} times, on "
         "kernels whose type is known in each of all these draws; and by the median of each of their shapes, the floor."
     )
     yield ""
