@@ -286,6 +286,20 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
     ]
 
 
+_AHEAD = 500_000_000
+
+
+def gathered_ahead(parameters: int, layers: int) -> MemoryPart:
+    """
+    Weights gathered for the next step when one ends, of `parameters` in `layers` layers of a rank (Megatron-FSDP).
+
+    `start_param_sync` asks for the first ones and as many more as make up half a suggested exchange: 500 million
+    elements (half of 10^9), or a layer's where that is more.
+    """
+    count = min(parameters, max(_AHEAD, parameters // max(1, layers)))
+    return MemoryPart("weights gathered ahead", _HALF * count, f"2 B x {count:,} for the next step")
+
+
 def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, layers: int) -> MemoryPart:
     """
     Weights that shared ranks have gathered at once: those outside the layers, which stay, and of the largest `layers`.
