@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -47,13 +48,15 @@ def test_trees_go_right_from_their_threshold_on() -> None:
 
 
 def test_what_is_stated_is_one_of_a_few_levels_that_rise_and_nothing_below_even_odds() -> None:
-    for claim in ("op", "scope", "place"):
-        least, right = zip(*table("memplan.align", "calibration.json")[claim]["levels"], strict=True)
-        assert (least[0], right[0], least[1]) == (0.0, None, 0.5)
+    """Of kernels without shapes less is stated."""
+    for claim, (name, begins) in product(("op", "scope", "place"), (("levels", 0.5), ("blind_levels", 0.9))):
+        least, right = zip(*table("memplan.align", "calibration.json")[claim][name], strict=True)
+        assert (least[0], right[0], least[1]) == (0.0, None, begins)
         assert list(least) == sorted(set(least))
         assert list(right[1:]) == sorted(set(right[1:]))
         assert right[1] > 0.8
-        stated = stated_chance(np.array([0.0, 0.499, 0.5, 1.0]), claim)
+        blind = np.full(4, name == "blind_levels")
+        stated = stated_chance(np.array([0.0, begins - 0.001, begins, 1.0]), blind, claim)
         assert np.isnan(stated).tolist() == [True, True, False, False]
         assert stated[2:].tolist() == [right[1], right[-1]]
 

@@ -1,6 +1,9 @@
 """
 Kernels that can't be told apart: whose match, or being of no plan, is no better than even odds.
 
+Where a kernel has no shapes more is asked for (`blind_levels` of `calibration.json`): what such runs are right or wrong
+about differs more from one to the next.
+
 Such matches share few fates: one kind of kernel is the wrong op's in every layer, or the right one's. No probability
 holds for them in a single run, so none is given: their op is not stated, and they stand where they are likeliest.
 """
@@ -23,18 +26,20 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
     Put into `found` what is stated of each match and its scope, NaN where it is not told apart.
 
     Returned is for every kernel how likely its match is before any level, and what is stated of its place (phase,
-    micro-batch, layer), NaN where that isn't better than even odds.
+    micro-batch, layer), NaN where that isn't sure enough.
     """
     likely, of_scope = (
         boosted_chance(chance, features, claim)
         for chance, claim in ((found.chance, "op"), (found.scope_chance, "scope"))
     )
-    stated = stated_chance(likely, "op")
+    blind = features.blind > 0.0
+    stated = stated_chance(likely, blind, "op")
     untold = np.flatnonzero(np.isnan(stated))
     # The two are fitted apart; a scope is never less likely than an op of it.
-    scope = np.fmax(stated, stated_chance(of_scope, "scope"))
+    scope = np.fmax(stated, stated_chance(of_scope, blind, "scope"))
     place = scope.copy()
-    place[untold] = stated_chance(boosted_chance(found.chance[untold], features.part(untold), "place"), "place")
+    of_place = boosted_chance(found.chance[untold], features.part(untold), "place")
+    place[untold] = stated_chance(of_place, blind[untold], "place")
     scope[untold] = np.nan
     found.chance[:], found.scope_chance[:] = stated, scope
     return likely, place
