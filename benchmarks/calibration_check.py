@@ -25,8 +25,8 @@ from benchmarks.calibration_claims import (
     sampled_claims,
     simulated_claims,
 )
+from benchmarks.calibration_fit import sight
 from memplan.align.probabilities.boosted_chance import level_of, summed_chance
-from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.core.arrays import Float32s, Floats
 from memplan.core.resources import table
 
@@ -45,9 +45,8 @@ def check_row(name: str, runs: Sequence[RawClaims], claim: str) -> str:
     every = sum(float(run.count[some].sum()) for run, some in zip(runs, asked, strict=True))
     untold = sum(float(run.count[some & np.isnan(of)].sum()) for run, some, of in zip(runs, asked, given, strict=True))
     cells = [f"{untold / max(every, 1.0):.1%}"]
-    levels = {right for name in ("levels", "blind_levels") for _, right in claims[claim][name]} - {None}
     seen = {level for of in given for level in np.unique(of[~np.isnan(of)]).tolist()}
-    for level in sorted(levels & seen):
+    for level in sorted(seen):
         sums = []
         for run, some, of in zip(runs, asked, given, strict=True):
             at = some & (of == level)
@@ -57,8 +56,7 @@ def check_row(name: str, runs: Sequence[RawClaims], claim: str) -> str:
 
 
 def _levels(told: Mapping[str, Any], rows: Float32s) -> Floats:
-    blind = rows[:, MatchFeatures.names().index("blind")] > 0.0
-    return level_of(told, summed_chance(told, rows), blind)
+    return level_of(told, summed_chance(told, rows), sight(rows))
 
 
 def _off(sums: Sequence[tuple[float, float]]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.boosted_trees import Boosting, boosted_trees
 from benchmarks.calibration_claims import (
@@ -33,23 +34,20 @@ from benchmarks.calibration_claims import (
     simulated_claims,
 )
 from memplan.align.probabilities.boosted_chance import summed_chance
-from memplan.align.probabilities.match_features import MatchFeatures
-from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.align.probabilities.match_features import NEITHER, SHAPES, TIMES, MatchFeatures, sight_of
+from memplan.core.arrays import Bools, Float32s, Floats, Int64s
 from tests.align.torch_configs import RUNS, SEEN_RUNS
 
 _CLAIMS = ("op", "scope", "place")
 """What a probability is of: the op, its scope (phase, micro-batch, layer and part), or the place without the part."""
 _FOLDS = 3
 """Parts of the runs, each of which is asked of trees that were fitted to the others."""
-_EVEN = 0.5
-"""Less than even odds are not stated: the kernel is not told apart."""
-_EDGES = {"op": (_EVEN, 0.998), "scope": (_EVEN, 0.998), "place": (_EVEN,)}
+_EDGES = {SHAPES: (0.5, 0.998), TIMES: (0.6, 0.998), NEITHER: (0.95, 0.998)}
 """
-Where levels of what is given begin. Runs tell no finer ones apart, for their errors come in clumps: a level that is not
-wide enough is off in one run or another.
+Where levels of what is given begin, by what tells kernels of a run apart. Runs tell no finer ones apart, for their
+errors come in clumps: a level that is not wide enough is off in one run or another. Without shapes single runs are off
+by far more than the mean of all.
 """
-_BLIND_EDGES = {"op": (0.9, 0.998), "scope": (0.9, 0.998), "place": (0.9,)}
-"""The same of kernels without shapes: below these single runs are off by far more than the mean of all."""
 _BOOSTING = Boosting(trees=76, depth=6, rate=0.13, penalty=30.0, least_weight=40.0)
 
 
@@ -63,11 +61,24 @@ def fitted(runs: Sequence[RawClaims]) -> dict[str, Any]:
     every = np.ones(sum(len(run.count) for run in runs), dtype=np.bool_)
     found, likely = fitted_claim(runs, "op", every)
     claims = {"op": found}
-    blind = np.concatenate([run.rows["op"][:, MatchFeatures.names().index("blind")] for run in runs]) > 0.0
-    untold = likely < np.where(blind, _BLIND_EDGES["op"][0], _EDGES["op"][0])
+    sights = _sights(runs)
+    untold = np.zeros(len(likely), dtype=np.bool_)
+    for sight, (least, _) in _EDGES.items():
+        untold |= (sights == sight) & (likely < least)
     for claim, some in (("scope", every), ("place", untold)):
         claims[claim], _ = fitted_claim(runs, claim, some)
     return claims
+
+
+def sight(rows: Float32s) -> str:
+    """What tells the kernels of a run apart of which `rows` are features."""
+    blind, agrees = (rows[:, MatchFeatures.names().index(name)] for name in ("blind", "run_agrees"))
+    return sight_of(blind, agrees)
+
+
+def _sights(runs: Sequence[RawClaims]) -> NDArray[np.str_]:
+    """That of the run of each kernel."""
+    return np.concatenate([np.full(len(run.count), sight(run.rows["op"]), dtype="U8") for run in runs])
 
 
 def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Mapping[str, Any], Floats]:
@@ -86,12 +97,13 @@ def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Ma
     for one in range(_FOLDS):
         mine = fold == one
         others[mine] = summed_chance(trees(np.flatnonzero(~mine)), rows[mine])
-    blind = rows[:, names.index("blind")] > 0.0
+    sights = _sights(runs)[some]
     levels = {
-        name: _rising_levels(others[mine], right[mine], count[mine], edges[claim])
-        for name, mine, edges in (("levels", ~blind, _EDGES), ("blind_levels", blind, _BLIND_EDGES))
+        one: _rising_levels(others[mine], right[mine], count[mine], edges[:1] if claim == "place" else edges)
+        for one, edges in _EDGES.items()
+        for mine in [sights == one]
     }
-    return {**trees(np.arange(len(right))), **levels}, others
+    return {**trees(np.arange(len(right))), "levels": levels}, others
 
 
 def _rising_levels(
@@ -120,7 +132,7 @@ def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
     """The file as it is kept: one tree a line."""
     texts = [
         f'  "{claim}": {{\n'
-        + "".join(f'    "{name}": {json.dumps(of[name])},\n' for name in ("levels", "blind_levels", "begin"))
+        + "".join(f'    "{name}": {json.dumps(of[name])},\n' for name in ("levels", "begin"))
         + '    "trees": [\n      '
         + ",\n      ".join(json.dumps(tree) for tree in of["trees"])
         + "\n    ]\n  }"

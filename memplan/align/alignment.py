@@ -83,7 +83,7 @@ class Alignment:
     `scopes` says of every kernel what of the model it is, of those in no plan what they are. `step` counts, per
     kernel, the repetitions of the plan; `missed` are planned ops that no kernel of step `missed_step` ran.
 
-    `unsure` are pairs that are no better than even odds, or than nine in ten without shapes: the likeliest ops of
+    `unsure` are pairs that are no better than even odds (without shapes more is asked for): the likeliest ops of
     kernels that are not told apart, whose `probability` is the model's, for it holds over many runs but not in one.
     Such ops may have run or not.
     """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from memplan.align.probabilities.match_features import MatchFeatures
-from memplan.core.arrays import Bools, Float32s, Floats
+from memplan.core.arrays import Float32s, Floats
 from memplan.core.resources import table
 from memplan.core.workers import in_threads
 
@@ -38,22 +38,20 @@ def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Float
     return np.concatenate([*in_threads(piece, range(0, len(chance), _PIECE)), np.empty(0)])
 
 
-def stated_chance(found: Floats, blind: Bools, claim: str) -> Floats:
+def stated_chance(found: Floats, sight: str, claim: str) -> Floats:
     """What is stated where the trees of `claim` said `found`: one of few levels, NaN where that is too little."""
-    return level_of(_told(claim), found, blind)
+    return level_of(_told(claim), found, sight)
 
 
-def level_of(told: Mapping[str, Any], found: Floats, blind: Bools) -> Floats:
+def level_of(told: Mapping[str, Any], found: Floats, sight: str) -> Floats:
     """
     The share of right ones among runs of which the trees of `told`, fitted to others, said `found`.
 
-    Levels are as few as runs can tell apart; NaN where there is none. Matches of kernels without shapes, which are
-    `blind`, have levels of their own: one run is right where another is wrong, so that less of them is stated.
+    Levels are as few as runs can tell apart; NaN where there is none. A run is of one of the kinds `SIGHTS`, which have
+    levels of their own: without shapes one run is right where another is wrong, so that less of it is stated.
     """
-    level = np.empty(len(found))
-    for some, name in ((~blind, "levels"), (blind, "blind_levels")):
-        least, right = np.array(told[name], dtype=np.float64).T
-        level[some] = right[np.searchsorted(least, found[some], side="right") - 1]
+    least, right = np.array(told["levels"][sight], dtype=np.float64).T
+    level: Floats = right[np.searchsorted(least, found, side="right") - 1]
     return level
 
 

@@ -35,6 +35,19 @@ _NONE, _NO_OP = -2, -3
 """Scopes of kernels that are in no plan, and of rows that are no op."""
 
 
+SIGHTS = SHAPES, TIMES, NEITHER = "shapes", "times", "neither"
+"""What tells the kernels of a run apart beside their types and order."""
+_BLIND, _AGREES = 0.5, 0.8
+"""Share of kernels without shapes from which a run has none, and from which correlation on its times agree."""
+
+
+def sight_of(blind: Float32s, run_agrees: Float32s) -> str:
+    """Which of `SIGHTS` a run is of, by those two features of its kernels."""
+    if not len(blind) or blind.mean() < _BLIND:
+        return SHAPES
+    return TIMES if run_agrees.max() >= _AGREES else NEITHER
+
+
 @dataclass(frozen=True, slots=True)
 class _RanRows:
     """

@@ -1,8 +1,8 @@
 """
 Kernels that can't be told apart: whose match, or being of no plan, is no better than even odds.
 
-Where a kernel has no shapes more is asked for (`blind_levels` of `calibration.json`): what such runs are right or wrong
-about differs more from one to the next.
+Of a run without shapes more is asked for, and most where its times don't agree with planned ones (`sight_of`): what
+such runs are right or wrong about differs more from one to the next.
 
 Such matches share few fates: one kind of kernel is the wrong op's in every layer, or the right one's. No probability
 holds for them in a single run, so none is given: their op is not stated, and they stand where they are likeliest.
@@ -17,7 +17,7 @@ import numpy as np
 from memplan.align.assignment import KernelAssignment
 from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
-from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.align.probabilities.match_features import MatchFeatures, sight_of
 from memplan.core.arrays import Bools, Floats
 
 
@@ -32,14 +32,14 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
         boosted_chance(chance, features, claim)
         for chance, claim in ((found.chance, "op"), (found.scope_chance, "scope"))
     )
-    blind = features.blind > 0.0
-    stated = stated_chance(likely, blind, "op")
+    sight = sight_of(features.blind, features.run_agrees)
+    stated = stated_chance(likely, sight, "op")
     untold = np.flatnonzero(np.isnan(stated))
     # The two are fitted apart; a scope is never less likely than an op of it.
-    scope = np.fmax(stated, stated_chance(of_scope, blind, "scope"))
+    scope = np.fmax(stated, stated_chance(of_scope, sight, "scope"))
     place = scope.copy()
     of_place = boosted_chance(found.chance[untold], features.part(untold), "place")
-    place[untold] = stated_chance(of_place, blind[untold], "place")
+    place[untold] = stated_chance(of_place, sight, "place")
     scope[untold] = np.nan
     found.chance[:], found.scope_chance[:] = stated, scope
     return likely, place
