@@ -3,8 +3,9 @@ Serving by an engine with a host of its own: throughput, time per token and to t
 
 What the host takes are medians over sources: of a step of several dies what was measured beyond the captured graph
 that is predicted, of models with grouped attention first and then of others, by layer of theirs; of one die, and of
-drafts the host launches, what is left with baselines among them; and of graphs captured in pieces what small batches
-take a layer. What a layer takes that is launched op by op comes from none of the rows. Each row is also predicted with
+drafts the host launches, what is left with baselines among them; of graphs captured in pieces what small batches
+take a layer; and of first tokens what layers take that mix tokens otherwise. What a layer takes that is launched op by
+op, and a request, comes from none of the rows. Each row is also predicted with
 the medians of the others; rows that were kept back are in none of them. Baselines of tests are a kind apart: runs must
 reach them, and may be ahead of them by any amount.
 """
@@ -32,10 +33,14 @@ Hosts = Mapping[tuple[str, bool], EngineHost]
 """By engine and whether one die serves."""
 ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
+ALIKE = "sglang", "xllm"
+"""Engines that take what vllm-ascend was found to take: none of their rows is a source."""
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
 _WAVES = 2.0
 """How often all requests at once follow each other where a source doesn't say: midway between once and without end."""
+_STEP_TOKENS = 8192
+"""Tokens of prompts that a step reads at most (`max_num_batched_tokens` of a server)."""
 _MOST_NS = 1e9
 _HALVINGS = 50
 
@@ -65,7 +70,7 @@ class EngineRow:
         """What its accuracy is summed up with."""
         family = self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE)
         what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
-        return f"served by {family}{what}"
+        return f"served by {family}{what}{', blind' if self.told.get('blind') else ''}"
 
     @property
     def batch(self) -> int:
@@ -106,20 +111,26 @@ class EngineRow:
         """
         What is measured, with such a host.
 
-        A replica reads its prompts one after the other. Where replicas share experts none makes tokens while another
-        reads, so that each waits for the prompts of all.
+        A replica reads its prompts one after the other, several of those that come at once in a step. Where replicas
+        share experts none makes tokens while another reads, so that each waits for the prompts of all.
         """
         told = self.told
         drafts = told["drafts"] if told["eager_drafts"] else 0
         step = host.step(self.step_ns, self.layers, self.unfused, reads=False, eager_drafts=drafts) / 1e6
-        read = host.step(self.prompt_ns, self.layers, self.unfused, reads=True) / 1e6
         if self.first:
-            return read
+            # Whoever hides the work of steps still takes requests in and hands tokens out.
+            return self._read(host, 1) + engine_host(ENGINE).request_ns / 1e6
         if self.timed:
-            return step / self.yielded + (self._among(read) / told["output"] if told.get("mean") else 0.0)
+            among = self._among(self._read(host, 1)) / told["output"] if told.get("mean") else 0.0
+            return step / self.yielded + among
         prompts = self.batch if told["expert"] > 1 else self.batch / told["data"]
-        wave = prompts * read + told["output"] * step / self.yielded
+        waiting = min(self.batch // told["data"], _STEP_TOKENS // told["prompt"])
+        wave = prompts * self._read(host, max(1, waiting)) + told["output"] * step / self.yielded
         return float(self.batch * told["output"] / wave * 1e3)
+
+    def _read(self, host: EngineHost, prompts: int) -> float:
+        """Milliseconds of reading a prompt where a step reads so many."""
+        return host.step(prompts * self.prompt_ns, self.layers, self.unfused, reads=True) / prompts / 1e6
 
     def _among(self, read: float) -> float:
         """
@@ -175,17 +186,18 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
         speculative=told["drafts"], precision=precision, even_routing=False,
     )  # fmt: skip
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
+    own = not (told.get("foreign_drafts") or "draft" in told)
     decoded = step_time(drafting, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
     return EngineRow(
         told, decoded.duration_ns, read.duration_ns, step_layers(drafting, step), unfused_layers(drafting, step),
-        told.get("yielded", 1 + accepted(step.speculative, ENGINE)),
+        told.get("yielded", 1 + accepted(step.speculative, ENGINE, own=own)),
     )  # fmt: skip
 
 
 def shipped_hosts() -> Hosts:
     """The hosts of `memplan/serving/constants.json`."""
-    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, CAPTURED)
+    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, *ALIKE, CAPTURED)
     return {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
 
 
@@ -194,25 +206,27 @@ def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
     return [
         row
         for row in rows
-        if not (row.told.get("kept_back") or row.why or row.first)
+        if not (row.told.get("kept_back") or row.why)
         and (row.alone or row.told["eager_drafts"] or not row.told.get("at_least"))
     ]
 
 
 def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     """The hosts as `rows` have them: medians over sources of the medians of their rows."""
+    first, rows = [row for row in rows if row.first], [row for row in rows if not row.first]
     launched = _median(
         (row.source, row.measured * row.yielded * 1e6 / row.layers)
         for row in rows
         if row.engine == PIECEWISE and row.timed and not row.alone and row.batch <= _FEW and not row.told.get("mean")
     )
-    several = _several([row for row in rows if not row.alone])
+    several = replace(_several([row for row in rows if not row.alone]), prompt_unfused_layer_ns=_prompt_layer_ns(first))
     # What one process launches piece by piece hides behind the kernels, as steps of one die show.
     single = [row for row in rows if row.alone and row.engine in (ENGINE, SYNCHRONOUS, PIECEWISE)]
     alone = replace(several, step_ns=_step_ns(single, _bare()))
     hosts: dict[tuple[str, bool], EngineHost] = {}
     for one, host in ((False, several), (True, alone)):
-        hosts[ENGINE, one] = hosts[SYNCHRONOUS, one] = host
+        for engine in (ENGINE, SYNCHRONOUS, *ALIKE):
+            hosts[engine, one] = host
         hosts[PIECEWISE, one] = replace(host, layer_ns=0 if one else round(launched))
         hosts[EAGER, one] = replace(host, layer_ns=engine_host(EAGER).layer_ns)
         hosts[CAPTURED, one] = engine_host(CAPTURED)
@@ -220,7 +234,7 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
 
 
 def _bare() -> EngineHost:
-    return replace(engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, draft_ns=0)
+    return replace(engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, draft_ns=0)
 
 
 def _several(rows: Sequence[EngineRow]) -> EngineHost:
@@ -239,6 +253,17 @@ def _several(rows: Sequence[EngineRow]) -> EngineHost:
         if row.told["eager_drafts"]
     )
     return replace(plain, draft_ns=max(0, round(draft)))
+
+
+def _prompt_layer_ns(rows: Iterable[EngineRow]) -> int:
+    """The time of a layer of another mixer than grouped attention with which first tokens of `rows` take as long."""
+    bare = engine_host(ENGINE)
+    layer = _median(
+        (row.source, row.solved(lambda time: replace(bare, prompt_unfused_layer_ns=round(time))))
+        for row in rows
+        if row.unfused
+    )
+    return max(0, round(layer))
 
 
 def _step_ns(rows: Iterable[EngineRow], host: EngineHost) -> int:

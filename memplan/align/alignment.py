@@ -9,8 +9,8 @@ matched by what it reads and makes (`left_over`); kernels that no plan has are n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ from memplan.align.tokens import kernel_tokens, token_classes
 from memplan.align.update_units import update_units, ways_run
 from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
 from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.distinct import distinct
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -117,12 +118,13 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
+    kernels = replace(kernels, type=dictionary_encoded(kernels.type), name=dictionary_encoded(kernels.name))
     found, kernel_class = kernel_tokens(kernels)
     plan = plan_of_as_many_tokens(plan, found, kernel_class)
     updates = planned_updates(plan)
     ways = pieces_of_updates(plan, updates)
     every = {piece for several in ways.values() for way in several for piece in way}
-    index, kernel_names = _shared_names(plan, kernels)
+    op_names, kernel_names = _shared_names(plan, kernels)
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
     pieces = ways_run(ways, units.seen) if units.seen else {}
@@ -131,8 +133,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
     def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
         sequence = planned_sequence(plan, ops, pieces, cut)
-        names = [index.get(plan.ops[op].name, -1) if op >= 0 else -1 for op in sequence.op.tolist()]
-        return sequence, likelihoods(sequence.classes, sequence.rules, classes), np.array(names, np.int64)
+        return sequence, likelihoods(sequence.classes, sequence.rules, classes), op_names[sequence.op]
 
     def likely(ops: Sequence[int]) -> float:
         return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
@@ -144,7 +145,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     named = (names_kept >= 0) & (pairs.row >= 0)
     named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
     settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
-    LeftOver(plan, sequence, ratios, classes, units.kernel_class, settled).run()
+    LeftOver(sequence, ratios, classes, units.kernel_class, settled).run()
     take_equal_ops_in_turn(sequence, units.kernel_class, settled)
     take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
     take_halves(sequence, units.kernel_class, settled)
@@ -178,15 +179,23 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     )
 
 
-def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Mapping[str, int], Int64s]:
-    """Numbers of the names of planned ops, and of every kernel that of its name, -1 where no planned op has it."""
-    index = {name: number for number, name in enumerate(dict.fromkeys(op.name for op in plan.ops))}
+def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Int64s, Int64s]:
+    """
+    Of every planned op and of every kernel the number of its name, -1 where kernels, or ops, have none of that name.
+
+    Behind the last op stands -1, for what is none.
+    """
     names = dictionary_encoded(kernels.name)
-    numbers = np.array([index.get(name, -1) for name in names.values], dtype=np.int64)
-    for place in np.flatnonzero(numbers < 0).tolist():
-        if "/" in names.values[place]:  # <op>/<device kernel>
-            numbers[place] = index.get(names.values[place].rpartition("/")[0], -1)
-    return index, numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
+    stems = [name.rpartition("/")[0] for name in names.values]  # <op>/<device kernel>
+    index = {name: number for number, name in enumerate(dict.fromkeys([*names.values, *filter(None, stems)]))}
+    of_op = np.array([*(index.get(op.name, -1) for op in plan.ops), -1], dtype=np.int64)
+    shared = np.zeros(len(index) + 1, dtype=np.bool_)
+    shared[of_op] = True
+    shared[-1] = False
+    numbers = np.array([index[name] for name in names.values], dtype=np.int64)
+    other = np.array([index.get(stem, -1) for stem in stems], dtype=np.int64)
+    numbers = np.where(shared[numbers], numbers, np.where(shared[other], other, -1))
+    return of_op, numbers[names.codes] if len(names.codes) else np.zeros(0, dtype=np.int64)
 
 
 def _matches(sequence: PlannedSequence, found: KernelAssignment, some: Bools, chance: Floats) -> OpMatches:
@@ -205,7 +214,7 @@ def _matches(sequence: PlannedSequence, found: KernelAssignment, some: Bools, ch
 def _missed(sequence: PlannedSequence, found: KernelAssignment) -> tuple[Int64s, Int64s]:
     """Planned ops that no kernel ran, between the first and the last place of each step."""
     rows = len(sequence)
-    steps, step = np.unique(found.step, return_inverse=True)
+    steps, step = distinct(found.step)
     seen = np.zeros((len(steps), rows + 1), dtype=np.int32)
     matched = found.row >= 0
     np.add.at(seen, (step[matched], found.first[matched]), 1)

@@ -2,7 +2,8 @@
 Branches of a layer that need nothing of one another, and the order in which a run takes them.
 
 A shared expert beside the routed ones, attention beside a feed-forward part: a plan has them in one order, a run may
-have the other, and on the way back the reverse. The order under which a run is likelier is the run's.
+have the other, and on the way back the reverse; engines also run one where the other waits for other ranks. The order
+under which a run is likelier is the run's.
 """
 
 from __future__ import annotations
@@ -20,23 +21,48 @@ _Kind = tuple[str | None, str, str]
 
 
 def branches_as_run(plan: Plan, ops: Sequence[int], likely: Callable[[Sequence[int]], float]) -> Sequence[int]:
-    """`ops` with those kinds of branches the other way round under which the run is likelier, by `likely`."""
+    """`ops` with those kinds of branches in that order under which the run is likelier, by `likely`."""
     kinds = _kinds(plan, ops)
     if not kinds:
         return ops
     best, most = ops, likely(ops)
     for places in kinds.values():
-        turned = _turned(best, places)
-        found = likely(turned)
-        if found > most:
-            best, most = turned, found
+        planned = best
+        for orders in _orders(plan, planned, places):
+            turned = _ordered(planned, orders)
+            found = likely(turned)
+            if found > most:
+                best, most = turned, found
     return best
 
 
-def _turned(ops: Sequence[int], places: Sequence[tuple[int, int, int]]) -> list[int]:
-    """`ops` with the branches from `begin` to `middle` and from there to `end` exchanged."""
+def _orders(
+    plan: Plan, ops: Sequence[int], places: Sequence[tuple[int, int, int]]
+) -> Iterator[list[tuple[int, int, int]]]:
+    """
+    Other orders of two branches, at all of their `places` alike: what from `begin` to `middle` runs behind what is from
+    there to `end`, which is the whole of both, or one of them up to where the other goes to other ranks.
+    """
+    yield [(begin, middle, end) for begin, middle, end in places]
+    exchanges = family_table().collectives - family_table().apart
+
+    def within(begin: int, end: int) -> list[int]:
+        mine = range(begin + 1, end)
+        return [place for place in mine if families_of(plan.ops[ops[place]].type)[0] in exchanges]
+
+    for inner in (0, 1):
+        stops = [within(*((middle, end) if inner else (begin, middle))) for begin, middle, end in places]
+        for number in range(min(map(len, stops))):
+            yield [
+                (place[0], place[1], stop[number]) if inner else (stop[number], place[1], place[2])
+                for place, stop in zip(places, stops, strict=True)
+            ]
+
+
+def _ordered(ops: Sequence[int], orders: Sequence[tuple[int, int, int]]) -> list[int]:
+    """`ops` with what is from `begin` to `middle` behind what is from there to `end`."""
     found = list(ops)
-    for begin, middle, end in places:
+    for begin, middle, end in orders:
         found[begin:end] = [*ops[middle:end], *ops[begin:middle]]
     return found
 

@@ -26,8 +26,6 @@ _NORMS = 3
 _SERVED = ("prefill", "decode")
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
-_FUSED = 3
-"""Ops at most that a kernel between two layers runs."""
 _PADDED = 0.001
 """By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
@@ -102,7 +100,7 @@ def kernel_scopes(
     of_row[beside] = _extra_scopes(plan, sequence, beside, phases, parts, whats)
     columns = np.full((len(found.row), 5), -1, dtype=np.int32)
     matched = found.row >= 0
-    columns[matched] = of_row[found.row[matched]]
+    columns[matched] = of_row[_longest_rows(sequence, found)[matched]]
     # What the way back runs again belongs to the way back.
     again = found.how == HOW.index(MatchedBy.AGAIN)
     again &= matched
@@ -126,6 +124,16 @@ def kernel_scopes(
         columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], columns[:, 4], found.scope_chance.copy(),
         found.scope_chance.copy(), phases.values(), parts.values(), whats.values(),
     )  # fmt: skip
+
+
+def _longest_rows(sequence: PlannedSequence, found: KernelAssignment) -> Int64s:
+    """The row of each kernel; of those that run several ops, that of the op planned to take longest."""
+    rows = found.row.copy()
+    for kernel in np.flatnonzero((rows >= 0) & (found.first < found.last)).tolist():
+        span = sequence.time[found.first[kernel] : found.last[kernel] + 1]
+        if span.any():
+            rows[kernel] = found.first[kernel] + int(span.argmax())
+    return rows
 
 
 def _extra_scopes(
@@ -155,14 +163,14 @@ def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[
     A kernel that runs ops of several micro-batches or layers is of none of them.
 
     But for one that ends a layer and begins the next, as engines fuse the sum behind a layer with the norm before the
-    next one: it is where its main op is.
+    next one: it is where the longest of its ops is.
     """
     for kernel in np.flatnonzero((found.row >= 0) & (found.first != found.last)).tolist():
         span = of_row[found.first[kernel] : found.last[kernel] + 1]
         batches, layers = (len(np.unique(span[:, column])) for column in (1, 2))
         if batches > 1:
             columns[kernel, 1] = -1
-        if layers > 1 and (batches > 1 or layers > 2 or len(span) > _FUSED or (span[:, 0] == optimizer).any()):
+        if layers > 1 and (batches > 1 or layers > 2 or (span[:, 0] == optimizer).any()):
             columns[kernel, 2] = -1
 
 

@@ -24,6 +24,8 @@ _MOST_PIECES = 256
 """Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
 _OF_MASKS = ("fill", "select", "compare", "logical", "add", "sub", "mul")
 """Families that make a mask of squares of tokens."""
+_BLOCK = 4
+"""Families from which a kernel runs a block of a layer, such as experts with their exchanges."""
 _ANY_PARTS = range(1, 5)
 """Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
 
@@ -159,6 +161,10 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
     # What is run together is first of all what takes most of its time.
     beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
+    # An op that is several in one, as `KvRmsNormRopeCache`, is run by a kernel that is the same several.
+    several = ops.families[row].sum() > 1
+    alike = (kernels.families == ops.families[row]).all(axis=1) & several
+    runs = np.where(alike, runs + weights["same_families"], runs)
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     if ops.outputs[row].any():  # more than one number is made of more than one
@@ -206,6 +212,12 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
         repeated = np.maximum(repeated, runs + np.minimum(sized, 0.0) + weights["repeat"])
     both = kernels.families[:, rule.kernels[0]] & (kernels.families.sum(axis=1) > 1)
     joint = np.where(both & (relation.op_share > 0.0), weights["fused_families"], -np.inf)
+    joint = np.where(both & (relation.op_share >= 1.0), weights["fused_whole"], joint)
+    # What runs a whole block of a layer shows what goes in and comes out, little of what is between, and hardly ever
+    # runs one op of it alone.
+    tacit = known.names[rule.kernels[0]] in ("quantise", "dequantise")
+    block = both & (kernels.families.sum(axis=1) >= _BLOCK)
+    joint = np.where(block, weights["fused_families"] if tacit else weights["fused_block"], joint)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
     if rule.kernels[0] in known.apart:  # to leave one out costs nothing, for it stands beside everything else
         joint = np.where(both & (relation.op_share > 0.0), weights["fused_collective"], joint)

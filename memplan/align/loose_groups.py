@@ -8,14 +8,14 @@ between gate and up, the path through one expert after another) may be done piec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from memplan.align.op_families import family_table
 from memplan.align.tokens import TokenClass
 from memplan.core.arrays import Int64s
-from memplan.schema import Plan, PlannedOp
+from memplan.schema import Plan
 
 
 def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass], *, updates: bool = False) -> Int64s:
@@ -25,46 +25,39 @@ def loose_groups(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass], 
     `updates` is whether those of a layer are one, as where a run updates its weights in pieces.
     """
     branches = _branches(plan, ops, classes)
-    told: dict[tuple[int | None, str], tuple[int | None, str]] = {}
-    found = np.zeros(len(ops), dtype=np.int64)
-    number, before, scope_before = 0, None, None
-    for place, index in enumerate(ops):
-        op = plan.ops[index]
-        scope = op.phase, op.micro_batch, op.layer
-        here = None
-        if op.part is not None:
-            key = op.layer, op.part
-            here = told.get(key)
-            if here is None:
-                here = told[key] = _branch(op, branches), _stem(op)
-        number += not (
-            here is not None
-            and before is not None
-            and scope == scope_before
-            and _together(op, before, here, updates=updates)
-        )
-        found[place] = number
-        before, scope_before = here, scope
-    return found - 1
+    chosen = [plan.ops[index] for index in ops]
+    # Scopes and parts of a layer are few, however many ops there are: what each of them is, is told once.
+    scopes: dict[tuple[str | None, int | None, int | None], int] = {}
+    parts: dict[tuple[int | None, str], int] = {}
+    stems: dict[str, int] = {}
+    scope = np.array(
+        [scopes.setdefault((op.phase, op.micro_batch, op.layer), len(scopes)) for op in chosen], dtype=np.int64
+    )
+    part = np.array(
+        [-1 if op.part is None else parts.setdefault((op.layer, op.part), len(parts)) for op in chosen], dtype=np.int64
+    )
+    of_part = [(_branch(*key, branches), stems.setdefault(_stem(key[1]), len(stems))) for key in parts]
+    branch, stem = np.array([*of_part, (-1, -1)], dtype=np.int64)[part].T
+    forward, optimizer = (
+        np.array([key[0] == phase for key in scopes], dtype=np.bool_)[scope] for phase in ("forward", "optimizer")
+    )
+    layered = np.array([key[2] is not None for key in scopes], dtype=np.bool_)[scope]
+    # Whether each op is of the group of the one before it.
+    before, here = slice(None, -1), slice(1, None)
+    branched = (branch[before] >= 0) | (branch[here] >= 0)
+    together = np.where(branched, branch[before] == branch[here], ~forward[here] & (stem[before] == stem[here]))
+    together = np.where(optimizer[here], layered[here] & updates, together)
+    together &= (part[before] >= 0) & (part[here] >= 0) & (scope[before] == scope[here])
+    group: Int64s = np.cumsum(np.append(0, ~together))[: len(ops)]
+    return group
 
 
-def _together(op: PlannedOp, before: tuple[int | None, str], here: tuple[int | None, str], *, updates: bool) -> bool:
-    """Whether an op, whose branch and stem are `here`, is of the group of the one before it, of the same layer."""
-    if op.phase == "optimizer":
-        return updates and op.layer is not None
-    if before[0] is not None or here[0] is not None:
-        return before[0] == here[0]
-    return op.phase != "forward" and before[1] == here[1]
+def _branch(layer: int | None, part: str, branches: Mapping[tuple[int | None, str], int]) -> int:
+    own = branches.get((layer, part))
+    return branches.get((layer, part.rpartition(".")[0]), -1) if own is None else own
 
 
-def _branch(op: PlannedOp, branches: dict[tuple[int | None, str], int]) -> int | None:
-    part = op.part or ""
-    own = branches.get((op.layer, part))
-    return branches.get((op.layer, part.rpartition(".")[0])) if own is None else own
-
-
-def _stem(op: PlannedOp) -> str:
-    part = op.part or ""
+def _stem(part: str) -> str:
     return part.rpartition(".")[0] or part
 
 
@@ -73,9 +66,9 @@ def _branches(plan: Plan, ops: Sequence[int], classes: Sequence[TokenClass]) -> 
     known = family_table()
     routing, merging, grouped = (known.number(name) for name in ("expert_routing", "expert_merging", "grouped_product"))
     found: dict[tuple[int | None, str], int] = {}
-    for place, (index, kind) in enumerate(zip(ops, classes, strict=True)):
-        op = plan.ops[index]
-        if not kind.pieces or op.part is None or (op.layer, op.part) in found or ("." in op.part and kind.groups == 1):
+    for place in [place for place, kind in enumerate(classes) if kind.pieces]:
+        op, kind = plan.ops[ops[place]], classes[place]
+        if op.part is None or (op.layer, op.part) in found or ("." in op.part and kind.groups == 1):
             continue
         over_experts = kind.families[0] == grouped
         begin = place

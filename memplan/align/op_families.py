@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -15,8 +15,11 @@ UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
 _FUSED = ("FusionOp", "fused", "triton", "Fused")
 """What types of kernels begin with that run several ops."""
-_SHORTEST_PART = 3
-"""A family's name inside a longer one counts from this length on, so that `mm` is not found in `comm`."""
+_SHORTEST_PART, _SHORTEST_INSIDE = 3, 4
+"""
+A family's name inside a longer one counts from these lengths on, as words or humps of it and inside one: `mm` is not
+found in `comm`, nor `tan` in `InputAnd`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +133,27 @@ def _families(text: str) -> tuple[int, ...]:
         kind = re.match(r"[a-z]+_?([A-Za-z]+)", text)
         number = None if kind is None else known.of_type.get(spelled_family(kind[1]))
         return () if number is None else (number,)
-    if not found:
+    words = text == text.lower()  # `_rms_norm_kernel` is one name
+    if not found and not words:
         # The device kernel stands last: aclnnMatmul_MatMulV3Common_MatMulV3.
-        for piece in pieces[1:]:
-            number = known.of_type.get(spelled_family(piece))
-            if number is not None and number not in found:
-                found.append(number)
+        found = _of_pieces(pieces)
         if text.startswith("aclnn"):
             found = found[:1]
     for number in _inside(stem, *_borders(text, stem)):
         if number not in found:
             found.append(number)
+    if not found and words:
+        found = _of_pieces(pieces)
+    found.sort(key=lambda number: number in known.movers)  # what computes is what it is, not what moves
     if text.startswith(_FUSED):
         found.sort(key=lambda number: number not in known.heavy)  # what takes its time is what it is
     return tuple(found)
+
+
+def _of_pieces(pieces: Sequence[str]) -> list[int]:
+    """Families of the pieces of a type but the first, each once."""
+    found = [family_table().of_type.get(spelled_family(piece)) for piece in pieces[1:]]
+    return list(dict.fromkeys(number for number in found if number is not None))
 
 
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
@@ -179,6 +189,7 @@ def _inside(stem: str, words: frozenset[int], humps: frozenset[int]) -> tuple[in
                 for end in range(len(stem), place + _SHORTEST_PART - 1, -1)
                 if stem[place:end] in known
                 and (not any(place < border < end for border in words) or {place, end} <= humps)
+                and (end - place >= _SHORTEST_INSIDE or not humps or {place, end} <= humps)
             ),
             None,
         )

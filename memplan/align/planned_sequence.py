@@ -22,6 +22,7 @@ from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_cl
 from memplan.align.update_units import unit_class
 from memplan.align.weight_pieces import Pieces, WeightPiece
 from memplan.core.arrays import Int32s, Int64s
+from memplan.core.distinct import distinct, first_rows
 from memplan.core.resources import table
 from memplan.schema import Plan
 
@@ -37,6 +38,12 @@ class TextNumbers:
 
     def __call__(self, text: str | None) -> int:
         return -1 if text is None else self._number.setdefault(text, len(self._number))
+
+    def each(self, texts: Iterable[str | None]) -> Int64s:
+        """The numbers of many."""
+        number = self._number
+        found = [-1 if text is None else number.setdefault(text, len(number)) for text in texts]
+        return np.array(found, dtype=np.int64)
 
     def values(self) -> tuple[str, ...]:
         return tuple(self._number)
@@ -104,11 +111,13 @@ def planned_sequence(
     found, codes = plan_tokens(plan, ops, cut)
     classes = [TokenClass((0,), (), (), 0), *found]
     rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
-    rows: list[tuple[int, int, int]] = [(-1, -1, 0)]
+    # Of each row the place among `ops`, the number of the extra op and the class, a stretch of rows after the other.
+    stretches: list[Sequence[tuple[int, int, int]] | Int64s] = [[(-1, -1, 0)]]
     extras: list[ExtraOp] = []
     index: dict[tuple[str, int | WeightPiece], int] = {}
 
     def extra(entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
+        rows = []
         for entry, of, size in entries:
             key = entry["what"], size
             if key not in index:
@@ -118,6 +127,11 @@ def planned_sequence(
                 rules.append(rule)
             rows.append((-1, len(extras), index[key]))
             extras.append(ExtraOp(entry["what"], of, entry["of"] == "bucket", entry["phase"]))
+        stretches.append(rows)
+
+    def plain(begin: int, end: int) -> None:
+        places = np.arange(begin, end)
+        stretches.append(np.column_stack([places, np.full(end - begin, -1), codes[begin:end] + 1]))
 
     def update(op: int, code: int) -> Iterator[int]:
         mine = () if pieces is None else pieces.get(op, ())
@@ -133,68 +147,73 @@ def planned_sequence(
 
     around = table("memplan.align", "lowering.json")["around_the_optimizer"]
     optimizer = family_table().number("optimizer")
-    updates = [place for place, code in enumerate(codes.tolist()) if found[code].families[0] == optimizer]
+    family = np.array([kind.families[0] for kind in found], dtype=np.int64)[codes]
+    updates = np.flatnonzero(family == optimizer).tolist()
     buckets = {
         place: sum(found[codes[place]].inputs)
-        for place, op in enumerate(ops)
-        if plan.ops[op].phase == "grad_sync" and found[codes[place]].families[0] in family_table().collectives
+        for place in np.flatnonzero(np.isin(family, list(family_table().collectives))).tolist()
+        if plan.ops[ops[place]].phase == "grad_sync"
     }
     sizes = {place: max(found[codes[place]].inputs, default=0) for place in updates}
     of_pieces = {place: () if pieces is None else pieces.get(ops[place], ()) for place in updates}
     kept = {place: [piece.elements for piece in each] or [sizes[place]] for place, each in of_pieces.items()}
     if updates:
         extra(_zeroing(plan, around, ops, buckets, sizes))
-    begins = len(rows)
-    for place, (op, code) in enumerate(zip(ops, codes.tolist(), strict=True)):
+    begins = 1 + len(extras)
+    done = 0
+    for place in sorted({*buckets, *updates}):
+        plain(done, place)
         if place in buckets:
             entries = around["before_a_bucket_is_exchanged"]
-            extra((entry, op, buckets[place]) for entry in entries)
+            extra((entry, ops[place], buckets[place]) for entry in entries)
         if updates and place == updates[0]:
             extra(_each(around["before_the_updates"], ops, updates, kept))
-        rows += [(op, -1, number) for number in update(op, code)] if place in sizes else [(op, -1, code + 1)]
+        if place in sizes:
+            stretches.append([(place, -1, number) for number in update(ops[place], int(codes[place]))])
+        else:
+            plain(place, place + 1)
         if updates and place == updates[-1]:
             extra(_each(around["after_the_updates"], ops, updates, kept))
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    what = [extras[number].what if number >= 0 else "" for number in columns[:, 1].tolist()]
-    opens = np.array([bool(name) and name != before for name, before in zip(what, ["", *what], strict=False)])
-    may_begin = np.zeros(len(rows), dtype=np.bool_)
+        done = place + 1
+    plain(done, len(ops))
+    columns = np.concatenate([np.array(rows, dtype=np.int64).reshape(-1, 3) for rows in stretches])
+    at, op = columns[:, 0], np.append(np.array(ops, dtype=np.int64), -1)[columns[:, 0]]  # -1 is behind the last
+    opens = np.zeros(len(columns), dtype=np.bool_)
+    beside, what = np.flatnonzero(columns[:, 1] >= 0), np.array([extra.what for extra in extras], dtype=np.str_)
+    opens[beside] = np.append(True, (what[1:] != what[:-1]) | (np.diff(beside) > 1))[: len(beside)]
+    may_begin = np.zeros(len(columns), dtype=np.bool_)
     may_begin[1 : begins + 1] = True
-    ends = np.zeros(len(rows), dtype=np.float32)
+    ends = np.zeros(len(columns), dtype=np.float32)
     of_end = np.array([_is_last(kind.families[0]) for kind in found], dtype=np.bool_)
     inside = np.flatnonzero(~of_end[codes]) if len(codes) else codes
     if updates and len(inside):
-        last, first = (np.flatnonzero(columns[:, 0] == ops[int(place)])[0] for place in (inside[-1], updates[0]))
+        last, first = (np.flatnonzero(at == place)[0] for place in (inside[-1], updates[0]))
         ends[last + 1 :] = _WITHOUT_UPDATES
         ends[max(last + 1, first + 1) :] = _ENDS_EARLY  # some left out, or in another order
     ends[-1] = 1.0
     phases, parts = TextNumbers(), TextNumbers()
-    places = planned_places(plan, columns[:, 0], phases, parts)
+    of_ops = planned_places(plan, np.array(ops, dtype=np.int64), phases, parts)
+    places = np.vstack([of_ops, np.full((1, of_ops.shape[1]), -1, dtype=np.int32)])[at]
+    times = np.array([*(plan.ops[number].duration_ns for number in ops), 0], dtype=np.int64)
+    groups = loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
     return PlannedSequence(
-        columns[:, 0],
+        op,
         columns[:, 1],
         tuple(extras),
         columns[:, 2].astype(np.int32),
         places,
         phases.values(),
         parts.values(),
-        np.where(columns[:, 0] >= 0, _numbered(places), -1),
+        np.where(at >= 0, _numbered(places), -1),
         token_classes(classes),
         tuple(rules),
         may_begin,
         opens,
         ends,
-        np.array([plan.ops[op].duration_ns if op >= 0 else 0 for op in columns[:, 0].tolist()], dtype=np.int64),
-        _groups(
-            columns[:, 0], ops, loose_groups(plan, ops, [found[code] for code in codes.tolist()], updates=bool(pieces))
-        ),
-        _blocks(places, columns[:, 0], phases("optimizer")),
+        times[at],
+        np.where(at >= 0, np.append(groups, -1)[at], -1 - np.arange(len(at))),  # what is no op is one of its own
+        _blocks(places, op, phases("optimizer")),
     )
-
-
-def _groups(rows: Int64s, ops: Sequence[int], groups: Int64s) -> Int64s:
-    """The group of every row; what is no op is one of its own."""
-    of_op = dict(zip(ops, groups.tolist(), strict=True))
-    return np.array([of_op[op] if op >= 0 else -1 - place for place, op in enumerate(rows.tolist())], dtype=np.int64)
 
 
 def planned_places(plan: Plan, ops: Int64s, phases: TextNumbers, parts: TextNumbers) -> Int32s:
@@ -206,10 +225,10 @@ def planned_places(plan: Plan, ops: Int64s, phases: TextNumbers, parts: TextNumb
     found = np.full((len(ops), 4), -1, dtype=np.int32)
     planned = np.flatnonzero(ops >= 0)
     chosen = [plan.ops[op] for op in ops[planned].tolist()]
-    found[planned, 0] = [phases(op.phase) for op in chosen]
+    found[planned, 0] = phases.each([op.phase for op in chosen])
     found[planned, 1] = [-1 if op.micro_batch is None else op.micro_batch for op in chosen]
     found[planned, 2] = [-1 if op.layer is None else op.layer for op in chosen]
-    found[planned, 3] = [parts(op.name if op.part is None else op.part) for op in chosen]
+    found[planned, 3] = parts.each([op.name if op.part is None else op.part for op in chosen])
     return found
 
 
@@ -218,9 +237,9 @@ def _numbered(columns: Int32s) -> Int64s:
     key = np.zeros(len(columns), dtype=np.int64)
     for column in columns.T:
         key = key * (int(column.max(initial=-1)) + 2) + column + 1
-    _, first, number = np.unique(key, return_index=True, return_inverse=True)
-    order = np.empty(len(first), dtype=np.int64)
-    order[np.argsort(first)] = np.arange(len(first))
+    numbers, number = distinct(key)
+    order = np.empty(len(numbers), dtype=np.int64)
+    order[np.argsort(first_rows(number, len(numbers)))] = np.arange(len(numbers))
     return order[number]
 
 

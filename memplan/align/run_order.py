@@ -107,9 +107,11 @@ class _Gradients:
     def _counts(self, places: Sequence[int]) -> tuple[int, int]:
         """How often the run has such gradients as planned, and how often the other way round."""
         told: set[tuple[int, int]] = set()
-        for place in places:
-            told.add((_told(self.products[self.which[place]]), _told(self.products[self.which[place + 1]])))
-            both = (self.pieces.get(self.ops[place + side], ()) for side in (0, 1))
+        for first, second in {(self.which[place], self.which[place + 1]) for place in places}:
+            told.add((_told(self.products[first]), _told(self.products[second])))
+        # Pieces that are alike are mostly one object.
+        cut = [tuple(self.pieces.get(self.ops[place + side], ()) for side in (0, 1)) for place in places]
+        for both in {(id(first), id(second)): (first, second) for first, second in cut}.values():
             told |= {(_sizes(first), _sizes(second)) for first, second in zip(*both, strict=False)}
         pairs = [(first, second) for first, second in told if first != second]  # others don't tell
         return sum(self.votes[pair] for pair in pairs), sum(self.votes[second, first] for first, second in pairs)
@@ -171,9 +173,8 @@ def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
 def planned_updates(plan: Plan) -> list[int]:
     """The updates of weights of `plan`, ops by index."""
     optimizer = family_table().number("optimizer")
-    return [
-        op.index for op in plan.ops if op.launches and op.kernel is not None and families_of(op.type)[0] == optimizer
-    ]
+    types = {type_ for type_ in {op.type for op in plan.ops} if families_of(type_)[0] == optimizer}
+    return [op.index for op in plan.ops if op.type in types and op.launches and op.kernel is not None]
 
 
 def units_as_run(

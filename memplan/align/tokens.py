@@ -17,6 +17,7 @@ from memplan.align.inferred_outputs import inferred_outputs
 from memplan.align.op_families import direction_of, families_of, family_table
 from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.core.distinct import distinct, first_rows
 from memplan.graph import DTYPE_BITS
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
@@ -143,12 +144,12 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
     mixed, most = np.zeros(len(kernels), dtype=np.int64), 1
     for column in columns:
         if most * len(column.values) >= _MOST_ELEMENTS:
-            values, mixed = np.unique(mixed, return_inverse=True)
+            values, mixed = distinct(mixed)
             most = len(values)
         mixed, most = mixed * len(column.values) + column.codes, most * len(column.values)
-    _, first, classes = np.unique(mixed, return_index=True, return_inverse=True)
+    kinds, classes = distinct(mixed)
     found = []
-    for row in first.tolist():
+    for row in first_rows(classes, len(kinds)).tolist():
         text, inputs, outputs, in_types, out_types = (column[row] for column in columns)
         type_, _, name = text.partition("\0")
         families = families_of(type_, name)
@@ -206,23 +207,29 @@ def plan_tokens(
 ) -> tuple[list[TokenClass], Int32s]:
     """The classes of those ops of a plan, and the class of each; `cut` is what `pieces_of_ops` says, where known."""
     index: dict[TokenClass, int] = {}
-    known: dict[tuple[str, int | None, Pieces, bool], int] = {}
+    known: dict[tuple[str, int | None, int, bool], int] = {}
     pieces, routed = pieces_of_ops(plan) if cut is None else cut, _beside_grouped_products(plan)
     codes = []
     for number in ops:
         op = plan.ops[number]
-        key = op.type, op.kernel, pieces.get(number, ()), number in routed
-        if key not in known:
+        cut_in = pieces.get(number, ())
+        key = op.type, op.kernel, id(cut_in), number in routed  # pieces that are alike are mostly one object
+        code = known.get(key)
+        if code is None:
             launched = None if op.kernel is None else plan.kernels[op.kernel]
-            known[key] = index.setdefault(_planned_class(op.type, launched, *key[2:]), len(index))
-        codes.append(known[key])
+            kind = _planned_class(op.type, launched, cut_in, number in routed)
+            code = known[key] = index.setdefault(kind, len(index))
+        codes.append(code)
     return list(index), np.array(codes, dtype=np.int32)
 
 
 def _beside_grouped_products(plan: Plan) -> set[int]:
     """Ops that make what a product over several matrices reads, or read what it makes."""
     grouped = family_table().number("grouped_product")
-    products = [op for op in plan.ops if op.kernel is not None and families_of(op.type)[0] == grouped]
+    types = {type_ for type_ in {op.type for op in plan.ops} if families_of(type_)[0] == grouped}
+    if not types:
+        return set()
+    products = [op for op in plan.ops if op.kernel is not None and op.type in types]
     read = {tensor for op in products for tensor in op.reads or ()}
     made = {tensor for op in products for tensor in op.writes or ()}
     mine = {op.index for op in products}

@@ -44,19 +44,29 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     attention = {family_table().number(name) for name in ("attention", "attention_grad")}
     rotary = {family_table().number(name) for name in ("rotary", "rotary_grad")}
     heads = _head_widths(plan, attention)
+    # How an op of a type, kernel and head runs, whatever its weights: () where no otherwise than whole.
+    by_kind: dict[tuple[str, int, int], Pieces] = {}
     for op in plan.ops:
         if op.kernel is None:
             continue
-        if families_of(op.type)[0] in rotary and (turned := _turned(plan.kernels[op.kernel], heads.get(op.layer, 0))):
-            found[op.index] = turned
-        if families_of(op.type)[0] in attention and (scores := _scores(plan.kernels[op.kernel])):
-            found[op.index] = (((scores, scores), (scores,)),)
+        kind = op.type, op.kernel, heads.get(op.layer, 0)
+        own = by_kind.get(kind)
+        if own is None:
+            own, family = (), families_of(op.type)[0]
+            if family in rotary:
+                own = _turned(plan.kernels[op.kernel], kind[2])
+            if family in attention and (scores := _scores(plan.kernels[op.kernel])):
+                own = (((scores, scores), (scores,)),)
+            by_kind[kind] = own
+        if own:
+            found[op.index] = own
         if op.part is None:
             continue
         scope = op.layer, op.part
-        if scope not in of_scope:
-            of_scope[scope] = _cut_of(cuts, *scope)
-        cut, sides = of_scope[scope]
+        how = of_scope.get(scope)
+        if how is None:
+            how = of_scope[scope] = _cut_of(cuts, *scope)
+        cut, sides = how
         if cut is not None:
             key = op.kernel, cut, sides
             if key not in alike:

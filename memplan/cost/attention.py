@@ -3,8 +3,8 @@ Attention kernels: how many query-key pairs are computed, and what that costs on
 
 A core takes `block_q` rows of queries and walks over their keys in blocks of `block_kv`, as FlashAttention does. Where
 cube and vector share no buffer (2201), scores, probabilities and partial sums pass through GM, that is L2; on 3510 they
-go from L0C to UB and from UB to L1 directly. Query heads of one KV head are rows of one block in decode, but not where
-several tokens of grouped heads are verified at once (`_folded`).
+go from L0C to UB and from UB to L1 directly. Query heads of one KV head are rows of one block where queries are few
+(`_folded`).
 
 The best blocks are searched in this class only: no bound on GM traffic with known constants exists for attention
 (Saha and Ye, arXiv 2402.07443, give the order of growth), so none is claimed.
@@ -30,6 +30,8 @@ _MASK_PASSES, _DROP_PASSES, _DROP_BYTES = 3.0, 2.0, 0.125
 _AT_ONCE = 1 << 20
 _FOLDED = 16
 """Queries of a sequence up to which the heads of latent and of picked keys are folded into rows: one fractal."""
+_ROWS, _HALVES = 128, 2
+"""Rows of a block that several queries of grouped heads are folded into, and the vector cores that share them."""
 
 
 @lru_cache(maxsize=4096)
@@ -188,13 +190,16 @@ def _folded(p: AttentionProblem) -> int:
     """
     Query heads that are rows of one block and so share what is read of their keys.
 
-    One query of a sequence goes to IncreFlashAttention, which folds the heads of a KV head; several, as where drafts
-    are verified, go to PromptFlashAttention, which walks over the keys once for each query head. Source: the
-    references of FusedInferAttentionScore by CANN and MindSpore, which tell these branches by the length of queries.
-    Kernels of latent attention and of keys that an indexer picks are made for both and fold up to a fractal of queries.
+    One query of a sequence folds all heads of a KV head. Several, as where drafts are verified, fold as many as keep a
+    block within its rows, an even number so that both vector cores get half: of queries packed token by token with a
+    paged cache FusedInferAttentionScore so tiles (`GetQNBlockTile`, hicann/ops-transformer
+    attention/fused_infer_attention_score/op_host/flash_attention_infer_tiling.h), which is how engines call it.
+    Kernels of latent attention and of keys that an indexer picks fold up to a fractal of queries.
     """
-    shared = p.shared_kv or p.indexer or p.top_k > 0
-    return max(p.heads // max(p.kv_heads, 1), 1) if p.q_len == 1 or (shared and p.q_len <= _FOLDED) else 1
+    group = max(p.heads // max(p.kv_heads, 1), 1)
+    if p.q_len == 1 or ((p.shared_kv or p.indexer or p.top_k > 0) and p.q_len <= _FOLDED):
+        return group
+    return max(min(group, _ROWS // p.q_len // _HALVES * _HALVES), 1)
 
 
 def _blocks(

@@ -127,10 +127,18 @@ def takes_turns(op_type: str) -> bool:
     return op_type.casefold() in {name.casefold() for name in _table()["takes_turns"]["types"]}
 
 
-def alone_above(op_type: str, row: int) -> bool:
-    """Whether kernels of `op_type` work on rows of `row` elements one at a time."""
-    rule = _table()["one_row_at_a_time"]
-    return op_type in rule["types"] and row > int(rule["above_elements"])
+@cache
+def takes_all_cores(op_type: str) -> bool:
+    """Whether kernels of `op_type` start on every vector core however little there is to do."""
+    return op_type in _table()["all_cores"]["types"]
+
+
+def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
+    """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
+    return any(
+        op_type in rule["types"] and row > rule["above_elements"] and family in rule.get("families", (family,))
+        for rule in _table()["one_row_at_a_time"]["rules"]
+    )
 
 
 _UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
@@ -176,17 +184,25 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
 
 @cache
 def _cache_writes() -> frozenset[str]:
-    return frozenset(name.casefold() for name in _table()["cache_writes"])
+    return frozenset(name.casefold() for name in _table()["cache_writes"]["types"])
+
+
+@cache
+def writes_cache(op_type: str) -> bool:
+    """Whether kernels of `op_type` write tokens into caches of pages."""
+    return any(name in _cache_writes() for name in table_names(op_type))
 
 
 def of_tokens_alone(kernel: Kernel) -> Kernel:
     """
-    `kernel` without the caches that it writes some tokens into, for other kernels as it is.
+    `kernel` with what its tokens touch of caches that it writes and of tables of rotary angles, others as they are.
 
     A cache of pages is an operand like any other, and where a profile gives results it is one again, but only what the
-    tokens have is moved: what comes first.
+    tokens have is moved: what comes first. Of a table of every position a token reads one row.
     """
-    if not kernel.present or not any(name in _cache_writes() for name in table_names(kernel.type)):
+    if op_class(kernel.type).rule == "rotary":
+        kernel = _with_rows_of_tokens(kernel)
+    if not kernel.present or not writes_cache(kernel.type):
         return kernel
     tokens = kernel.present[0].count
     inputs = tuple(each for each in kernel.present if not _is_cache(each, tokens))
@@ -195,6 +211,27 @@ def of_tokens_alone(kernel: Kernel) -> Kernel:
     others = tuple(each for each in kernel.outputs if not _is_cache(each, tokens))
     written = tuple(each for each in inputs if each.count == tokens)
     return replace(kernel, inputs=inputs, outputs=(*others, *written))
+
+
+_TABLE_DIMS, _HEAD_DIMS = 2, 2
+"""Axes of a table of angles by position, and those of heads and their elements behind the tokens of what is turned."""
+
+
+def _with_rows_of_tokens(kernel: Kernel) -> Kernel:
+    """`kernel` with its tables of angles cut to a row a token; without results it turns its operands in place."""
+    tokens = prod(kernel.present[0].shape[:-_HEAD_DIMS]) if kernel.present else 0
+    if not tokens:
+        return kernel
+    inputs: list[Operand | None] = []
+    turned: list[Operand] = []
+    for each in kernel.inputs:
+        if each is not None and len(each.shape) == _TABLE_DIMS and each.shape[0] > tokens:
+            inputs.append(replace(each, shape=(tokens, each.shape[1]), stored=-1))
+            continue
+        inputs.append(each)
+        turned += [each] if each is not None and len(each.shape) > _TABLE_DIMS else []
+    in_place = () if writes_cache(kernel.type) else tuple(turned)
+    return replace(kernel, inputs=tuple(inputs), outputs=kernel.outputs or in_place)
 
 
 _PAGED = 3

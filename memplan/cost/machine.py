@@ -32,6 +32,7 @@ class Machine:
     """
 
     name: str
+    family: str
     npu_arch: str
     cubes: int
     vectors: int
@@ -166,6 +167,7 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         sources.append(Source(f"HBM {bandwidth / 1e12:g} TB/s ({chip.hbm_basis})", chip.values["hbm_bw"].source))
     return Machine(
         name=chip.name,
+        family=chip.family,
         npu_arch=chip.npu_arch or chain[0],
         cubes=cubes or aic,
         vectors=_vectors(chip, cubes or aic),

@@ -280,7 +280,7 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     if dims is None or min(dims) < 1:
         return Shaped()
     batch, n, n_kv, s, s_kv, d, d_v = dims
-    masked = any(op.dtype in ("bool", "uint8") and len(op.shape) >= 2 for op in kernel.present[3:])
+    masked = any(op.dtype in _MASKS and len(op.shape) >= 2 for op in kernel.present[3:])
     mode = kernel.attribute("sparse_mode")
     mode = mode if isinstance(mode, int) else None
     causal = masked if mode is None else mode in (1, 2, 3, 4) or (masked and mode == 0)
@@ -321,6 +321,8 @@ def _of_first_library(kernel: Kernel, *, gradient: bool) -> bool:
 _MASK, _MASK_OF_GRADIENT = 6, 7
 """Places of the attention mask among the inputs of `FlashAttentionScore` and of its gradient."""
 _FLOATS = frozenset({"float16", "bfloat16", "float32"})
+_MASKS = frozenset({"bool", "int8", "uint8"})
+"""Types of masks of one element a pair (operator pages of FlashAttentionScore and FusedInferAttentionScore)."""
 _SPARE_BITS = 1024
 """Bits beyond one a pair that a mask of what is kept may have, for alignment."""
 

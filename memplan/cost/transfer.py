@@ -70,12 +70,14 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     into_l2 = machine["l2_write_bytes_per_cycle"] * machine.vector_clock_hz * cores
     write = copy.written / into_l2 if copy.kept >= copy.written else max(copy.written / into_l2, to_hbm / write_rate)
     if copy.written_run:
-        write = max(write, copy.written / copy.written_run * machine["mte2_instruction_cycles"] / clock / cores)
+        runs = copy.written / copy.written_run * machine["mte2_instruction_cycles"] / clock / cores
+        write = max(write, copy.written / into_l2 + runs)
     issue = copy.read / max(copy.instruction, 1) * machine["mte2_instruction_cycles"] / clock / cores
     if copy.converts:
         rows = copy.read / max(copy.row, 1) * machine["mte2_row_cycles"] / clock / cores
         issue = max(issue, rows)
-    read = max(read, issue)
+    # On a core's own way an instruction's cycles come on top of those of its bytes, beside what all cores share.
+    read = max(read, copy.read / port / lost + issue)
     if shared_rate:
         hot = min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
         together = max((from_hbm + to_hbm) / shared_rate / lost + hot, read, write)

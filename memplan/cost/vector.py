@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, log2
 
-from memplan.cost.kernel import Kernel, OpClass, Operand, alone_above
+from memplan.cost.kernel import Kernel, OpClass, Operand, one_row_at_a_time, takes_all_cores, writes_cache
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
@@ -125,6 +125,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
             rows = float(kernel.outputs[0].count)
     cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
+    row_starts = _row_starts(kernel, largest, steps, machine)
+    if takes_all_cores(kernel.type) and not kernel.block_count:
+        cores = machine.vectors
+    if row_starts > 1 and rows and not kernel.block_count:
+        cores = ceil(rows / ceil(rows / machine.vectors))
     cores = min(cores, _most_cores(kernel, rule, machine))
     relayout = relayout_of(kernel, machine)
     if relayout is not None:
@@ -141,6 +146,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     issued = 0.0
     if relayout is not None:
         issued = relayout.moves * machine["mte2_instruction_cycles"] * 1e9 / machine.vector_clock_hz
+    elif rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
+        cores, issued = _token_copies(kernel, machine)
     elif windows is not None and not unfolds:
         issued = windows.instructions(cores) * machine["instruction_start_ns"]
     return VectorWork(
@@ -158,17 +165,30 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         issued_ns=issued,
         stages=stages,
         merged=merged,
-        row_starts=_row_starts(kernel, largest, steps),
+        row_starts=row_starts,
     )
 
 
-def _row_starts(kernel: Kernel, largest: Operand, steps: float) -> float:
+def _token_copies(kernel: Kernel, machine: Machine) -> tuple[int, float]:
+    """
+    Cores among which tokens are dealt out that are written into caches, and nanoseconds of the busiest one's transfers:
+    of each token what goes into a cache is read and written, each transfer behind the one before.
+    """
+    tokens = max(kernel.present[0].shape[0], 1) if kernel.present[0].shape else 1
+    cores = kernel.block_count or min(tokens, machine.vectors)
+    transfers = 2 * max(len(kernel.outputs), 1)
+    return cores, ceil(tokens / cores) * transfers * machine["instruction_start_ns"]
+
+
+def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine) -> float:
     """
     Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
     on one row at a time, which is halved until a register holds what is left to add up.
     """
     row = logical_row(largest) if largest.shape else 1
-    return steps + log2(row / _SUMMED_LANES) if alone_above(kernel.type, row) else 1.0
+    if not one_row_at_a_time(kernel.type, row, machine.family):
+        return 1.0
+    return steps + max(log2(row / _SUMMED_LANES), 0.0)
 
 
 def _merges(kernel: Kernel, rows: Operand, cores: int) -> tuple[int, float]:

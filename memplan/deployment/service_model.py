@@ -3,7 +3,8 @@ What users of a service see in the long run: times to the first and for each fur
 
 By Little's law the sequences at once are what arrives in the time that an answer takes, which is a number of steps; a
 step gets longer with the sequences in it and with the prompts read beside them, so both are solved for together. A
-prompt waits for the step under way and for those before it (`queueing`), then takes as many steps as it has chunks.
+prompt waits for the step under way and for those before it (`queueing`), then takes as many steps as it has chunks;
+server and tokeniser take their time besides.
 Where ranks that are data parallel share experts, all of them wait for one that reads.
 """
 
@@ -205,7 +206,7 @@ def mixed_service(
     first = read.most_chunks * pace.step + read.most_ns * slower
     yielded = curve.decoding(mean).yielded
     uneven = max(0.0, NormalDist().inv_cdf(part)) * math.sqrt(usual.variance / max(1.0, load.answer / yielded))
-    ttft = queue.wait(part) * 1e9 + usual.rest(part) + first
+    ttft = queue.wait(part) * 1e9 + usual.rest(part) + first + curve.request_ns
     return Service(ttft, (pace.gap + uneven) / yielded, high, queue.busy)
 
 
@@ -225,7 +226,8 @@ def reading_service(
     queue = Queue(ranks, load.rate, read.mean_alone * slower / 1e9, max(0.0, spread))
     if queue.busy >= 1:
         return _behind(_NO_READING)
-    return Service(queue.wait(part) * 1e9 + read.alone_ns * slower + sent_ns, 0.0, 1.0, queue.busy)
+    ttft = queue.wait(part) * 1e9 + read.alone_ns * slower + sent_ns + curve.request_ns
+    return Service(ttft, 0.0, 1.0, queue.busy)
 
 
 def decoding_service(

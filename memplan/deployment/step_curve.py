@@ -9,6 +9,7 @@ from memplan.hardware import Chip
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
+from memplan.serving.constants import engine_host
 from memplan.serving.fast_step import StepPoint, fast_step
 
 
@@ -32,6 +33,11 @@ class StepCurve:
     exact: frozenset[int] = frozenset()
     decode: dict[int, StepPoint] = field(default_factory=dict)
     prefill: dict[int, StepPoint] = field(default_factory=dict)
+
+    @property
+    def request_ns(self) -> int:
+        """What a request takes beside steps until its first token is with who asked."""
+        return engine_host(self.engine).request_ns
 
     def decoding(self, sequences: float) -> StepPoint:
         """A decode step with `sequences` on each data-parallel rank, which pipeline stages divide among them."""

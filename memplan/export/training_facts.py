@@ -108,7 +108,7 @@ def _shared_ranks(ranks: PlannedFact, sharding: PlannedFact) -> dict[str, Planne
         "replicated_ranks": PlannedFact(1 if shared else ranks.value, reason, usual=True),
     }
     if shared:
-        facts["reshards"] = PlannedFact(sharding.value == Sharding.ZERO3.value, reason, usual=True)
+        facts["reshards"] = PlannedFact(Sharding(sharding.value).gathers, reason, usual=True)
     return facts
 
 

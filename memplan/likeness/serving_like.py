@@ -46,6 +46,7 @@ def serving_like(
     for name in ("tp", "pp", "dp", "cp", "ep"):
         if name not in settings:
             settings.put(name, 1, "nothing in the profile tells it", Certainty.ASSUMED)
+    _whole_shared(model, step, settings)
     place_in_layout(groups, rank, settings)
     if "stage" not in settings:
         settings.put("stage", 0, "nothing in the profile tells it", Certainty.ASSUMED)
@@ -102,6 +103,20 @@ def _fit(
     told = {_UNDEFINED if DTYPE_BITS.get(name, 8) < 8 and _UNDEFINED in weights else name for name in read}
     alike = len(told & weights) / max(1, len(told | weights))
     return len({item[:2] for item in expected} & shapes) / count, len(expected & found) / count, alike, name
+
+
+def _whole_shared(model: ModelConfig, step: KernelSteps, settings: LikeSettings) -> None:
+    """Whether each rank has the shared experts whole, where their products tell."""
+    ranks, experts = settings.get("tp"), model.experts
+    if "whole_shared" in settings or ranks == 1 or experts is None or not experts.shared_intermediate:
+        return
+    ran = {kind.product[1:] for kind, _ in step.counted() if kind.product is not None}
+    columns = (2 if experts.gated else 1) * experts.shared_intermediate
+    whole, split = ((columns // share, model.hidden_size) in ran for share in (1, ranks))
+    if whole != split:
+        settings.put(
+            "whole_shared", whole, f"products of shared experts have {columns // (1 if whole else ranks):,} columns"
+        )
 
 
 def _phase(rows: int, sampled: int | None, cached: int | None, settings: LikeSettings) -> None:

@@ -32,7 +32,7 @@ class RecipeRequest:
         least=1,
     )
     sharding: str = option(
-        "--sharding", default="distributed", about="none, distributed, zero1, zero2 or zero3.", panel=_PANEL
+        "--sharding", default="distributed", about="none, distributed, zero1, zero2, zero3 or fsdp.", panel=_PANEL
     )
     schedule: str = option("--schedule", default="1f1b", about="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
     chunks: int = option("--chunks", default=1, about="Parts of an interleaved rank.", panel=_PANEL, least=1)
@@ -236,6 +236,20 @@ class RecipeRequest:
         about="none, ampere, ada, hopper or blackwell: whose cuBLAS keeps workspaces.",
         panel=_PANEL,
     )
+    cublas_workspace: int = option(
+        "--cublas-workspace",
+        default=0,
+        about="KiB of each of PyTorch's workspaces, if CUBLAS_WORKSPACE_CONFIG says so.",
+        panel=_PANEL,
+        least=0,
+    )
+    overlap_gather: bool = option(
+        "--overlap-gather",
+        "--overlap-param-gather",
+        default=False,
+        about="Megatron-FSDP gathers the next step's first weights when one ends.",
+        panel=_PANEL,
+    )
     deferred_head: int = option(
         "--deferred-head",
         "--wgrad-deferral-limit",
@@ -247,6 +261,13 @@ class RecipeRequest:
     loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
+    )
+    frozen_vision: bool = option(
+        "--frozen-vision",
+        "--freeze-vision-tower",
+        default=False,
+        about="The vision tower is not trained: its weights stand in 16 bits.",
+        panel=_PANEL,
     )
     etp: int | None = option(
         "--etp",
@@ -290,6 +311,7 @@ class RecipeRequest:
             half_moments=self.half_moments,
             dropout=self.dropout,
             lora_rank=self.lora_rank,
+            frozen_vision=self.frozen_vision,
             clip_copies=self.clip_copies,
             forward_first=self.forward_first,
             ulysses=self.ulysses,
@@ -313,7 +335,9 @@ class RecipeRequest:
             attention_in_steps=self.attention_in_steps,
             scan_in_steps=self.scan_in_steps,
             gpu=_named(Gpu, self.gpu, "gpu"),
+            cublas_workspace=self.cublas_workspace,
             deferred_head=self.deferred_head,
+            overlap_gather=self.overlap_gather,
             variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),

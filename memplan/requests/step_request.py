@@ -49,6 +49,9 @@ class StepRequest:
         "--random-routing", default=False, about="Experts are hit at random, not evenly.", panel=_PANEL
     )
     sequence_parallel: bool = sequence_parallel_option()
+    whole_shared: bool = option(
+        "--whole-shared", default=False, about="Shared experts are whole on each TP rank.", panel=_LAYOUT
+    )
     output_tp: int = option(
         "--output-tp", default=1, about="Ranks that share attention's output projection.", panel=_LAYOUT, least=1
     )
@@ -78,6 +81,7 @@ class StepRequest:
             kv=self.kv_dtype,
             index_c8=self.index_c8,
             sequence_parallel=self.sequence_parallel,
+            whole_shared=self.whole_shared,
             even_routing=not self.random_routing,
             output_parallel=self.output_tp,
             head_parallel=self.head_tp,

@@ -62,15 +62,18 @@ class EngineHost:
     `step_ns` comes beside the kernels: scheduler, inputs, sampling; `unfused_layer_ns` with each layer whose tokens are
     mixed otherwise than by attention with grouped heads, for which engines run kernels that reference stacks fuse.
     Where the host launches layers while the step runs, a step that makes tokens takes no less than `layer_ns` a layer
-    in all, one that reads prompts `prompt_layer_ns`. `draft_ns` is what each draft takes beyond its kernels where the
-    host launches them one by one.
+    in all, one that reads prompts `prompt_layer_ns`, or `prompt_unfused_layer_ns` for the layers mixed otherwise.
+    `draft_ns` is what each draft takes beyond its kernels where the host launches them one by one, `request_ns` what a
+    request takes beside all steps until its first token is with who asked.
     """
 
     step_ns: int
     unfused_layer_ns: int
     layer_ns: int
     prompt_layer_ns: int
+    prompt_unfused_layer_ns: int
     draft_ns: int
+    request_ns: int
 
     def step(self, captured_ns: float, layers: int, unfused: int, *, reads: bool, eager_drafts: int = 0) -> int:
         """
@@ -78,7 +81,10 @@ class EngineHost:
         launched one by one.
         """
         beside = self.step_ns + unfused * self.unfused_layer_ns + eager_drafts * self.draft_ns
-        return round(max(captured_ns + beside, layers * (self.prompt_layer_ns if reads else self.layer_ns)))
+        launched = layers * self.layer_ns
+        if reads:
+            launched = (layers - unfused) * self.prompt_layer_ns + unfused * self.prompt_unfused_layer_ns
+        return round(max(captured_ns + beside, launched))
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
@@ -88,10 +94,7 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     With one die (`alone`) it runs the model in a process of its own; with more it hands each step to workers, which
     wait for the slowest of them wherever they exchange tokens.
     """
-    known = _document()["engines"]
-    if engine not in known:
-        raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
-    entry = known[engine]
+    entry = _engine(engine)
     shared = {name: 0 if engine == CAPTURED else int(item["ns"]) for name, item in _document()["launches"].items()}
     lighter = entry.get("alone", {}) if alone else {}
     return EngineHost(
@@ -99,8 +102,22 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
         unfused_layer_ns=int(entry.get("unfused_layer_ns", 0)),
         layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
         prompt_layer_ns=shared["layer"],
+        prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
         draft_ns=shared["draft"],
+        request_ns=shared["request"],
     )
+
+
+def _engine(engine: str) -> Mapping[str, Any]:
+    """The entry of `engine`, with what it leaves out as the engine has it that it is `like`."""
+    known: Mapping[str, Mapping[str, Any]] = _document()["engines"]
+    if engine not in known:
+        raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
+    entry = known[engine]
+    if "like" not in entry:
+        return entry
+    base = _engine(str(entry["like"]))
+    return {**base, **entry, "alone": {**base.get("alone", {}), **entry.get("alone", {})}}
 
 
 def host_of(engine: str, asked: str | None = None) -> str:
@@ -117,17 +134,19 @@ def host_of(engine: str, asked: str | None = None) -> str:
 
 def step_interval(engine: str) -> tuple[float, float]:
     """Measured over predicted time of a step of `engine`: between these lie four of five public rows."""
-    entry = _document()["engines"][engine]["interval"]
+    entry = _engine(engine)["interval"]
     return float(entry["low"]), float(entry["high"])
 
 
-def accepted(drafts: int, engine: str = CAPTURED) -> float:
+def accepted(drafts: int, engine: str = CAPTURED, *, own: bool = True) -> float:
     """
     Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less.
 
-    Steps of reference tables are counted with the chances that these state, those of engines with what services report.
+    Steps of reference tables are counted with the chances that these state, those of engines with what services report,
+    of a model's `own` layers or of another model that drafts.
     """
-    chances = _document()["acceptance" if engine == CAPTURED else "served_acceptance"]
+    kind = "acceptance" if engine == CAPTURED else "served_acceptance" if own else "drafted_acceptance"
+    chances = _document()[kind]
     chance, total = float(chances["first"]), 0.0
     for _ in range(drafts):
         total += chance
@@ -148,7 +167,7 @@ def sources() -> tuple[Source, ...]:
                 f"at least {entry.get('layer_ns', 0):g} ns a layer",
                 entry["source"],
             )
-            for name, entry in _document()["engines"].items()
+            for name, entry in ((name, _engine(name)) for name in _document()["engines"])
         )
         + tuple(
             Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])

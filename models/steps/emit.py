@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from memplan.core.errors import InputError
@@ -15,7 +15,7 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.precision import Precision, precision
 from memplan.models.steps.options import KV_DTYPES, Arithmetic, Phase, ServedStep, activation_dtype, arithmetic
-from memplan.models.weight_shapes import Weight
+from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import layer_weights
 
 MAIN, SIDE = 0, 1
@@ -97,6 +97,11 @@ class StepEmitter:
     def tensor(self) -> int:
         """Ranks of tensor parallelism."""
         return self.layout.tensor
+
+    @property
+    def whole_shared(self) -> bool:
+        """Whether each rank has the shared experts whole: engines do that only where routed ones are whole, too."""
+        return self.step.whole_shared and self.layout.expert > 1
 
     def own(self, count: int, what: str) -> int:
         """What one rank of tensor parallelism has of `count`; key/value heads fewer than ranks are repeated."""
@@ -181,7 +186,8 @@ class StepEmitter:
         """Weights of one rank by their local name."""
         found = {}
         for item in weights:
-            elements = rank_elements(item, self.layout)
+            whole = self.whole_shared and item.group is WeightGroup.SHARED_EXPERTS
+            elements = rank_elements(item, replace(self.layout, tensor=1) if whole else self.layout)
             form = self.scheme.of(item)
             local = item.name if item.layer is None else item.name.split(".", 2)[2]
             found[local] = Held(

@@ -29,9 +29,9 @@ def _dense(e: StepEmitter, ffn: DenseFfn, x: int) -> int:
     return e.reduce_tokens(out)
 
 
-def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1) -> int:
+def _mlp(e: StepEmitter, prefix: str, width: int, x: int, *, gated: bool, share: int = 1, whole: bool = False) -> int:
     hidden, rows = e.model.hidden_size, e.shape(x)[0]
-    own = -(-e.own(width, "feed-forward columns") // share)
+    own = width if whole else -(-e.own(width, "feed-forward columns") // share)
     names = (f"{prefix}gate_proj", f"{prefix}up_proj") if gated else (f"{prefix}up_proj",)
     both = e.linear(x, names, own * len(names), hidden, share=share)
     active = e.act(f"{prefix}active", (rows, own))
@@ -44,7 +44,8 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     Router, dispatch, grouped products, combine, and the shared expert beside them.
 
     With expert parallelism each rank sends its own tokens to the ranks of their experts; ranks of tensor parallelism
-    have the same tokens and send a part each, or, where they split the experts too, all of them.
+    have the same tokens and send a part each, or, where they split the experts too, all of them. Where the residual
+    stream is spread over them, each has its part already and keeps what comes back.
     """
     hidden, tokens = e.model.hidden_size, e.tokens
     parallel, tensor, shards = e.layout.expert, e.tensor, e.layout.expert_shards
@@ -52,11 +53,13 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
         raise InputError(
             "experts split by {} of {} ranks of tensor parallelism are not modelled as ops", shards, tensor
         )
-    whole = e.gather_tokens(x)
     parts = min(tensor // shards, parallel)
     mine = -(-tokens // parts)
-    own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts) if parts > 1 else whole
-    shared = _shared(e, ffn, whole)
+    spread = e.step.sequence_parallel and parts == tensor > 1
+    own = whole = x if spread else e.gather_tokens(x)
+    if parts > 1 and not spread:
+        own = e.view("own", whole, (mine, hidden), e.graph.nbytes[whole] // parts)
+    shared = _shared(e, ffn, own if e.whole_shared else e.gather_tokens(x) if spread else whole)
     scores = e.linear(own, ("router",), ffn.experts + ffn.idle_experts, hidden)
     scales = e.spend("router.scale", "router.per_expert_scale")
     chosen = e.act("chosen", (mine, ffn.per_token), "int32")
@@ -93,13 +96,18 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     out = combined
     if ffn.latent is not None:
         out = e.linear(out, ("fc2_latent_proj",), hidden, ffn.latent)
+    if spread:
+        if shared is not None and not e.whole_shared:
+            shared = e.reduce_tokens(shared)
+        return _add(e, out, shared)
     if parts > 1:
         out = e.collective("gather_experts", "AllGather", out, (tokens, hidden), parts, "tp")
     if shards == tensor:
         # Every rank has a slice of each expert, and of the shared one: one sum for both.
         return e.reduce_tokens(_add(e, out, shared))
     if shared is not None and tensor > 1:
-        shared = e.collective("shared_all_reduce", "AllReduce", shared, (tokens, hidden), tensor, "tp")
+        name, type_ = ("shared_all_gather", "AllGather") if e.whole_shared else ("shared_all_reduce", "AllReduce")
+        shared = e.collective(name, type_, shared, (tokens, hidden), parts if e.whole_shared else tensor, "tp")
     out = _add(e, out, shared)
     if e.step.sequence_parallel and tensor > 1:
         out = e.view("kept", out, (e.residual_tokens, hidden), e.graph.nbytes[out] // tensor)
@@ -139,12 +147,15 @@ def _shared(e: StepEmitter, ffn: MoeFfn, x: int) -> int | None:
     """The shared expert and a dense part, on a stream of their own: nothing of the routed chain waits for them."""
     if not ffn.shared_intermediate and not ffn.dense_intermediate:
         return None
+    if ffn.dense_intermediate and e.whole_shared:
+        raise InputError("whole shared experts beside a split dense part, whose sum they are in, are not modelled")
     stream, e.stream = e.stream, SIDE
     dense = _mlp(e, "", ffn.dense_intermediate, x, gated=ffn.gated) if ffn.dense_intermediate else None
     if not ffn.shared_intermediate:
         e.stream = stream
         return dense
-    out = _add(e, _mlp(e, "shared_experts.", ffn.shared_intermediate, x, gated=ffn.gated), dense)
+    own = _mlp(e, "shared_experts.", ffn.shared_intermediate, x, gated=ffn.gated, whole=e.whole_shared)
+    out = _add(e, own, dense)
     if ffn.shared_gate:
         gate = e.linear(x, ("shared_expert_gate",), 1, e.model.hidden_size)
         gated = e.act("shared.gated", e.shape(out))

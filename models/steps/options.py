@@ -37,8 +37,9 @@ class ServedStep:
     `output_parallel`, `head_parallel`, `dense_parallel` and `embedding_parallel` split the attention's output
     projection, the head, dense feed-forward layers and the embedding over so many ranks although attention is data
     parallel (`finegrained_tp_config` of vllm-ascend). `sequence_parallel` spreads the residual stream over the
-    tensor-parallel ranks. `even_routing` gives every expert as many tokens as the next, as balanced experts have;
-    otherwise experts are hit at random.
+    tensor-parallel ranks. With `whole_shared` each of these has the shared experts whole and runs them on its own
+    tokens, where experts are parallel (`enable_shared_expert_dp` of vllm-ascend). `even_routing` gives every expert
+    as many tokens as the next, as balanced experts have; otherwise experts are hit at random.
     """
 
     phase: Phase
@@ -50,6 +51,7 @@ class ServedStep:
     kv: str = "bf16"
     index_c8: bool = False
     sequence_parallel: bool = False
+    whole_shared: bool = False
     even_routing: bool = True
     output_parallel: int = 1
     head_parallel: int = 1

@@ -15,7 +15,7 @@ from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
 from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.memory import training_spans
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
 
@@ -41,7 +41,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
 
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
-    if recipe.sharding is Sharding.ZERO3:
+    if recipe.sharding.gathers:
         raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")

@@ -15,6 +15,7 @@ from memplan.models.training.phases import MemoryPart, linear_shapes
 from memplan.models.training.step_recipe import Gpu, Recipe, Sharding
 
 _HALF = 2
+_MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
 _THREADS = 2
 """Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
 _TESTED = Gpu.HOPPER
@@ -80,14 +81,14 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
             return []
         gpu = _TESTED
     sizes = _generations()[gpu.value]
-    each = sizes["pytorch"]
+    each = recipe.cublas_workspace << 10 or sizes["pytorch"]
     nbytes, formula = _THREADS * each, f"{_THREADS} x {each:,} B that cuBLAS works in"
     routers = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
     spaces = 0
     if recipe.transformer_engine:
         spaces = 1 + (_OVERLAP_STREAMS if recipe.overlap_tensor else 0)
         spaces += _GROUP_STREAMS if recipe.grouped_experts and routers else 0
-    elif routers and recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+    elif routers and recipe.sharding in _MEGATRON:
         spaces = 1
     if spaces:
         nbytes += spaces * sizes["transformer_engine"]

@@ -224,7 +224,14 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
 
 
 def _largest_piece(
-    model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, experts: bool, grouped: bool, shared: int
+    model: ModelConfig,
+    layout: Layout,
+    spans: tuple[range, ...],
+    *,
+    experts: bool,
+    grouped: bool,
+    shared: int,
+    frozen_vision: bool,
 ) -> int:
     """
     Elements of the largest parameter, or piece of one, of which a rank has the states.
@@ -236,7 +243,8 @@ def _largest_piece(
     sizes: dict[tuple[int | None, str], int] = {}
     copies: dict[tuple[int | None, str], int] = {}
     for item in weights(model, mtp=True):
-        if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts:
+        still = item.group is WeightGroup.VISION and frozen_vision
+        if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts and not still:
             name = item.name.rpartition(".")[2]
             key = item.layer, item.name.replace(name, JOINED.get(name, name))
             sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
@@ -266,6 +274,7 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
             experts=bool(experts),
             grouped=recipe.grouped_experts or not experts,
             shared=ranks if divided else 1,
+            frozen_vision=recipe.frozen_vision,
         )
         for experts, ranks in enumerate(sharing_ranks(layout, recipe.optimizer_instances))
     )
@@ -275,6 +284,20 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
             "parameter being updated", each * largest, f"{each} B x {largest:,}: the largest of the rank's share"
         ),
     ]
+
+
+_AHEAD = 500_000_000
+
+
+def gathered_ahead(parameters: int, layers: int) -> MemoryPart:
+    """
+    Weights gathered for the next step when one ends, of `parameters` in `layers` layers of a rank (Megatron-FSDP).
+
+    `start_param_sync` asks for the first ones and as many more as make up half a suggested exchange: 500 million
+    elements (half of 10^9), or a layer's where that is more.
+    """
+    count = min(parameters, max(_AHEAD, parameters // max(1, layers)))
+    return MemoryPart("weights gathered ahead", _HALF * count, f"2 B x {count:,} for the next step")
 
 
 def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, layers: int) -> MemoryPart:

@@ -14,7 +14,9 @@ class Sharding(str, Enum):
 
     `none` and `distributed` are Megatron's: 16-bit weights, float32 gradients, and 12 bytes of float32 master weight
     and Adam moments, the latter divided by the ranks with the distributed optimiser. `zero1` to `zero3` are
-    DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too.
+    DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too. `fsdp` is
+    Megatron-FSDP's `optim_grads_params`, which divides all of them and adds gradients up in float32 (its
+    `main_grads_dtype`).
     """
 
     NONE = "none"
@@ -22,6 +24,12 @@ class Sharding(str, Enum):
     ZERO1 = "zero1"
     ZERO2 = "zero2"
     ZERO3 = "zero3"
+    FSDP = "fsdp"
+
+    @property
+    def gathers(self) -> bool:
+        """Whether weights are divided, and gathered layer by layer."""
+        return self in (Sharding.ZERO3, Sharding.FSDP)
 
 
 class Loss(str, Enum):
@@ -78,8 +86,9 @@ class Recipe:
     `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
     `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
     the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
-    rank beside the projections of attention and dense feed-forward parts, and nothing else. `clip_copies` scales
-    each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
+    rank beside the projections of attention and dense feed-forward parts, and nothing else; with `frozen_vision` the
+    vision tower's weights stand still, so that nothing is kept of its activations. `clip_copies` scales each gradient
+    into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
     `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward passes
     before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks exchange
     heads for tokens around attention, whose output is then kept on both sides of the exchange; with `repeat_kv`
@@ -114,9 +123,11 @@ class Recipe:
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
     attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
     (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with
-    `none` there are none, but of `transformer_engine` those of Hopper. `deferred_head` micro-batches keep the head's
-    input and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`,
-    `--wgrad-deferral-limit`). `variable_lengths` are samples as long as their text, `sequence` at most
+    `none` there are none, but of `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of
+    PyTorch's where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the
+    head's input and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`,
+    `--wgrad-deferral-limit`). `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a
+    step (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
     (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
@@ -141,6 +152,7 @@ class Recipe:
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
+    frozen_vision: bool = False
     clip_copies: bool = False
     forward_first: bool = False
     ulysses: bool = False
@@ -170,14 +182,16 @@ class Recipe:
     attention_in_steps: bool = False
     scan_in_steps: bool = False
     gpu: Gpu = Gpu.NONE
+    cublas_workspace: int = 0
     deferred_head: int = 0
+    overlap_gather: bool = False
     variable_lengths: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
-        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head"):
+        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.lora_rank and self.mtp_layers:

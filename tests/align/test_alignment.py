@@ -60,8 +60,18 @@ def family(type_: str, name: str = "") -> list[str]:
         ("FusionOp_Add_ReLUV2", ["activation", "add"]),  # no pad between its words
         ("aclnnEqTensor_TransposeAiCore_Transpose", ["transpose"]),  # nor any sort
         ("reduce_scatterAicpuKernel", ["reduce_scatter"]),
-        ("split_qkv_rmsnorm_rope_kernel", ["rotary", "norm", "split"]),
+        ("split_qkv_rmsnorm_rope_kernel", ["norm", "rotary", "split"]),
         ("RINGMLAPrefillBF16Kernel", ["attention"]),  # nor a fill in it
+        ("LinearParallel", ["product", "all_reduce"]),  # nor `all`
+        ("GetMaskedInputAndMask", ["step_inputs"]),  # nor `tan`
+        ("_rms_norm_kernel", ["norm"]),
+        ("batch_matmul_transpose", ["product", "transpose"]),
+        ("chunk_gated_delta_rule_fwd_kernel_h_blockdim64", ["recurrent"]),
+        ("MlaPrologV3", ["product", "norm", "rotary", "quantise", "cache_write"]),
+        ("MLAPO", ["product", "norm", "rotary", "quantise", "cache_write"]),
+        ("MoeDistributeCombineAddRmsNorm", ["expert_combine", "add", "norm"]),
+        ("rejection_greedy_sample_kernel", ["sampling"]),
+        ("_compute_slot_mapping_kernel", ["step_inputs"]),
         ("a kernel of my own", ["unknown"]),
     ],
 )

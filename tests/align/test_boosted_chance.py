@@ -49,7 +49,7 @@ def test_a_kernel_whose_sizes_fit_nothing_else_is_surer_than_a_part_that_fits_as
 def test_trees_go_right_from_their_threshold_on() -> None:
     rows = np.array([[0.0, 5.0], [1.0, 5.0], [1.0, 1.0]], dtype=np.float32)
     total = np.zeros(3)
-    asks = np.array([[0, 1, 1]], dtype=np.int64)
+    asks = np.array([[0, 1, 1]], dtype=np.uint32)
     least = np.array([[1.0, 9.0, 2.0]], dtype=np.float32)
     summed_trees(rows, asks, least, np.array([[1.0, 2.0, 3.0, 4.0]]), 2, total)
     assert total.tolist() == [1.0, 4.0, 3.0]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import memplan
 from memplan.align.branch_order import branches_as_run
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import step_graph
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS
@@ -46,6 +52,24 @@ def test_a_shared_expert_may_run_before_or_behind_the_routed_ones(tmp_path: Path
     assert shared_first(turned) > 0 > shared_first(ops)
     assert before_its_readers(plan, turned)
     assert branches_as_run(plan, ops, lambda order: -shared_first(order)) == ops
+
+
+def test_a_shared_expert_may_run_where_the_routed_ones_wait_for_other_ranks(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    model = replace(model, layers=model.layers[3:5])
+    step = ServedStep(Phase.DECODE, 32, 1024)
+    plan = memplan.plan(step_graph(model, Layout(data=4, expert=4), step), chip="910B3", quick=True)
+    ops = launched(plan)
+
+    def between(order: Sequence[int]) -> float:
+        parts = [plan.ops[op].part for op in order]
+        first, *others = (parts.index(part) for part in ("gating", "shared_experts.down_proj", "dispatch"))
+        return float(first < others[0] < others[1])
+
+    turned = branches_as_run(plan, ops, between)
+    assert between(turned) > between(ops)
+    assert sorted(turned) == sorted(ops)
+    assert before_its_readers(plan, turned)
 
 
 def test_a_dense_layer_has_no_branches(tmp_path: Path) -> None:

@@ -56,14 +56,16 @@ def test_decode_waits_for_its_kv_cache() -> None:
     assert time.duration == pytest.approx(cache / (1.6e12 * B1["hbm_read_share"]) * 1e9, rel=0.15)
 
 
-def test_drafts_of_grouped_heads_are_verified_once_a_query_head() -> None:
+def test_drafts_of_grouped_heads_share_what_is_read_of_their_keys() -> None:
+    """Heads of a KV head are folded into blocks of 128 rows: of 16, four queries into one block, 32 into four."""
     one = AttentionProblem(32, 64, 4, 1, 4096)
-    several = replace(one, q_len=4)
     keys = 32 * 4 * 4096 * 256 * 2
-    few, more = (attention_time(problem, B1, 4096.0) for problem in (one, several))
+    few, four, many, long = (attention_time(replace(one, q_len=queries), B1, 4096.0) for queries in (1, 4, 32, 65))
     assert few.gm_bytes < 1.5 * keys
-    assert more.gm_bytes > 16 * keys, "16 query heads of a KV head, each walks over its keys"
-    assert more.hbm_bytes < 1.1 * keys, "which come from HBM once"
+    assert four.gm_bytes < 3 * keys, "scores of four queries pass through GM beside the keys"
+    assert 4 * keys < many.gm_bytes < long.gm_bytes
+    assert long.gm_bytes > 16 * keys, "of longer chunks each head walks over its keys"
+    assert four.hbm_bytes < 1.1 * keys, "which come from HBM once"
 
 
 def test_drafts_of_latent_attention_share_what_is_read() -> None:

@@ -255,6 +255,15 @@ def test_attention_in_a_profile_is_read_from_its_softmax_statistics() -> None:
     assert shaped.assumed
 
 
+@pytest.mark.parametrize("dtype", ["BOOL", "INT8", "UINT8"])
+def test_a_mask_may_be_of_any_type_of_one_byte(dtype: str) -> None:
+    """Went wrong once: attention with a mask of int8, as vllm-ascend gives it, counted all pairs."""
+    row = ("4096,16,128;4096,8,128;4096,8,128;2048,2048", f"DT_BF16;DT_BF16;DT_BF16;{dtype}", "4096,16,128", "DT_BF16")
+    problem = attention_of(kernel_of_row("FusedInferAttentionScore", *row), gradient=False).attention
+    assert problem is not None
+    assert problem.causal
+
+
 TND = "4096,16,128;4096,8,128;4096,8,128"
 
 

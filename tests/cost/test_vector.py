@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import KernelCost, kernel_cost, kernel_of_row, machine
-from memplan.cost.kernel import Kernel, Operand, op_class
+from memplan.cost.kernel import Kernel, Operand, of_tokens_alone, op_class
 from memplan.cost.transfer import Copy, copy_time
 from memplan.cost.vector import dirty_in_l2, vector_work
 from memplan.cost.windows import Windows, windows_of
@@ -144,3 +144,52 @@ def test_more_kept_of_a_row_takes_longer_to_merge() -> None:
     assert times[2] > 1.2 * times[0]
     few, many = (vector_work(_top_k(2, 131072, kept), op_class("TopKV2"), core).merged for kept in (64, 128))
     assert many == 2 * few
+
+
+@pytest.mark.parametrize(("op_type", "row", "chip_name", "alone"), [
+    ("RmsNorm", 128, "910B1", False), ("RmsNorm", 128, "Ascend910_9392", True), ("RmsNorm", 4096, "910B1", True),
+    ("AddRmsNorm", 128, "Ascend910_9392", False), ("RmsNormGrad", 512, "910B1", False),
+    ("RmsNormGrad", 1024, "910B1", True),
+])  # fmt: skip
+def test_norms_work_on_rows_one_by_one_by_length_and_chip(op_type: str, row: int, chip_name: str, alone: bool) -> None:
+    """Went wrong once: short rows of a few tokens were put on one core, which works on many at a time."""
+    core = machine(chip(chip_name))
+    rows = Operand((16, 4, row), "bfloat16")
+    kernel = Kernel(op_type, (rows, rows, Operand((row,), "bfloat16")), (rows,))
+    work = vector_work(kernel, op_class(op_type), core)
+    assert (work.row_starts > 1) == alone
+    if alone:
+        assert work.cores == 32
+
+
+def test_a_table_of_angles_is_read_a_row_a_token() -> None:
+    """Went wrong once: a table of 81,920 positions counted as a whole for 16 tokens."""
+    heads, keys = Operand((16, 4, 128), "bfloat16"), Operand((16, 1, 128), "bfloat16")
+
+    def moved(positions: int) -> int:
+        angles = Operand((positions, 128), "bfloat16")
+        return kernel_cost(Kernel("_triton_rope", (heads, keys, angles), ()), B1).gm_bytes
+
+    assert moved(81_920) == moved(16)
+    assert moved(16) == 2 * (heads.nbytes + keys.nbytes) + 16 * 128 * 2
+
+
+def test_tokens_are_copied_into_caches_one_behind_the_other() -> None:
+    """Went wrong once: what 3,072 tokens write into paged caches was one long copy."""
+    cache = Operand((1000, 128, 1, 128), "bfloat16")
+
+    def work(tokens: int) -> tuple[int, float]:
+        token = Operand((tokens, 1, 128), "bfloat16")
+        inputs = (token, token, cache, cache, Operand((tokens,), "int32"))
+        moved = of_tokens_alone(Kernel("ReshapeAndCacheNdKernel", inputs, (cache, cache)))
+        found = vector_work(moved, op_class(moved.type), B1)
+        return found.cores, found.issued_ns
+
+    assert work(11) == (11, 4 * B1["instruction_start_ns"])
+    assert work(3072) == (48, 64 * 4 * B1["instruction_start_ns"])
+
+
+def test_an_instruction_takes_its_time_besides_its_bytes() -> None:
+    many, one = (copy_time(Copy(2**20, hot=2**20, instruction=size), B1, 1).read_ns for size in (128, 2**20))
+    issued = 2**20 / 128 * B1["mte2_instruction_cycles"] / B1.vector_clock_hz * 1e9
+    assert many > one + 0.99 * issued

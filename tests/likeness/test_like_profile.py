@@ -282,6 +282,15 @@ def test_a_share_of_the_tokens_that_norms_see_is_sequence_parallel(
     assert not wrong(found.values, {"phase": "decode", "tp": 2, "sequence_parallel": True, "batch": sampled})
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_products_tell_whether_shared_experts_are_whole(shared_data: Path, tmp_path: Path, whole: bool) -> None:
+    model = cut(shared_data, "deepseek-ai--DeepSeek-V3", 5)
+    recipe = ServedStep(Phase.DECODE, 64, 2048, whole_shared=whole)
+    folder = run(model, tmp_path, chip="910B3", layout=Layout(tensor=4, data=2, expert=8), recipe=recipe)
+    found = like_profile(model, memplan.open_profile(folder))
+    assert not wrong(found.values, {"phase": "decode", "tp": 4, "ep": 8, "whole_shared": whole})
+
+
 def test_metadata_is_told_and_given_options_win(shared_data: Path, tmp_path: Path) -> None:
     model = cut(shared_data, SMALL, 4)
     layout, recipe = Layout(tensor=2, data=2), Recipe(512, 1, 2, sharding=Sharding.NONE)

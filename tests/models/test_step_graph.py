@@ -148,6 +148,35 @@ def test_sequence_parallelism_changes_no_weight_and_spreads_the_residual(
     assert {op.type for op in spread.ops} >= {"AllGather", "ReduceScatter"}
 
 
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_shared_experts_are_split_or_whole_on_each_rank(shared_data: Path, spread: bool, whole: bool) -> None:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    model = replace(model, layers=model.layers[3:4])
+    step = ServedStep(Phase.DECODE, 64, 1024, sequence_parallel=spread, whole_shared=whole)
+    graph = step_graph(model, Layout(tensor=4, data=2, expert=8), step)
+    op = next(op for op in graph.ops if "shared_experts.gate_proj" in op.name)
+    x, weight = (graph.tensors[index].shape for index in op.inputs[:2])
+    assert (x[0], weight[0]) == ((8, 4096) if whole else (32, 1024))
+    collectives = [op.name.rpartition(".")[2] for op in graph.ops if op.type in ("AllGather", "AllReduce")]
+    assert "shared_all_reduce" in collectives or whole or spread
+    assert ("shared_all_gather" in collectives) is (whole and not spread)
+    added = next(op for op in graph.ops if op.name.endswith("ffn.add"))
+    assert {graph.tensors[index].shape[0] for index in (*added.inputs, *added.outputs)} == {8 if spread else 32}
+
+
+def test_whole_shared_experts_follow_experts(shared_data: Path) -> None:
+    """Where experts are split like everything else, so is the shared one."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    model = replace(model, layers=model.layers[3:4])
+    plain, told = (
+        step_graph(model, Layout(tensor=4), ServedStep(Phase.DECODE, 64, 1024, whole_shared=flag))
+        for flag in (False, True)
+    )
+    assert [op.name for op in plain.ops] == [op.name for op in told.ops]
+    assert weight_bytes(plain) == weight_bytes(told)
+
+
 def test_graphs_hold_together(family_models: Mapping[str, ModelConfig]) -> None:
     for name, model in family_models.items():
         graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 2, 512))

@@ -84,6 +84,7 @@ def test_parts_make_up_the_peak_and_say_what_they_follow_from(qwen: ModelConfig)
         (Sharding.ZERO1, 4 + 12 / 4),
         (Sharding.ZERO2, 2 + 14 / 4),
         (Sharding.ZERO3, 16 / 4),
+        (Sharding.FSDP, 18 / 4),
     ],
 )
 def test_states_by_sharding(qwen: ModelConfig, sharding: Sharding, per_parameter: float) -> None:

@@ -82,12 +82,14 @@ def test_workspaces_of_grouped_products_and_overlapped_exchanges(llama: ModelCon
 
 
 def test_pytorch_keeps_a_workspace_of_each_thread_that_multiplies(llama: ModelConfig) -> None:
-    """8 MiB and 128 KiB of it, from Hopper on 32 MiB; none where there is no cuBLAS."""
+    """8 MiB and 128 KiB of it, on Hopper 32 MiB; none where there is no cuBLAS."""
     small = 2 * 4096 * 1024 + 8 * 16 * 1024
-    for gpu, each in ((Gpu.NONE, 0), (Gpu.AMPERE, small), (Gpu.HOPPER, WORKSPACE), (Gpu.BLACKWELL, WORKSPACE)):
+    for gpu, each in ((Gpu.NONE, 0), (Gpu.AMPERE, small), (Gpu.HOPPER, WORKSPACE), (Gpu.BLACKWELL, small)):
         assert part(training_memory(llama, Layout(), replace(RECIPE, gpu=gpu)), "workspaces") == 2 * each
     told = replace(RECIPE, gpu=Gpu.AMPERE, transformer_engine=True)
     assert part(training_memory(llama, Layout(), told), "workspaces") == 2 * small + (4 << 20)
+    configured = replace(told, gpu=Gpu.BLACKWELL, cublas_workspace=32 << 10)
+    assert part(training_memory(llama, Layout(), configured), "workspaces") == 3 * WORKSPACE
 
 
 def test_routers_multiply_by_transformer_engine_whatever_the_layers_are(deepseek: ModelConfig) -> None:
@@ -127,6 +129,29 @@ def test_a_tied_head_has_a_gradient_that_nobody_reads(llama: ModelConfig) -> Non
     tied = replace(llama, tied_embeddings=True)
     shapes = [linear_shapes(tied, SPLIT, spans) for spans in ((range(2),), (range(2, 4),))]
     assert shapes[1] - shapes[0] == {(llama.vocab_size // 2, llama.hidden_size)}
+
+
+def test_fully_sharded_weights_are_gathered_ahead(llama: ModelConfig) -> None:
+    """500 million elements of them, or all."""
+    told = replace(RECIPE, sharding=Sharding.FSDP)
+    for model in (llama, replace(llama, layers=llama.layers[:1], vocab_size=1024)):
+        alone, ahead = (
+            training_memory(model, Layout(data=8), replace(told, overlap_gather=way)) for way in (False, True)
+        )
+        assert ahead.between_steps - alone.between_steps == 2 * min(500_000_000, alone.parameters)
+        assert ahead.peak_bytes == alone.peak_bytes
+
+
+def test_a_tower_that_stands_still_has_weights_alone(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-8B-Instruct.json")
+    assert model.vision is not None
+    trained, frozen = (
+        training_memory(model, Layout(), replace(RECIPE, frozen_vision=still)) for still in (False, True)
+    )
+    tower = trained.parameters - frozen.parameters
+    assert tower == model.vision.parameters
+    assert part(frozen, "weights that stand still") == 2 * tower
+    assert trained.between_steps - frozen.between_steps == 16 * tower
 
 
 def test_what_experts_hand_back_is_kept_where_the_routers_weights_meet_it(deepseek: ModelConfig) -> None:

@@ -30,7 +30,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host
+from memplan.serving.constants import engine_host, step_interval
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -99,6 +99,23 @@ def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dens
         assert served.host_ns == host.step_ns + unfused * host.unfused_layer_ns
 
 
+def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(dense: ModelConfig) -> None:
+    latent = load_config(FAMILIES["deepseek_v3-nolora"]["config"])
+    host = engine_host("sglang")
+    for model, each in ((dense, host.prompt_layer_ns), (latent, host.prompt_unfused_layer_ns)):
+        read = step_time(model, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="sglang")
+        assert read.duration_ns == each * len(model.layers)
+
+
+def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
+    base = engine_host("vllm-ascend")
+    assert engine_host("sglang") == engine_host("xllm") == engine_host("vllm-ascend-synchronous") == base
+    eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
+    assert replace(eager, layer_ns=base.layer_ns) == base
+    assert pieces == engine_host("vllm-ascend", alone=True)
+    assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
+
+
 def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) -> None:
     drafted = replace(DECODE, speculative=1)
     model = replace(sparse, mtp_layers=sparse.mtp_layers or (replace(sparse.layers[-1], index=len(sparse.layers)),))
@@ -150,6 +167,21 @@ def test_others_prompts_are_read_among_answers(waves: int) -> None:
     host = replace(engine_host("captured"), prompt_layer_ns=0)
     simulated = mean(_time_a_token(sequences, waves, answer, step, read, seed) for seed in range(5))
     assert row.predicted(host) * 1e6 == pytest.approx(simulated, rel=0.03)
+
+
+def test_a_first_token_takes_a_request_and_waiting_prompts_share_a_step() -> None:
+    told = {
+        "tensor": 1, "data": 1, "expert": 1, "batch": 8, "prompt": 1024, "output": 1, "drafts": 0,
+        "eager_drafts": False, "engine": "sglang", "ttft_ms": 1.0,
+    }  # fmt: skip
+    host = engine_host("sglang")
+    row = EngineRow(told, 0, 10_000_000, layers=4, unfused=4, yielded=1.0)
+    launched = 4 * host.prompt_unfused_layer_ns
+    assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
+    # All eight fit into a step, whose kernels take longer than launching it does.
+    crowd = replace(row, told={**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0})
+    beside = host.step_ns + 4 * host.unfused_layer_ns
+    assert crowd.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + 2 * beside) * 1e9)
 
 
 def _time_a_token(sequences: int, waves: int, answer: int, step: int, read: int, seed: int) -> float:
@@ -240,6 +272,7 @@ def test_acceptance_is_that_of_the_published_tables() -> None:
     assert accepted(1, "vllm-ascend") == pytest.approx(0.886)
     assert accepted(2, "vllm-ascend") == pytest.approx(1.55, abs=0.03)
     assert accepted(3, "vllm-ascend") == pytest.approx(2.0, abs=0.02)
+    assert accepted(3, "vllm-ascend", own=False) == pytest.approx(1.18, abs=0.01)
     assert accepted(0) == 0
     assert accepted(1) == pytest.approx(0.7)
     assert accepted(3) == pytest.approx(1.44, abs=0.005)

@@ -61,7 +61,7 @@ def summed_chance(told: Mapping[str, Any], rows: Float32s) -> Floats:
 
     number = {name: place for place, name in enumerate(MatchFeatures.names())}
     trees = told["trees"]
-    asks = np.array([[number[name] for name in tree["asks"]] for tree in trees], dtype=np.int64)
+    asks = np.array([[number[name] for name in tree["asks"]] for tree in trees], dtype=np.uint32)
     least = np.array([tree["least"] for tree in trees], dtype=np.float32)
     says = np.array([tree["says"] for tree in trees], dtype=np.float64)
     total = np.full(len(rows), float(told["begin"]))

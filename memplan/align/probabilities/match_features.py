@@ -20,6 +20,7 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
+from memplan.core.distinct import distinct, first_rows
 
 WAYS = (*(way.value for way in HOW), "written", "unplanned", "beside")
 """How kernels are matched; a part of an op written out, of no op, of what frameworks run beside a plan are apart."""
@@ -166,8 +167,10 @@ def match_features(
     other, free_row = (np.log(np.maximum(each, _LEAST_RATIO)) for each in best)
     # Kernels of a class by what they are taken for, ops of a class by what runs them.
     of_kind = np.bincount(kernel_class, minlength=kinds)[kernel_class]
-    _, pair, in_pair = np.unique(token * kinds + kernel_class, return_inverse=True, return_counts=True)
-    _, first, run = np.unique(np.where(matched, place, -1), return_index=True, return_inverse=True)
+    _, pair = distinct(token * kinds + kernel_class)
+    in_pair = np.bincount(pair)
+    runs, run = distinct(np.where(matched, place, -1))
+    first = first_rows(run, len(runs))
     ran = np.bincount(token[first], minlength=len(sequence.classes) + 1)
     there = np.bincount(sequence.token, ran_rows.spans * (sequence.op >= 0), len(ran))
     _, begin, here, count = np.unique(
@@ -190,9 +193,9 @@ def match_features(
         kernels.among(known.movers),
         kernels.among(known.heavy),
     )
-    ops = len(np.unique(place[planned]))
+    ops = len(distinct(place[planned])[0])
     doubt = 1.0 - found.chance
-    _, block = np.unique(found.step * (sequence.block.max() + 1) + sequence.block[row], return_inverse=True)
+    _, block = distinct(found.step * (sequence.block.max() + 1) + sequence.block[row])
     columns = (
         np.clip(own, -_MOST, _MOST),
         np.clip(own - other, -_MOST, _MOST),
@@ -222,7 +225,7 @@ def match_features(
 
 def _ran_rows(found: KernelAssignment, rows: int) -> _RanRows:
     """Which rows some kernel runs in each step."""
-    steps, step = np.unique(found.step, return_inverse=True)
+    steps, step = distinct(found.step)
     ends = np.zeros((max(1, len(steps)), rows + 1), dtype=np.int32)
     matched = found.row >= 0
     np.add.at(ends, (step[matched], found.first[matched]), 1)

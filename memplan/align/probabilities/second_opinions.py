@@ -16,6 +16,7 @@ from memplan.align.banded_alignment import BAND_ROWS
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.core.distinct import distinct
 
 _PRIOR = 1.0
 """Kernels that are taken to agree before any is seen."""
@@ -31,7 +32,7 @@ def agreement(given: Int64s, others: Sequence[Int64s], kind: Int64s, kernel_clas
     kernels of one `kernel_class` that are said to be of one `kind`.
     """
     classes = int(kernel_class.max(initial=0)) + 1
-    _, like = np.unique((kind + 1) * classes + kernel_class, return_inverse=True)
+    _, like = distinct((kind + 1) * classes + kernel_class)
     agreed, asked = np.full(like.max(initial=-1) + 1, _PRIOR), np.full(like.max(initial=-1) + 1, _PRIOR)
     for other in others:
         same = other == given[: len(other)]

@@ -63,10 +63,16 @@ def take_equal_pieces_in_turn(
         pairs |= {(rows[first], rows[second]) for first, second in alike_blocks[like]}
     by_row = ran[np.argsort(found.row[ran], kind="stable")]
     row_of, kind_of_each = found.row[by_row], kind_of[kernel_class]
-    for pair in sorted(pairs):
-        ends = (np.searchsorted(row_of, pair, side=side).tolist() for side in ("left", "right"))
-        mine = np.sort(np.concatenate([by_row[begin:end] for begin, end in zip(*ends, strict=True)]))
-        _take(kind_of_each, found, mine, pair, _times(sequence, *pair))
+    chosen = sorted(pairs)
+    ends = (np.searchsorted(row_of, np.array(chosen, dtype=np.int64), side=side).tolist() for side in ("left", "right"))
+    # How often the one is cut goes by what both are.
+    times: dict[tuple[int, int], int] = {}
+    for pair, begins, stops in zip(chosen, *ends, strict=True):
+        both = int(sequence.token[pair[0]]), int(sequence.token[pair[1]])
+        if both not in times:
+            times[both] = _times(sequence, *pair)
+        mine = np.sort(np.concatenate([by_row[begin:end] for begin, end in zip(begins, stops, strict=True)]))
+        _take(kind_of_each, found, mine, pair, times[both])
 
 
 def _pairs(sequence: PlannedSequence, fit: Float32s, rows: Sequence[int]) -> Sequence[tuple[int, int]]:

@@ -8,7 +8,7 @@ are its own: a view made contiguous in the middle of other work, or once more on
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +19,6 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
-from memplan.schema import Plan
 
 _PAIRS = 4_000_000
 """Pairs of a missed op and a free kernel that are weighed at once."""
@@ -30,7 +29,6 @@ class LeftOver:
 
     def __init__(
         self,
-        plan: Plan,
         sequence: PlannedSequence,
         ratios: Likelihoods,
         kernels: TokenClasses,
@@ -40,10 +38,13 @@ class LeftOver:
         self.sequence, self.ratios, self.kernels, self.kernel_class = sequence, ratios, kernels, kernel_class
         self.found = found
         self.rules = pair_model()["left_over"]
-        ops = [plan.ops[op] if op >= 0 else None for op in sequence.op.tolist()]
-        self.layer = [None if op is None or op.layer is None else (op.micro_batch, op.layer) for op in ops]
-        self.forward = np.array([op is not None and op.phase == "forward" for op in ops])
-        self.wide = np.array([op is not None and op.phase in ("optimizer", "grad_sync", "pipeline") for op in ops])
+        place = sequence.place.astype(np.int64)
+        # Micro-batch and layer of every row as one number, -1 where it has no layer.
+        self.layer = np.where(place[:, 2] >= 0, (place[:, 1] + 1) * (place[:, 2].max() + 2) + place[:, 2], -1)
+        self.forward, self.wide = (
+            np.isin(place[:, 0], [number for number, phase in enumerate(sequence.phases) if phase in some])
+            for some in (("forward",), ("optimizer", "grad_sync", "pipeline"))
+        )
 
     def run(self) -> None:
         """Match missed ops, then kernels that move data."""
@@ -132,8 +133,9 @@ class LeftOver:
         row, kind = found.row[mine], self.kernel_class[mine]
         alone = (row >= 0) & found.core[mine] & (found.first[mine] == found.last[mine])
         whole = self.sequence.token[row].astype(np.int64) * len(self.kernels) + kind
-        for one in np.unique(whole[out_of_order & alone]).tolist():
-            members = mine[alone & (whole == one)]
+        chosen = np.flatnonzero(alone & np.isin(whole, np.unique(whole[out_of_order & alone])))
+        chosen = chosen[np.argsort(whole[chosen], kind="stable")]
+        for members in np.split(mine[chosen], np.flatnonzero(np.diff(whole[chosen])) + 1):
             for several in np.split(members, np.flatnonzero(np.abs(np.diff(found.row[members])) > rules["reach"]) + 1):
                 found.match(several, np.sort(found.row[several]))
 
@@ -173,41 +175,42 @@ class LeftOver:
         found, sequence = self.found, self.sequence
         movers = self.kernels.among(family_table().movers)[self.kernel_class]
         movers &= ~found.core & self.kernels.known[self.kernel_class] & ~self.kernels.scalar[self.kernel_class]
-        by_layer: dict[object, list[int]] = defaultdict(list)
-        for row, layer in enumerate(self.layer):
-            if layer is not None:
-                by_layer[layer].append(row)
-        rows_of = {layer: np.array(rows) for layer, rows in by_layer.items()}
-        like = {layer: sequence.token[rows].tobytes() for layer, rows in rows_of.items()}
-        best: dict[tuple[bytes, int], tuple[float, int]] = {}
-        moved: list[tuple[int, int, float, MatchedBy]] = []
-        there: Counter[tuple[int, bool]] = Counter()
-        cores = np.flatnonzero(found.core & (found.row >= 0))
-        ran = set(zip(found.row[cores].tolist(), self.kernel_class[cores].tolist(), strict=True))
-        for kernel in np.flatnonzero(movers).tolist():
-            layer, kind = self.layer[int(found.place[kernel])], int(self.kernel_class[kernel])
-            if layer is None:
-                continue
-            there[kind, bool(self.forward[int(found.place[kernel])])] += 1
-            key = like[layer], kind
-            if key not in best:
-                tokens = sequence.token[rows_of[layer]]
-                core = self.ratios.core[tokens, kind] * self._takes(tokens, kind)
-                top = int(np.argmax(core))
-                best[key] = float(core[top]), top
-            ratio, top = best[key]
-            row = int(rows_of[layer][top])
-            now = 0.0
-            if found.row[kernel] >= 0:
-                now = float(self.ratios.behind[sequence.token[found.row[kernel]], kind])
-            again = bool(self.forward[row]) and not self.forward[int(found.place[kernel])]
-            margin = self.rules["again_margin" if again else "mover_margin"]
-            if ratio < self.rules["least_mover_ratio"] or ratio <= now * margin:
-                continue
-            if not again and (row, kind) in ran and not sequence.rules[sequence.token[row]].repeats:
-                continue  # another of its like runs that
-            how = MatchedBy.AGAIN if again else MatchedBy.DATAFLOW
-            moved.append((kernel, row, ratio / (ratio + now + self.rules["prior"]), how))
+        rows = np.flatnonzero(self.layer >= 0)
+        rows = rows[np.argsort(self.layer[rows], kind="stable")]
+        layers, begins = np.unique(self.layer[rows], return_index=True)
+        moving = np.flatnonzero(movers)
+        moving = moving[self.layer[found.place[moving]] >= 0]
+        if not len(moving):
+            return
+        kind, forward = self.kernel_class[moving], self.forward[found.place[moving]]
+        there = Counter(zip(kind.tolist(), forward.tolist(), strict=True))
+        layer = np.searchsorted(layers, self.layer[found.place[moving]])
+        # Layers with the same ops in the same order take the same kernels.
+        number: dict[bytes, int] = {}
+        tokens = np.split(sequence.token[rows], begins[1:])
+        like = np.array([number.setdefault(each.tobytes(), len(number)) for each in tokens])[layer]
+        _, one, which = np.unique(like * np.int64(len(self.kernels)) + kind, return_index=True, return_inverse=True)
+        best = [self._best(tokens[layer[at]], int(kind[at])) for at in one.tolist()]
+        ratio = np.array([value for value, _ in best])[which]
+        row = rows[begins[layer] + np.array([top for _, top in best])[which]]
+        own = found.row[moving]
+        now = np.where(own >= 0, self.ratios.behind[sequence.token[own], kind], 0.0).astype(np.float64)
+        again = self.forward[row] & ~forward
+        margin = np.where(again, self.rules["again_margin"], self.rules["mover_margin"])
+        chosen = (ratio >= self.rules["least_mover_ratio"]) & (ratio > now * margin)
+        # Where another of its like runs an op, none is moved to it, unless several do.
+        cores = found.core & (found.row >= 0)
+        pairs = row * np.int64(len(self.kernels)) + kind
+        ran = np.isin(pairs[chosen], found.row[cores] * np.int64(len(self.kernels)) + self.kernel_class[cores])
+        once = np.array([not rule.repeats for rule in sequence.rules])[sequence.token[row[chosen]]]
+        chosen[chosen] = again[chosen] | ~(ran & once)
+        chance = ratio / (ratio + now + self.rules["prior"])
+        moved = [
+            (kernel, to, worth, MatchedBy.AGAIN if once_more else MatchedBy.DATAFLOW)
+            for kernel, to, worth, once_more in zip(
+                *(column[chosen].tolist() for column in (moving, row, chance, again)), strict=True
+            )
+        ]
         alike = Counter(
             (int(sequence.token[row]), int(self.kernel_class[kernel]), how) for kernel, row, _, how in moved
         )
@@ -216,6 +219,12 @@ class LeftOver:
             times = alike[int(sequence.token[row]), kind, how]
             repeated = times / there[kind, bool(self.forward[int(found.place[kernel])])] * (1.0 - 1.0 / times)
             self._assign(kernel, row, _surer(chance, min(repeated, 1.0)), how, core=False)
+
+    def _best(self, tokens: Int32s, kind: int) -> tuple[float, int]:
+        """Of the ops of a layer, `tokens`, the likeliest that takes what kernels of a class have: ratio and place."""
+        core = self.ratios.core[tokens, kind] * self._takes(tokens, kind)
+        top = int(np.argmax(core))
+        return float(core[top]), top
 
     def _strays(self) -> None:
         """

@@ -12,6 +12,7 @@ from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.core.distinct import distinct
 
 _MOST_KERNELS, _MOST_ROWS = 80, 16
 """Kernels, and rows of the plan, of a stretch at most."""
@@ -64,7 +65,7 @@ def part_stretches(
     heavy = np.isin(sequence.classes.main[sequence.token], list(known.heavy))
     chain = np.flatnonzero(~inside & ~kernels.among(known.apart)[kernel_class])
     row, kind = found.row[chain], kernel_class[chain].astype(np.int64)
-    _, step = np.unique(found.step, return_inverse=True)
+    _, step = distinct(found.step)
     ran = np.zeros((int(step.max(initial=-1)) + 1, len(sequence)), dtype=np.bool_)
     ran[step[found.row >= 0], found.row[found.row >= 0]] = True
     step = step[chain]

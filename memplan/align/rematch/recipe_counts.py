@@ -33,10 +33,11 @@ class KernelSymbols:
     """
 
     def __init__(self, ops: TokenClasses, kernels: TokenClasses) -> None:
-        self._ops, self._kernels = ops, kernels
+        self._reduced, self._main = ops.reduced, kernels.main
+        self._of_ops, self._of_kernels = ops.operands, kernels.operands
         self._known: dict[tuple[int, int], int] = {}
         self._number: dict[tuple[int, ...], int] = {}
-        self._texts = np.zeros((64, 1 + kernels.operands.shape[1]), dtype=np.int64)
+        self._texts = np.zeros((64, 1 + self._of_kernels.shape[1]), dtype=np.int64)
 
     def of(self, token: int, kinds: Int64s) -> Int64s:
         """The numbers of kernels of these classes as parts of an op of class `token`."""
@@ -45,9 +46,9 @@ class KernelSymbols:
     def _of(self, token: int, kind: int) -> int:
         found = self._known.get((token, kind))
         if found is None:
-            sizes = self._kernels.operands[kind]
+            sizes = self._of_kernels[kind]
             codes = [self._sizes(token, size) for size in sizes[sizes > 0].tolist()]
-            text = (int(self._kernels.main[kind]), *codes)
+            text = (int(self._main[kind]), *codes)
             found = self._number.get(text)
             if found is None:
                 found = self._number[text] = len(self._number)
@@ -65,12 +66,12 @@ class KernelSymbols:
 
     def _sizes(self, token: int, size: int) -> int:
         """What a size may be of the op's operands, as bits."""
-        mine = self._ops.operands[token]
+        mine = self._of_ops[token]
         mine = mine[mine > 0].tolist()
         bits = sum(1 << place for place, each in enumerate(mine) if each == size)
         if mine:
             bits |= (size * 2 == mine[0]) << _HALF | (size == 2 * mine[0]) << _TWICE
-        bits |= (size in self._ops.reduced[token]) << _ROWS
+        bits |= (size in self._reduced[token]) << _ROWS
         return bits or 1 << _OTHER
 
 

@@ -30,8 +30,8 @@ def command(
         str | None,
         typer.Option(
             help="Who serves (captured hides the host's work; vllm-ascend, vllm-ascend-synchronous, "
-            "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager) or trains (megatron launches one kernel "
-            "at a time, captured runs a graph).",
+            "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm) or trains (megatron launches "
+            "one kernel at a time, captured runs a graph).",
             show_default=False,
         ),
     ] = None,
