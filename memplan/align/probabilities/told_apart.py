@@ -49,7 +49,12 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
 
 
 def leave_out_copies(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment, place: Floats
+    sequence: PlannedSequence,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+    place: Floats,
+    sight: str,
 ) -> None:
     """
     Take kernels of an engine's step that only move data for what they are, where they are a part of no op.
@@ -57,7 +62,8 @@ def leave_out_copies(
     An engine's graph has no op for copies of what a kernel reads or made, nor for slices of a joined product: such are
     a part of what they are told to be one of. What is no larger than ids, and stands outside the layers, is the
     step's: the same ids and tokens are copied for whoever needs them. Their place stays: `place` is what
-    `state_chances` says of it. They are stated as scopes of such a probability are.
+    `state_chances` says of it. They are stated as scopes of such a probability are in a run
+    of that `sight`.
     """
     moves = (kernels.among(family_table().movers)[kernel_class]) & ~found.core & ~np.isnan(place)
     classes = sequence.classes.operands[sequence.token]
@@ -67,7 +73,7 @@ def leave_out_copies(
     of_step = (found.row >= 0) & outside[row] & (kernels.operands[kernel_class].max(axis=1) <= ids[row])
     left = moves & (np.isnan(found.chance) | of_step)
     found.match(np.flatnonzero(left), -1)
-    found.chance[left] = found.scope_chance[left] = stated_chance(place[left], "scope")
+    found.chance[left] = found.scope_chance[left] = stated_chance(place[left], sight, "scope")
 
 
 def scopes_as_stated(scopes: KernelScopes, untold: Bools, place: Floats) -> KernelScopes:
