@@ -24,6 +24,7 @@ from benchmarks.layout_runs import layout_table
 from benchmarks.profile_compositions import composition_table
 from benchmarks.profile_labels import UNPLANNED_LABELS, given_less_right, labelled, labelled_plan
 from benchmarks.profile_variants import variant_table
+from benchmarks.served_runs import block_table
 from memplan.align import align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
@@ -42,6 +43,7 @@ _TABLES: Mapping[str, str] = {
     "layouts": "Other layouts and phases",
     "frameworks": "Steps as engines and trainers launch them",
     "batches": "Plans of another batch than ran",
+    "blocks": "Steps that run a layer in a few kernels",
     "speed": "Speed",
 }
 """Tables by what they are called on the command line, with their titles."""
@@ -274,6 +276,7 @@ def print_tables(options: argparse.Namespace, scratch: str) -> None:
         "layouts": lambda: layout_table(options.shared),
         "frameworks": lambda: framework_table(options.shared),
         "batches": lambda: batch_table(options.shared),
+        "blocks": lambda: block_table(options.shared),
         "speed": lambda: speed_table(options.shared, options.kernels),
     }
     for name in options.only:

@@ -29,6 +29,8 @@ from memplan.cost.overlap import Array
 HERE = Path(__file__).parent
 DRAWS, TENTHS, FEWEST_SHAPES = 20, 4, 30
 """Random halves and tenths of a profile, and the distinct kernels from which on a profile is divided."""
+PARTS = (2, 3, 5, 10, 20)
+"""Parts that a profile is divided in, each predicted by a fit to all others."""
 NOTICED = 0.0025
 """Share of a class's time from which on it counts as worse."""
 Mask = NDArray[np.bool_]
@@ -97,6 +99,7 @@ def page(data: Path) -> Iterator[str]:
     yield from floors(large)
     yield from spread(large)
     yield from halves(large)
+    yield from growth(large)
     yield from between(every)
 
 
@@ -280,6 +283,28 @@ def _errors(each: Profiled, predicted: Array, own: Mask) -> tuple[float, float, 
 
 def _worst(errors: Array) -> float:
     return float((errors[:, 1] / errors[:, 0]).max())
+
+
+def growth(every: Sequence[Profiled]) -> Iterator[str]:
+    """How the error falls with the share of shapes that a fit has seen, on the same kernels throughout."""
+    yield "## By the share of shapes seen"
+    yield ""
+    yield (
+        "Left of the model's error by fits to so much of the distinct kernels, checked on the rest, "
+        f"{TENTHS} times, on "
+        "kernels whose type is known in each of all these draws; and by the median of each of their shapes, the floor."
+    )
+    yield ""
+    rows = []
+    for each in every:
+        drawn = [[_drawn(each, seed, count) for seed in range(TENTHS)] for count in PARTS]
+        own = np.logical_and.reduce([draw.known for draws in drawn for draw in draws])
+        model, _, share = _errors(each, each.model, own)
+        left = [np.mean([_errors(each, draw.predicted, own)[1] for draw in draws]) / model for draws in drawn]
+        left.append(_left_by_factors(each, own, each.shape) / (model * each.time[own].sum()))
+        rows.append((each.name, percent(share), percent(model), *(f"{part:.0%}" for part in left)))
+    seen = (f"{1 - 1 / count:.0%} seen" for count in PARTS)
+    yield from table(("profile", "time of profile", "model", *seen, "all seen"), rows)
 
 
 def between(every: Sequence[Profiled]) -> Iterator[str]:

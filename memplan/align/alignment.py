@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
 from memplan.align.branch_order import branches_as_run
-from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
+from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.probabilities.match_features import match_features
-from memplan.align.probabilities.told_apart import scopes_as_stated, state_chances
+from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_stated, state_chances
 from memplan.align.rematch.equal_halves import take_halves
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
@@ -163,6 +163,8 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
     trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
     settled = settled.of_each(units.owner)
+    if served(plan):
+        leave_out_copies(sequence, classes, kernel_class, settled, of_place)
     untold = np.isnan(settled.chance)
     matches = _matches(sequence, settled, ~untold, settled.chance)
     unsure = _matches(sequence, settled, untold, trusted)

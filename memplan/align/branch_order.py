@@ -41,14 +41,15 @@ def _orders(
 ) -> Iterator[list[tuple[int, int, int]]]:
     """
     Other orders of two branches, at all of their `places` alike: what from `begin` to `middle` runs behind what is from
-    there to `end`, which is the whole of both, or one of them up to where the other goes to other ranks.
+    there to `end`, which is the whole of both, or one of them up to where the other goes to other ranks or is back.
     """
     yield [(begin, middle, end) for begin, middle, end in places]
     exchanges = family_table().collectives - family_table().apart
 
     def within(begin: int, end: int) -> list[int]:
         mine = range(begin + 1, end)
-        return [place for place in mine if families_of(plan.ops[ops[place]].type)[0] in exchanges]
+        found = [place for place in mine if families_of(plan.ops[ops[place]].type)[0] in exchanges]
+        return sorted({side for place in found for side in (place, place + 1) if side < end})
 
     for inner in (0, 1):
         stops = [within(*((middle, end) if inner else (begin, middle))) for begin, middle, end in places]

@@ -26,6 +26,10 @@ _NORMS = 3
 _SERVED = ("prefill", "decode")
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
+_OF_THEIR_OWN = ("check for NaN", "gradient norm", "sampling", "random numbers")
+"""What kernels are that are neither logging nor a step's data, wherever they stand."""
+_SERVED_DATA = "inputs and outputs of the step"
+"""What small kernels between two steps of an engine are: ids, positions, places in the cache, lengths, tokens."""
 _PADDED = 0.001
 """By what share of it a buffer of gradients may be longer than the weights."""
 _SMALL = 1 << 16
@@ -90,6 +94,11 @@ def _words(layer: int, part: str, what: str, phase: str, micro_batch: int) -> st
     return ", ".join(text for text in (part, what, phase, batch) if text)
 
 
+def served(plan: Plan) -> bool:
+    """Whether a plan is of a step that an engine runs."""
+    return any(op.phase in _SERVED for op in plan.ops)
+
+
 def kernel_scopes(
     plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
 ) -> KernelScopes:
@@ -116,7 +125,9 @@ def kernel_scopes(
         for rule in table("memplan.align", "lowering.json")["between"]
     }
     exchanges = bool(np.isin(sequence.classes.main[sequence.token], list(family_table().collectives)).any())
-    whole = _Unplanned(kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges)
+    whole = _Unplanned(
+        kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, of_engine=served(plan)
+    )
     for kernel, phase, what in whole.named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
@@ -235,9 +246,11 @@ class _Unplanned:
         between: Mapping[tuple[int, int], str],
         *,
         exchanges: bool,
+        of_engine: bool,
     ) -> None:
         self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
         self.between = between
+        self.beside_step = _SERVED_DATA if of_engine else "logging or status"
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()
@@ -300,12 +313,9 @@ class _Unplanned:
             if small and size <= _SMALL and main not in self.collective:
                 what = small
             elif (
-                (outside or communicates)
-                and size <= _SMALL
-                and main not in self.foreign
-                and what not in ("check for NaN", "gradient norm")
+                (outside or communicates) and size <= _SMALL and main not in self.foreign and what not in _OF_THEIR_OWN
             ):
-                what = "logging or status"
+                what = self.beside_step if outside else "logging or status"
             self.columns[kernel, 1], self.columns[kernel, 2] = micro_batch, layer
             yield kernel, phase, what
 

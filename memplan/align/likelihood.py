@@ -157,7 +157,9 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     relation = _relation(ops, row, kernels)
     sized = _shape_weight(ops, row, kernels, relation, weights)
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
-    other = kernels.families[:, list(rule.kernels[1:])].any(axis=1)
+    # A kernel of many ops runs those that its type tells, and none that its main one could run instead.
+    many = kernels.families.sum(axis=1) >= _BLOCK
+    other = kernels.families[:, list(rule.kernels[1:])].any(axis=1) & ~many
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
     # What is run together is first of all what takes most of its time.
     beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
@@ -216,7 +218,7 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     # What runs a whole block of a layer shows what goes in and comes out, little of what is between, and hardly ever
     # runs one op of it alone.
     tacit = known.names[rule.kernels[0]] in ("quantise", "dequantise")
-    block = both & (kernels.families.sum(axis=1) >= _BLOCK)
+    block = both & many
     joint = np.where(block, weights["fused_families"] if tacit else weights["fused_block"], joint)
     joint = np.where(usual & relation.covers, weights["fused_covers"], joint)
     if rule.kernels[0] in known.apart:  # to leave one out costs nothing, for it stands beside everything else
@@ -427,8 +429,9 @@ def _shape_weight(
     if int(ops.main[row]) in family_table().matrix_products:
         # Which of the three sizes comes out tells the product from its two gradients.
         sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
-        # All three sizes of a product are told, whatever else it reads (a bias).
-        same = (relation.op_share >= 1.0) & relation.output
+        # All three sizes of a product are told, whatever else the kernel or the op reads (a bias).
+        factors = [(kernels.operands == size).any(axis=1) for size in ops.inputs[row, :2]]
+        same = relation.output & np.all(factors, axis=0)
         alone = ~without & relation.inputs_known & ~same & ~relation.piece & ~relation.covers
         alone &= kernels.families.sum(axis=1) == 1  # what runs with others makes what these make
         sized = np.where(alone, np.minimum(sized, weights["other_sizes"]), sized)

@@ -13,8 +13,6 @@ from memplan.graph.op_names import spelled_family
 
 UNKNOWN_FAMILY = 0
 """The number of the family of types that no table knows."""
-_FUSED = ("FusionOp", "fused", "triton", "Fused")
-"""What types of kernels begin with that run several ops."""
 _SHORTEST_PART, _SHORTEST_INSIDE = 3, 4
 """
 A family's name inside a longer one counts from these lengths on, as words or humps of it and inside one: `mm` is not
@@ -144,9 +142,8 @@ def _families(text: str) -> tuple[int, ...]:
             found.append(number)
     if not found and words:
         found = _of_pieces(pieces)
-    found.sort(key=lambda number: number in known.movers)  # what computes is what it is, not what moves
-    if text.startswith(_FUSED):
-        found.sort(key=lambda number: number not in known.heavy)  # what takes its time is what it is
+    # What takes its time is what it is, and what computes, not what moves.
+    found.sort(key=lambda number: (number not in known.heavy, number in known.movers))
     return tuple(found)
 
 

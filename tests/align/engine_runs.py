@@ -17,19 +17,29 @@ from memplan.schema import Plan, PlannedOp
 from tests.align.launcher import Launcher, Made, moved, plain
 from tests.align.simulated_runs import Disturbance, Shape, SimulatedRun, run_of
 
-_BLOCK, _HEAD, _POSITIONS, _BLOCKS = 128, 128, 40960, 2307
-_NOISE = Disturbance(noise=0.15)
+BLOCK, _HEAD, _POSITIONS, BLOCKS = 128, 128, 40960, 2307
+NOISE = Disturbance(noise=0.15)
 
 
 def engine_run(plan: Plan, seed: int, steps: int = 4) -> SimulatedRun:
     """So many steps of an engine whose options are drawn with `seed`."""
-    engine = _Engine(plan, random.Random(seed))
-    return run_of(plan, [row for _ in range(steps) for row in engine.step()], seed, _NOISE)
+    engine = Engine(plan, random.Random(seed))
+    return run_of(plan, [row for _ in range(steps) for row in engine.step()], seed, NOISE)
 
 
-class _Engine(Launcher):
+class Engine(Launcher):
+    """Kernels of a step, op by op and of what stands in `together`."""
+
+    def __init__(self, plan: Plan, chance: random.Random) -> None:
+        super().__init__(plan, chance)
+        self.together, self.alone = _TOGETHER, _ALONE
+
+    def ordered(self) -> list[PlannedOp]:
+        """The ops in the order in which the engine runs them."""
+        return [op for op in self.plan.ops if op.kernel is not None]
+
     def step(self) -> Made:
-        ops = [op for op in self.plan.ops if op.kernel is not None]
+        ops = self.ordered()
         rows = self.before()
         place = 0
         while place < len(ops):
@@ -69,18 +79,18 @@ class _Engine(Launcher):
 
     def at(self, ops: Sequence[PlannedOp], place: int) -> tuple[int, Made]:
         """How many ops from `place` on are run together, and by which kernels."""
-        for parts, way, count in _TOGETHER:
+        for parts, way, count in self.together:
             some = ops[place : place + count]
-            if len(some) == count and all(_of(op, part) for op, part in zip(some, parts, strict=True)):
+            if len(some) == count and all(is_part(op, part) for op, part in zip(some, parts, strict=True)):
                 made = way(self, some)
                 if made is not None:
                     return count, made
         op = ops[place]
-        make = _ALONE.get(op.type)
+        make = self.alone.get(op.type)
         return 1, make(self, op) if make else [self.kernel(op.type, [op])]
 
 
-def _of(op: PlannedOp, part: str) -> bool:
+def is_part(op: PlannedOp, part: str) -> bool:
     """Whether an op is that part: a type, the end of a part's name after `.`, or its whole name."""
     name = op.part or op.name
     return (
@@ -91,7 +101,7 @@ def _of(op: PlannedOp, part: str) -> bool:
     )
 
 
-def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _added_norm(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     add, norm = ops
     (hidden, *_), (_, weight) = engine.shapes(add)[1], engine.shapes(norm)[0][:2]
     types = ("AddRmsNorm", "AddRmsNormBias", "AddRmsNorm")
@@ -100,9 +110,9 @@ def _added_norm(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     return [engine.kernel(types, ops, [hidden, hidden, weight], [hidden, (hidden[0], 1), hidden])]
 
 
-def _summed_product(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _summed_product(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """A product with its sum over ranks, the residual sum and the norm in one kernel."""
-    if engine.option("summed", (True, False, False)) is not True or not _of(ops[-1], "RmsNorm"):
+    if engine.option("summed", (True, False, False)) is not True or not is_part(ops[-1], "RmsNorm"):
         return None
     read, made = engine.shapes(ops[0])[0][:2], engine.shapes(ops[-1])[1][0]
     return [engine.kernel("MatmulAllReduceAddRmsNorm", ops, [*read, made, (made[-1],)], [made, made])]
@@ -112,7 +122,7 @@ def _heads(shape: Shape) -> Shape:
     return (shape[0], shape[1] // _HEAD, _HEAD)
 
 
-def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _normed_rotary(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """What stands between the product of queries, keys and values and the cache."""
     first, queries, keys, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
@@ -139,7 +149,7 @@ def _normed_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     return [*product, *parts, *rows, *_rotary(engine, rotary)]
 
 
-def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _split_rotary(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     first, rotary = ops
     joined, (q, k) = engine.shapes(first)[1][0], engine.shapes(rotary)[1][:2]
     split = engine.kernel(("SplitVD", "SplitV"), [first], [joined], [q, k, k], 0.1)
@@ -147,9 +157,10 @@ def _split_rotary(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     return [*_product(engine, first), split, *_rotary(engine, rotary)]
 
 
-def _rotary(engine: _Engine, op: PlannedOp) -> Made:
+def _rotary(engine: Engine, op: PlannedOp) -> Made:
     shapes = engine.shapes(op)[1]
     q, k = shapes[0], shapes[-1]
+    turned = (q, k) if len(shapes) > 1 else (q,)
     types = ("RopeWithSinCosCache", "ApplyRotaryPosEmb", "AtbRopeKernel", "RotaryMul", "written")
     way = engine.option("rotary", types)
     if q[1] % _HEAD or k[1] % _HEAD:
@@ -157,12 +168,12 @@ def _rotary(engine: _Engine, op: PlannedOp) -> Made:
     angles = (1, q[0], 1, _HEAD)
     if way == "RotaryMul":
         return [
-            engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in (q, k)
+            engine.kernel("RotaryMul", [op], [(1, *_heads(x)), angles, angles], [(1, *_heads(x))], 0.5) for x in turned
         ]
     if way == "written":
         # No kernel for these heads: halves, one of them negated, side by side, two products and their sum.
         rows: Made = []
-        for x in (q, k):
+        for x in turned:
             half = (*_heads(x)[:2], _HEAD // 2)
             whole = _heads(x)
             for type_, read, made in (
@@ -180,7 +191,7 @@ def _rotary(engine: _Engine, op: PlannedOp) -> Made:
     return [engine.kernel(str(way), [op], [q, k, *table], [q, k])]
 
 
-def _product(engine: _Engine, op: PlannedOp) -> Made:
+def _product(engine: Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     weight = read[1]
     inputs = list(read)
@@ -190,7 +201,7 @@ def _product(engine: _Engine, op: PlannedOp) -> Made:
     return [engine.kernel(types, [op], inputs, made[:1])]
 
 
-def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _quantised(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """Activations of eight bits and their product."""
     quant, product = ops
     read, made = engine.shapes(quant)[0][0], engine.shapes(product)[1][0]
@@ -201,10 +212,10 @@ def _quantised(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     ]
 
 
-def _attention(engine: _Engine, op: PlannedOp) -> Made:
+def _attention(engine: Engine, op: PlannedOp) -> Made:
     out = engine.shapes(op)[1][0]
     heads = _heads(out) if len(out) == 2 and out[1] % _HEAD == 0 else out
-    cache = (_BLOCKS, _BLOCK, 2, _HEAD)
+    cache = (BLOCKS, BLOCK, 2, _HEAD)
     types = (
         "FusedInferAttentionScore",
         "PagedAttentionMaskNdKernel",
@@ -219,23 +230,23 @@ def _attention(engine: _Engine, op: PlannedOp) -> Made:
     return rows
 
 
-def _cache(engine: _Engine, op: PlannedOp) -> Made:
+def _cache(engine: Engine, op: PlannedOp) -> Made:
     read, _ = engine.shapes(op)
-    cache = (_BLOCKS, _BLOCK, 2, _HEAD)
+    cache = (BLOCKS, BLOCK, 2, _HEAD)
     types = ("ReshapeAndCacheNdKernel", "ScatterPaKvCache", "twice")
     if engine.option("cache", types) == "twice":
         return [engine.kernel("ScatterNdUpdateV2", [op], [cache, (x[0], 1), x], [cache], 0.5) for x in read[:2]]
     return [engine.kernel(types[:2], [op], [*read[:2], cache, cache, (read[0][0],)], [cache, cache])]
 
 
-def _reduced(engine: _Engine, op: PlannedOp) -> Made:
+def _reduced(engine: Engine, op: PlannedOp) -> Made:
     if op.layer is not None and engine.option("reduced", ("whole", "whole", "apart")) == "apart":
         # Sequences kept apart between the products: what one sums is scattered and gathered again.
         return [engine.collective("hcom_reduceScatter_", op, 0.5), engine.collective("hcom_allGather_", op, 0.5)]
     return [engine.collective("hcom_allReduce_", op)]
 
 
-def _gating(engine: _Engine, op: PlannedOp) -> Made:
+def _gating(engine: Engine, op: PlannedOp) -> Made:
     logits, chosen = engine.shapes(op)[0][0], engine.shapes(op)[1][0]
     way = engine.option("gating", ("MoeGatingTopK", "MoeGatingTopKSoftmax", "written"))
     if way == "MoeGatingTopK":
@@ -253,11 +264,11 @@ def _gating(engine: _Engine, op: PlannedOp) -> Made:
     ]
 
 
-def _exchange(engine: _Engine) -> object:
+def _exchange(engine: Engine) -> object:
     return engine.option("exchange", ("dispatch", "all to all", "gathered"))
 
 
-def _dispatch(engine: _Engine, op: PlannedOp) -> Made:
+def _dispatch(engine: Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     tokens, chosen, routed = read[0], read[1], made[0]
     way = _exchange(engine)
@@ -286,7 +297,7 @@ def _dispatch(engine: _Engine, op: PlannedOp) -> Made:
     ]
 
 
-def _combine(engine: _Engine, op: PlannedOp) -> Made:
+def _combine(engine: Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     routed, weights, out = read[0], read[-1], made[0]
     way = _exchange(engine)
@@ -306,7 +317,7 @@ def _combine(engine: _Engine, op: PlannedOp) -> Made:
     return [merge, engine.collective("hcom_reduceScatter_", op, 0.6)]
 
 
-def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _experts(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """Two grouped products and the gate between them, quantised ones with it in the first."""
     up, down = ops[0], ops[-1]
     gate = next(op for op in ops if op.type == "SwiGlu")
@@ -334,7 +345,7 @@ def _experts(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     return [first, engine.kernel("SwiGlu", [gate], [made], [half]), last]
 
 
-def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
+def _latent(engine: Engine, ops: Sequence[PlannedOp]) -> Made | None:
     """All before attention of latents in one kernel."""
     if not engine.option("prologue", (True, False)):
         return None
@@ -350,12 +361,12 @@ def _latent(engine: _Engine, ops: Sequence[PlannedOp]) -> Made | None:
     ]
 
 
-def _absorbed(engine: _Engine, op: PlannedOp) -> Made:
+def _absorbed(engine: Engine, op: PlannedOp) -> Made:
     read, made = engine.shapes(op)
     return [engine.kernel(("TransposeBatchMatMul", "BatchMatMulV2", "batch_matmul_transpose"), [op], read, made)]
 
 
-def _sampled(engine: _Engine, op: PlannedOp) -> Made:
+def _sampled(engine: Engine, op: PlannedOp) -> Made:
     logits, token = engine.shapes(op)[0][0], engine.shapes(op)[1][0]
     if engine.option("greedy", (True, False)):
         return [engine.kernel(("ArgMaxV2", "ArgMaxWithValue"), [op], [logits], [token], dtype="int32")]
@@ -372,11 +383,13 @@ def _sampled(engine: _Engine, op: PlannedOp) -> Made:
     return [*chance, engine.kernel("ArgMaxV2", [op], [logits], [token], dtype="int32")]
 
 
-def _embedded(engine: _Engine, op: PlannedOp) -> Made:
+def _embedded(engine: Engine, op: PlannedOp) -> Made:
     return [engine.kernel(("GatherV2", "GatherV3", "aclnnEmbedding_GatherV2AiCore_GatherV2"), [op])]
 
 
-_ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
+Alone = Mapping[str, Callable[[Engine, PlannedOp], Made]]
+Together = Sequence[tuple[tuple[str, ...], Callable[[Engine, Sequence[PlannedOp]], Made | None], int]]
+_ALONE: Alone = {
     "MatMul": _product,
     "BatchMatMul": _absorbed,
     "Embedding": _embedded,
@@ -399,7 +412,7 @@ _ALONE: Mapping[str, Callable[[_Engine, PlannedOp], Made]] = {
     "KvRmsNormRopeCache": plain("KvRmsNormRopeCache"),
     "GroupedMatmul": plain("GroupedMatmul", "GroupedMatmulV4"),
 }
-_TOGETHER: Sequence[tuple[tuple[str, ...], Callable[[_Engine, Sequence[PlannedOp]], Made | None], int]] = (
+_TOGETHER: Together = (
     (("MatMul", "AllReduce", "Add", "RmsNorm"), _summed_product, 4),
     (("q_a_proj*", "RmsNorm", "MatMul", "KvRmsNormRopeCache", "q_absorb", "InterleaveRope"), _latent, 6),
     (

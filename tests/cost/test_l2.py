@@ -50,8 +50,8 @@ def test_what_is_written_and_read_at_once_comes_from_l2_and_what_is_too_large_do
     assert hot_shares(between, size)[2] == 0.0
 
 
-def test_kernels_of_a_profile_read_the_result_last_touched_that_is_like_what_they_read() -> None:
-    """Two operands that are alike are two tensors, a view counts as what it is of, and what nobody wrote is new."""
+def test_kernels_of_a_profile_read_what_was_last_touched_that_is_like_what_they_read() -> None:
+    """Two operands that are alike are two tensors, a view counts as what it is of, and what nobody touched is new."""
     wide, flat, half = Operand((4, 8), "float32"), Operand((32,), "float32"), Operand((32,), "float16")
     made = [
         Kernel("Fill", (), (wide,)),
@@ -60,8 +60,9 @@ def test_kernels_of_a_profile_read_the_result_last_touched_that_is_like_what_the
         Kernel("Cast", (flat,), (half,)),
         Kernel("Abs", (half,), (half,)),
         Kernel("Abs", (Operand((7,), "float32"),), (half,)),
+        Kernel("Neg", (Operand((7,), "float32"),), (half,)),
     ]
-    first, second, added, cast, absolute, other = kernel_accesses(made)
+    first, second, added, cast, absolute, other, again = kernel_accesses(made)
     assert {key for key, _ in added.reads} == {first.writes[0][0], second.writes[0][0]}
     assert added.writes[0][0] not in {key for key, _ in added.reads}
     assert cast.reads == ((added.writes[0][0], 128),)
@@ -69,7 +70,8 @@ def test_kernels_of_a_profile_read_the_result_last_touched_that_is_like_what_the
     assert other.reads[0][0] not in {
         key for access in (first, second, added, cast, absolute) for key, _ in access.writes
     }
-    assert hot_shares(kernel_accesses(made), 1 << 20) == [0.0, 0.0, 1.0, 1.0, 1.0, 0.0]
+    assert again.reads == other.reads
+    assert hot_shares(kernel_accesses(made), 1 << 20) == [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0]
 
 
 def decode_graph(layers: int) -> Graph:

@@ -13,9 +13,12 @@ import numpy as np
 
 from memplan.align.assignment import KernelAssignment
 from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
+from memplan.align.op_families import family_table
+from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
 from memplan.align.probabilities.match_features import MatchFeatures
-from memplan.core.arrays import Bools, Floats
+from memplan.align.tokens import TokenClasses
+from memplan.core.arrays import Bools, Floats, Int32s
 
 
 def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Floats, Floats]:
@@ -38,6 +41,28 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
     scope[untold] = np.nan
     found.chance[:], found.scope_chance[:] = stated, scope
     return likely, place
+
+
+def leave_out_copies(
+    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment, place: Floats
+) -> None:
+    """
+    Take kernels of an engine's step that only move data for what they are, where they are a part of no op.
+
+    An engine's graph has no op for copies of what a kernel reads or made, nor for slices of a joined product: such are
+    a part of what they are told to be one of. What is no larger than ids, and stands outside the layers, is the
+    step's: the same ids and tokens are copied for whoever needs them. Their place stays: `place` is what
+    `state_chances` says of it. They are stated as scopes of such a probability are.
+    """
+    moves = (kernels.among(family_table().movers)[kernel_class]) & ~found.core & ~np.isnan(place)
+    classes = sequence.classes.operands[sequence.token]
+    ids = np.where(classes > 1, classes, np.iinfo(np.int64).max).min(axis=1)
+    outside = sequence.place[:, 2] < 0
+    row = np.maximum(found.row, 0)
+    of_step = (found.row >= 0) & outside[row] & (kernels.operands[kernel_class].max(axis=1) <= ids[row])
+    left = moves & (np.isnan(found.chance) | of_step)
+    found.match(np.flatnonzero(left), -1)
+    found.chance[left] = found.scope_chance[left] = stated_chance(place[left], "scope")
 
 
 def scopes_as_stated(scopes: KernelScopes, untold: Bools, place: Floats) -> KernelScopes:

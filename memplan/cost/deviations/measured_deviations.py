@@ -38,14 +38,14 @@ class Deviations:
     least_shapes: int = 1
 
     def covers(self, trait: Trait) -> bool:
-        """Whether enough kernels of its type and data type were measured, and such of about its time (`size_reach`)."""
+        """Whether enough kernels of its type and data type were measured, and such of about its time or longer ones."""
         if not self.kept.get(op_class(trait.type).kind):
             return False
         sizes = [known.size for known in self.traits if known.speaks_for(trait)]
         if len(sizes) < self.least_shapes:
             return False
-        reach = math.log(calibration_choice("size_reach"))
-        return min(sizes) - reach <= trait.size <= max(sizes) + reach
+        least = min(sizes) - math.log(calibration_choice("reach_below"))
+        return least <= trait.size <= max(sizes) + math.log(calibration_choice("reach_above"))
 
     def times_ns(self, traits: Sequence[Trait]) -> Array:
         """Nanoseconds that each kernel, all of them covered, is expected to take."""
