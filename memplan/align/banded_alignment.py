@@ -40,12 +40,14 @@ def align_near(
     low = np.maximum(places - behind, 0)
     repeats = int(low.max() + width) // rows + 1
     tiled = model.repeated(repeats)
+    columns = _op_columns(tiled)
     size, count = PIECE_KERNELS * BAND_ROWS // width, len(kernel_class)
 
     def piece(begin: int) -> PairResult:
         end = min(begin + size, count)
         left, right = max(0, begin - _OVERLAP), min(count, end + _OVERLAP)
-        found = align_band(tiled, kernel_class[left:right], kernel_names[left:right], low[left:right], width)
+        some = slice(left, right)
+        found = align_band(tiled, kernel_class[some], kernel_names[some], low[some], width, columns=columns)
         return found.part(begin - left, end - left)
 
     return PairResult.joined(list(in_threads(piece, range(0, count, size))))
@@ -61,22 +63,25 @@ def align_band(
     near: int | None = None,
     spans: tuple[Int64s, Int64s, Int64s] | None = None,
     times: Float32s | None = None,
+    columns: OpColumns | None = None,
 ) -> PairResult:
     """
     Kernels against `width` rows from `low` on.
 
     They begin at row `near`, or where steps begin, likelier than elsewhere. `spans` are places between which each
-    kernel stands and how many kernels from them, where that is known, and `times` are what they took.
+    kernel stands and how many kernels from them, where that is known, and `times` are what they took. `columns` are
+    those of `model`, where several bands share them.
     """
     from memplan.align.pair_loops import posterior
 
     kernels = len(kernel_class)
-    columns, cells, scale, total = _summed(model, kernel_class, kernel_names, low, width, near, spans, times)
+    ops = columns or _op_columns(model)
+    read, cells, scale, total = _summed(model, ops, kernel_class, kernel_names, low, width, near, spans, times)
     final = _final(model, low, width, near)
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
     chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
     posterior(
-        *columns, model.prices, model.scope, cells, scale, final, total if total > 0 else 1.0,
+        *read, model.prices, model.scope, cells, scale, final, total if total > 0 else 1.0,
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
     row = np.where(chance > alone, best, -1)
@@ -87,7 +92,8 @@ def align_band(
 def likelihood_of(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s) -> float:
     """The logarithm of the sum over all alignments of kernels with all rows."""
     low, rows = np.zeros(len(kernel_class), dtype=np.int64), len(model.token)
-    _, _, scale, total = _summed(model, kernel_class, kernel_names, low, rows, None, None, None)
+    ops = _op_columns(model)
+    _, _, scale, total = _summed(model, ops, kernel_class, kernel_names, low, rows, None, None, None)
     return float(np.log(scale).sum() + np.log(max(total, 1e-300)))
 
 
@@ -101,6 +107,7 @@ def _final(model: PairPrices, low: Int64s, width: int, near: int | None) -> Floa
 
 def _summed(
     model: PairPrices,
+    ops: OpColumns,
     kernel_class: Int32s,
     kernel_names: Int64s,
     low: Int64s,
@@ -127,10 +134,6 @@ def _summed(
         ahead = np.arange(width + 1) + int(low[0]) - near - 1
         start = np.maximum(_FROM_NEAR ** np.abs(np.where(ahead >= 0, ahead, 2.0 * ahead)), model.start_inside**3)
     side_by_side = np.ascontiguousarray
-    ops = OpColumns(
-        model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
-        model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
-    )  # fmt: skip
     # Ratios of one class of kernels side by side, as the loops read them.
     ratios = RatioTables(
         side_by_side(model.ratios.core.T), side_by_side(model.ratios.before.T), side_by_side(model.ratios.behind.T),
@@ -139,6 +142,13 @@ def _summed(
     columns = tuple(ops), tuple(RunColumns(kernel_class, low, kernel_names, *spans, times)), tuple(ratios)
     forward(*columns, model.prices, start, cells, scale, end)
     return columns, cells, scale, float((end * _final(model, low, width, near)).sum())
+
+
+def _op_columns(model: PairPrices) -> OpColumns:
+    return OpColumns(
+        model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
+        model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
+    )  # fmt: skip
 
 
 def _spans(group: Int64s) -> tuple[Int64s, Int64s]:

@@ -301,9 +301,11 @@ def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
     operands = kernels.operands
     there = operands > 0
     count = there.sum(axis=1)
-    hits = (np.isin(operands, mine) & there).sum(axis=1)
+    of_size = {size: operands == size for size in mine}
+    hits = sum(of_size.values(), np.zeros(operands.shape, dtype=np.bool_)).sum(axis=1)  # no operand has two sizes
     kernel_share = np.where(count > 0, hits / np.maximum(count, 1), 0.0)
-    found = [(operands == size).any(axis=1) for size in mine]
+    has = {size: equal.any(axis=1) for size, equal in of_size.items()}
+    found = [has[size] for size in mine]
     op_share = np.mean(found, axis=0) if found else np.zeros(len(kernels))
     output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
     nothing = np.zeros(len(kernels), dtype=np.bool_)

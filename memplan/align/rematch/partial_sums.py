@@ -39,7 +39,7 @@ def take_partial_sums(
     mains = mains[mains + 1 < len(found.row)]
     if not len(mains):
         return
-    made = kernels.outputs[kernel_class].max(axis=1)
+    made = kernels.outputs.max(axis=1)[kernel_class]
     run = found.step * len(sequence) + found.row
     order = np.lexsort((mains, run[mains]))
     ordered = mains[order]

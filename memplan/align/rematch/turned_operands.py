@@ -27,24 +27,32 @@ def take_turned_operands(
     known = family_table()
     beside = kernels.among(known.apart)[kernel_class]
     turns = kernels.among([known.number(name) for name in _TURNING])[kernel_class] & ~found.core
-    inputs, outputs = kernels.inputs[kernel_class], kernels.outputs[kernel_class]
-    largest = kernels.operands.max(axis=1)[kernel_class]
+    largest = kernels.operands.max(axis=1)
+    reads, makes = kernels.inputs.any(axis=1)[kernel_class], kernels.outputs.any(axis=1)[kernel_class]
     mains = np.flatnonzero(found.core & (found.row >= 0) & ~beside)
     main, after = mains[:-1], mains[1:]
     # Of both it is known what they read and make, and nothing but what is turned stands between them.
     between = after - main - 1
     plain = (between > 0) & (between <= _MOST) & (found.row[main] != found.row[after])
-    plain &= outputs[main].any(axis=1) & inputs[after].any(axis=1) & (found.first[after] == found.last[after])
+    plain &= makes[main] & reads[after] & (found.first[after] == found.last[after])
     plain &= (sequence.op[found.row[main]] >= 0) & (sequence.op[found.row[after]] >= 0)
     others = np.concatenate(([0], np.cumsum(~turns)))
     plain &= others[after] == others[main + 1]
+    # Whether what is turned, by its class, is as large as what the next one reads, and as what the one before makes.
+    of_read: dict[tuple[int, int], bool] = {}
+    of_made: dict[tuple[int, int], bool] = {}
     for own, following in zip(main[plain].tolist(), after[plain].tolist(), strict=True):
         of_next = False
         for kernel in range(own + 1, following):
-            if largest[kernel] not in inputs[following] or largest[kernel] <= 1:
+            kind, maker, reader = (int(kernel_class[each]) for each in (kernel, own, following))
+            if (kind, reader) not in of_read:
+                of_read[kind, reader] = largest[kind] > 1 and largest[kind] in kernels.inputs[reader]
+            if (kind, maker) not in of_made:
+                of_made[kind, maker] = largest[kind] in kernels.outputs[maker]
+            if not of_read[kind, reader]:
                 break
             # What is turned behind an operand of the next op is one, too, whatever sizes tell.
-            of_next |= largest[kernel] not in outputs[own]
+            of_next |= not of_made[kind, maker]
             if of_next and found.row[kernel] in (found.row[own], -1):
                 for name in ("row", "first", "last", "step", "place"):
                     column = getattr(found, name)
