@@ -169,9 +169,7 @@ def _place(
         found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
 
 
-def _gather_sums(
-    sequence: PlannedSequence, which: Int64s, main: Int32s, before: Int64s, found: PairResult
-) -> Bools:
+def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before: Int64s, found: PairResult) -> Bools:
     """
     Which of the collectives `which` bring together what a scatter has added up, the first gather behind each.
 
@@ -232,9 +230,7 @@ def _run_otherwise(
     in_two = max(0.0, min(-float(more[total]), *(float(more[half]) for half in halves)))
     for own, rule in rules.items():
         if ran[own] < _MOST * planned[own]:
-            spare = {
-                kind: float(more[kind]) - in_two * (own != total and kind in halves) for kind in rule.kernels[1:]
-            }
+            spare = {kind: float(more[kind]) - in_two * (own != total and kind in halves) for kind in rule.kernels[1:]}
             least = max(_MANY * float(planned[own]), _MOST * max(spare.values(), default=0.0))
             found_for[own] = frozenset(kind for kind, often in spare.items() if often >= least)
     return found_for
