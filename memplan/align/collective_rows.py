@@ -106,9 +106,9 @@ def _place(
     main = kernels.main[kernel_class[which]]
     joined = _run_with_others(found, which, rows)
     otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
-    scatter, gather = map(family_table().number, _HALVES)
-    apart = {scatter, gather} <= otherwise.get(family_table().number(_SUM), frozenset())
-    for kind in sorted(set(main.tolist()), key=lambda kind: kind != scatter):
+    total, scatter, gather = map(family_table().number, (_SUM, *_HALVES))
+    apart = {scatter, gather} <= otherwise.get(total, frozenset())
+    for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
         able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
         if len(planned) < 2:
@@ -124,8 +124,8 @@ def _place(
         ends = (before[mine] - _EDGE, after[mine] + _EDGE)
         steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
         whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
-        gathered = found.row[which[(main == kind) & ~mine]]
-        whole = whole[~np.isin(whole, gathered)]
+        if kind in (scatter, gather):  # a sum that one kernel runs, or a scatter and a gather, is no other's
+            whole = whole[~np.isin(whole, found.row[which[(main == total) | ((main == kind) & ~mine)]])]
         some = model.taken(whole % rows)
         free = joined[whole]
         if kind in otherwise:  # most of its ops have others

@@ -84,7 +84,12 @@ def test_copies_of_an_engine_are_called_what_they_are(latent: Plan) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Qwen3-32B prefill, TP8, sequence parallel", "gpt-oss-120b decode, TP2 EP2", "GLM-5.2 decode, TP4 EP16, 8 bits"],
+    [
+        "Qwen3-32B prefill, TP8, sequence parallel",
+        "gpt-oss-120b decode, TP2 EP2",
+        "GLM-5.2 decode, TP4 EP16, 8 bits",
+        "Nemotron 3 Nano 30B-A3B decode, TP2 EP2",
+    ],
 )
 @pytest.mark.parametrize("seed", [90, 91])
 def test_steps_in_few_kernels_are_matched(name: str, seed: int, shared_data: Path) -> None:
