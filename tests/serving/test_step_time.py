@@ -179,9 +179,19 @@ def test_a_first_token_takes_a_request_and_waiting_prompts_share_a_step() -> Non
     launched = 4 * host.prompt_unfused_layer_ns
     assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
     # All eight fit into a step, whose kernels take longer than launching it does.
-    crowd = replace(row, told={**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0})
+    waiting = {**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0}
+    crowd = replace(row, told={**waiting, "most_tokens": 8192})
     beside = host.step_ns + 4 * host.unfused_layer_ns
     assert crowd.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + 2 * beside) * 1e9)
+    # Steps of three prompts take as long as launching them does.
+    assert replace(row, told={**waiting, "most_tokens": 3072}).predicted(host) == pytest.approx(
+        8 / (3 * launched + beside) * 1e9
+    )
+    # Both replicas read in the same steps what is sent at once; what comes at a rate is read one after the other.
+    twice = {**waiting, "data": 2, "expert": 2, "most_tokens": 8192}
+    once, paced = (replace(row, told=told).predicted(host) for told in (twice, {**twice, "rate": 1.0}))
+    assert once == pytest.approx(8 / (4 * 10_000_000 + 2 * beside) * 1e9)
+    assert paced == pytest.approx(8 / (8 * launched + beside) * 1e9)
 
 
 def _time_a_token(sequences: int, waves: int, answer: int, step: int, read: int, seed: int) -> float:
