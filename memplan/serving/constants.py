@@ -81,10 +81,13 @@ class EngineHost:
         launched one by one.
         """
         beside = self.step_ns + unfused * self.unfused_layer_ns + eager_drafts * self.draft_ns
-        launched = layers * self.layer_ns
+        return round(max(captured_ns + beside, self.launched(layers, unfused, reads=reads)))
+
+    def launched(self, layers: int, unfused: int, *, reads: bool) -> int:
+        """The least that a step takes in which the host launches `layers`, `unfused` of them, however little they do."""
         if reads:
-            launched = (layers - unfused) * self.prompt_layer_ns + unfused * self.prompt_unfused_layer_ns
-        return round(max(captured_ns + beside, launched))
+            return (layers - unfused) * self.prompt_layer_ns + unfused * self.prompt_unfused_layer_ns
+        return layers * self.layer_ns
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
