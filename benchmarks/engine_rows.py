@@ -25,7 +25,7 @@ from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host
+from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host, host_interval
 from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
@@ -75,6 +75,12 @@ class EngineRow:
         """What its accuracy is summed up with."""
         what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
         return f"served by {self.family}{what}{', blind' if self.told.get('blind') else ''}"
+
+    @property
+    def alike(self) -> bool:
+        """Whether it was measured of an engine with a host of its own, and not predicted blind."""
+        own = self.engine != CAPTURED or self.first
+        return own and not (self.told.get("at_least") or self.told.get("blind"))
 
     @property
     def batch(self) -> int:
@@ -294,6 +300,39 @@ def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:
     for source, value in values:
         sources.setdefault(source, []).append(value)
     return [median(found) for found in sources.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpread:
+    """
+    What a row says of its host: the `share` of its time that is predicted to be the host's, and measured over predicted
+    time of the whole (`times`) and of the host alone.
+    """
+
+    source: str
+    share: float
+    times: float
+    host_times: float
+
+
+def host_spread(row: EngineRow, hosts: Hosts) -> HostSpread:
+    """What `row` says of hosts, predicted with `hosts`."""
+    host = hosts[row.engine, row.alone]
+    told = (row.predicted(host), row.predicted(replace(engine_host(CAPTURED), prompt_layer_ns=0)), row.measured)
+    whole, kernels, measured = told if row.timed else tuple(1 / value for value in told)
+    if row.first:
+        kernels = row.prompt_ns / 1e6
+    own = whole - kernels
+    return HostSpread(row.source, own / whole, measured / whole, (measured - kernels) / own if own > 0 else 1.0)
+
+
+def host_quantiles(found: Iterable[HostSpread]) -> tuple[float, float]:
+    """The 10 and 90 % quantiles over sources of what hosts take, where they take much of a step."""
+    least = host_interval().at_least
+    tenths = quantiles(
+        _by_source((item.source, item.host_times) for item in found if item.share >= least), n=10, method="inclusive"
+    )
+    return tenths[0], tenths[-1]
 
 
 def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
