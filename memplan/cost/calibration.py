@@ -53,7 +53,7 @@ class Calibration:
 
     `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
     `seen_ns` is what kernels took that were measured, by `kernel_key`, and `seen_alone_ns` what that is run alone
-    (ns), where the power `carried` (0 to 1) of the factor that the model has for a place was seen to hold, none where it
+    (ns), where the power `carried` (0 to 1) of the factor that the model has for a place held, none where it
     is 0. `unseen_error` is that of kernels of shapes that a fit to the other half of all shapes has not seen,
     `unseen_model_error` the model's on the same; `uncovered` is the share of the profile's time that neither a fit nor
     a kernel seen speaks for.
@@ -158,9 +158,7 @@ def load_calibration(path: str | Path) -> Calibration:
             cubes=int(document["cubes"]),
             clock_hz=_number(document["clock_hz"]),
             types=tuple(_type_errors(row) for row in document["types"]),
-            deviations=(_deviations_before if document["version"] == _BEFORE else _deviations)(
-                document["deviations"]
-            ),
+            deviations=(_deviations_before if document["version"] == _BEFORE else _deviations)(document["deviations"]),
             train_error=_number(document["train_error"]),
             check_error=_optional(document["check_error"]),
             model_error=_optional(document["model_error"]),
