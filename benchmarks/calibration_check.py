@@ -11,13 +11,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.calibration_fit import RawClaims, launched_claims, sampled_claims, simulated_claims
+from benchmarks.calibration_claims import (
+    BLIND_SAMPLES,
+    RawClaims,
+    blind_claims,
+    launched_claims,
+    sampled_claims,
+    simulated_claims,
+)
+from benchmarks.calibration_fit import sight
 from memplan.align.probabilities.boosted_chance import level_of, summed_chance
+from memplan.core.arrays import Float32s, Floats
 from memplan.core.resources import table
 
 _UNTOLD = "of kernels that are not told apart: phase, micro-batch and layer"
@@ -28,21 +38,25 @@ _ENOUGH, _OFF = 30, 0.05
 def check_row(name: str, runs: Sequence[RawClaims], claim: str) -> str:
     """One row of the table: what is not stated, then each level; the place is asked where the op is not stated."""
     claims = table("memplan.align", "calibration.json")
-    ops = [level_of(claims["op"], summed_chance(claims["op"], run.rows["op"])) for run in runs]
-    given = [level_of(claims[claim], summed_chance(claims[claim], run.rows[claim])) for run in runs]
+    ops, given = ([_levels(claims[asked], run.rows[asked]) for run in runs] for asked in ("op", claim))
     if claim == "scope":
         given = [np.where(np.isnan(op), np.nan, np.fmax(op, scope)) for op, scope in zip(ops, given, strict=True)]
     asked = [np.isnan(op) if claim == "place" else np.ones(len(op), dtype=np.bool_) for op in ops]
     every = sum(float(run.count[some].sum()) for run, some in zip(runs, asked, strict=True))
     untold = sum(float(run.count[some & np.isnan(of)].sum()) for run, some, of in zip(runs, asked, given, strict=True))
     cells = [f"{untold / max(every, 1.0):.1%}"]
-    for level in sorted({right for _, right in claims[claim]["levels"] if right is not None}):
+    seen = {level for of in given for level in np.unique(of[~np.isnan(of)]).tolist()}
+    for level in sorted(seen):
         sums = []
         for run, some, of in zip(runs, asked, given, strict=True):
             at = some & (of == level)
             sums.append((float(run.count[at].sum()), float(((of - run.right[claim]) * run.count)[at].sum())))
         cells.append(f"{level}: {_off(sums)}")
     return f"| {name} | {' | '.join(cells)} |"
+
+
+def _levels(told: Mapping[str, Any], rows: Float32s) -> Floats:
+    return level_of(told, summed_chance(told, rows), sight(rows))
 
 
 def _off(sums: Sequence[tuple[float, float]]) -> str:
@@ -70,10 +84,16 @@ def check_table(shared: Path, seeds: range, samples: Sequence[Path], launched: S
             first, *_, last = sorted(int(path.name.split(".")[0]) for path in folder.glob("*.csv.gz"))
             yield check_row(f"PyTorch, models drawn with seeds {first} to {last}: ops", drawn, "op")
             yield check_row(_UNTOLD, drawn, "place")
+            blind = list(sampled_claims(folder, place, blind=BLIND_SAMPLES))
+            yield check_row(f"every {BLIND_SAMPLES}th of them without shapes: ops", blind, "op")
+            yield check_row(_UNTOLD, blind, "place")
     for seed in launched:
         runs = list(launched_claims(shared, (seed,)))
         yield check_row(f"layouts, and steps as engines and trainers launch them, seed {seed}: ops", runs, "op")
         yield from _places(runs)
+        blind = list(blind_claims(shared, (seed,)))
+        yield check_row(f"the same runs, seed {seed}, without shapes: ops", blind, "op")
+        yield from _places(blind)
 
 
 def _places(runs: Sequence[RawClaims]) -> Iterator[str]:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
+from memplan.align.blind.updates_in_turn import take_updates_in_turn
 from memplan.align.branch_order import branches_as_run
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.probabilities.match_features import match_features
+from memplan.align.probabilities.match_features import match_features, sight_of
 from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_stated, state_chances
 from memplan.align.rematch.equal_halves import take_halves
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
@@ -83,8 +84,9 @@ class Alignment:
     `scopes` says of every kernel what of the model it is, of those in no plan what they are. `step` counts, per
     kernel, the repetitions of the plan; `missed` are planned ops that no kernel of step `missed_step` ran.
 
-    `unsure` are pairs that are no better than even odds: the likeliest ops of kernels that are not told apart, whose
-    `probability` is the model's, for it holds over many runs but not in one. Such ops may have run or not.
+    `unsure` are pairs that are no better than even odds (without shapes more is asked for): the likeliest ops of
+    kernels that are not told apart, whose `probability` is the model's, for it holds over many runs but not in one.
+    Such ops may have run or not.
     """
 
     matches: OpMatches
@@ -101,7 +103,7 @@ class Alignment:
         return found
 
     def likeliest(self) -> OpMatches:
-        """All pairs, also those that are no better than even odds: for who has more to tell them by."""
+        """All pairs, also those that are not sure enough to be stated: for who has more to tell them by."""
         sides = self.matches, self.unsure
         op, kernel, probability, how = (
             np.concatenate([getattr(side, name) for side in sides]) for name in ("op", "kernel", "probability", "how")
@@ -150,6 +152,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
     take_long_stretches(sequence, classes, units.kernel_class, settled)
     take_told_by_times(sequence, classes, units.kernel_class, times, settled)
+    take_updates_in_turn(sequence, classes, units.kernel_class, times, settled)
     take_turned_operands(sequence, classes, units.kernel_class, settled)
     take_turned_results(sequence, classes, units.kernel_class, settled)
     take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
@@ -160,11 +163,12 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     take_inner_ops(sequence, ratios, units.kernel_class, settled, inside)
     give_back_positions(sequence, classes, units.kernel_class, settled)
     missed, missed_step = _missed(sequence, settled)
-    features = match_features(sequence, ratios, classes, units.kernel_class, settled, len(missed))
+    features = match_features(sequence, ratios, classes, units.kernel_class, times, settled, len(missed))
     trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
     settled = settled.of_each(units.owner)
     if served(plan):
-        leave_out_copies(sequence, classes, kernel_class, settled, of_place)
+        sight = sight_of(features.blind, features.run_agrees)
+        leave_out_copies(sequence, classes, kernel_class, settled, of_place, sight)
     untold = np.isnan(settled.chance)
     matches = _matches(sequence, settled, ~untold, settled.chance)
     unsure = _matches(sequence, settled, untold, trusted)

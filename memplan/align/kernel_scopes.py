@@ -20,7 +20,7 @@ from memplan.schema import Plan, PlannedOp
 OTHER_PHASE = "other"
 """The phase of kernels that stand between phases or after the step and serve none of them."""
 NOT_TOLD_APART = "not told apart"
-"""What a kernel is of which no op and no absence from the plan is better than even odds."""
+"""What a kernel is of which no op and no absence from the plan is sure enough to be stated."""
 _NORMS = 3
 """Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
 _SERVED = ("prefill", "decode")

@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from memplan.align.blind.update_times import likeness_of_times
+from memplan.align.blind.time_ranks import likeness_of_times
 from memplan.align.branch_order import branches
 from memplan.align.op_families import families_of, family_table
 from memplan.align.tokens import TokenClasses

@@ -67,7 +67,7 @@ class KernelPlaces:
         return found
 
     def unsure_ops(self) -> Mapping[int, int]:
-        """The likeliest op, by kernel, of those that are not told apart: no better than even odds."""
+        """The likeliest op, by kernel, of those that are not told apart: not sure enough to be stated."""
         return {} if self.alignment is None else self.alignment.unsure.first_ops()
 
     def rows(self, kernels: Kernels) -> Iterator[tuple[object, ...]]:

@@ -25,6 +25,7 @@ from memplan.cost.buffers import (
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.machine import Machine
+from memplan.cost.shapes import in_pages
 from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
 from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
@@ -98,6 +99,8 @@ def _missing(kernel: Kernel, cost: KernelCost, problem: KernelProblem) -> Senten
         return Sentence("No tiling rule is known for {}: its time is that of an elementwise op", (kernel.type,))
     if problem.matmul is not None and cost.tiling is None:
         return Sentence("The cube does not take this type: computed by the vector units, whose tiling is not modelled")
+    if problem.attention is None and kind == "attention" and in_pages(kernel):
+        return Sentence("Its keys lie in pages, and its operands do not tell how long the sequences are")
     if problem.matmul is None and problem.attention is None and kind not in _STREAMING:
         return Sentence("Its operands do not tell which product it computes: its time is that of moving them")
     return None

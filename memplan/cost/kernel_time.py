@@ -23,6 +23,7 @@ from memplan.cost.shapes import (
     attention_of,
     chunk_products_of,
     einsum_of,
+    in_pages,
     matmul_of,
     recurrent_of,
 )
@@ -186,6 +187,9 @@ def _modelled(
     if problem.attention is not None:
         cost = attention_cost(problem.attention, machine, problem.mac_rate, hot_share=share)
         return replace(cost, assumed=problem.assumed)
+    if problem.rule.kind == "attention" and in_pages(kernel):
+        head = machine.head_ns(machine.cubes, machine.vectors)
+        return _launch_alone(head, "attention", "the lengths of the sequences in the pages are not told")
     moved = of_tokens_alone(kernel)
     return _vector(moved, problem.rule, machine, None if hot is None else share, cold_code=cold_code, kept=kept)
 
@@ -310,7 +314,7 @@ def _vector(
 ) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
-        return KernelCost(round(head), LAUNCH, {}, 0, 0, 0, rule.kind, assumed="no operand is known", known=False)
+        return _launch_alone(head, rule.kind, "no operand is known")
     work = vector_work(kernel, rule, machine)
     time = vector_time(
         work,
@@ -321,6 +325,11 @@ def _vector(
         double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
+
+
+def _launch_alone(head_ns: float, kind: str, assumed: str, moved: int = 0) -> KernelCost:
+    """The cost of which only the launch is known."""
+    return KernelCost(round(head_ns), LAUNCH, {}, 0, moved, moved, kind, assumed=assumed, known=False)
 
 
 def _side_by_side(rule: OpClass, work: VectorWork, machine: Machine) -> bool:
@@ -392,10 +401,7 @@ def _collective(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
         else None
     )
     if time is None:
-        return KernelCost(
-            round(head), LAUNCH, {}, 0, round(payload), round(payload), rule.kind,
-            assumed="bytes or link are not known: the launch alone", known=False,
-        )  # fmt: skip
+        return _launch_alone(head, rule.kind, "bytes or link are not known: the launch alone", round(payload))
     return KernelCost(
         round(time.duration), LINK, {}, 0, round(payload), round(payload), rule.kind,
         assumed="; ".join(text for text in (assumed, _over(time.algorithm, link)) if text),

@@ -258,12 +258,13 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
     """
     The attention that `kernel` computes, from its layout attribute or, in a profile, from the softmax statistics.
 
-    A mask makes it causal unless the attributes say otherwise; that is said in `assumed`.
+    A mask makes it causal unless the attributes say otherwise; that is said in `assumed`. None is told of keys in pages
+    but by attributes.
     """
     described = _described(kernel, gradient)
     if described is not None:
         return Shaped(attention=described)
-    if len(kernel.present) < 3 or len(kernel.present[0].shape) < 2:
+    if in_pages(kernel) or len(kernel.present) < 3 or len(kernel.present[0].shape) < 2:
         return Shaped()
     query, key, value = kernel.present[:3]
     statistics = next(
@@ -297,6 +298,15 @@ def attention_of(kernel: Kernel, *, gradient: bool) -> Shaped:
         ),
         assumed="; ".join([*told, "the mask is causal"] if masked and mode is None else told),
     )  # fmt: skip
+
+
+def in_pages(kernel: Kernel) -> bool:
+    """
+    Whether keys lie in pages that a table lists for each sequence (`block_table`: int32, sequences by pages at most).
+
+    Then the operands tell how large the pool of pages is, and not how long the sequences are.
+    """
+    return any(op.dtype == "int32" and len(op.shape) == 2 for op in kernel.present[3:])
 
 
 def _added_mask(kernel: Kernel, s: int, s_kv: int) -> float:

@@ -167,7 +167,9 @@ def _sequences(
     data = settings.get("dp")
     if "sequence_parallel" not in settings:
         # More tokens than norms see: each rank has a share of them, the last of which may be padded.
-        spread = rows < max(sampled or 0, cached or 0) <= rows * settings.get("tp")
+        told = max(sampled or 0, cached or 0)
+        seen = told if told > rows else _gathered_tokens(model, step, rows, settings.get("tp"))
+        spread = rows < seen <= rows * settings.get("tp")
         settings.put("sequence_parallel", spread, "norms see all tokens" if not spread else f"norms of {rows:,} rows")
     tokens = rows * (settings.get("tp") if settings.get("sequence_parallel") else 1)
     if settings.get("phase") == "decode":
@@ -183,6 +185,22 @@ def _sequences(
         settings.put(
             "context", max(1, tokens // number), f"{tokens:,} tokens of {number:,} sequences", Certainty.LIKELY
         )
+
+
+def _gathered_tokens(model: ModelConfig, step: KernelSteps, rows: int, ranks: int) -> int:
+    """
+    Tokens of the layers' first products and of gates where these are all ranks' `rows`; 0 where none are.
+
+    Gates of experts see a token as often as it is routed, and tell nothing.
+    """
+    found = Counter[int]()
+    for kind, number in step.counted():
+        if kind.product is not None and kind.product[2] == model.hidden_size:
+            found[kind.product[0]] += number
+        elif model.experts is None and kind.family == "gate" and kind.inputs and kind.inputs[0]:
+            found[kind.inputs[0][0]] += number
+    whole = {tokens: number for tokens, number in found.items() if rows * (ranks - 1) < tokens <= rows * ranks}
+    return max(whole, key=lambda tokens: whole[tokens], default=0)
 
 
 def _drafts(model: ModelConfig, step: KernelSteps) -> int:

@@ -241,6 +241,6 @@ def held_experts(step: KernelSteps) -> int | None:
     for kind, number in step.counted():
         if kind.family == "grouped_product":
             for shape in kind.inputs:
-                if len(shape) == 3:
+                if len(shape) == 3 and shape[1] > 1:  # rows with an axis of one between are tokens
                     found[shape[0]] += number
     return max(found, key=lambda count: found[count], default=None)

@@ -90,6 +90,6 @@ def test_copies_of_an_engine_are_called_what_they_are(latent: Plan) -> None:
 def test_steps_in_few_kernels_are_matched(name: str, seed: int, shared_data: Path) -> None:
     found = block_verdict(block_plan(shared_data / "configs", name), seed)
     assert found.time > ENOUGH
-    assert found.exchanged[0] >= 0.95 * found.exchanged[1]
+    assert found.exchanged[0] >= 0.97 * found.exchanged[1]
     stated = np.array(found.claims)
     assert abs(stated[:, 0].mean() - stated[:, 1].mean()) < 0.05

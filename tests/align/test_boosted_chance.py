@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from memplan.align.kernel_scopes import KernelScopes
 from memplan.align.probabilities import told_apart
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
 from memplan.align.probabilities.boosted_loops import summed_trees
-from memplan.align.probabilities.match_features import WAYS, MatchFeatures
+from memplan.align.probabilities.match_features import (
+    NEITHER,
+    SHAPES,
+    SIGHTS,
+    TIMES,
+    WAYS,
+    MatchFeatures,
+    sight_of,
+)
 from memplan.core.arrays import Floats
 from memplan.core.resources import table
 from tests.align.made_assignments import made_assignment
@@ -47,15 +56,25 @@ def test_trees_go_right_from_their_threshold_on() -> None:
 
 
 def test_what_is_stated_is_one_of_a_few_levels_that_rise_and_nothing_below_even_odds() -> None:
-    for claim in ("op", "scope", "place"):
-        least, right = zip(*table("memplan.align", "calibration.json")[claim]["levels"], strict=True)
-        assert (least[0], right[0], least[1]) == (0.0, None, 0.5)
+    """The less a run has that tells kernels apart, the less is stated."""
+    for claim, sight in product(("op", "scope", "place"), SIGHTS):
+        least, right = zip(*table("memplan.align", "calibration.json")[claim]["levels"][sight], strict=True)
+        assert (least[0], right[0]) == (0.0, None)
         assert list(least) == sorted(set(least))
         assert list(right[1:]) == sorted(set(right[1:]))
         assert right[1] > 0.8
-        stated = stated_chance(np.array([0.0, 0.499, 0.5, 1.0]), claim)
+        stated = stated_chance(np.array([0.0, least[1] - 0.001, least[1], 1.0]), sight, claim)
         assert np.isnan(stated).tolist() == [True, True, False, False]
         assert stated[2:].tolist() == [right[1], right[-1]]
+        assert least[1] == {SHAPES: 0.5, TIMES: 0.6, NEITHER: 0.95}[sight]
+
+
+def test_a_run_says_whether_its_times_agree_with_the_plan() -> None:
+    few, most = np.array([0.0, 0.0, 1.0], np.float32), np.ones(3, np.float32)
+    assert sight_of(few, most) == SHAPES
+    assert sight_of(most, np.array([-2.0, 0.9, 0.9], np.float32)) == TIMES
+    assert sight_of(most, np.array([-2.0, 0.7, 0.7], np.float32)) == NEITHER
+    assert sight_of(most[:0], most[:0]) == SHAPES
 
 
 def test_a_match_less_likely_than_not_is_not_stated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,19 @@ def test_a_mask_may_be_of_any_type_of_one_byte(dtype: str) -> None:
     assert problem.causal
 
 
+@pytest.mark.parametrize(
+    ("pool", "table", "known"),
+    [("12235,128,512", "16,512", False), ("4,2048,512", "", True)],
+)
+def test_pages_of_keys_do_not_tell_how_long_sequences_are(pool: str, table: str, known: bool) -> None:
+    """Went wrong once: a decode step read the whole pool of pages, or as much of it as the layout made of its shape."""
+    shapes = ";".join(["16,1,512" if table else "4,1,512", pool, pool, table])
+    kernel = kernel_of_row("FusedInferAttentionScore", shapes, "DT_BF16;DT_BF16;DT_BF16;INT32", "16,1,512", "DT_BF16")
+    cost = kernel_cost(kernel, B3)
+    assert cost.known is known
+    assert ("lengths" in cost.assumed) is not known
+
+
 TND = "4096,16,128;4096,8,128;4096,8,128"
 
 

@@ -282,6 +282,18 @@ def test_a_share_of_the_tokens_that_norms_see_is_sequence_parallel(
     assert not wrong(found.values, {"phase": "decode", "tp": 2, "sequence_parallel": True, "batch": sampled})
 
 
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize("name", [SMALL, "deepseek-ai--DeepSeek-V3", "mistralai--Mixtral-8x7B-v0.1"])
+def test_a_prompt_is_spread_where_products_see_more_of_it_than_norms(
+    shared_data: Path, tmp_path: Path, name: str, spread: bool
+) -> None:
+    model = cut(shared_data, name, 4)
+    layout = Layout(tensor=2) if model.experts is None or name.startswith("mistral") else Layout(tensor=2, expert=2)
+    recipe = ServedStep(Phase.PREFILL, 2, 1024, sequence_parallel=spread)
+    found = like_profile(model, memplan.open_profile(run(model, tmp_path, chip="910B3", layout=layout, recipe=recipe)))
+    assert not wrong(found.values, {"phase": "prefill", "tp": 2, "sequence_parallel": spread, "batch": 2})
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_products_tell_whether_shared_experts_are_whole(shared_data: Path, tmp_path: Path, whole: bool) -> None:
     model = cut(shared_data, "deepseek-ai--DeepSeek-V3", 5)

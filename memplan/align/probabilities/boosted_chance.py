@@ -38,18 +38,19 @@ def boosted_chance(chance: Floats, features: MatchFeatures, claim: str) -> Float
     return np.concatenate([*in_threads(piece, range(0, len(chance), _PIECE)), np.empty(0)])
 
 
-def stated_chance(found: Floats, claim: str) -> Floats:
+def stated_chance(found: Floats, sight: str, claim: str) -> Floats:
     """What is stated where the trees of `claim` said `found`: one of few levels, NaN where that is too little."""
-    return level_of(_told(claim), found)
+    return level_of(_told(claim), found, sight)
 
 
-def level_of(told: Mapping[str, Any], found: Floats) -> Floats:
+def level_of(told: Mapping[str, Any], found: Floats, sight: str) -> Floats:
     """
     The share of right ones among runs of which the trees of `told`, fitted to others, said `found`.
 
-    Levels are as few as runs can tell apart; NaN where there is none because the odds are less than even.
+    Levels are as few as runs can tell apart; NaN where there is none. A run is of one of the kinds `SIGHTS`, which have
+    levels of their own: without shapes one run is right where another is wrong, so that less of it is stated.
     """
-    least, right = np.array(told["levels"], dtype=np.float64).T
+    least, right = np.array(told["levels"][sight], dtype=np.float64).T
     level: Floats = right[np.searchsorted(least, found, side="right") - 1]
     return level
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
+from memplan.align.blind.time_evidence import time_evidence
 from memplan.align.likelihood import Likelihoods, pair_model
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
@@ -33,6 +34,19 @@ _BESIDE, _BESIDE_KERNELS = 4, 12
 """Rows, and kernels, to either side that are right beside one."""
 _NONE, _NO_OP = -2, -3
 """Scopes of kernels that are in no plan, and of rows that are no op."""
+
+
+SIGHTS = SHAPES, TIMES, NEITHER = "shapes", "times", "neither"
+"""What tells the kernels of a run apart beside their types and order."""
+_BLIND, _AGREES = 0.5, 0.8
+"""Share of kernels without shapes from which a run has none, and from which correlation on its times agree."""
+
+
+def sight_of(blind: Float32s, run_agrees: Float32s) -> str:
+    """Which of `SIGHTS` a run is of, by those two features of its kernels."""
+    if not len(blind) or blind.mean() < _BLIND:
+        return SHAPES
+    return TIMES if run_agrees.max() >= _AGREES else NEITHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,10 @@ class MatchFeatures:
     model gave away on average among kernels of this class on ops of this class, among those right beside this one, and
     in this layer of this way. `parts` is the share of the run's kernels that are parts of ops, `per_op` the logarithm
     of how many kernels an op has.
+
+    What times say of kernels without shapes (`time_evidence`): `off_time` and `like_off_time` are by what logarithm of
+    a factor the kernel and its like are off, `family_agrees` and `run_agrees` how far times of the family of ops and of
+    the whole run have the order of planned ones.
     """
 
     way: NDArray[np.int8]
@@ -93,6 +111,10 @@ class MatchFeatures:
     block_doubt: Float32s
     parts: Float32s
     per_op: Float32s
+    off_time: Float32s
+    like_off_time: Float32s
+    family_agrees: Float32s
+    run_agrees: Float32s
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -121,10 +143,15 @@ def match_features(
     ratios: Likelihoods,
     kernels: TokenClasses,
     kernel_class: Int32s,
+    times: Float32s,
     found: KernelAssignment,
     missed: int,
 ) -> MatchFeatures:
-    """The features of every kernel of an assignment that leaves `missed` planned ops without one."""
+    """
+    The features of every kernel of an assignment that leaves `missed` planned ops without one.
+
+    `times` are what kernels took, in nanoseconds.
+    """
     known, rows, kinds = family_table(), len(sequence), len(kernels)
     matched = found.row >= 0
     row = np.where(matched, found.row, found.place)
@@ -191,6 +218,7 @@ def match_features(
         _mean_of(doubt, block),
         np.full(len(row), np.mean(matched & ~found.core) if len(row) else 0.0),
         np.full(len(row), np.log(max(1, len(row)) / max(1, ops))),
+        *time_evidence(sequence, kernels, kernel_class, times, found),
     )
     return MatchFeatures(way.astype(np.int8), *(column.astype(np.float32) for column in columns))
 

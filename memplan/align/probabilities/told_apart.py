@@ -1,6 +1,9 @@
 """
 Kernels that can't be told apart: whose match, or being of no plan, is no better than even odds.
 
+Of a run without shapes more is asked for, and most where its times don't agree with planned ones (`sight_of`): what
+such runs are right or wrong about differs more from one to the next.
+
 Such matches share few fates: one kind of kernel is the wrong op's in every layer, or the right one's. No probability
 holds for them in a single run, so none is given: their op is not stated, and they stand where they are likeliest.
 """
@@ -16,7 +19,7 @@ from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
-from memplan.align.probabilities.match_features import MatchFeatures
+from memplan.align.probabilities.match_features import MatchFeatures, sight_of
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Floats, Int32s
 
@@ -26,25 +29,32 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
     Put into `found` what is stated of each match and its scope, NaN where it is not told apart.
 
     Returned is for every kernel how likely its match is before any level, and what is stated of its place (phase,
-    micro-batch, layer), NaN where that isn't better than even odds.
+    micro-batch, layer), NaN where that isn't sure enough.
     """
     likely, of_scope = (
         boosted_chance(chance, features, claim)
         for chance, claim in ((found.chance, "op"), (found.scope_chance, "scope"))
     )
-    stated = stated_chance(likely, "op")
+    sight = sight_of(features.blind, features.run_agrees)
+    stated = stated_chance(likely, sight, "op")
     untold = np.flatnonzero(np.isnan(stated))
     # The two are fitted apart; a scope is never less likely than an op of it.
-    scope = np.fmax(stated, stated_chance(of_scope, "scope"))
+    scope = np.fmax(stated, stated_chance(of_scope, sight, "scope"))
     place = scope.copy()
-    place[untold] = stated_chance(boosted_chance(found.chance[untold], features.part(untold), "place"), "place")
+    of_place = boosted_chance(found.chance[untold], features.part(untold), "place")
+    place[untold] = stated_chance(of_place, sight, "place")
     scope[untold] = np.nan
     found.chance[:], found.scope_chance[:] = stated, scope
     return likely, place
 
 
 def leave_out_copies(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment, place: Floats
+    sequence: PlannedSequence,
+    kernels: TokenClasses,
+    kernel_class: Int32s,
+    found: KernelAssignment,
+    place: Floats,
+    sight: str,
 ) -> None:
     """
     Take kernels of an engine's step that only move data for what they are, where they are a part of no op.
@@ -52,7 +62,8 @@ def leave_out_copies(
     An engine's graph has no op for copies of what a kernel reads or made, nor for slices of a joined product: such are
     a part of what they are told to be one of. What is no larger than ids, and stands outside the layers, is the
     step's: the same ids and tokens are copied for whoever needs them. Their place stays: `place` is what
-    `state_chances` says of it. They are stated as scopes of such a probability are.
+    `state_chances` says of it. They are stated as scopes of such a probability are in a run
+    of that `sight`.
     """
     moves = (kernels.among(family_table().movers)[kernel_class]) & ~found.core & ~np.isnan(place)
     classes = sequence.classes.operands[sequence.token]
@@ -62,7 +73,7 @@ def leave_out_copies(
     of_step = (found.row >= 0) & outside[row] & (kernels.operands[kernel_class].max(axis=1) <= ids[row])
     left = moves & (np.isnan(found.chance) | of_step)
     found.match(np.flatnonzero(left), -1)
-    found.chance[left] = found.scope_chance[left] = stated_chance(place[left], "scope")
+    found.chance[left] = found.scope_chance[left] = stated_chance(place[left], sight, "scope")
 
 
 def scopes_as_stated(scopes: KernelScopes, untold: Bools, place: Floats) -> KernelScopes:
