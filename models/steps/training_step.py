@@ -42,7 +42,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
     if recipe.sharding.gathers:
-        raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
+        raise InputError("weights that are gathered layer by layer (zero3, fsdp) are not modelled as a graph")
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if recipe.alibi_masks:
