@@ -59,6 +59,8 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError(
             "several instances of the distributed optimiser are in no graph", remedy="memplan train-memory counts them"
         )
+    if recipe.deferred_head and layout.pipeline > 1:
+        raise InputError("a head whose gradient waits is in no graph", remedy="memplan train-memory counts it")
     if recipe.swap_attention or recipe.zero_memory_layers:
         raise InputError(
             "attention swapped to the host and experts made anew are in no graph",
