@@ -2,12 +2,12 @@
 Serving by an engine with a host of its own: throughput, time per token and to the first one of public runs, predicted.
 
 What the host takes are medians over sources: of a step of several dies what was measured beyond the captured graph
-that is predicted, of models with grouped attention first and then of others, by layer of theirs; of one die, and of
-drafts the host launches, what is left with baselines among them; of graphs captured in pieces what small batches
-take a layer; and of first tokens what layers take that mix tokens otherwise. What a layer takes that is launched op by
-op, and a request, comes from none of the rows. Each row is also predicted with
-the medians of the others; rows that were kept back are in none of them. Baselines of tests are a kind apart: runs must
-reach them, and may be ahead of them by any amount.
+that is predicted, of models with grouped attention first and then of others, by layer of theirs; of one die what is
+left with baselines among them; of graphs captured in pieces what small batches take a layer; and of first tokens what
+layers take that mix tokens otherwise. Drafts that the host launches have baselines alone, which runs must reach and may
+be ahead of by any amount: what is left is the most that a draft takes, and the lower quartile over sources is taken.
+What a layer takes that is launched op by op, and a request, comes from none of the rows. Each row is also predicted
+with what the other sources say; rows that were kept back are in none of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.measured_row import MeasuredRow
@@ -25,7 +25,7 @@ from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host
+from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host, host_interval
 from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
@@ -39,8 +39,8 @@ _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
 _WAVES = 2.0
 """How often all requests at once follow each other where a source doesn't say: midway between once and without end."""
-_STEP_TOKENS = 8192
-"""Tokens of prompts that a step reads at most (`max_num_batched_tokens` of a server)."""
+_MOST_TOKENS = 2048
+"""Tokens that a step of vLLM's server reads at most on dies of less than 70 GiB, unless told (`EngineArgs` of vLLM)."""
 _MOST_NS = 1e9
 _HALVINGS = 50
 
@@ -66,11 +66,21 @@ class EngineRow:
         return EAGER if tokens > self.told.get("most_captured", tokens) else str(self.told["engine"])
 
     @property
+    def family(self) -> str:
+        """Who serves."""
+        return str(self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE))
+
+    @property
     def kind(self) -> str:
         """What its accuracy is summed up with."""
-        family = self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE)
         what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
-        return f"served by {family}{what}{', blind' if self.told.get('blind') else ''}"
+        return f"served by {self.family}{what}{', blind' if self.told.get('blind') else ''}"
+
+    @property
+    def alike(self) -> bool:
+        """Whether it was measured of an engine with a host of its own, and not predicted blind."""
+        own = self.engine != CAPTURED or self.first
+        return own and not (self.told.get("at_least") or self.told.get("blind"))
 
     @property
     def batch(self) -> int:
@@ -111,8 +121,8 @@ class EngineRow:
         """
         What is measured, with such a host.
 
-        A replica reads its prompts one after the other, several of those that come at once in a step. Where replicas
-        share experts none makes tokens while another reads, so that each waits for the prompts of all.
+        Prompts that are sent at once are read by all replicas in the same steps, as few as their tokens fit into. Those
+        sent at a rate come one by one: where replicas share experts each waits for the prompts of all.
         """
         told = self.told
         drafts = told["drafts"] if told["eager_drafts"] else 0
@@ -123,14 +133,21 @@ class EngineRow:
         if self.timed:
             among = self._among(self._read(host, 1)) / told["output"] if told.get("mean") else 0.0
             return step / self.yielded + among
-        prompts = self.batch if told["expert"] > 1 else self.batch / told["data"]
-        waiting = min(self.batch // told["data"], _STEP_TOKENS // told["prompt"])
-        wave = prompts * self._read(host, max(1, waiting)) + told["output"] * step / self.yielded
+        own = -(-self.batch // told["data"])
+        if "rate" in told:
+            read = (self.batch if told["expert"] > 1 else own) * self._read(host, 1)
+        else:
+            read = own * self._read(host, own)
+        wave = read + told["output"] * step / self.yielded
         return float(self.batch * told["output"] / wave * 1e3)
 
     def _read(self, host: EngineHost, prompts: int) -> float:
-        """Milliseconds of reading a prompt where a step reads so many."""
-        return host.step(prompts * self.prompt_ns, self.layers, self.unfused, reads=True) / prompts / 1e6
+        """Milliseconds of reading each of so many prompts that wait together."""
+        most = self.told.get("most_tokens", _MOST_TOKENS if self.family == ENGINE else None)
+        tokens = prompts * self.told["prompt"]
+        steps = 1 if most is None else -(-tokens // most)
+        step = host.step(prompts * self.prompt_ns / steps, self.layers, self.unfused, reads=True)
+        return steps * step / prompts / 1e6
 
     def _among(self, read: float) -> float:
         """
@@ -247,11 +264,12 @@ def _several(rows: Sequence[EngineRow]) -> EngineHost:
         if row.unfused
     )
     plain = replace(plain, unfused_layer_ns=max(0, round(layer)))
-    draft = _median(
+    drafts = _by_source(
         (row.source, row.solved(lambda time: replace(plain, draft_ns=round(time))))
         for row in rows
         if row.told["eager_drafts"]
     )
+    draft = quantiles(drafts, n=4, method="inclusive")[0]
     return replace(plain, draft_ns=max(0, round(draft)))
 
 
@@ -273,10 +291,48 @@ def _step_ns(rows: Iterable[EngineRow], host: EngineHost) -> int:
 
 
 def _median(values: Iterable[tuple[str, float]]) -> float:
+    return median(_by_source(values))
+
+
+def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:
+    """The median of what each source says."""
     sources: dict[str, list[float]] = {}
     for source, value in values:
         sources.setdefault(source, []).append(value)
-    return median(median(found) for found in sources.values())
+    return [median(found) for found in sources.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpread:
+    """
+    What a row says of its host: the `share` of its time that is predicted to be the host's, and measured over predicted
+    time of the whole (`times`) and of the host alone.
+    """
+
+    source: str
+    share: float
+    times: float
+    host_times: float
+
+
+def host_spread(row: EngineRow, hosts: Hosts) -> HostSpread:
+    """What `row` says of hosts, predicted with `hosts`."""
+    host = hosts[row.engine, row.alone]
+    told = (row.predicted(host), row.predicted(replace(engine_host(CAPTURED), prompt_layer_ns=0)), row.measured)
+    whole, kernels, measured = told if row.timed else tuple(1 / value for value in told)
+    if row.first:
+        kernels = row.prompt_ns / 1e6
+    own = whole - kernels
+    return HostSpread(row.source, own / whole, measured / whole, (measured - kernels) / own if own > 0 else 1.0)
+
+
+def host_quantiles(found: Iterable[HostSpread]) -> tuple[float, float]:
+    """The 10 and 90 % quantiles over sources of what hosts take, where they take much of a step."""
+    least = host_interval().at_least
+    tenths = quantiles(
+        _by_source((item.source, item.host_times) for item in found if item.share >= least), n=10, method="inclusive"
+    )
+    return tenths[0], tenths[-1]
 
 
 def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from memplan.align.banded_alignment import MOST_CELLS, align_band
 from memplan.align.likelihood import pair_model
+from memplan.align.op_families import family_table
 from memplan.align.pair_prices import SPREAD, PairPrices
 from memplan.align.pair_result import PairResult
 from memplan.align.planned_sequence import PlannedSequence
@@ -27,6 +28,11 @@ _MOST, _MANY = 0.5, 0.25
 """
 Share of planned ops of a kind below which kernels of it are too few to run them, and from which others are enough to do
 it instead: some of the ops may run in one kernel with a product.
+"""
+_SUM, _HALVES = "all_reduce", ("reduce_scatter", "all_gather")
+"""
+A sum over ranks, and what it is in two kernels: the first adds up and leaves each rank a share, the second brings the
+shares together; each sends half of what the sum in one kernel does (Thakur et al. 2005).
 """
 _FEWEST = 3
 """Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
@@ -51,7 +57,8 @@ def place_collectives(
         return
     _place(sequence, model, kernels, kernel_class, kernel_names, times, which, found)
     row = found.row[which]
-    planned, measured = model.time[row % len(sequence)][row >= 0], times[which][row >= 0]
+    halves = _half_times(sequence, kernels.main[kernel_class[which]], row)
+    planned, measured = (model.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
     told = (planned > 0.0) & (measured > 0.0)
     if told.sum() < _FEWEST:
         return
@@ -91,7 +98,7 @@ def _place(
         where: Int64s = count[row % rows] + row // rows * count[-1]
         return where
 
-    usual = [rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules]
+    usual = _families(sequence).tolist()
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
     unplanned, names = beside["unplanned"], model.prices[5:7]
@@ -99,17 +106,26 @@ def _place(
     main = kernels.main[kernel_class[which]]
     joined = _run_with_others(found, which, rows)
     otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
-    for kind in set(main.tolist()):
+    total, scatter, gather = map(family_table().number, (_SUM, *_HALVES))
+    apart = {scatter, gather} <= otherwise.get(total, frozenset())
+    for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
         able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
         planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
         if len(planned) < 2:
             continue
-        chosen = which[main == kind]
+        mine = main == kind
+        if apart and kind == gather:
+            mine &= ~_gather_sums(sequence, which, main, before, found)
+            if not mine.any():
+                continue
+        chosen = which[mine]
         step = found.place[chosen] // rows
         # What stands at the edge of one step may be of the next one or the one before.
-        ends = (before[main == kind] - _EDGE, after[main == kind] + _EDGE)
+        ends = (before[mine] - _EDGE, after[mine] + _EDGE)
         steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
         whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
+        if kind in (scatter, gather):  # a sum that one kernel runs, or a scatter and a gather, is no other's
+            whole = whole[~np.isin(whole, found.row[which[(main == total) | ((main == kind) & ~mine)]])]
         some = model.taken(whole % rows)
         free = joined[whole]
         if kind in otherwise:  # most of its ops have others
@@ -118,6 +134,7 @@ def _place(
         some = replace(
             some,
             place=planned_ops(whole),
+            time=some.time * _half_times(sequence, np.full(len(whole), kind), whole),
             prices=prices,
             skip=skip,
             skip_on=skip,
@@ -125,7 +142,7 @@ def _place(
             block=np.zeros_like(whole),
             start_inside=1.0,  # where a profile is cut is told by the places, too
         )
-        spans = planned_ops(before[main == kind]), planned_ops(after[main == kind]), off[main == kind]
+        spans = planned_ops(before[mine]), planned_ops(after[mine]), off[mine]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
         if len(chosen) * width > MOST_CELLS:
             low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
@@ -152,6 +169,44 @@ def _place(
         found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
 
 
+def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before: Int64s, found: PairResult) -> Bools:
+    """
+    Which of the collectives `which` bring together what a scatter has added up, the first gather behind each.
+
+    They are of the sum that the scatter runs; adds to `found`. `before` are the rows that they stand behind.
+    """
+    known = family_table()
+    total, scatter, gather = map(known.number, (_SUM, *_HALVES))
+    scatters, gathers = np.flatnonzero(main == scatter), np.flatnonzero(main == gather)
+    row = found.row[which[scatters]]
+    of_sum = (row >= 0) & (_families(sequence)[sequence.token[row % len(sequence)]] == total)
+    scatters, row = scatters[of_sum], row[of_sum]
+    behind = np.searchsorted(gathers, scatters)
+    # Where two scatters stand before one gather, it is the later one's.
+    own = (behind < len(gathers)) & (behind != np.append(behind[1:], -1))
+    scatters, row, second = scatters[own], row[own], gathers[behind[own]]
+    near = before[second] <= row + _EDGE
+    scatters, row, second = scatters[near], row[near], second[near]
+    sums = found.taken(which[scatters])
+    found.put(which[second], replace(sums, first=row, last=row, place=row))
+    paired = np.zeros(len(which), dtype=np.bool_)
+    paired[second] = True
+    return paired
+
+
+def _families(sequence: PlannedSequence) -> Int64s:
+    """The family of kernels that commonly runs each class of planned ops, -1 where there is none."""
+    return np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules], dtype=np.int64)
+
+
+def _half_times(sequence: PlannedSequence, main: Int32s | Int64s, row: Int64s) -> Floats:
+    """Share of a planned op's time that kernels of families `main` take of it: half where two run a sum over ranks."""
+    known = family_table()
+    sums = _families(sequence)[sequence.token[row % len(sequence)]] == known.number(_SUM)
+    halves = sums & np.isin(main, [known.number(half) for half in _HALVES])
+    return np.where(halves, np.float32(0.5), np.float32(1.0))
+
+
 def _run_otherwise(
     sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: PairResult, joined: Bools
 ) -> Mapping[int, frozenset[int]]:
@@ -165,13 +220,17 @@ def _run_otherwise(
     steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
     ran = np.bincount(kernels.main[kernel_class], minlength=kernels.families.shape[1])
     rules = {rule.kernels[0]: rule for rule in sequence.rules if rule.kernels}
-    family = np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules])[sequence.token]
+    family = _families(sequence)[sequence.token]
     alone = np.where(sequence.op >= 0, steps, 0.0) - joined.reshape(-1, len(sequence)).sum(axis=0)
     planned = np.bincount(family + 1, np.maximum(alone, 0.0), len(ran) + 1)[1:]
     found_for = {}
+    total, *halves = map(family_table().number, (_SUM, *_HALVES))
+    more = ran - planned
+    # Sums in two kernels have both of them; what runs anything else is beyond those.
+    in_two = max(0.0, min(-float(more[total]), *(float(more[half]) for half in halves)))
     for own, rule in rules.items():
         if ran[own] < _MOST * planned[own]:
-            spare = {kind: float(ran[kind] - planned[kind]) for kind in rule.kernels[1:]}
+            spare = {kind: float(more[kind]) - in_two * (own != total and kind in halves) for kind in rule.kernels[1:]}
             least = max(_MANY * float(planned[own]), _MOST * max(spare.values(), default=0.0))
             found_for[own] = frozenset(kind for kind, often in spare.items() if often >= least)
     return found_for

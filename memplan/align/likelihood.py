@@ -167,7 +167,9 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     several = ops.families[row].sum() > 1
     alike = (kernels.families == ops.families[row]).all(axis=1) & several
     runs = np.where(alike, runs + weights["same_families"], runs)
-    runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + weights["beside_heavy"], runs)
+    # What is gathered is what a product reads, sums are of what it makes: a gather is ahead of what it is run with.
+    ahead = weights["fused_collective" if rule.kernels[0] == known.number("all_gather") else "beside_heavy"]
+    runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + ahead, runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
     if ops.outputs[row].any():  # more than one number is made of more than one
         runs = np.where(kernels.single, -np.inf, runs)

@@ -1,8 +1,9 @@
 """
 A calibration: how kernels really went on one chip, as corrections to the model's time.
 
-A kernel that was measured takes what it took. Another one takes the model's time as often as kernels like it did
-(`memplan.cost.deviations`), where kernels left out came out better for that.
+A kernel that was measured takes what it took, carried to its place where places were seen to go as the model has them.
+Another one takes the model's time as often as kernels like it did (`memplan.cost.deviations`), where kernels left out
+came out better for that.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from memplan.cost.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 4
+CALIBRATION_VERSION = 5
 _BEFORE = 3
-"""The version that had one prior, and kept nothing of what kernels find in L2."""
+"""The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places."""
 _LARGEST_FILE = 16 << 20
 
 
@@ -51,9 +52,11 @@ class Calibration:
     What kernels took, how others of their kinds deviate, and what that rests on.
 
     `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
-    `seen_ns` is what kernels took that were measured, by `kernel_key`. `unseen_error` is that of kernels of shapes that
-    a fit to the other half of all shapes has not seen, `unseen_model_error` the model's on the same; `uncovered` is the
-    share of the profile's time that neither a fit nor a kernel seen speaks for.
+    `seen_ns` is what kernels took that were measured, by `kernel_key`, and `seen_alone_ns` what that is run alone
+    (ns), where the power `carried` (0 to 1) of the factor that the model has for a place held, none where it
+    is 0. `unseen_error` is that of kernels of shapes that a fit to the other half of all shapes has not seen,
+    `unseen_model_error` the model's on the same; `uncovered` is the share of the profile's time that neither a fit nor
+    a kernel seen speaks for.
     """
 
     profile: str
@@ -69,6 +72,8 @@ class Calibration:
     unseen_model_error: float | None = None
     uncovered: float = 0.0
     seen_ns: Mapping[str, float] = field(default_factory=dict, hash=False)
+    seen_alone_ns: Mapping[str, float] = field(default_factory=dict, hash=False)
+    carried: float = 0.0
 
     @property
     def source(self) -> Source:
@@ -89,13 +94,20 @@ class Calibration:
         `plain` is what the model gives it, `hot` the share of its reads that L2 holds, `None` where nobody knows what
         ran before it.
         """
-        seen = self.seen_ns.get(kernel_key(kernel))
+        seen = self.seen_time_ns(kernel_key(kernel), plain, hot)
         if seen is not None:
             return max(round(seen), 1)
         trait = trait_of(kernel, plain, hot)
         if not plain.known or not self.deviations.covers(trait):
             return None
         return max(round(float(self.deviations.times_ns([trait])[0])), 1)
+
+    def seen_time_ns(self, key: str, plain: PlainTimes, hot: float | None) -> float | None:
+        """What the kernel of `key` takes where L2 holds the share `hot` of its reads, `None` if none was measured."""
+        alone = self.seen_alone_ns.get(key)
+        if hot is None or alone is None:
+            return self.seen_ns.get(key)
+        return alone * math.pow(plain.place, self.carried)
 
 
 def kernel_key(kernel: Kernel) -> str:
@@ -135,7 +147,7 @@ def load_calibration(path: str | Path) -> Calibration:
         raise InputError("is no JSON", path=path, remedy="give what `memplan calibrate` wrote") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError("is no calibration", path=path, remedy="give what `memplan calibrate` wrote")
-    if document.get("version") not in (_BEFORE, CALIBRATION_VERSION):
+    if document.get("version") not in range(_BEFORE, CALIBRATION_VERSION + 1):
         raise InputError(
             "has version {!r}", document.get("version"), path=path, remedy="calibrate again with this memplan"
         )
@@ -146,16 +158,16 @@ def load_calibration(path: str | Path) -> Calibration:
             cubes=int(document["cubes"]),
             clock_hz=_number(document["clock_hz"]),
             types=tuple(_type_errors(row) for row in document["types"]),
-            deviations=(_deviations if document["version"] == CALIBRATION_VERSION else _deviations_before)(
-                document["deviations"]
-            ),
+            deviations=(_deviations_before if document["version"] == _BEFORE else _deviations)(document["deviations"]),
             train_error=_number(document["train_error"]),
             check_error=_optional(document["check_error"]),
             model_error=_optional(document["model_error"]),
             unseen_error=_optional(document["unseen_error"]),
             unseen_model_error=_optional(document["unseen_model_error"]),
             uncovered=_number(document["uncovered"]),
-            seen_ns={str(key): _number(value) for key, value in document["seen_ns"].items()},
+            seen_ns=_times(document["seen_ns"]),
+            seen_alone_ns=_times(document.get("seen_alone_ns", {})),
+            carried=_number(document.get("carried", 0.0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -220,6 +232,10 @@ def _weights(values: Sequence[Any], kernels: int) -> tuple[float, ...]:
 
 def _kept(document: Mapping[str, Any]) -> dict[str, float]:
     return {str(kind): _number(share) for kind, share in document["kept"].items()}
+
+
+def _times(document: Mapping[str, Any]) -> dict[str, float]:
+    return {str(key): _number(value) for key, value in document.items()}
 
 
 def _finite(value: Any) -> float:

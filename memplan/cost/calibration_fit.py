@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
-from memplan.cost.deviations import Deviations, PlainTimes, Trait, fitted_deviations, trait_of
+from memplan.cost.deviations import Deviations, PlainTimes, Trait, carried_places, fitted_deviations, trait_of
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
 from memplan.cost.l2 import costs_in_order, hot_shares, kernel_accesses
@@ -133,7 +133,8 @@ class _Rows:
         if other:
             found[other] = told.times_ns([self.traits[row] for row in other])
         for row in rows:
-            found[row] = calibration.seen_ns.get(self.keys[row], found[row])
+            seen = calibration.seen_time_ns(self.keys[row], self.plain[row], self.traits[row].hot)
+            found[row] = found[row] if seen is None else seen
         return np.maximum(np.round(found), 1.0)
 
     def spoken_for(self, calibration: Calibration) -> NDArray[np.bool_]:
@@ -151,7 +152,9 @@ class _Rows:
         for index in np.flatnonzero(self.fitted).tolist():
             if self.plain[index].known:
                 rows.setdefault(self.keys[index], []).append(index)
-        times = {key: self.truth[own] for key, own in rows.items()}
+        places = np.array([plain.place for plain in self.plain])
+        carried = carried_places([(self.truth[own], places[own]) for own in rows.values()])
+        alone = {key: float(np.median(self.truth[own] / places[own] ** carried)) for key, own in rows.items()}
         return Calibration(
             profile=profile,
             chip=machine.name,
@@ -162,7 +165,9 @@ class _Rows:
             train_error=0.0,
             check_error=None,
             model_error=None,
-            seen_ns={key: float(np.median(own)) for key, own in times.items()},
+            seen_ns={key: float(np.median(self.truth[own])) for key, own in rows.items()},
+            seen_alone_ns=alone if carried else {},
+            carried=carried,
         )
 
     def _deviations(self, shapes: Sequence[Sequence[int]]) -> Deviations:

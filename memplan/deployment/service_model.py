@@ -47,7 +47,7 @@ class PromptReading:
     Of the tokens to compute, their square, the nanoseconds they add to steps that run anyway (`work`), the square of
     that and the product of both; the chunks of a prompt. The longest of the part asked about has `most_chunks` and adds
     `most_ns`; alone, with the host's work, reading it takes `alone_ns`. `mean_alone` and `square_alone` are moments of
-    reading alone.
+    reading alone. A step that reads takes no less than `launched_ns`, in which the host launches its kernels.
     """
 
     chunk: int
@@ -62,6 +62,11 @@ class PromptReading:
     alone_ns: float
     mean_alone: float
     square_alone: float
+    launched_ns: float = 0.0
+
+    def chunk_ns(self, step: float, slower: float = 1.0) -> float:
+        """What a step of `step` that makes tokens takes more where it reads the chunk of a prompt too."""
+        return max(self.work * slower / self.chunks, self.launched_ns * slower - step)
 
 
 def prompt_reading(curve: StepCurve, load: Workload, chunk: int, part: float) -> PromptReading:
@@ -86,6 +91,7 @@ def prompt_reading(curve: StepCurve, load: Workload, chunk: int, part: float) ->
         alone_ns=own.duration_ns,
         mean_alone=load.mean(lambda tokens: curve.reading(tokens).pace_ns),
         square_alone=load.mean(lambda tokens: curve.reading(tokens).pace_ns ** 2),
+        launched_ns=own.launched_ns,
     )
 
 
@@ -129,17 +135,30 @@ def _pace(curve: StepCurve, rate: float, sequences: float, read: PromptReading |
         share = arriving * work
         if share >= 1:
             return None
-        gap = step / (1 - share)
-        reading = min(1.0, arriving * read.chunks * gap)
+        gap, reading = _alone(step, share, arriving * read.chunks, read.launched_ns * slower)
         variance = arriving * gap * read.work_square * slower**2 / (1 - share) ** 2
         return _Pace(step, (gap - step) / reading if reading else 0.0, reading, variance)
-    one, arrives = work / read.chunks, arriving * curve.layout.data * read.chunks
+    one, arrives = read.chunk_ns(step, slower), arriving * curve.layout.data * read.chunks
     after_short, after_long = -math.expm1(-arrives * step), -math.expm1(-arrives * (step + one))
     long = after_short / (1 - after_long + after_short)
     if arriving * read.chunks * (step + long * one) >= 1:
         return None
     alike = after_long - after_short
     return _Pace(step, one, long, one**2 * long * (1 - long) * (1 + alike) / (1 - alike))
+
+
+def _alone(step: float, share: float, chunks: float, launched: float) -> tuple[float, float]:
+    """
+    The mean time of steps of a rank alone, and the part of them that reads, where `chunks` arrive in a nanosecond.
+
+    Steps of `step` are lengthened by the kernels of the prompts, which take `share` of the time, or where they read to
+    what launching them takes. Chunks that come in the same step share the next.
+    """
+    gap = kernels = step / (1 - share)
+    if launched > step:
+        for _ in range(_ROUNDS):
+            gap = max(kernels, step - (launched - step) * math.expm1(-chunks * gap))
+    return gap, min(1.0, chunks * gap)
 
 
 def _steady(
@@ -197,13 +216,15 @@ def mixed_service(
     mean, usual = found
     high = _at_once(mean, part)
     pace = _pace(curve, rate, high, read, slower)
-    step, work = usual.step / read.chunk, slower
+    # A step of prompts that fill it is launched as the others are.
+    full = max(usual.step, read.launched_ns * slower - read.work * slower / read.tokens * read.chunk)
+    step, work = full / read.chunk, slower
     service = step * read.tokens + work * read.work
     moment = step**2 * read.square + 2 * step * work * read.product + work**2 * read.work_square
     queue = Queue(ranks, load.rate, service / 1e9, max(0.0, moment / service**2 - 1))
     if pace is None or queue.busy >= 1:
         return _behind(_NO_READING)
-    first = read.most_chunks * pace.step + read.most_ns * slower
+    first = max(read.most_chunks * pace.step + read.most_ns * slower, read.most_chunks * read.launched_ns * slower)
     yielded = curve.decoding(mean).yielded
     uneven = max(0.0, NormalDist().inv_cdf(part)) * math.sqrt(usual.variance / max(1.0, load.answer / yielded))
     ttft = queue.wait(part) * 1e9 + usual.rest(part) + first + curve.request_ns

@@ -91,4 +91,5 @@ def _between(
         at(low.pace_ns, high.pace_ns),
         at(low.overhead_ns, high.overhead_ns),
         low.yielded,
+        low.launched_ns,
     )

@@ -72,6 +72,7 @@ def _document(result: Calibration, seen: Observed, chosen: str) -> dict[str, Any
         "unseen_model_error": result.unseen_model_error,
         "uncovered": result.uncovered,
         "kernels_seen": len(result.seen_ns),
+        "places_carried": result.carried,
         "kept": dict(result.deviations.kept),
         "types": [asdict(each) for each in result.types],
     }

@@ -28,14 +28,15 @@ _MOST_KINDS = 8
 @dataclass(frozen=True, slots=True)
 class StepPoint:
     """
-    A step in nanoseconds: how long it takes, how soon the next can start, and what of it the host takes however little
-    there is to do. A sequence gets `yielded` tokens of it.
+    A step in nanoseconds: how long it takes, how soon the next can start, what of it is beside its kernels, and the
+    least between two of them, in which the host launches them. A sequence gets `yielded` tokens of it.
     """
 
     duration_ns: float
     pace_ns: float
     overhead_ns: float
     yielded: float
+    launched_ns: float = 0.0
 
 
 def fast_step(
@@ -46,9 +47,12 @@ def fast_step(
     counts = Counter(kinds)
     grown = {kind: count - _FEW for kind, count in counts.items() if count > _FEW}
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
+    host, reads = engine_host(engine, alone=layout.ranks == 1), step.phase is Phase.PREFILL
+    layers, unfused, stages = step_layers(model, step), unfused_layers(model, step), layout.pipeline
+    launched = host.launched(layers // stages, unfused // stages, reads=reads)
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
-        return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine))
-    stages, layout = layout.pipeline, layout.one_stage
+        return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine), launched)
+    layout = layout.one_stage
     short, kept = _shortened(model, kinds)
     base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
     taken = _layer_times(base, len(kept))
@@ -58,17 +62,15 @@ def fast_step(
     yielded = 1.0
     if step.phase is Phase.DECODE:
         yielded += accepted(step.speculative, engine) if acceptance is None else acceptance
-    host, reads = engine_host(engine, alone=stages * layout.ranks == 1), step.phase is Phase.PREFILL
-    layers, unfused = step_layers(model, step), unfused_layers(model, step)
     duration = host.step(captured, layers, unfused, reads=reads)
     pace = host.step(kernels / stages + _overhead(base), layers // stages, unfused // stages, reads=reads)
-    return StepPoint(duration, pace, duration - kernels, yielded)
+    return StepPoint(duration, pace, duration - kernels, yielded, launched)
 
 
-def _point(found: StepTime) -> StepPoint:
+def _point(found: StepTime, launched: int) -> StepPoint:
     yielded = found.tokens_per_sequence if found.step.phase is Phase.DECODE else 1.0
     pace = found.step.batch * found.tokens_per_sequence / found.tokens_per_second * 1e9
-    return StepPoint(found.duration_ns, pace, _overhead(found), yielded)
+    return StepPoint(found.duration_ns, pace, _overhead(found), yielded, launched)
 
 
 def _overhead(found: StepTime) -> float:

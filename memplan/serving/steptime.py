@@ -28,6 +28,7 @@ from memplan.serving.constants import (
     accepted,
     constants,
     engine_host,
+    host_interval,
     sources,
     step_interval,
 )
@@ -118,7 +119,7 @@ class StepTime:
     @property
     def interval_ns(self) -> tuple[int, int]:
         """Between which the steps of four of five public rows lie that are predicted the same duration."""
-        low, high = step_interval(self.engine)
+        low, high = step_interval(self.engine, self.host_ns / self.duration_ns if self.duration_ns else 0.0)
         return round(self.duration_ns * low), round(self.duration_ns * high)
 
 
@@ -160,6 +161,7 @@ def step_time(
     drafts = step.speculative if eager_drafts else 0
     layers, unfused, reads = step_layers(model, step), unfused_layers(model, step), step.phase is Phase.PREFILL
     duration = host.step(captured, layers, unfused, reads=reads, eager_drafts=drafts)
+    notes.extend(_host_notes(duration - captured, duration))
     sequences = -(-step.batch // layout.data)
     # With all stages busy on batches of their own, the slowest of them sets the pace.
     pace = duration
@@ -197,6 +199,17 @@ def step_time(
         engine=engine,
         host_ns=duration - captured,
     )
+
+
+def _host_notes(host_ns: int, duration_ns: int) -> list[str]:
+    hosts = host_interval()
+    if host_ns < hosts.at_least * duration_ns:
+        return []
+    return [
+        f"the host sets this step: {host_ns / 1e6:.1f} of {duration_ns / 1e6:.1f} ms are its own; four of five public "
+        f"hosts take {hosts.low:g} to {hosts.high:g} times as long as predicted, in containers with few processors "
+        f"{hosts.contained_low:g} to {hosts.contained_high:g} times"
+    ]
 
 
 def _stage(

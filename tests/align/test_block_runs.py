@@ -84,13 +84,17 @@ def test_copies_of_an_engine_are_called_what_they_are(latent: Plan) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Qwen3-32B prefill, TP8, sequence parallel", "gpt-oss-120b decode, TP2 EP2", "GLM-5.2 decode, TP4 EP16, 8 bits"],
+    [
+        "Qwen3-32B prefill, TP8, sequence parallel",
+        "gpt-oss-120b decode, TP2 EP2",
+        "GLM-5.2 decode, TP4 EP16, 8 bits",
+        "Nemotron 3 Nano 30B-A3B decode, TP2 EP2",
+    ],
 )
 @pytest.mark.parametrize("seed", [90, 91])
 def test_steps_in_few_kernels_are_matched(name: str, seed: int, shared_data: Path) -> None:
     found = block_verdict(block_plan(shared_data / "configs", name), seed)
     assert found.time > ENOUGH
-    # What is missed are gathers behind a sum that runs as a scatter and a gather, beside gathers of the plan's own.
-    assert found.exchanged[0] >= 0.9 * found.exchanged[1]
+    assert found.exchanged[0] >= 0.97 * found.exchanged[1]
     stated = np.array(found.claims)
     assert abs(stated[:, 0].mean() - stated[:, 1].mean()) < 0.05

@@ -18,6 +18,7 @@ from memplan.cost.calibration import Calibration
 from memplan.cost.calibration_fit import calibrate
 from memplan.cost.deviations.prior import spread_priors
 from memplan.cost.kernel_time import plain_times
+from memplan.cost.l2 import costs_in_order
 from memplan.cost.machine import bandwidths
 from memplan.cost.measured_kernels import MeasuredKernels, Observed, identify, merged_kernels
 from memplan.hardware import chip
@@ -296,3 +297,48 @@ def test_a_chip_is_told_by_cores_stream_and_clock() -> None:
     assert "Ascend910B4" not in names
     assert identify(Observed(20, 40, 1500e6, 0.7e12), bandwidths())[0].name == "Ascend910B4"
     assert identify(Observed(None, None, None, None), bandwidths()) == []
+
+
+def in_places(power: float) -> MeasuredKernels:
+    """Kernels that read what one before wrote, half of them with L2 filled since, at a `power` of its price."""
+    kernels: list[Kernel] = []
+    for turn in range(6):
+        for count in (1 << 20, 3 << 19, 1 << 21, 5 << 19, 3 << 20, 7 << 19):
+            own = Operand((count,), "float32")
+            kernels.append(Kernel("Neg", (own,), (own,)))
+            if turn % 2 == count % 3 % 2:
+                kernels.append(kernel("Fill", 1 << 27))
+            kernels.append(Kernel("Abs", (own,), (own,)))
+    costs = costs_in_order(kernels, B3)
+    alone = [kernel_cost(each, B3).duration_ns for each in kernels]
+    times = np.array([1.4 * own * (cost.duration_ns / own) ** power for own, cost in zip(alone, costs, strict=True)])
+    return MeasuredKernels(tuple(kernels), times, np.arange(len(kernels)) * 2 + 1)
+
+
+def test_what_a_kernel_took_is_carried_to_other_places_where_places_go_as_modelled(tmp_path: Path) -> None:
+    """The power of a place's price that measurements follow is found; without a place a kernel takes what it took."""
+    for power in (0.0, 0.5, 1.0):
+        found = calibrate(in_places(power), B3, "places", shapes=False)
+        assert found.carried == power
+        assert found.train_error == pytest.approx(0, abs=1e-3)
+        save_calibration(found, tmp_path / "cal.json")
+        assert load_calibration(tmp_path / "cal.json") == found
+    core = calibrated(B3, found)
+    own = kernel("Abs", 1 << 21)
+    warm, cold, unknown = (kernel_cost(own, core, hot_share=hot).duration_ns for hot in (1.0, 0.0, None))
+    assert cold > 1.1 * warm
+    assert warm <= unknown <= cold
+
+
+def test_places_of_few_kernels_may_be_chance_and_are_not_carried(calibration: Calibration, tmp_path: Path) -> None:
+    """Nor are those of a file of the version before, which tells none."""
+    whole = in_places(1.0)
+    few = np.array([index for index, each in enumerate(whole.kernels) if each.outputs[0].count in (1 << 20, 1 << 27)])
+    part = MeasuredKernels(tuple(whole.kernels[index] for index in few), whole.duration_ns[few], whole.row[few])
+    assert calibrate(part, B3, "few", shapes=False).carried == 0
+    path = tmp_path / "old.json"
+    save_calibration(calibration, path)
+    document = json.loads(path.read_text())
+    del document["carried"], document["seen_alone_ns"]
+    path.write_text(json.dumps(document | {"version": 4}))
+    assert load_calibration(path) == replace(calibration, carried=0.0, seen_alone_ns={})

@@ -1,7 +1,8 @@
 """
 An engine simulated step by step: requests arrive at random, prompts are read in chunks beside what is decoded.
 
-Nothing of `memplan.deployment` is used: steps last `base + each x sequences + token x tokens read` milliseconds.
+Nothing of `memplan.deployment` is used: steps last `base + each x sequences + token x tokens read` milliseconds, those
+that read no less than `launched`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class SimulatedService:
     base: float = 20.0
     each: float = 0.2
     token: float = 0.08
+    launched: float = 0.0
 
 
 @dataclass(slots=True)
@@ -64,7 +66,8 @@ def simulate(asked: SimulatedService, requests: int, seed: int = 1) -> tuple[lis
         if not most and not tokens:
             heapq.heappush(due, (max(now + 0.01, arrivals[come][0] if come < requests else now), number))
             continue
-        end = now + asked.base + asked.each * max(most, 1) + asked.token * tokens
+        lasting = asked.base + asked.each * max(most, 1) + asked.token * tokens
+        end = now + (max(lasting, asked.launched) if tokens else lasting)
         for rank, (_, done) in zip(together[number], read, strict=True):
             if requests // 5 < len(each) < requests * 4 // 5:
                 held, lasted = held + len(rank.running) * (end - now), lasted + end - now

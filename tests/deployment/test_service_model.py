@@ -32,7 +32,8 @@ def linear_curve(asked: SimulatedService) -> StepCurve:
         number = 2**power
         decode, read = (asked.base + asked.each * number) * 1e6, asked.token * number * 1e6
         curve.decode[number] = StepPoint(decode, decode, 0.0, 1.0)
-        curve.prefill[number] = StepPoint(read, read, 0.0, 1.0)
+        taken = max(read, asked.launched * 1e6)
+        curve.prefill[number] = StepPoint(taken, taken, taken - read, 1.0, asked.launched * 1e6)
     return curve
 
 
@@ -43,6 +44,10 @@ def workload(asked: SimulatedService) -> Workload:
 
 
 CASES = [
+    SimulatedService(2.0, (256,), 200, 2048, launched=60.0),
+    SimulatedService(12.0, (128,), 200, 2048, launched=80.0),
+    SimulatedService(8.0, (1024,), 300, 2048, groups=2, launched=120.0),
+    SimulatedService(12.0, (256,), 200, 2048, ranks=4, locked=True, launched=60.0),
     SimulatedService(2.0, (1024,), 200, 2048),
     SimulatedService(4.0, (1024,), 200, 2048),
     SimulatedService(4.0, (4096,), 300, 2048, groups=4),

@@ -20,6 +20,8 @@ from benchmarks.engine_rows import (
     engine_rows,
     fitted_rows,
     found_hosts,
+    host_quantiles,
+    host_spread,
     measured_engine_rows,
     shipped_hosts,
 )
@@ -30,7 +32,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host, step_interval
+from memplan.serving.constants import engine_host, host_interval, step_interval
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -155,6 +157,41 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     assert max(abs(error) for error in apart) < 0.1
 
 
+@pytest.mark.slow
+def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shared_data: Path) -> None:
+    """Of rows that were not kept back, with their own source left out of the constants and of the spread of hosts."""
+    rows = engine_rows(shared_data)
+    seen = [row for row in rows if not row.why and row.alike]
+    fitted, hosts = fitted_rows(rows), host_interval()
+    found = [host_spread(row, found_hosts([other for other in fitted if other.source != row.source])) for row in seen]
+    spread = host_quantiles(found)
+    assert (hosts.low, hosts.high) == pytest.approx(spread, abs=0.03)
+    for bound in (True, False):
+        inside = []
+        for row, item in zip(seen, found, strict=True):
+            if (item.share >= hosts.at_least) is bound:
+                low, high = step_interval(row.engine, item.share)
+                inside.append(low <= item.times <= high)
+        assert len(inside) > 30
+        assert 0.75 <= mean(inside) <= 0.95
+
+
+def test_an_interval_is_wider_the_more_of_a_step_is_its_hosts() -> None:
+    for engine in ("captured", "vllm-ascend", "sglang"):
+        found = [step_interval(engine, part / 10) for part in range(11)]
+        assert all(low >= then[0] and high <= then[1] for (low, high), then in pairwise(found))
+    assert step_interval("vllm-ascend", 1.0)[0] == host_interval().low
+
+
+def test_a_step_that_its_host_sets_says_so(dense: ModelConfig) -> None:
+    small, large = ServedStep(Phase.DECODE, 1, 512), ServedStep(Phase.DECODE, 256, 32768)
+    eager = [step_time(dense, Layout(), step, "910C", engine="vllm-ascend-eager") for step in (small, large)]
+    assert [any("the host sets this step" in note for note in found.notes) for found in eager] == [True, False]
+    low, high = eager[0].interval_ns
+    assert low < eager[1].interval_ns[0] * eager[0].duration_ns / eager[1].duration_ns
+    assert high > 1.6 * eager[0].duration_ns
+
+
 @pytest.mark.parametrize("waves", [1, 4, 16])
 def test_others_prompts_are_read_among_answers(waves: int) -> None:
     """As in an engine simulated step by step, answers of unequal lengths: who is answered waits for others' prompts."""
@@ -179,9 +216,19 @@ def test_a_first_token_takes_a_request_and_waiting_prompts_share_a_step() -> Non
     launched = 4 * host.prompt_unfused_layer_ns
     assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
     # All eight fit into a step, whose kernels take longer than launching it does.
-    crowd = replace(row, told={**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0})
+    waiting = {**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0}
+    crowd = replace(row, told={**waiting, "most_tokens": 8192})
     beside = host.step_ns + 4 * host.unfused_layer_ns
     assert crowd.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + 2 * beside) * 1e9)
+    # Steps of three prompts take as long as launching them does.
+    assert replace(row, told={**waiting, "most_tokens": 3072}).predicted(host) == pytest.approx(
+        8 / (3 * launched + beside) * 1e9
+    )
+    # Both replicas read in the same steps what is sent at once; what comes at a rate is read one after the other.
+    twice = {**waiting, "data": 2, "expert": 2, "most_tokens": 8192}
+    once, paced = (replace(row, told=told).predicted(host) for told in (twice, {**twice, "rate": 1.0}))
+    assert once == pytest.approx(8 / (4 * 10_000_000 + 2 * beside) * 1e9)
+    assert paced == pytest.approx(8 / (8 * launched + beside) * 1e9)
 
 
 def _time_a_token(sequences: int, waves: int, answer: int, step: int, read: int, seed: int) -> float:

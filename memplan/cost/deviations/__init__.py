@@ -1,8 +1,9 @@
 """How far measured kernels are off the model, and what that says of kernels like them."""
 
+from memplan.cost.deviations.carried_places import carried_places
 from memplan.cost.deviations.fitting import fitted_deviations
 from memplan.cost.deviations.measured_deviations import Deviations, Member
 from memplan.cost.deviations.prior import Prior
 from memplan.cost.deviations.traits import PlainTimes, Trait, trait_of
 
-__all__ = ["Deviations", "Member", "PlainTimes", "Prior", "Trait", "fitted_deviations", "trait_of"]
+__all__ = ["Deviations", "Member", "PlainTimes", "Prior", "Trait", "carried_places", "fitted_deviations", "trait_of"]

@@ -94,14 +94,19 @@ def _share(measured: Sequence[Array], model: Array, apart: Array) -> float:
     """The share of the deviations predicted `apart` from each kernel's own with which a kind comes out best."""
     if len(measured) < calibration_choice("fewest_of_kind"):
         return 0.0
-    alone, sure = _missed(measured, model), _quantile(calibration_choice("carry_sureness"), len(measured) - 1)
+    alone = _missed(measured, model)
     best, most = 0.0, 0.0
     for share in (0.25, 0.5, 0.75, 1.0):
-        gain = alone - _missed(measured, model * np.exp(share * apart))
-        least = float(gain.sum() - sure * math.sqrt(len(gain)) * gain.std(ddof=1))
+        least = sure_gain(alone - _missed(measured, model * np.exp(share * apart)))
         if least > most:
             best, most = share, least
     return best
+
+
+def sure_gain(gains: Array) -> float:
+    """What several kernels, three or more, gain together that is hardly chance."""
+    sure = _quantile(calibration_choice("carry_sureness"), len(gains) - 1)
+    return float(gains.sum() - sure * math.sqrt(len(gains)) * gains.std(ddof=1))
 
 
 def _quantile(normal: float, freedom: int) -> float:

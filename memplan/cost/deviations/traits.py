@@ -25,6 +25,11 @@ class PlainTimes:
     bound: str
     known: bool
 
+    @property
+    def place(self) -> float:
+        """How much longer than alone the model has it in its place."""
+        return max(self.ordered_ns, 1) / max(self.alone_ns, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Trait:
