@@ -129,7 +129,9 @@ class ShownRuns:
 
     def sums(self, of: Floats) -> Floats:
         """For each run the sum over its kernels."""
-        return np.bincount(self.run, self.count * of, len(self.weight))
+        found: Floats = np.zeros(len(self.weight))
+        np.add.at(found, self.run, self.count * of)
+        return found
 
 
 def rising_levels(
