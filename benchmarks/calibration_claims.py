@@ -21,7 +21,7 @@ from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.known_runs import KnownRun
-from tests.align.simulated_runs import SimulatedRun
+from tests.align.simulated_runs import SimulatedRun, planned_scopes, scopes_right
 
 CALM, CALMER, BLIND = 3, 12.0, 2
 """Every so manieth of the mixed simulated runs is so much less disturbed, and every so manieth has no shapes."""
@@ -176,22 +176,12 @@ def shapeless(kernels: Kernels) -> Kernels:
 
 def _run_claims(run: SimulatedRun, seed: int) -> RawClaims:
     raw = raw_alignment(run.plan, run.kernels)
-    places = _places(run.plan)
-    in_scope = [
-        places[op] in {places[other] for other in truth} if op >= 0 else not truth
-        for op, truth in zip(raw.found.op_of_kernel().tolist(), run.truth, strict=True)
-    ]
     right = {
         "op": _pairs_right(run, raw.found),
-        "scope": np.array(in_scope, np.float64),
+        "scope": np.array(scopes_right(run, raw.found), np.float64),
         "place": _place_right(run.plan, raw.found, run.truth),
     }
     return _some(raw, right, run.kernels.duration_ns, seed)
-
-
-def _places(plan: Plan) -> list[tuple[str | None, int | None, int | None, str]]:
-    """Phase, micro-batch, layer and part of every planned op."""
-    return [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in plan.ops]
 
 
 def _place_right(plan: Plan, found: Alignment, truth: Sequence[Set[int]]) -> Floats:
@@ -200,7 +190,7 @@ def _place_right(plan: Plan, found: Alignment, truth: Sequence[Set[int]]) -> Flo
 
     Those of a kernel in no plan are of the nearest before or behind it that is.
     """
-    planned = [place[:3] for place in _places(plan)]
+    planned = [scope[:3] for scope in planned_scopes(plan)]
     places = [{planned[op] for op in ops} for ops in truth]
     near = [set(mine) for mine in places]
     for order in (range(len(places)), reversed(range(len(places)))):

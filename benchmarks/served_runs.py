@@ -21,6 +21,7 @@ from memplan.models.steps import step_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.block_runs import EITHER, block_run
+from tests.align.simulated_runs import planned_scopes
 
 _Served = tuple[str, int, Layout, ServedStep]
 _DECODE, _PREFILL = Phase.DECODE, Phase.PREFILL
@@ -141,7 +142,7 @@ def block_verdict(plan: Plan, seed: int) -> BlockVerdict:
     none = [not truth or EITHER in truth for truth in run.truth]
     pairs = list(zip(ops, run.truth, none, strict=True))
     right = np.array([op in truth if op >= 0 else free for op, truth, free in pairs])
-    where = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in plan.ops]
+    where = planned_scopes(plan)
     placed = [where[op] in {where[own] for own in truth - {EITHER}} if op >= 0 else free for op, truth, free in pairs]
     exchanged = np.array([core == "COMMUNICATION" for core in run.kernels.core])
     planned, free = ~np.array(none), np.array([not truth for truth in run.truth])

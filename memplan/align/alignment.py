@@ -22,7 +22,7 @@ from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
 from memplan.align.likelihood import Likelihoods, likelihoods
 from memplan.align.pair_alignment import align_pairs, how_likely
 from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.probabilities.match_features import match_features, sight_of
+from memplan.align.probabilities.match_features import match_features
 from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_stated, state_chances
 from memplan.align.rematch.equal_halves import take_halves
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
@@ -167,8 +167,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
     settled = settled.of_each(units.owner)
     if served(plan):
-        sight = sight_of(features.blind, features.run_agrees)
-        leave_out_copies(sequence, classes, kernel_class, settled, of_place, sight)
+        leave_out_copies(sequence, classes, kernel_class, settled, of_place, features.sight)
     untold = np.isnan(settled.chance)
     matches = _matches(sequence, settled, ~untold, settled.chance)
     unsure = _matches(sequence, settled, untold, trusted)

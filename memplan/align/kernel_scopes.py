@@ -124,7 +124,7 @@ def kernel_scopes(
         (whats(rule["after"]), whats(rule["before"])): rule["what"]
         for rule in table("memplan.align", "lowering.json")["between"]
     }
-    exchanges = bool(np.isin(sequence.classes.main[sequence.token], list(family_table().collectives)).any())
+    exchanges = bool(sequence.classes.among(family_table().collectives)[sequence.token].any())
     whole = _Unplanned(
         kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, of_engine=served(plan)
     )

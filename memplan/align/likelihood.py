@@ -161,13 +161,12 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     many = kernels.families.sum(axis=1) >= _BLOCK
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1) & ~many
     runs = np.where(usual, weights["same_family"], np.where(other, weights["other_kernel"], -np.inf))
-    # What is run together is first of all what takes most of its time.
-    beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
     # An op that is several in one, as `KvRmsNormRopeCache`, is run by a kernel that is the same several.
     several = ops.families[row].sum() > 1
     alike = (kernels.families == ops.families[row]).all(axis=1) & several
     runs = np.where(alike, runs + weights["same_families"], runs)
-    # What is gathered is what a product reads, sums are of what it makes: a gather is ahead of what it is run with.
+    # What is run together is first of all what takes most of its time; but what is gathered is what a product reads.
+    beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
     ahead = weights["fused_collective" if rule.kernels[0] == known.number("all_gather") else "beside_heavy"]
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + ahead, runs)
     runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
@@ -432,7 +431,8 @@ def _shape_weight(
     )
     if int(ops.main[row]) in family_table().matrix_products:
         # Which of the three sizes comes out tells the product from its two gradients.
-        sized = np.where(everything & ~without & ~_same_output(ops, row, kernels), weights["other_output"], sized)
+        made = kernels.outputs.max(axis=1) == int(ops.outputs[row].max())
+        sized = np.where(everything & ~without & ~made, weights["other_output"], sized)
         # All three sizes of a product are told, whatever else the kernel or the op reads (a bias).
         factors = [(kernels.operands == size).any(axis=1) for size in ops.inputs[row, :2]]
         same = relation.output & np.all(factors, axis=0)
@@ -447,8 +447,3 @@ def _shape_weight(
         told, np.where(kernels.bits == bits, weights["same_bits"], weights["other_bits"]), 0.0
     )
     return weight
-
-
-def _same_output(ops: TokenClasses, row: int, kernels: TokenClasses) -> Bools:
-    same: Bools = kernels.outputs.max(axis=1) == int(ops.outputs[row].max())
-    return same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -89,6 +89,11 @@ def families_of(type_: str, name: str = "") -> tuple[int, ...]:
         if found:
             return found
     return (UNKNOWN_FAMILY,)
+
+
+def types_of_family(types: Iterable[str], family: int) -> frozenset[str]:
+    """Those of `types` whose main family that is; each is looked up once, however often it comes."""
+    return frozenset(type_ for type_ in frozenset(types) if families_of(type_)[0] == family)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -109,42 +109,7 @@ def planned_sequence(
     Updates have a row for each of the `pieces` in which the run keeps the weight; `cut` is what `pieces_of_ops` says.
     """
     found, codes = plan_tokens(plan, ops, cut)
-    classes = [TokenClass((0,), (), (), 0), *found]
-    rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
-    # Of each row the place among `ops`, the number of the extra op and the class, a stretch of rows after the other.
-    stretches: list[Sequence[tuple[int, int, int]] | Int64s] = [[(-1, -1, 0)]]
-    extras: list[ExtraOp] = []
-    index: dict[tuple[str, int | WeightPiece], int] = {}
-
-    def extra(entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
-        rows = []
-        for entry, of, size in entries:
-            key = entry["what"], size
-            if key not in index:
-                index[key] = len(classes)
-                rule = _extra_rule(entry)
-                classes.append(TokenClass((rule.kernels[0],), (size,), (size,), 0))
-                rules.append(rule)
-            rows.append((-1, len(extras), index[key]))
-            extras.append(ExtraOp(entry["what"], of, entry["of"] == "bucket", entry["phase"]))
-        stretches.append(rows)
-
-    def plain(begin: int, end: int) -> None:
-        places = np.arange(begin, end)
-        stretches.append(np.column_stack([places, np.full(end - begin, -1), codes[begin:end] + 1]))
-
-    def update(op: int, code: int) -> Iterator[int]:
-        mine = () if pieces is None else pieces.get(op, ())
-        if not mine:
-            yield code + 1
-        for piece in mine:
-            key = "", piece
-            if key not in index:
-                index[key] = len(classes)
-                classes.append(unit_class(piece, found[code].bits))
-                rules.append(rules[code + 1])
-            yield index[key]
-
+    rows = _Rows(found, codes)
     around = table("memplan.align", "lowering.json")["around_the_optimizer"]
     optimizer = family_table().number("optimizer")
     family = np.array([kind.families[0] for kind in found], dtype=np.int64)[codes]
@@ -158,29 +123,26 @@ def planned_sequence(
     of_pieces = {place: () if pieces is None else pieces.get(ops[place], ()) for place in updates}
     kept = {place: [piece.elements for piece in each] or [sizes[place]] for place, each in of_pieces.items()}
     if updates:
-        extra(_zeroing(plan, around, ops, buckets, sizes))
-    begins = 1 + len(extras)
+        rows.add_extra(_zeroing(plan, around, ops, buckets, sizes))
+    begins = 1 + len(rows.extras)
     done = 0
     for place in sorted({*buckets, *updates}):
-        plain(done, place)
+        rows.add_ops(done, place)
         if place in buckets:
             entries = around["before_a_bucket_is_exchanged"]
-            extra((entry, ops[place], buckets[place]) for entry in entries)
+            rows.add_extra((entry, ops[place], buckets[place]) for entry in entries)
         if updates and place == updates[0]:
-            extra(_each(around["before_the_updates"], ops, updates, kept))
-        if place in sizes:
-            stretches.append([(place, -1, number) for number in update(ops[place], int(codes[place]))])
+            rows.add_extra(_each(around["before_the_updates"], ops, updates, kept))
+        if of_pieces.get(place):
+            rows.add_pieces(place, of_pieces[place])
         else:
-            plain(place, place + 1)
+            rows.add_ops(place, place + 1)
         if updates and place == updates[-1]:
-            extra(_each(around["after_the_updates"], ops, updates, kept))
+            rows.add_extra(_each(around["after_the_updates"], ops, updates, kept))
         done = place + 1
-    plain(done, len(ops))
-    columns = np.concatenate([np.array(rows, dtype=np.int64).reshape(-1, 3) for rows in stretches])
+    rows.add_ops(done, len(ops))
+    columns = rows.columns()
     at, op = columns[:, 0], np.append(np.array(ops, dtype=np.int64), -1)[columns[:, 0]]  # -1 is behind the last
-    opens = np.zeros(len(columns), dtype=np.bool_)
-    beside, what = np.flatnonzero(columns[:, 1] >= 0), np.array([extra.what for extra in extras], dtype=np.str_)
-    opens[beside] = np.append(True, (what[1:] != what[:-1]) | (np.diff(beside) > 1))[: len(beside)]
     may_begin = np.zeros(len(columns), dtype=np.bool_)
     may_begin[1 : begins + 1] = True
     ends = np.zeros(len(columns), dtype=np.float32)
@@ -199,21 +161,81 @@ def planned_sequence(
     return PlannedSequence(
         op,
         columns[:, 1],
-        tuple(extras),
+        tuple(rows.extras),
         columns[:, 2].astype(np.int32),
         places,
         phases.values(),
         parts.values(),
         np.where(at >= 0, _numbered(places), -1),
-        token_classes(classes),
-        tuple(rules),
+        token_classes(rows.classes),
+        tuple(rows.rules),
         may_begin,
-        opens,
+        _opens(columns[:, 1], rows.extras),
         ends,
         times[at],
         np.where(at >= 0, np.append(groups, -1)[at], -1 - np.arange(len(at))),  # what is no op is one of its own
         _blocks(places, op, phases("optimizer")),
     )
+
+
+class _Rows:
+    """
+    The rows of a plan as they are laid out, a stretch behind the other, with the classes and rules that they have.
+
+    Of each row it keeps the place among the ops, the number of the extra op and the class. The sentinel is the first.
+    """
+
+    def __init__(self, found: Sequence[TokenClass], codes: Int32s) -> None:
+        self.classes = [TokenClass((0,), (), (), 0), *found]
+        self.rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
+        self.extras: list[ExtraOp] = []
+        self._codes = codes + 1
+        self._index: dict[tuple[str, int | WeightPiece], int] = {}
+        self._stretches: list[Sequence[tuple[int, int, int]] | Int64s] = [[(-1, -1, 0)]]
+
+    def add_ops(self, begin: int, end: int) -> None:
+        """Ops by place, from `begin` on and before `end`, as they are planned."""
+        places = np.arange(begin, end)
+        self._stretches.append(np.column_stack([places, np.full(end - begin, -1), self._codes[begin:end]]))
+
+    def add_pieces(self, place: int, pieces: Sequence[WeightPiece]) -> None:
+        """The update at `place`, whose weight a run keeps in `pieces`, a row each."""
+        whole = int(self._codes[place])
+        rows = []
+        for piece in pieces:
+            if ("", piece) not in self._index:
+                self._add_class("", piece, unit_class(piece, self.classes[whole].bits), self.rules[whole])
+            rows.append((place, -1, self._index["", piece]))
+        self._stretches.append(rows)
+
+    def add_extra(self, entries: Iterable[tuple[Mapping[str, Any], int, int]]) -> None:
+        """What frameworks do beside a plan: how (`around_the_optimizer`), for which op, on how many elements."""
+        rows = []
+        for entry, of, size in entries:
+            what = entry["what"]
+            if (what, size) not in self._index:
+                rule = _extra_rule(entry)
+                self._add_class(what, size, TokenClass((rule.kernels[0],), (size,), (size,), 0), rule)
+            rows.append((-1, len(self.extras), self._index[what, size]))
+            self.extras.append(ExtraOp(what, of, entry["of"] == "bucket", entry["phase"]))
+        self._stretches.append(rows)
+
+    def columns(self) -> Int64s:
+        """A row each: place, extra op and class, -1 for none."""
+        return np.concatenate([np.array(rows, dtype=np.int64).reshape(-1, 3) for rows in self._stretches])
+
+    def _add_class(self, what: str, of: int | WeightPiece, kind: TokenClass, rule: LoweringRule) -> None:
+        self._index[what, of] = len(self.classes)
+        self.classes.append(kind)
+        self.rules.append(rule)
+
+
+def _opens(extra: Int64s, extras: Sequence[ExtraOp]) -> NDArray[np.bool_]:
+    """Whether each row, by its number among `extras`, is the first of several in a row that do the same."""
+    opens = np.zeros(len(extra), dtype=np.bool_)
+    beside, what = np.flatnonzero(extra >= 0), np.array([each.what for each in extras], dtype=np.str_)
+    opens[beside] = np.append(True, (what[1:] != what[:-1]) | (np.diff(beside) > 1))[: len(beside)]
+    return opens
 
 
 def planned_places(plan: Plan, ops: Int64s, phases: TextNumbers, parts: TextNumbers) -> Int32s:

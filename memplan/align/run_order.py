@@ -18,7 +18,7 @@ import numpy as np
 
 from memplan.align.blind.time_ranks import likeness_of_times
 from memplan.align.branch_order import branches
-from memplan.align.op_families import families_of, family_table
+from memplan.align.op_families import families_of, family_table, types_of_family
 from memplan.align.tokens import TokenClasses
 from memplan.align.weight_pieces import Pieces, WeightPiece, pieces_of_ops
 from memplan.core.arrays import Float32s, Int32s, Int64s
@@ -173,7 +173,7 @@ def _products_run(kernels: TokenClasses, kernel_class: Int32s) -> list[int]:
 def planned_updates(plan: Plan) -> list[int]:
     """The updates of weights of `plan`, ops by index."""
     optimizer = family_table().number("optimizer")
-    types = {type_ for type_ in {op.type for op in plan.ops} if families_of(type_)[0] == optimizer}
+    types = types_of_family((op.type for op in plan.ops), optimizer)
     return [op.index for op in plan.ops if op.type in types and op.launches and op.kernel is not None]
 
 

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from memplan.align.inferred_outputs import inferred_outputs
-from memplan.align.op_families import direction_of, families_of, family_table
+from memplan.align.op_families import direction_of, families_of, family_table, types_of_family
 from memplan.align.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.core.distinct import distinct, first_rows
@@ -226,7 +226,7 @@ def plan_tokens(
 def _beside_grouped_products(plan: Plan) -> set[int]:
     """Ops that make what a product over several matrices reads, or read what it makes."""
     grouped = family_table().number("grouped_product")
-    types = {type_ for type_ in {op.type for op in plan.ops} if families_of(type_)[0] == grouped}
+    types = types_of_family((op.type for op in plan.ops), grouped)
     if not types:
         return set()
     products = [op for op in plan.ops if op.kernel is not None and op.type in types]

@@ -42,7 +42,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
     if recipe.sharding.gathers:
-        raise InputError("weights that are gathered layer by layer (zero3) are not modelled as a graph")
+        raise InputError("weights that are gathered layer by layer (zero3, fsdp) are not modelled as a graph")
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if recipe.alibi_masks:
@@ -59,6 +59,8 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError(
             "several instances of the distributed optimiser are in no graph", remedy="memplan train-memory counts them"
         )
+    if recipe.deferred_head and layout.pipeline > 1:
+        raise InputError("a head whose gradient waits is in no graph", remedy="memplan train-memory counts it")
     if recipe.swap_attention or recipe.zero_memory_layers:
         raise InputError(
             "attention swapped to the host and experts made anew are in no graph",

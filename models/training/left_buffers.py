@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from memplan.core.resources import table
 from memplan.models.architecture import Layer, ModelConfig
@@ -16,6 +17,7 @@ from memplan.models.training.step_recipe import Gpu, Recipe, Sharding
 
 _HALF = 2
 _MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
+"""What only Megatron-Core has, whose routers need a workspace."""
 _THREADS = 2
 """Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
 _TESTED = Gpu.HOPPER
@@ -80,8 +82,8 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
         if not recipe.transformer_engine:
             return []
         gpu = _TESTED
-    sizes = _generations()[gpu.value]
-    each = recipe.cublas_workspace << 10 or sizes["pytorch"]
+    sizes = _workspace_sizes()[gpu]
+    each = recipe.cublas_workspace << 10 or sizes.pytorch
     nbytes, formula = _THREADS * each, f"{_THREADS} x {each:,} B that cuBLAS works in"
     routers = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
     spaces = 0
@@ -91,12 +93,20 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
     elif routers and recipe.sharding in _MEGATRON:
         spaces = 1
     if spaces:
-        nbytes += spaces * sizes["transformer_engine"]
-        formula += f", and {spaces} x {sizes['transformer_engine']:,} B of TransformerEngine"
+        nbytes += spaces * sizes.transformer_engine
+        formula += f", and {spaces} x {sizes.transformer_engine:,} B of TransformerEngine"
     return [MemoryPart("workspaces", nbytes, formula)]
 
 
-@functools.cache
-def _generations() -> dict[str, dict[str, int]]:
+@dataclass(frozen=True, slots=True)
+class _WorkspaceSizes:
+    """Bytes of one workspace of cuBLAS, as PyTorch and as TransformerEngine allot it."""
+
+    pytorch: int
+    transformer_engine: int
+
+
+@cache
+def _workspace_sizes() -> Mapping[Gpu, _WorkspaceSizes]:
     rows = table("memplan.models.training", "workspaces.json")["generations"]
-    return {row["name"]: {key: value for key, value in row.items() if key != "name"} for row in rows}
+    return {Gpu(row["name"]): _WorkspaceSizes(row["pytorch"], row["transformer_engine"]) for row in rows}

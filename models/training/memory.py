@@ -217,13 +217,13 @@ def _static_parts(
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     parts = []
-    frozen = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0) if recipe.frozen_vision else 0
-    dense -= frozen
+    still = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0) if recipe.frozen_vision else 0
+    dense -= still
     if recipe.lora_rank:
-        frozen += dense + experts
+        still += dense + experts
         dense, experts = adapter_elements(model, layout, spans, recipe.lora_rank), 0
-    if frozen:
-        parts.append(MemoryPart("weights that stand still", _HALF * frozen, f"16-bit weights: 2 B x {frozen:,}"))
+    if still:
+        parts.append(MemoryPart("weights that stand still", _HALF * still, f"16-bit weights: 2 B x {still:,}"))
     for number, (name, what) in enumerate(
         (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
     ):
@@ -360,6 +360,11 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     parts += phases[phase]
+    notes = _notes(model, layout, recipe, parameters, scores=bool(scores))
+    return TrainingMemory(stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering)
+
+
+def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, *, scores: bool) -> tuple[str, ...]:
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if scores:
         notes.append("indexers keep scores of every pair of tokens; --fused-indexer and --fused-indexer-loss keep none")
@@ -370,4 +375,4 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     if recipe.swap_optimizer:
         away = state_bytes(recipe, sharing_ranks(layout, recipe.optimizer_instances)[0])[2] * parameters
         notes.append(f"{away:,.0f} B of optimiser states are on the host")
-    return TrainingMemory(stage, parameters, phase, tuple(parts), tuple(notes), between, moments, held_in, gathering)
+    return tuple(notes)

@@ -189,7 +189,7 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
 
 
 def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> MemoryPart:
-    """What waits on the last stage of a pipeline until the head's weight gradient is made (`deferred_head`)."""
+    """What waits on a pipeline's last stage for the head's weight gradient, with `tokens` a micro-batch and rank."""
     waiting = min(recipe.deferred_head, recipe.micro_batches)
     each = tokens * (model.vocab_size / layout.tensor + model.hidden_size)
     formula = f"2 B x {each:,.0f} of each of {waiting} micro-batches: the head's input and its outputs' gradient"
@@ -226,30 +226,30 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
 def _largest_piece(
     model: ModelConfig,
     layout: Layout,
+    recipe: Recipe,
     spans: tuple[range, ...],
     *,
     experts: bool,
-    grouped: bool,
-    shared: int,
-    frozen_vision: bool,
+    ranks: int,
 ) -> int:
     """
-    Elements of the largest parameter, or piece of one, of which a rank has the states.
+    Elements of the largest parameter, or piece of one, of which a rank has the states that `ranks` may divide.
 
     Parameters stand one behind the other in a buffer, the last one first, which is cut into as many equal shares as
     there are ranks (Megatron's `param_and_grad_buffer`); those of experts have a buffer of their own, in which a
-    rank's experts of a layer are one parameter if they are `grouped`.
+    rank's experts of a layer are one parameter if their products are grouped.
     """
+    grouped = recipe.grouped_experts or not experts
     sizes: dict[tuple[int | None, str], int] = {}
     copies: dict[tuple[int | None, str], int] = {}
     for item in weights(model, mtp=True):
-        still = item.group is WeightGroup.VISION and frozen_vision
+        still = item.group is WeightGroup.VISION and recipe.frozen_vision
         if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts and not still:
             name = item.name.rpartition(".")[2]
             key = item.layer, item.name.replace(name, JOINED.get(name, name))
             sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
             copies[key] = 1 if grouped else -(-item.copies // layout.expert)
-    share = max(1, -(-sum(sizes.values()) // shared))
+    share = max(1, -(-sum(sizes.values()) // (ranks if recipe.sharding is Sharding.DISTRIBUTED else 1)))
     largest = start = 0
     for size in (sizes[key] // copies[key] for key in reversed(sizes) for _ in range(copies[key])):
         stop = start + size
@@ -265,18 +265,10 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
     Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
     moments in 16 bits are widened for it together with their gradient.
     """
-    divided = recipe.sharding is Sharding.DISTRIBUTED
+    data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     largest = max(
-        _largest_piece(
-            model,
-            layout,
-            spans,
-            experts=bool(experts),
-            grouped=recipe.grouped_experts or not experts,
-            shared=ranks if divided else 1,
-            frozen_vision=recipe.frozen_vision,
-        )
-        for experts, ranks in enumerate(sharing_ranks(layout, recipe.optimizer_instances))
+        _largest_piece(model, layout, recipe, spans, experts=False, ranks=data_ranks),
+        _largest_piece(model, layout, recipe, spans, experts=True, ranks=expert_ranks),
     )
     each = _SINGLE * (3 if recipe.half_moments else 1 if recipe.clip_copies else 0)
     return [
@@ -287,14 +279,15 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
 
 
 _AHEAD = 500_000_000
+"""Elements that Megatron-FSDP gathers ahead at least: half of its `suggested_communication_unit_size`, 10^9."""
 
 
 def gathered_ahead(parameters: int, layers: int) -> MemoryPart:
     """
     Weights gathered for the next step when one ends, of `parameters` in `layers` layers of a rank (Megatron-FSDP).
 
-    `start_param_sync` asks for the first ones and as many more as make up half a suggested exchange: 500 million
-    elements (half of 10^9), or a layer's where that is more.
+    `start_param_sync` asks for the first ones and as many more as make up half a suggested exchange, or for a layer's
+    where that is more.
     """
     count = min(parameters, max(_AHEAD, parameters // max(1, layers)))
     return MemoryPart("weights gathered ahead", _HALF * count, f"2 B x {count:,} for the next step")

@@ -388,12 +388,21 @@ def checked_claims(run: SimulatedRun, found: Alignment) -> tuple[list[tuple[floa
             matches.op.tolist(), matches.kernel.tolist(), matches.probability.tolist(), strict=True
         )
     ]
-    scope = [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in run.plan.ops]
-    right = [
+    return pairs, list(zip(found.scopes.probability.tolist(), scopes_right(run, found), strict=True))
+
+
+def scopes_right(run: SimulatedRun, found: Alignment) -> list[bool]:
+    """For each kernel whether the scope of its op is that of one that it runs; of one in no plan whether it is."""
+    scope = planned_scopes(run.plan)
+    return [
         scope[op] in {scope[other] for other in truth} if op >= 0 else not truth
         for op, truth in zip(found.op_of_kernel().tolist(), run.truth, strict=True)
     ]
-    return pairs, list(zip(found.scopes.probability.tolist(), right, strict=True))
+
+
+def planned_scopes(plan: Plan) -> list[tuple[str | None, int | None, int | None, str]]:
+    """Phase, micro-batch, layer and part of every planned op."""
+    return [(op.phase, op.micro_batch, op.layer, op.part or op.name) for op in plan.ops]
 
 
 @cache

@@ -228,11 +228,14 @@ def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> N
         replace(RECIPE, recompute_heads=True),
         replace(RECIPE, swap_attended=True),
         replace(RECIPE, attention_in_steps=True),
+        replace(RECIPE, optimizer_instances=2),
+        replace(RECIPE, deferred_head=1),
     ],
 )
 def test_graphs_say_what_they_lack(llama: ModelConfig, told: Recipe) -> None:
+    """Went wrong once: a graph of a pipeline left out what waits for the gradient of a deferred head."""
     with pytest.raises(InputError, match="in no graph"):
-        training_graph(llama, Layout(), told)
+        training_graph(llama, Layout(data=2, pipeline=2), told)
 
 
 def test_attention_in_steps_keeps_a_softmax_of_every_pair(llama: ModelConfig) -> None:

@@ -30,7 +30,7 @@ def time_evidence(
     """
     off, like, family_agrees, run_agrees = (np.full(len(times), _SILENT) for _ in range(4))
     able = (found.row >= 0) & (found.first == found.last) & ~kernels.known[kernel_class] & (times > 0)
-    exchanged = np.isin(sequence.classes.main[sequence.token], list(family_table().apart))
+    exchanged = sequence.classes.among(family_table().apart)[sequence.token]
     able &= np.append((sequence.op >= 0) & (sequence.time > 0) & ~exchanged, False)[found.row]
     if not able.any():
         return off, like, family_agrees, run_agrees

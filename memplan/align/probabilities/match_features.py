@@ -116,6 +116,11 @@ class MatchFeatures:
     family_agrees: Float32s
     run_agrees: Float32s
 
+    @property
+    def sight(self) -> str:
+        """Which of `SIGHTS` the run is of."""
+        return sight_of(self.blind, self.run_agrees)
+
     @staticmethod
     def names() -> tuple[str, ...]:
         """What `rows` has, in order: the probability given as log-odds, all features, and each way as a flag."""

@@ -19,7 +19,7 @@ from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
 from memplan.align.op_families import family_table
 from memplan.align.planned_sequence import PlannedSequence
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
-from memplan.align.probabilities.match_features import MatchFeatures, sight_of
+from memplan.align.probabilities.match_features import MatchFeatures
 from memplan.align.tokens import TokenClasses
 from memplan.core.arrays import Bools, Floats, Int32s
 
@@ -35,7 +35,7 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
         boosted_chance(chance, features, claim)
         for chance, claim in ((found.chance, "op"), (found.scope_chance, "scope"))
     )
-    sight = sight_of(features.blind, features.run_agrees)
+    sight = features.sight
     stated = stated_chance(likely, sight, "op")
     untold = np.flatnonzero(np.isnan(stated))
     # The two are fitted apart; a scope is never less likely than an op of it.
@@ -61,13 +61,12 @@ def leave_out_copies(
 
     An engine's graph has no op for copies of what a kernel reads or made, nor for slices of a joined product: such are
     a part of what they are told to be one of. What is no larger than ids, and stands outside the layers, is the
-    step's: the same ids and tokens are copied for whoever needs them. Their place stays: `place` is what
-    `state_chances` says of it. They are stated as scopes of such a probability are in a run
-    of that `sight`.
+    step's: the same ids and tokens are copied for whoever needs them. Their place stays, with the probability that
+    `state_chances` says of it (`place`), and is stated as scopes are in a run of that `sight`.
     """
-    moves = (kernels.among(family_table().movers)[kernel_class]) & ~found.core & ~np.isnan(place)
-    classes = sequence.classes.operands[sequence.token]
-    ids = np.where(classes > 1, classes, np.iinfo(np.int64).max).min(axis=1)
+    moves = kernels.among(family_table().movers)[kernel_class] & ~found.core & ~np.isnan(place)
+    sizes = sequence.classes.operands[sequence.token]
+    ids = np.where(sizes > 1, sizes, np.iinfo(np.int64).max).min(axis=1)
     outside = sequence.place[:, 2] < 0
     row = np.maximum(found.row, 0)
     of_step = (found.row >= 0) & outside[row] & (kernels.operands[kernel_class].max(axis=1) <= ids[row])

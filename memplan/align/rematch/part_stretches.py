@@ -62,7 +62,7 @@ def part_stretches(
 ) -> list[PartStretch]:
     """The kinds of stretches of an assignment, those of most kernels first; kernels `inside` ops are left out."""
     known = family_table()
-    heavy = np.isin(sequence.classes.main[sequence.token], list(known.heavy))
+    heavy = sequence.classes.among(known.heavy)[sequence.token]
     chain = np.flatnonzero(~inside & ~kernels.among(known.apart)[kernel_class])
     row, kind = found.row[chain], kernel_class[chain].astype(np.int64)
     _, step = distinct(found.step)

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memplan.cost.deviations.fitting import sure_gain
-from memplan.cost.measured_kernels import calibration_choice
+from memplan.cost.deviations.fitting import surest_share
 from memplan.cost.overlap import Array
-
-_POWERS = (0.25, 0.5, 0.75, 1.0)
 
 
 def carried_places(kernels: Sequence[tuple[Array, Array]]) -> float:
@@ -21,12 +18,7 @@ def carried_places(kernels: Sequence[tuple[Array, Array]]) -> float:
     Every measurement is told by the median of all others of its kernel; 0, the plain median, where more may be chance.
     """
     several = [(times, places) for times, places in kernels if len(times) > 1 and np.ptp(places) > 0]
-    if len(several) < calibration_choice("fewest_of_kind"):
-        return 0.0
-    plain = _missed(several, 0.0)
-    gains = {power: sure_gain(plain - _missed(several, power)) for power in _POWERS}
-    best = max(gains, key=gains.__getitem__)
-    return best if gains[best] > 0 else 0.0
+    return surest_share(lambda power: _missed(several, power))
 
 
 def _missed(kernels: Sequence[tuple[Array, Array]], power: float) -> Array:

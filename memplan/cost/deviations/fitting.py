@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,8 @@ _FLOOR = 1e-3
 """Variance that no repetition of a kernel is without: 3 % of its time."""
 _ROUNDS = 3
 """Times that kernels are weighed anew by how far they went their own way; weights hardly move after that."""
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Parts of a correction that are tried: a quarter changes less than repetitions of a kernel do."""
 
 
 def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Deviations:
@@ -92,19 +94,25 @@ def _missed(measured: Sequence[Array], times: Array) -> Array:
 
 def _share(measured: Sequence[Array], model: Array, apart: Array) -> float:
     """The share of the deviations predicted `apart` from each kernel's own with which a kind comes out best."""
-    if len(measured) < calibration_choice("fewest_of_kind"):
+    return surest_share(lambda share: _missed(measured, model * np.exp(share * apart)))
+
+
+def surest_share(missed: Callable[[float], Array]) -> float:
+    """
+    The share (0 to 1) of a correction with which several kernels together gain most that is hardly chance.
+
+    `missed` says for each kernel by how many nanoseconds it is off with a share. 0 where kernels are few, or no gain is
+    sure.
+    """
+    plain = missed(0.0)
+    if len(plain) < calibration_choice("fewest_of_kind"):
         return 0.0
-    alone = _missed(measured, model)
-    best, most = 0.0, 0.0
-    for share in (0.25, 0.5, 0.75, 1.0):
-        least = sure_gain(alone - _missed(measured, model * np.exp(share * apart)))
-        if least > most:
-            best, most = share, least
-    return best
+    gains = {share: _sure_gain(plain - missed(share)) for share in _SHARES}
+    best = max(gains, key=gains.__getitem__)
+    return best if gains[best] > 0 else 0.0
 
 
-def sure_gain(gains: Array) -> float:
-    """What several kernels, three or more, gain together that is hardly chance."""
+def _sure_gain(gains: Array) -> float:
     sure = _quantile(calibration_choice("carry_sureness"), len(gains) - 1)
     return float(gains.sum() - sure * math.sqrt(len(gains)) * gains.std(ddof=1))
 
