@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ Where levels of what is given begin, by what tells kernels of a run apart. Runs 
 errors come in clumps: a level that is not wide enough is off in one run or another. Without shapes single runs are off
 by far more than the mean of all.
 """
+_ENOUGH, _OFF = 30, 0.05
+"""Kernels from which a run tells a share, and by how much a level may be off in one."""
+_CHANCE = 1.96
+"""Standard errors within which a share may be another by chance, for 95 %."""
 _BOOSTING = Boosting(trees=76, depth=6, rate=0.13, penalty=30.0, least_weight=40.0)
 
 
@@ -88,7 +93,11 @@ def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Ma
     rows, right = (np.concatenate([getattr(run, side)[claim] for run in runs])[some] for side in ("rows", "right"))
     weight = np.concatenate([run.weight for run in runs])[some]
     weight *= len(weight) / weight.sum()
-    count = np.concatenate([run.count / run.count.sum() ** 0.5 for run in runs])[some]
+    shown = ShownRuns(
+        np.concatenate([np.full(len(run.count), number) for number, run in enumerate(runs)])[some],
+        np.concatenate([run.count for run in runs])[some],
+        np.array([run.count.sum() ** -0.5 for run in runs]),
+    )
 
     def trees(chosen: Int64s) -> Mapping[str, Any]:
         return boosted_trees(rows[chosen], right[chosen], weight[chosen], names, _BOOSTING)
@@ -99,33 +108,74 @@ def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Ma
         others[mine] = summed_chance(trees(np.flatnonzero(~mine)), rows[mine])
     sights = _sights(runs)[some]
     levels = {
-        one: _rising_levels(others[mine], right[mine], count[mine], edges[:1] if claim == "place" else edges)
+        one: rising_levels(others[mine], right[mine], shown.of(mine), edges[:1] if claim == "place" else edges)
         for one, edges in _EDGES.items()
         for mine in [sights == one]
     }
     return {**trees(np.arange(len(right))), "levels": levels}, others
 
 
-def _rising_levels(
-    given: Floats, right: Floats, weight: Floats, edges: Sequence[float]
+@dataclass(frozen=True, slots=True)
+class ShownRuns:
+    """Of kernels the number of the run of each and of how many it stands for, and what each run's kernels weigh."""
+
+    run: Int64s
+    count: Floats
+    weight: Floats
+
+    def of(self, some: Bools | slice | Int64s) -> ShownRuns:
+        """Some of the kernels."""
+        return replace(self, run=self.run[some], count=self.count[some])
+
+    def sums(self, of: Floats) -> Floats:
+        """For each run the sum over its kernels."""
+        found: Floats = np.zeros(len(self.weight))
+        np.add.at(found, self.run, self.count * of)
+        return found
+
+
+def rising_levels(
+    given: Floats, right: Floats, shown: ShownRuns, edges: Sequence[float]
 ) -> list[tuple[float, float | None]]:
     """
-    From which value given each level is, and the share of it that is right; pooled until they rise together.
+    From which value given each level is, and what it is; pooled until shares that are right rise together.
 
     Below the first edge none is given.
     """
     order = np.argsort(given, kind="stable")
-    given, right, weight = given[order], right[order], weight[order]
-    at = np.searchsorted(given, edges).tolist()
-    levels: list[tuple[float, float, float]] = []
+    right, shown = right[order], shown.of(order)
+    weight = shown.weight[shown.run] * shown.count
+    at = np.searchsorted(given[order], edges).tolist()
+    levels: list[tuple[float, slice, float]] = []
     for least, begin, end in zip(edges, at, (*at[1:], len(given)), strict=True):
         if begin == end:
             continue
-        levels.append((least, float((weight * right)[begin:end].sum()), float(weight[begin:end].sum())))
-        while len(levels) > 1 and levels[-2][1] / levels[-2][2] >= levels[-1][1] / levels[-1][2]:
+        levels.append((least, slice(begin, end), float(np.average(right[begin:end], weights=weight[begin:end]))))
+        while len(levels) > 1 and levels[-2][2] >= levels[-1][2]:
             last, before = levels.pop(), levels.pop()
-            levels.append((before[0], before[1] + last[1], before[2] + last[2]))
-    return [(0.0, None), *((least, round(share / total, 4)) for least, share, total in levels)]
+            some = slice(before[1].start, last[1].stop)
+            levels.append((before[0], some, float(np.average(right[some], weights=weight[some]))))
+    return [(0.0, None), *((least, _level(right[some], shown.of(some))) for least, some, _ in levels)]
+
+
+def _level(right: Floats, shown: ShownRuns) -> float:
+    """
+    What a level states: the share that is right, or what of all that it may be by chance is off in the fewest runs.
+
+    Kernels of a run share few fates, so that a run or two that are wrong by far pull the share down. Where runs are few
+    the share could have been another with others of the same kind, within 95 % of chance by whole runs; of what is as
+    likely then, the one counts that holds in most runs by themselves. Where runs are many the share is what they say.
+    """
+    kernels, found = shown.sums(np.ones(len(right))), shown.sums(right)
+    total = float(shown.weight @ kernels)
+    share = float(shown.weight @ found) / total
+    chance = _CHANCE * float(np.sum((shown.weight * (found - share * kernels)) ** 2)) ** 0.5 / total
+    low, high = np.ceil(1000 * (share - chance)), np.floor(1000 * min(1.0, share + chance))
+    levels = np.append(np.arange(low, high + 1) / 1000, round(share, 4))
+    told = kernels >= _ENOUGH
+    off = np.abs(levels[:, np.newaxis] - found[told] / kernels[told])
+    missed = (off > _OFF - 1e-9).sum(axis=1)
+    return float(levels[np.lexsort((np.abs(levels - share), missed))[0]])
 
 
 def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
@@ -186,9 +236,9 @@ def calibration_source(
         "the probability that the pair model gave (memplan/align/probabilities/match_features.py) and whether they "
         "were right, each run weighing by the root of its kernels, half by fates and half by time; by "
         "benchmarks/calibration_fit.py. Levels: what trees say of runs that they were not fitted to, and the share of "
-        "kernels that was right. Other seeds, other recorded "
-        "runs, MindSpore's and measured profiles were not used; for the constants of the pair model see the source in "
-        "pair_model.json."
+        "kernels that was right, or of shares that it may be by chance the one that holds in most runs. Other seeds, "
+        "other recorded runs, MindSpore's and measured profiles were not used; for the constants of the pair model see "
+        "the source in pair_model.json."
     )
 
 

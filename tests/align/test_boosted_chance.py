@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from benchmarks.calibration_fit import ShownRuns, rising_levels
 from memplan.align.kernel_scopes import KernelScopes
 from memplan.align.probabilities import told_apart
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
@@ -112,3 +113,32 @@ def test_rows_have_what_their_names_say() -> None:
     named = dict(zip(MatchFeatures.names(), rows[0].tolist(), strict=True))
     assert named["chance"] == 0.0
     assert (named["own"], named["many"], named["way.written"], named["way.kernel"]) == (2.0, 3.0, 1.0, 0.0)
+
+
+def level_of_runs(shares: list[float], kernels: int = 50) -> float | None:
+    """The level of runs with so many kernels each, all given the same, of which these shares are right."""
+    right = np.concatenate([np.arange(kernels) < round(share * kernels) for share in shares]).astype(np.float64)
+    run = np.repeat(np.arange(len(shares)), kernels)
+    shown = ShownRuns(run, np.ones(len(run)), np.full(len(shares), kernels**-0.5))
+    _, (_, level) = rising_levels(np.full(len(run), 0.7), right, shown, (0.5,))
+    return level
+
+
+def test_a_level_that_few_runs_tell_is_the_likely_one_that_holds_in_most_of_them() -> None:
+    """Two runs that are wrong by far pull the share to 0.92, by which ten that are right are each too modest."""
+    assert level_of_runs([1.0] * 10 + [0.52, 0.52]) == pytest.approx(0.951)
+    assert level_of_runs([0.9] * 10 + [1.0, 1.0]) == pytest.approx(0.9167, abs=1e-4)  # the share holds in as many
+
+
+def test_a_level_that_many_runs_tell_is_their_share() -> None:
+    many = [1.0, 0.8] * 200
+    assert level_of_runs(many) == pytest.approx(0.9, abs=0.011)
+    assert level_of_runs([1.0] * 900 + [0.4] * 100) == pytest.approx(0.94, abs=0.012)
+    assert level_of_runs([0.98] * 9) == 0.98
+
+
+def test_levels_rise_and_kernels_of_a_run_that_are_few_tell_no_share_of_it() -> None:
+    given = np.repeat([0.6, 0.8, 0.9], 100)
+    right = np.concatenate([np.arange(100) < count for count in (60, 50, 90)]).astype(np.float64)
+    shown = ShownRuns(np.arange(300) % 20, np.ones(300), np.ones(20))
+    assert rising_levels(given, right, shown, (0.5, 0.7, 0.85)) == [(0.0, None), (0.5, 0.55), (0.85, 0.9)]
