@@ -197,7 +197,8 @@ def sources() -> tuple[Source, ...]:
             Source(
                 f"host of a step, {name} = {entry['host_step_ns']:g} ns, "
                 f"{entry.get('unfused_layer_ns', 0):g} ns a layer of other mixers than grouped attention, "
-                f"at least {entry.get('layer_ns', 0):g} ns a layer",
+                f"at least {entry.get('layer_ns', 0):g} ns a layer, "
+                f"{entry.get('prompt_unfused_layer_ns', 0):g} ns one of other mixers that reads prompts",
                 entry["source"],
             )
             for name, entry in ((name, _engine(name)) for name in _document()["engines"])

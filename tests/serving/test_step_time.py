@@ -32,7 +32,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host, host_interval, step_interval
+from memplan.serving.constants import engine_host, host_interval, sources, step_interval
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -155,6 +155,16 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     assert sum(error < -0.25 for error in baselines) <= 0.05 * len(baselines)
     # An engine that hides its host takes what the kernels take and others' prompts among the answers.
     assert max(abs(error) for error in apart) < 0.1
+
+
+def test_every_figure_of_a_host_is_told() -> None:
+    """Went wrong once: what layers of other mixers take to launch where prompts are read was used and not told."""
+    host, told = engine_host("sglang"), [source.value for source in sources() if source.value.startswith("host")]
+    own = next(text for text in told if "sglang" in text)
+    for figure in (host.step_ns, host.unfused_layer_ns, host.prompt_unfused_layer_ns):
+        assert f"{figure:g} ns" in own
+    for figure in (host.prompt_layer_ns, host.draft_ns, host.request_ns):
+        assert any(f"{figure:g} ns" in text for text in told)
 
 
 @pytest.mark.slow
