@@ -83,7 +83,7 @@ def sight(rows: Float32s) -> str:
 
 def _sights(runs: Sequence[RawClaims]) -> NDArray[np.str_]:
     """That of the run of each kernel."""
-    return np.concatenate([np.full(len(run.count), sight(run.rows["op"]), dtype="U8") for run in runs])
+    return np.repeat([sight(run.rows["op"]) for run in runs], [len(run.count) for run in runs])
 
 
 def fitted_claim(runs: Sequence[RawClaims], claim: str, some: Bools) -> tuple[Mapping[str, Any], Floats]:

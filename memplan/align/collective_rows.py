@@ -106,7 +106,7 @@ def _place(
     main = kernels.main[kernel_class[which]]
     joined = _run_with_others(found, which, rows)
     otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
-    total, scatter, gather = map(family_table().number, (_SUM, *_HALVES))
+    total, scatter, gather = _sum_families()
     apart = {scatter, gather} <= otherwise.get(total, frozenset())
     for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
         able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
@@ -175,8 +175,7 @@ def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before:
 
     They are of the sum that the scatter runs; adds to `found`. `before` are the rows that they stand behind.
     """
-    known = family_table()
-    total, scatter, gather = map(known.number, (_SUM, *_HALVES))
+    total, scatter, gather = _sum_families()
     scatters, gathers = np.flatnonzero(main == scatter), np.flatnonzero(main == gather)
     row = found.row[which[scatters]]
     of_sum = (row >= 0) & (_families(sequence)[sequence.token[row % len(sequence)]] == total)
@@ -194,6 +193,12 @@ def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before:
     return paired
 
 
+def _sum_families() -> tuple[int, int, int]:
+    """The numbers of the families of a sum over ranks, of what scatters it and of what gathers it."""
+    total, scatter, gather = map(family_table().number, (_SUM, *_HALVES))
+    return total, scatter, gather
+
+
 def _families(sequence: PlannedSequence) -> Int64s:
     """The family of kernels that commonly runs each class of planned ops, -1 where there is none."""
     return np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules], dtype=np.int64)
@@ -201,10 +206,9 @@ def _families(sequence: PlannedSequence) -> Int64s:
 
 def _half_times(sequence: PlannedSequence, main: Int32s | Int64s, row: Int64s) -> Floats:
     """Share of a planned op's time that kernels of families `main` take of it: half where two run a sum over ranks."""
-    known = family_table()
-    sums = _families(sequence)[sequence.token[row % len(sequence)]] == known.number(_SUM)
-    halves = sums & np.isin(main, [known.number(half) for half in _HALVES])
-    return np.where(halves, np.float32(0.5), np.float32(1.0))
+    total, *halves = _sum_families()
+    half = (_families(sequence)[sequence.token[row % len(sequence)]] == total) & np.isin(main, halves)
+    return np.where(half, np.float32(0.5), np.float32(1.0))
 
 
 def _run_otherwise(
@@ -224,7 +228,7 @@ def _run_otherwise(
     alone = np.where(sequence.op >= 0, steps, 0.0) - joined.reshape(-1, len(sequence)).sum(axis=0)
     planned = np.bincount(family + 1, np.maximum(alone, 0.0), len(ran) + 1)[1:]
     found_for = {}
-    total, *halves = map(family_table().number, (_SUM, *_HALVES))
+    total, *halves = _sum_families()
     more = ran - planned
     # Sums in two kernels have both of them; what runs anything else is beyond those.
     in_two = max(0.0, min(-float(more[total]), *(float(more[half]) for half in halves)))
