@@ -97,8 +97,10 @@ def test_no_tier_is_overfilled_and_nothing_is_lost(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def sound() -> Plan:
-    """A plan that needs both tiers behind HBM."""
-    return checked(plan_with(tiers(4 * MIB, 1 << 30)))
+    """A plan that needs both tiers behind HBM, and moves tensors over every link there is."""
+    plan = checked(plan_with(tiers(4 * MIB, 1 << 30), part=0.3))
+    assert {move.link for move in plan.transfers} == {link.name for link in plan.links}
+    return plan
 
 
 def test_a_plan_over_both_is_the_same_when_it_is_loaded(sound: Plan, tmp_path: Path) -> None:
