@@ -135,14 +135,15 @@ def host_of(engine: str, asked: str | None = None) -> str:
     return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
 
 
-def step_interval(engine: str, host: float = 0.0) -> tuple[float, float]:
+def step_interval(engine: str, host: float = 0.0, *, hosts: HostInterval | None = None) -> tuple[float, float]:
     """
     Measured over predicted time of a step of `engine`: between these lie four of five public rows.
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
-    wide as what both say of their parts, where that is wider than what all steps say.
+    wide as what both say of their parts, where that is wider than what all steps say. `hosts` may be told otherwise
+    than `host_interval` has them.
     """
-    entry, hosts = _engine(engine)["interval"], host_interval()
+    entry, hosts = _engine(engine)["interval"], hosts or host_interval()
     kernels = _engine(CAPTURED)["interval"]
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
@@ -207,4 +208,14 @@ def sources() -> tuple[Source, ...]:
             Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])
             for name, entry in _document()["launches"].items()
         )
+        + (_hosts_source(host_interval()),)
+    )
+
+
+def _hosts_source(hosts: HostInterval) -> Source:
+    """How hosts differ, with where that comes from."""
+    return Source(
+        f"hosts of steps that they set take {hosts.low:g} to {hosts.high:g} times as long as predicted, "
+        f"in containers with few processors {hosts.contained_low:g} to {hosts.contained_high:g} times",
+        _document()["hosts"]["source"],
     )

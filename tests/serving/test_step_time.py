@@ -165,6 +165,8 @@ def test_every_figure_of_a_host_is_told() -> None:
         assert f"{figure:g} ns" in own
     for figure in (host.prompt_layer_ns, host.draft_ns, host.request_ns):
         assert any(f"{figure:g} ns" in text for text in told)
+    for factor in (host_interval().low, host_interval().high, host_interval().contained_high):
+        assert any(f"{factor:g} times" in text or f"{factor:g} to" in text for text in told)
 
 
 @pytest.mark.slow
@@ -180,7 +182,8 @@ def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shar
         inside = []
         for row, item in zip(seen, found, strict=True):
             if (item.share >= hosts.at_least) is bound:
-                low, high = step_interval(row.engine, item.share)
+                least, most = host_quantiles(other for other in found if other.source != item.source)
+                low, high = step_interval(row.engine, item.share, hosts=replace(hosts, low=least, high=most))
                 inside.append(low <= item.times <= high)
         assert len(inside) > 30
         assert 0.75 <= mean(inside) <= 0.95
