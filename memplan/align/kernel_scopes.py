@@ -140,10 +140,13 @@ def kernel_scopes(
 def _longest_rows(sequence: PlannedSequence, found: KernelAssignment) -> Int64s:
     """The row of each kernel; of those that run several ops, that of the op planned to take longest."""
     rows = found.row.copy()
-    for kernel in np.flatnonzero((rows >= 0) & (found.first < found.last)).tolist():
-        span = sequence.time[found.first[kernel] : found.last[kernel] + 1]
-        if span.any():
-            rows[kernel] = found.first[kernel] + int(span.argmax())
+    fused = np.flatnonzero((rows >= 0) & (found.first < found.last))
+    first, last = found.first[fused], found.last[fused]
+    longest = first.copy()
+    for further in range(1, int((last - first).max(initial=0)) + 1):
+        row = np.minimum(first + further, last)
+        longest = np.where(sequence.time[row] > sequence.time[longest], row, longest)
+    rows[fused] = np.where(sequence.time[longest] > 0, longest, rows[fused])
     return rows
 
 
