@@ -117,8 +117,9 @@ class RunReading:
     """
     A run as it was read, before anything is said of how sure that is.
 
-    What `settled` and `features` say is of the kernels of `both`, where those of one update may count as one. `owner`
-    is the place among them of each kernel of `whole`; `missed` are planned ops that no kernel of step `missed_step` ran.
+    What `settled` and `features` say is of the kernels of `both`, where those of one update may count as one.
+    `owner` is the place among them of each kernel of `whole`; `missed` are planned ops that no kernel of step
+    `missed_step` ran.
     """
 
     both: PlanAndRun
