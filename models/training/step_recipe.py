@@ -16,7 +16,8 @@ class Sharding(str, Enum):
     and Adam moments, the latter divided by the ranks with the distributed optimiser. `zero1` to `zero3` are
     DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too. `fsdp` is
     Megatron-FSDP's `optim_grads_params`, which divides all of them and adds gradients up in float32 (its
-    `main_grads_dtype`).
+    `main_grads_dtype`). `fsdp2` is PyTorch's `fully_shard` of float32 weights, gathered in 16 bits: shares of gradients
+    are float32 too, and let go when a step is over.
     """
 
     NONE = "none"
@@ -25,11 +26,12 @@ class Sharding(str, Enum):
     ZERO2 = "zero2"
     ZERO3 = "zero3"
     FSDP = "fsdp"
+    FSDP2 = "fsdp2"
 
     @property
     def gathers(self) -> bool:
         """Whether weights are divided, and gathered layer by layer."""
-        return self in (Sharding.ZERO3, Sharding.FSDP)
+        return self in (Sharding.ZERO3, Sharding.FSDP, Sharding.FSDP2)
 
 
 class Loss(str, Enum):
@@ -77,7 +79,9 @@ class Recipe:
     data-parallel rank. `optimizer_instances` are groups of data-parallel ranks, each of which divides the states of the
     distributed optimiser among its own (Megatron's `--num-distributed-optimizer-instances`). `chunks` is how many parts
     of the model an interleaved rank holds, and `chunk_group` how many micro-batches it runs through one before the
-    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `recompute_layers`
+    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `run_layers` are the
+    layers of each run of a pipeline, in the order in which a token meets them (`--pipeline-model-parallel-layout`,
+    whose runs without any are layers that do nothing). `recompute_layers`
     is how many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of
     that `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
     `recompute_activations` those of activation functions (`--recompute-activation-function`), `recompute_attention`
@@ -86,7 +90,9 @@ class Recipe:
     `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
     `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
     the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
-    rank beside the projections of attention and dense feed-forward parts, and nothing else; with `frozen_vision` the
+    rank beside the projections of attention and dense feed-forward parts, and nothing else, with `lora_experts` beside
+    those of each expert too; `four_bit_base` has the weights of linear layers stand there in 4 bits (QLoRA).
+    `reference_model` is a second model of 16-bit weights that stands still (DPO). With `frozen_vision` the
     vision tower's weights stand still, so that nothing is kept of its activations. `clip_copies` scales each gradient
     into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
     `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward passes
@@ -139,6 +145,7 @@ class Recipe:
     schedule: Schedule = Schedule.ONE_F_ONE_B
     chunks: int = 1
     chunk_group: int = 0
+    run_layers: tuple[int, ...] = ()
     sequence_parallel: bool = False
     recompute_layers: int = 0
     recompute_cheap: bool = False
@@ -152,6 +159,9 @@ class Recipe:
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
+    lora_experts: bool = False
+    four_bit_base: bool = False
+    reference_model: bool = False
     frozen_vision: bool = False
     clip_copies: bool = False
     forward_first: bool = False
@@ -194,6 +204,8 @@ class Recipe:
         for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
+            raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:
