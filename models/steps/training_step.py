@@ -13,8 +13,8 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.memory import training_spans
+from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights

@@ -12,8 +12,8 @@ from memplan.models.weights import weights
 _HALF = 2
 _FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
 """
-Bytes of a weight in NF4 with double quantisation: four bits, a byte of scale for every 64 and 4 B for every 256 of those
-(bitsandbytes, `compress_statistics`).
+Bytes of a weight in NF4 with double quantisation: four bits, a byte of scale for every 64 and 4 B for every 256 of
+those (bitsandbytes, `compress_statistics`).
 """
 _QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 

@@ -8,8 +8,8 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.adapters import adapter_elements, standing_bytes
-from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.held_passes import held_passes
+from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.left_buffers import standing_buffers
 from memplan.models.training.phases import (
     MemoryPart,
@@ -55,9 +55,9 @@ class TrainingMemory:
     `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is
     what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
     `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that
-    is held in each. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by a stream of its own, whose
-    memory the allocator keeps apart, so that it is taken though it is free when the peak is reached. HCCL's buffers
-    and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
+    is held in each. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by a stream of its own,
+    whose memory the allocator keeps apart, so that it is taken though it is free when the peak is reached. HCCL's
+    buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
     """
 
     stage: int
