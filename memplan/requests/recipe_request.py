@@ -121,6 +121,22 @@ class RecipeRequest:
         about="Keys and values are repeated for every head before that.",
         panel=_PANEL,
     )
+    weighted_activation: bool = option(
+        "--weighted-activation",
+        "--use-fused-weighted-squared-relu",
+        default=False,
+        about="One kernel for the router's weights and an activation function without a gate.",
+        panel=_PANEL,
+    )
+    fp8: bool = option(
+        "--fp8",
+        default=False,
+        about="Products in 8 bits, with copies of their weights.",
+        panel=_PANEL,
+    )
+    fp8_weights: bool = option(
+        "--fp8-weights", "--fp8-param-gather", default=False, about="Those copies are the weights.", panel=_PANEL
+    )
     split_experts: bool = option(
         "--split-experts", default=False, about="Each expert's weights are parameters of their own.", panel=_PANEL
     )
@@ -340,6 +356,9 @@ class RecipeRequest:
             ulysses=self.ulysses,
             repeat_kv=self.repeat_kv,
             grouped_experts=not self.split_experts,
+            weighted_activation=self.weighted_activation,
+            fp8=self.fp8,
+            fp8_weights=self.fp8_weights,
             alibi_masks=self.alibi,
             legacy_layers=self.legacy_layers,
             swap_attention=self.swap_attention,

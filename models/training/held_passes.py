@@ -11,13 +11,14 @@ from memplan.models.training.step_recipe import Recipe, Schedule
 
 
 def held_passes(
-    layout: Layout, recipe: Recipe, stage: int, run_bytes: Sequence[float], total: int
+    layout: Layout, recipe: Recipe, stage: int, run_bytes: Sequence[float], total: int, behind: int | None = None
 ) -> tuple[float, ...]:
     """
     Passes through each run of layers of pipeline stage `stage`, which keeps `run_bytes` of each, `total` at most.
 
-    Interleaved stages are followed through the order of their passes, for their runs differ where layers do: by then
-    those near the embedding have more passes on their way than those near the loss. Elsewhere runs have as many each.
+    With `behind` it is the most when a pass through that run has just gone forward. Interleaved stages are followed
+    through the order of their passes, for their runs differ where layers do: by then those near the embedding have more
+    passes on their way than those near the loss. Elsewhere runs have as many each.
     """
     runs = len(run_bytes)
     if recipe.schedule is not Schedule.INTERLEAVED or recipe.forward_passes_first(layout.pipeline):
@@ -29,6 +30,6 @@ def held_passes(
     for item in pipeline_order(layout, short, stage):
         held[item.chunk] += 1 if item.forward else -1
         nbytes = sum(count * size for count, size in zip(held, run_bytes, strict=True))
-        if nbytes > most:
+        if nbytes > most and (behind is None or (item.forward and item.chunk == behind)):
             most, found = nbytes, [*held]
     return tuple(found)

@@ -13,6 +13,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -105,3 +106,60 @@ def test_fully_sharded_gradients_are_let_go(qwen: ModelConfig) -> None:
     assert states == round(16 / 4 * 596_049_920)
     assert memory.between_steps == round(12 / 4 * 596_049_920)
     assert memory.moment_bytes == round(8 / 4 * 596_049_920)
+
+
+def test_runs_without_the_loss_have_more_passes_than_wait_at_the_loss(qwen: ModelConfig) -> None:
+    """
+    Went wrong once: of eight micro-batches the last stage holds a fifth pass of its first run when the loss of the
+    fourth is long made, and both were counted together.
+    """
+    model = replace(qwen, layers=qwen.layers[:6])
+    told = replace(INTERLEAVED, noop_layers=(0, 7))
+    eight, four = (
+        training_memory(model, Layout(pipeline=4), replace(told, micro_batches=count), 3) for count in (8, 4)
+    )
+    assert part(eight, "activations") * 4 == part(four, "activations") * 5
+    assert dict(eight.phases)["loss"] == dict(four.phases)["loss"]
+
+
+def test_products_in_8_bits_keep_their_inputs_and_weights_so(qwen: ModelConfig) -> None:
+    layout = Layout(data=4)
+    plain, copied, native = (
+        training_memory(qwen, layout, recipe)
+        for recipe in (
+            RECIPE,
+            replace(RECIPE, fp8=True),
+            replace(RECIPE, fp8=True, fp8_weights=True),
+        )
+    )
+    linear = 28 * (2 * 1024 * 2048 + 2 * 1024 * 1024 + 3 * 1024 * 3072)
+    assert part(copied, "weights in 8 bits") == 2 * linear
+    assert native.between_steps == plain.between_steps
+    # Both norms and the output of SwiGLU are halved; attention keeps what it makes in 16 bits for itself.
+    fewer = part(plain, "activations") - part(native, "activations")
+    assert fewer == 28 * 4096 * (2 * 1024 + 3072 - 2048)
+    with pytest.raises(InputError, match="go with products in 8 bits"):
+        replace(RECIPE, fp8_weights=True)
+
+
+def test_routers_and_latents_read_norms_of_their_own(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    layer = model.layers[10]
+    half, eight = (
+        {item.name: item.nbytes for item in saved_tensors(model, layer, Layout(), recipe)}
+        for recipe in (RECIPE, replace(RECIPE, fp8=True))
+    )
+    assert eight["attention norm output"] == half["attention norm output"]
+    assert eight["feed-forward norm output"] == 1.5 * half["feed-forward norm output"]
+    assert eight["dispatched tokens"] == half["dispatched tokens"] / 2
+    assert eight["attention output"] == 1.5 * half["attention output"]
+
+
+def test_a_kernel_for_the_activation_function_and_the_router_keeps_less(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json")
+    apart = replace(RECIPE, transformer_engine=True)
+    kept, fewer = (
+        sum(item.nbytes for item in saved_tensors(model, model.layers[1], Layout(expert_tensor=1), recipe))
+        for recipe in (apart, replace(apart, weighted_activation=True))
+    )
+    assert kept - fewer == 6 * 2 * 1856
