@@ -3,11 +3,12 @@ Serving by an engine with a host of its own: throughput, time per token and to t
 
 What the host takes are medians over sources, each of which counts once: of a kernel that is launched by itself what
 eager steps take; of a step of models with grouped attention what was measured beyond the captured graph that is
-predicted, and then of others, by layer of theirs; of graphs captured in pieces what small batches take a layer. What a
-request takes, and a layer that mixes tokens otherwise where prompts are read, are those with which first tokens are
-missed least. Drafts that the host launches have baselines alone, which runs must reach and may be ahead of by any
-amount: what is left is the most that a draft takes, and the lower quartile over sources is taken. Each row is also
-predicted with what the other sources say; rows that were kept back are in none of them.
+predicted, and then of others, by layer of theirs; of graphs captured in pieces what small batches take a layer; of
+first tokens of models that mix tokens otherwise, by layer again. What a request takes is that with which other first
+tokens are missed least, as where kernels take most of them what is left says little of it. Drafts that the host
+launches have baselines alone, which runs must reach and may be ahead of by any amount: what is left is the most that a
+draft takes, and the lower quartile over sources is taken. Each row is also predicted with what the other sources say;
+rows that were kept back are in none of them.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     single = [row for row in rows if row.alone and row.engine == PIECEWISE]
     host = _solved([*(row for row in whole if not row.work.unfused), *single], host, ("step_ns",))
     host = _least_missed([row for row in first if not row.work.unfused], host, "request_ns")
-    host = _least_missed([row for row in first if row.work.unfused], host, "prompt_unfused_layer_ns")
+    host = _solved([row for row in first if row.work.unfused], host, ("prompt_unfused_layer_ns",))
     host = _solved([row for row in whole if row.work.unfused], host, ("unfused_layer_ns",))
     drafts = _by_source((row.source, row.solved(host, ("draft_ns",))) for row in rows if row.told["eager_drafts"])
     host = replace(host, draft_ns=max(0, round(quantiles(drafts, n=4, method="inclusive")[0])))
@@ -288,21 +289,24 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
 
 def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:
     """`host` with that time for `names` with which `rows` are what was measured, the median over their sources."""
-    time = max(0, round(median(_by_source((row.source, row.solved(host, names)) for row in rows))))
-    return replace(host, **dict.fromkeys(names, time))
+    time = median(_by_source((row.source, row.solved(host, names)) for row in rows))
+    return replace(host, **dict.fromkeys(names, max(0, round(time))))
 
 
 def _least_missed(rows: Sequence[EngineRow], host: EngineHost, name: str) -> EngineHost:
     """`host` with that time for `name` with which `rows` are missed least, by logarithms; each source counts once."""
-    tried = [replace(host, **{name: max(0, round(row.solved(host, (name,))))}) for row in rows]
+    own = [engine_host(row.engine) if row.engine in HIDDEN else host for row in rows]
 
-    def missed(host: EngineHost) -> float:
+    def missed(time: int) -> float:
         sources: dict[str, list[float]] = {}
-        for row in rows:
-            sources.setdefault(row.source, []).append(abs(log(row.predicted(host) / row.measured)))
+        for row, host in zip(rows, own, strict=True):
+            error = log(row.predicted(replace(host, **{name: time})) / row.measured)
+            sources.setdefault(row.source, []).append(abs(error))
         return sum(mean(found) for found in sources.values())
 
-    return min(tried, key=missed)
+    # The least is where one of the rows is met.
+    times = [max(0, round(row.solved(host, (name,)))) for row, host in zip(rows, own, strict=True)]
+    return replace(host, **{name: min(times, key=missed)})
 
 
 def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:

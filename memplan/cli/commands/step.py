@@ -75,12 +75,19 @@ def command(
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
-    result = step_time(
-        model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or CAPTURED,
-        eager_drafts=eager_drafts, host_factor=host_factor,
-    )  # fmt: skip
+
+    def timed(factor: float | None) -> StepTime:
+        return step_time(
+            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or CAPTURED,
+            eager_drafts=eager_drafts, host_factor=factor,
+        )  # fmt: skip
+
+    result = timed(host_factor)
     if measured_step is not None:
-        result = _as_measured(result, measured_step * 1e6, eager_drafts=eager_drafts)
+        factor = _host_factor(result, measured_step * 1e6, eager_drafts=eager_drafts)
+        result = timed(factor)
+        note = f"this host takes --host-factor {factor:.2f}, with which other steps of its machine are predicted"
+        result = replace(result, notes=(*result.notes, note))
     if output is not None:
         from memplan.planner import plan
 
@@ -88,8 +95,8 @@ def command(
     return replace(step_report(result, _room(die)), written=() if output is None else (output,))
 
 
-def _as_measured(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> StepTime:
-    """`result` with the host for which it takes as long as was measured."""
+def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:
+    """The factor of the host with which `result` takes as long as was measured."""
     from memplan.serving.host_factor import found_host_factor
 
     factor = found_host_factor(result, measured_ns, eager_drafts=eager_drafts)
@@ -99,8 +106,7 @@ def _as_measured(result: StepTime, measured_ns: float, *, eager_drafts: bool) ->
             measured_ns / 1e6, (result.duration_ns - result.host_ns) / 1e6,
             remedy="name the engine with --engine, or a longer step",
         )  # fmt: skip
-    note = f"this step takes what was measured with --host-factor {factor:.2f}, which predicts others of the machine"
-    return replace(result, notes=(*result.notes, note))
+    return factor
 
 
 def _room(die: Chip) -> int | None:
