@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from memplan.align.likelihood import Likelihoods
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.classes.likelihood import Likelihoods
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
 _BIN = 0.2
@@ -60,14 +61,13 @@ class _TimeLine:
     spread: float
 
 
-def timed_classes(
-    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, times: Float32s, row: Int64s
-) -> TimedClasses:
+def timed_classes(both: PlanAndRun, row: Int64s) -> TimedClasses:
     """
     Classes of kernels without shapes that took `times` in nanoseconds.
 
     `row` is the row of each kernel in a first alignment, counted on over steps, -1 for none.
     """
+    sequence, ratios, kernel_class, times = both.sequence, both.ratios, both.kernel_class, both.times
     measured = np.log(np.maximum(times, 1.0).astype(np.float64))
     planned, family = _planned_times(sequence), sequence.classes.main
     token = sequence.token[row % len(sequence)].astype(np.int64)

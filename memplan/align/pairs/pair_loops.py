@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.align.pair_columns import OpColumns, RatioTables, RunColumns
+from memplan.align.pairs.pair_columns import OpColumns, RatioTables, RunColumns
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_numpy_division
 

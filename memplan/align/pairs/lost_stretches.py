@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.banded_alignment import MOST_CELLS, align_band
-from memplan.align.pair_prices import PairPrices
-from memplan.align.pair_result import PairResult, counted_on
-from memplan.core.arrays import Int32s, Int64s
+from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
+from memplan.align.pairs.pair_prices import PairPrices
+from memplan.align.pairs.pair_result import PairResult, counted_on
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Int64s
 
 _LONG, _LOST = 48, 0.6
 """Kernels from which a stretch is looked at, and the share of them without a row from which it is lost."""
@@ -25,7 +26,7 @@ _MOST_TIMES = 4
 """How many alignments of the largest size are done at most."""
 
 
-def find_lost_stretches(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s, found: PairResult) -> PairResult:
+def find_lost_stretches(chain: PlanAndRun, model: PairPrices, found: PairResult) -> PairResult:
     """The result, with stretches that were lost as all rows tell them, where more kernels fit so."""
     rows, left = len(model.token), MOST_CELLS * _MOST_TIMES
     for begin, end in _stretches(found.row < 0):
@@ -36,7 +37,8 @@ def find_lost_stretches(model: PairPrices, kernel_class: Int32s, kernel_names: I
         some = slice(begin, end)
         low = np.zeros(end - begin, dtype=np.int64)
         step, at = divmod(int(found.place[begin]), rows)
-        again = counted_on(align_band(model, kernel_class[some], kernel_names[some], low, rows, near=at), rows)
+        band = Band(chain.kernel_class[some], chain.kernel_names[some], low, rows, near=at)
+        again = counted_on(align_band(model, band), rows)
         again = again.moved((step - int(again.place[0]) // rows) * rows)
         if (again.row >= 0).sum() > (found.row[some] >= 0).sum() and again.place[-1] // rows == (
             found.place[end - 1] // rows

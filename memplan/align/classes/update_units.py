@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align.likelihood import rule_of
-from memplan.align.op_families import family_table
-from memplan.align.tokens import TokenClass
-from memplan.align.weight_pieces import WeightPiece
+from memplan.align.classes.likelihood import rule_of
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass
+from memplan.align.classes.weight_pieces import WeightPiece
 from memplan.core.arrays import Bools, Int32s, Int64s
 
 _LEAST_UNITS, _LEAST_KERNELS = 3, 3

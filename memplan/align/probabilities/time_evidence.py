@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.blind.time_ranks import rank_agreement
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.time_ranks import rank_agreement
+from memplan.core.arrays import Floats, Int64s
 
 _FEWEST = 8
 """Kernels on ops of a family from which a correlation of their times is told."""
@@ -19,15 +18,14 @@ _MOST_OFF = 6.0
 """The limit of logarithms of factors between times."""
 
 
-def time_evidence(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, times: Float32s, found: KernelAssignment
-) -> tuple[Floats, Floats, Floats, Floats]:
+def time_evidence(both: PlanAndRun, found: KernelAssignment) -> tuple[Floats, Floats, Floats, Floats]:
     """
     For each kernel how far its time is off and how far its kind's are, and how far times of its family and run agree.
 
     The first two are logarithms of factors beside what is usual for the family of ops in this run, the second their
     mean among kernels of a class on ops of a class; the others are correlations of ranks with planned times.
     """
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     off, like, family_agrees, run_agrees = (np.full(len(times), _SILENT) for _ in range(4))
     able = (found.row >= 0) & (found.first == found.last) & ~kernels.known[kernel_class] & (times > 0)
     exchanged = sequence.classes.among(family_table().apart)[sequence.token]

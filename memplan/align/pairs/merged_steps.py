@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from memplan.align.pair_result import PairResult
+from memplan.align.pairs.pair_result import PairResult
 from memplan.core.arrays import Int64s
 
 _FEWEST = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align.pair_prices import PairPrices
+from memplan.align.pairs.pair_prices import PairPrices
 from memplan.core.arrays import Floats, Int32s, Int64s
 
 ABLE = 100.0
@@ -103,7 +103,7 @@ def _chained(
     planned: Int64s, seen: Int64s, among: Int64s, place: Floats, every: Floats, edges: Floats
 ) -> LandmarkChain | None:
     """The chain of landmarks among rows and kernels, -1 where they are none."""
-    from memplan.align.coarse.chain_loops import chain_of
+    from memplan.align.pairs.chain_loops import chain_of
 
     marks, found = np.flatnonzero(planned >= 0), np.flatnonzero(seen >= 0)
     often = np.bincount(planned[marks], minlength=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from memplan.align.op_families import family_table
+from memplan.align.classes.op_families import family_table
 
 Dims = Sequence[int]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from memplan.align.op_families import family_table
-from memplan.align.tokens import TokenClass
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan
 

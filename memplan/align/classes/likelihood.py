@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.op_families import UNKNOWN_FAMILY, family_table
-from memplan.align.tokens import TokenClass, TokenClasses, token_classes
+from memplan.align.classes.op_families import UNKNOWN_FAMILY, family_table
+from memplan.align.classes.tokens import TokenClass, TokenClasses, token_classes
 from memplan.core.arrays import Bools, Float32s, Floats
 from memplan.core.resources import table
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.banded_alignment import align_band, align_near
-from memplan.align.coarse.landmarks import ABLE, LandmarkChain, landmark_chain
-from memplan.align.likelihood import pair_model
-from memplan.align.op_families import family_table
-from memplan.align.pair_prices import PairPrices
-from memplan.align.pair_result import PairResult
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.pairs.banded_alignment import Band, align_band, align_near
+from memplan.align.pairs.landmarks import ABLE, LandmarkChain, landmark_chain
+from memplan.align.pairs.pair_prices import PairPrices
+from memplan.align.pairs.pair_result import PairResult
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.core.ascending import rising
 
@@ -36,8 +37,9 @@ _LOST = 0.5
 """Share of kernels matched below which a piece of the coarse alignment is sought in the whole plan."""
 
 
-def coarse_places(sequence: PlannedSequence, model: PairPrices, kernel_class: Int32s, kernel_names: Int64s) -> Int64s:
+def coarse_places(both: PlanAndRun, model: PairPrices) -> Int64s:
     """The row near which every kernel stands, counted on over steps: from heavy ops, and in between in proportion."""
+    sequence, kernel_class, kernel_names = both.sequence, both.kernel_class, both.kernel_names
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
     rows = len(heavy_rows)
     # A band may reach into the next step; where all rows are seen, the last goes on to the first.
@@ -53,7 +55,7 @@ def coarse_places(sequence: PlannedSequence, model: PairPrices, kernel_class: In
     edges = _edges(every, heavy_kernels, len(kernel_class))
     chain = landmark_chain(single, classes, heavy_kernels, every, edges)
     if chain is not None:
-        near = _along(single, classes, chain)
+        near = _along(both.of_kernels(heavy_kernels), single, chain)
         return _between(sequence, heavy_rows, heavy_kernels, near.row, near.chance >= _SURE, len(kernel_class))
     places, certain = np.zeros(len(classes), dtype=np.int64), np.zeros(len(classes), dtype=np.bool_)
     begin, at, turn = 0, 0, 0
@@ -63,10 +65,10 @@ def coarse_places(sequence: PlannedSequence, model: PairPrices, kernel_class: In
         piece = None
         if rows > _ROWS:
             low = np.full(look - begin, max(0, at - _BEHIND), dtype=np.int64)
-            piece = align_band(doubled, classes[begin:look], names[begin:look], low, _ROWS, near=at)
+            piece = align_band(doubled, Band(classes[begin:look], names[begin:look], low, _ROWS, near=at))
         if piece is None or float((piece.row >= 0).mean()) < _LOST:
             low = np.zeros(look - begin, dtype=np.int64)
-            piece = align_band(single, classes[begin:look], names[begin:look], low, rows, near=at)
+            piece = align_band(single, Band(classes[begin:look], names[begin:look], low, rows, near=at))
         matched = np.flatnonzero(piece.row[: end - begin] >= 0)
         sure = matched[piece.chance[matched] >= _SURE]
         if len(sure) < _LEAST:
@@ -104,16 +106,17 @@ def _edges(planned: Floats, kernels: Int64s, count: int) -> Floats:
     return np.array(costs)
 
 
-def _along(model: PairPrices, kernel_class: Int32s, chain: LandmarkChain) -> PairResult:
+def _along(heavy: PlanAndRun, model: PairPrices, chain: LandmarkChain) -> PairResult:
     """All kernels aligned near where landmarks put them, these where they stand."""
     rows = len(model.token)
-    about = chain.about(len(kernel_class))
+    about = chain.about(len(heavy.kernel_class))
     # A landmark is told by a name of its own.
-    names, row_names = np.full(len(kernel_class), -1, dtype=np.int64), np.full(rows, -1, dtype=np.int64)
+    names, row_names = np.full(len(about), -1, dtype=np.int64), np.full(rows, -1, dtype=np.int64)
     names[chain.kernel] = row_names[chain.row % rows] = chain.row % rows
     apart = float(np.quantile(np.diff(chain.row), _USUAL))
     width = int(np.clip(apart * _OF_APART + _LEAST_ROWS, _LEAST_ROWS, _ROWS))
-    return align_near(replace(model, names=row_names), kernel_class, names, about, width, width // 2)
+    told = replace(heavy, kernel_names=names)
+    return align_near(told, replace(model, names=row_names), about, width, width // 2)
 
 
 def _between(

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.banded_alignment import MOST_CELLS, align_band
-from memplan.align.likelihood import pair_model
-from memplan.align.op_families import family_table
-from memplan.align.pair_prices import SPREAD, PairPrices
-from memplan.align.pair_result import PairResult
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
+from memplan.align.pairs.pair_prices import SPREAD, PairPrices
+from memplan.align.pairs.pair_result import PairResult
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
 _BESIDE = 40
 """Rows to either side of where a collective stands in which it is sought."""
@@ -38,24 +38,16 @@ _FEWEST = 3
 """Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
 
-def place_collectives(
-    sequence: PlannedSequence,
-    model: PairPrices,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    kernel_names: Int64s,
-    times: Float32s,
-    which: Int64s,
-    found: PairResult,
-) -> None:
+def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found: PairResult) -> None:
     """
     Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`.
 
     Once with as much doubt about their times as any run may deserve, and again with as much as this one does.
     """
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if not len(which):
         return
-    _place(sequence, model, kernels, kernel_class, kernel_names, times, which, found)
+    _place(both, model, which, found)
     row = found.row[which]
     halves = _half_times(sequence, kernels.main[kernel_class[which]], row)
     planned, measured = (model.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
@@ -69,24 +61,21 @@ def place_collectives(
         known = np.array([*model.prices[:-1], spread])
         sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
         doubting = found.taken(which)
-        _place(sequence, sharper, kernels, kernel_class, kernel_names, times, which, found)
+        _place(both, sharper, which, found)
         # Times tell which of two ops it is, not that it is none: any collective may have waited.
         kept = (found.row[which] < 0) & (row >= 0) & ~np.isin(row, found.row[which])
         found.put(which[kept], doubting.taken(np.flatnonzero(kept)))
 
 
 def _place(
-    sequence: PlannedSequence,
+    both: PlanAndRun,
     model: PairPrices,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    kernel_names: Int64s,
-    times: Float32s,
     which: Int64s,
     found: PairResult,
 ) -> None:
-    from memplan.align.pair_loops import fit_alone
+    from memplan.align.pairs.pair_loops import fit_alone
 
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     rows = len(sequence)
     before, after, off = _neighbours(found, which)
     found.put(which, PairResult.empty(len(which)))
@@ -105,7 +94,7 @@ def _place(
     prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
     main = kernels.main[kernel_class[which]]
     joined = _run_with_others(found, which, rows)
-    otherwise = _run_otherwise(sequence, kernels, kernel_class, found, joined)
+    otherwise = _run_otherwise(both, found, joined)
     total, scatter, gather = _sum_families()
     apart = {scatter, gather} <= otherwise.get(total, frozenset())
     for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
@@ -147,9 +136,8 @@ def _place(
         if len(chosen) * width > MOST_CELLS:
             low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
             width = int((np.searchsorted(some.place, spans[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
-        result = align_band(
-            some, kernel_class[chosen], kernel_names[chosen], low, width, spans=spans, times=times[chosen]
-        )
+        band = Band(kernel_class[chosen], both.kernel_names[chosen], low, width, spans=spans, times=times[chosen])
+        result = align_band(some, band)
         row, first, last = (
             whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
         )
@@ -211,15 +199,14 @@ def _half_times(sequence: PlannedSequence, main: Int32s | Int64s, row: Int64s) -
     return np.where(half, np.float32(0.5), np.float32(1.0))
 
 
-def _run_otherwise(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: PairResult, joined: Bools
-) -> Mapping[int, frozenset[int]]:
+def _run_otherwise(both: PlanAndRun, found: PairResult, joined: Bools) -> Mapping[int, frozenset[int]]:
     """
     Families of planned ops for most of which a run has no kernel of their own, with those that run them instead.
 
     These are such as the run has beyond its plan, enough for many of the ops, and not far fewer than others of them.
     Ops that are `joined` with others in one kernel count on neither side.
     """
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     of_step = np.bincount(np.maximum(found.place, 0) // len(sequence))
     steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
     ran = np.bincount(kernels.main[kernel_class], minlength=kernels.families.shape[1])
@@ -288,10 +275,9 @@ def _neighbours(found: PairResult, which: Int64s) -> tuple[Int64s, Int64s, Int64
     return np.minimum(before, after), np.maximum(before, after), off
 
 
-def join_neighbours(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, which: Int64s, found: PairResult
-) -> None:
+def join_neighbours(both: PlanAndRun, which: Int64s, found: PairResult) -> None:
     """Collectives without an op of their own that are a part of the op they stand in, such as the sum of a norm."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     rows = len(sequence)
     for kernel in which[found.row[which] < 0].tolist():
         row = int(found.place[kernel])

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.banded_alignment import BAND_ROWS
-from memplan.align.pair_result import PairResult
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.pairs.banded_alignment import BAND_ROWS
+from memplan.align.pairs.pair_result import PairResult
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.core.distinct import distinct
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.likelihood import LoweringRule, rule_of
-from memplan.align.loose_groups import loose_groups
-from memplan.align.op_families import family_table
-from memplan.align.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
-from memplan.align.update_units import unit_class
-from memplan.align.weight_pieces import Pieces, WeightPiece
+from memplan.align.classes.likelihood import LoweringRule, rule_of
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
+from memplan.align.classes.update_units import unit_class
+from memplan.align.classes.weight_pieces import Pieces, WeightPiece
+from memplan.align.planned.loose_groups import loose_groups
 from memplan.core.arrays import Int32s, Int64s
 from memplan.core.distinct import distinct, first_rows
 from memplan.core.resources import table

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.likelihood import Likelihoods, pair_model
+from memplan.align.classes.likelihood import Likelihoods, pair_model
 from memplan.core.arrays import Float32s, Int32s, Int64s
 
 

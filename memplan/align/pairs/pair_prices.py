@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.likelihood import Likelihoods, pair_model
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.classes.likelihood import Likelihoods, pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
 
 SPREAD = 1.0
@@ -76,8 +77,9 @@ class PairPrices:
         )
 
 
-def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -> PairPrices:
-    """Prices of the rows of `sequence`, whose names that kernels have too are numbered by `names`."""
+def pair_prices(both: PlanAndRun) -> PairPrices:
+    """Prices of the rows of a plan."""
+    sequence = both.sequence
     prices = pair_model()["prices"]
     parted = np.array([bool(rule.parts) for rule in sequence.rules])[sequence.token]
     written = np.array([rule.written_out for rule in sequence.rules])[sequence.token]
@@ -95,8 +97,8 @@ def pair_prices(sequence: PlannedSequence, ratios: Likelihoods, names: Int64s) -
     return PairPrices(
         sequence.token,
         sequence.scope,
-        ratios,
-        names,
+        both.ratios,
+        both.row_names,
         np.arange(len(sequence), dtype=np.int64),
         sequence.time.astype(np.float32),
         stay.astype(np.float32),

@@ -10,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
-from memplan.align.blind.time_ranks import rank_agreement
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Float32s, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.time_ranks import rank_agreement
+from memplan.core.arrays import Bools, Int64s
 
 _FEWEST = 4
 """Updates from which the order of their times tells something."""
@@ -22,10 +21,9 @@ _AGREE = 0.6
 """Correlation of ranks of planned and measured times from which they agree."""
 
 
-def take_updates_in_turn(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, times: Float32s, found: KernelAssignment
-) -> None:
+def take_updates_in_turn(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where kernels without shapes, of `times` in nanoseconds, are all updates of a step."""
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if kernels.known.all():
         return
     optimizer = family_table().number("optimizer")

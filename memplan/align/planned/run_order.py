@@ -16,11 +16,11 @@ from math import prod
 
 import numpy as np
 
-from memplan.align.blind.time_ranks import likeness_of_times
-from memplan.align.branch_order import branches
-from memplan.align.op_families import families_of, family_table, types_of_family
-from memplan.align.tokens import TokenClasses
-from memplan.align.weight_pieces import Pieces, WeightPiece, pieces_of_ops
+from memplan.align.classes.op_families import families_of, family_table, types_of_family
+from memplan.align.classes.tokens import TokenClasses
+from memplan.align.classes.weight_pieces import Pieces, WeightPiece, pieces_of_ops
+from memplan.align.planned.branch_order import branches
+from memplan.align.planned.time_ranks import likeness_of_times
 from memplan.core.arrays import Float32s, Int32s, Int64s
 from memplan.graph import TensorKind
 from memplan.schema import Plan, PlannedOp

@@ -13,9 +13,9 @@ from math import prod
 
 import numpy as np
 
-from memplan.align.inferred_outputs import inferred_outputs
-from memplan.align.op_families import direction_of, families_of, family_table, types_of_family
-from memplan.align.weight_pieces import Pieces, pieces_of_ops
+from memplan.align.classes.inferred_outputs import inferred_outputs
+from memplan.align.classes.op_families import direction_of, families_of, family_table, types_of_family
+from memplan.align.classes.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.core.distinct import distinct, first_rows
 from memplan.graph import DTYPE_BITS

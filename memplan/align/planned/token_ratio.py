@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from memplan.align.op_families import families_of, family_table
-from memplan.align.tokens import TokenClass
+from memplan.align.classes.op_families import families_of, family_table
+from memplan.align.classes.tokens import TokenClass
 from memplan.core.arrays import Int32s
 from memplan.graph import TensorKind
 from memplan.schema import Plan
