@@ -70,9 +70,7 @@ def static_parts(
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     parts = []
     if recipe.reference_model:
-        each, each_expert = (
-            _HALF / ranks if recipe.sharding.gathers else _HALF for ranks in (data_ranks, expert_ranks)
-        )
+        each, each_expert = (_HALF / (ranks if recipe.sharding.gathers else 1) for ranks in (data_ranks, expert_ranks))
         formula = f"its 16-bit weights: {each:g} B x {dense:,}" + (
             f" + {each_expert:g} B x {experts:,} of experts" if experts else ""
         )
@@ -98,19 +96,16 @@ def static_parts(
         formula = f"{each:g} B x {dense:,}"
         if experts:
             formula += f" + {each_expert:g} B x {experts:,} of experts"
-        nbytes = each * dense + each_expert * experts
+        size = each * dense + each_expert * experts
         if name == "optimizer":
-            moments = nbytes
-            if not single:
-                moments -= nbytes * _SINGLE / (_SINGLE + 2 * second)
+            alone = (0 if single else _SINGLE) + 2 * second
+            moments = 2 * second * size / alone
             if recipe.muon:
-                shares = [state / (_SINGLE + 2 * second) for state in (each, each_expert)]
-                shares = [state / (2 * second) for state in (each, each_expert)] if single else shares
                 counts = _matrices(model, layout, spans)
-                saved = second * sum(share * count for share, count in zip(shares, counts, strict=True))
-                nbytes, moments = nbytes - saved, moments - saved
+                saved = second * (each * counts[0] + each_expert * counts[1]) / alone
+                size, moments = size - saved, moments - saved
                 formula += f", less the second moments of {sum(counts):,} in matrices"
-        parts.append(MemoryPart(name, round(nbytes), f"{what}: {formula}"))
+        parts.append(MemoryPart(name, round(size), f"{what}: {formula}"))
     return dense + experts, round(moments), parts
 
 
