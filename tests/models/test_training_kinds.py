@@ -163,3 +163,17 @@ def test_a_kernel_for_the_activation_function_and_the_router_keeps_less(shared_d
         for recipe in (apart, replace(apart, weighted_activation=True))
     )
     assert kept - fewer == 6 * 2 * 1856
+
+
+@pytest.mark.parametrize(
+    ("sharding", "second"), [(Sharding.NONE, 4.0), (Sharding.DISTRIBUTED, 1.0), (Sharding.FSDP2, 1.0)]
+)
+def test_muon_keeps_one_moment_of_matrices(qwen: ModelConfig, sharding: Sharding, second: float) -> None:
+    adam, muon = (
+        training_memory(qwen, Layout(data=4), replace(RECIPE, sharding=sharding, muon=told)) for told in (False, True)
+    )
+    matrices = 28 * (2 * 1024 * 2048 + 2 * 1024 * 1024 + 3 * 1024 * 3072)
+    assert part(adam, "optimizer") - part(muon, "optimizer") == second * matrices
+    assert adam.moment_bytes - muon.moment_bytes == second * matrices
+    with pytest.raises(InputError, match="that Muon trains"):
+        replace(RECIPE, muon=True, lora_rank=8)
