@@ -315,9 +315,10 @@ def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, 
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if scores:
         notes.append("indexers keep scores of every pair of tokens; --fused-indexer and --fused-indexer-loss keep none")
-    uneven = {len(span) for span in stage_spans(len(model.layers), layout)}
-    if len(uneven) > 1 and not layout.stage_layers:
-        counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))
+    told = layout.stage_layers or recipe.run_layers
+    spans = () if told else stage_spans(len(model.layers), layout)
+    if len({len(span) for span in spans}) > 1:
+        counts = "+".join(str(len(span)) for span in spans)
         notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
         away = state_bytes(recipe, sharing_ranks(layout, recipe.optimizer_instances)[0])[2] * parameters
