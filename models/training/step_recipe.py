@@ -122,7 +122,10 @@ class Recipe:
     makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
     `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
     attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
-    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with
+    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm), with the norm of its gated output op by op as well
+    (`gated_norm_in_steps`, its releases before June 2025 or without `--use-fused-rmsnorm`) and every sample padded by
+    the tokens that its last chunk lacks, by a whole chunk where it lacks none (`padded_scan`, releases before 20 May
+    2025). `gpu` is trained on, whose cuBLAS keeps workspaces: with
     `none` there are none, but of `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of
     PyTorch's where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the
     head's input and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`,
@@ -181,6 +184,8 @@ class Recipe:
     swap_attended: bool = False
     attention_in_steps: bool = False
     scan_in_steps: bool = False
+    gated_norm_in_steps: bool = False
+    padded_scan: bool = False
     gpu: Gpu = Gpu.NONE
     cublas_workspace: int = 0
     deferred_head: int = 0

@@ -308,6 +308,35 @@ saved, of each storage once.
 """
 
 
+MEASURED_PADDED_SCANS = (
+    (16, 64, 1, 128, 128, 4096, 2, 71308.2, 78675.8),
+    (80, 64, 1, 128, 256, 4096, 1, 443451.0, 494459.2),
+    (16, 64, 2, 128, 128, 1024, 2, 76378.7, 84340.5),
+    (16, 64, 1, 128, 128, 512, 2, 71779.9, 89493.9),
+)
+"""The same of the mixers of May 2025, whose gated norm runs op by op: without and with padding."""
+
+
+def test_scans_that_pad_keep_a_chunk_more(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    layer = next(layer for layer in model.layers if isinstance(layer.mixer, Mamba2))
+    assert isinstance(layer.mixer, Mamba2)
+    for heads, width, groups, state, chunk, tokens, batch, *measured in MEASURED_PADDED_SCANS:
+        mixer = replace(layer.mixer, heads=heads, head_dim=width, groups=groups, state=state, chunk=chunk)
+        for padded, kept in zip((False, True), measured, strict=True):
+            told = Recipe(
+                sequence=tokens,
+                micro_batch=batch,
+                scan_in_steps=True,
+                gated_norm_in_steps=True,
+                padded_scan=padded,
+            )
+            found = sum(item.nbytes for item in scan_in_steps(mixer, Layout(), told))
+            assert found == pytest.approx(kept, rel=0.002)
+    with pytest.raises(InputError, match="pads its samples"):
+        list(scan_in_steps(mixer, Layout(context=2), told))
+
+
 @pytest.mark.parametrize("measured", MEASURED_SCANS)
 def test_scans_op_by_op_keep_what_autograd_says(shared_data: Path, measured: tuple[float, ...]) -> None:
     heads, width, groups, state, chunk, tokens, batch, ranks = map(int, measured[:-1])
