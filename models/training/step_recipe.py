@@ -38,13 +38,15 @@ class Loss(str, Enum):
 
     `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
     takes the logits' place. `copied` is MindSpeed's before August 2025, which takes the largest logit off in a second
-    float32 copy, and Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in one. `eager`
+    float32 copy. `compiled` is Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in a
+    second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `eager`
     is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there
     at once beside the logits. `fused` works through the head's product in pieces and keeps none.
     """
 
     IN_PLACE = "in-place"
     COPIED = "copied"
+    COMPILED = "compiled"
     EAGER = "eager"
     FUSED = "fused"
 
