@@ -145,7 +145,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
     issued = 0.0
     if relayout is not None:
-        issued = relayout.moves * machine["mte2_instruction_cycles"] * 1e9 / machine.vector_clock_hz
+        issued = relayout.cycles * 1e9 / machine.vector_clock_hz
     elif rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         cores, issued = _token_copies(kernel, machine)
     elif windows is not None and not unfolds:
@@ -234,6 +234,9 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         same = [op for op in kernel.present if op.shape == kernel.present[0].shape]
         written = float(sum(op.nbytes for op in same[:-1]) if len(same) > 1 else kernel.present[0].nbytes)
     if rule.kind == "fill":
+        if not kernel.outputs:
+            # What is given is cleaned where it lies.
+            return 0.0, read, 0.0
         return min(read, written) if rule.rule != "fill" else 0.0, written, 0.0
     if rule.kind == "slice":
         return written, written, 0.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements, sharing_ranks, stage_spans, training_layout
-from memplan.models.training.adapters import adapter_elements
+from memplan.models.training.adapters import adapter_elements, standing_bytes
+from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
@@ -23,6 +24,7 @@ from memplan.models.training.phases import (
     of_experts,
     on_stage,
     optimizer_parts,
+    reduced_gradients,
     swapped,
     tied_head,
 )
@@ -38,10 +40,11 @@ from memplan.models.weights import weights
 _HALF, _SINGLE = 2, 4
 
 
-_MEASURED_SHARES = 0.99, 1.05
+_STATES_SHARES, _BEYOND_SHARES = (1.0, 1.04), (0.99, 1.15)
 """
-Measured over predicted peak: the 10 and 90 % quantiles over the 80 public runs that the model owes nothing
-(benchmarks/accuracy.md), the stages of each taken together. A test holds that they are neither too narrow nor too wide.
+Measured over predicted, of what stays between steps and of what a peak holds beyond it: the 10 and 90 % quantiles over
+public runs as they were first seen, before anything was mended for them (benchmarks/training_first_seen.json), the
+stages of each taken together. A test holds the quantiles, and that four of five of all public peaks are inside.
 """
 
 
@@ -54,8 +57,8 @@ class TrainingMemory:
     what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
     `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
     held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
-    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp) by a
-    stream of its own, whose memory the allocator keeps apart, so that it is taken though it is free when the peak is
+    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by
+    a stream of its own, whose memory the allocator keeps apart, so that it is taken though it is free when the peak is
     reached. HCCL's buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes`
     says so.
     """
@@ -83,9 +86,19 @@ class TrainingMemory:
 
     @property
     def interval_bytes(self) -> tuple[int, int]:
-        """Between which the peaks of four of five public runs lie that the model gives the same (accuracy.md)."""
-        low, high = _MEASURED_SHARES
-        return round(self.peak_bytes * low), round(self.peak_bytes * high)
+        """Between which the peaks of four of five public runs lie that the model gives the same."""
+        states = min(self.between_steps, self.peak_bytes)
+        low, high = (
+            states * own + (self.peak_bytes - states) * beyond
+            for own, beyond in zip(_STATES_SHARES, _BEYOND_SHARES, strict=True)
+        )
+        return round(low), round(high)
+
+    @property
+    def between_interval_bytes(self) -> tuple[int, int]:
+        """The same of what stays between steps."""
+        low, high = _STATES_SHARES
+        return round(self.between_steps * low), round(self.between_steps * high)
 
 
 def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:
@@ -110,6 +123,11 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
 
 def _in_runs(layout: Layout, recipe: Recipe, runs: int) -> Layout:
     """The layout with every run of layers as a stage of its own, in the order that a token meets them."""
+    if recipe.run_layers:
+        if len(recipe.run_layers) != layout.pipeline * runs:
+            given, there = len(recipe.run_layers), layout.pipeline * runs
+            raise InputError("layers are given for {} runs of a pipeline, but there are {}", given, there)
+        return replace(layout, pipeline=layout.pipeline * runs, stage_layers=recipe.run_layers)
     if not layout.stage_layers:
         return replace(layout, pipeline=layout.pipeline * runs)
     stages = [_run_layers(count, runs, layout.pipeline - 1 - stage) for stage, count in enumerate(layout.stage_layers)]
@@ -138,7 +156,8 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     """
     Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them.
 
-    A float32 original that is kept beside no 16-bit copy saves the copy of what the rank has of the originals.
+    A float32 original that is kept beside no 16-bit copy saves the copy of what the rank has of the originals; where
+    the weights are float32 themselves the states are the moments.
     """
     sharding = recipe.sharding
     states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
@@ -146,6 +165,8 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     if sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
         shared = ranks if sharding is Sharding.DISTRIBUTED else 1
         return _HALF - (_HALF / shared if recipe.reuse_fp32 else 0.0), gradients, states / shared
+    if sharding is Sharding.FSDP2:
+        return _SINGLE / ranks, _SINGLE / ranks, (states - _SINGLE) / ranks
     gradients = gradients if sharding is Sharding.FSDP else _HALF
     gradient_share = 1 if sharding is Sharding.ZERO1 else ranks
     return _HALF / (ranks if sharding.gathers else 1), gradients / gradient_share, states / ranks
@@ -220,16 +241,27 @@ def _static_parts(
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     parts = []
-    still = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0) if recipe.frozen_vision else 0
-    dense -= still
+    if recipe.reference_model:
+        each, each_expert = (
+            _HALF / ranks if recipe.sharding.gathers else _HALF for ranks in (data_ranks, expert_ranks)
+        )
+        formula = f"its 16-bit weights: {each:g} B x {dense:,}" + (
+            f" + {each_expert:g} B x {experts:,} of experts" if experts else ""
+        )
+        parts.append(MemoryPart("reference model", round(each * dense + each_expert * experts), formula))
     if recipe.lora_rank:
-        still += dense + experts
-        dense, experts = adapter_elements(model, layout, spans, recipe.lora_rank), 0
-    if still:
-        parts.append(MemoryPart("weights that stand still", _HALF * still, f"16-bit weights: 2 B x {still:,}"))
-    for number, (name, what) in enumerate(
-        (("weights", "16-bit weights"), ("gradients", "gradients"), ("optimizer", "float32 master weights and moments"))
-    ):
+        nbytes, formula = standing_bytes(model, layout, spans, recipe)
+        parts.append(MemoryPart("weights that stand still", nbytes, formula))
+        dense, experts = adapter_elements(model, layout, spans, recipe)
+    elif recipe.frozen_vision:
+        still = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0)
+        dense -= still
+        each = state_bytes(recipe, data_ranks)[0] if recipe.sharding.gathers else float(_HALF)
+        if still:
+            parts.append(MemoryPart("weights that stand still", round(each * still), f"{each:g} B x {still:,}"))
+    single = recipe.sharding is Sharding.FSDP2
+    named = ("float32 weights", "moments") if single else ("16-bit weights", "float32 master weights and moments")
+    for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
         each = state_bytes(recipe, data_ranks)[number]
         each_expert = state_bytes(recipe, expert_ranks)[number]
         if name == "optimizer" and recipe.swap_optimizer:
@@ -283,8 +315,10 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     layout, model = training_layout(layout), trained_model(model, recipe)
     spans = training_spans(model, layout, recipe, stage)
     parameters, parts = _static_parts(model, layout, recipe, spans)
-    states = sum(part.nbytes for part in parts if part.name == "optimizer")
-    moments = states - states * _SINGLE // (_SINGLE + 2 * (_HALF if recipe.half_moments else _SINGLE))
+    states = _of(parts, "optimizer")
+    single = recipe.sharding is Sharding.FSDP2
+    masters = 0 if single else states * _SINGLE // (_SINGLE + 2 * (_HALF if recipe.half_moments else _SINGLE))
+    moments = states - masters
     tokens = recipe.sequence * recipe.micro_batch / layout.context
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
@@ -306,6 +340,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     left = _left_over(model, layout, recipe, spans, round(2 * tokens * boundary) * runs, output)
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
         left.append(gathered_ahead(parameters, len(layers)))
+    if single:
+        left.append(MemoryPart("gradients let go", -_of(parts, "gradients"), "when the step is over"))
     between = sum(part.nbytes for part in (*parts, *left))
     if recipe.recompute_products:
         per_pass = [kept_products(model, layer, layout, recipe) for layer in layers]
@@ -316,9 +352,11 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
             for number, items in enumerate(kept)
         ]
         anew = whole
-    # `held` counts passes through one run of layers; a rank has as many runs as spans.
-    activations = round(tokens * sum(per_pass) * held / len(spans))
-    embedded = round(tokens * boundary * held / len(spans)) if first else 0
+    by_run = _by_run(per_pass, spans)
+    looked_up = boundary if first else 0.0
+    passes = held_passes(layout, recipe, stage, (by_run[0] + looked_up, *by_run[1:]), held)
+    activations = round(tokens * sum(count * nbytes for count, nbytes in zip(passes, by_run, strict=True)))
+    embedded = round(tokens * looked_up * passes[0])
     phases = {
         "backward of a layer": backward_parts(model, layers, kept, layout, recipe, tokens, anew),
     }
@@ -333,13 +371,18 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         phases["steps of a scan"] = scan
     if (first or further) and not recipe.lora_rank:
         # Without layers that predict further tokens it is the last thing a pass does.
-        freed = 0 if further else activations + embedded
-        phases["gradient of the embedding"] = embedding_parts(model, layout, freed, held)
+        freed = 0 if further else round(tokens * (by_run[0] + looked_up))
+        phases["gradient of the embedding"] = embedding_parts(model, layout, freed)
     if first and last and model.tied_embeddings and not recipe.lora_rank:
         for found in phases.values():
             found.append(tied_head(model, layout))
     if last:
         phases["loss"] = loss_parts(model, layout, recipe, tokens)
+        then = held_passes(layout, recipe, stage, (by_run[0] + looked_up, *by_run[1:]), held, len(by_run) - 1)
+        fewer = sum((most - count) * nbytes for most, count, nbytes in zip(passes, then, by_run, strict=True))
+        if fewer:
+            fewer += (passes[0] - then[0]) * looked_up
+            phases["loss"].append(MemoryPart("passes to come", -round(tokens * fewer), "through runs without the loss"))
         if recipe.deferred_head and layout.pipeline > 1:
             for found in phases.values():
                 found.append(deferred_head(model, layout, recipe, tokens))
@@ -348,9 +391,12 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         gathering = gathered_weights(model, layout, spans, layers=0).nbytes
         for name, found in phases.items():
             found.append(gathered_weights(model, layout, spans, layers=2 if name == "backward of a layer" else 1))
-    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED) and not recipe.lora_rank:
+        if single:
+            phases["backward of a layer"].append(reduced_gradients(model, layout, recipe, spans))
+    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
-        phases["optimizer"] = [over, *left, *optimizer_parts(model, layout, recipe, spans)]
+        still_there = () if single else left
+        phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
     phase = max(phases, key=lambda name: sum(part.nbytes for part in phases[name]))
     mean = sum(per_pass) / len(layers)
     formula = (
@@ -371,6 +417,20 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     return TrainingMemory(
         stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
     )
+
+
+def _of(parts: list[MemoryPart], name: str) -> int:
+    return sum(part.nbytes for part in parts if part.name == name)
+
+
+def _by_run(layer_bytes: list[float], spans: tuple[range, ...]) -> list[float]:
+    """What the layers of each run keep, with those behind the last one in the last run."""
+    found, start = [], 0
+    for span in spans:
+        stop = len(layer_bytes) if span is spans[-1] else start + len(span)
+        found.append(sum(layer_bytes[start:stop]))
+        start = stop
+    return found
 
 
 def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, *, scores: bool) -> tuple[str, ...]:
