@@ -90,18 +90,19 @@ class Recipe:
     which is repeated. `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit
     copy of the weights whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's
     fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so
-    (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how the cross entropy is computed, `dropout` keeps a mask behind
-    every residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward
-    parts, and nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of
-    linear layers stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its
-    input and of its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with
-    `fp8_weights` those are the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights
-    that stands still (DPO). With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its
-    activations. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's
-    optimisers did before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all
-    of its forward passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has
-    context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both sides of the
-    exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
+    (`--o2-optimizer`, `--exp-avg-dtype`). `muon` keeps one moment of matrices within layers (`--optimizer muon`) and
+    Adam's two of all else. `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
+    `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts, and
+    nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of linear layers
+    stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its input and of
+    its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with `fp8_weights` those are
+    the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights that stands still (DPO).
+    With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its activations.
+    `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did
+    before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward
+    passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks
+    exchange heads for tokens around attention, whose output is then kept on both sides of the exchange; with
+    `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
     `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one parameter
     (`--moe-grouped-gemm`), `weighted_activation` has one kernel for an activation function without a gate and the
     router's weights (`--use-fused-weighted-squared-relu`). `copied_attention` copies what attention makes before its
@@ -162,6 +163,7 @@ class Recipe:
     reuse_fp32: bool = False
     half_gradients: bool = False
     half_moments: bool = False
+    muon: bool = False
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
@@ -215,6 +217,8 @@ class Recipe:
         for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if self.muon and self.lora_rank:
+            raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
