@@ -13,8 +13,9 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.recipes import tightest_stage
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 INTERLEAVED = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)
@@ -43,6 +44,14 @@ def test_runs_of_layers_are_those_that_are_told(qwen: ModelConfig) -> None:
     assert training_spans(model, Layout(pipeline=2), told, 1) == (range(3, 5), range(7, 8))
     with pytest.raises(InputError, match="layers are given for 3 runs of a pipeline, but there are 4"):
         training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 3)), 0)
+
+
+def test_the_tightest_stage_is_found_by_the_runs_that_are_told(qwen: ModelConfig) -> None:
+    layout = Layout(pipeline=4)
+    told = replace(INTERLEAVED, run_layers=(2, 4, 2, 2, 2, 12, 2, 2))
+    tightest = tightest_stage(qwen, layout, replace(told, loss=Loss.FUSED))
+    assert tightest.stage == 1
+    assert not any("were taken" in note for note in tightest.notes)
 
 
 @pytest.mark.parametrize("stage", range(4))
