@@ -143,7 +143,7 @@ class Recipe:
     (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
     (`--variable-seq-lengths`): of what the last one left nothing is counted between steps. `expert_capacity` has
     experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are sent
-    by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by their index.
+    by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by index.
     """
 
     sequence: int
