@@ -13,8 +13,8 @@ from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.dispatch import tokens_of_an_expert
 from memplan.models.training.phases import MemoryPart, linear_shapes, on_stage
+from memplan.models.training.placed_experts import tokens_of_an_expert
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
-from memplan.models.training.dispatch import dispatch_parts, held_inputs
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
@@ -27,6 +26,7 @@ from memplan.models.training.phases import (
     swapped,
     tied_head,
 )
+from memplan.models.training.placed_experts import dispatch_parts, held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
