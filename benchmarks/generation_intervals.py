@@ -40,7 +40,7 @@ _HELD, _STEP = 0.8, 0.05
 
 
 def generation_ratios(data: Path) -> list[Ratio]:
-    """Kernels of the five profiles by the model as it is, without rows that gave constants; `data` is the shared data."""
+    """Kernels of the five profiles by the model as it is, less rows that gave constants; `data` is the shared data."""
     found = []
     for path in (ROWS, *TOLD):
         document = json.loads(path.read_text("utf-8"))
