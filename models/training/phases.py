@@ -165,16 +165,19 @@ _SPREAD_LOSS = (4, "float32 logarithms of the softmax, their gradient, the softm
 
 
 def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
-    """What is alive of the logits when their gradient is made."""
+    """What is alive of the logits when their gradient is made, and what the head keeps."""
+    width = model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
+    each = _HALF + (_SINGLE + _HALF if recipe.norms_in_steps else 0)
+    read = MemoryPart(
+        "last norm", round(tokens * each * width), f"{each} B x {width:,.0f} a token, which the head reads"
+    )
     if recipe.loss is Loss.FUSED:
-        return []
+        return [read]
     logits = tokens * model.vocab_size / layout.tensor
     copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
     further = len(model.mtp_layers)
-    width = model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
-    each = _HALF + (_SINGLE + _HALF if recipe.norms_in_steps else 0)
     parts = [
-        MemoryPart("last norm", round(tokens * each * width), f"{each} B x {width:,.0f} a token, which the head reads"),
+        read,
         MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
