@@ -75,7 +75,7 @@ def eager_host(engine: str) -> EagerHost:
 def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Machine) -> list[KernelCost]:
     """Costs of the kernels that `engine` launches for `op`, whose own kernel costs `cost`."""
     entry = _engine(engine)["ops"].get(op.type)
-    if entry is None or phase_of(op) not in entry.get("phases", (phase_of(op),)):
+    if entry is None or op_phase(op) not in entry.get("phases", (op_phase(op),)):
         return [cost]
     own = kernel_of_op(op, graph)
     listed = entry.get("instead", ()) or entry["beside"]
@@ -96,7 +96,7 @@ def listed_costs(engine: str, name: str, own: Kernel, machine: Machine) -> list[
     ]
 
 
-def phase_of(op: Op) -> str:
+def op_phase(op: Op) -> str:
     """The phase of a step that `op` belongs to, empty where none is told."""
     return "" if op.scope is None else op.scope.phase
 

@@ -11,7 +11,7 @@ from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
-from memplan.serving.eager_kernels import BesideProducts, listed_costs, phase_of
+from memplan.serving.eager_kernels import BesideProducts, listed_costs, op_phase
 
 _ATTENTION, _GRADIENT = "FlashAttentionScore", "FlashAttentionScoreGrad"
 _GROUP = "cp"
@@ -53,7 +53,7 @@ def context_items(
         if op.type in (_ATTENTION, _GRADIENT) and not (op.attrs.get("window") or op.attrs.get("chunk")):
             whole = _Attention(engine, kernel_of_op(op, graph), ranks, recipe, machine, beside)
             found[place] = tuple(whole.items())
-        elif op.attrs.get("group") == _GROUP and phase_of(op) != "grad_sync" and _attends(graph, op):
+        elif op.attrs.get("group") == _GROUP and op_phase(op) != "grad_sync" and _attends(graph, op):
             found[place] = ()
     return found
 

@@ -10,7 +10,7 @@ from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.training.step_recipe import Recipe
-from memplan.serving.eager_kernels import BesideProducts, phase_of
+from memplan.serving.eager_kernels import BesideProducts, op_phase
 
 _GROUP = "tp"
 _EXCHANGES = frozenset({"AllGather", "ReduceScatter", "AllReduce"})
@@ -67,7 +67,7 @@ class _Scan:
                 self.read_by.setdefault(index, []).append(place)
 
     def exchange(self, place: int, op: Op, found: Exposed) -> None:
-        back = phase_of(op) == "backward"
+        back = op_phase(op) == "backward"
         maker = self._product(self.made_by.get(op.inputs[0]))
         reader = next(
             (at for at in self.read_by.get(op.outputs[0], ()) if at > place and self._product(at) is not None), None
@@ -90,7 +90,7 @@ class _Scan:
         gathered = self.graph.ops[place].outputs[0]
         for at in self.read_by[gathered]:
             op = self.graph.ops[at]
-            if at > reader and phase_of(op) == "backward" and op.type == _PRODUCT:
+            if at > reader and op_phase(op) == "backward" and op.type == _PRODUCT:
                 first = self._first(at)
                 if first is not None:
                     found.repeated[first] = max(0.0, self._grown(place) - self._ns(first))

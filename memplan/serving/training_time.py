@@ -19,7 +19,7 @@ from memplan.models.training.states import held_elements, state_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
-from memplan.serving.eager_kernels import EagerHost, beside_products, eager_costs, eager_host, host_waits, phase_of
+from memplan.serving.eager_kernels import EagerHost, beside_products, eager_costs, eager_host, host_waits, op_phase
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
 from memplan.serving.training_context import context_items
 from memplan.serving.training_exchanges import exposed_exchanges
@@ -203,7 +203,7 @@ def _stage_run(
     for place, (op, cost) in enumerate(zip(graph.ops, costs, strict=True)):
         if cost is None:
             continue
-        phase = phase_of(op)
+        phase = op_phase(op)
         if phase == "pipeline":
             if op.type == "Receive":
                 received["gradient" in op.name] += cost.duration_ns
