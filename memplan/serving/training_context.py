@@ -41,11 +41,11 @@ def context_items(
     have the first and the last parts of what is left of a sequence (zigzag), each attends to its own block, and then to
     half of every other rank's, which are sent on meanwhile; sums of softmax are brought together block by block. With
     `recipe.ulysses` ranks exchange heads for tokens and attend to whole sequences. Where `recipe.whole_attention` is
-    said every pair is computed. Windows and chunks are left as they are, as is all of a rank alone that masks.
+    said every pair is computed, and heads are as wide as they are padded to. Windows and chunks are left as they are.
     """
     ranks = layout.context
     found: dict[int, tuple[ContextItem, ...]] = {}
-    if ranks == 1 and not recipe.whole_attention:
+    if ranks == 1 and not recipe.whole_attention and not recipe.padded_heads:
         return found
     for place, op in enumerate(graph.ops):
         if costs[place] is None:
@@ -81,7 +81,7 @@ class _Attention:
 
     def items(self) -> Iterator[ContextItem]:
         if self.ranks == 1:
-            yield self._attend(self._length("kv_len"), causal=False)
+            yield self._attend(self._length("kv_len"), causal=not self.recipe.whole_attention)
         elif self.recipe.ulysses:
             yield from self._heads_for_tokens()
         else:
@@ -94,9 +94,7 @@ class _Attention:
         block = self._attend(own if general else max(own // 2, 1), causal=False)
         sent = self._sent_ns()
         shared = replace(self.kernel, outputs=tuple(self._own(operand) for operand in self.kernel.outputs))
-        behind = [
-            ContextItem(cost.duration_ns) for cost in listed_costs(self.engine, "ring", shared, self.machine)
-        ]
+        behind = [ContextItem(cost.duration_ns) for cost in listed_costs(self.engine, "ring", shared, self.machine)]
         for _ in range(self.ranks - 1):
             yield ContextItem(max(0.0, sent - block.duration_ns), exchange=True)
             yield block
@@ -136,7 +134,8 @@ class _Attention:
         return Operand((min(operand.shape[0], rows), width), operand.dtype)
 
     def _attend(self, keys: int, **told: int | bool) -> ContextItem:
-        values = {**dict(self.kernel.attributes), "kv_len": keys, **told}
+        wide = {name: max(self._length(name), self.recipe.padded_heads) for name in ("d_qk", "d_v")}
+        values = {**dict(self.kernel.attributes), **wide, "kv_len": keys, **told}
         kernel = replace(self.kernel, attributes=tuple(sorted(values.items())))
         return ContextItem(kernel_cost(kernel, self.machine).duration_ns)
 

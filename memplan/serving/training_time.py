@@ -218,9 +218,7 @@ def _stage_run(
         for item in eager_costs(engine, op, graph, cost, core):
             first = item is cost
             launched = 0.0 if first and place in exposed.within else launch
-            items.append(
-                _Item(own if first else item.duration_ns, launched, first and _exchanges(op), first and waits)
-            )
+            items.append(_Item(own if first else item.duration_ns, launched, first and _exchanges(op), first and waits))
         if place in exposed.repeated:
             items.append(_Item(exposed.repeated[place], launch, True))
     return _StageRun(tuple(forward), tuple(backward), tuple(tail), (received[0], received[1]))
