@@ -1,4 +1,4 @@
-"""Attention of context-parallel ranks as training frameworks run it: blocks of a ring, or heads exchanged for tokens."""
+"""Attention of context-parallel ranks as training runs it: blocks of a ring, or heads exchanged for tokens."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def context_items(
     """
     What is launched in the place of attention and of the exchanges of its keys and values, by the place of an op.
 
-    A graph has each rank gather all keys and attend at once to as many as a rank sees on average. In a ring, whose ranks
-    have the first and the last parts of what is left of a sequence (zigzag), each attends to its own block, and then to
-    half of every other rank's, which are sent on meanwhile; sums of softmax are brought together block by block. With
+    A graph has each rank gather all keys and attend at once to as many as a rank sees on average. In a ring, whose
+    ranks have the first and the last parts of what is left of a sequence (zigzag), each attends to its own block, and
+    then to half of every other rank's, which are sent on meanwhile; sums of softmax are brought together block by
+    block. With
     `recipe.ulysses` ranks exchange heads for tokens and attend to whole sequences. Where `recipe.whole_attention` is
     said every pair is computed, and heads are as wide as they are padded to. Windows and chunks are left as they are.
     """

@@ -1,4 +1,4 @@
-"""What a training step waits for of the exchanges of tensor-parallel ranks, beside or within whose products they run."""
+"""What a training step waits for of exchanges of tensor-parallel ranks, beside or within whose products they run."""
 
 from __future__ import annotations
 

@@ -144,8 +144,11 @@ class Recipe:
     them be one kernel each (MindSpeed's `--use-ascend-mc2`, or `--use-ascend-coc` with `--coc-fused-kernel`), and
     `exchange_pieces` cuts them into that many kernels that take turns (`--use-ascend-coc` with `--coc-parallel-num`);
     experts' products stay apart from theirs. `whole_attention` has attention compute every pair of tokens and mask what
-    may not be seen (MindSpeed's `--attention-mask-type general`). `variable_lengths` are samples as long as their text, `sequence` at most
-    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    may not be seen (MindSpeed's `--attention-mask-type general`). `variable_lengths` are samples as long as their text,
+    `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    `expert_capacity` has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to
+    which tokens are sent by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0
+    sends them by index.
     """
 
     sequence: int
@@ -216,6 +219,7 @@ class Recipe:
     exchange_pieces: int = 0
     whole_attention: bool = False
     variable_lengths: bool = False
+    expert_capacity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
