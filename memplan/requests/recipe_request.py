@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
-from memplan.core.sentence import Sentence
 from memplan.requests.layout_request import sequence_parallel_option
+from memplan.requests.words import member_named, numbers_of
 
 if TYPE_CHECKING:
     from memplan.models.parallel import Layout
     from memplan.models.training.step_recipe import Recipe
 
 _PANEL = "Recipe"
-_Named = TypeVar("_Named", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +279,28 @@ class RecipeRequest:
         about="Megatron-FSDP gathers the next step's first weights when one ends.",
         panel=_PANEL,
     )
+    fused_exchanges: bool = option(
+        "--fused-exchanges",
+        "--use-ascend-mc2",
+        "--coc-fused-kernel",
+        default=False,
+        about="Products and the exchanges of tensor-parallel ranks around them are one kernel each.",
+        panel=_PANEL,
+    )
+    exchange_pieces: int = option(
+        "--exchange-pieces",
+        "--coc-parallel-num",
+        default=0,
+        about="Pieces of products, each exchanged while the next one is multiplied.",
+        panel=_PANEL,
+        least=0,
+    )
+    whole_attention: bool = option(
+        "--whole-attention",
+        default=False,
+        about="Attention computes every pair of tokens, then masks (attention-mask-type general).",
+        panel=_PANEL,
+    )
     deferred_head: int = option(
         "--deferred-head",
         "--wgrad-deferral-limit",
@@ -337,12 +357,12 @@ class RecipeRequest:
         given |= {
             "sequence": sequence,
             "micro_batches": micro_batches,
-            "sharding": _named(Sharding, self.sharding, "sharding"),
-            "schedule": _named(Schedule, self.schedule, "schedule"),
-            "gpu": _named(Gpu, self.gpu, "gpu"),
-            "loss": _named(Loss, self.loss, "loss"),
-            "run_layers": _numbers(self.run_layers, "--run-layers"),
-            "noop_layers": _numbers(self.noop_layers, "--noop-layers"),
+            "sharding": member_named(Sharding, self.sharding, "sharding"),
+            "schedule": member_named(Schedule, self.schedule, "schedule"),
+            "gpu": member_named(Gpu, self.gpu, "gpu"),
+            "loss": member_named(Loss, self.loss, "loss"),
+            "run_layers": numbers_of(self.run_layers, "--run-layers"),
+            "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
             "four_bit_base": self.qlora,
             "grouped_experts": not self.split_experts,
             "alibi_masks": self.alibi,
@@ -366,19 +386,3 @@ class RecipeRequest:
                 self.micro_batch,
             )
         return count
-
-
-def _numbers(value: str, name: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(item) for item in value.split(",") if item.strip())
-    except ValueError:
-        raise InputError("{} {!r:.40} is no list of numbers", name, value, remedy="write it as 61,62,63") from None
-
-
-def _named(kind: type[_Named], value: str, what: str) -> _Named:
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(str(item.value) for item in kind)
-        named = Sentence("known: {}", (known,))
-        raise InputError("no {} is called {!r:.40}", Sentence(what), value, remedy=named) from None
