@@ -189,8 +189,8 @@ def attention_time(
     legal = [
         _blocks(problem, machine, mac_rate, hot_share, block_q, block_kv)
         for block_q, block_kv in sizes
-        if _fits(problem, machine, block_q, block_kv) or problem.in_turn
-        if block_q <= _ROWS or not problem.walks_alone
+        if _fits(problem, machine, block_q, block_kv) or problem.in_turn or problem.picks
+        if _is_dealt(problem, block_q)
     ]
     return min(legal, key=lambda time: (time.duration, time.gm_bytes))
 
@@ -207,6 +207,13 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
     rows = block_q * problem.d_qk * problem.q_bytes * (2 if problem.gradient else 1)
     keys = 2 * part * max(problem.d_qk, problem.d_v) * problem.kv_bytes
     return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
+
+
+def _is_dealt(p: AttentionProblem, block_q: int) -> bool:
+    """Whether a kernel whose cores walk alone deals out blocks of `block_q` rows; others choose freely."""
+    if p.picks:
+        return block_q == next((size for size in _BLOCKS_Q if size >= _folded(p)), _BLOCKS_Q[-1])
+    return block_q <= _ROWS or not p.walks_alone
 
 
 def _folded(p: AttentionProblem) -> int:
