@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
-from memplan.align import Alignment, align
-from memplan.align.assignment import KernelAssignment
-from memplan.align.likelihood import Likelihoods
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.probabilities.match_features import MatchFeatures, match_features
-from memplan.align.tokens import TokenClasses
-from memplan.align.update_units import update_units
-from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.align import Alignment
+from memplan.align.alignment import read_run
+from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
 from tests.align.known_runs import KnownRun
@@ -61,51 +54,23 @@ class _RawAlignment:
 
 
 def raw_alignment(plan: Plan, kernels: Kernels) -> _RawAlignment:
-    """An alignment without calibration; kernels of one class on ops of one class are one fate."""
-    from memplan.align import alignment
-    from memplan.align.probabilities import told_apart
+    """
+    An alignment without calibration; kernels of one class on ops of one class are one fate.
 
-    rows: dict[str, Float32s] = {}
-    owners: list[Int64s] = []
-    fates: list[Int64s] = []
-
-    def noted(chance: Floats, features: MatchFeatures, claim: str) -> Floats:
-        if claim != "place":
-            rows[claim] = features.rows(chance)
-        return np.clip(chance, 0.0, 1.0)
-
-    def as_found(*of: Any) -> Any:
-        return of[0]
-
-    def units(*of: Any) -> Any:
-        found = update_units(*of)
-        owners.append(found.owner)
-        return found
-
-    def features_of(
-        sequence: PlannedSequence,
-        ratios: Likelihoods,
-        classes: TokenClasses,
-        kernel_class: Int32s,
-        times: Float32s,
-        found: KernelAssignment,
-        missed: int,
-    ) -> MatchFeatures:
-        token = np.where(found.row >= 0, sequence.token[found.row], -1).astype(np.int64)
-        fates.append((token + 1) * len(classes) + kernel_class)
-        return match_features(sequence, ratios, classes, kernel_class, times, found, missed)
-
-    with (
-        patch.object(told_apart, "boosted_chance", noted),
-        patch.object(told_apart, "stated_chance", as_found),
-        patch.object(alignment, "update_units", units),
-        patch.object(alignment, "match_features", features_of),
-        # Taking copies from their ops comes after the features: a wrong match would count as right.
-        patch.object(alignment, "leave_out_copies", as_found),
-    ):
-        found = align(plan, kernels)
+    Copies are not taken from their ops, as is done after it: a wrong match would count as right.
+    """
+    reading = read_run(plan, kernels)
+    found, features, owner = reading.settled, reading.features, reading.owner
+    rows = {"op": features.rows(found.chance), "scope": features.rows(found.scope_chance)}
+    token = np.where(found.row >= 0, reading.both.sequence.token[found.row], -1).astype(np.int64)
+    fate = (token + 1) * len(reading.both.kernels) + reading.both.kernel_class
+    for chance in (found.chance, found.scope_chance):
+        np.clip(chance, 0.0, 1.0, out=chance)
+    np.maximum(found.chance, found.scope_chance, out=found.scope_chance)
+    each = found.of_each(owner)
+    said = reading.alignment(each, each.chance, each.scope_chance)
     rows["place"] = rows["op"]
-    return _RawAlignment(found, {claim: of[owners[0]] for claim, of in rows.items()}, fates[0][owners[0]])
+    return _RawAlignment(said, {claim: of[owner] for claim, of in rows.items()}, fate[owner])
 
 
 def simulated_claims(shared: Path, seeds: range, *, mixed: bool) -> Iterator[RawClaims]:

@@ -1,31 +1,33 @@
 """
 Serving by an engine with a host of its own: throughput, time per token and to the first one of public runs, predicted.
 
-What the host takes are medians over sources: of a step of several dies what was measured beyond the captured graph
-that is predicted, of models with grouped attention first and then of others, by layer of theirs; of one die what is
-left with baselines among them; of graphs captured in pieces what small batches take a layer; and of first tokens what
-layers take that mix tokens otherwise. Drafts that the host launches have baselines alone, which runs must reach and may
-be ahead of by any amount: what is left is the most that a draft takes, and the lower quartile over sources is taken.
-What a layer takes that is launched op by op, and a request, comes from none of the rows. Each row is also predicted
-with what the other sources say; rows that were kept back are in none of them.
+What the host takes are medians over sources, each of which counts once: of a kernel that is launched by itself what
+eager steps take; of a step of models with grouped attention what was measured beyond the captured graph that is
+predicted, and then of others, by layer of theirs; of graphs captured in pieces what small batches take a layer; of
+first tokens of models that mix tokens otherwise, by layer again. What a request takes is that with which other first
+tokens are missed least, as where kernels take most of them what is left says little of it. Drafts that the host
+launches have baselines alone, which runs must reach and may be ahead of by any amount: what is left is the most that a
+draft takes, and the lower quartile over sources is taken. Each row is also predicted with what the other sources say;
+rows that were kept back are in none of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import mean, median, quantiles
 from typing import Any
 
 from benchmarks.measured_row import MeasuredRow
-from memplan.models import load_config
+from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving import step_time
-from memplan.serving.constants import CAPTURED, EngineHost, accepted, engine_host, host_interval
+from memplan.serving import StepTime, step_time
+from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, engine_host, host_interval
 from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
@@ -33,8 +35,12 @@ Hosts = Mapping[tuple[str, bool], EngineHost]
 """By engine and whether one die serves."""
 ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
+MINDIE = "mindie"
 ALIKE = "sglang", "xllm"
-"""Engines that take what vllm-ascend was found to take: none of their rows is a source."""
+"""Engines that take what vllm-ascend was found to take."""
+WHOLE = ENGINE, SYNCHRONOUS
+HIDDEN = CAPTURED, MINDIE
+"""Engines whose steps take what their kernels do."""
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
 _WAVES = 2.0
@@ -48,15 +54,15 @@ _HALVINGS = 50
 @dataclass(frozen=True, slots=True)
 class EngineRow:
     """
-    A published row: nanoseconds of its captured step and of reading a prompt, layers, those of them whose mixer is no
-    grouped attention, and tokens a step yields.
+    A published row: nanoseconds of its captured step and of reading a prompt, what both have for the host, and tokens
+    a step yields.
     """
 
     told: Mapping[str, Any]
     step_ns: int
     prompt_ns: int
-    layers: int
-    unfused: int
+    work: HostWork
+    prompt_work: HostWork
     yielded: float
 
     @property
@@ -68,7 +74,7 @@ class EngineRow:
     @property
     def family(self) -> str:
         """Who serves."""
-        return str(self.told.get("family", "MindIE" if self.engine == CAPTURED else ENGINE))
+        return str(self.told.get("family", "MindIE" if self.engine == MINDIE else ENGINE))
 
     @property
     def kind(self) -> str:
@@ -79,7 +85,7 @@ class EngineRow:
     @property
     def alike(self) -> bool:
         """Whether it was measured of an engine with a host of its own, and not predicted blind."""
-        own = self.engine != CAPTURED or self.first
+        own = self.engine not in HIDDEN or self.first
         return own and not (self.told.get("at_least") or self.told.get("blind"))
 
     @property
@@ -126,10 +132,11 @@ class EngineRow:
         """
         told = self.told
         drafts = told["drafts"] if told["eager_drafts"] else 0
-        step = host.step(self.step_ns, self.layers, self.unfused, reads=False, eager_drafts=drafts) / 1e6
+        step = host.step(self.step_ns, self.work, reads=False, eager_drafts=drafts) / 1e6
         if self.first:
-            # Whoever hides the work of steps still takes requests in and hands tokens out.
-            return self._read(host, 1) + engine_host(ENGINE).request_ns / 1e6
+            # Whoever comes while others are answered waits for the rest of the step under way: half of it on average.
+            under_way = step / 2 if self.batch > 1 else 0.0
+            return self._read(host, 1) + under_way + host.request_ns / 1e6
         if self.timed:
             among = self._among(self._read(host, 1)) / told["output"] if told.get("mean") else 0.0
             return step / self.yielded + among
@@ -146,7 +153,7 @@ class EngineRow:
         most = self.told.get("most_tokens", _MOST_TOKENS if self.family == ENGINE else None)
         tokens = prompts * self.told["prompt"]
         steps = 1 if most is None else -(-tokens // most)
-        step = host.step(prompts * self.prompt_ns / steps, self.layers, self.unfused, reads=True)
+        step = host.step(prompts * self.prompt_ns / steps, self.prompt_work, reads=True)
         return steps * step / prompts / 1e6
 
     def _among(self, read: float) -> float:
@@ -170,12 +177,15 @@ class EngineRow:
             return ""
         return "prompts take longer to read than answers to make, so how many are made at once is not told"
 
-    def solved(self, host: Callable[[float], EngineHost]) -> float:
-        """The nanoseconds for which the prediction with `host` of them is what was measured; negative where none is."""
+    def solved(self, host: EngineHost, names: Sequence[str]) -> float:
+        """
+        The nanoseconds for which the prediction of `host` with them for `names` is what was measured; negative where
+        none is.
+        """
         low, high = -_MOST_NS, _MOST_NS
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            slow = (self.predicted(host(middle)) > self.measured) is self.timed
+            slow = (self.predicted(replace(host, **dict.fromkeys(names, round(middle)))) > self.measured) is self.timed
             low, high = (low, middle) if slow else (middle, high)
         return (low + high) / 2
 
@@ -207,91 +217,96 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
     decoded = step_time(drafting, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
     return EngineRow(
-        told, decoded.duration_ns, read.duration_ns, step_layers(drafting, step), unfused_layers(drafting, step),
+        told, decoded.duration_ns, read.duration_ns, _work(decoded, drafting), _work(read, model),
         told.get("yielded", 1 + accepted(step.speculative, ENGINE, own=own)),
     )  # fmt: skip
 
 
+def _work(found: StepTime, model: ModelConfig) -> HostWork:
+    kernels = sum(stage.launches for stage in found.stages)
+    return HostWork(step_layers(model, found.step), unfused_layers(model, found.step), kernels, found.sequences)
+
+
 def shipped_hosts() -> Hosts:
     """The hosts of `memplan/serving/constants.json`."""
-    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, *ALIKE, CAPTURED)
-    return {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
+    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, *ALIKE, *HIDDEN)
+    hosts = {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
+    return _asked_by_somebody(hosts, engine_host(ENGINE).request_ns)
+
+
+def _asked_by_somebody(hosts: Hosts, request_ns: int) -> Hosts:
+    """Hosts whose requests come from somebody: who hides the work of steps still takes them in and hands tokens out."""
+    return {key: replace(host, request_ns=request_ns) for key, host in hosts.items()}
 
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
-    """Those that constants come from: not kept back, with a prediction, and baselines only for what has few others."""
+    """Those that constants come from: not kept back, with a prediction, and of baselines those with eager drafts."""
     return [
         row
         for row in rows
-        if not (row.told.get("kept_back") or row.why)
-        and (row.alone or row.told["eager_drafts"] or not row.told.get("at_least"))
+        if not (row.told.get("kept_back") or row.told.get("blind") or row.why)
+        and (row.first or row.engine not in HIDDEN)
+        and (row.told["eager_drafts"] or not row.told.get("at_least"))
     ]
 
 
 def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
-    """The hosts as `rows` have them: medians over sources of the medians of their rows."""
+    """The hosts as `rows` have them."""
     first, rows = [row for row in rows if row.first], [row for row in rows if not row.first]
-    launched = _median(
-        (row.source, row.measured * row.yielded * 1e6 / row.layers)
-        for row in rows
-        if row.engine == PIECEWISE and row.timed and not row.alone and row.batch <= _FEW and not row.told.get("mean")
+    whole = [row for row in rows if row.engine in (*WHOLE, *ALIKE) and not row.told["eager_drafts"]]
+    host = replace(
+        engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, draft_ns=0, request_ns=0
     )
-    several = replace(_several([row for row in rows if not row.alone]), prompt_unfused_layer_ns=_prompt_layer_ns(first))
+    host = _solved([row for row in rows if row.engine == EAGER], host, ("kernel_ns", "prompt_kernel_ns"))
+    host = replace(host, kernel_ns=0)
     # What one process launches piece by piece hides behind the kernels, as steps of one die show.
-    single = [row for row in rows if row.alone and row.engine in (ENGINE, SYNCHRONOUS, PIECEWISE)]
-    alone = replace(several, step_ns=_step_ns(single, _bare()))
+    single = [row for row in rows if row.alone and row.engine == PIECEWISE]
+    host = _solved([*(row for row in whole if not row.work.unfused), *single], host, ("step_ns",))
+    host = _least_missed([row for row in first if not row.work.unfused], host, "request_ns")
+    host = _solved([row for row in first if row.work.unfused], host, ("prompt_unfused_layer_ns",))
+    host = _solved([row for row in whole if row.work.unfused], host, ("unfused_layer_ns",))
+    drafts = _by_source((row.source, row.solved(host, ("draft_ns",))) for row in rows if row.told["eager_drafts"])
+    host = replace(host, draft_ns=max(0, round(quantiles(drafts, n=4, method="inclusive")[0])))
+    launched = median(
+        _by_source(
+            (row.source, row.measured * row.yielded * 1e6 / row.work.layers)
+            for row in rows
+            if row.engine == PIECEWISE
+            and row.timed
+            and not row.alone
+            and row.batch <= _FEW
+            and not row.told.get("mean")
+        )
+    )
+    pieces, eager = replace(host, layer_ns=round(launched)), replace(host, kernel_ns=host.prompt_kernel_ns)
     hosts: dict[tuple[str, bool], EngineHost] = {}
-    for one, host in ((False, several), (True, alone)):
-        for engine in (ENGINE, SYNCHRONOUS, *ALIKE):
-            hosts[engine, one] = host
-        hosts[PIECEWISE, one] = replace(host, layer_ns=0 if one else round(launched))
-        hosts[EAGER, one] = replace(host, layer_ns=engine_host(EAGER).layer_ns)
-        hosts[CAPTURED, one] = engine_host(CAPTURED)
-    return hosts
+    for one in (False, True):
+        hosts |= {(engine, one): host for engine in (*WHOLE, *ALIKE)}
+        hosts |= {(engine, one): engine_host(engine) for engine in HIDDEN}
+        hosts |= {(PIECEWISE, one): host if one else pieces, (EAGER, one): eager}
+    return _asked_by_somebody(hosts, host.request_ns)
 
 
-def _bare() -> EngineHost:
-    return replace(engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, draft_ns=0)
+def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:
+    """`host` with that time for `names` with which `rows` are what was measured, the median over their sources."""
+    time = median(_by_source((row.source, row.solved(host, names)) for row in rows))
+    return replace(host, **dict.fromkeys(names, max(0, round(time))))
 
 
-def _several(rows: Sequence[EngineRow]) -> EngineHost:
-    """The host of several dies with steps captured whole: of a step, then of layers of other mixers, then of drafts."""
-    whole = [row for row in rows if row.engine in (ENGINE, SYNCHRONOUS) and not row.told["eager_drafts"]]
-    plain = replace(_bare(), step_ns=_step_ns([row for row in whole if not row.unfused], _bare()))
-    layer = _median(
-        (row.source, row.solved(lambda time: replace(plain, unfused_layer_ns=round(time))))
-        for row in whole
-        if row.unfused
-    )
-    plain = replace(plain, unfused_layer_ns=max(0, round(layer)))
-    drafts = _by_source(
-        (row.source, row.solved(lambda time: replace(plain, draft_ns=round(time))))
-        for row in rows
-        if row.told["eager_drafts"]
-    )
-    draft = quantiles(drafts, n=4, method="inclusive")[0]
-    return replace(plain, draft_ns=max(0, round(draft)))
+def _least_missed(rows: Sequence[EngineRow], host: EngineHost, name: str) -> EngineHost:
+    """`host` with that time for `name` with which `rows` are missed least, by logarithms; each source counts once."""
+    own = [engine_host(row.engine) if row.engine in HIDDEN else host for row in rows]
 
+    def missed(time: int) -> float:
+        sources: dict[str, list[float]] = {}
+        for row, host in zip(rows, own, strict=True):
+            error = log(row.predicted(replace(host, **{name: time})) / row.measured)
+            sources.setdefault(row.source, []).append(abs(error))
+        return sum(mean(found) for found in sources.values())
 
-def _prompt_layer_ns(rows: Iterable[EngineRow]) -> int:
-    """The time of a layer of another mixer than grouped attention with which first tokens of `rows` take as long."""
-    bare = engine_host(ENGINE)
-    layer = _median(
-        (row.source, row.solved(lambda time: replace(bare, prompt_unfused_layer_ns=round(time))))
-        for row in rows
-        if row.unfused
-    )
-    return max(0, round(layer))
-
-
-def _step_ns(rows: Iterable[EngineRow], host: EngineHost) -> int:
-    """The time of a step beside the kernels with which `rows` are what was measured."""
-    step = _median((row.source, row.solved(lambda time: replace(host, step_ns=round(time)))) for row in rows)
-    return max(0, round(step))
-
-
-def _median(values: Iterable[tuple[str, float]]) -> float:
-    return median(_by_source(values))
+    # The least is where one of the rows is met.
+    times = [max(0, round(row.solved(host, (name,)))) for row, host in zip(rows, own, strict=True)]
+    return replace(host, **{name: min(times, key=missed)})
 
 
 def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:
@@ -318,7 +333,7 @@ class HostSpread:
 def host_spread(row: EngineRow, hosts: Hosts) -> HostSpread:
     """What `row` says of hosts, predicted with `hosts`."""
     host = hosts[row.engine, row.alone]
-    told = (row.predicted(host), row.predicted(replace(engine_host(CAPTURED), prompt_layer_ns=0)), row.measured)
+    told = (row.predicted(host), row.predicted(engine_host(CAPTURED)), row.measured)
     whole, kernels, measured = told if row.timed else tuple(1 / value for value in told)
     if row.first:
         kernels = row.prompt_ns / 1e6

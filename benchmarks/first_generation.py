@@ -1,4 +1,4 @@
-"""Kernels of a first-generation Ascend 910, as three profiles have them, and their predictions."""
+"""Kernels of a first-generation Ascend 910, as four profiles have them, and their predictions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.aicore import roofline_ns
 from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.l2 import costs_in_order
 from memplan.hardware import chip
 
 ROWS = Path(__file__).with_suffix(".json")
@@ -20,7 +21,9 @@ OLDER = Path(__file__).with_name("first_generation_2020.json")
 """A profile of 2020, which tells shapes and cores."""
 LENET = Path(__file__).with_name("first_generation_lenet.json")
 """A profile of a small network, which tells them too."""
-_KINDS = {OLDER: "first generation, 2020", LENET: "first generation, LeNet"}
+RESNET = Path(__file__).with_name("first_generation_resnet.json")
+"""A timeline of a network with batch norms, in the order of which its kernels find their operands in L2."""
+_KINDS = {OLDER: "first generation, 2020", LENET: "first generation, LeNet", RESNET: "first generation, ResNet"}
 _FOLDER = "profiles/mindspore-alexnet-2023"
 SHARE_OF_OLDER = 0.46
 """`cube_share` by the convolutions of 2020 alone, for a prediction of 2023 to which those of 2023 gave nothing."""
@@ -64,21 +67,23 @@ def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:
 
 
 def told_rows(path: Path) -> Iterator[MeasuredRow]:
-    """Each kernel of a profile that tells shapes, `OLDER` or `LENET`."""
+    """Each kernel of a profile whose shapes are known, `OLDER`, `LENET` or `RESNET`."""
     document = json.loads(path.read_text("utf-8"))
     yield from _rows(_KINDS[path], document, (row["us"] for row in document["rows"]))
 
 
 def _rows(kind: str, document: Mapping[str, Any], times: Iterable[float]) -> Iterator[MeasuredRow]:
     core = machine(chip(document["chip"]))
-    for row, time in zip(document["rows"], times, strict=True):
-        kernel = kernel_of(row)
+    kernels = [kernel_of(row) for row in document["rows"]]
+    ordered = document.get("in_order", False)
+    costs = costs_in_order(kernels, core) if ordered else [kernel_cost(kernel, core) for kernel in kernels]
+    for row, kernel, cost, time in zip(document["rows"], kernels, costs, times, strict=True):
         made = (kernel.outputs or kernel.present)[0]
         shape = "x".join(map(str, made.shape))
         cores = f" on {kernel.block_count}" if kernel.block_count else ""
         name = f"{row['type']} {made.dtype} {made.layout} {shape}{cores}"
-        predicted = kernel_cost(kernel, core).duration_ns / 1e3
-        yield MeasuredRow(kind, document["source"], document["chip"], name, "us", time, predicted)
+        predicted, is_source = cost.duration_ns / 1e3, "source_of" in row
+        yield MeasuredRow(kind, document["source"], document["chip"], name, "us", time, predicted, is_source=is_source)
 
 
 def kernel_of(row: Mapping[str, Any]) -> Kernel:

@@ -1,10 +1,10 @@
 """
 `align`: planned ops and measured kernels matched without names.
 
-Both sides become tokens (`tokens`); a pair model over both sequences (`pair_alignment`) finds for each kernel the op
-that runs it and how surely; what it leaves over on both sides, because a run has another order than the plan, is
-matched by what it reads and makes (`left_over`); kernels that no plan has are named as what they are
-(`kernel_scopes`).
+Both sides become tokens (`classes`), the plan's in the order of the run (`planned`); a pair model over both sequences
+(`pairs`) finds for each kernel the op that runs it and how surely; where it can't know better, because a run has
+another order than the plan, rules of their own do (`rematch`); kernels that no plan has are named as what they are
+(`kernel_scopes`), and what is given as probability is what runs of known truth showed (`probabilities`).
 """
 
 from __future__ import annotations
@@ -16,35 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignment_of
-from memplan.align.blind.updates_in_turn import take_updates_in_turn
-from memplan.align.branch_order import branches_as_run
+from memplan.align.classes.likelihood import likelihoods
+from memplan.align.classes.tokens import kernel_tokens, token_classes
+from memplan.align.classes.update_units import update_units, ways_run
+from memplan.align.classes.weight_pieces import pieces_of_ops, pieces_of_updates
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
-from memplan.align.likelihood import Likelihoods, likelihoods
-from memplan.align.pair_alignment import align_pairs, how_likely
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.probabilities.match_features import match_features
+from memplan.align.pairs.merged_steps import with_steps_parted
+from memplan.align.pairs.pair_alignment import align_pairs, how_likely
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.branch_order import branches_as_run
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.planned.run_order import ops_as_run, planned_updates
+from memplan.align.planned.token_ratio import plan_of_as_many_tokens
+from memplan.align.probabilities.match_features import MatchFeatures, match_features
 from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_stated, state_chances
-from memplan.align.rematch.equal_halves import take_halves
-from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
-from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
-from memplan.align.rematch.given_back import give_back_positions
-from memplan.align.rematch.inner_ops import inner_kernels, take_inner_ops
-from memplan.align.rematch.left_over import LeftOver
-from memplan.align.rematch.long_stretches import take_long_stretches
-from memplan.align.rematch.merged_steps import with_steps_parted
-from memplan.align.rematch.op_recipes import take_recipes
-from memplan.align.rematch.partial_sums import take_partial_sums
-from memplan.align.rematch.ready_ops import take_ready_ops
-from memplan.align.rematch.summed_norms import take_summed_norms
-from memplan.align.rematch.told_by_times import take_told_by_times
-from memplan.align.rematch.turned_operands import take_turned_operands
-from memplan.align.rematch.turned_results import take_turned_results
-from memplan.align.rematch.twin_parts import take_twin_parts
-from memplan.align.run_order import ops_as_run, planned_updates
-from memplan.align.token_ratio import plan_of_as_many_tokens
-from memplan.align.tokens import kernel_tokens, token_classes
-from memplan.align.update_units import update_units, ways_run
-from memplan.align.weight_pieces import pieces_of_ops, pieces_of_updates
+from memplan.align.rematch.passes import rematch
 from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.distinct import distinct
 from memplan.schema import Plan
@@ -118,6 +104,52 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
 
     Read are families of types, operand sizes, dtypes and order; names count where both sides have them.
     """
+    reading = read_run(plan, kernels)
+    likely, of_place = (each[reading.owner] for each in state_chances(reading.settled, reading.features))
+    found = reading.settled.of_each(reading.owner)
+    if served(reading.whole.plan):
+        leave_out_copies(reading.whole, found, of_place, reading.features.sight)
+    return reading.alignment(found, likely, of_place)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReading:
+    """
+    A run as it was read, before anything is said of how sure that is.
+
+    What `settled` and `features` say is of the kernels of `both`, where those of one update may count as one.
+    `owner` is the place among them of each kernel of `whole`; `missed` are planned ops that no kernel of step
+    `missed_step` ran.
+    """
+
+    both: PlanAndRun
+    whole: PlanAndRun
+    owner: Int64s
+    settled: KernelAssignment
+    features: MatchFeatures
+    missed: Int64s
+    missed_step: Int64s
+
+    def alignment(self, found: KernelAssignment, likely: Floats, of_place: Floats) -> Alignment:
+        """
+        What of `found`, with what is stated of every kernel and its scope, can be told apart.
+
+        `likely` is the probability of what can't, `of_place` that of the phase, micro-batch and layer.
+        """
+        untold = np.isnan(found.chance)
+        scopes = scopes_as_stated(kernel_scopes(self.whole, found), untold, of_place)
+        return Alignment(
+            _matches(self.whole.sequence, found, ~untold, found.chance),
+            _matches(self.whole.sequence, found, untold, likely),
+            scopes,
+            found.step,
+            self.missed,
+            self.missed_step,
+        )
+
+
+def read_run(plan: Plan, kernels: Kernels) -> RunReading:
+    """What each of `kernels` runs of `plan`."""
     kernels = replace(kernels, type=dictionary_encoded(kernels.type), name=dictionary_encoded(kernels.name))
     found, kernel_class = kernel_tokens(kernels)
     plan = plan_of_as_many_tokens(plan, found, kernel_class)
@@ -131,54 +163,25 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     names_kept, cut = kernel_names[units.kept], pieces_of_ops(plan)
 
-    def in_order(ops: Sequence[int]) -> tuple[PlannedSequence, Likelihoods, Int64s]:
+    def in_order(ops: Sequence[int]) -> PlanAndRun:
         sequence = planned_sequence(plan, ops, pieces, cut)
-        return sequence, likelihoods(sequence.classes, sequence.rules, classes), op_names[sequence.op]
+        ratios = likelihoods(sequence.classes, sequence.rules, classes)
+        row_names = op_names[sequence.op]
+        return PlanAndRun(plan, sequence, row_names, ratios, classes, units.kernel_class, names_kept, times)
 
-    def likely(ops: Sequence[int]) -> float:
-        return how_likely(*in_order(ops), classes, units.kernel_class, names_kept)
-
-    ops = branches_as_run(plan, ops_as_run(plan, classes, units.kernel_class, times, pieces, cut), likely)
-    sequence, ratios, row_names = in_order(ops)
-    pairs = align_pairs(sequence, ratios, classes, row_names, units.kernel_class, names_kept, times)
-    pairs = with_steps_parted(pairs, len(sequence))
-    named = (names_kept >= 0) & (pairs.row >= 0)
-    named[named] = row_names[pairs.row[named] % len(sequence)] == names_kept[named]
-    settled = assignment_of(sequence, ratios, units.kernel_class, pairs, named)
-    LeftOver(sequence, ratios, classes, units.kernel_class, settled).run()
-    take_equal_ops_in_turn(sequence, units.kernel_class, settled)
-    take_equal_pieces_in_turn(sequence, ratios, classes, units.kernel_class, settled)
-    take_halves(sequence, units.kernel_class, settled)
-    take_ready_ops(plan, sequence, ratios, classes, units.kernel_class, settled)
-    take_long_stretches(sequence, classes, units.kernel_class, settled)
-    take_told_by_times(sequence, classes, units.kernel_class, times, settled)
-    take_updates_in_turn(sequence, classes, units.kernel_class, times, settled)
-    take_turned_operands(sequence, classes, units.kernel_class, settled)
-    take_turned_results(sequence, classes, units.kernel_class, settled)
-    take_twin_parts(sequence, ratios, classes, units.kernel_class, settled)
-    take_summed_norms(sequence, classes, units.kernel_class, settled)
-    take_partial_sums(sequence, ratios, classes, units.kernel_class, settled)
-    inside = inner_kernels(sequence, ratios, units.kernel_class, settled)
-    take_recipes(sequence, ratios, classes, units.kernel_class, inside, settled)
-    take_inner_ops(sequence, ratios, units.kernel_class, settled, inside)
-    give_back_positions(sequence, classes, units.kernel_class, settled)
-    missed, missed_step = _missed(sequence, settled)
-    features = match_features(sequence, ratios, classes, units.kernel_class, times, settled, len(missed))
-    trusted, of_place = (each[units.owner] for each in state_chances(settled, features))
-    settled = settled.of_each(units.owner)
-    if served(plan):
-        leave_out_copies(sequence, classes, kernel_class, settled, of_place, features.sight)
-    untold = np.isnan(settled.chance)
-    matches = _matches(sequence, settled, ~untold, settled.chance)
-    unsure = _matches(sequence, settled, untold, trusted)
-    return Alignment(
-        matches,
-        unsure,
-        scopes_as_stated(kernel_scopes(plan, sequence, classes, kernel_class, settled), untold, of_place),
-        settled.step,
-        missed,
-        missed_step,
+    ops = ops_as_run(plan, classes, units.kernel_class, times, pieces, cut)
+    both = in_order(branches_as_run(plan, ops, lambda ops: how_likely(in_order(ops))))
+    settled = assignment_of(both, with_steps_parted(align_pairs(both), len(both.sequence)))
+    rematch(both, settled)
+    missed, missed_step = _missed(both.sequence, settled)
+    features = match_features(both, settled, len(missed))
+    whole = replace(
+        both,
+        kernel_class=kernel_class,
+        kernel_names=kernel_names,
+        times=kernels.duration_ns.astype(np.float32),
     )
+    return RunReading(both, whole, units.owner, settled, features, missed, missed_step)
 
 
 def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Int64s, Int64s]:

@@ -9,10 +9,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.likelihood import Likelihoods
-from memplan.align.pair_result import PairResult
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.core.arrays import Floats, Int32s, Int64s
+from memplan.align.pairs.pair_result import PairResult
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Floats, Int64s
 
 
 class MatchedBy(str, Enum):
@@ -66,23 +65,19 @@ class KernelAssignment:
         return KernelAssignment(*(getattr(self, column.name)[owner] for column in fields(self)))
 
 
-def assignment_of(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernel_class: Int32s,
-    pairs: PairResult,
-    named: NDArray[np.bool_],
-) -> KernelAssignment:
-    """What the pair model found, with rows that count on over steps taken apart; `named` tells equal names."""
-    rows = len(sequence)
+def assignment_of(both: PlanAndRun, pairs: PairResult) -> KernelAssignment:
+    """What the pair model found, with rows that count on over steps taken apart."""
+    rows = len(both.sequence)
     matched = pairs.row >= 0
     step = pairs.place // rows
     place = pairs.place % rows
     row = np.where(matched, pairs.row % rows, -1)
-    core = matched & _main_kernels(sequence, ratios, kernel_class, row, step)
+    core = matched & _main_kernels(both, row, step)
     how = np.where(core, HOW.index(MatchedBy.KERNEL), HOW.index(MatchedBy.PART))
     how = np.where(core & (pairs.first < pairs.last), HOW.index(MatchedBy.FUSED), how)
-    how = np.where(matched & named, HOW.index(MatchedBy.NAME), how)
+    named = (both.kernel_names >= 0) & matched
+    named[named] = both.row_names[row[named]] == both.kernel_names[named]
+    how = np.where(named, HOW.index(MatchedBy.NAME), how)
     return KernelAssignment(
         row,
         step,
@@ -102,14 +97,13 @@ def each_step(step: Int64s) -> Iterator[Int64s]:
     yield from np.split(order, np.flatnonzero(np.diff(step[order])) + 1)
 
 
-def _main_kernels(
-    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, row: Int64s, step: Int64s
-) -> NDArray[np.bool_]:
+def _main_kernels(both: PlanAndRun, row: Int64s, step: Int64s) -> NDArray[np.bool_]:
     """
     Kernels that run their op, not parts of it: the best of each op, and others where several may run it.
 
     An op that is written out in parts has none.
     """
+    sequence, ratios, kernel_class = both.sequence, both.ratios, both.kernel_class
     main = np.zeros(len(row), dtype=np.bool_)
     matched = np.flatnonzero(row >= 0)
     token, kind = sequence.token[row[matched]], kernel_class[matched]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import ExtraOp, PlannedSequence, TextNumbers, planned_places
-from memplan.align.tokens import TokenClasses
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import ExtraOp, PlannedSequence, TextNumbers, planned_places
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.core.resources import table
 from memplan.schema import Plan, PlannedOp
@@ -99,10 +99,9 @@ def served(plan: Plan) -> bool:
     return any(op.phase in _SERVED for op in plan.ops)
 
 
-def kernel_scopes(
-    plan: Plan, sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> KernelScopes:
+def kernel_scopes(both: PlanAndRun, found: KernelAssignment) -> KernelScopes:
     """The scopes of all kernels of an assignment."""
+    plan, sequence, kernels, kernel_class = both.plan, both.sequence, both.kernels, both.kernel_class
     phases, parts, whats = TextNumbers(sequence.phases), TextNumbers(sequence.parts), TextNumbers()
     of_row = np.column_stack([sequence.place, np.full(len(sequence), -1, dtype=np.int32)])
     beside = np.flatnonzero(sequence.extra >= 0)
@@ -115,7 +114,7 @@ def kernel_scopes(
     again &= matched
     columns[again, 0] = of_row[found.place[again], 0]
     _joint(of_row, found, columns, phases("optimizer"))
-    _other_phases(plan, sequence, kernels, kernel_class, found, columns, phases)
+    _other_phases(both, found, columns, phases)
     # What is exchanged around the updates is of all weights.
     exchanged = kernels.among(family_table().collectives)[kernel_class] & matched
     exchanged[matched] &= sequence.extra[found.row[matched]] >= 0
@@ -124,11 +123,7 @@ def kernel_scopes(
         (whats(rule["after"]), whats(rule["before"])): rule["what"]
         for rule in table("memplan.align", "lowering.json")["between"]
     }
-    exchanges = bool(sequence.classes.among(family_table().collectives)[sequence.token].any())
-    whole = _Unplanned(
-        kernels, kernel_class, found, columns, _zeroed(sequence), between, exchanges=exchanges, of_engine=served(plan)
-    )
-    for kernel, phase, what in whole.named():
+    for kernel, phase, what in _Unplanned(both, found, columns, between).named():
         columns[kernel, 0] = phases(phase) if isinstance(phase, str) else phase
         columns[kernel, 4] = whats(what)
     return KernelScopes(
@@ -188,20 +183,13 @@ def _joint(of_row: NDArray[np.int32], found: KernelAssignment, columns: NDArray[
             columns[kernel, 2] = -1
 
 
-def _other_phases(
-    plan: Plan,
-    sequence: PlannedSequence,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-    columns: NDArray[np.int32],
-    phases: TextNumbers,
-) -> None:
+def _other_phases(both: PlanAndRun, found: KernelAssignment, columns: NDArray[np.int32], phases: TextNumbers) -> None:
     """
     Name steps of a served model that are of the other kind than the planned one.
 
     Layers and parts are the same, but a prompt has many tokens for each row that logits are made of, a decode step one.
     """
+    plan, sequence, kernels, kernel_class = both.plan, both.sequence, both.kernels, both.kernel_class
     own = next((op.phase for op in plan.ops if op.phase in _SERVED), None)
     if own is None:
         return
@@ -241,19 +229,15 @@ class _Unplanned:
 
     def __init__(
         self,
-        kernels: TokenClasses,
-        kernel_class: Int32s,
+        both: PlanAndRun,
         found: KernelAssignment,
         columns: NDArray[np.int32],
-        zeroed: Mapping[int, ExtraOp],
         between: Mapping[tuple[int, int], str],
-        *,
-        exchanges: bool,
-        of_engine: bool,
     ) -> None:
-        self.kernels, self.kernel_class, self.columns, self.zeroed = kernels, kernel_class, columns, zeroed
-        self.between = between
-        self.beside_step = _SERVED_DATA if of_engine else "logging or status"
+        sequence, kernels = both.sequence, both.kernels
+        self.kernels, self.kernel_class, self.columns, self.between = kernels, both.kernel_class, columns, between
+        self.zeroed = _zeroed(sequence)
+        self.beside_step = _SERVED_DATA if served(both.plan) else "logging or status"
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()
@@ -263,6 +247,7 @@ class _Unplanned:
         self.positions, self.fill = {known.number("range")}, known.number("fill")
         self.collective = known.collectives
         # Beside a plan of one device collectives are those of the training, not of its logging.
+        exchanges = bool(sequence.classes.among(known.collectives)[sequence.token].any())
         self.foreign = frozenset() if exchanges else known.collectives
         self.rules: list[tuple[str, frozenset[int], bool | None]] = [
             (rule["what"], frozenset(known.number(name) for name in rule["families"]), rule["scalar"])

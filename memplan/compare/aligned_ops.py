@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align import HOW, Alignment, MatchedBy, align
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from memplan.compare.measured import MeasuredOps, MeasuredSteps
 from memplan.compare.measured_families import compute_times
 from memplan.compare.op_matches import Matches, matches_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from memplan.align.op_families import UNKNOWN_FAMILY, families_of, family_table
+from memplan.align.classes.op_families import UNKNOWN_FAMILY, families_of, family_table
 from memplan.compare.measured import MeasuredOps
 from memplan.core.arrays import Int64s
 

@@ -15,7 +15,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from memplan.compare.aligned_ops import AlignedStep
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.measured_families import families_measured

@@ -109,10 +109,10 @@ def _transposed_runs(source: Operand, result: Operand) -> Runs:
 
 @dataclass(frozen=True, slots=True)
 class Relayout:
-    """Cores that a layout change runs on, and blocks that its busiest core moves one by one."""
+    """Cores that a layout change runs on, and cycles in which its busiest core moves blocks one by one."""
 
     cores: int
-    moves: float
+    cycles: float
 
 
 def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
@@ -124,20 +124,23 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     blocked = next((side for side in sides if side.layout in ("NC1HWC0", "FRACTAL_Z")), None)
     if plain is None or blocked is None or not plain.count:
         return None
-    cores = kernel.block_count or _cores(plain, blocked, machine.vectors)
-    blocks = 0.0
+    cores = kernel.block_count or _cores(plain, blocked, machine)
+    cycles = 0.0
     if blocked.layout == "FRACTAL_Z":
         # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
-        blocks = blocked.nbytes / _BLOCK_BYTES
+        cycles = blocked.nbytes / _BLOCK_BYTES * machine["mte2_instruction_cycles"]
     elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS and not machine["turns_words"]:
         # Cores that can't turn such blocks put each pixel's together on its own.
-        blocks = blocked.count / blocked.shape[-1]
-    return Relayout(cores, blocks / cores)
+        cycles = blocked.count / blocked.shape[-1] * machine["word_block_cycles"]
+    return Relayout(cores, cycles / cores)
 
 
-def _cores(plain: Operand, blocked: Operand, most: int) -> int:
-    """Images or filters are dealt out whole; where they are fewer than half of the cores, by blocks of channels."""
-    outer = plain.shape[0]
+def _cores(plain: Operand, blocked: Operand, machine: Machine) -> int:
+    """
+    Images or filters are dealt out whole; where they are fewer than half of the cores, by blocks of channels, by rows
+    of pixels too where kernels are compiled for one shape.
+    """
+    most, outer = machine.vectors, plain.shape[0]
     if 2 * outer < most and blocked.layout == "NC1HWC0":
-        outer = prod(blocked.shape[:2])
+        outer = prod(blocked.shape[: 2 if machine["turns_words"] else 3])
     return ceil(outer / ceil(outer / most))

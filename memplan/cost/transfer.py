@@ -78,9 +78,8 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
         issue = max(issue, rows)
     # On a core's own way an instruction's cycles come on top of those of its bytes, beside what all cores share.
     read = max(read, copy.read / port / lost + issue)
-    if shared_rate:
-        hot = min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
-        together = max((from_hbm + to_hbm) / shared_rate / lost + hot, read, write)
-    else:
-        together = max(read, write)
+    beside = (from_hbm + to_hbm) / shared_rate / lost if shared_rate else 0.0
+    if shared_rate or machine["l2_one_way"]:
+        beside += min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
+    together = max(beside, read, write)
     return CopyTime(read * 1e9, write * 1e9, together * 1e9, from_hbm + to_hbm)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align import Alignment
-from memplan.align.op_families import families_of, family_table
-from memplan.align.tokens import dtype_bits
+from memplan.align.classes.op_families import families_of, family_table
+from memplan.align.classes.tokens import dtype_bits
 from memplan.core.arrays import Floats, Int32s, Int64s
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded

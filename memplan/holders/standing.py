@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from memplan.schema import Plan, PlannedTensor, Tier
 
 COMMUNICATION_KIND = "communication"

@@ -9,7 +9,7 @@ from math import isqrt, prod
 
 import numpy as np
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from memplan.core.arrays import Int64s
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.operand_shapes import operand_shapes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from memplan.cost import machine, op_costs
 from memplan.graph import Graph
 from memplan.hardware import Chip

@@ -291,7 +291,7 @@ class PlanRequest(ModelStepRequest):
         yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
         if train:
             yield f"pipeline of {2 * self.pp} stages (--pp {2 * self.pp})", replace(self, pp=2 * self.pp)
-            if self.dp > 1 and self.sharding not in ("zero3", "fsdp"):
+            if self.dp > 1 and self.sharding not in ("zero3", "fsdp", "fsdp2"):
                 yield "weights sharded over replicas (--sharding zero3)", replace(self, sharding="zero3")
         elif self.weights in {"published", "bf16"}:
             yield "weights in 8 bits (--weights w8a8)", replace(self, weights="w8a8")

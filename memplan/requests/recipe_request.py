@@ -32,7 +32,10 @@ class RecipeRequest:
         least=1,
     )
     sharding: str = option(
-        "--sharding", default="distributed", about="none, distributed, zero1, zero2, zero3 or fsdp.", panel=_PANEL
+        "--sharding",
+        default="distributed",
+        about="none, distributed, zero1, zero2, zero3, fsdp or fsdp2.",
+        panel=_PANEL,
     )
     schedule: str = option("--schedule", default="1f1b", about="1f1b, interleaved, dualpipe-v or gpipe.", panel=_PANEL)
     chunks: int = option("--chunks", default=1, about="Parts of an interleaved rank.", panel=_PANEL, least=1)
@@ -43,6 +46,12 @@ class RecipeRequest:
         about="Micro-batches that an interleaved rank runs through one part before the next; 0 for one a stage.",
         panel=_PANEL,
         least=0,
+    )
+    run_layers: str = option(
+        "--run-layers",
+        default="",
+        about="Layers of each run of a pipeline, in the order of the model, as 3,2,2,1.",
+        panel=_PANEL,
     )
     optimizer_instances: int = option(
         "--optimizer-instances",
@@ -92,6 +101,12 @@ class RecipeRequest:
     half_moments: bool = option(
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
     )
+    muon: bool = option(
+        "--muon",
+        default=False,
+        about="Muon for matrices of layers, with one moment; Adam elsewhere.",
+        panel=_PANEL,
+    )
     dropout: bool = option("--dropout", default=False, about="Hidden dropout, whose masks are kept.", panel=_PANEL)
     clip_copies: bool = option(
         "--clip-copies", default=False, about="Gradients are clipped into copies, as before 2026.", panel=_PANEL
@@ -111,6 +126,22 @@ class RecipeRequest:
         default=False,
         about="Keys and values are repeated for every head before that.",
         panel=_PANEL,
+    )
+    weighted_activation: bool = option(
+        "--weighted-activation",
+        "--use-fused-weighted-squared-relu",
+        default=False,
+        about="One kernel for the router's weights and an activation function without a gate.",
+        panel=_PANEL,
+    )
+    fp8: bool = option(
+        "--fp8",
+        default=False,
+        about="Products in 8 bits, with copies of their weights.",
+        panel=_PANEL,
+    )
+    fp8_weights: bool = option(
+        "--fp8-weights", "--fp8-param-gather", default=False, about="Those copies are the weights.", panel=_PANEL
     )
     split_experts: bool = option(
         "--split-experts", default=False, about="Each expert's weights are parameters of their own.", panel=_PANEL
@@ -262,6 +293,16 @@ class RecipeRequest:
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
+    lora_experts: bool = option("--lora-experts", default=False, about="Each expert has adapters too.", panel=_PANEL)
+    qlora: bool = option(
+        "--qlora", default=False, about="Weights beside adapters stand in 4 bits where a layer is linear.", panel=_PANEL
+    )
+    reference_model: bool = option(
+        "--reference-model",
+        default=False,
+        about="A second model of 16-bit weights stands beside, as in DPO.",
+        panel=_PANEL,
+    )
     frozen_vision: bool = option(
         "--frozen-vision",
         "--freeze-vision-tower",
@@ -298,6 +339,7 @@ class RecipeRequest:
             schedule=_named(Schedule, self.schedule, "schedule"),
             chunks=self.chunks,
             chunk_group=self.chunk_group,
+            run_layers=_numbers(self.run_layers, "--run-layers"),
             optimizer_instances=self.optimizer_instances,
             sequence_parallel=self.sequence_parallel,
             recompute_layers=self.recompute_layers,
@@ -309,14 +351,21 @@ class RecipeRequest:
             reuse_fp32=self.reuse_fp32,
             half_gradients=self.half_gradients,
             half_moments=self.half_moments,
+            muon=self.muon,
             dropout=self.dropout,
             lora_rank=self.lora_rank,
+            lora_experts=self.lora_experts,
+            four_bit_base=self.qlora,
+            reference_model=self.reference_model,
             frozen_vision=self.frozen_vision,
             clip_copies=self.clip_copies,
             forward_first=self.forward_first,
             ulysses=self.ulysses,
             repeat_kv=self.repeat_kv,
             grouped_experts=not self.split_experts,
+            weighted_activation=self.weighted_activation,
+            fp8=self.fp8,
+            fp8_weights=self.fp8_weights,
             alibi_masks=self.alibi,
             legacy_layers=self.legacy_layers,
             swap_attention=self.swap_attention,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 from memplan.core.errors import InputError
@@ -55,60 +55,91 @@ CAPTURED = "captured"
 
 
 @dataclass(frozen=True, slots=True)
+class HostWork:
+    """
+    What a step has for its host: `layers`, `unfused` of them, whose tokens are mixed otherwise than by attention with
+    grouped heads, `kernels` to launch, and `sequences` of a replica.
+    """
+
+    layers: int
+    unfused: int
+    kernels: int
+    sequences: int
+
+    def staged(self, stages: int) -> HostWork:
+        """The part of one of so many pipeline stages."""
+        return replace(
+            self, layers=self.layers // stages, unfused=self.unfused // stages, kernels=self.kernels // stages
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EngineHost:
     """
     What the host of an engine takes of a step, in nanoseconds.
 
-    `step_ns` comes beside the kernels: scheduler, inputs, sampling; `unfused_layer_ns` with each layer whose tokens are
-    mixed otherwise than by attention with grouped heads, for which engines run kernels that reference stacks fuse.
-    Where the host launches layers while the step runs, a step that makes tokens takes no less than `layer_ns` a layer
-    in all, one that reads prompts `prompt_layer_ns`, or `prompt_unfused_layer_ns` for the layers mixed otherwise.
-    `draft_ns` is what each draft takes beyond its kernels where the host launches them one by one, `request_ns` what a
-    request takes beside all steps until its first token is with who asked.
+    `step_ns` comes beside the kernels, and `sequence_ns` for each sequence: scheduler, inputs, sampling;
+    `unfused_layer_ns` with each layer whose tokens are mixed otherwise than by attention with grouped heads, for which
+    engines run kernels that reference stacks fuse. Where the host launches while the step runs, a step that makes
+    tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads prompts than
+    `prompt_kernel_ns` a kernel and `prompt_unfused_layer_ns` with each layer mixed otherwise. `draft_ns` is what each
+    draft takes beyond its kernels where the host launches them one by one, `request_ns` what a request takes beside all
+    steps until its first token is with who asked.
     """
 
     step_ns: int
+    sequence_ns: int
     unfused_layer_ns: int
     layer_ns: int
-    prompt_layer_ns: int
+    kernel_ns: int
+    prompt_kernel_ns: int
     prompt_unfused_layer_ns: int
     draft_ns: int
     request_ns: int
 
-    def step(self, captured_ns: float, layers: int, unfused: int, *, reads: bool, eager_drafts: int = 0) -> int:
-        """
-        The time of a step whose captured graph takes `captured_ns`: of `layers`, `unfused` of them, and with drafts
-        launched one by one.
-        """
-        beside = self.step_ns + unfused * self.unfused_layer_ns + eager_drafts * self.draft_ns
-        return round(max(captured_ns + beside, self.launched(layers, unfused, reads=reads)))
+    def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: int = 0) -> int:
+        """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
+        beside = self.step_ns + work.sequences * self.sequence_ns + work.unfused * self.unfused_layer_ns
+        return round(max(captured_ns + beside + eager_drafts * self.draft_ns, self.launched(work, reads=reads)))
 
-    def launched(self, layers: int, unfused: int, *, reads: bool) -> int:
-        """The least that a step takes in which the host launches `layers`, `unfused` of them."""
+    def launched(self, work: HostWork, *, reads: bool) -> int:
+        """The least that a step takes in which the host launches `work`."""
         if reads:
-            return (layers - unfused) * self.prompt_layer_ns + unfused * self.prompt_unfused_layer_ns
-        return layers * self.layer_ns
+            return work.kernels * self.prompt_kernel_ns + work.unfused * self.prompt_unfused_layer_ns
+        return work.layers * self.layer_ns + work.kernels * self.kernel_ns
+
+    def slower(self, factor: float) -> EngineHost:
+        """A host that takes `factor` times as long for everything; raises `InputError` for one below 0."""
+        if factor < 0:
+            raise InputError("a host can't take {:g} times as long", factor)
+        return EngineHost(*(round(value * factor) for value in astuple(self)))
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     """
     The host of `engine`; raises `InputError` naming the engines for one that is not known.
 
-    With one die (`alone`) it runs the model in a process of its own; with more it hands each step to workers, which
-    wait for the slowest of them wherever they exchange tokens.
+    Where one die serves (`alone`) the host launches pieces of graphs behind the kernels.
     """
     entry = _engine(engine)
-    shared = {name: 0 if engine == CAPTURED else int(item["ns"]) for name, item in _document()["launches"].items()}
+    shared = {name: 0 if entry.get("hides_launches") else int(item["ns"]) for name, item in _launches().items()}
     lighter = entry.get("alone", {}) if alone else {}
     return EngineHost(
-        step_ns=int(lighter.get("host_step_ns", entry["host_step_ns"])),
+        step_ns=int(entry["host_step_ns"]),
+        sequence_ns=int(entry.get("host_sequence_ns", 0)),
         unfused_layer_ns=int(entry.get("unfused_layer_ns", 0)),
         layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
-        prompt_layer_ns=shared["layer"],
+        kernel_ns=shared["kernel"] if entry.get("launches_kernels") else 0,
+        prompt_kernel_ns=shared["kernel"],
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
         draft_ns=shared["draft"],
-        request_ns=shared["request"],
+        request_ns=0 if engine == CAPTURED else int(_launches()["request"]["ns"]),
     )
+
+
+def _launches() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = _document()["launches"]
+    return found
 
 
 def _engine(engine: str) -> Mapping[str, Any]:
@@ -135,19 +166,24 @@ def host_of(engine: str, asked: str | None = None) -> str:
     return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
 
 
-def step_interval(engine: str, host: float = 0.0, *, hosts: HostInterval | None = None) -> tuple[float, float]:
+def step_interval(
+    engine: str, host: float = 0.0, *, hosts: HostInterval | None = None, duration_ns: float | None = None
+) -> tuple[float, float]:
     """
     Measured over predicted time of a step of `engine`: between these lie four of five public rows.
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
     wide as what both say of their parts, where that is wider than what all steps say. `hosts` may be told otherwise
-    than `host_interval` has them.
+    than `host_interval` has them. Where an engine hides its host on some machines alone, a step predicted to take
+    `duration_ns` may take that much longer besides.
     """
-    entry, hosts = _engine(engine)["interval"], hosts or host_interval()
+    told = _engine(engine)
+    entry, hosts = told["interval"], hosts or host_interval()
     kernels = _engine(CAPTURED)["interval"]
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
-    return min(float(entry["low"]), low), max(float(entry["high"]), high)
+    beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
+    return min(float(entry["low"]), low), max(float(entry["high"]), high, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +206,17 @@ def host_interval() -> HostInterval:
     """How hosts differ from machine to machine."""
     entry = _document()["hosts"]
     return HostInterval(**{field.name: float(entry[field.name]) for field in fields(HostInterval)})
+
+
+def host_left_out(engine: str) -> tuple[str, ...]:
+    """What is said of an engine that hides its host on some machines alone."""
+    most = float(_engine(engine).get("beside_at_most_ns", 0))
+    if not most:
+        return ()
+    return (
+        f"{engine} shows no host on servers of its maker, but up to {most / 1e6:g} ms a step in containers with few "
+        "processors: the interval has them, the time has not",
+    )
 
 
 def accepted(drafts: int, engine: str = CAPTURED, *, own: bool = True) -> float:
@@ -198,8 +245,10 @@ def sources() -> tuple[Source, ...]:
             Source(
                 f"host of a step, {name} = {entry['host_step_ns']:g} ns, "
                 f"{entry.get('unfused_layer_ns', 0):g} ns a layer of other mixers than grouped attention, "
+                f"{entry.get('host_sequence_ns', 0):g} ns a sequence, "
                 f"at least {entry.get('layer_ns', 0):g} ns a layer, "
-                f"{entry.get('prompt_unfused_layer_ns', 0):g} ns one of other mixers that reads prompts",
+                f"{entry.get('prompt_unfused_layer_ns', 0):g} ns one of other mixers that reads prompts, "
+                f"{entry.get('beside_at_most_ns', 0):g} ns more on some machines",
                 entry["source"],
             )
             for name, entry in ((name, _engine(name)) for name in _document()["engines"])

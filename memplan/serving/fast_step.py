@@ -17,8 +17,8 @@ from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import CAPTURED, accepted, engine_host
-from memplan.serving.steptime import StepTime, step_layers, step_time, unfused_layers
+from memplan.serving.constants import CAPTURED, HostWork, accepted, engine_host
+from memplan.serving.steptime import StepTime, launches, step_layers, step_time, unfused_layers
 
 _FEW = 2
 _MOST_KINDS = 8
@@ -40,31 +40,42 @@ class StepPoint:
 
 
 def fast_step(
-    model: ModelConfig, layout: Layout, step: ServedStep, chip: Chip, *, acceptance: float | None, engine: str
+    model: ModelConfig,
+    layout: Layout,
+    step: ServedStep,
+    chip: Chip,
+    *,
+    acceptance: float | None,
+    engine: str,
+    host_factor: float = 1.0,
 ) -> StepPoint:
     """`step` of `model` in `layout`, as `step_time` has it; raises `InputError` where that does."""
     kinds = [_kind(layer) for layer in model.layers]
     counts = Counter(kinds)
     grown = {kind: count - _FEW for kind, count in counts.items() if count > _FEW}
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
-    host, reads = engine_host(engine, alone=layout.ranks == 1), step.phase is Phase.PREFILL
+    host, reads = engine_host(engine, alone=layout.ranks == 1).slower(host_factor), step.phase is Phase.PREFILL
     layers, unfused, stages = step_layers(model, step), unfused_layers(model, step), layout.pipeline
-    launched = host.launched(layers // stages, unfused // stages, reads=reads)
+    work = HostWork(layers, unfused, 0, -(-step.batch // layout.data))
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
-        return _point(step_time(model, layout, step, chip, acceptance=acceptance, engine=engine), launched)
+        found = step_time(model, layout, step, chip, acceptance=acceptance, engine=engine, host_factor=host_factor)
+        work = replace(work, kernels=sum(stage.launches for stage in found.stages))
+        return _point(found, host.launched(work.staged(stages), reads=reads))
     layout = layout.one_stage
     short, kept = _shortened(model, kinds)
     base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
-    taken = _layer_times(base, len(kept))
+    taken, kernels_of = _layer_times(base, len(kept)), _layer_kernels(base)
     last = {kind: number for number, kind in enumerate(kept)}
+    more = sum(kernels_of[last[kind]] * count for kind, count in grown.items())
+    work = replace(work, kernels=base.stages[0].launches + more)
     captured = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())
     kernels = captured - _overhead(base)
     yielded = 1.0
     if step.phase is Phase.DECODE:
         yielded += accepted(step.speculative, engine) if acceptance is None else acceptance
-    duration = host.step(captured, layers, unfused, reads=reads)
-    pace = host.step(kernels / stages + _overhead(base), layers // stages, unfused // stages, reads=reads)
-    return StepPoint(duration, pace, duration - kernels, yielded, launched)
+    duration, share = host.step(captured, work, reads=reads), work.staged(stages)
+    pace = host.step(kernels / stages + _overhead(base), share, reads=reads)
+    return StepPoint(duration, pace, duration - kernels, yielded, host.launched(share, reads=reads))
 
 
 def _point(found: StepTime, launched: int) -> StepPoint:
@@ -109,3 +120,9 @@ def _layer_times(found: StepTime, layers: int) -> list[int]:
             end = item.start_ns
             break
     return [after - start for start, after in pairwise([*starts, end])]
+
+
+def _layer_kernels(found: StepTime) -> Counter[int]:
+    """Kernels launched in each layer, on the main chain and beside it."""
+    launched = [item.op for item in found.stages[0].ops if item.duration_ns and launches(item.op)]
+    return Counter(op.scope.layer for op in launched if op.scope is not None and op.scope.layer is not None)

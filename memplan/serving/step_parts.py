@@ -10,8 +10,8 @@ from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
-from memplan.models.steps.pipeline_order import PipelinePass, pass_before, pipeline_order
 from memplan.models.training.memory import training_spans
+from memplan.models.training.pipeline_order import PipelinePass, pass_before, pipeline_order
 from memplan.models.training.step_recipe import Recipe, Schedule
 from memplan.schema import StepPart
 from memplan.serving.constants import constants

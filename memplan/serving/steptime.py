@@ -25,16 +25,19 @@ from memplan.serving.collective_time import collective_ns
 from memplan.serving.constants import (
     CAPTURED,
     Constants,
+    HostWork,
     accepted,
     constants,
     engine_host,
     host_interval,
+    host_left_out,
     sources,
     step_interval,
 )
 
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
+_NO_WORK = HostWork(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class StepTime:
     `tokens_per_second` what all ranks yield together and `tokens_per_second_per_die` one of them; a prefill's tokens
     are those it reads, and its duration is the time to the first token. `sequences` are those of one rank. `rests_on`
     names where rates come from, `constants` what a step costs beyond its kernels, `notes` what was left out. `host_ns`
-    of the duration is what `engine` takes beyond the captured graph.
+    of the duration is what `engine` takes beyond the captured graph for `work`, `host_factor` times as long as other
+    machines' hosts if that was told.
     """
 
     model: str
@@ -115,11 +119,18 @@ class StepTime:
     notes: tuple[str, ...]
     engine: str = CAPTURED
     host_ns: int = 0
+    work: HostWork = _NO_WORK
+    host_factor: float | None = None
 
     @property
     def interval_ns(self) -> tuple[int, int]:
-        """Between which the steps of four of five public rows lie that are predicted the same duration."""
-        low, high = step_interval(self.engine, self.host_ns / self.duration_ns if self.duration_ns else 0.0)
+        """
+        Between which the steps of four of five public rows lie that are predicted the same duration.
+
+        Where the host is that of the machine, how hosts differ is in none.
+        """
+        share = self.host_ns / self.duration_ns if self.duration_ns and self.host_factor is None else 0.0
+        low, high = step_interval(self.engine, share, duration_ns=self.duration_ns)
         return round(self.duration_ns * low), round(self.duration_ns * high)
 
 
@@ -133,12 +144,14 @@ def step_time(
     fixed: Constants | None = None,
     engine: str = CAPTURED,
     eager_drafts: bool = False,
+    host_factor: float | None = None,
 ) -> StepTime:
     """
     Time of `step` of `model` on the ranks of `layout`, each one die of `chip`, served by `engine`.
 
     With `eager_drafts` the host launches the kernels of each draft one by one, as engines do that capture the model
-    alone.
+    alone. `host_factor` is how many times as long the machine's own host takes as those of public runs
+    (`found_host_factor` says it of a measured step).
 
     `acceptance` is how many of the draft tokens of a step are accepted on average, by default what public tables
     state, for an engine what services report. Raises `InputError` for a layout or a chip that can't be used.
@@ -146,29 +159,29 @@ def step_time(
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
-    host = engine_host(engine, alone=layout.ranks == 1)
+    host = engine_host(engine, alone=layout.ranks == 1).slower(1.0 if host_factor is None else host_factor)
     if eager_drafts and engine == CAPTURED:
         raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
     if engine == CAPTURED:
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
-        notes.append(
-            "other requests' prompts in the same step and growth of the host's work with the batch are left out"
-        )
+        notes.append("other requests' prompts in the same step are left out")
     stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
     drafts = step.speculative if eager_drafts else 0
-    layers, unfused, reads = step_layers(model, step), unfused_layers(model, step), step.phase is Phase.PREFILL
-    duration = host.step(captured, layers, unfused, reads=reads, eager_drafts=drafts)
-    notes.extend(_host_notes(duration - captured, duration))
-    sequences = -(-step.batch // layout.data)
+    sequences, reads = -(-step.batch // layout.data), step.phase is Phase.PREFILL
+    kernels = sum(stage.launches for stage in stages)
+    work = HostWork(step_layers(model, step), unfused_layers(model, step), kernels, sequences)
+    duration = host.step(captured, work, reads=reads, eager_drafts=drafts)
+    if host_factor is None:
+        notes.extend(_host_notes(duration - captured, duration))
+        notes.extend(host_left_out(engine))
     # With all stages busy on batches of their own, the slowest of them sets the pace.
     pace = duration
     if layout.pipeline > 1:
         slowest = max(stage.duration_ns for stage in stages) + table.step_overhead_ns
-        shares = layers // layout.pipeline, unfused // layout.pipeline
-        pace = host.step(slowest, *shares, reads=reads, eager_drafts=drafts)
+        pace = host.step(slowest, work.staged(layout.pipeline), reads=reads, eager_drafts=drafts)
     if step.phase is Phase.DECODE:
         yielded = 1 + (accepted(step.speculative, engine) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)
@@ -198,6 +211,8 @@ def step_time(
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
         engine=engine,
         host_ns=duration - captured,
+        work=work,
+        host_factor=host_factor,
     )
 
 
@@ -208,7 +223,8 @@ def _host_notes(host_ns: int, duration_ns: int) -> list[str]:
     return [
         f"the host sets this step: {host_ns / 1e6:.1f} of {duration_ns / 1e6:.1f} ms are its own; four of five public "
         f"hosts take {hosts.low:g} to {hosts.high:g} times as long as predicted, in containers with few processors "
-        f"{hosts.contained_low:g} to {hosts.contained_high:g} times"
+        f"{hosts.contained_low:g} to {hosts.contained_high:g} times; with a step of this machine, --measured-step says "
+        "how long its own takes"
     ]
 
 
@@ -294,7 +310,7 @@ def _durations(
             # What was measured for the whole kernel has it.
             time = 0.0
         durations.append(round(time))
-        gaps.append(round(table.kernel_gap_ns) if _launches(op) else 0)
+        gaps.append(round(table.kernel_gap_ns) if launches(op) else 0)
         bounds.append(bound)
         flops.append(cost.flops)
     return durations, gaps, bounds, flops
@@ -345,7 +361,7 @@ def _kind(op: Op) -> str:
     return "vector"
 
 
-def _launches(op: Op) -> bool:
+def launches(op: Op) -> bool:
     """Whether an op is a kernel of its own."""
     return not op.attrs.get("fused") and not op.attrs.get("within")
 
@@ -354,6 +370,6 @@ def _shares(items: Sequence[tuple[str, OpTime]]) -> tuple[StepShare, ...]:
     found: dict[str, tuple[int, int]] = {}
     for name, item in items:
         count, time = found.get(name, (0, 0))
-        found[name] = count + _launches(item.op), time + item.duration_ns
+        found[name] = count + launches(item.op), time + item.duration_ns
     ordered = sorted(found.items(), key=lambda pair: -pair[1][1])
     return tuple(StepShare(name, count, time) for name, (count, time) in ordered)

@@ -13,8 +13,8 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
-from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.memory import training_spans
+from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import outer_weights
@@ -42,7 +42,13 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
     if recipe.sharding.gathers:
-        raise InputError("weights that are gathered layer by layer (zero3, fsdp) are not modelled as a graph")
+        raise InputError("weights that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled as a graph")
+    if recipe.reference_model:
+        raise InputError("a reference model is in no graph of training", remedy="memplan train-memory counts it")
+    if recipe.muon:
+        raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
+    if recipe.fp8:
+        raise InputError("products in 8 bits are in no graph of training", remedy="memplan train-memory counts them")
     if recipe.lora_rank:
         raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
     if recipe.alibi_masks:

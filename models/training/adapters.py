@@ -1,33 +1,65 @@
-"""Low-rank adapters: how many elements a rank trains where the model's own weights stand still."""
+"""Low-rank adapters: how many elements a rank trains where the model's own weights stand still, and what those take."""
 
 from __future__ import annotations
 
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.phases import JOINED, ROWS_SPLIT, on_stage
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
+_HALF = 2
+_FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""
+Bytes of a weight in NF4 with double quantisation: four bits, a byte of scale for every 64 and 4 B for every 256 of
+those (bitsandbytes, `compress_statistics`).
+"""
+_QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
-def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], rank: int) -> int:
-    """
-    Elements of adapters of `rank` beside the linear layers of attention and dense feed-forward parts on one rank.
 
-    Each is a matrix from its layer's input to `rank` values and one from those to its output; the side that tensor
-    parallelism splits is split in the adapter too (MindSpeed-LLM, `--lora-target-modules`).
+def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, int]:
     """
-    inputs: dict[tuple[int | None, str], int] = {}
-    total = 0
+    Elements of adapters beside the linear layers of attention and dense feed-forward parts on one rank, and of experts.
+
+    Each is a matrix from its layer's input to `lora_rank` values and one from those to its output; the side that tensor
+    parallelism splits is split in the adapter too (MindSpeed-LLM, `--lora-target-modules`). Experts have theirs one by
+    one (`lora_experts`).
+    """
+    groups = [WeightGroup.ATTENTION, WeightGroup.DENSE_FFN]
+    inputs: dict[tuple[int | None, str], tuple[int, bool]] = {}
+    dense = experts = 0
+    if recipe.lora_experts:
+        groups += [WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS]
     for item in weights(model):
-        if not item.linear or item.group not in (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN):
-            continue
-        if item.layer is None or not on_stage(model, item, spans):
+        if not item.linear or item.group not in groups or item.layer is None or not on_stage(model, item, spans):
             continue
         out, into = item.shape
         own, name = rank_elements(item, layout), item.name.rpartition(".")[2]
+        routed = item.group is WeightGroup.EXPERTS
+        copies = -(-item.copies // layout.expert) if routed else 1
         if name in ROWS_SPLIT:
-            total += own // out + out
+            count = own // out + copies * out
         else:
-            inputs[item.layer, JOINED.get(name, name)] = into
-            total += own // into
-    return rank * (total + sum(inputs.values()))
+            inputs[item.layer, item.name.replace(name, JOINED.get(name, name))] = copies * into, routed
+            count = own // into
+        dense, experts = (dense, experts + count) if routed else (dense + count, experts)
+    dense += sum(count for count, routed in inputs.values() if not routed)
+    experts += sum(count for count, routed in inputs.values() if routed)
+    return recipe.lora_rank * dense, recipe.lora_rank * experts
+
+
+def standing_bytes(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, str]:
+    """What the weights beside adapters take on one rank, and how: 16 bits, or 4 of linear layers (QLoRA)."""
+    whole = linear = 0
+    for item in weights(model, mtp=True):
+        if on_stage(model, item, spans):
+            count = rank_elements(item, layout)
+            if recipe.four_bit_base and item.linear and item.group in _QUANTISED and item.layer is not None:
+                linear += count
+            else:
+                whole += count
+    formula = f"16-bit weights: {_HALF} B x {whole:,}"
+    if linear:
+        formula += f", and {_FOUR_BITS:.3f} B x {linear:,} in 4 bits with their scales"
+    return round(_HALF * whole + _FOUR_BITS * linear), formula

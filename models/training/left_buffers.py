@@ -11,9 +11,11 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.parallel import Layout
-from memplan.models.training.phases import MemoryPart, linear_shapes
+from memplan.models.parallel import Layout, rank_elements
+from memplan.models.training.phases import MemoryPart, linear_shapes, on_stage
 from memplan.models.training.step_recipe import Gpu, Recipe, Sharding
+from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weights import weights
 
 _HALF = 2
 _MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
@@ -51,6 +53,8 @@ def standing_buffers(
         shared.append(MemoryPart("gathered input", round(_HALF * tokens * model.hidden_size), formula))
     shared += _scores(layers, layout, recipe, tokens)
     parts += sorted(shared, key=lambda part: part.nbytes)[-1:]
+    if recipe.fp8 and not recipe.fp8_weights:
+        parts.append(_copied_weights(model, layout, spans))
     if not recipe.transformer_engine:
         return parts
     if recipe.fused_gradients:
@@ -59,6 +63,19 @@ def standing_buffers(
         formula = f"2 B x {count:,} of {len(shapes)} shapes of weights, whose gradients products add up themselves"
         parts.append(MemoryPart("gradients nobody reads", _HALF * count, formula))
     return parts
+
+
+def _copied_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:
+    """Copies that products in 8 bits keep of their weights, and of those turned, from one micro-batch to the next."""
+    count = sum(
+        rank_elements(item, layout)
+        for item in weights(model, mtp=True)
+        if item.linear
+        and item.layer is not None
+        and item.group is not WeightGroup.ROUTER
+        and on_stage(model, item, spans)
+    )
+    return MemoryPart("weights in 8 bits", 2 * count, f"(1 + 1) B x {count:,}, as they are and turned")
 
 
 def _scores(layers: Sequence[Layer], layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:

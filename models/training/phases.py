@@ -143,13 +143,11 @@ def tied_head(model: ModelConfig, layout: Layout) -> MemoryPart:
     return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the embedding's joins it")
 
 
-def embedding_parts(model: ModelConfig, layout: Layout, saved: int, held: int) -> list[MemoryPart]:
-    """By then the pass that reaches the embedding has freed its activations."""
+def embedding_parts(model: ModelConfig, layout: Layout, freed: int) -> list[MemoryPart]:
+    """By then the pass that reaches the embedding has freed its activations, `freed` bytes."""
     table = model.vocab_size * model.hidden_size // layout.tensor
     return [
-        MemoryPart(
-            "freed activations", -saved // held if held else 0, "of the pass that has come back to the embedding"
-        ),
+        MemoryPart("freed activations", -freed, "of the pass that has come back to the embedding"),
         MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
         MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
     ]
@@ -300,10 +298,28 @@ def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...
     Embedding, norm and head are the root's, which is not split again behind its way forward (PyTorch's `fully_shard`);
     beside a layer there is the one whose turn is next.
     """
+    elements = _layer_elements(model, layout, spans)
+    outer = elements.pop(None, 0)
+    count = outer + sum(sorted(elements.values(), reverse=True)[:layers])
+    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} outside the layers and of {layers} layers")
+
+
+def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
+    """
+    A layer's gradients as its way back makes them, and the copy that is spread over the ranks (`fully_shard`).
+
+    The copy is float32 unless gradients are added up in 16 bits (`reduce_dtype`).
+    """
+    elements = _layer_elements(model, layout, spans)
+    most = max((count for layer, count in elements.items() if layer is not None), default=0)
+    each = _HALF + (_HALF if recipe.half_gradients else _SINGLE)
+    return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
+
+
+def _layer_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[int | None, int]:
+    """Elements of the weights of each layer of `spans` on one rank, and of those outside the layers."""
     elements: dict[int | None, int] = {}
     for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
             elements[item.layer] = elements.get(item.layer, 0) + rank_elements(item, layout)
-    outer = elements.pop(None, 0)
-    count = outer + sum(sorted(elements.values(), reverse=True)[:layers])
-    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} outside the layers and of {layers} layers")
+    return elements

@@ -25,13 +25,18 @@ from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
 
-_HALF, _SINGLE, _INDEX = 2, 4, 8
+_BYTE, _HALF, _SINGLE, _INDEX = 1, 2, 4, 8
 _SOFTMAX_LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
 
-def _norm(name: str, width: int, shards: int, recipe: Recipe) -> Iterator[Saved]:
-    yield Saved(f"{name} output", "norm", _HALF * width / shards, cheap=True)
+def _fed(recipe: Recipe) -> int:
+    """Bytes of a value that one product reads, for its weight's gradient."""
+    return _BYTE if recipe.fp8 else _HALF
+
+
+def _norm(name: str, width: int, shards: int, recipe: Recipe, each: int) -> Iterator[Saved]:
+    yield Saved(f"{name} output", "norm", each * width / shards, cheap=True)
     yield Saved(f"{name} statistics", "norm", _SINGLE / shards)
     yield from _norm_steps(name, width / shards, recipe)
 
@@ -43,7 +48,9 @@ def _norm_steps(name: str, width: float, recipe: Recipe) -> Iterator[Saved]:
 
 
 def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
-    yield Saved("attention output", "attention", _HALF * width, attended=True)
+    """A kernel of attention keeps what it makes itself, in 16 bits, beside what the projection keeps."""
+    own = _HALF if recipe.fp8 and not recipe.attention_in_steps else 0
+    yield Saved("attention output", "attention", (own + _fed(recipe)) * width, attended=True)
     if recipe.ulysses:
         yield Saved("attention output, exchanged", "attention", _HALF * width)
     if recipe.copied_attention:
@@ -94,9 +101,9 @@ def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe)
     qk_dim = mixer.nope_dim + mixer.rope_dim
     if mixer.q_lora_rank is not None:
         yield Saved("query latent", "attention", _HALF * mixer.q_lora_rank)
-        yield from _norm("query latent norm", mixer.q_lora_rank, shards, recipe)
+        yield from _norm("query latent norm", mixer.q_lora_rank, shards, recipe, _fed(recipe))
     yield Saved("key/value latent and positions", "attention", _HALF * (mixer.kv_lora_rank + mixer.rope_dim))
-    yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards, recipe)
+    yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards, recipe, _fed(recipe))
     yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.rope_dim, rotary=True)
     yield Saved("queries", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
     yield Saved("keys", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
@@ -134,7 +141,7 @@ _CHUNK = 64
 """Tokens of a chunk of the delta rule."""
 
 
-def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Recipe) -> Iterator[Saved]:
+def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
     """As `chunk_gated_delta_rule` of flash-linear-attention and Megatron-Core's `GatedDeltaNet` keep it."""
     ranks = layout.tensor
     key_heads, heads = max(1.0, mixer.key_heads / ranks), mixer.value_heads / ranks
@@ -150,7 +157,7 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, _recipe: Reci
     yield Saved("decays and step sizes", "attention", (_SINGLE + _HALF) * heads)
     yield Saved("solved triangles of chunks", "attention", _HALF * _CHUNK * heads)
     yield Saved("attention output", "attention", _HALF * inner, attended=True)
-    yield Saved("gated norm output", "norm", _HALF * inner, cheap=True)
+    yield Saved("gated norm output", "norm", _fed(recipe) * inner, cheap=True)
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
 
@@ -165,7 +172,7 @@ def _mamba(mixer: Mamba2, layout: Layout, _shards: int, recipe: Recipe) -> Itera
     yield Saved("attention output", "attention", _HALF * inner, attended=True)
     yield Saved("attention output behind its gate", "attention", _HALF * inner)
     if mixer.normed:
-        yield Saved("norm of the gated output", "norm", _HALF * inner, cheap=True)
+        yield Saved("norm of the gated output", "norm", _fed(recipe) * inner, cheap=True)
         yield Saved("statistics of the gated norm", "norm", _SINGLE * mixer.groups / layout.tensor)
 
 
@@ -187,7 +194,7 @@ _STEPS_OF_GELU = 4
 
 def _dense(width: float, part: str, recipe: Recipe, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
     yield Saved("up projection", part, copies * _HALF * width * (2 if gated else 1))
-    yield Saved("activation function", part, copies * _HALF * width, cheap=True)
+    yield Saved("activation function", part, copies * _fed(recipe) * width, cheap=True)
     kept = 1 if recipe.silu_in_steps and gated else 0
     if recipe.gelu_in_steps and part == "ffn":
         kept = _STEPS_OF_GELU if gated else _STEPS_OF_GELU - 1
@@ -206,18 +213,30 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
     pairs = ffn.per_token * layout.expert_shards / layout.tensor
     width = ffn.intermediate / layout.expert_shards
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
-    yield Saved("dispatched tokens", "experts", _HALF * pairs * (ffn.latent or hidden))
+    yield Saved("dispatched tokens", "experts", _fed(recipe) * pairs * (ffn.latent or hidden))
     yield from _dense(width, "experts", recipe, gated=ffn.gated, copies=pairs)
     # TransformerEngine's experts meet the router's weights in the activation function, so that nobody needs what they
-    # hand back; of kernels for both there are only those with a gate (Megatron-Core's `TEGroupedMLP`).
+    # hand back; kernels for both have a gate, or are asked for (Megatron-Core's `TEGroupedMLP`).
     if not recipe.transformer_engine:
         yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
-    elif not ffn.gated:
+    elif not ffn.gated and not recipe.weighted_activation:
         yield Saved("activation function before the router's weights", "experts", _HALF * pairs * width, cheap=True)
     if ffn.shared_intermediate:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
     if ffn.shared_gate:
         yield Saved("shared expert's output before its gate", "ffn", _HALF * hidden / shards)
+
+
+def _normed(part: TokenMixer | Ffn, recipe: Recipe) -> int:
+    """
+    Bytes of a value of a layer's norm for those who read it: with products in 8 bits each keeps a copy of its own, and
+    routers one in 16.
+    """
+    if isinstance(part, LatentAttention) and recipe.fp8:
+        return _fed(recipe) * (1 if part.q_lora_rank is None else 2)
+    if isinstance(part, MoeFfn) and recipe.fp8:
+        return _HALF + (_fed(recipe) if part.shared_intermediate else 0)
+    return _fed(recipe)
 
 
 _NORMS_BEFORE_AND_BEHIND = 4
@@ -237,7 +256,7 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     for name, part_name, part in (("attention", "attention", layer.mixer), ("feed-forward", "ffn", layer.ffn)):
         if part is not None:
             kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
-            kept += _norm(f"{name} norm", model.hidden_size, shards, recipe)
+            kept += _norm(f"{name} norm", model.hidden_size, shards, recipe, _normed(part, recipe))
             if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
                 # What such a norm makes is added to the residual, which needs nothing kept.
                 kept.append(Saved(f"{name} before the norm behind it", part_name, _HALF * model.hidden_size / shards))

@@ -16,7 +16,8 @@ class Sharding(str, Enum):
     and Adam moments, the latter divided by the ranks with the distributed optimiser. `zero1` to `zero3` are
     DeepSpeed's, with 16-bit gradients: stage 1 divides the states, 2 the gradients too, 3 the weights too. `fsdp` is
     Megatron-FSDP's `optim_grads_params`, which divides all of them and adds gradients up in float32 (its
-    `main_grads_dtype`).
+    `main_grads_dtype`). `fsdp2` is PyTorch's `fully_shard` of float32 weights, gathered in 16 bits: shares of gradients
+    are float32 too, and let go when a step is over.
     """
 
     NONE = "none"
@@ -25,11 +26,12 @@ class Sharding(str, Enum):
     ZERO2 = "zero2"
     ZERO3 = "zero3"
     FSDP = "fsdp"
+    FSDP2 = "fsdp2"
 
     @property
     def gathers(self) -> bool:
         """Whether weights are divided, and gathered layer by layer."""
-        return self in (Sharding.ZERO3, Sharding.FSDP)
+        return self in (Sharding.ZERO3, Sharding.FSDP, Sharding.FSDP2)
 
 
 class Loss(str, Enum):
@@ -77,57 +79,64 @@ class Recipe:
     data-parallel rank. `optimizer_instances` are groups of data-parallel ranks, each of which divides the states of the
     distributed optimiser among its own (Megatron's `--num-distributed-optimizer-instances`). `chunks` is how many parts
     of the model an interleaved rank holds, and `chunk_group` how many micro-batches it runs through one before the
-    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `recompute_layers`
-    is how many layers of a stage keep only their input, `recompute_cheap` drops what costs no matrix product, or of
-    that `recompute_norms` the outputs of norms (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and
-    `recompute_activations` those of activation functions (`--recompute-activation-function`), `recompute_attention`
-    what attention alone needs of its forward run, which is repeated. `swap_optimizer` keeps the 12 bytes of float32
-    states on the host, `reuse_fp32` keeps no 16-bit copy of the weights whose float32 originals the rank has.
-    `half_gradients` adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's
-    `--o2-gradient`), `half_moments` keeps Adam's two moments so (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how
-    the cross entropy is computed, `dropout` keeps a mask behind every residual. `lora_rank` trains adapters of that
-    rank beside the projections of attention and dense feed-forward parts, and nothing else; with `frozen_vision` the
-    vision tower's weights stand still, so that nothing is kept of its activations. `clip_copies` scales each gradient
-    into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
-    `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward passes
-    before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks exchange
-    heads for tokens around attention, whose output is then kept on both sides of the exchange; with `repeat_kv`
-    keys and values are repeated for every head of the queries before it (MindSpeed's
-    `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one
-    parameter (`--moe-grouped-gemm`). `copied_attention` copies what attention makes before its projection
-    (Megatron-LM's layers of 2023 around FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps` computes
-    SwiGLU in two ops, the first of which is kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without
+    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `run_layers` are the
+    layers of each run of a pipeline, in the order in which a token meets them (`--pipeline-model-parallel-layout`,
+    whose runs without any are layers that do nothing). `recompute_layers` is how many layers of a stage keep only their
+    input, `recompute_cheap` drops what costs no matrix product, or of that `recompute_norms` the outputs of norms
+    (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and `recompute_activations` those of activation
+    functions (`--recompute-activation-function`), `recompute_attention` what attention alone needs of its forward run,
+    which is repeated. `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit
+    copy of the weights whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's
+    fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so
+    (`--o2-optimizer`, `--exp-avg-dtype`). `muon` keeps one moment of matrices within layers (`--optimizer muon`) and
+    Adam's two of all else. `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
+    `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts, and
+    nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of linear layers
+    stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its input and of
+    its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with `fp8_weights` those are
+    the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights that stands still (DPO).
+    With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its activations.
+    `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did
+    before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward
+    passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks
+    exchange heads for tokens around attention, whose output is then kept on both sides of the exchange; with
+    `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
+    `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one parameter
+    (`--moe-grouped-gemm`), `weighted_activation` has one kernel for an activation function without a gate and the
+    router's weights (`--use-fused-weighted-squared-relu`). `copied_attention` copies what attention makes before its
+    projection (Megatron-LM's layers of 2023 around FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps`
+    computes SwiGLU in two ops, the first of which is kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without
     `--use-fused-swiglu`), `gelu_in_steps` the activation function of dense parts op by op (MindSpeed-LLM's
     `--gelu-tanh`). `capped_logits` bounds the logits by a tanh that is kept for the way back
-    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte
-    for each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are MindSpeed-LLM's before
-    Megatron-Core: each keeps a causal mask of its own and the joint projection of queries, keys and values, whose
-    parts are rotated as views of it. `alibi_masks` adds a bias of every head and pair of tokens for attention to
-    read, and such masks, in the place of rotary positions (`--position-embedding-type alibi` with
-    `--square-alibi-mask`). `swap_attention` keeps what layers need of their attention on the host until their way
-    back (MindSpeed's `--swap-attention`, of Megatron-Core attention alone), and `zero_memory_layers` of a stage
-    make their experts anew, tokens exchanged included (`--moe-zero-memory level1`). `noop_layers` do nothing, by
-    their numbers (`--noop-layers`). `mtp_layers` predict further tokens, each with a loss of its own, on the last
-    stage (Megatron's `--mtp-num-layers`). `fused_indexer` picks tokens in one kernel, which keeps no scores of
-    every pair, and `fused_indexer_loss` has one for what the indexer learns from (MindSpeed-LLM's
-    `--use-fused-lightning-indexer` and `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be
-    TransformerEngine's, with buffers of their own, among them what autograd is handed where products add their
-    gradients up (`fused_gradients`; Megatron's `--no-gradient-accumulation-fusion` has them not) and workspaces of
-    products that run beside exchanges (`overlap_tensor`, `--tp-comm-overlap`). `norms_in_steps` computes RMSNorm op
-    by op in float32 (MindSpeed without `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent
-    attention are padded to for flash attention (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries
-    with `--shape-order BNSD`, else the next multiple of 128). `recompute_heads` makes queries, keys and values anew
-    of their latents (`--recompute-mla-up-proj`), and `swap_attended` keeps what attention makes on the host until
-    its way back (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention
-    makes and every second matrix product alone (torchtitan's selective activation checkpointing by operators).
-    `attention_in_steps` multiplies, masks and normalises scores of every pair of tokens op by op, without flash
-    attention (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op
-    (MindSpeed-LLM's, which lacks the kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with
-    `none` there are none, but of `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of
-    PyTorch's where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the
-    head's input and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`,
-    `--wgrad-deferral-limit`). `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a
-    step (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
+    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte for
+    each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are MindSpeed-LLM's before Megatron-Core: each
+    keeps a causal mask of its own and the joint projection of queries, keys and values, whose parts are rotated as
+    views of it. `alibi_masks` adds a bias of every head and pair of tokens for attention to read, and such masks, in
+    the place of rotary positions (`--position-embedding-type alibi` with `--square-alibi-mask`). `swap_attention` keeps
+    what layers need of their attention on the host until their way back (MindSpeed's `--swap-attention`, of
+    Megatron-Core attention alone), and `zero_memory_layers` of a stage make their experts anew, tokens exchanged
+    included (`--moe-zero-memory level1`). `noop_layers` do nothing, by their numbers (`--noop-layers`). `mtp_layers`
+    predict further tokens, each with a loss of its own, on the last stage (Megatron's `--mtp-num-layers`).
+    `fused_indexer` picks tokens in one kernel, which keeps no scores of every pair, and `fused_indexer_loss` has one
+    for what the indexer learns from (MindSpeed-LLM's `--use-fused-lightning-indexer` and
+    `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be TransformerEngine's, with buffers of their
+    own, among them what autograd is handed where products add their gradients up (`fused_gradients`; Megatron's
+    `--no-gradient-accumulation-fusion` has them not) and workspaces of products that run beside exchanges
+    (`overlap_tensor`, `--tp-comm-overlap`). `norms_in_steps` computes RMSNorm op by op in float32 (MindSpeed without
+    `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent attention are padded to for flash attention
+    (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries with `--shape-order BNSD`, else the next multiple
+    of 128). `recompute_heads` makes queries, keys and values anew of their latents (`--recompute-mla-up-proj`), and
+    `swap_attended` keeps what attention makes on the host until its way back (`--mla-swap-core-attn-out`).
+    `recompute_products` keeps of each layer its input, what attention makes and every second matrix product alone
+    (torchtitan's selective activation checkpointing by operators). `attention_in_steps` multiplies, masks and
+    normalises scores of every pair of tokens op by op, without flash attention (TransformerEngine's
+    `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op (MindSpeed-LLM's, which lacks the
+    kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with `none` there are none, but of
+    `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of PyTorch's where
+    CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the head's input and its
+    outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
+    `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a step
+    (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
     (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
     """
 
@@ -139,6 +148,7 @@ class Recipe:
     schedule: Schedule = Schedule.ONE_F_ONE_B
     chunks: int = 1
     chunk_group: int = 0
+    run_layers: tuple[int, ...] = ()
     sequence_parallel: bool = False
     recompute_layers: int = 0
     recompute_cheap: bool = False
@@ -149,15 +159,22 @@ class Recipe:
     reuse_fp32: bool = False
     half_gradients: bool = False
     half_moments: bool = False
+    muon: bool = False
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
+    lora_experts: bool = False
+    four_bit_base: bool = False
+    fp8: bool = False
+    fp8_weights: bool = False
+    reference_model: bool = False
     frozen_vision: bool = False
     clip_copies: bool = False
     forward_first: bool = False
     ulysses: bool = False
     repeat_kv: bool = False
     grouped_experts: bool = True
+    weighted_activation: bool = False
     copied_attention: bool = False
     silu_in_steps: bool = False
     gelu_in_steps: bool = False
@@ -194,6 +211,12 @@ class Recipe:
         for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if self.muon and self.lora_rank:
+            raise InputError("adapters that Muon trains are not modelled")
+        if self.fp8_weights and not self.fp8:
+            raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
+        if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
+            raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:

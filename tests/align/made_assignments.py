@@ -8,11 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.tokens import TokenClass, TokenClasses, token_classes
+from memplan.align.classes.likelihood import Likelihoods
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, TokenClasses, token_classes
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
+from memplan.core.arrays import Float32s, Int32s
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS
+
+
+def made_run(
+    sequence: PlannedSequence,
+    kernel_class: Sequence[int] | Int32s,
+    kernels: TokenClasses | None = None,
+    ratios: Likelihoods | None = None,
+    times: Float32s | None = None,
+) -> PlanAndRun:
+    """Kernels of those classes beside the rows of a plan; rules that ask for what isn't given need not be tried."""
+    kinds = np.array(kernel_class, dtype=np.int32)
+    nameless = (np.full(count, -1, dtype=np.int64) for count in (len(sequence), len(kinds)))
+    row_names, kernel_names = nameless
+    took = np.ones(len(kinds), dtype=np.float32) if times is None else times
+    return PlanAndRun(None, sequence, row_names, ratios, kernels or sequence.classes, kinds, kernel_names, took)
 
 
 class PlannedRows:

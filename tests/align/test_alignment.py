@@ -16,8 +16,8 @@ import memplan
 from benchmarks.alignment import long_plan
 from benchmarks.profile_labels import labelled, labelled_plan
 from memplan.align import HOW, MatchedBy, align
-from memplan.align.op_families import direction_of, families_of, family_table
-from memplan.align.tokens import TokenClass, token_classes
+from memplan.align.classes.op_families import direction_of, families_of, family_table
+from memplan.align.classes.tokens import TokenClass, token_classes
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph

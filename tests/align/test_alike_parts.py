@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.likelihood import Likelihoods
+from memplan.align.classes.likelihood import Likelihoods
 from memplan.align.rematch.turned_results import take_turned_results
 from memplan.align.rematch.twin_parts import take_twin_parts
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 _SURE, _UNSURE = 0.95, 0.4
 
@@ -41,7 +41,7 @@ def copies_behind_rotaries(rows: PlannedRows, *, clear: bool) -> tuple[KernelAss
         found, [True, False, True, False, True] * layers, [_SURE, _SURE, 0.9, _UNSURE, 0.9] * layers
     )
     ratios = Likelihoods(ratio, before, ratio, before, ratio, ratio)
-    take_twin_parts(sequence, ratios, classes, np.array([0, 1, 2, 3, 4] * layers, dtype=np.int32), assigned)
+    take_twin_parts(made_run(sequence, [0, 1, 2, 3, 4] * layers, classes, ratios), assigned)
     return assigned, keys, attention
 
 
@@ -68,7 +68,7 @@ def turned(rows: PlannedRows, made: tuple[int, ...], families: list[str], given:
     turns = [(family, (size,), (size,)) for family, size in zip(families, (64, 16, 16), strict=True)]
     classes = made_classes([("attention_grad", (64, 64, 16, 16), made), *turns, ("rotary_grad", (16,), (16,))])
     assigned = made_assignment([first + row for row in (0, *given, 1)], [True, False, False, False, True], [0.9] * 5)
-    take_turned_results(sequence, classes, np.arange(5, dtype=np.int32), assigned)
+    take_turned_results(made_run(sequence, range(5), classes), assigned)
     return [row - first for row in assigned.row[1:4].tolist()]
 
 
@@ -86,7 +86,7 @@ def test_without_shapes_nothing_tells_what_is_turned(rows: PlannedRows) -> None:
     first = rows.of_layers(".attention.grad")[0]
     classes = made_classes([("attention_grad", (), ()), ("transpose", (), ()), ("rotary_grad", (), ())])
     assigned = made_assignment([first, first, first + 1, first + 1], [True, False, False, True], [0.9] * 4)
-    take_turned_results(rows.sequence, classes, np.array([0, 1, 1, 2], dtype=np.int32), assigned)
+    take_turned_results(made_run(rows.sequence, [0, 1, 1, 2], classes), assigned)
     assert assigned.row.tolist() == [first, first, first + 1, first + 1]
 
 
@@ -98,6 +98,6 @@ def test_a_result_is_turned_back_for_an_op_for_which_operands_are_turned(rows: P
     assigned = made_assignment(
         [first, first, first, first, first + 1, first + 1], [False] * 3 + [True, False, True], [0.8] * 3 + [0.9] * 3
     )
-    take_turned_results(sequence, classes, np.array([0, 0, 0, 1, 0, 2], dtype=np.int32), assigned)
+    take_turned_results(made_run(sequence, [0, 0, 0, 1, 0, 2], classes), assigned)
     assert assigned.row.tolist() == [first] * 5 + [first + 1]
     assert assigned.scope_chance[4] == 0.8

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import memplan
-from memplan.align.branch_order import branches_as_run
+from memplan.align.planned.branch_order import branches_as_run
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import step_graph

@@ -11,15 +11,16 @@ import pytest
 
 import memplan
 from memplan.align import align
-from memplan.align.likelihood import likelihoods
-from memplan.align.pair_prices import pair_prices
-from memplan.align.planned_sequence import planned_sequence
+from memplan.align.classes.likelihood import likelihoods
+from memplan.align.pairs.pair_prices import pair_prices
+from memplan.align.planned.planned_sequence import planned_sequence
 from memplan.core.arrays import Float32s
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
+from tests.align.made_assignments import made_run
 from tests.align.simulated_runs import Disturbance, model_plans, simulate_run
 
 
@@ -39,7 +40,7 @@ def test_all_ops_left_out_between_extra_ones_lead_on_like_one(shared_data: Path)
 def _passed(plan: Plan) -> Float32s:
     sequence = planned_sequence(plan, [op.index for op in plan.ops if op.launches or op.kernel is not None])
     ratios = likelihoods(sequence.classes, sequence.rules, sequence.classes)
-    return pair_prices(sequence, ratios, np.full(len(sequence), -1, dtype=np.int64)).passed
+    return pair_prices(made_run(sequence, [], sequence.classes, ratios)).passed
 
 
 @pytest.mark.slow

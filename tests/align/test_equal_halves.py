@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.rematch.equal_halves import take_halves
 from tests.align.known_runs import torch_plan
+from tests.align.made_assignments import made_run
 from tests.align.torch_kinds import ALL_RUNS
 
 _WRITTEN = [1, 2, 3, 4, 5, 6]
@@ -40,14 +41,14 @@ def assignment(rows: list[int]) -> KernelAssignment:
 def test_one_that_seems_to_run_both_gives_back_a_half(tmp_path: Path) -> None:
     sequence, first = rows_and_twins(tmp_path)
     found = assignment([first, first] + [first + 1] * 12 + [first + 3])
-    take_halves(sequence, np.array([9, 9, *_WRITTEN, *_WRITTEN, 8], dtype=np.int32), found)
+    take_halves(made_run(sequence, [9, 9, *_WRITTEN, *_WRITTEN, 8]), found)
     assert found.row.tolist() == [first] * 8 + [first + 1] * 6 + [first + 3]
 
 
 def test_what_the_next_op_has_of_the_second_half_is_given_back(tmp_path: Path) -> None:
     sequence, first = rows_and_twins(tmp_path)
     found = assignment([first + 1] * 11 + [first + 3])
-    take_halves(sequence, np.array([*_WRITTEN, *_WRITTEN], dtype=np.int32), found)
+    take_halves(made_run(sequence, [*_WRITTEN, *_WRITTEN]), found)
     assert found.row.tolist() == [first] * 6 + [first + 1] * 6
 
 
@@ -55,5 +56,5 @@ def test_kernels_that_are_no_halves_stay(tmp_path: Path) -> None:
     sequence, first = rows_and_twins(tmp_path)
     rows = [first + 1] * 12
     found = assignment(rows)
-    take_halves(sequence, np.arange(12, dtype=np.int32), found)
+    take_halves(made_run(sequence, range(12)), found)
     assert found.row.tolist() == rows

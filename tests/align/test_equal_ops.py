@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.rematch.equal_ops import take_equal_ops_in_turn
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
+from tests.align.made_assignments import made_run
 from tests.align.torch_kinds import ALL_RUNS
 
 
@@ -38,8 +39,7 @@ def test_the_first_op_of_a_step_is_not_the_last_one_of_the_step_before(tmp_path:
     first, *others = rows
     last = others[-1]
     found = assignment([last, *others, last, *others], [0] * (len(others) + 2) + [1] * len(others))
-    kinds = np.zeros(len(found.row), dtype=np.int32)
-    take_equal_ops_in_turn(sequence, kinds, found)
+    take_equal_ops_in_turn(made_run(sequence, [0] * len(found.row)), found)
     assert found.row.tolist() == [first, *others, first, *others]
     assert found.step.tolist() == [0] * len(rows) + [1] * len(rows)
     assert found.core.all()
@@ -48,5 +48,5 @@ def test_the_first_op_of_a_step_is_not_the_last_one_of_the_step_before(tmp_path:
 def test_what_runs_twice_without_another_missing_stays(tmp_path: Path) -> None:
     sequence, rows = sums(torch_plan(ALL_RUNS["llama"], tmp_path))
     found = assignment([*rows, rows[-1]], [0] * (len(rows) + 1))
-    take_equal_ops_in_turn(sequence, np.zeros(len(found.row), dtype=np.int32), found)
+    take_equal_ops_in_turn(made_run(sequence, [0] * len(found.row)), found)
     assert found.row.tolist() == [*rows, rows[-1]]

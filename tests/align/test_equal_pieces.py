@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import likelihoods
-from memplan.align.op_families import families_of
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.classes.likelihood import likelihoods
+from memplan.align.classes.op_families import families_of
+from memplan.align.classes.tokens import TokenClass, token_classes
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.rematch.equal_pieces import take_equal_pieces_in_turn
-from memplan.align.tokens import TokenClass, token_classes
 from tests.align.known_runs import torch_plan
+from tests.align.made_assignments import made_run
 from tests.align.torch_kinds import ALL_RUNS
 
 WIDE = 256
@@ -56,7 +57,7 @@ def matched(sequence: PlannedSequence, row: list[int]) -> KernelAssignment:
         last=np.array(row),
         core=np.ones(count, dtype=np.bool_),
     )
-    take_equal_pieces_in_turn(sequence, ratios, kernels, np.zeros(count, dtype=np.int32), found)
+    take_equal_pieces_in_turn(made_run(sequence, [0] * count, kernels, ratios), found)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.framework_runs import framework_plan
 from memplan.align import align
-from memplan.align.op_families import families_of, family_table
+from memplan.align.classes.op_families import families_of, family_table
 from tests.align.engine_runs import engine_run
 from tests.align.simulated_runs import SimulatedRun, right_share
 from tests.align.trainer_runs import trainer_run

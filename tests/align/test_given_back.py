@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import planned_sequence
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, token_classes
+from memplan.align.planned.planned_sequence import planned_sequence
 from memplan.align.rematch.given_back import give_back_positions
-from memplan.align.tokens import TokenClass, token_classes
 from tests.align.known_runs import torch_plan
+from tests.align.made_assignments import made_run
 from tests.align.torch_kinds import ALL_RUNS
 
 _KINDS = ("range", "add", "concat", "norm")
@@ -33,7 +34,7 @@ def given_back(rows: list[int], core: list[bool], sizes: list[int], folder: Path
         row, np.zeros(len(row), dtype=np.int64), place, chance, chance.copy(), how, row.copy(), row.copy(),
         np.array(core),
     )  # fmt: skip
-    give_back_positions(sequence, classes, np.arange(len(row), dtype=np.int32), found)
+    give_back_positions(made_run(sequence, range(len(row)), classes), found)
     assert (found.chance[(found.row < 0) & (np.array(rows) >= 0)] == 0.7).all()
     return [-1 if one < 0 else one - norms[1] for one in found.row.tolist()]
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence, planned_sequence
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, token_classes
+from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.rematch.long_stretches import take_long_stretches
-from memplan.align.tokens import TokenClass, token_classes
 from tests.align.known_runs import torch_plan
+from tests.align.made_assignments import made_run
 from tests.align.torch_kinds import ALL_RUNS
 
 
@@ -41,7 +42,7 @@ def given(sequence: PlannedSequence, rows: list[int], families: list[str], core:
     how = np.full(len(rows), HOW.index(MatchedBy.PART), dtype=np.int8)
     is_core = np.array([core and row >= 0 for row in rows])
     found = KernelAssignment(row, zero, row.copy(), ones, ones.copy(), how, row.copy(), row.copy(), is_core)
-    take_long_stretches(sequence, classes, np.array([kinds.index(name) for name in families], dtype=np.int32), found)
+    take_long_stretches(made_run(sequence, [kinds.index(name) for name in families], classes), found)
     return list(found.row.tolist())
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from memplan.align import align
-from memplan.align.op_families import family_table
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, token_classes
 from memplan.align.rematch.recipe_counts import KernelSymbols, RecipeCounts
-from memplan.align.tokens import TokenClass, token_classes
 from tests.align.known_runs import named_matches, outcome, recorded_run
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.align.likelihood import likelihoods, rule_of
-from memplan.align.op_families import family_table
-from memplan.align.run_habits import with_habits
-from memplan.align.tokens import TokenClass, plan_tokens, token_classes
-from memplan.align.weight_pieces import pieces_of_ops
+from memplan.align.classes.likelihood import likelihoods, rule_of
+from memplan.align.classes.op_families import family_table
+from memplan.align.classes.tokens import TokenClass, plan_tokens, token_classes
+from memplan.align.classes.weight_pieces import pieces_of_ops
+from memplan.align.pairs.run_habits import with_habits
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS
 from tests.align.torch_samples import sampled_run

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from memplan.align import Alignment, align
-from memplan.align.planned_sequence import planned_sequence
+from memplan.align.pairs.merged_steps import parted_steps
+from memplan.align.planned.planned_sequence import planned_sequence
 from memplan.align.rematch.dependences import dependences
-from memplan.align.rematch.merged_steps import parted_steps
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
 from tests.align.simulated_runs import Disturbance, RunKernel, run_of

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.align.op_families import families_of, family_table
-from memplan.align.run_order import _elements, ops_as_run, planned_updates, units_as_run
-from memplan.align.tokens import TokenClass, token_classes
-from memplan.align.weight_pieces import pieces_of_updates
+from memplan.align.classes.op_families import families_of, family_table
+from memplan.align.classes.tokens import TokenClass, token_classes
+from memplan.align.classes.weight_pieces import pieces_of_updates
+from memplan.align.planned.run_order import _elements, ops_as_run, planned_updates, units_as_run
 from memplan.schema import Plan, PlannedOp
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS

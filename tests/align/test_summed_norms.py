@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from memplan.align.rematch.summed_norms import take_summed_norms
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 
 def rows_after(tmp_path: Path, kinds: list[int], size: int) -> list[int]:
@@ -16,7 +14,7 @@ def rows_after(tmp_path: Path, kinds: list[int], size: int) -> list[int]:
     first, second, *_ = rows.extra("gradient norm")
     classes = made_classes([("vector_norm", (4096,), ()), ("pow", (size,), (size,)), ("add", (size, size), (size,))])
     given = made_assignment([first, first, second, second, second], [True, False, False, True, False], [0.9] * 5)
-    take_summed_norms(rows.sequence, classes, np.array(kinds, dtype=np.int32), given)
+    take_summed_norms(made_run(rows.sequence, kinds, classes), given)
     return [0 if row == first else 1 for row in given.row.tolist()]
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memplan.align.blind.time_evidence import time_evidence
-from memplan.align.blind.time_ranks import likeness_of_times, rank_agreement
+from memplan.align.planned.time_ranks import likeness_of_times, rank_agreement
+from memplan.align.probabilities.time_evidence import time_evidence
 from memplan.core.arrays import Floats
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 _TIMES = {".q_proj+k_proj+v_proj": 4_000, ".o_proj": 1_000, ".gate_proj+up_proj": 16_000, ".down_proj": 64_000}
 """Planned nanoseconds of these products."""
@@ -33,8 +33,8 @@ def evidence(
     count = len(mine)
     found = made_assignment([*mine, mine[0]], [True] * count + [False], [0.9] * (count + 1))
     times = np.append(time[mine] * np.resize(slower, count), 10.0).astype(np.float32)
-    kinds = np.zeros(count + 1, dtype=np.int32)
-    off, like, family, run = time_evidence(sequence, made_classes([("product", sizes, sizes)]), kinds, times, found)
+    classes = made_classes([("product", sizes, sizes)])
+    off, like, family, run = time_evidence(made_run(sequence, [0] * (count + 1), classes, times=times), found)
     return off.tolist(), like.tolist(), family.tolist(), run.tolist()
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memplan.align.blind.timed_classes import timed_classes
-from memplan.align.likelihood import Likelihoods, likelihoods
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.classes.likelihood import Likelihoods, likelihoods
+from memplan.align.pairs.timed_classes import timed_classes
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Floats
-from tests.align.made_assignments import PlannedRows, made_classes
+from tests.align.made_assignments import PlannedRows, made_classes, made_run
 
 _PARTS = (".q_proj+k_proj+v_proj", ".o_proj", ".gate_proj+up_proj", ".down_proj")
 _TIMES = (4_000, 1_000, 16_000, 64_000)
@@ -39,7 +39,7 @@ def factors(products: tuple[PlannedSequence, list[int]], ran: Callable[[Floats],
     planned = sequence.time[row].astype(np.float64)
     ratios = likelihoods(sequence.classes, sequence.rules, kinds)
     took = ran(planned).astype(np.float32)
-    timed = timed_classes(sequence, ratios, np.zeros(len(row), dtype=np.int32), took, row)
+    timed = timed_classes(made_run(sequence, [0] * len(row), kinds, ratios, took), row)
     assert not timed.untimed.any()
     found: Floats = timed.factor[sequence.token[row], timed.kernel_class].astype(np.float64)
     assert isinstance(timed.ratios(ratios), Likelihoods)

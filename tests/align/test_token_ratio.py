@@ -9,8 +9,8 @@ import pytest
 
 import memplan
 from memplan.align import align
-from memplan.align.token_ratio import plan_of_as_many_tokens
-from memplan.align.tokens import kernel_tokens
+from memplan.align.classes.tokens import kernel_tokens
+from memplan.align.planned.token_ratio import plan_of_as_many_tokens
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import step_graph

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from memplan.align.rematch.told_by_times import take_told_by_times
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 _SHORT, _LONG = 1_000, 30_000
 """Planned nanoseconds of the sum of a weight's gradients, and of that of activations."""
@@ -26,8 +26,8 @@ def after(rows: PlannedRows, given: list[int], times: Sequence[float], sizes: tu
     planned[rows.of_layers(".norm.1.sum")] = _LONG
     sequence = replace(rows.sequence, time=planned)
     assigned = made_assignment(given, [True] * len(given), [0.9] * len(given))
-    kinds, classes = np.zeros(len(given), dtype=np.int32), made_classes([("add", sizes, sizes[:1])])
-    take_told_by_times(sequence, classes, kinds, np.array(times, dtype=np.float32), assigned)
+    classes, took = made_classes([("add", sizes, sizes[:1])]), np.array(times, dtype=np.float32)
+    take_told_by_times(made_run(sequence, [0] * len(given), classes, times=took), assigned)
     found: list[int] = assigned.row.tolist()
     return found
 

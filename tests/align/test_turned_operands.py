@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from memplan.align.rematch.turned_operands import take_turned_operands
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 _TOKENS, _WIDTH, _WORDS = 64, 32, 1024
 _MADE, _READ = _TOKENS * _WIDTH, _TOKENS * _WORDS
@@ -30,7 +30,7 @@ def rows_after(
     given = made_assignment(
         [own, *((own, after)[row] for row in rows), after], core, [1.0, *(0.6 for _ in turned), 0.9]
     )
-    take_turned_operands(planned.sequence, classes, kinds, given)
+    take_turned_operands(made_run(planned.sequence, kinds, classes), given)
     changed = [place for place, row in enumerate(given.row[1:-1].tolist()) if row == after and not rows[place]]
     assert all(given.chance[1 + place] == 0.9 and given.scope_chance[1 + place] == 0.9 for place in changed)
     return [0 if row == own else 1 for row in given.row[1:-1].tolist()]

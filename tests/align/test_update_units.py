@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memplan.align.loose_groups import loose_groups
-from memplan.align.op_families import families_of
-from memplan.align.run_order import planned_updates
-from memplan.align.tokens import TokenClass, plan_tokens
-from memplan.align.update_units import update_units, ways_run
-from memplan.align.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates
+from memplan.align.classes.op_families import families_of
+from memplan.align.classes.tokens import TokenClass, plan_tokens
+from memplan.align.classes.update_units import update_units, ways_run
+from memplan.align.classes.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates
+from memplan.align.planned.loose_groups import loose_groups
+from memplan.align.planned.run_order import planned_updates
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
 from tests.align.torch_kinds import ALL_RUNS

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.blind.updates_in_turn import take_updates_in_turn
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from tests.align.made_assignments import PlannedRows, made_assignment, made_classes
+from memplan.align.classes.op_families import family_table
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.align.rematch.updates_in_turn import take_updates_in_turn
+from tests.align.made_assignments import PlannedRows, made_assignment, made_classes, made_run
 
 _UPDATE, _HELP = 0, 1
 
@@ -43,7 +43,7 @@ def taken(
     times = np.stack((np.full(len(mine), 9.0, dtype=np.float32), mine), axis=1).reshape(-1)
     found = made_assignment([rows[0]] * len(kinds), [False, True] * len(mine), [0.2] * len(kinds))
     classes = made_classes([("optimizer", sizes, sizes), ("add", sizes, sizes)])
-    take_updates_in_turn(sequence, classes, kinds, times, found)
+    take_updates_in_turn(made_run(sequence, kinds, classes, times=times), found)
     return found
 
 

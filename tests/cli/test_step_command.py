@@ -61,9 +61,27 @@ def test_a_training_step_says_its_four_parts(config: Path, capsys: pytest.Captur
     assert "no stage 2" in capsys.readouterr().err
 
 
+def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    served = ["step", str(config), "--batch", "4", "--context", "1024", "--engine", "vllm-ascend"]
+    assert main([*served, "--measured-step", "40", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["duration_ns"] == pytest.approx(40e6, rel=0.001)
+    factor = next(note for note in found["notes"] if "--host-factor" in note).split("--host-factor ")[1].split(",")[0]
+    times = []
+    for more in ([], ["--host-factor", factor]):
+        assert main([*served, *more, "--json"]) == 0
+        times.append(json.loads(capsys.readouterr().out)["duration_ns"])
+    assert times[1] == pytest.approx(40e6, rel=0.01)
+    assert times[0] < times[1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--measured-step", "40"],
+        ["--engine", "vllm-ascend", "--measured-step", "0.1"],
+        ["--engine", "vllm-ascend", "--measured-step", "40", "--host-factor", "2"],
+        ["--phase", "train", "--host-factor", "2"],
         ["--phase", "train", "--batch", "8"],
         ["--phase", "tune"],
         ["--tp", "7"],

@@ -312,6 +312,29 @@ def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
 
 
 @pytest.mark.parametrize(
+    ("op_type", "kind"),
+    [
+        ("BNTrainingReduce", "vector"),
+        ("BNTrainingReduceGrad", "vector"),
+        ("BNTrainingUpdateGrad", "rows"),
+        ("DepthwiseConv2DBackpropInputD", "convolution_input_gradient"),
+        ("DepthwiseConv2dNativeBackpropFilterD", "convolution_filter_gradient"),
+        ("ConfusionSoftmaxGrad", "rows"),
+        ("LambApplyOptimizerAssign", "optimizer"),
+        ("AdamApplyOneWithDecayAssign", "optimizer"),
+        ("AtomicAddrClean", "fill"),
+        ("SigmoidCrossEntropyWithLogitsGrad", "vector"),
+        ("ForeachAddcdivScalarList", "vector"),
+        ("SquareSumAll", "reduction"),
+    ],
+)
+def test_kernels_of_training_on_old_libraries_have_a_class(op_type: str, kind: str) -> None:
+    """Batch norms, gradients of depthwise convolutions and optimisers in parts fell to one pass over an operand."""
+    rule = op_class(op_type)
+    assert (rule.kind, rule.rule != "unknown") == (kind, True)
+
+
+@pytest.mark.parametrize(
     ("fused", "plain"),
     [
         ("GemmaRmsNorm", "RmsNorm"),

@@ -11,13 +11,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def test_times_follow_the_rate_of_a_public_service() -> None:
-    """Of the release with the faster host (Turbo) all medians are inside the interval of its engine's steps."""
+    """Times a token at rates that a run of 200 requests gets used to; first tokens came sooner than of other hosts."""
     low, high = step_interval("vllm-ascend")
-    rows = [row for row in rate_rows() if "Turbo" in row.name]
-    assert len(rows) == 6
-    assert all(low <= row.measured / row.predicted <= high for row in rows)
+    rows = list(rate_rows())
     tokens = [row for row in rows if row.what == "a token, ms"]
-    assert [row.predicted for row in tokens] == sorted(row.predicted for row in tokens)
+    assert len(tokens) == 6
+    usual = [row for row in tokens if "16 requests" not in row.name]
+    assert all(low <= row.measured / row.predicted <= high for row in usual)
+    for engine in ("Turbo", "v0.7.3, "):
+        found = [row.predicted for row in tokens if engine in row.name]
+        assert found == sorted(found)
+    assert all(row.error > 0.3 for row in rows if row.what != "a token, ms")
 
 
 def test_the_page_says_what_is_predicted(shared_data: Path) -> None:

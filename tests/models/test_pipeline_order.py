@@ -12,8 +12,8 @@ from memplan.core.errors import InputError
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.steps.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.memory import training_memory
+from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.step_recipe import Recipe, Schedule
 from memplan.serving.step_parts import pipeline_span_ns
 

@@ -32,7 +32,8 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host, host_interval, sources, step_interval
+from memplan.serving.constants import HostWork, engine_host, host_interval, sources, step_interval
+from memplan.serving.host_factor import found_host_factor
 from memplan.serving.step_parts import served_parts
 
 FAMILIES: dict[str, Any] = json.loads(
@@ -71,7 +72,8 @@ def test_published_serving_tables_are_met(shared_data: Path) -> None:
 def test_an_engine_takes_its_own_time_beside_the_captured_step(dense: ModelConfig) -> None:
     plain, served = time(dense, Layout(), DECODE), step_time(dense, Layout(), DECODE, "910C", engine="vllm-ascend")
     host = engine_host("vllm-ascend", alone=True)
-    assert served.host_ns == host.step_ns == served.duration_ns - plain.duration_ns
+    assert served.host_ns == served.duration_ns - plain.duration_ns
+    assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns
     assert sum(part.duration_ns for part in served_parts(served)) == served.duration_ns
     assert any("left out" in note for note in served.notes)
     assert any("hidden" in note for note in plain.notes)
@@ -79,18 +81,23 @@ def test_an_engine_takes_its_own_time_beside_the_captured_step(dense: ModelConfi
         step_time(dense, Layout(), DECODE, "910C", engine="nobody's")
 
 
-def test_a_host_that_launches_layers_paces_small_steps(dense: ModelConfig) -> None:
-    """Little work takes a time a layer, as with graphs in pieces; a long prompt takes what its kernels take."""
+def test_a_host_that_launches_paces_small_steps(dense: ModelConfig) -> None:
+    """Little work takes a time a layer with graphs in pieces, else a time a kernel; a long prompt takes what its do."""
     layers = len(dense.layers)
     for engine in ("vllm-ascend-piecewise", "vllm-ascend-eager"):
         small = step_time(dense, Layout(tensor=8), ServedStep(Phase.DECODE, 1, 512), "910C", engine=engine)
-        assert small.duration_ns == layers * engine_host(engine).layer_ns
+        host = engine_host(engine)
+        assert small.duration_ns == layers * host.layer_ns + small.stages[0].launches * host.kernel_ns
+        assert (host.layer_ns == 0) is (engine == "vllm-ascend-eager") is (host.kernel_ns > 0)
         assert sum(part.duration_ns for part in served_parts(small)) == small.duration_ns
-        assert small.host_ns > engine_host(engine).step_ns
-    whole = step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 32768), "910C", engine="vllm-ascend")
-    assert whole.duration_ns > layers * engine_host("vllm-ascend").prompt_layer_ns
-    short = step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="vllm-ascend")
-    assert short.duration_ns == layers * engine_host("vllm-ascend").prompt_layer_ns
+        assert small.host_ns > host.step_ns
+    each = engine_host("vllm-ascend").prompt_kernel_ns
+    whole, short = (
+        step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend")
+        for tokens in (32768, 16)
+    )
+    assert whole.duration_ns > whole.stages[0].launches * each
+    assert short.duration_ns == short.stages[0].launches * each
 
 
 def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dense: ModelConfig) -> None:
@@ -98,22 +105,60 @@ def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dens
     host = engine_host("vllm-ascend")
     for model, unfused in ((dense, 0), (latent, len(latent.layers))):
         served = step_time(model, Layout(tensor=2), DECODE, "910C", engine="vllm-ascend")
-        assert served.host_ns == host.step_ns + unfused * host.unfused_layer_ns
+        assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns + unfused * host.unfused_layer_ns
 
 
 def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(dense: ModelConfig) -> None:
     latent = load_config(FAMILIES["deepseek_v3-nolora"]["config"])
     host = engine_host("sglang")
-    for model, each in ((dense, host.prompt_layer_ns), (latent, host.prompt_unfused_layer_ns)):
+    for model, more in ((dense, 0), (latent, host.prompt_unfused_layer_ns)):
         read = step_time(model, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="sglang")
-        assert read.duration_ns == each * len(model.layers)
+        launched = read.stages[0].launches * host.prompt_kernel_ns
+        assert read.duration_ns == launched + more * len(model.layers)
+
+
+def test_every_further_sequence_has_its_time(dense: ModelConfig) -> None:
+    """Of a replica: those of others have hosts of their own."""
+    host = engine_host("vllm-ascend")
+    for layout, sequences in ((Layout(tensor=2), 64), (Layout(data=2), 32)):
+        served = step_time(dense, layout, ServedStep(Phase.DECODE, 64, 512), "910C", engine="vllm-ascend")
+        assert served.host_ns == host.step_ns + sequences * host.sequence_ns
+
+
+@pytest.mark.parametrize("engine", ["vllm-ascend", "vllm-ascend-piecewise", "vllm-ascend-eager"])
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.5])
+def test_a_measured_step_says_the_host_of_its_machine(dense: ModelConfig, engine: str, factor: float) -> None:
+    layout, small = Layout(tensor=8), ServedStep(Phase.DECODE, 1, 512)
+    told = step_time(dense, layout, small, "910B3", engine=engine)
+    there = step_time(dense, layout, small, "910B3", engine=engine, host_factor=factor)
+    assert found_host_factor(told, there.duration_ns) == pytest.approx(factor, abs=0.01)
+    assert found_host_factor(told, told.duration_ns - told.host_ns - 1e6) is None
+    assert not any("the host sets" in note for note in there.notes)
+    # How hosts of machines differ is no part of what is not known of this one.
+    shares = [item.interval_ns[1] / item.duration_ns for item in (there, told)]
+    assert shares[0] <= shares[1] + 1e-6
+
+
+def test_no_host_is_found_for_a_stack_that_hides_it(dense: ModelConfig) -> None:
+    hidden = time(dense, Layout(), DECODE)
+    assert found_host_factor(hidden, hidden.duration_ns * 2.0) is None
+    with pytest.raises(InputError, match="times as long"):
+        step_time(dense, Layout(), DECODE, "910C", engine="vllm-ascend", host_factor=-1.0)
+
+
+def test_an_engine_that_hides_its_host_on_some_machines_alone_says_so(dense: ModelConfig) -> None:
+    for engine, told in (("mindie", True), ("captured", False)):
+        small = step_time(dense, Layout(tensor=8), ServedStep(Phase.DECODE, 1, 512), "910B3", engine=engine)
+        assert any("few processors" in note for note in small.notes) is told
+        assert (small.interval_ns[1] > small.duration_ns + 20e6) is told
+        assert small.host_ns == 0
 
 
 def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
     base = engine_host("vllm-ascend")
     assert engine_host("sglang") == engine_host("xllm") == engine_host("vllm-ascend-synchronous") == base
     eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
-    assert replace(eager, layer_ns=base.layer_ns) == base
+    assert replace(eager, kernel_ns=base.kernel_ns) == base
     assert pieces == engine_host("vllm-ascend", alone=True)
     assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
 
@@ -134,36 +179,38 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     rows = engine_rows(shared_data)
     found = found_hosts(fitted_rows(rows))
     for engine, host in shipped_hosts().items():
-        assert astuple(host) == pytest.approx(astuple(found[engine]), abs=0.1e6), engine
-    kinds = {
-        kind: [
-            row.left_out / row.measured - 1
-            for row in measured_engine_rows(shared_data)
-            if row.left_out and row.kind == kind
-        ]
-        for kind in ("served by vllm-ascend", "served by vllm-ascend, at least", "served by xlite")
-    }
-    hidden = replace(engine_host("captured"), prompt_layer_ns=0)
-    errors, baselines, apart = kinds.values()
+        # A time of a few microseconds is shipped to two digits, one of a step to the tenth of a millisecond.
+        assert astuple(host) == pytest.approx(astuple(found[engine]), rel=0.02, abs=0.05e6), engine
+    errors: dict[str, list[float]] = {}
+    for row in measured_engine_rows(shared_data):
+        if row.left_out:
+            kind = "first token" if row.kind.endswith("first token") else row.kind
+            errors.setdefault(kind, []).append(row.left_out / row.measured - 1)
+    served, hidden = errors["served by vllm-ascend"], engine_host("captured")
     bare = [
         row.predicted(hidden) / row.measured - 1 for row in rows if row.kind == "served by vllm-ascend" and not row.why
     ]
-    assert median(abs(error) for error in errors) < 0.16 < 0.3 < median(abs(error) for error in bare)
-    assert abs(median(errors)) < 0.05
-    assert sum(abs(error) > 0.4 for error in errors) <= 0.1 * len(errors)
+    assert median(abs(error) for error in served) < 0.17 < 0.35 < median(abs(error) for error in bare)
+    assert abs(median(served)) < 0.05
+    assert sum(abs(error) > 0.4 for error in served) <= 0.1 * len(served)
+    # First tokens of five engines: all were too fast once.
+    first = errors["first token"]
+    assert median(abs(error) for error in first) < 0.16
+    assert abs(median(first)) < 0.08
     # Runs reach their baselines, in tokens a second: few may be predicted to be much slower.
+    baselines = errors["served by vllm-ascend, at least"]
     assert sum(error < -0.25 for error in baselines) <= 0.05 * len(baselines)
     # An engine that hides its host takes what the kernels take and others' prompts among the answers.
-    assert max(abs(error) for error in apart) < 0.1
+    assert max(abs(error) for error in errors["served by xlite"]) < 0.1
 
 
 def test_every_figure_of_a_host_is_told() -> None:
     """Went wrong once: what layers of other mixers take to launch where prompts are read was used and not told."""
     host, told = engine_host("sglang"), [source.value for source in sources() if source.value.startswith("host")]
     own = next(text for text in told if "sglang" in text)
-    for figure in (host.step_ns, host.unfused_layer_ns, host.prompt_unfused_layer_ns):
+    for figure in (host.step_ns, host.sequence_ns, host.unfused_layer_ns, host.prompt_unfused_layer_ns):
         assert f"{figure:g} ns" in own
-    for figure in (host.prompt_layer_ns, host.draft_ns, host.request_ns):
+    for figure in (host.prompt_kernel_ns, host.draft_ns, host.request_ns):
         assert any(f"{figure:g} ns" in text for text in told)
     for factor in (host_interval().low, host_interval().high, host_interval().contained_high):
         assert any(f"{factor:g} times" in text or f"{factor:g} to" in text for text in told)
@@ -198,7 +245,7 @@ def test_an_interval_is_wider_the_more_of_a_step_is_its_hosts() -> None:
 
 def test_a_step_that_its_host_sets_says_so(dense: ModelConfig) -> None:
     small, large = ServedStep(Phase.DECODE, 1, 512), ServedStep(Phase.DECODE, 256, 32768)
-    eager = [step_time(dense, Layout(), step, "910C", engine="vllm-ascend-eager") for step in (small, large)]
+    eager = [step_time(dense, Layout(tensor=8), step, "910C", engine="vllm-ascend-eager") for step in (small, large)]
     assert [any("the host sets this step" in note for note in found.notes) for found in eager] == [True, False]
     low, high = eager[0].interval_ns
     assert low < eager[1].interval_ns[0] * eager[0].duration_ns / eager[1].duration_ns
@@ -213,34 +260,40 @@ def test_others_prompts_are_read_among_answers(waves: int) -> None:
         "tensor": 1, "data": 1, "expert": 1, "batch": sequences, "prompt": 512, "output": answer, "drafts": 0,
         "eager_drafts": False, "engine": "captured", "mean": True, "waves": waves, "tpot_ms": 1.0,
     }  # fmt: skip
-    row = EngineRow(told, step, read, layers=1, unfused=0, yielded=1.0)
-    host = replace(engine_host("captured"), prompt_layer_ns=0)
+    work = HostWork(layers=1, unfused=0, kernels=1, sequences=sequences)
+    row = EngineRow(told, step, read, work, work, yielded=1.0)
+    host = engine_host("captured")
     simulated = mean(_time_a_token(sequences, waves, answer, step, read, seed) for seed in range(5))
     assert row.predicted(host) * 1e6 == pytest.approx(simulated, rel=0.03)
 
 
 def test_a_first_token_takes_a_request_and_waiting_prompts_share_a_step() -> None:
     told = {
-        "tensor": 1, "data": 1, "expert": 1, "batch": 8, "prompt": 1024, "output": 1, "drafts": 0,
+        "tensor": 1, "data": 1, "expert": 1, "batch": 1, "prompt": 1024, "output": 1, "drafts": 0,
         "eager_drafts": False, "engine": "sglang", "ttft_ms": 1.0,
     }  # fmt: skip
-    host = engine_host("sglang")
-    row = EngineRow(told, 0, 10_000_000, layers=4, unfused=4, yielded=1.0)
-    launched = 4 * host.prompt_unfused_layer_ns
+    host, work = engine_host("sglang"), HostWork(layers=4, unfused=4, kernels=40, sequences=1)
+    row = EngineRow(told, 3_000_000, 10_000_000, work, work, yielded=1.0)
+    launched = 4 * host.prompt_unfused_layer_ns + 40 * host.prompt_kernel_ns
     assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
+    # Who comes while others are answered waits for the rest of the step under way, half of it on average.
+    beside = host.step_ns + host.sequence_ns + 4 * host.unfused_layer_ns
+    later = replace(row, told={**told, "batch": 8})
+    assert (later.predicted(host) - row.predicted(host)) * 1e6 == pytest.approx((3_000_000 + beside) / 2)
     # All eight fit into a step, whose kernels take longer than launching it does.
-    waiting = {**{name: told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0}
+    row = replace(later, step_ns=0)
+    waiting = {**{name: row.told[name] for name in told if name != "ttft_ms"}, "tokens_per_second": 1.0}
     crowd = replace(row, told={**waiting, "most_tokens": 8192})
-    beside = host.step_ns + 4 * host.unfused_layer_ns
     assert crowd.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + 2 * beside) * 1e9)
     # Steps of three prompts take as long as launching them does.
-    assert replace(row, told={**waiting, "most_tokens": 3072}).predicted(host) == pytest.approx(
-        8 / (3 * launched + beside) * 1e9
-    )
+    three = replace(row, told={**waiting, "most_tokens": 3072}, prompt_work=replace(work, kernels=200))
+    launched += 160 * host.prompt_kernel_ns
+    assert launched > 8 / 3 * 10_000_000 + beside
+    assert three.predicted(host) == pytest.approx(8 / (3 * launched + beside) * 1e9)
     # Both replicas read in the same steps what is sent at once; what comes at a rate is read one after the other.
     twice = {**waiting, "data": 2, "expert": 2, "most_tokens": 8192}
-    once, paced = (replace(row, told=told).predicted(host) for told in (twice, {**twice, "rate": 1.0}))
-    assert once == pytest.approx(8 / (4 * 10_000_000 + 2 * beside) * 1e9)
+    once, paced = (replace(three, told=told).predicted(host) for told in (twice, {**twice, "rate": 1.0}))
+    assert once == pytest.approx(8 / (max(4 * 10_000_000 + beside, launched) + beside) * 1e9)
     assert paced == pytest.approx(8 / (8 * launched + beside) * 1e9)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.blind.time_evidence import time_evidence
-from memplan.align.likelihood import Likelihoods, pair_model
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.align.probabilities.time_evidence import time_evidence
 from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
 from memplan.core.distinct import distinct, first_rows
 
@@ -143,20 +143,9 @@ class MatchFeatures:
         return MatchFeatures(*(getattr(self, column.name)[some] for column in fields(self)))
 
 
-def match_features(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    times: Float32s,
-    found: KernelAssignment,
-    missed: int,
-) -> MatchFeatures:
-    """
-    The features of every kernel of an assignment that leaves `missed` planned ops without one.
-
-    `times` are what kernels took, in nanoseconds.
-    """
+def match_features(both: PlanAndRun, found: KernelAssignment, missed: int) -> MatchFeatures:
+    """The features of every kernel of an assignment that leaves `missed` planned ops without one."""
+    sequence, ratios, kernels, kernel_class = both.sequence, both.ratios, both.kernels, both.kernel_class
     known, rows, kinds = family_table(), len(sequence), len(kernels)
     matched = found.row >= 0
     row = np.where(matched, found.row, found.place)
@@ -223,7 +212,7 @@ def match_features(
         _mean_of(doubt, block),
         np.full(len(row), np.mean(matched & ~found.core) if len(row) else 0.0),
         np.full(len(row), np.log(max(1, len(row)) / max(1, ops))),
-        *time_evidence(sequence, kernels, kernel_class, times, found),
+        *time_evidence(both, found),
     )
     return MatchFeatures(way.astype(np.int8), *(column.astype(np.float32) for column in columns))
 

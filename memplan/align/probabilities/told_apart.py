@@ -15,13 +15,12 @@ from dataclasses import replace
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
+from memplan.align.classes.op_families import family_table
 from memplan.align.kernel_scopes import NOT_TOLD_APART, KernelScopes
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.probabilities.boosted_chance import boosted_chance, stated_chance
 from memplan.align.probabilities.match_features import MatchFeatures
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Floats, Int32s
+from memplan.core.arrays import Bools, Floats
 
 
 def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Floats, Floats]:
@@ -48,14 +47,7 @@ def state_chances(found: KernelAssignment, features: MatchFeatures) -> tuple[Flo
     return likely, place
 
 
-def leave_out_copies(
-    sequence: PlannedSequence,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-    place: Floats,
-    sight: str,
-) -> None:
+def leave_out_copies(both: PlanAndRun, found: KernelAssignment, place: Floats, sight: str) -> None:
     """
     Take kernels of an engine's step that only move data for what they are, where they are a part of no op.
 
@@ -64,6 +56,7 @@ def leave_out_copies(
     step's: the same ids and tokens are copied for whoever needs them. Their place stays, with the probability that
     `state_chances` says of it (`place`), and is stated as scopes are in a run of that `sight`.
     """
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     moves = kernels.among(family_table().movers)[kernel_class] & ~found.core & ~np.isnan(place)
     sizes = sequence.classes.operands[sequence.token]
     ids = np.where(sizes > 1, sizes, np.iinfo(np.int64).max).min(axis=1)

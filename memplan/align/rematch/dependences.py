@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan
 

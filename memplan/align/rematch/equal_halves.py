@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Int32s, Int64s
 
 _SIZES = (1, 2)
@@ -25,8 +26,9 @@ _MOST = 200
 """Kernels of both up to which halves are sought."""
 
 
-def take_halves(sequence: PlannedSequence, kernel_class: Int32s, found: KernelAssignment) -> None:
+def take_halves(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where two such ops ran."""
+    sequence, kernel_class = both.sequence, both.kernel_class
     known: dict[bytes, tuple[int, int]] = {}
     for size in _SIZES:
         for first, members in _of_both(sequence, found, size):

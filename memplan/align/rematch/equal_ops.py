@@ -11,15 +11,16 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.core.arrays import Int32s, Int64s
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Int64s
 
 _MOST = 20_000_000
 """Pairs of a missed op and a kernel that are looked at: a step of so many ops is of no graph that a compiler sorted."""
 
 
-def take_equal_ops_in_turn(sequence: PlannedSequence, kernel_class: Int32s, found: KernelAssignment) -> None:
+def take_equal_ops_in_turn(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where an op of a kind never runs and the one before it, of that kind, twice."""
+    sequence, kernel_class = both.sequence, both.kernel_class
     alone = np.flatnonzero((found.row >= 0) & (found.first == found.last))
     # Of two that seem to run one op, one alone counts as what runs it.
     pair = sequence.token[found.row[alone]].astype(np.int64) * (int(kernel_class.max(initial=0)) + 1)

@@ -15,11 +15,10 @@ from itertools import combinations, groupby
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.likelihood import Likelihoods
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Float32s, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.core.arrays import Float32s, Int64s
 
 _AS_WELL = 0.03
 """The share of the best ratio from which a product may as well be what a kernel runs: factors may be turned."""
@@ -32,14 +31,9 @@ _EXACT = 1e-6
 """By how much a number of pieces may be off a whole one."""
 
 
-def take_equal_pieces_in_turn(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-) -> None:
+def take_equal_pieces_in_turn(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where kernels of one class may run two products of a block, one of them in pieces."""
+    sequence, ratios, kernels, kernel_class = both.sequence, both.ratios, both.kernels, both.kernel_class
     sizes = np.sort(np.column_stack((kernels.inputs[:, :2], kernels.outputs[:, :1])), axis=1)
     kind_of = np.unique(sizes, axis=0, return_inverse=True)[1].ravel()  # factors may stand in either order
     products = sequence.classes.among(family_table().matrix_products)
@@ -68,11 +62,11 @@ def take_equal_pieces_in_turn(
     # How often the one is cut goes by what both are.
     times: dict[tuple[int, int], int] = {}
     for pair, begins, stops in zip(chosen, *ends, strict=True):
-        both = int(sequence.token[pair[0]]), int(sequence.token[pair[1]])
-        if both not in times:
-            times[both] = _times(sequence, *pair)
+        tokens = int(sequence.token[pair[0]]), int(sequence.token[pair[1]])
+        if tokens not in times:
+            times[tokens] = _times(sequence, *pair)
         mine = np.sort(np.concatenate([by_row[begin:end] for begin, end in zip(begins, stops, strict=True)]))
-        _take(kind_of_each, found, mine, pair, times[both])
+        _take(kind_of_each, found, mine, pair, times[tokens])
 
 
 def _pairs(sequence: PlannedSequence, fit: Float32s, rows: Sequence[int]) -> Sequence[tuple[int, int]]:

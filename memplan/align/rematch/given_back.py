@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Int64s
 
 _MOST = 8
 """Kernels that are looked at behind one that counts up."""
@@ -22,10 +21,9 @@ _LEAST = 0.5
 """How sure it is at least that what is given back is in no plan."""
 
 
-def give_back_positions(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> None:
+def give_back_positions(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where parts of ops are made from positions."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     counts_up = kernels.main[kernel_class] == family_table().number("range")
     sizes = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
     ops = np.maximum(sequence.classes.inputs.max(axis=1, initial=0), sequence.classes.outputs.max(axis=1, initial=0))

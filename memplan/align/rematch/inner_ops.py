@@ -12,9 +12,10 @@ import math
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods, exact_ratio
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.align.classes.likelihood import exact_ratio
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.core.arrays import Bools, Int64s
 
 _ALMOST = 0.99
 """What is left of a ratio by rounding, at least."""
@@ -22,10 +23,9 @@ _MOST = 2
 """Ops that may run inside one: of what it makes beside its main result."""
 
 
-def inner_kernels(
-    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment
-) -> Bools:
+def inner_kernels(both: PlanAndRun, found: KernelAssignment) -> Bools:
     """Kernels that are all of an op that runs inside the one they are matched with, or inside the one before."""
+    sequence, ratios, kernel_class = both.sequence, both.ratios, both.kernel_class
     outer, exact = _outer_rows(sequence), _ALMOST * math.exp(exact_ratio())
     row = np.where((found.row >= 0) & (found.first == found.last), found.row, 0)
     inside = np.zeros(len(row), dtype=np.bool_)
@@ -36,10 +36,9 @@ def inner_kernels(
     return inside & (row > 0)
 
 
-def take_inner_ops(
-    sequence: PlannedSequence, ratios: Likelihoods, kernel_class: Int32s, found: KernelAssignment, inside: Bools
-) -> None:
+def take_inner_ops(both: PlanAndRun, inside: Bools, found: KernelAssignment) -> None:
     """Change `found` in place so that kernels `inside` run ops inside the one that the kernel before them is of."""
+    sequence, ratios, kernel_class = both.sequence, both.ratios, both.kernel_class
     outer, exact, rows = _outer_rows(sequence), _ALMOST * math.exp(exact_ratio()), len(sequence)
     mine = np.flatnonzero(inside)
     if not len(mine):

@@ -14,35 +14,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
-from memplan.align.likelihood import Likelihoods, pair_model
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
 _PAIRS = 4_000_000
 """Pairs of a missed op and a free kernel that are weighed at once."""
 
 
-class LeftOver:
+def take_left_over(both: PlanAndRun, found: KernelAssignment) -> None:
+    """Change `found` in place where ops, and kernels that move data, are left over."""
+    _LeftOver(both, found).run()
+
+
+class _LeftOver:
     """Matching of what is left over; changes an assignment in place."""
 
-    def __init__(
-        self,
-        sequence: PlannedSequence,
-        ratios: Likelihoods,
-        kernels: TokenClasses,
-        kernel_class: Int32s,
-        found: KernelAssignment,
-    ) -> None:
-        self.sequence, self.ratios, self.kernels, self.kernel_class = sequence, ratios, kernels, kernel_class
-        self.found = found
+    def __init__(self, both: PlanAndRun, found: KernelAssignment) -> None:
+        self.sequence, self.ratios = both.sequence, both.ratios
+        self.kernels, self.kernel_class, self.found = both.kernels, both.kernel_class, found
         self.rules = pair_model()["left_over"]
-        place = sequence.place.astype(np.int64)
+        place = self.sequence.place.astype(np.int64)
         # Micro-batch and layer of every row as one number, -1 where it has no layer.
         self.layer = np.where(place[:, 2] >= 0, (place[:, 1] + 1) * (place[:, 2].max() + 2) + place[:, 2], -1)
         self.forward, self.wide = (
-            np.isin(place[:, 0], [number for number, phase in enumerate(sequence.phases) if phase in some])
+            np.isin(place[:, 0], [number for number, phase in enumerate(self.sequence.phases) if phase in some])
             for some in (("forward",), ("optimizer", "grad_sync", "pipeline"))
         )
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
 
 _LONG = 8
 """Kernels from which a stretch is long: an update has fewer of one family in a row."""
 
 
-def take_long_stretches(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> None:
+def take_long_stretches(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where a stretch begins as what is done to gradients and goes on as parts of updates."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     main = kernels.main[kernel_class]
     edges = np.concatenate(([0], np.flatnonzero(np.diff(main)) + 1, [len(main)]))
     extra = np.append(sequence.extra, -1)[found.row] >= 0

@@ -17,13 +17,11 @@ from collections import defaultdict
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods
-from memplan.align.planned_sequence import PlannedSequence
+from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.rematch.part_stretches import PartStretch, part_stretches
 from memplan.align.rematch.recipe_counts import KernelSymbols, OpKind, OpPlace, RecipeCounts
 from memplan.align.rematch.stretch_cuts import CutPrices, StretchCuts
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.core.arrays import Bools, Int64s
 
 _ROUNDS = 3
 """Times that all stretches are cut anew: recipes of one change the cuts of others."""
@@ -31,18 +29,11 @@ _CLEARLY = 4.0
 """Natural logarithm of how much likelier a cut is at least than the one that stands, which else stays."""
 
 
-def take_recipes(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    inside: Bools,
-    found: KernelAssignment,
-) -> None:
+def take_recipes(both: PlanAndRun, inside: Bools, found: KernelAssignment) -> None:
     """Change `found` in place where ops between two main kernels are likelier cut otherwise; leave those `inside`."""
-    stretches = part_stretches(sequence, kernels, kernel_class, inside, found)
+    stretches = part_stretches(both, inside, found)
     if stretches:
-        cutter = _Cutter(sequence, ratios, kernels, kernel_class, stretches)
+        cutter = _Cutter(both, stretches)
         cutter.run()
         cutter.take(found)
 
@@ -50,14 +41,8 @@ def take_recipes(
 class _Cutter:
     """Cuts of all stretches, and what recipes they make."""
 
-    def __init__(
-        self,
-        sequence: PlannedSequence,
-        ratios: Likelihoods,
-        kernels: TokenClasses,
-        kernel_class: Int32s,
-        stretches: list[PartStretch],
-    ) -> None:
+    def __init__(self, both: PlanAndRun, stretches: list[PartStretch]) -> None:
+        sequence, ratios, kernels, kernel_class = both.sequence, both.ratios, both.kernels, both.kernel_class
         self._sequence, self._ratios, self._kernel_class = sequence, ratios, kernel_class
         self._stretches = stretches
         self._symbols = KernelSymbols(sequence.classes, kernels)

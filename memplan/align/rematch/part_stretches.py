@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.core.arrays import Bools, Int64s
 from memplan.core.distinct import distinct
 
 _MOST_KERNELS, _MOST_ROWS = 80, 16
@@ -57,10 +57,9 @@ class _Ends:
         return _Ends(*(each[which] for each in (self.begin, self.end, self.first, self.last, self.step)))
 
 
-def part_stretches(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, inside: Bools, found: KernelAssignment
-) -> list[PartStretch]:
+def part_stretches(both: PlanAndRun, inside: Bools, found: KernelAssignment) -> list[PartStretch]:
     """The kinds of stretches of an assignment, those of most kernels first; kernels `inside` ops are left out."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     known = family_table()
     heavy = sequence.classes.among(known.heavy)[sequence.token]
     chain = np.flatnonzero(~inside & ~kernels.among(known.apart)[kernel_class])

@@ -12,11 +12,9 @@ import math
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods, exact_ratio
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.classes.likelihood import exact_ratio
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
 
 _ALMOST = 0.99
 """What is left of a ratio by rounding, at least."""
@@ -26,14 +24,9 @@ _NEAR = 3
 """Rows behind an op of products, at most, of an addition that may be planned there."""
 
 
-def take_partial_sums(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-) -> None:
+def take_partial_sums(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where a sum right behind one of several products of an op is taken for another's."""
+    sequence, ratios, kernels, kernel_class = both.sequence, both.ratios, both.kernels, both.kernel_class
     product = kernels.among(family_table().matrix_products)[kernel_class]
     mains = np.flatnonzero(product & found.core & (found.row >= 0) & (found.first == found.last))
     mains = mains[mains + 1 < len(found.row)]

@@ -15,10 +15,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
-from memplan.align.likelihood import Likelihoods, pair_model
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.rematch.dependences import Dependences, dependences
-from memplan.align.tokens import TokenClasses
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.tokens import TokenClasses
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.align.rematch.dependences import dependences
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.schema import Plan
 
@@ -36,43 +37,20 @@ _LEAST = 1e-9
 """The least ratio that counts."""
 
 
-def take_ready_ops(
-    plan: Plan,
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-) -> None:
+def take_ready_ops(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where a run breaks what the ops of `plan` need of one another."""
-    if len(sequence) <= _MOST_ROWS and len(kernel_class):
-        _ReadyOps(
-            dependences(plan, sequence),
-            _shapes(plan, sequence, kernels),
-            kernels,
-            sequence,
-            ratios,
-            kernel_class,
-            found,
-        ).run()
+    if len(both.sequence) <= _MOST_ROWS and len(both.kernel_class):
+        _ReadyOps(both, found).run()
 
 
 class _ReadyOps:
     """What kernels of a step run, by what ops need; changes an assignment in place."""
 
-    def __init__(
-        self,
-        needs: Dependences,
-        shapes: tuple[Int64s, Int64s],
-        kernels: TokenClasses,
-        sequence: PlannedSequence,
-        ratios: Likelihoods,
-        kernel_class: Int32s,
-        found: KernelAssignment,
-    ) -> None:
-        self.needs, self.sequence, self.ratios = needs, sequence, ratios
-        self.kernels, self.kernel_class, self.found = kernels, kernel_class, found
-        self.shape_of_row, self.shape_of_kind = shapes
+    def __init__(self, both: PlanAndRun, found: KernelAssignment) -> None:
+        sequence, ratios = both.sequence, both.ratios
+        self.needs, self.sequence, self.ratios = dependences(both.plan, sequence), sequence, ratios
+        self.kernels, self.kernel_class, self.found = both.kernels, both.kernel_class, found
+        self.shape_of_row, self.shape_of_kind = _shapes(both.plan, sequence, both.kernels)
         self.rules, self.left_over = pair_model()["ready"], pair_model()["left_over"]
         self.cells = _MOST_CELLS
         self.fits: Bools = ratios.core >= np.maximum(self.rules["as_well"] * ratios.core.max(axis=0), ratios.behind)

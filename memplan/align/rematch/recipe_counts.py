@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memplan.align.tokens import TokenClasses
+from memplan.align.classes.tokens import TokenClasses
 from memplan.core.arrays import Bools, Int64s
 
 _MOST_RECIPES = 48

@@ -10,16 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
 
 
-def take_summed_norms(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> None:
+def take_summed_norms(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where a kernel of single numbers seems to be of the norm behind it."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     extra = np.append(sequence.extra, -1)[found.row] >= 0
     if not extra.any():
         return

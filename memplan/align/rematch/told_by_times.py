@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import KernelAssignment, each_step
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Float32s, Floats, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Bools, Floats, Int64s
 
 _NEAR_ROWS, _NEAR_KERNELS = 3, 2
 """Rows, and kernels, by which two that changed places stand apart at most."""
@@ -30,29 +29,22 @@ _MOST = 200
 """Ops that nothing runs that are looked at in a step."""
 
 
-def take_told_by_times(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, times: Float32s, found: KernelAssignment
-) -> None:
+def take_told_by_times(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where kernels without shapes, of `times` in nanoseconds, run other ops of the family."""
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if kernels.known.all():
         return
     blind = found.core & (found.row >= 0) & (found.first == found.last) & ~kernels.known[kernel_class] & (times > 0)
     blind &= np.append((sequence.op >= 0) & (sequence.time > 0), False)[found.row]
     measured = np.log(np.maximum(times, 1.0).astype(np.float64))
     planned = np.log(np.maximum(sequence.time, 1).astype(np.float64))
-    _swap_pairs(sequence, kernel_class, found, blind, measured, planned)
-    _take_missed(sequence, found, blind, measured, planned)
+    _swap_pairs(both, found, blind, measured, planned)
+    _take_missed(both, found, blind, measured, planned)
 
 
-def _swap_pairs(
-    sequence: PlannedSequence,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-    blind: Bools,
-    measured: Floats,
-    planned: Floats,
-) -> None:
+def _swap_pairs(both: PlanAndRun, found: KernelAssignment, blind: Bools, measured: Floats, planned: Floats) -> None:
     """Let two kernels of one class right after each other change places where their times are those of the other."""
+    sequence, kernel_class = both.sequence, both.kernel_class
     mine = np.flatnonzero(blind)
     first, second = mine[:-1], mine[1:]
     near = (second - first <= _NEAR_KERNELS) & (kernel_class[first] == kernel_class[second])
@@ -77,10 +69,9 @@ def _swap_pairs(
         array[second] = row
 
 
-def _take_missed(
-    sequence: PlannedSequence, found: KernelAssignment, blind: Bools, measured: Floats, planned: Floats
-) -> None:
+def _take_missed(both: PlanAndRun, found: KernelAssignment, blind: Bools, measured: Floats, planned: Floats) -> None:
     """Give ops that nothing runs the kernel of their family that takes as long as they should and far off its own."""
+    sequence = both.sequence
     family, updates = sequence.classes.main[sequence.token], family_table().number("optimizer")
     for step in each_step(found.step):
         mine = step[blind[step]]

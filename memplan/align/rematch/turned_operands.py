@@ -10,20 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Int32s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
 
 _TURNING = ("transpose", "copy")
 _MOST = 3
 """Kernels between two ops that turn something: a product reads two things, and its result may be turned before it."""
 
 
-def take_turned_operands(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> None:
+def take_turned_operands(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where what turns an operand of an op seems to turn a result of the one before it."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     known = family_table()
     beside = kernels.among(known.apart)[kernel_class]
     turns = kernels.among([known.number(name) for name in _TURNING])[kernel_class] & ~found.core

@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.op_families import family_table
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+from memplan.align.classes.op_families import family_table
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Bools, Floats, Int64s
 
 _TURNING = ("transpose", "copy")
 _MOST = 4
@@ -22,10 +21,9 @@ _LEADS = 2
 """Kernels right before an op that turn what it reads from which it turns back what it makes."""
 
 
-def take_turned_results(
-    sequence: PlannedSequence, kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment
-) -> None:
+def take_turned_results(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where some of what an op made seems to be turned for the next one."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
     turns = kernels.among([family_table().number(name) for name in _TURNING])[kernel_class]
     turns &= ~found.core
     mains = np.flatnonzero(found.core & (found.row >= 0))
@@ -52,7 +50,7 @@ def take_turned_results(
         used[inside, place[inside]] = True
         members.append((kernel, inside))
     own = [inside & (found.row[kernel] == found.row[main]) for kernel, inside in members]
-    leads, lead_chances = _leads(kernels, kernel_class, found, main, turns)
+    leads, lead_chances = _leads(both, found, main, turns)
     sure = np.where(leads, lead_chances[0], 0.0), np.where(leads, lead_chances[1], 0.0)
     told = leads | ((np.sum([each for _, each in members], axis=0) > 1) & np.any(own, axis=0))
     for which, chances in enumerate((found.chance, found.scope_chance)):
@@ -68,9 +66,10 @@ def take_turned_results(
 
 
 def _leads(
-    kernels: TokenClasses, kernel_class: Int32s, found: KernelAssignment, main: Int64s, turns: Bools
+    both: PlanAndRun, found: KernelAssignment, main: Int64s, turns: Bools
 ) -> tuple[Bools, tuple[Floats, Floats]]:
     """Whether what an op reads is turned right before it, as it is behind it, and how sure that is of it."""
+    kernels, kernel_class = both.kernels, both.kernel_class
     leads = main >= _LEADS
     chances = np.ones((2, len(main)))
     for away in range(1, _LEADS + 1):

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.align.assignment import HOW, KernelAssignment, MatchedBy
-from memplan.align.likelihood import Likelihoods
-from memplan.align.planned_sequence import PlannedSequence
-from memplan.align.tokens import TokenClasses
-from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.core.arrays import Bools, Floats, Int64s
 
 _REACH = 3
 """Kernels behind an op that are looked at."""
@@ -49,14 +47,9 @@ class _Behind:
     ratio: Floats
 
 
-def take_twin_parts(
-    sequence: PlannedSequence,
-    ratios: Likelihoods,
-    kernels: TokenClasses,
-    kernel_class: Int32s,
-    found: KernelAssignment,
-) -> None:
+def take_twin_parts(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where an op doesn't have, or hardly surely, what its like surely have behind them."""
+    sequence, ratios, kernels, kernel_class = both.sequence, both.ratios, both.kernels, both.kernel_class
     mains = np.flatnonzero(found.core & (found.row >= 0))
     classes = int(kernel_class.max(initial=0)) + 1
     next_row = np.append(found.first[mains[1:]], -1)

@@ -15,6 +15,7 @@ from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
 
 if TYPE_CHECKING:
     from memplan.hardware import Chip
+    from memplan.serving import StepTime
 
 
 @reporting
@@ -30,14 +31,22 @@ def command(
         str | None,
         typer.Option(
             help="Who serves (captured hides the host's work; vllm-ascend, vllm-ascend-synchronous, "
-            "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm) or trains (megatron launches "
-            "one kernel at a time, captured runs a graph).",
+            "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm, mindie) or trains (megatron "
+            "launches one kernel at a time, captured runs a graph).",
             show_default=False,
         ),
     ] = None,
     eager_drafts: Annotated[
         bool, typer.Option("--eager-drafts", help="The engine launches drafts one by one (enforce_eager).")
     ] = False,
+    host_factor: Annotated[
+        float | None,
+        typer.Option(help="How many times as long this machine's host takes as those of public runs.", min=0),
+    ] = None,
+    measured_step: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds that this step took on the machine: says its --host-factor.", min=0),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan of one rank (first stage) here as JSON.")
     ] = None,
@@ -57,21 +66,47 @@ def command(
 
     model, die = load_config(config), find_chip(chip)
     if asked.phase == TRAIN_PHASE:
-        if accepted is not None or output is not None:
+        if output is not None or any(told is not None for told in (accepted, host_factor, measured_step)):
             raise InputError(
-                "--accepted and -o are of steps that serve", remedy="memplan plan writes plans of training"
+                "--accepted, --host-factor, --measured-step and -o are of steps that serve",
+                remedy="memplan plan writes plans of training",
             )
         trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine or MEGATRON)
         return training_step_report(trained, asked.stage)
-    result = step_time(
-        model, asked.layout, asked.served_step(), die,
-        acceptance=accepted, engine=engine or CAPTURED, eager_drafts=eager_drafts,
-    )  # fmt: skip
+    if host_factor is not None and measured_step is not None:
+        raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
+
+    def timed(factor: float | None) -> StepTime:
+        return step_time(
+            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or CAPTURED,
+            eager_drafts=eager_drafts, host_factor=factor,
+        )  # fmt: skip
+
+    result = timed(host_factor)
+    if measured_step is not None:
+        factor = _host_factor(result, measured_step * 1e6, eager_drafts=eager_drafts)
+        result = timed(factor)
+        note = f"this host takes --host-factor {factor:.2f}, with which other steps of its machine are predicted"
+        result = replace(result, notes=(*result.notes, note))
     if output is not None:
         from memplan.planner import plan
 
         plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
     return replace(step_report(result, _room(die)), written=() if output is None else (output,))
+
+
+def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:
+    """The factor of the host with which `result` takes as long as was measured."""
+    from memplan.serving.host_factor import found_host_factor
+
+    factor = found_host_factor(result, measured_ns, eager_drafts=eager_drafts)
+    if factor is None:
+        raise InputError(
+            "no host makes this step take {:g} ms: without one it takes {:g}",
+            measured_ns / 1e6, (result.duration_ns - result.host_ns) / 1e6,
+            remedy="name the engine with --engine, or a longer step",
+        )  # fmt: skip
+    return factor
 
 
 def _room(die: Chip) -> int | None:

@@ -1,1 +1,0 @@
-"""Where kernels stand in a long plan or run, roughly."""

@@ -1,0 +1,288 @@
+"""Which planned collectives the measured ones are: those of each kind, each near where it stands among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.op_families import family_table
+from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
+from memplan.align.pairs.pair_prices import SPREAD, PairPrices
+from memplan.align.pairs.pair_result import PairResult
+from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.planned_sequence import PlannedSequence
+from memplan.core.arrays import Bools, Floats, Int32s, Int64s
+
+_BESIDE = 40
+"""Rows to either side of where a collective stands in which it is sought."""
+_EDGE = 8
+"""Rows that a collective before the first or after the last kernel of the chain may be from it."""
+_SPARE = 6
+"""Collectives beyond those rows by which a band is wider, so that it moves on without losing what it held."""
+_MOST_ROWS = 448
+"""Rows that a band has at most."""
+_MOST, _MANY = 0.5, 0.25
+"""
+Share of planned ops of a kind below which kernels of it are too few to run them, and from which others are enough to do
+it instead: some of the ops may run in one kernel with a product.
+"""
+_SUM, _HALVES = "all_reduce", ("reduce_scatter", "all_gather")
+"""
+A sum over ranks, and what it is in two kernels: the first adds up and leaves each rank a share, the second brings the
+shares together; each sends half of what the sum in one kernel does (Thakur et al. 2005).
+"""
+_FEWEST = 3
+"""Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
+
+
+def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found: PairResult) -> None:
+    """
+    Align the collectives of each kind with the planned ones that such a kernel may run; adds to `found`.
+
+    Once with as much doubt about their times as any run may deserve, and again with as much as this one does.
+    """
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
+    if not len(which):
+        return
+    _place(both, model, which, found)
+    row = found.row[which]
+    halves = _half_times(sequence, kernels.main[kernel_class[which]], row)
+    planned, measured = (model.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
+    told = (planned > 0.0) & (measured > 0.0)
+    if told.sum() < _FEWEST:
+        return
+    ratio = np.log(measured[told] / planned[told])
+    usual = float(np.median(ratio)) * len(ratio) / (1 + len(ratio))
+    spread = np.sqrt((SPREAD**2 + float(((ratio - usual) ** 2).sum())) / (1 + len(ratio)))
+    if spread < SPREAD:
+        known = np.array([*model.prices[:-1], spread])
+        sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
+        doubting = found.taken(which)
+        _place(both, sharper, which, found)
+        # Times tell which of two ops it is, not that it is none: any collective may have waited.
+        kept = (found.row[which] < 0) & (row >= 0) & ~np.isin(row, found.row[which])
+        found.put(which[kept], doubting.taken(np.flatnonzero(kept)))
+
+
+def _place(
+    both: PlanAndRun,
+    model: PairPrices,
+    which: Int64s,
+    found: PairResult,
+) -> None:
+    from memplan.align.pairs.pair_loops import fit_alone
+
+    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
+    rows = len(sequence)
+    before, after, off = _neighbours(found, which)
+    found.put(which, PairResult.empty(len(which)))
+    found.place[which] = np.maximum(before, 0)
+    count = np.cumsum(sequence.op >= 0)
+
+    def planned_ops(row: Int64s) -> Int64s:
+        """How many planned ops stand before rows: extra ones, which most runs have not, are no distance."""
+        where: Int64s = count[row % rows] + row // rows * count[-1]
+        return where
+
+    usual = _families(sequence).tolist()
+    beside = pair_model()["beside"]
+    # Neither far jumps nor another step: places tell.
+    unplanned, names = beside["unplanned"], model.prices[5:7]
+    prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
+    main = kernels.main[kernel_class[which]]
+    joined = _run_with_others(found, which, rows)
+    otherwise = _run_otherwise(both, found, joined)
+    total, scatter, gather = _sum_families()
+    apart = {scatter, gather} <= otherwise.get(total, frozenset())
+    for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
+        able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
+        planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        if len(planned) < 2:
+            continue
+        mine = main == kind
+        if apart and kind == gather:
+            mine &= ~_gather_sums(sequence, which, main, before, found)
+            if not mine.any():
+                continue
+        chosen = which[mine]
+        step = found.place[chosen] // rows
+        # What stands at the edge of one step may be of the next one or the one before.
+        ends = (before[mine] - _EDGE, after[mine] + _EDGE)
+        steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
+        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
+        if kind in (scatter, gather):  # a sum that one kernel runs, or a scatter and a gather, is no other's
+            whole = whole[~np.isin(whole, found.row[which[(main == total) | ((main == kind) & ~mine)]])]
+        some = model.taken(whole % rows)
+        free = joined[whole]
+        if kind in otherwise:  # most of its ops have others
+            free |= np.array([own == kind for own in usual])[some.token]
+        skip = np.where(free, 1.0, beside["skip"]).astype(np.float32)
+        some = replace(
+            some,
+            place=planned_ops(whole),
+            time=some.time * _half_times(sequence, np.full(len(whole), kind), whole),
+            prices=prices,
+            skip=skip,
+            skip_on=skip,
+            loose=np.zeros_like(skip),
+            block=np.zeros_like(whole),
+            start_inside=1.0,  # where a profile is cut is told by the places, too
+        )
+        spans = planned_ops(before[mine]), planned_ops(after[mine]), off[mine]
+        low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
+        if len(chosen) * width > MOST_CELLS:
+            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
+            width = int((np.searchsorted(some.place, spans[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
+        band = Band(kernel_class[chosen], both.kernel_names[chosen], low, width, spans=spans, times=times[chosen])
+        result = align_band(some, band)
+        row, first, last = (
+            whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
+        )
+        # One kernel runs several where they follow one another in the plan too, not all that lies between.
+        together = last - first == result.last - result.first
+        result = replace(
+            result,
+            row=np.where(result.row >= 0, row, -1),
+            first=np.where(together, first, row),
+            last=np.where(together, last, row),
+            place=np.where(result.row >= 0, row, found.place[chosen]),
+        )
+        alone = np.array([not rule.repeats for rule in sequence.rules])
+        fit = np.zeros(len(chosen))
+        at = np.clip(np.searchsorted(whole, result.row), 0, len(whole) - 1)
+        fit_alone(some.place[at], *spans, some.time[at], times[chosen], float(prices[-1]), fit)
+        found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
+
+
+def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before: Int64s, found: PairResult) -> Bools:
+    """
+    Which of the collectives `which` bring together what a scatter has added up, the first gather behind each.
+
+    They are of the sum that the scatter runs; adds to `found`. `before` are the rows that they stand behind.
+    """
+    total, scatter, gather = _sum_families()
+    scatters, gathers = np.flatnonzero(main == scatter), np.flatnonzero(main == gather)
+    row = found.row[which[scatters]]
+    of_sum = (row >= 0) & (_families(sequence)[sequence.token[row % len(sequence)]] == total)
+    scatters, row = scatters[of_sum], row[of_sum]
+    behind = np.searchsorted(gathers, scatters)
+    # Where two scatters stand before one gather, it is the later one's.
+    own = (behind < len(gathers)) & (behind != np.append(behind[1:], -1))
+    scatters, row, second = scatters[own], row[own], gathers[behind[own]]
+    near = before[second] <= row + _EDGE
+    scatters, row, second = scatters[near], row[near], second[near]
+    sums = found.taken(which[scatters])
+    found.put(which[second], replace(sums, first=row, last=row, place=row))
+    paired = np.zeros(len(which), dtype=np.bool_)
+    paired[second] = True
+    return paired
+
+
+def _sum_families() -> tuple[int, int, int]:
+    """The numbers of the families of a sum over ranks, of what scatters it and of what gathers it."""
+    total, scatter, gather = map(family_table().number, (_SUM, *_HALVES))
+    return total, scatter, gather
+
+
+def _families(sequence: PlannedSequence) -> Int64s:
+    """The family of kernels that commonly runs each class of planned ops, -1 where there is none."""
+    return np.array([rule.kernels[0] if rule.kernels else -1 for rule in sequence.rules], dtype=np.int64)
+
+
+def _half_times(sequence: PlannedSequence, main: Int32s | Int64s, row: Int64s) -> Floats:
+    """Share of a planned op's time that kernels of families `main` take of it: half where two run a sum over ranks."""
+    total, *halves = _sum_families()
+    half = (_families(sequence)[sequence.token[row % len(sequence)]] == total) & np.isin(main, halves)
+    return np.where(half, np.float32(0.5), np.float32(1.0))
+
+
+def _run_otherwise(both: PlanAndRun, found: PairResult, joined: Bools) -> Mapping[int, frozenset[int]]:
+    """
+    Families of planned ops for most of which a run has no kernel of their own, with those that run them instead.
+
+    These are such as the run has beyond its plan, enough for many of the ops, and not far fewer than others of them.
+    Ops that are `joined` with others in one kernel count on neither side.
+    """
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
+    of_step = np.bincount(np.maximum(found.place, 0) // len(sequence))
+    steps = float(of_step.sum() / of_step.max())  # one that is cut is a share of one
+    ran = np.bincount(kernels.main[kernel_class], minlength=kernels.families.shape[1])
+    rules = {rule.kernels[0]: rule for rule in sequence.rules if rule.kernels}
+    family = _families(sequence)[sequence.token]
+    alone = np.where(sequence.op >= 0, steps, 0.0) - joined.reshape(-1, len(sequence)).sum(axis=0)
+    planned = np.bincount(family + 1, np.maximum(alone, 0.0), len(ran) + 1)[1:]
+    found_for = {}
+    total, *halves = _sum_families()
+    more = ran - planned
+    # Sums in two kernels have both of them; what runs anything else is beyond those.
+    in_two = max(0.0, min(-float(more[total]), *(float(more[half]) for half in halves)))
+    for own, rule in rules.items():
+        if ran[own] < _MOST * planned[own]:
+            spare = {kind: float(more[kind]) - in_two * (own != total and kind in halves) for kind in rule.kernels[1:]}
+            least = max(_MANY * float(planned[own]), _MOST * max(spare.values(), default=0.0))
+            found_for[own] = frozenset(kind for kind, often in spare.items() if often >= least)
+    return found_for
+
+
+def _run_with_others(found: PairResult, which: Int64s, rows: int) -> Bools:
+    """Whether one kernel runs a row, counted on over steps, with rows beside it; those of `which` aside."""
+    several = found.last > found.first
+    several[which] = False
+    size = (int(found.place.max(initial=0)) // rows + 2) * rows
+    edges = np.bincount(found.first[several], minlength=size) - np.bincount(found.last[several] + 1, minlength=size)
+    inside: Bools = np.cumsum(edges) > 0
+    return inside
+
+
+def _one_each(found: PairResult, alone: Bools, fit: Floats) -> PairResult:
+    """Of kernels that are likeliest the same op's, the one of the best `fit` where an op is run `alone` by one."""
+    order = np.lexsort((-found.chance, -fit, found.row))
+    twice = np.zeros(len(found.row), dtype=np.bool_)
+    twice[order[1:]] = found.row[order[1:]] == found.row[order[:-1]]
+    twice &= alone
+    return replace(
+        found,
+        row=np.where(twice, -1, found.row),
+        of_scope=np.where(twice, found.alone, found.of_scope),
+    )
+
+
+def _neighbours(found: PairResult, which: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """
+    Between which rows each of `which` stands: those of the nearest matched kernels before and after it.
+
+    Also how many kernels that are in no plan lie between it and the nearer of the two.
+    """
+    chain = np.delete(np.arange(len(found.row)), which)
+    if not len(chain):
+        nothing = np.zeros(len(which), dtype=np.int64)
+        return nothing, nothing, nothing
+    at = np.searchsorted(chain, which)
+    matched = np.flatnonzero(found.row[chain] >= 0)
+    if not len(matched):
+        matched = np.arange(len(chain))
+    later = np.searchsorted(matched, at)
+    first, last = later > 0, later < len(matched)
+    earlier_at, later_at = matched[np.maximum(later - 1, 0)], matched[np.minimum(later, len(matched) - 1)]
+    place = found.place[chain]
+    before, after = place[earlier_at], place[later_at]
+    off = np.minimum(np.where(first, at - 1 - earlier_at, len(chain)), np.where(last, later_at - at, len(chain)))
+    # What stands before the first or after the last is near it; after a jump the two are the other way round.
+    before, after = np.where(first, before, after - _EDGE), np.where(last, after, before + _EDGE)
+    return np.minimum(before, after), np.maximum(before, after), off
+
+
+def join_neighbours(both: PlanAndRun, which: Int64s, found: PairResult) -> None:
+    """Collectives without an op of their own that are a part of the op they stand in, such as the sum of a norm."""
+    sequence, kernels, kernel_class = both.sequence, both.kernels, both.kernel_class
+    rows = len(sequence)
+    for kernel in which[found.row[which] < 0].tolist():
+        row = int(found.place[kernel])
+        rule = sequence.rules[int(sequence.token[row % rows])]
+        kind = int(kernels.main[kernel_class[kernel]])
+        if kind in rule.parts or (rule.repeats and kind in rule.kernels):
+            found.row[kernel] = found.first[kernel] = found.last[kernel] = row
+            found.chance[kernel] = found.alone[kernel] = found.of_scope[kernel] = 0.5

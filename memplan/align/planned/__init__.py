@@ -1,0 +1,1 @@
+"""The rows of a plan in the order in which a run has them."""

@@ -1,0 +1,30 @@
+"""How much slower a machine's host is than those of public runs, from a step that it took."""
+
+from __future__ import annotations
+
+from memplan.models.steps import Phase
+from memplan.serving.constants import engine_host
+from memplan.serving.steptime import StepTime
+
+_MOST, _FINE = 1000.0, 0.001
+
+
+def found_host_factor(found: StepTime, measured_ns: float, *, eager_drafts: bool = False) -> float | None:
+    """
+    How many times as long as predicted the host took where `found`, predicted without a factor, took `measured_ns`.
+
+    `None` where kernels alone are predicted to take longer, or the engine has no time of a host that could be longer.
+    """
+    host, captured = engine_host(found.engine, alone=found.layout.ranks == 1), found.duration_ns - found.host_ns
+    drafts, reads = found.step.speculative if eager_drafts else 0, found.step.phase is Phase.PREFILL
+
+    def taken(factor: float) -> int:
+        return host.slower(factor).step(captured, found.work, reads=reads, eager_drafts=drafts)
+
+    low, high = 0.0, _MOST
+    if not taken(low) <= measured_ns <= taken(high):
+        return None
+    while high - low > _FINE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if taken(middle) > measured_ns else (middle, high)
+    return low

@@ -1,0 +1,188 @@
+"""Kinds of training beside one model of adapted or whole weights on even stages: what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.core.errors import InputError
+from memplan.models import load_config
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.training.held_passes import held_passes
+from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.recipes import tightest_stage
+from memplan.models.training.saved import saved_tensors
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+
+RECIPE = Recipe(sequence=4096, micro_batches=8)
+INTERLEAVED = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)
+
+
+@pytest.fixture
+def qwen(shared_data: Path) -> ModelConfig:
+    return load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+
+
+@pytest.fixture
+def mixtral(shared_data: Path) -> ModelConfig:
+    whole = load_config(shared_data / "configs" / "mistralai--Mixtral-8x7B-v0.1.json")
+    return replace(whole, layers=whole.layers[:4])
+
+
+def part(memory: TrainingMemory, name: str) -> int:
+    return sum(found.nbytes for found in memory.parts if found.name == name)
+
+
+def test_runs_of_layers_are_those_that_are_told(qwen: ModelConfig) -> None:
+    """`Et*3|(tt|)*2t`, as Megatron-LM writes it: a token meets the first run of both stages before the second ones."""
+    model = replace(qwen, layers=qwen.layers[:8])
+    told = replace(INTERLEAVED, run_layers=(3, 2, 2, 1))
+    assert training_spans(model, Layout(pipeline=2), told, 0) == (range(3), range(5, 7))
+    assert training_spans(model, Layout(pipeline=2), told, 1) == (range(3, 5), range(7, 8))
+    with pytest.raises(InputError, match="layers are given for 3 runs of a pipeline, but there are 4"):
+        training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 3)), 0)
+
+
+def test_the_tightest_stage_is_found_by_the_runs_that_are_told(qwen: ModelConfig) -> None:
+    layout = Layout(pipeline=4)
+    told = replace(INTERLEAVED, run_layers=(2, 4, 2, 2, 2, 12, 2, 2))
+    tightest = tightest_stage(qwen, layout, replace(told, loss=Loss.FUSED))
+    assert tightest.stage == 1
+    assert not any("were taken" in note for note in tightest.notes)
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_runs_near_the_embedding_hold_more_passes(stage: int) -> None:
+    """Together they are as many as the schedule has on their way: on the last stage four of the first run, then one."""
+    layout = Layout(pipeline=4)
+    recipe = replace(INTERLEAVED, micro_batches=16)
+    first, second = held_passes(layout, recipe, stage, (1.0, 1.0), in_flight(layout, recipe, stage))
+    assert first + second == in_flight(layout, recipe, stage)
+    assert first >= second
+    if stage == 3:
+        assert (first, second) == (4, 1)
+
+
+def test_passes_of_uneven_runs(qwen: ModelConfig) -> None:
+    """
+    Went wrong once: passes in flight were spread evenly over the runs of a stage, so that a last stage of a layer and a
+    loss (Megatron-LM, `--account-for-loss-in-pipeline-split`) held two and a half passes of its layer where four wait.
+    """
+    model = replace(qwen, layers=qwen.layers[:6])
+    once = replace(INTERLEAVED, micro_batches=4)
+    recipe = replace(once, noop_layers=(0, 7))
+    even = training_memory(replace(qwen, layers=qwen.layers[:8]), Layout(pipeline=4), once, 3)
+    uneven = training_memory(model, Layout(pipeline=4), recipe, 3)
+    assert part(uneven, "activations") * 5 == part(even, "activations") * 4
+
+
+def test_a_reference_model_is_a_second_one_of_16_bits(mixtral: ModelConfig) -> None:
+    layout = Layout(data=2, expert=2)
+    plain, beside = (training_memory(mixtral, layout, replace(RECIPE, reference_model=told)) for told in (False, True))
+    assert part(beside, "reference model") == 2 * plain.parameters
+    assert beside.between_steps - plain.between_steps == 2 * plain.parameters
+
+
+def test_experts_have_adapters_one_by_one(mixtral: ModelConfig) -> None:
+    adapters = replace(RECIPE, lora_rank=8)
+    plain, more = (
+        training_memory(mixtral, Layout(data=2, expert=2), recipe)
+        for recipe in (adapters, replace(adapters, lora_experts=True))
+    )
+    # Of each of four experts a layer: 4096 -> 2 x 14336 together and 14336 -> 4096.
+    assert more.parameters - plain.parameters == 8 * 4 * 4 * (4096 + 2 * 14336 + 14336 + 4096)
+
+
+def test_weights_beside_adapters_in_four_bits(mixtral: ModelConfig) -> None:
+    adapters = replace(RECIPE, lora_rank=8)
+    plain, fewer = (
+        training_memory(mixtral, Layout(), recipe) for recipe in (adapters, replace(adapters, four_bit_base=True))
+    )
+    linear = 4 * (2 * 4096 * 4096 + 2 * 4096 * 1024) + 4 * 8 * 3 * 4096 * 14336
+    saved = part(plain, "weights that stand still") - part(fewer, "weights that stand still")
+    assert saved == pytest.approx(linear * (2 - 0.5 - 1 / 64 - 1 / 4096), abs=1)
+    with pytest.raises(InputError, match="go with --lora-rank"):
+        replace(RECIPE, four_bit_base=True)
+
+
+def test_fully_sharded_gradients_are_let_go(qwen: ModelConfig) -> None:
+    """Weights, gradients and two moments in float32, divided by the ranks; between steps no gradients."""
+    memory = training_memory(qwen, Layout(data=4), replace(RECIPE, sharding=Sharding.FSDP2))
+    states = sum(part(memory, name) for name in ("weights", "gradients", "optimizer"))
+    assert states == round(16 / 4 * 596_049_920)
+    assert memory.between_steps == round(12 / 4 * 596_049_920)
+    assert memory.moment_bytes == round(8 / 4 * 596_049_920)
+
+
+def test_runs_without_the_loss_have_more_passes_than_wait_at_the_loss(qwen: ModelConfig) -> None:
+    """
+    Went wrong once: of eight micro-batches the last stage holds a fifth pass of its first run when the loss of the
+    fourth is long made, and both were counted together.
+    """
+    model = replace(qwen, layers=qwen.layers[:6])
+    told = replace(INTERLEAVED, noop_layers=(0, 7))
+    eight, four = (
+        training_memory(model, Layout(pipeline=4), replace(told, micro_batches=count), 3) for count in (8, 4)
+    )
+    assert part(eight, "activations") * 4 == part(four, "activations") * 5
+    assert dict(eight.phases)["loss"] == dict(four.phases)["loss"]
+
+
+def test_products_in_8_bits_keep_their_inputs_and_weights_so(qwen: ModelConfig) -> None:
+    layout = Layout(data=4)
+    plain, copied, native = (
+        training_memory(qwen, layout, recipe)
+        for recipe in (
+            RECIPE,
+            replace(RECIPE, fp8=True),
+            replace(RECIPE, fp8=True, fp8_weights=True),
+        )
+    )
+    linear = 28 * (2 * 1024 * 2048 + 2 * 1024 * 1024 + 3 * 1024 * 3072)
+    assert part(copied, "weights in 8 bits") == 2 * linear
+    assert native.between_steps == plain.between_steps
+    # Both norms and the output of SwiGLU are halved; attention keeps what it makes in 16 bits for itself.
+    fewer = part(plain, "activations") - part(native, "activations")
+    assert fewer == 28 * 4096 * (2 * 1024 + 3072 - 2048)
+    with pytest.raises(InputError, match="go with products in 8 bits"):
+        replace(RECIPE, fp8_weights=True)
+
+
+def test_routers_and_latents_read_norms_of_their_own(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    layer = model.layers[10]
+    half, eight = (
+        {item.name: item.nbytes for item in saved_tensors(model, layer, Layout(), recipe)}
+        for recipe in (RECIPE, replace(RECIPE, fp8=True))
+    )
+    assert eight["attention norm output"] == half["attention norm output"]
+    assert eight["feed-forward norm output"] == 1.5 * half["feed-forward norm output"]
+    assert eight["dispatched tokens"] == half["dispatched tokens"] / 2
+    assert eight["attention output"] == 1.5 * half["attention output"]
+
+
+def test_a_kernel_for_the_activation_function_and_the_router_keeps_less(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json")
+    apart = replace(RECIPE, transformer_engine=True)
+    kept, fewer = (
+        sum(item.nbytes for item in saved_tensors(model, model.layers[1], Layout(expert_tensor=1), recipe))
+        for recipe in (apart, replace(apart, weighted_activation=True))
+    )
+    assert kept - fewer == 6 * 2 * 1856
+
+
+@pytest.mark.parametrize(
+    ("sharding", "second"), [(Sharding.NONE, 4.0), (Sharding.DISTRIBUTED, 1.0), (Sharding.FSDP2, 1.0)]
+)
+def test_muon_keeps_one_moment_of_matrices(qwen: ModelConfig, sharding: Sharding, second: float) -> None:
+    adam, muon = (
+        training_memory(qwen, Layout(data=4), replace(RECIPE, sharding=sharding, muon=told)) for told in (False, True)
+    )
+    matrices = 28 * (2 * 1024 * 2048 + 2 * 1024 * 1024 + 3 * 1024 * 3072)
+    assert part(adam, "optimizer") - part(muon, "optimizer") == second * matrices
+    assert adam.moment_bytes - muon.moment_bytes == second * matrices
+    with pytest.raises(InputError, match="that Muon trains"):
+        replace(RECIPE, muon=True, lora_rank=8)
