@@ -27,7 +27,15 @@ from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, step_time
-from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, engine_host, host_interval
+from memplan.serving.constants import (
+    CAPTURED,
+    EngineHost,
+    HostWork,
+    accepted,
+    accepted_in_turn,
+    engine_host,
+    host_interval,
+)
 from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
@@ -197,10 +205,11 @@ def sequences_under_way(told: Mapping[str, Any]) -> int:
 
 def engine_rows(data: Path) -> list[EngineRow]:
     """Every row of `public_serving.json`; `data` is the shared data folder."""
-    return [_row(told, data) for told in json.loads(ROWS.read_text("utf-8"))["rows"]]
+    document = json.loads(ROWS.read_text("utf-8"))
+    return [_row(told, document["drafted_acceptance"], data) for told in document["rows"]]
 
 
-def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
+def _row(told: Mapping[str, Any], drafted: Mapping[str, Any], data: Path) -> EngineRow:
     config = told["config"]
     model = load_config(json.loads((data / config).read_text("utf-8")) if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
@@ -213,12 +222,15 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
         speculative=told["drafts"], precision=precision, even_routing=False,
     )  # fmt: skip
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
-    own = not (told.get("foreign_drafts") or "draft" in told)
+    if told.get("foreign_drafts") or "draft" in told:
+        more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
+    else:
+        more = accepted(step.speculative, ENGINE)
     decoded = step_time(drafting, layout, step, told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
     return EngineRow(
         told, decoded.duration_ns, read.duration_ns, _work(decoded, drafting), _work(read, model),
-        told.get("yielded", 1 + accepted(step.speculative, ENGINE, own=own)),
+        told.get("yielded", 1 + more),
     )  # fmt: skip
 
 

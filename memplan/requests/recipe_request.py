@@ -289,7 +289,7 @@ class RecipeRequest:
         panel=_PANEL,
         least=0,
     )
-    loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
+    loss: str = option("--loss", default="in-place", about="in-place, copied, compiled, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )

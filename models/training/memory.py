@@ -9,7 +9,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
-from memplan.models.training.left_buffers import standing_buffers
+from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
@@ -52,10 +52,12 @@ class TrainingMemory:
 
     `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is
     what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
-    `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that
-    is held in each. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by a stream of its own,
-    whose memory the allocator keeps apart, so that it is taken though it is free when the peak is reached. HCCL's
-    buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
+    `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
+    held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
+    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by
+    a stream of its own, whose memory the allocator keeps apart, so that it is taken though it is free when the peak is
+    reached. HCCL's buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes`
+    says so.
     """
 
     stage: int
@@ -67,6 +69,7 @@ class TrainingMemory:
     moment_bytes: int
     phases: tuple[tuple[str, int], ...]
     gathering_bytes: int = 0
+    first_step_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -292,9 +295,15 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     if first:
         parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
+    standing = sum(part.nbytes for part in parts)
+    timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
+    early = [nbytes for name, nbytes in held_in if name != "optimizer"]
+    first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", 0))
     parts += phases[phase]
     notes = _notes(model, layout, recipe, parameters, scores=bool(scores))
-    return TrainingMemory(stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering)
+    return TrainingMemory(
+        stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
+    )
 
 
 def _of(parts: list[MemoryPart], name: str) -> int:
