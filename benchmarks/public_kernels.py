@@ -85,5 +85,5 @@ def _attention(row: Mapping[str, Any], sizes: Mapping[str, int]) -> Kernel:
         Operand((sizes["batch"], sizes[heads], sizes[length], sizes["d_qk"]), row["dtype"])
         for heads, length in (("heads", "q_len"), ("kv_heads", "kv_len"))
     )
-    attributes = tuple(sorted((sizes | {"causal": False}).items()))
+    attributes = tuple(sorted({**sizes, "causal": False}.items()))
     return Kernel(row["type"], (query, keys, keys), (query,), attributes)
