@@ -14,6 +14,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.phases import MemoryPart, linear_shapes, on_stage
+from memplan.models.training.placed_experts import tokens_of_an_expert
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
@@ -52,8 +53,9 @@ def standing_buffers(
         return parts
     shared = []
     if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
-        formula = f"2 B x {tokens:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
-        shared.append(MemoryPart("gathered input", round(_HALF * tokens * model.hidden_size), formula))
+        most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
+        formula = f"2 B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
+        shared.append(MemoryPart("gathered input", round(_HALF * most * model.hidden_size), formula))
     shared += _scores(layers, layout, recipe, tokens)
     parts += sorted(shared, key=lambda part: part.nbytes)[-1:]
     if recipe.fp8 and not recipe.fp8_weights:

@@ -26,6 +26,7 @@ from memplan.models.training.phases import (
     swapped,
     tied_head,
 )
+from memplan.models.training.placed_experts import dispatch_parts, held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
@@ -225,6 +226,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     runs = sum(1 for span in spans if span.start)
     output = round(tokens * hosted_output(model, layers, layout, recipe))
     left = left_over(model, layout, recipe, spans, round(2 * tokens * boundary) * runs, output)
+    inputs = held_inputs(layers, recipe, round(tokens * boundary), whole)
+    if inputs:
+        left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
         left.append(gathered_ahead(parameters, len(layers)))
     if single:
@@ -253,6 +257,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     pairs = scores_of_pairs(layers, kept, layout, recipe, tokens)
     if pairs:
         phases["scores of every pair"] = pairs
+    dispatch = dispatch_parts(layers, kept, layout, recipe, tokens, round(tokens * boundary))
+    if dispatch:
+        phases["dispatch by masks"] = dispatch
     scan = scan_parts(layers, kept, layout, recipe, tokens)
     if scan:
         phases["steps of a scan"] = scan

@@ -141,7 +141,9 @@ class Recipe:
     and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
     `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a step
     (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
-    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps. `expert_capacity` has
+    experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are sent
+    by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by index.
     """
 
     sequence: int
@@ -209,6 +211,7 @@ class Recipe:
     deferred_head: int = 0
     overlap_gather: bool = False
     variable_lengths: bool = False
+    expert_capacity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):

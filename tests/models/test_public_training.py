@@ -15,7 +15,6 @@ from memplan.models.training.phases import MemoryPart
 
 KEPT_BACK_MISSES = (
     "deepseek_v3_tp2_pp2_dualpipev, stage 1",
-    "mixtral_legacy_tp2_ep4, stage 0",
     "bert_tp4, stage 0",
     "mla_moe_ep2_fsdp_fp8, stage 0",
     "prm_llama2_pp8, stage 7",
