@@ -281,6 +281,28 @@ class RecipeRequest:
         about="Megatron-FSDP gathers the next step's first weights when one ends.",
         panel=_PANEL,
     )
+    fused_exchanges: bool = option(
+        "--fused-exchanges",
+        "--use-ascend-mc2",
+        "--coc-fused-kernel",
+        default=False,
+        about="Products and the exchanges of tensor-parallel ranks around them are one kernel each.",
+        panel=_PANEL,
+    )
+    exchange_pieces: int = option(
+        "--exchange-pieces",
+        "--coc-parallel-num",
+        default=0,
+        about="Pieces of products, each exchanged while the next one is multiplied.",
+        panel=_PANEL,
+        least=0,
+    )
+    whole_attention: bool = option(
+        "--whole-attention",
+        default=False,
+        about="Attention computes every pair of tokens, then masks (attention-mask-type general).",
+        panel=_PANEL,
+    )
     deferred_head: int = option(
         "--deferred-head",
         "--wgrad-deferral-limit",
@@ -387,6 +409,9 @@ class RecipeRequest:
             cublas_workspace=self.cublas_workspace,
             deferred_head=self.deferred_head,
             overlap_gather=self.overlap_gather,
+            fused_exchanges=self.fused_exchanges,
+            exchange_pieces=self.exchange_pieces,
+            whole_attention=self.whole_attention,
             variable_lengths=self.variable_lengths,
             recompute_products=self.recompute_products,
             loss=_named(Loss, self.loss, "loss"),
