@@ -65,7 +65,8 @@ class AttentionProblem:
     left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
     `indexer`: scores alone, reduced over heads and top-k selected. `mask_bytes`: of a mask that is added to the scores,
     for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair. `in_turn`: the kernel of
-    the first library that had one, whose cube and vector cores wait for each other.
+    the first library that had one, whose cube and vector cores wait for each other. `own`: a kernel of an engine's own,
+    of which is not known how it deals out blocks.
     """
 
     batch: int
@@ -89,6 +90,7 @@ class AttentionProblem:
     mask_bytes: float = 0.0
     dropout: bool = False
     in_turn: bool = False
+    own: bool = False
 
     @property
     def keys_per_query(self) -> float:
@@ -137,7 +139,7 @@ class AttentionProblem:
         attention shares the keys of a query among cores.
         """
         dense = not (self.shared_kv or self.top_k or self.indexer or self.gradient)
-        return self.picks or (self.page > 0 and dense)
+        return self.picks or (self.page > 0 and dense and not self.own)
 
     @property
     def compulsory_bytes(self) -> float:
