@@ -43,11 +43,11 @@ Hosts = Mapping[tuple[str, bool], EngineHost]
 """By engine and whether one die serves."""
 ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
-MINDIE, XLITE = "mindie", "xlite"
+MINDIE = "mindie"
 ALIKE = "sglang", "xllm"
 """Engines that take what vllm-ascend was found to take."""
 WHOLE = ENGINE, SYNCHRONOUS
-HIDDEN = CAPTURED, XLITE, MINDIE
+HIDDEN = CAPTURED, MINDIE
 """Engines whose steps take what their kernels do."""
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
@@ -226,10 +226,8 @@ def _row(told: Mapping[str, Any], drafted: Mapping[str, Any], data: Path) -> Eng
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:
         more = accepted(step.speculative, ENGINE)
-    # What the host takes is put beside later, but an engine's kernels may be its own.
-    kernels = XLITE if told["engine"] == XLITE else CAPTURED
-    decoded = step_time(drafting, layout, step, told["chip"], engine=kernels)
-    read = step_time(model, layout, prompt, told["chip"], engine=kernels)
+    decoded = step_time(drafting, layout, step, told["chip"])
+    read = step_time(model, layout, prompt, told["chip"])
     return EngineRow(
         told, decoded.duration_ns, read.duration_ns, _work(decoded, drafting), _work(read, model),
         told.get("yielded", 1 + more),

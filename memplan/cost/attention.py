@@ -65,8 +65,7 @@ class AttentionProblem:
     left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
     `indexer`: scores alone, reduced over heads and top-k selected. `mask_bytes`: of a mask that is added to the scores,
     for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair. `in_turn`: the kernel of
-    the first library that had one, whose cube and vector cores wait for each other. `own`: a kernel of an engine's own,
-    of which is not known how it deals out blocks.
+    the first library that had one, whose cube and vector cores wait for each other.
     """
 
     batch: int
@@ -90,7 +89,6 @@ class AttentionProblem:
     mask_bytes: float = 0.0
     dropout: bool = False
     in_turn: bool = False
-    own: bool = False
 
     @property
     def keys_per_query(self) -> float:
@@ -118,28 +116,6 @@ class AttentionProblem:
     def kv_row(self) -> float:
         """Bytes of one token's keys and values of one KV head."""
         return (self.d_qk + (0 if self.shared_kv or self.indexer else self.d_v)) * self.kv_bytes
-
-    @property
-    def picks(self) -> bool:
-        """
-        Whether each query has keys of its own, so that a block is all heads of one query.
-
-        SparseFlashAttention has blocks of `gSize` rows (hicann/ops-transformer, sparse_flash_attention_tiling.cpp). Its
-        source says the same of prompts that are read, but a service of DeepSeek-V3.2 reads them faster than that gives.
-        """
-        return self.top_k > 0 and self.q_len <= _FOLDED and not (self.indexer or self.gradient)
-
-    @property
-    def walks_alone(self) -> bool:
-        """
-        Whether one core walks over all keys of a block, however few blocks there are, and ends it before the next.
-
-        SparseFlashAttention splits no keys (`splitKVFlag_`), and with keys in pages FusedInferAttentionScore deals its
-        blocks out to cores one by one (hicann/ops-transformer, flash_attention_regular.h: the loop over tasks). Latent
-        attention shares the keys of a query among cores.
-        """
-        dense = not (self.shared_kv or self.top_k or self.indexer or self.gradient)
-        return self.picks or (self.page > 0 and dense and not self.own)
 
     @property
     def compulsory_bytes(self) -> float:
@@ -191,8 +167,7 @@ def attention_time(
     legal = [
         _blocks(problem, machine, mac_rate, hot_share, block_q, block_kv)
         for block_q, block_kv in sizes
-        if _fits(problem, machine, block_q, block_kv) or problem.in_turn or problem.picks
-        if _is_dealt(problem, block_q)
+        if _fits(problem, machine, block_q, block_kv) or problem.in_turn
     ]
     return min(legal, key=lambda time: (time.duration, time.gm_bytes))
 
@@ -209,13 +184,6 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
     rows = block_q * problem.d_qk * problem.q_bytes * (2 if problem.gradient else 1)
     keys = 2 * part * max(problem.d_qk, problem.d_v) * problem.kv_bytes
     return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
-
-
-def _is_dealt(p: AttentionProblem, block_q: int) -> bool:
-    """Whether a kernel whose cores walk alone deals out blocks of `block_q` rows; others choose freely."""
-    if p.picks:
-        return block_q == next((size for size in _BLOCKS_Q if size >= _folded(p)), _BLOCKS_Q[-1])
-    return block_q <= _ROWS or not p.walks_alone
 
 
 def _folded(p: AttentionProblem) -> int:
@@ -238,18 +206,17 @@ def _blocks(
     p: AttentionProblem, machine: Machine, mac_rate: float, hot_share: float, block_q: int, block_kv: int
 ) -> AttentionTime:
     folded = _folded(p)
-    alone = p.picks
-    rows = folded if alone else p.q_len * folded
-    sequences = p.batch * p.heads // folded * (p.q_len if alone else 1)
+    rows = p.q_len * folded
+    sequences = p.batch * p.heads // folded
     q_blocks = ceil(rows / block_q)
     keys = p.visible / p.q_len
     # Blocks on the diagonal are computed whole.
-    waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if p.causal and p.q_len > 1 and not alone else 0.0
+    waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if p.causal and p.q_len > 1 else 0.0
     met = ceil(min(keys + waste, p.kv_len) / 16) * 16
     row_pad = min(block_q, ceil(rows / 16) * 16)
     units = sequences * q_blocks
     cores = machine.cubes
-    parts = max(1, min(cores // units, ceil(met / 512))) if units < cores and not p.walks_alone else 1
+    parts = max(1, min(cores // units, ceil(met / 512))) if units < cores else 1
     units *= parts
     busy = min(units, cores)
     balance = ceil(units / busy) * busy / units
@@ -281,11 +248,6 @@ def _blocks(
     if not machine.direct:
         written_back = computed * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
         exchange = 2 * scores * _SCORE_BYTES + written_back + 2 * partial * _SUM_BYTES
-    gathered = 0.0
-    if p.picks and not machine.direct:
-        # Vector cores put the keys of a query together in GM, from where its core reads them.
-        gathered = keys_read
-        exchange += 2 * gathered
     beside = computed * (p.mask_bytes + (_DROP_BYTES if p.dropout else 0.0))
     gm = max(keys_read + queries, once) + exchange + beside
     run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
@@ -294,36 +256,24 @@ def _blocks(
     l2_rate = machine.l2_read_per_second * busy / machine.cubes
     hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * small
     # Few cores pull no faster from HBM than their own ports carry.
-    own_rate = machine["hbm_core_bytes_per_cycle"] * machine.clock_hz * busy
-    mte2 = (cold / min(hbm_rate, l2_rate, own_rate) + max(gm - cold, 0.0) / l2_rate) * 1e9
+    mte2 = (cold / min(hbm_rate, l2_rate) + max(gm - cold, 0.0) / l2_rate) * 1e9
     pipes = {
         "cube": cube / busy * balance * cycle,
         "mte1": mte1 / busy * balance * cycle,
         "fixpipe": fixpipe / busy * balance * cycle,
         "vector": vector / (busy * machine.vectors / machine.cubes) * balance * 1e9 / machine.vector_clock_hz,
         "mte2": mte2 * balance,
-        "mte3": gathered / (machine.l2_write_per_second * busy / machine.cubes) * balance * 1e9,
     }
-    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
+    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2")) if p.in_turn else (tuple(pipes),)
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
-    if p.walks_alone and not machine.direct:
-        # What cube and vector cores hand each other through GM before and after all keys of a block holds up their own
-        # core; the others read meanwhile.
-        through = (cold / min(l2_rate, own_rate) + max(gm - cold, 0.0) / l2_rate) * 1e9 * balance
-        core = overlapped([*(time for name, time in pipes.items() if name != "mte2"), through], machine["pipe_norm"])
-        core += (1 if p.picks else ceil(units / cores)) * machine["attention_block_ns"]
-        span = overlapped((core, pipes["mte2"]), machine["pipe_norm"])
     extra = 0.0
     if p.gradient:
         # Before: sums zeroed, row sums of result x gradient; after: sums cast to the operands' type.
         sums = p.batch * (p.heads * p.q_len * p.d_qk + p.kv_heads * p.kv_len * (p.d_qk + p.d_v))
         moved = 2 * sums * _SUM_BYTES + sums * p.q_bytes + 2 * p.batch * p.heads * p.q_len * p.d_v * p.q_bytes
         extra = moved / (machine.hbm_bytes_per_second * machine["hbm_mixed_share"]) * 1e9
-    launched = cores if p.walks_alone else busy
     return AttentionTime(
-        duration=span
-        + extra
-        + machine.head_ns(launched, 0 if p.indexer else launched * machine.vectors // machine.cubes),
+        duration=span + extra + machine.head_ns(busy, 0 if p.indexer else busy * machine.vectors // machine.cubes),
         cube=pipes["cube"] / balance,
         mte1=pipes["mte1"] / balance,
         mte2=mte2,

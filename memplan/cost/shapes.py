@@ -347,7 +347,7 @@ def _drops(kernel: Kernel, pairs: int) -> bool:
 
 _PROBLEM = (
     "batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk", "d_v", "window", "chunk", "ratio", "top_k", "page",
-    "shared_kv", "indexer", "causal", "own",
+    "shared_kv", "indexer", "causal",
 )  # fmt: skip
 """Fields of an attention problem that graphs built from a model's description give as attributes."""
 
@@ -358,7 +358,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         return None
     given = {name: kernel.attribute(name) for name in _PROBLEM}
     values = {name: int(value) for name, value in given.items() if isinstance(value, (int, float))}
-    flags = {name: bool(values.pop(name)) for name in ("shared_kv", "indexer", "causal", "own") if name in values}
+    flags = {name: bool(values.pop(name)) for name in ("shared_kv", "indexer", "causal") if name in values}
     # An indexer scores keys and has no values.
     if any(values.get(name, 0) < 1 for name in ("batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk")):
         return None
@@ -369,7 +369,6 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         shared_kv=flags.get("shared_kv", False),
         indexer=flags.get("indexer", False),
         causal=flags.get("causal", True),
-        own=flags.get("own", False),
         q_bytes=_width(kernel.present[0].dtype),
         kv_bytes=_width(kernel.present[1].dtype),
         gradient=gradient,

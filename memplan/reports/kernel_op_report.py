@@ -19,6 +19,7 @@ from memplan.cost.uncertainty import (
     FLOAT32_PRODUCT_CLASS,
     PRODUCT_CLASS,
     SERVED_ATTENTION_CLASS,
+    UNKNOWN_CLASS,
     VECTOR_PRODUCT_CLASS,
     TimeInterval,
     class_interval,
@@ -125,6 +126,13 @@ def _product_class(problem: MatmulProblem) -> str:
     return FLOAT32_PRODUCT_CLASS if problem.a_bytes == 4 else PRODUCT_CLASS
 
 
+def _attention_class(problem: AttentionProblem) -> str:
+    """The class of its interval: kernels of inference have keys in pages or one query, and picked keys have none."""
+    if problem.top_k and not problem.indexer:
+        return UNKNOWN_CLASS
+    return SERVED_ATTENTION_CLASS if problem.page or problem.q_len == 1 else ATTENTION_CLASS
+
+
 def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip, rate: float) -> Report:
     """An attention kernel whose cube multiplies at `rate` a cycle and core."""
     time = attention_time(problem, machine, rate)
@@ -149,7 +157,7 @@ def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip,
             "keys_per_query": round(problem.keys_per_query, 1),
             "cores": time.cores,
         },
-        class_name=SERVED_ATTENTION_CLASS if problem.page or problem.q_len == 1 else ATTENTION_CLASS,
+        class_name=_attention_class(problem),
     )
 
 

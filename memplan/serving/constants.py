@@ -137,11 +137,6 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     )
 
 
-def has_own_attention(engine: str) -> bool:
-    """Whether `engine` computes attention by kernels of its own, and not by those of the operator library."""
-    return bool(_engine(engine).get("own_attention", False))
-
-
 def _launches() -> Mapping[str, Any]:
     found: Mapping[str, Any] = _document()["launches"]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -29,7 +29,6 @@ from memplan.serving.constants import (
     accepted,
     constants,
     engine_host,
-    has_own_attention,
     host_interval,
     host_left_out,
     sources,
@@ -167,10 +166,7 @@ def step_time(
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append("other requests' prompts in the same step are left out")
-    own = has_own_attention(engine)
-    stages = tuple(
-        _stage(model, layout, step, die, core, table, number, notes, own=own) for number in range(layout.pipeline)
-    )
+    stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
     drafts = step.speculative if eager_drafts else 0
@@ -241,12 +237,8 @@ def _stage(
     table: Constants,
     number: int,
     notes: list[str],
-    *,
-    own: bool,
 ) -> StageTime:
     graph = step_graph(model, layout, step, stage=number)
-    if own:
-        graph = _with_own_attention(graph)
     costs = graph_costs(graph, core)
     durations, gaps, bounds, flops = _durations(graph, costs, chip, core, table, notes)
     ops = _run(graph, [time + gap for time, gap in zip(durations, gaps, strict=True)], bounds, flops)
@@ -266,14 +258,6 @@ def _stage(
         cache_bytes=size[TensorKind.INPUT],
         activation_bytes=int(np.max(activations, initial=0)),
     )
-
-
-def _with_own_attention(graph: Graph) -> Graph:
-    """`graph` with attention by kernels of the engine's own."""
-    ops = [
-        replace(op, attrs={**op.attrs, "own": True}) if op_class(op.type).kind == "attention" else op for op in graph.ops
-    ]
-    return replace(graph, ops=tuple(ops))
 
 
 def step_layers(model: ModelConfig, step: ServedStep) -> int:

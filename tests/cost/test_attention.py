@@ -140,22 +140,3 @@ def test_the_first_library_s_attention_is_told_by_its_mask_and_its_cores_wait_fo
     assert first.duration_ns > 1.5 * kernel_cost(kernel(full, absent), B1).duration_ns
     assert first.duration_ns > first.pipes["vector"] + first.pipes["cube"]
     assert today.duration_ns < first.duration_ns / 2
-
-
-def test_a_core_walks_alone_over_the_keys_of_a_block_in_pages() -> None:
-    """Few sequences leave cores idle, and each block that a core takes waits for its cube and vector cores in turn."""
-    one = AttentionProblem(1, 1, 1, 1, 65536, page=128)
-    alone, shared = (attention_time(p, B1, 4096.0) for p in (one, replace(one, page=0)))
-    assert (alone.cores, shared.cores) == (1, B1.cubes)
-    short = AttentionProblem(B1.cubes, 1, 1, 1, 128, page=128)
-    once, twice = (attention_time(replace(short, batch=n * B1.cubes), B1, 4096.0).duration for n in (1, 2))
-    assert twice - once == pytest.approx(B1["attention_block_ns"], rel=0.1)
-    # On 3510 they hand nothing through GM.
-    assert attention_time(short, PR, 4096.0).duration < once - B1["attention_block_ns"] / 2
-
-
-def test_picked_keys_of_a_query_are_one_core_s() -> None:
-    problem = AttentionProblem(1, 128, 1, 1, 8192, 576, 512, shared_kv=True, top_k=2048, page=128)
-    one, two = (attention_time(replace(problem, q_len=n), B1, 4096.0) for n in (1, 2))
-    assert (one.cores, two.cores) == (1, 2)
-    assert one.gm_bytes >= 3 * 2048 * 576 * 2

@@ -46,9 +46,7 @@ def ratios(shared_data: Path) -> list[Ratio]:
 
 
 def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
-    """
-    And not many more: what holds nine of ten where four of five are said is too wide. Few kernels say so but for chance.
-    """
+    """And not many more: what holds nine of ten where four of five are said is too wide. Few say so but for chance."""
     told = []
     for name in classes_of(ratios):
         apart = LeftOut.of(name, ratios)
