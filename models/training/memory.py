@@ -117,6 +117,9 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
         held = tuple(stage + chunk * stages for chunk in range(recipe.chunks))
     else:
         held = (stage,)
+    if recipe.run_layers and sum(recipe.run_layers) != len(model.layers):
+        given, there = sum(recipe.run_layers), len(model.layers)
+        raise InputError("runs of a pipeline have {} [layer|layers] in all, but the model has {}", given, there)
     spans = stage_spans(len(model.layers), _in_runs(layout, recipe, len(held)))
     return tuple(spans[number] for number in held)
 
@@ -124,6 +127,8 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
 def _in_runs(layout: Layout, recipe: Recipe, runs: int) -> Layout:
     """The layout with every run of layers as a stage of its own, in the order that a token meets them."""
     if recipe.run_layers:
+        if layout.stage_layers:
+            raise InputError("--run-layers and --stage-layers say the same", remedy="give one of them")
         if len(recipe.run_layers) != layout.pipeline * runs:
             given, there = len(recipe.run_layers), layout.pipeline * runs
             raise InputError("layers are given for {} runs of a pipeline, but there are {}", given, there)

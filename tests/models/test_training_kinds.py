@@ -44,6 +44,10 @@ def test_runs_of_layers_are_those_that_are_told(qwen: ModelConfig) -> None:
     assert training_spans(model, Layout(pipeline=2), told, 1) == (range(3, 5), range(7, 8))
     with pytest.raises(InputError, match="layers are given for 3 runs of a pipeline, but there are 4"):
         training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 3)), 0)
+    with pytest.raises(InputError, match="runs of a pipeline have 9 layers in all, but the model has 8"):
+        training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 2, 2)), 0)
+    with pytest.raises(InputError, match="say the same"):
+        training_spans(model, Layout(pipeline=2, stage_layers=(5, 3)), told, 0)
 
 
 def test_the_tightest_stage_is_found_by_the_runs_that_are_told(qwen: ModelConfig) -> None:
