@@ -26,7 +26,7 @@ from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.machine import Machine
 from memplan.cost.shapes import in_pages
-from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
+from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
 from memplan.schema.planned_tiling import Stage, TileSize
@@ -188,3 +188,16 @@ def _vector(
     )
     moved = round(work.read + work.written)
     return KernelReport(cost, problem, words, VECTOR_STAGES, needs, moved, notes=notes, tile=tile)
+
+
+def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -> float:
+    """
+    Bytes that must cross between GM and `cores` cores whatever the tiling: the larger of each operand once and
+    2·M·N·K/sqrt(S) - 2·S elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
+    elements of one core.
+    """
+    width = min(problem.a_bytes, problem.b_bytes)
+    store = (machine.l1 + machine.l0a + machine.l0b + machine.l0c + (machine.ub if machine.direct else 0)) / width
+    compulsory = problem.a_total + problem.b_total + problem.c_total
+    per_product = max(2 * problem.m * problem.n * problem.k / store**0.5 - 2 * store * cores, 0.0)
+    return float(max(compulsory, problem.batch * per_product * width))
