@@ -55,13 +55,15 @@ class KernelReport:
 
 
 @lru_cache(maxsize=1024)
-def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None = None) -> KernelReport:
+def kernel_report(
+    kernel: Kernel, machine: Machine, *, hot_share: float | None = None, pushed_share: float | None = None
+) -> KernelReport:
     """
-    The report of `kernel`; `hot_share` as in `kernel_cost`, whose figures and tiling it gives.
+    The report of `kernel`; `hot_share` and `pushed_share` as in `kernel_cost`, whose figures and tiling it gives.
 
     Equal kernels are searched once. Raises what `kernel_cost` raises.
     """
-    cost = kernel_cost(kernel, machine, hot_share=hot_share)
+    cost = kernel_cost(kernel, machine, hot_share=hot_share, pushed_share=pushed_share)
     # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
     share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
