@@ -22,6 +22,7 @@ from benchmarks.first_generation import (
     LENET,
     OLDER,
     RESNET,
+    RESNET_BACK,
     first_generation_rows,
     first_generation_total,
     told_rows,
@@ -60,6 +61,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *told_rows(OLDER),
         *told_rows(LENET),
         *told_rows(RESNET),
+        *told_rows(RESNET_BACK),
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
@@ -152,6 +154,8 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
         yield _profile_cell("the same without products", "910A", told_total(path, products=False), constants)
     resnet = told_total(RESNET, products=True)
     yield _profile_cell("mindspore-resnet, first stage, shapes by its order", "910A", resnet, _IN_VIEW)
+    back = told_total(RESNET_BACK, products=True)
+    yield _profile_cell("the same, second stage back, first seen", "910A", back, "none, nor anything in view")
 
 
 def _profile_cell(name: str, chip_name: str, total: tuple[int, float, float, float], constants: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, step_time
-from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, engine_host
+from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, accepted_in_turn, engine_host
 from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
@@ -250,7 +250,12 @@ def sequences_under_way(told: Mapping[str, Any]) -> int:
 
 def engine_rows(data: Path) -> list[EngineRow]:
     """Every row of `public_serving.json`; `data` is the shared data folder."""
-    return [_row(told, data) for told in json.loads(ROWS.read_text("utf-8"))["rows"]]
+    return [_row(told, data) for told in _document()["rows"]]
+
+
+def _document() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(ROWS.read_text("utf-8"))
+    return found
 
 
 def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
@@ -266,14 +271,18 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
         speculative=told["drafts"], precision=precision, even_routing=False,
     )  # fmt: skip
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
-    own = not (told.get("foreign_drafts") or "draft" in told)
+    if told.get("foreign_drafts") or "draft" in told:
+        drafted = _document()["drafted_acceptance"]
+        more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
+    else:
+        more = accepted(step.speculative, ENGINE)
     decoded = step_time(drafting, layout, step, told["chip"])
     single = step_time(drafting, layout, replace(step, batch=told["data"]), told["chip"])
     read = step_time(model, layout, prompt, told["chip"])
     row = EngineRow(
         told, decoded.duration_ns, single.duration_ns, read.duration_ns, read.duration_ns,
         _work(decoded, drafting), _work(read, model),
-        told.get("yielded", 1 + accepted(step.speculative, ENGINE, own=own)),
+        told.get("yielded", 1 + more),
     )  # fmt: skip
     if row.group == 1:
         return row

@@ -1,4 +1,4 @@
-"""Kernels of a first-generation Ascend 910, as four profiles have them, and their predictions."""
+"""Kernels of a first-generation Ascend 910, as profiles have them, and their predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ LENET = Path(__file__).with_name("first_generation_lenet.json")
 """A profile of a small network, which tells them too."""
 RESNET = Path(__file__).with_name("first_generation_resnet.json")
 """A timeline of a network with batch norms, in the order of which its kernels find their operands in L2."""
-_KINDS = {OLDER: "first generation, 2020", LENET: "first generation, LeNet", RESNET: "first generation, ResNet"}
+RESNET_BACK = Path(__file__).with_name("first_generation_resnet_back.json")
+"""Its other half, from which nothing was taken."""
+_KINDS = {
+    OLDER: "first generation, 2020", LENET: "first generation, LeNet",
+    RESNET: "first generation, ResNet", RESNET_BACK: "first generation, ResNet, first seen",
+}  # fmt: skip
 _FOLDER = "profiles/mindspore-alexnet-2023"
 SHARE_OF_OLDER = 0.46
 """`cube_share` by the convolutions of 2020 alone, for a prediction of 2023 to which those of 2023 gave nothing."""
@@ -67,7 +72,7 @@ def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:
 
 
 def told_rows(path: Path) -> Iterator[MeasuredRow]:
-    """Each kernel of a profile whose shapes are known, `OLDER`, `LENET` or `RESNET`."""
+    """Each kernel of a profile whose shapes are known, `OLDER`, `LENET`, `RESNET` or `RESNET_BACK`."""
     document = json.loads(path.read_text("utf-8"))
     yield from _rows(_KINDS[path], document, (row["us"] for row in document["rows"]))
 

@@ -23,7 +23,7 @@ _A2 = "910B1"
 """The chip that runs on 910B are taken to have had: they don't tell which of its bins."""
 _PEAKS = {"peak_gib": "steady step", "reserved_gib": "reserved"}
 _NAMED = {"sharding": Sharding, "schedule": Schedule, "loss": Loss}
-_GPUS = {"H100": Gpu.HOPPER, "H800": Gpu.HOPPER, "GB200": Gpu.BLACKWELL}
+_GPUS = {"A100": Gpu.AMPERE, "H100": Gpu.HOPPER, "H800": Gpu.HOPPER, "GB200": Gpu.BLACKWELL}
 
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
@@ -50,7 +50,7 @@ def _stage_rows(run: Mapping[str, Any], stage: int, configs: Path) -> Iterator[M
         states, first = run["stages"][str(stage)]
         yield row("states", "MiB", states, None if memory is None else memory.between_steps / MIB)
         if first is not None:
-            yield row("first step", "MiB", first, None if memory is None else _first_step(memory) / MIB)
+            yield row("first step", "MiB", first, None if memory is None else memory.first_step_bytes / MIB)
     for figures, kind in _PEAKS.items():
         if str(stage) in run.get(figures, {}):
             peak, predicted = run[figures][str(stage)], None
@@ -90,9 +90,3 @@ def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
         except InputError as error:
             why = str(error).splitlines()[0]
         yield MeasuredRow("trained steps", run["source"], _A2, run["name"], "ms", run["step_ms"], predicted, why=why)
-
-
-def _first_step(memory: TrainingMemory) -> float:
-    """The most until the first step is over: its way forward and back runs before Adam's two moments exist."""
-    moments = memory.moment_bytes
-    return max(size - (0 if phase == "optimizer" else moments) for phase, size in memory.phases)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from memplan.align import ScopeTimes, scope_times
-from memplan.compare.aligned_ops import AlignedStep, aligned, aligned_step, aligned_steps
-from memplan.compare.kernel_places import kernel_places
-from memplan.compare.matching import match, own_name_matches
-from memplan.compare.measured import MeasuredOps, choose_step, find_steps, measured_ops
+from memplan.compare.compared_step import ComparedStep, compared_step
 from memplan.compare.measured_families import compute_times
 from memplan.compare.memory import (
     align_memory,
@@ -21,28 +18,23 @@ from memplan.compare.memory import (
     pair_allocations,
     pairs_of_join,
 )
-from memplan.compare.op_matches import Matches
 from memplan.compare.rank_blocks import RankBlocks, holders_of, joined_blocks
-from memplan.compare.result import (
-    ComparedMemory,
-    Comparison,
-    Deviation,
-    Summary,
-    Tolerance,
-)
+from memplan.compare.result import ComparedMemory, Comparison, Deviation, Summary, Tolerance
 from memplan.compare.step_causes import step_causes
 from memplan.compare.time_deviations import kernel_whats, time_deviations, unmatched_kernels, untold_kernels
-from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
-from memplan.core.units import format_change, format_duration, format_share
+from memplan.core.units import format_change, format_share
 from memplan.schema import Plan, Tier, memory_curve
 from memplan.traces.directory import Profile
 from memplan.traces.process_memory import process_memory
 from memplan.traces.profile import Allocations
 from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.holders import PeakHolders
 
 
 def compare(
@@ -66,100 +58,48 @@ def compare(
     tolerance = tolerance or Tolerance()
     measured_rank, simulated = _pick_rank(profile, rank)
     progress(0, 4, "reading kernels")
-    everything = _ops_or_blocks(measured_rank, progress)
-    names = own_name_matches(plan, everything)
-    alignment = aligned(plan, measured_rank.kernels(progress), everything, names)
-    steps = find_steps(everything, names) if alignment is None else aligned_steps(everything, alignment)
-    position = choose_step(everything, steps, step) if len(everything) else 0
-    rows = np.flatnonzero(steps.position == position)
-    ops = everything.take(rows)
-    notes = [f"kernels are those of the {everything.source}"] if everything.source != "kernel table" else []
-    if steps.inferred and len(steps.numbers) > 1:
-        notes.append(f"the profile numbers no steps; {len(steps.numbers)} were told apart by their repeated ops")
-
-    after = plan.makespan_ns - max((op.start_ns + op.duration_ns for op in plan.ops), default=0)
-    if after > 0:
-        notes.append(
-            f"transfers go on for {format_duration(after)} after the last planned op; kernels do not show them"
-        )
-
-    progress(1, 4, "matching ops")
-    found_by = None if alignment is None else aligned_step(plan, alignment, everything, rows)
-    matches, owner = match(plan, ops) if found_by is None else (found_by.matches, found_by.owner)
-    inside = found_by.inside if found_by is not None else frozenset[int]()
-    unsure = found_by.unsure if found_by is not None else frozenset[int]()
-    clock = _device_clock(plan, ops, matches)
-    if not len(everything):
-        notes.append("the profile holds no kernels: memory alone is compared")
-    elif not clock.anchored:
-        notes.append("no op of the plan is in the profile: the two are laid side by side at their beginnings only")
+    of_step = compared_step(plan, measured_rank, step, progress)
+    anchored = of_step.clock.anchored
     progress(2, 4, "comparing memory")
-    peak = _peak(plan)
-    end_ns = max(plan.makespan_ns, 1)
-    if not clock.anchored and len(ops):
-        end_ns = max(end_ns, int(ops.end_ns.max() - ops.start_ns[0]))
-    places = (position, len(steps.numbers))
-    told = clock.anchored or not len(everything)
-    curve = choose_component(measured_rank, component)
-    named_curve = None if curve is None else curve[0].component
-    join = joined_blocks(plan, measured_rank, found_by, named_curve, progress) if told else None
-    memory, memory_found = _memory(plan, measured_rank, component, clock, places, join, end_ns, peak, notes)
+    memory = _memory(of_step, measured_rank, component, progress)
     progress(3, 4, "ranking deviations")
-    found = memory_found
-    if clock.anchored:
-        found = found + time_deviations(plan, ops, matches, owner, clock, found_by)
+    found = [*memory.deviations, *(time_deviations(of_step) if anchored else ())]
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    summary = _summary(plan, ops, matches, owner, memory, peak, found_by)
+    summary = _summary(of_step, memory.curves)
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
-    reasons = _reasons(summary, tolerance, named, memory_alone=not len(everything) and join is not None)
-    notes += _left_out(plan, summary, named)
-    launched = [op.index for op in plan.ops if op.launches]
-    missing = np.setdiff1d([op for op in launched if op not in inside and op not in unsure], matches.op)
+    memory_alone = not len(of_step.everything) and memory.blocks is not None
+    reasons = _reasons(summary, tolerance, named, memory_alone=memory_alone)
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
         rank=measured_rank.rank,
-        step=None if steps.inferred else int(steps.numbers[position]),
+        step=of_step.number,
         simulated=simulated,
-        time_map=clock,
-        matches=matches,
-        memory=memory,
+        time_map=of_step.clock,
+        matches=of_step.matches,
+        memory=memory.curves,
         deviations=tuple(found[:limit]),
         deviations_total=len(found),
-        unmatched_ops=tuple(missing.tolist()),
-        unmatched_kernels=unmatched_kernels(ops, owner, found_by),
-        untold_ops=tuple(op for op in launched if op in unsure),
-        untold_kernels=untold_kernels(plan, ops, found_by),
+        unmatched_ops=of_step.missing_ops(),
+        unmatched_kernels=unmatched_kernels(of_step.ops, of_step.owner, of_step.aligned),
+        untold_ops=of_step.untold_ops(),
+        untold_kernels=untold_kernels(plan, of_step.ops, of_step.aligned),
         summary=summary,
         tolerance=tolerance,
         deviates=bool(reasons),
         reasons=tuple(reasons),
-        notes=tuple(notes),
-        causes=step_causes(plan, ops, owner, found_by, kernel_whats(ops, found_by)) if clock.anchored else None,
-        aligned=found_by,
-        holders=None
-        if join is None or memory is None or memory.quantity != "allocated"
-        else holders_of(plan, measured_rank, join, memory.component, len(steps.numbers)),
+        notes=(*of_step.notes(), *memory.notes, *_left_out(plan, summary, named)),
+        causes=step_causes(of_step, kernel_whats(of_step.ops, of_step.aligned)) if anchored else None,
+        aligned=of_step.aligned,
+        holders=memory.holders(of_step, measured_rank),
         process=process_memory(measured_rank.memory_curves(progress)),
-        places=kernel_places(plan, len(everything), rows, owner, alignment) if clock.anchored else None,
-        times=_times(plan, ops, owner, found_by) if clock.anchored else None,
-        blocks=join,
-        steps=tuple(int(number) for number in steps.numbers),
-        place=position,
+        places=of_step.places() if anchored else None,
+        times=of_step.times() if anchored else None,
+        blocks=memory.blocks,
+        steps=tuple(int(number) for number in of_step.steps.numbers),
+        place=of_step.place,
     )
-
-
-def _ops_or_blocks(rank: RankProfile, progress: Progress) -> MeasuredOps:
-    """What ran; nothing for a profile of memory alone. Raises `InputError` where there are no blocks either."""
-    try:
-        return measured_ops(rank, progress)
-    except InputError:
-        blocks = rank.allocations(progress)
-        if blocks is None or not len(blocks):
-            raise
-    nothing = np.zeros(0, dtype=np.int64)
-    return MeasuredOps(nothing, nothing, nothing, (), (), "kernel table")
 
 
 def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankProfile, bool]:
@@ -180,53 +120,49 @@ def _peak(plan: Plan) -> int:
     return int(memory_curve(plan, Tier.HBM).values.max(initial=0))
 
 
-def _device_clock(plan: Plan, ops: MeasuredOps, matches: Matches) -> TimeMap:
-    """Anchored at the start of every matched op and at the end of the last."""
-    if not len(matches):
-        origin = ops.start_ns[:1] if len(ops) else np.zeros(1, dtype=np.int64)
-        return time_map(np.zeros(1, dtype=np.int64), origin, anchored=False)
-    planned = np.array([plan.ops[index].start_ns for index in matches.op.tolist()], dtype=np.int64)
-    last = plan.ops[int(matches.op[-1])]
-    return time_map(
-        np.append(planned, last.start_ns + last.duration_ns), np.append(matches.start_ns, matches.end_ns[-1])
-    )
+@dataclass(frozen=True, slots=True)
+class _MemorySide:
+    """Both memory curves, how they differ, and the rank's blocks joined to planned tensors, as far as there are any."""
+
+    curves: ComparedMemory | None
+    blocks: RankBlocks | None
+    deviations: tuple[Deviation, ...]
+    notes: tuple[str, ...]
+
+    def holders(self, of_step: ComparedStep, rank: RankProfile) -> PeakHolders | None:
+        """Who holds the measured peak, where blocks tell."""
+        if self.blocks is None or self.curves is None or self.curves.quantity != "allocated":
+            return None
+        return holders_of(of_step.plan, rank, self.blocks, self.curves.component, len(of_step.steps.numbers))
 
 
-def _memory(
-    plan: Plan,
-    rank: RankProfile,
-    component: str | None,
-    device: TimeMap,
-    places: tuple[int, int],
-    join: RankBlocks | None,
-    end_ns: int,
-    peak: int,
-    notes: list[str],
-) -> tuple[ComparedMemory | None, list[Deviation]]:
+def _memory(of_step: ComparedStep, rank: RankProfile, component: str | None, progress: Progress) -> _MemorySide:
+    plan, device, ops = of_step.plan, of_step.clock, of_step.ops
     chosen = choose_component(rank, component)
+    join = None
+    if device.anchored or not len(of_step.everything):
+        join = joined_blocks(plan, rank, of_step.aligned, None if chosen is None else chosen[0].component, progress)
     if chosen is None:
-        notes.append("the profile holds no memory curve")
-        return None, []
+        return _MemorySide(None, join, (), ("the profile holds no memory curve",))
     curve, values, quantity, reason = chosen
     nothing = np.zeros(0, dtype=np.int64)
     allocations = rank.allocations() or Allocations((), nothing, nothing, nothing)
-    pairs = pair_allocations(plan, allocations, *places)
+    pairs = pair_allocations(plan, allocations, of_step.place, len(of_step.steps.numbers))
     if not len(pairs.ops) and join is not None:
         pairs = pairs_of_join(plan, join.allocations, join.join, join.repetition)
     clock, paired = allocator_clock(plan, pairs, device)
+    notes = []
     if not paired and device.anchored:
         notes.append("no allocation is known to be a planned tensor: the allocator's clock is taken to be the device's")
+    end_ns = max(plan.makespan_ns, 1)
+    if not device.anchored and len(ops):
+        end_ns = max(end_ns, int(ops.end_ns.max() - ops.start_ns[0]))
     axis, planned, measured = align_memory(plan, curve, values, clock, end_ns)
     curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
-    if not device.anchored and not paired:
-        return curves, []
-    return curves, memory_deviations(plan, curves, pairs, paired and quantity == "allocated", peak)
-
-
-def _times(plan: Plan, ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None) -> ScopeTimes:
-    if aligned_as is None:
-        return scope_times(plan, owner, ops.duration_ns)
-    return scope_times(plan, owner, ops.duration_ns, aligned_as.alignment.scopes, aligned_as.rows)
+    found: list[Deviation] = []
+    if device.anchored or paired:
+        found = memory_deviations(plan, curves, pairs, paired and quantity == "allocated", _peak(plan))
+    return _MemorySide(curves, join, tuple(found), tuple(notes))
 
 
 def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
@@ -238,15 +174,9 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
     return int(np.maximum(end_ns - np.maximum(start_ns, before), 0).sum())
 
 
-def _summary(
-    plan: Plan,
-    ops: MeasuredOps,
-    matches: Matches,
-    owner: Int64s,
-    memory: ComparedMemory | None,
-    peak: int,
-    aligned_as: AlignedStep | None,
-) -> Summary:
+def _summary(of_step: ComparedStep, memory: ComparedMemory | None) -> Summary:
+    plan, ops, matches, owner = of_step.plan, of_step.ops, of_step.matches, of_step.owner
+    aligned_as = of_step.aligned
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
@@ -255,7 +185,7 @@ def _summary(
     peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
     reached_ns = int(memory.axis_ns[int(np.argmax(memory.measured))]) if memory is not None else None
     return Summary(
-        planned_peak=peak,
+        planned_peak=_peak(plan),
         planned_peak_op=op_at(plan, peak_ns),
         measured_peak=int(memory.measured.max()) if memory is not None else None,
         # Without anchors there is no telling which op a measured time belongs to.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from memplan.align.classes.op_families import families_of, family_table
 from memplan.compare.aligned_ops import AlignedStep
+from memplan.compare.compared_step import ComparedStep
 from memplan.compare.measured import MeasuredOps
 from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
@@ -73,15 +74,13 @@ class StepCauses:
     causes: tuple[StepCause, ...]
 
 
-def step_causes(
-    plan: Plan, ops: MeasuredOps, owner: Int64s, aligned_as: AlignedStep | None, whats: Sequence[str]
-) -> StepCauses | None:
+def step_causes(of_step: ComparedStep, whats: Sequence[str]) -> StepCauses | None:
     """
-    The causes for the kernels `ops` of one step; `owner` is the planned op of each, `aligned_as` tells more where names
-    don't. `whats[row]` is what a kernel without an op is.
+    The causes for the kernels of a step; `whats[row]` is what a kernel without an op is.
 
     `None` for a plan without times and for a step without kernels.
     """
+    plan, ops = of_step.plan, of_step.ops
     launched = [op for op in plan.ops if op.launches]
     if not plan.timed or not launched or not len(ops):
         return None
@@ -93,7 +92,7 @@ def step_causes(
     alone = np.isin(families, list(apart))
     planned = _split(starts, ends, alone[[op.index for op in launched]])
     measured = _split(ops.start_ns, ops.end_ns, np.isin(measured_families, list(apart)))
-    sides = _Sides(plan, ops, owner, aligned_as, whats, families, measured_families)
+    sides = _Sides(plan, ops, of_step.owner, of_step.aligned, whats, families, measured_families)
     computing = sides.computing()
     causes = [
         StepCause(CauseKind.COMMUNICATION, "", planned[1], measured[1], sides.communication()),

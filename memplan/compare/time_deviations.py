@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from memplan.compare.aligned_ops import AlignedStep
+from memplan.compare.compared_step import ComparedStep
 from memplan.compare.measured import MeasuredOps
-from memplan.compare.op_matches import Matches
 from memplan.compare.result import Deviation, DeviationKind, DeviationWhat, UnmatchedKernels
-from memplan.compare.timemap import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.schema import Plan
@@ -21,10 +20,10 @@ _LIKELIEST = 3
 _NOTABLE_WAIT = 0.01  # of the planned makespan: a longer wait is listed by itself
 
 
-def time_deviations(
-    plan: Plan, ops: MeasuredOps, matches: Matches, owner: Int64s, clock: TimeMap, aligned_as: AlignedStep | None
-) -> list[Deviation]:
+def time_deviations(of_step: ComparedStep) -> list[Deviation]:
     """Ops that took longer or shorter, waits before them, kernels without an op and ops without a kernel."""
+    plan, ops, matches, owner = of_step.plan, of_step.ops, of_step.matches, of_step.owner
+    clock, aligned_as = of_step.clock, of_step.aligned
     found: list[Deviation] = []
     measured_ns = int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0
     makespan = max(plan.makespan_ns if plan.timed else measured_ns, 1)

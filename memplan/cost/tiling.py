@@ -284,16 +284,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         np.where(single, np.minimum(n, _up(problem.n, FRACTAL)), n_mean),
     )
     fractal_k = 32 / max(problem.a_bytes, problem.b_bytes)
-    k_steps = np.ceil(depth / k)
-    macs = m_work * n_work * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
-    cube = macs + machine["mac_issue_cycles"] * k_steps
-    from_l1 = (
-        m_work * problem.a_bytes * problem.stride / machine.l1_to_l0a + n_work * problem.b_bytes / machine.l1_to_l0b
-    )
-    mte1 = depth * from_l1 / machine["mte1_efficiency"]
-    rows = machine["fixpipe_row_cycles"] * m_work
-    fixpipe = m_work * n_work * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
-    scalar = machine["scalar_cycles"] * k_steps
+    cube, mte1, fixpipe, scalar = _core_cycles(problem, machine, (m_work, n_work, k), depth, fractal_k)
 
     # How often a core loads each operand: every tile, or once a row (column) of tiles where the panel stays.
     a_loads = np.where(grid["resident"] == 1, np.ceil(waves / np.minimum(n_tiles, waves)), waves)
@@ -353,10 +344,6 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
     share = tiles / (waves * cores)
-    padded = np.ceil(depth / fractal_k) * fractal_k
-    width_k, width_l1 = np.minimum(k, padded), np.minimum(k_l1, padded)
-    panel_a, panel_b = m * padded * problem.a_bytes, n * padded * problem.b_bytes
-    slice_a, slice_b = 2 * m * width_l1 * problem.a_bytes, 2 * n * width_l1 * problem.b_bytes
     return {
         **{name: grid[name] for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")},
         "time": span + first * cycle + head,
@@ -368,12 +355,40 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         "gm_read": gm_read,
         "gm_bytes": gm_read + out,
         "hbm_bytes": hbm_read + problem.c_total,
-        "l1_bytes": np.where(grid["resident"] == 1, panel_a, slice_a)
-        + np.where(grid["resident"] == 2, panel_b, slice_b),
+        **_occupied(problem, grid, depth, fractal_k),
+        "blocks": used,
+    }
+
+
+def _core_cycles(
+    problem: MatmulProblem, machine: Machine, tile: tuple[Array, Array, Array], depth: Array, fractal_k: float
+) -> tuple[Array, Array, Array, Array]:
+    """Cycles of the cube, of MTE1, of FixPipe and of scalar work on one tile of `m x n` in slices of `k`."""
+    m, n, k = tile
+    k_steps = np.ceil(depth / k)
+    macs = m * n * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
+    cube: Array = macs + machine["mac_issue_cycles"] * k_steps
+    from_l1 = m * problem.a_bytes * problem.stride / machine.l1_to_l0a + n * problem.b_bytes / machine.l1_to_l0b
+    mte1: Array = depth * from_l1 / machine["mte1_efficiency"]
+    rows = machine["fixpipe_row_cycles"] * m
+    fixpipe: Array = m * n * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
+    return cube, mte1, fixpipe, machine["scalar_cycles"] * k_steps
+
+
+def _occupied(problem: MatmulProblem, grid: Mapping[str, Array], depth: Array, fractal_k: float) -> dict[str, Array]:
+    """Bytes of L1 and of L0 that each tiling of `grid` occupies."""
+    m, n = grid["m"], grid["n"]
+    padded = np.ceil(depth / fractal_k) * fractal_k
+    width_k, width_l1 = np.minimum(grid["k"], padded), np.minimum(grid["k_l1"], padded)
+    panel_a, panel_b = m * padded * problem.a_bytes, n * padded * problem.b_bytes
+    slice_a, slice_b = 2 * m * width_l1 * problem.a_bytes, 2 * n * width_l1 * problem.b_bytes
+    of_a = np.where(grid["resident"] == 1, panel_a, slice_a)
+    of_b = np.where(grid["resident"] == 2, panel_b, slice_b)
+    return {
+        "l1_bytes": of_a + of_b,
         "l0a_bytes": 2 * m * width_k * problem.a_bytes,
         "l0b_bytes": 2 * n * width_k * problem.b_bytes,
         "l0c_bytes": m * n * 4 * grid["l0c_buffers"],
-        "blocks": used,
     }
 
 

@@ -16,7 +16,7 @@ from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
 from memplan.cost.tiling import MatmulProblem
 from memplan.cost.transfer import Copy, CopyTime, copy_time
-from memplan.cost.windows import windows_of
+from memplan.cost.windows import Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
 _PIECES = 2
@@ -85,15 +85,50 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     read, written, run = _traffic(kernel, rule)
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
-    count = float(max((operand.count for operand in kernel.operands), default=1))
     windows = windows_of(kernel) if rule.kind == "pooling" else None
-    if rule.kind in ("gather", "slice", "pooling"):
-        count = float(max((operand.count for operand in kernel.outputs), default=1))
+    count = _elements(kernel, rule, windows)
+    width, passes, steps = _instructions(kernel, rule, machine, count)
+    lanes = machine.element_lanes(width)
+    if rule.kind == "pooling":
+        # Neighbouring pixels of the result have taps in common, blocks of channels have none.
+        lanes = min(lanes, _BLOCK)
+    rows = _rows_alone(kernel, rule, largest)
+    row_starts = _row_starts(kernel, largest, steps, machine)
+    cut = _cut(kernel, rule, machine, rows if row_starts > 1 else 0.0, windows)
+    operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
+    room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
+    piece = max(min(room, (read + written) / operands / cut.parts), 32.0)
+    return VectorWork(
+        read=read,
+        written=written,
+        elements=count,
+        instructions=count * passes / lanes / machine["vector_efficiency"],
+        rows=rows,
+        row_elements=largest.count / rows if rows else 0.0,
+        runs=runs,
+        cores=cut.cores,
+        piece=min(piece, runs.read) if runs.read else piece,
+        pieces=max((read + written) / operands / cut.cores / piece, 1.0),
+        steps=steps,
+        issued_ns=cut.issued_ns,
+        stages=cut.stages,
+        merged=cut.merged,
+        row_starts=row_starts,
+    )
+
+
+def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
+    """Elements on which the instructions of a class are carried out."""
     if windows is not None:
-        count = float(windows.count)
+        return float(windows.count)
+    given = rule.kind in ("gather", "slice", "pooling")
+    return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
+
+
+def _instructions(kernel: Kernel, rule: OpClass, machine: Machine, count: float) -> tuple[int, float, float]:
+    """Bytes that an element takes while it is computed with, its vector instructions, and how many start in turn."""
     width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
-    passes = vector_passes(rule, machine)
-    steps = rule.passes + rule.transcendentals
+    passes, steps = vector_passes(rule, machine), rule.passes + rule.transcendentals
     if rule.kind == "reduction":
         steps += log2(64)
         if width == _HALF and any(operand.dtype == "float32" for operand in kernel.outputs):
@@ -106,6 +141,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         if rule.rule == "top_k":
             # What is sorted are pairs of a float32 and where it was, in 32 bits each.
             width = 4
+        largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
@@ -115,58 +151,64 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     if width == 8 and passes:
         # 64-bit integers are computed in 32-bit halves.
         passes, steps = passes * 4, steps * 4
-    lanes = machine.element_lanes(width)
-    if rule.kind == "pooling":
-        # Neighbouring pixels of the result have taps in common, blocks of channels have none.
-        lanes = min(lanes, _BLOCK)
-    rows = 0.0
-    if rule.kind in ("rows", "reduction") and largest.shape:
-        rows = largest.count / logical_row(largest) if largest.count else 0.0
-        if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
-            rows = float(kernel.outputs[0].count)
-    cores = kernel.block_count or min(machine.vectors, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
-    row_starts = _row_starts(kernel, largest, steps, machine)
-    if takes_all_cores(kernel.type) and not kernel.block_count:
-        cores = machine.vectors
-    if row_starts > 1 and rows and not kernel.block_count:
-        cores = ceil(rows / ceil(rows / machine.vectors))
-    cores = min(cores, _most_cores(kernel, rule, machine))
+    return width, passes, steps
+
+
+def _rows_alone(kernel: Kernel, rule: OpClass, largest: Operand) -> float:
+    """Rows that a norm or a sum goes along, 0 for classes without."""
+    if rule.kind not in ("rows", "reduction") or not largest.shape:
+        return 0.0
+    rows = largest.count / logical_row(largest) if largest.count else 0.0
+    if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
+        rows = float(kernel.outputs[0].count)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """
+    How a kernel is dealt out: its cores, the parts that its bytes come to, what the transfers or instructions of the
+    busiest core take to start, and the stages behind what all cores do side by side.
+    """
+
+    cores: int
+    parts: int
+    issued_ns: float = 0.0
+    stages: int = 0
+    merged: float = 0.0
+
+
+def _cut(kernel: Kernel, rule: OpClass, machine: Machine, alone: float, windows: Windows | None) -> _Cut:
+    """
+    The cut of a kernel, of which `alone` rows are worked on one at a time: by the rule of its library where one is
+    known, else as far as a core gets enough bytes. Cores that a profile told are taken.
+    """
+    largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
+    told, most = kernel.block_count, machine.vectors
     relayout = relayout_of(kernel, machine)
-    if relayout is not None:
-        cores = relayout.cores
-    stages, merged = 0, 0.0
     if rule.rule == "top_k" and largest.count:
-        cores = kernel.block_count or min(machine.vectors, ceil(largest.count / _LEAST_SORTED))
+        cores = told or min(most, ceil(largest.count / _LEAST_SORTED))
         stages, merged = _merges(kernel, largest, cores)
-    operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
-    room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
-    piece = max(min(room, (read + written) / operands / cores), 32.0)
+        return _Cut(cores, cores, stages=stages, merged=merged)
+    if relayout is not None:
+        return _Cut(relayout.cores, relayout.cores, relayout.cycles * 1e9 / machine.vector_clock_hz)
+    if told:
+        cores = told
+    elif alone:
+        cores = ceil(alone / ceil(alone / most))
+    elif takes_all_cores(kernel.type):
+        cores = most
+    else:
+        cores = min(most, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
+    cores = min(cores, _most_cores(kernel, rule, machine))
+    if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
+        dealt, issued = _token_copies(kernel, machine)
+        return _Cut(dealt, cores, issued)
     # The way back adds to the windows one after the other on every generation.
     unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
-    issued = 0.0
-    if relayout is not None:
-        issued = relayout.cycles * 1e9 / machine.vector_clock_hz
-    elif rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
-        cores, issued = _token_copies(kernel, machine)
-    elif windows is not None and not unfolds:
-        issued = windows.instructions(cores) * machine["instruction_start_ns"]
-    return VectorWork(
-        read=read,
-        written=written,
-        elements=count,
-        instructions=count * passes / lanes / machine["vector_efficiency"],
-        rows=rows,
-        row_elements=largest.count / rows if rows else 0.0,
-        runs=runs,
-        cores=cores,
-        piece=min(piece, runs.read) if runs.read else piece,
-        pieces=max((read + written) / operands / cores / piece, 1.0),
-        steps=steps,
-        issued_ns=issued,
-        stages=stages,
-        merged=merged,
-        row_starts=row_starts,
-    )
+    if windows is not None and not unfolds:
+        return _Cut(cores, cores, windows.instructions(cores) * machine["instruction_start_ns"])
+    return _Cut(cores, cores)
 
 
 def _token_copies(kernel: Kernel, machine: Machine) -> tuple[int, float]:

@@ -91,7 +91,7 @@ class _Search:
                 ask.case.model, setting.layout, ask.case.chip, ask.host, step,
                 ask.acceptance if setting.drafts else None, load.cached, self.base,
                 frozenset(load.computed) if len(load.computed) == 1 else frozenset(),
-                prefill={} if same is None else same.prefill,
+                ask.host_factor, prefill={} if same is None else same.prefill,
             )  # fmt: skip
         return self.curves[key]
 

@@ -19,7 +19,8 @@ class StepCurve:
     Steps of `model` in `layout` with sequences of `context` tokens on average.
 
     Times are asked of the step model at powers of `base` (prompts at powers of two and at `exact` lengths) and read off
-    straight lines between them. `decode` and `prefill` keep what was asked.
+    straight lines between them. The host takes `host_factor` times as long as those of public runs. `decode` and
+    `prefill` keep what was asked.
     """
 
     model: ModelConfig
@@ -31,13 +32,14 @@ class StepCurve:
     cached: int = 0
     base: int = 2
     exact: frozenset[int] = frozenset()
+    host_factor: float = 1.0
     decode: dict[int, StepPoint] = field(default_factory=dict)
     prefill: dict[int, StepPoint] = field(default_factory=dict)
 
     @property
     def request_ns(self) -> int:
         """What a request takes beside steps until its first token is with who asked."""
-        return engine_host(self.engine).request_ns
+        return engine_host(self.engine).slower(self.host_factor).request_ns
 
     def decoding(self, sequences: float) -> StepPoint:
         """A decode step with `sequences` on each data-parallel rank, which pipeline stages divide among them."""
@@ -62,7 +64,10 @@ class StepCurve:
         return self._timed(step)
 
     def _timed(self, step: ServedStep) -> StepPoint:
-        return fast_step(self.model, self.layout, step, self.chip, acceptance=self.acceptance, engine=self.engine)
+        return fast_step(
+            self.model, self.layout, step, self.chip,
+            acceptance=self.acceptance, engine=self.engine, host_factor=self.host_factor,
+        )  # fmt: skip
 
 
 def _grid(value: float, base: int) -> tuple[int, int]:

@@ -276,6 +276,22 @@ class PlanRequest(ModelStepRequest):
         if self.phase and self.like is None:
             yield from self._other_steps()
 
+    def possible(self) -> bool:
+        """Whether there is a graph of what is asked: not every layout divides a model, nor is every step modelled."""
+        from memplan.models import load_config
+        from memplan.models.steps import model_graph
+
+        if not self.phase:
+            return True
+        try:
+            step = self.model_step()
+            model_graph(
+                load_config(self.source), self.phase, self.ranks, step, stage=self.stage, data_rank=self.data_rank
+            )
+        except InputError:
+            return False
+        return True
+
     def _other_steps(self) -> Iterator[tuple[str, PlanRequest]]:
         """The step of a model on more ranks, and less of it at once."""
         train = self.phase == TRAIN_PHASE
@@ -291,8 +307,9 @@ class PlanRequest(ModelStepRequest):
         yield f"tensor parallelism of {2 * self.tp} (--tp {2 * self.tp})", replace(self, tp=2 * self.tp)
         if train:
             yield f"pipeline of {2 * self.pp} stages (--pp {2 * self.pp})", replace(self, pp=2 * self.pp)
-            if self.dp > 1 and self.sharding not in ("zero3", "fsdp", "fsdp2"):
-                yield "weights sharded over replicas (--sharding zero3)", replace(self, sharding="zero3")
+            if self.dp > 1 and self.sharding == "none":
+                words = "states of the optimiser divided among replicas (--sharding distributed)"
+                yield words, replace(self, sharding="distributed")
         elif self.weights in {"published", "bf16"}:
             yield "weights in 8 bits (--weights w8a8)", replace(self, weights="w8a8")
 

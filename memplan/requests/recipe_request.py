@@ -101,6 +101,12 @@ class RecipeRequest:
     half_moments: bool = option(
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
     )
+    muon: bool = option(
+        "--muon",
+        default=False,
+        about="Muon for matrices of layers, with one moment; Adam elsewhere.",
+        panel=_PANEL,
+    )
     dropout: bool = option("--dropout", default=False, about="Hidden dropout, whose masks are kept.", panel=_PANEL)
     clip_copies: bool = option(
         "--clip-copies", default=False, about="Gradients are clipped into copies, as before 2026.", panel=_PANEL
@@ -283,7 +289,7 @@ class RecipeRequest:
         panel=_PANEL,
         least=0,
     )
-    loss: str = option("--loss", default="in-place", about="in-place, copied, eager or fused.", panel=_PANEL)
+    loss: str = option("--loss", default="in-place", about="in-place, copied, compiled, eager or fused.", panel=_PANEL)
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
@@ -345,6 +351,7 @@ class RecipeRequest:
             reuse_fp32=self.reuse_fp32,
             half_gradients=self.half_gradients,
             half_moments=self.half_moments,
+            muon=self.muon,
             dropout=self.dropout,
             lora_rank=self.lora_rank,
             lora_experts=self.lora_experts,

@@ -64,6 +64,12 @@ class ServiceRequest:
         about="Whose host time steps have: captured or vllm-ascend; by default the engine's.",
         panel=_PANEL,
     )
+    host_factor: float = option(
+        "--host-factor",
+        default=1.0,
+        about="How many times as long this machine's host takes (memplan step --measured-step says it).",
+        panel=_PANEL,
+    )
     pareto: bool = option(
         "--pareto", default=False, about="Also show tokens/s a die against time a token.", panel=_PANEL
     )

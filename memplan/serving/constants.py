@@ -219,20 +219,19 @@ def host_left_out(engine: str) -> tuple[str, ...]:
     )
 
 
-def accepted(drafts: int, engine: str = CAPTURED, *, own: bool = True) -> float:
+def accepted(drafts: int, engine: str = CAPTURED) -> float:
     """
-    Draft tokens of `drafts` that are accepted on average: the first by its own chance, each further one by less.
+    Draft tokens of `drafts` by a model's own layers that are accepted on average.
 
-    Steps of reference tables are counted with the chances that these state, those of engines with what services report,
-    of a model's `own` layers or of another model that drafts.
+    Steps of reference tables are counted with the chances that these state, those of engines with what services report.
     """
-    kind = "acceptance" if engine == CAPTURED else "served_acceptance" if own else "drafted_acceptance"
-    chances = _document()[kind]
-    chance, total = float(chances["first"]), 0.0
-    for _ in range(drafts):
-        total += chance
-        chance *= float(chances["further"])
-    return total
+    chances = _document()["acceptance" if engine == CAPTURED else "served_acceptance"]
+    return accepted_in_turn(drafts, float(chances["first"]), float(chances["further"]))
+
+
+def accepted_in_turn(drafts: int, first: float, further: float) -> float:
+    """Drafts that are accepted where the first one is with the chance `first`, and each further one by so much less."""
+    return sum(first * further**turn for turn in range(drafts))
 
 
 def sources() -> tuple[Source, ...]:

@@ -40,18 +40,25 @@ class StepPoint:
 
 
 def fast_step(
-    model: ModelConfig, layout: Layout, step: ServedStep, chip: Chip, *, acceptance: float | None, engine: str
+    model: ModelConfig,
+    layout: Layout,
+    step: ServedStep,
+    chip: Chip,
+    *,
+    acceptance: float | None,
+    engine: str,
+    host_factor: float = 1.0,
 ) -> StepPoint:
     """`step` of `model` in `layout`, as `step_time` has it; raises `InputError` where that does."""
     kinds = [_kind(layer) for layer in model.layers]
     counts = Counter(kinds)
     grown = {kind: count - _FEW for kind, count in counts.items() if count > _FEW}
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
-    host, reads = engine_host(engine, alone=layout.ranks == 1), step.phase is Phase.PREFILL
+    host, reads = engine_host(engine, alone=layout.ranks == 1).slower(host_factor), step.phase is Phase.PREFILL
     layers, unfused, stages = step_layers(model, step), unfused_layers(model, step), layout.pipeline
     work = HostWork(layers, unfused, 0, -(-step.batch // layout.data))
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
-        found = step_time(model, layout, step, chip, acceptance=acceptance, engine=engine)
+        found = step_time(model, layout, step, chip, acceptance=acceptance, engine=engine, host_factor=host_factor)
         work = replace(work, kernels=sum(stage.launches for stage in found.stages))
         return _point(found, host.launched(work.staged(stages), reads=reads))
     layout = layout.one_stage

@@ -14,7 +14,8 @@ from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import held_elements, state_bytes, training_spans
+from memplan.models.training.memory import training_spans
+from memplan.models.training.states import held_elements, state_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source

@@ -45,6 +45,8 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("weights that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled as a graph")
     if recipe.reference_model:
         raise InputError("a reference model is in no graph of training", remedy="memplan train-memory counts it")
+    if recipe.muon:
+        raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.fp8:
         raise InputError("products in 8 bits are in no graph of training", remedy="memplan train-memory counts them")
     if recipe.lora_rank:

@@ -11,9 +11,11 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.phases import MemoryPart, linear_shapes, on_stage
-from memplan.models.training.step_recipe import Gpu, Recipe, Sharding
+from memplan.models.training.placed_experts import tokens_of_an_expert
+from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
@@ -24,6 +26,8 @@ _THREADS = 2
 """Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
 _TESTED = Gpu.HOPPER
 """The generation that TransformerEngine's layers are taken to run on where nothing else is said."""
+_TRITON_BUFFER = 256 << 20
+"""What Triton's `do_bench` overwrites before each try of a kernel."""
 _GROUP_STREAMS, _OVERLAP_STREAMS = 4, 3
 """Streams that have one each: of grouped products, and of products that overlap exchanges (`_NUM_MAX_UB_STREAMS`)."""
 
@@ -49,8 +53,9 @@ def standing_buffers(
         return parts
     shared = []
     if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
-        formula = f"2 B x {tokens:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
-        shared.append(MemoryPart("gathered input", round(_HALF * tokens * model.hidden_size), formula))
+        most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
+        formula = f"2 B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
+        shared.append(MemoryPart("gathered input", round(_HALF * most * model.hidden_size), formula))
     shared += _scores(layers, layout, recipe, tokens)
     parts += sorted(shared, key=lambda part: part.nbytes)[-1:]
     if recipe.fp8 and not recipe.fp8_weights:
@@ -94,12 +99,9 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
     Megatron-Core's routers multiply by TransformerEngine's product whatever the layers are
     (`RouterGatingLinearFunction`).
     """
-    gpu = recipe.gpu
-    if gpu is Gpu.NONE:
-        if not recipe.transformer_engine:
-            return []
-        gpu = _TESTED
-    sizes = _workspace_sizes()[gpu]
+    if recipe.gpu is Gpu.NONE and not recipe.transformer_engine:
+        return []
+    sizes = _workspace_sizes()[_TESTED if recipe.gpu is Gpu.NONE else recipe.gpu]
     each = recipe.cublas_workspace << 10 or sizes.pytorch
     nbytes, formula = _THREADS * each, f"{_THREADS} x {each:,} B that cuBLAS works in"
     routers = any(isinstance(layer.ffn, MoeFfn) for layer in layers)
@@ -115,15 +117,44 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
     return [MemoryPart("workspaces", nbytes, formula)]
 
 
+def timed_phases(
+    phases: Mapping[str, Sequence[MemoryPart]], layers: Sequence[Layer], recipe: Recipe
+) -> dict[str, list[MemoryPart]]:
+    """
+    What is held in the first step beside `phases` while kernels with several forms are timed, of `layers` on a GPU.
+
+    Before each try a buffer is overwritten that empties the second cache: of the cache's size for kernels that
+    PyTorch compiles (`InductorBenchmarker`), of 256 MiB for those of Triton (`get_empty_cache_for_benchmark`), of
+    which scans of one kernel are made. A compiled loss has its turn before the way back has a product to work on.
+    """
+    found: dict[str, list[MemoryPart]] = {}
+    if recipe.gpu is Gpu.NONE:
+        return found
+    sizes = _workspace_sizes()[recipe.gpu]
+    if recipe.loss is Loss.COMPILED and "loss" in phases and sizes.level_2 is not None:
+        buffer = MemoryPart("buffer of timed kernels", sizes.level_2, f"{sizes.level_2:,} B: as large as the L2 cache")
+        each = recipe.cublas_workspace << 10 or sizes.pytorch
+        later = MemoryPart("workspace of the way back", -each, f"{each:,} B that no product has asked for yet")
+        found["loss, timed"] = [*phases["loss"], buffer, later]
+    scans = any(isinstance(layer.mixer, GatedDeltaNet | Mamba2) for layer in layers)
+    if scans and not recipe.scan_in_steps:
+        buffer = MemoryPart("buffer of timed kernels", _TRITON_BUFFER, f"{_TRITON_BUFFER:,} B that Triton overwrites")
+        found["backward of a layer, timed"] = [*phases["backward of a layer"], buffer]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _WorkspaceSizes:
-    """Bytes of one workspace of cuBLAS, as PyTorch and as TransformerEngine allot it."""
+    """Bytes of one workspace of cuBLAS, as PyTorch and as TransformerEngine allot it, and of the L2 cache."""
 
     pytorch: int
     transformer_engine: int
+    level_2: int | None
 
 
 @cache
 def _workspace_sizes() -> Mapping[Gpu, _WorkspaceSizes]:
     rows = table("memplan.models.training", "workspaces.json")["generations"]
-    return {Gpu(row["name"]): _WorkspaceSizes(row["pytorch"], row["transformer_engine"]) for row in rows}
+    return {
+        Gpu(row["name"]): _WorkspaceSizes(row["pytorch"], row["transformer_engine"], row["level_2"]) for row in rows
+    }

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, rank_elements, sharing_ranks, stage_spans, training_layout
-from memplan.models.training.adapters import adapter_elements, standing_bytes
+from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
-from memplan.models.training.left_buffers import standing_buffers
+from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
     MemoryPart,
     backward_parts,
@@ -22,25 +21,24 @@ from memplan.models.training.phases import (
     loss_parts,
     made_anew,
     of_experts,
-    on_stage,
     optimizer_parts,
     reduced_gradients,
     swapped,
     tied_head,
 )
+from memplan.models.training.placed_experts import dispatch_parts, held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_parts
+from memplan.models.training.states import left_over, state_bytes, static_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
-from memplan.models.weight_shapes import WeightGroup
-from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
 
 
-_STATES_SHARES, _BEYOND_SHARES = (1.0, 1.04), (0.99, 1.15)
+_STATES_SHARES, _BEYOND_SHARES = (0.99, 1.04), (0.96, 1.15)
 """
 Measured over predicted, of what stays between steps and of what a peak holds beyond it: the 10 and 90 % quantiles over
 public runs as they were first seen, before anything was mended for them (benchmarks/training_first_seen.json), the
@@ -55,10 +53,12 @@ class TrainingMemory:
 
     `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is
     what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
-    `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that
-    is held in each. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by a stream of its own,
-    whose memory the allocator keeps apart, so that it is taken though it is free when the peak is reached. HCCL's
-    buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
+    `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
+    held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
+    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by
+    a stream of its own, whose memory the allocator keeps apart, so that it is taken though it is free when the peak is
+    reached. HCCL's buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes`
+    says so.
     """
 
     stage: int
@@ -70,6 +70,7 @@ class TrainingMemory:
     moment_bytes: int
     phases: tuple[tuple[str, int], ...]
     gathering_bytes: int = 0
+    first_step_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
@@ -149,26 +150,6 @@ def _run_layers(count: int | None, runs: int, behind: int) -> tuple[int | None, 
     return counts if behind else counts[::-1]
 
 
-def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
-    """
-    Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them.
-
-    A float32 original that is kept beside no 16-bit copy saves the copy of what the rank has of the originals; where
-    the weights are float32 themselves the states are the moments.
-    """
-    sharding = recipe.sharding
-    states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
-    gradients = _HALF if recipe.half_gradients else _SINGLE
-    if sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
-        shared = ranks if sharding is Sharding.DISTRIBUTED else 1
-        return _HALF - (_HALF / shared if recipe.reuse_fp32 else 0.0), gradients, states / shared
-    if sharding is Sharding.FSDP2:
-        return _SINGLE / ranks, _SINGLE / ranks, (states - _SINGLE) / ranks
-    gradients = gradients if sharding is Sharding.FSDP else _HALF
-    gradient_share = 1 if sharding is Sharding.ZERO1 else ranks
-    return _HALF / (ranks if sharding.gathers else 1), gradients / gradient_share, states / ranks
-
-
 def in_flight(layout: Layout, recipe: Recipe, stage: int) -> int:
     """
     Micro-batches whose activations a stage holds at once, each of one run of its layers.
@@ -216,93 +197,6 @@ def _mask_parts(model: ModelConfig, layout: Layout, recipe: Recipe, layers: int)
     return parts
 
 
-def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
-    """Elements of the weights of the layers of `spans` on one rank, and those of experts apart from the rest."""
-    groups = _group_elements(model, layout, spans)
-    experts = groups.get(WeightGroup.EXPERTS, 0)
-    return sum(groups.values()) - experts, experts
-
-
-def _group_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[WeightGroup, int]:
-    layout = training_layout(layout)
-    groups: dict[WeightGroup, int] = {}
-    for item in weights(model, mtp=True):
-        if on_stage(model, item, spans):
-            groups[item.group] = groups.get(item.group, 0) + rank_elements(item, layout)
-    return groups
-
-
-def _static_parts(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
-) -> tuple[int, list[MemoryPart]]:
-    dense, experts = held_elements(model, layout, spans)
-    data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
-    parts = []
-    if recipe.reference_model:
-        each, each_expert = (
-            _HALF / ranks if recipe.sharding.gathers else _HALF for ranks in (data_ranks, expert_ranks)
-        )
-        formula = f"its 16-bit weights: {each:g} B x {dense:,}" + (
-            f" + {each_expert:g} B x {experts:,} of experts" if experts else ""
-        )
-        parts.append(MemoryPart("reference model", round(each * dense + each_expert * experts), formula))
-    if recipe.lora_rank:
-        nbytes, formula = standing_bytes(model, layout, spans, recipe)
-        parts.append(MemoryPart("weights that stand still", nbytes, formula))
-        dense, experts = adapter_elements(model, layout, spans, recipe)
-    elif recipe.frozen_vision:
-        still = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0)
-        dense -= still
-        each = state_bytes(recipe, data_ranks)[0] if recipe.sharding.gathers else float(_HALF)
-        if still:
-            parts.append(MemoryPart("weights that stand still", round(each * still), f"{each:g} B x {still:,}"))
-    single = recipe.sharding is Sharding.FSDP2
-    named = ("float32 weights", "moments") if single else ("16-bit weights", "float32 master weights and moments")
-    for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
-        each = state_bytes(recipe, data_ranks)[number]
-        each_expert = state_bytes(recipe, expert_ranks)[number]
-        if name == "optimizer" and recipe.swap_optimizer:
-            continue
-        formula = f"{each:g} B x {dense:,}"
-        if experts:
-            formula += f" + {each_expert:g} B x {experts:,} of experts"
-        parts.append(MemoryPart(name, round(each * dense + each_expert * experts), f"{what}: {formula}"))
-    return dense + experts, parts
-
-
-def _left_over(
-    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], exchanged: int, output: int
-) -> list[MemoryPart]:
-    """
-    What is still there beside the states when a step is over.
-
-    `exchanged` are the bytes that the last micro-batch left behind of what stages sent each other: for each run of
-    layers that has one before it, its input and the gradient sent back; `output` those that
-    experts made anew left behind. Adam works on float32 copies of the rank's share of 16-bit gradients; moments in
-    16 bits come with an Adam that takes gradients as they are (Megatron-LM's precision-aware optimiser).
-    """
-    parts: list[MemoryPart] = []
-    if recipe.lora_rank or recipe.variable_lengths:
-        # Adapters are for fine-tuning, whose last sample has a length of its own.
-        return parts
-    if exchanged:
-        parts.append(MemoryPart("last micro-batch", exchanged, "its inputs and the gradients that were sent back"))
-    if output:
-        parts.append(MemoryPart("output of experts", output, "of the last layer that went forward"))
-    if not recipe.half_gradients or recipe.half_moments:
-        return parts
-    if recipe.sharding not in (Sharding.NONE, Sharding.DISTRIBUTED):
-        return parts
-    dense, experts = held_elements(model, layout, spans)
-    if recipe.sharding is Sharding.NONE:
-        copies = _SINGLE * (dense + experts)
-    else:
-        data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
-        copies = _SINGLE * dense // data_ranks + _SINGLE * experts // expert_ranks
-    parts.append(MemoryPart("float32 gradients", copies, "4 B of each gradient whose state the rank has"))
-    return parts
-
-
 def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int = 0) -> TrainingMemory:
     """
     The peak of one training step on a rank of pipeline stage `stage`, with its breakdown.
@@ -311,11 +205,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     """
     layout, model = training_layout(layout), trained_model(model, recipe)
     spans = training_spans(model, layout, recipe, stage)
-    parameters, parts = _static_parts(model, layout, recipe, spans)
-    states = _of(parts, "optimizer")
+    parameters, moments, parts = static_parts(model, layout, recipe, spans)
     single = recipe.sharding is Sharding.FSDP2
-    masters = 0 if single else states * _SINGLE // (_SINGLE + 2 * (_HALF if recipe.half_moments else _SINGLE))
-    moments = states - masters
     tokens = recipe.sequence * recipe.micro_batch / layout.context
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
@@ -334,7 +225,10 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     boundary = _HALF * hidden / shards
     runs = sum(1 for span in spans if span.start)
     output = round(tokens * hosted_output(model, layers, layout, recipe))
-    left = _left_over(model, layout, recipe, spans, round(2 * tokens * boundary) * runs, output)
+    left = left_over(model, layout, recipe, spans, round(2 * tokens * boundary) * runs, output)
+    inputs = held_inputs(layers, recipe, round(tokens * boundary), whole)
+    if inputs:
+        left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
         left.append(gathered_ahead(parameters, len(layers)))
     if single:
@@ -363,6 +257,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     pairs = scores_of_pairs(layers, kept, layout, recipe, tokens)
     if pairs:
         phases["scores of every pair"] = pairs
+    dispatch = dispatch_parts(layers, kept, layout, recipe, tokens, round(tokens * boundary))
+    if dispatch:
+        phases["dispatch by masks"] = dispatch
     scan = scan_parts(layers, kept, layout, recipe, tokens)
     if scan:
         phases["steps of a scan"] = scan
@@ -405,9 +302,15 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     if first:
         parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
+    standing = sum(part.nbytes for part in parts)
+    timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
+    early = [nbytes for name, nbytes in held_in if name != "optimizer"]
+    first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", 0))
     parts += phases[phase]
     notes = _notes(model, layout, recipe, parameters, scores=bool(scores))
-    return TrainingMemory(stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering)
+    return TrainingMemory(
+        stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
+    )
 
 
 def _of(parts: list[MemoryPart], name: str) -> int:
@@ -428,9 +331,10 @@ def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, 
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if scores:
         notes.append("indexers keep scores of every pair of tokens; --fused-indexer and --fused-indexer-loss keep none")
-    uneven = {len(span) for span in stage_spans(len(model.layers), layout)}
-    if len(uneven) > 1 and not layout.stage_layers:
-        counts = "+".join(str(len(span)) for span in stage_spans(len(model.layers), layout))
+    told = layout.stage_layers or recipe.run_layers
+    spans = () if told else stage_spans(len(model.layers), layout)
+    if len({len(span) for span in spans}) > 1:
+        counts = "+".join(str(len(span)) for span in spans)
         notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
         away = state_bytes(recipe, sharing_ranks(layout, recipe.optimizer_instances)[0])[2] * parameters

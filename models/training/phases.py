@@ -156,6 +156,7 @@ def embedding_parts(model: ModelConfig, layout: Layout, freed: int) -> list[Memo
 _LOSSES = {
     Loss.IN_PLACE: (1, "float32 copy of the logits, whose 16-bit gradient takes the place of the logits"),
     Loss.COPIED: (2, "float32 copy of the logits, and another less their maximum"),
+    Loss.COMPILED: (2, "float32 copy of the logits, and its compiled gradient"),
     Loss.EAGER: (3, "float32 logarithms of the softmax, their gradient and the logits'"),
 }
 """Float32 copies of the logits that are alive at once."""

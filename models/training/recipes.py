@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from memplan.core.bisection import largest_fitting
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, stage_spans
-from memplan.models.training.memory import TrainingMemory, training_memory
+from memplan.models.parallel import Layout
+from memplan.models.training.memory import TrainingMemory, training_memory, training_spans
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 
@@ -31,8 +31,8 @@ def tightest_stage(model: ModelConfig, layout: Layout, recipe: Recipe) -> Traini
     """
     model = trained_model(model, recipe)
     stages = {0, layout.pipeline // 2, layout.pipeline - 1}
-    spans = stage_spans(len(model.layers), layout)
-    stages |= {stage for stage in range(1, layout.pipeline) if len(spans[stage]) != len(spans[stage - 1])}
+    counts = [sum(map(len, training_spans(model, layout, recipe, stage))) for stage in range(layout.pipeline)]
+    stages |= {stage for stage in range(1, layout.pipeline) if counts[stage] != counts[stage - 1]}
     return max(
         (training_memory(model, layout, recipe, stage) for stage in sorted(stages)),
         key=lambda memory: memory.peak_bytes,

@@ -210,7 +210,7 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
         raise InputError("training with linear layers in the place of feed-forward parts is not modelled")
     # Tokens meet their experts evenly: a rank works on as many token-expert pairs as the tokens make that it and those
     # bring along which split experts with it.
-    pairs = ffn.per_token * layout.expert_shards / layout.tensor
+    pairs = (recipe.expert_capacity or 1) * ffn.per_token * layout.expert_shards / layout.tensor
     width = ffn.intermediate / layout.expert_shards
     yield Saved("router", "experts", _SINGLE * (ffn.experts + 2 * ffn.per_token) / shards)
     yield Saved("dispatched tokens", "experts", _fed(recipe) * pairs * (ffn.latent or hidden))

@@ -40,13 +40,15 @@ class Loss(str, Enum):
 
     `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
     takes the logits' place. `copied` is MindSpeed's before August 2025, which takes the largest logit off in a second
-    float32 copy, and Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in one. `eager`
+    float32 copy. `compiled` is Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in a
+    second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `eager`
     is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there
     at once beside the logits. `fused` works through the head's product in pieces and keeps none.
     """
 
     IN_PLACE = "in-place"
     COPIED = "copied"
+    COMPILED = "compiled"
     EAGER = "eager"
     FUSED = "fused"
 
@@ -88,18 +90,19 @@ class Recipe:
     which is repeated. `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit
     copy of the weights whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's
     fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so
-    (`--o2-optimizer`, `--exp-avg-dtype`). `loss` is how the cross entropy is computed, `dropout` keeps a mask behind
-    every residual. `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward
-    parts, and nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of
-    linear layers stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its
-    input and of its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with
-    `fp8_weights` those are the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights
-    that stands still (DPO). With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its
-    activations. `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's
-    optimisers did before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all
-    of its forward passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has
-    context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both sides of the
-    exchange; with `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
+    (`--o2-optimizer`, `--exp-avg-dtype`). `muon` keeps one moment of matrices within layers (`--optimizer muon`) and
+    Adam's two of all else. `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
+    `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts, and
+    nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of linear layers
+    stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its input and of
+    its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with `fp8_weights` those are
+    the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights that stands still (DPO).
+    With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its activations.
+    `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did
+    before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward
+    passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks
+    exchange heads for tokens around attention, whose output is then kept on both sides of the exchange; with
+    `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
     `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one parameter
     (`--moe-grouped-gemm`), `weighted_activation` has one kernel for an activation function without a gate and the
     router's weights (`--use-fused-weighted-squared-relu`). `copied_attention` copies what attention makes before its
@@ -111,32 +114,36 @@ class Recipe:
     each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are MindSpeed-LLM's before Megatron-Core: each
     keeps a causal mask of its own and the joint projection of queries, keys and values, whose parts are rotated as
     views of it. `alibi_masks` adds a bias of every head and pair of tokens for attention to read, and such masks, in
-    the place of rotary positions (`--position-embedding-type alibi` with `--square-alibi-mask`). `swap_attention` keeps
-    what layers need of their attention on the host until their way back (MindSpeed's `--swap-attention`, of
+    the place of rotary positions (`--position-embedding-type alibi` with `--square-alibi-mask`). `swap_attention`
+    keeps what layers need of their attention on the host until their way back (MindSpeed's `--swap-attention`, of
     Megatron-Core attention alone), and `zero_memory_layers` of a stage make their experts anew, tokens exchanged
     included (`--moe-zero-memory level1`). `noop_layers` do nothing, by their numbers (`--noop-layers`). `mtp_layers`
     predict further tokens, each with a loss of its own, on the last stage (Megatron's `--mtp-num-layers`).
     `fused_indexer` picks tokens in one kernel, which keeps no scores of every pair, and `fused_indexer_loss` has one
     for what the indexer learns from (MindSpeed-LLM's `--use-fused-lightning-indexer` and
-    `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be TransformerEngine's, with buffers of their
-    own, among them what autograd is handed where products add their gradients up (`fused_gradients`; Megatron's
+    `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be TransformerEngine's, with buffers of
+    their own, among them what autograd is handed where products add their gradients up (`fused_gradients`; Megatron's
     `--no-gradient-accumulation-fusion` has them not) and workspaces of products that run beside exchanges
     (`overlap_tensor`, `--tp-comm-overlap`). `norms_in_steps` computes RMSNorm op by op in float32 (MindSpeed without
-    `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent attention are padded to for flash attention
-    (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries with `--shape-order BNSD`, else the next multiple
-    of 128). `recompute_heads` makes queries, keys and values anew of their latents (`--recompute-mla-up-proj`), and
-    `swap_attended` keeps what attention makes on the host until its way back (`--mla-swap-core-attn-out`).
-    `recompute_products` keeps of each layer its input, what attention makes and every second matrix product alone
-    (torchtitan's selective activation checkpointing by operators). `attention_in_steps` multiplies, masks and
-    normalises scores of every pair of tokens op by op, without flash attention (TransformerEngine's
-    `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op (MindSpeed-LLM's, which lacks the
-    kernels of mamba_ssm). `gpu` is trained on, whose cuBLAS keeps workspaces: with `none` there are none, but of
-    `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of PyTorch's where
-    CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the head's input and its
-    outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
+    `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent attention are padded to for flash
+    attention (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries with `--shape-order BNSD`, else the
+    next multiple of 128). `recompute_heads` makes queries, keys and values anew of their latents
+    (`--recompute-mla-up-proj`), and `swap_attended` keeps what attention makes on the host until its way back
+    (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention makes and every
+    second matrix product alone (torchtitan's selective activation checkpointing by operators). `attention_in_steps`
+    multiplies, masks and normalises scores of every pair of tokens op by op, without flash attention
+    (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op (MindSpeed-LLM's,
+    which lacks the kernels of mamba_ssm), with the norm of its gated output op by op as well (`gated_norm_in_steps`,
+    releases before June 2025) and every sample padded by the tokens that its last chunk lacks, by a whole one where it
+    lacks none (`padded_scan`, before 20 May 2025). `gpu` is trained on, whose cuBLAS keeps workspaces: with `none`
+    there are none, but of `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of PyTorch's
+    where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the head's input
+    and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
     `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a step
     (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
-    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps. `expert_capacity` has
+    experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are sent
+    by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by index.
     """
 
     sequence: int
@@ -158,6 +165,7 @@ class Recipe:
     reuse_fp32: bool = False
     half_gradients: bool = False
     half_moments: bool = False
+    muon: bool = False
     loss: Loss = Loss.IN_PLACE
     dropout: bool = False
     lora_rank: int = 0
@@ -196,11 +204,14 @@ class Recipe:
     swap_attended: bool = False
     attention_in_steps: bool = False
     scan_in_steps: bool = False
+    gated_norm_in_steps: bool = False
+    padded_scan: bool = False
     gpu: Gpu = Gpu.NONE
     cublas_workspace: int = 0
     deferred_head: int = 0
     overlap_gather: bool = False
     variable_lengths: bool = False
+    expert_capacity: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
@@ -209,6 +220,8 @@ class Recipe:
         for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if self.muon and self.lora_rank:
+            raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:

@@ -98,3 +98,18 @@ def test_steps_in_few_kernels_are_matched(name: str, seed: int, shared_data: Pat
     assert found.exchanged[0] >= 0.97 * found.exchanged[1]
     stated = np.array(found.claims)
     assert abs(stated[:, 0].mean() - stated[:, 1].mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("Qwen3-Next-80B-A3B decode, TP2 EP4", 81),
+        ("Llama 4 Maverick decode, TP4 EP8, 8 bits", 82),
+        ("Nemotron 3 Nano 30B-A3B decode, TP2 EP2", 501),
+    ],
+)
+def test_no_exchange_is_before_what_makes_it_or_behind_what_reads_it(name: str, seed: int, shared_data: Path) -> None:
+    """Went wrong once: what sends tokens to experts seemed to bring back what these had not made yet."""
+    verdict = block_verdict(block_plan(shared_data / "configs", name), seed)
+    right, every = verdict.exchanged
+    assert right == every > 0

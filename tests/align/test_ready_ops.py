@@ -7,8 +7,8 @@ import pytest
 
 from memplan.align import Alignment, align
 from memplan.align.pairs.merged_steps import parted_steps
+from memplan.align.planned.dependences import dependences
 from memplan.align.planned.planned_sequence import planned_sequence
-from memplan.align.rematch.dependences import dependences
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
 from tests.align.simulated_runs import Disturbance, RunKernel, run_of

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import memplan
 from memplan.cli import main
 from memplan.core.errors import InputError
+from memplan.core.options import options_of
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.models.training.memory import training_memory
 from memplan.models.training.step_recipe import Recipe
+from memplan.requests.plan_request import PlanRequest
 from memplan.schema import Tier
 
 CONFIG = str(resources.files("memplan.samples") / "example_config.json")
@@ -129,3 +134,42 @@ def test_a_long_search_for_a_shorter_training_step_ends_with_the_first_plan_that
     assert [note for note in ended.notes if "given up" in str(note)]
     assert ended.transfers == first.transfers
     assert not [note for note in thorough.notes if "given up" in str(note)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"phase": "train", "micro_batch": 4, "dp": 2, "sharding": "none", "recompute": "never"},
+        {"phase": "train", "pp": 2, "dp": 2, "host": "1GiB"},
+        {"phase": "prefill", "batch": 4, "tp": 2},
+        {"phase": "decode", "batch": 8, "dp": 2, "weights": "bf16"},
+    ],
+)
+def test_every_way_out_that_is_named_can_be_planned_with_its_words(options: dict[str, Any], tmp_path: Path) -> None:
+    """Went wrong once: weights sharded over replicas were named, of which there is no graph."""
+    document = json.loads(Path(CONFIG).read_text(encoding="utf-8")) | {"num_hidden_layers": 4}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(document), encoding="utf-8")
+    asked = PlanRequest(source=config, context=256, given=frozenset({"context", *options}), **options)
+    flags = {item.name: spec.flags[0] for item, spec in options_of(PlanRequest) if spec.flags}
+    ways = list(asked.alternatives())
+    assert len(ways) >= 4
+    for words, changed in ways:
+        assert changed.possible()
+        named = re.search(r"\((.*)\)$", words)
+        assert named is not None
+        told = {flags[name]: str(value) for name, value in {"context": 256, **options}.items()}
+        flag, _, value = named[1].removeprefix("no ").partition(" ")
+        told[flag] = value
+        if not value:
+            del told[flag]
+        given = [word for pair in told.items() for word in pair]
+        target = tmp_path / "plan.json"
+        assert main(["plan", str(config), *given, "-o", str(target)]) == 0
+        assert memplan.load_plan(target) == changed.plan()
+
+
+def test_what_has_no_graph_is_no_way_out() -> None:
+    asked = PlanRequest(source=Path(CONFIG), context=256, phase="train", dp=2, sharding="zero3")
+    assert not asked.possible()
+    assert all("zero3" not in words for words, _ in replace(asked, sharding="none").alternatives())

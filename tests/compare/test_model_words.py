@@ -126,7 +126,7 @@ def doubted(plan: Plan, run: Path) -> Iterator[Comparison]:
         return None if found is None else _withheld(found, [op.index for op in plan.ops if op.part == "norm.1"])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("memplan.compare.comparison.aligned", unsure)
+        patch.setattr("memplan.compare.compared_step.aligned", unsure)
         yield compare(plan, memplan.open_profile(run), limit=10_000)
 
 

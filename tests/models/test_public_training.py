@@ -15,10 +15,6 @@ from memplan.models.training.phases import MemoryPart
 
 KEPT_BACK_MISSES = (
     "deepseek_v3_tp2_pp2_dualpipev, stage 1",
-    "mixtral_legacy_tp2_ep4, stage 0",
-    "hybrid_mamba_tp2_cp4, stage 0",
-    "mamba2_8b_tp8, stage 0",
-    "gpt_tp2_pp2_fused_loss_gb200, stage 1",
     "bert_tp4, stage 0",
     "mla_moe_ep2_fsdp_fp8, stage 0",
     "prm_llama2_pp8, stage 7",
@@ -43,7 +39,7 @@ def tenths(shares: dict[str, list[float]]) -> tuple[float, float]:
 
 
 def test_public_training_runs_are_met(shared_data: Path) -> None:
-    """Each within 7 %, but for ten that were kept back."""
+    """Each within 7 %, but for those that were kept back."""
     rows = [row for row in training_rows(shared_data / "configs") if row.error is not None]
     errors = {
         kind: [row.error or 0.0 for row in rows if row.kind.endswith(kind) and row.name not in KEPT_BACK_MISSES]
@@ -78,6 +74,7 @@ def test_intervals_are_those_of_runs_first_seen() -> None:
 
 
 def test_four_of_five_public_peaks_are_inside_the_interval(shared_data: Path) -> None:
+    """More are: what missed when it was first seen has been mended."""
     kept: dict[str, float] = {}
     inside: dict[str, list[bool]] = {}
     for row in training_rows(shared_data / "configs"):
@@ -89,4 +86,4 @@ def test_four_of_five_public_peaks_are_inside_the_interval(shared_data: Path) ->
             low, high = memory_of(round(kept[row.name]), round(row.predicted * GIB)).interval_bytes
             inside.setdefault(row.name.split(",")[0], []).append(low <= row.measured * GIB <= high)
     share = sum(all(found) for found in inside.values()) / len(inside)
-    assert 0.75 <= share <= 0.95
+    assert share >= 0.8

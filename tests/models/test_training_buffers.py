@@ -12,12 +12,13 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
+from memplan.models.training.left_buffers import timed_phases
 from memplan.models.training.memory import training_memory
-from memplan.models.training.phases import gathered_weights, linear_shapes
+from memplan.models.training.phases import MemoryPart, gathered_weights, linear_shapes
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
-from memplan.models.training.step_recipe import Gpu, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -308,6 +309,35 @@ saved, of each storage once.
 """
 
 
+MEASURED_PADDED_SCANS = (
+    (16, 64, 1, 128, 128, 4096, 2, 71308.2, 78675.8),
+    (80, 64, 1, 128, 256, 4096, 1, 443451.0, 494459.2),
+    (16, 64, 2, 128, 128, 1024, 2, 76378.7, 84340.5),
+    (16, 64, 1, 128, 128, 512, 2, 71779.9, 89493.9),
+)
+"""The same of the mixers of May 2025, whose gated norm runs op by op: without and with padding."""
+
+
+def test_scans_that_pad_keep_a_chunk_more(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    layer = next(layer for layer in model.layers if isinstance(layer.mixer, Mamba2))
+    assert isinstance(layer.mixer, Mamba2)
+    for heads, width, groups, state, chunk, tokens, batch, *measured in MEASURED_PADDED_SCANS:
+        mixer = replace(layer.mixer, heads=heads, head_dim=width, groups=groups, state=state, chunk=chunk)
+        for padded, kept in zip((False, True), measured, strict=True):
+            told = Recipe(
+                sequence=tokens,
+                micro_batch=batch,
+                scan_in_steps=True,
+                gated_norm_in_steps=True,
+                padded_scan=padded,
+            )
+            found = sum(item.nbytes for item in scan_in_steps(mixer, Layout(), told))
+            assert found == pytest.approx(kept, rel=0.002)
+    with pytest.raises(InputError, match="pads its samples"):
+        list(scan_in_steps(mixer, Layout(context=2), told))
+
+
 @pytest.mark.parametrize("measured", MEASURED_SCANS)
 def test_scans_op_by_op_keep_what_autograd_says(shared_data: Path, measured: tuple[float, ...]) -> None:
     heads, width, groups, state, chunk, tokens, batch, ranks = map(int, measured[:-1])
@@ -318,3 +348,36 @@ def test_scans_op_by_op_keep_what_autograd_says(shared_data: Path, measured: tup
     told = Recipe(sequence=tokens * ranks, micro_batch=batch, scan_in_steps=True)
     kept = scan_in_steps(mixer, Layout(context=ranks), told)
     assert sum(item.nbytes for item in kept) == pytest.approx(measured[-1], rel=0.01)
+
+
+def test_first_steps_hold_what_timing_a_kernel_overwrites(shared_data: Path, llama: ModelConfig) -> None:
+    """As much as the L2 cache beside a compiled loss, 256 MiB beside a scan's way back; nothing without a GPU."""
+    hybrid = load_config(shared_data / "configs" / "nvidia--Nemotron-H-56B-Base-8K.json")
+    phases = {name: [MemoryPart(name, 1000, "")] for name in ("loss", "backward of a layer")}
+
+    def timed(model: ModelConfig, gpu: Gpu, loss: Loss, *, steps: bool = False) -> dict[str, int]:
+        found = timed_phases(phases, model.layers, replace(RECIPE, gpu=gpu, loss=loss, scan_in_steps=steps))
+        return {name: sum(item.nbytes for item in parts) - 1000 for name, parts in found.items()}
+
+    assert timed(llama, Gpu.HOPPER, Loss.COMPILED) == {"loss, timed": (50 << 20) - WORKSPACE}
+    assert timed(llama, Gpu.BLACKWELL, Loss.COMPILED) == {"loss, timed": (126 << 20) - 8519680}
+    assert timed(hybrid, Gpu.AMPERE, Loss.IN_PLACE) == {"backward of a layer, timed": 256 << 20}
+    for without in (
+        timed(llama, Gpu.NONE, Loss.COMPILED),
+        timed(llama, Gpu.ADA, Loss.COMPILED),
+        timed(llama, Gpu.HOPPER, Loss.COPIED),
+        timed(hybrid, Gpu.HOPPER, Loss.COPIED, steps=True),
+    ):
+        assert not without
+
+
+def test_a_first_step_has_no_moments_until_its_end(llama: ModelConfig) -> None:
+    told = replace(RECIPE, gpu=Gpu.HOPPER)
+    plain, compiled = (
+        training_memory(llama, Layout(tensor=8, data=64), replace(told, loss=loss))
+        for loss in (Loss.COPIED, Loss.COMPILED)
+    )
+    assert plain.phase == compiled.phase == "loss"
+    assert plain.first_step_bytes == plain.peak_bytes - plain.moment_bytes
+    assert compiled.first_step_bytes - plain.first_step_bytes == (50 << 20) - WORKSPACE
+    assert compiled.peak_bytes == plain.peak_bytes

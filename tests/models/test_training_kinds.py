@@ -13,8 +13,9 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.recipes import tightest_stage
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 INTERLEAVED = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)
@@ -43,6 +44,14 @@ def test_runs_of_layers_are_those_that_are_told(qwen: ModelConfig) -> None:
     assert training_spans(model, Layout(pipeline=2), told, 1) == (range(3, 5), range(7, 8))
     with pytest.raises(InputError, match="layers are given for 3 runs of a pipeline, but there are 4"):
         training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 3)), 0)
+
+
+def test_the_tightest_stage_is_found_by_the_runs_that_are_told(qwen: ModelConfig) -> None:
+    layout = Layout(pipeline=4)
+    told = replace(INTERLEAVED, run_layers=(2, 4, 2, 2, 2, 12, 2, 2))
+    tightest = tightest_stage(qwen, layout, replace(told, loss=Loss.FUSED))
+    assert tightest.stage == 1
+    assert not any("were taken" in note for note in tightest.notes)
 
 
 @pytest.mark.parametrize("stage", range(4))
@@ -163,3 +172,17 @@ def test_a_kernel_for_the_activation_function_and_the_router_keeps_less(shared_d
         for recipe in (apart, replace(apart, weighted_activation=True))
     )
     assert kept - fewer == 6 * 2 * 1856
+
+
+@pytest.mark.parametrize(
+    ("sharding", "second"), [(Sharding.NONE, 4.0), (Sharding.DISTRIBUTED, 1.0), (Sharding.FSDP2, 1.0)]
+)
+def test_muon_keeps_one_moment_of_matrices(qwen: ModelConfig, sharding: Sharding, second: float) -> None:
+    adam, muon = (
+        training_memory(qwen, Layout(data=4), replace(RECIPE, sharding=sharding, muon=told)) for told in (False, True)
+    )
+    matrices = 28 * (2 * 1024 * 2048 + 2 * 1024 * 1024 + 3 * 1024 * 3072)
+    assert part(adam, "optimizer") - part(muon, "optimizer") == second * matrices
+    assert adam.moment_bytes - muon.moment_bytes == second * matrices
+    with pytest.raises(InputError, match="that Muon trains"):
+        replace(RECIPE, muon=True, lora_rank=8)

@@ -44,3 +44,17 @@ def test_few_layers_say_what_all_take(name: str, pipeline: int, shared_data: Pat
             assert point.yielded == pytest.approx(whole.tokens_per_sequence)
             pace = step.batch * whole.tokens_per_sequence / whole.tokens_per_second * 1e9
             assert point.pace_ns == pytest.approx(pace, rel=0.002 if pipeline == 1 else 0.1)
+
+
+@pytest.mark.parametrize("name", MODELS[:3])
+def test_a_host_that_launches_kernels_launches_as_many(name: str, shared_data: Path) -> None:
+    """Of a machine whose host takes three times as long as others."""
+    model, die = load_config(next((shared_data / "configs").glob(f"{name}*.json"))), chip("910B3")
+    layout = Layout(tensor=8, expert=8 if model.experts else 1)
+    for step in (ServedStep(Phase.DECODE, 2, 1024), ServedStep(Phase.PREFILL, 1, 64)):
+        whole = step_time(model, layout, step, die, engine="vllm-ascend-eager", host_factor=3.0)
+        point = fast_step(
+            model, layout, step, die, acceptance=None, engine="vllm-ascend-eager", host_factor=3.0
+        )  # fmt: skip
+        assert point.duration_ns == pytest.approx(whole.duration_ns, rel=0.002)
+        assert point.launched_ns == pytest.approx(whole.duration_ns, rel=0.002)

@@ -29,7 +29,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
-from memplan.serving.constants import engine_host, host_interval, sources, step_interval
+from memplan.serving.constants import accepted_in_turn, engine_host, host_interval, sources, step_interval
 from memplan.serving.host_factor import found_host_factor
 from memplan.serving.step_parts import served_parts
 
@@ -323,7 +323,7 @@ def test_acceptance_is_that_of_the_published_tables() -> None:
     assert accepted(1, "vllm-ascend") == pytest.approx(0.886)
     assert accepted(2, "vllm-ascend") == pytest.approx(1.55, abs=0.03)
     assert accepted(3, "vllm-ascend") == pytest.approx(2.0, abs=0.02)
-    assert accepted(3, "vllm-ascend", own=False) == pytest.approx(1.18, abs=0.01)
+    assert accepted_in_turn(3, 0.5, 0.5) == pytest.approx(0.5 + 0.25 + 0.125)
     assert accepted(0) == 0
     assert accepted(1) == pytest.approx(0.7)
     assert accepted(3) == pytest.approx(1.44, abs=0.005)

@@ -31,7 +31,8 @@ class Band:
     Kernels in the order in which they ran, each beside `width` rows of a plan from `low` on.
 
     They begin at row `near`, or where steps begin, likelier than elsewhere. `spans` are places between which each
-    kernel stands and how many kernels from them, where that is known, and `times` are what they took in nanoseconds.
+    kernel stands, how many kernels from them, and the number of the kernel in its run, where that is known; `times` are
+    what they took in nanoseconds.
     """
 
     kernel_class: Int32s
@@ -39,7 +40,7 @@ class Band:
     low: Int64s
     width: int
     near: int | None = None
-    spans: tuple[Int64s, Int64s, Int64s] | None = None
+    spans: tuple[Int64s, Int64s, Int64s, Int64s] | None = None
     times: Float32s | None = None
 
     def columns(self) -> RunColumns:
@@ -47,7 +48,7 @@ class Band:
         nowhere = np.full(len(self.low), -1, dtype=np.int64)
         times = nowhere.astype(np.float32) if self.times is None else self.times
         return RunColumns(
-            self.kernel_class, self.low, self.kernel_names, *(self.spans or (nowhere, nowhere, nowhere)), times
+            self.kernel_class, self.low, self.kernel_names, *(self.spans or (nowhere, nowhere, nowhere, nowhere)), times
         )
 
     def start(self, model: PairPrices) -> Floats:
@@ -146,6 +147,8 @@ def _op_columns(model: PairPrices) -> OpColumns:
     return OpColumns(
         model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
         model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
+        model.since,
+        model.until,
     )  # fmt: skip
 
 

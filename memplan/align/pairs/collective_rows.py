@@ -13,6 +13,7 @@ from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
 from memplan.align.pairs.pair_prices import SPREAD, PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.dependences import dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
@@ -34,6 +35,12 @@ _SUM, _HALVES = "all_reduce", ("reduce_scatter", "all_gather")
 A sum over ranks, and what it is in two kernels: the first adds up and leaves each rank a share, the second brings the
 shares together; each sends half of what the sum in one kernel does (Thakur et al. 2005).
 """
+_SURE = 0.9
+"""Probability from which a kernel tells when what it makes can be exchanged."""
+_STREAMS, _THROUGH = 2, 4
+"""Kernels by which order between streams is disturbed at most, and ops in a row that nothing runs, looked through."""
+_MOST_SORTED = 20_000
+"""Rows of a step up to which it is asked what needs what."""
 _FEWEST = 3
 """Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
@@ -87,6 +94,7 @@ def _place(
         where: Int64s = count[row % rows] + row // rows * count[-1]
         return where
 
+    since, until = _by_dataflow(both, found)
     usual = _families(sequence).tolist()
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
@@ -123,6 +131,8 @@ def _place(
         some = replace(
             some,
             place=planned_ops(whole),
+            since=since[whole],
+            until=until[whole],
             time=some.time * _half_times(sequence, np.full(len(whole), kind), whole),
             prices=prices,
             skip=skip,
@@ -131,12 +141,14 @@ def _place(
             block=np.zeros_like(whole),
             start_inside=1.0,  # where a profile is cut is told by the places, too
         )
-        spans = planned_ops(before[mine]), planned_ops(after[mine]), off[mine]
+        between = planned_ops(before[mine]), planned_ops(after[mine]), off[mine]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
         if len(chosen) * width > MOST_CELLS:
-            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, spans[0] - _BESIDE) - _SPARE, 0))
-            width = int((np.searchsorted(some.place, spans[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
-        band = Band(kernel_class[chosen], both.kernel_names[chosen], low, width, spans=spans, times=times[chosen])
+            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, between[0] - _BESIDE) - _SPARE, 0))
+            width = int((np.searchsorted(some.place, between[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
+        band = Band(
+            kernel_class[chosen], both.kernel_names[chosen], low, width, spans=(*between, chosen), times=times[chosen]
+        )
         result = align_band(some, band)
         row, first, last = (
             whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
@@ -153,8 +165,42 @@ def _place(
         alone = np.array([not rule.repeats for rule in sequence.rules])
         fit = np.zeros(len(chosen))
         at = np.clip(np.searchsorted(whole, result.row), 0, len(whole) - 1)
-        fit_alone(some.place[at], *spans, some.time[at], times[chosen], float(prices[-1]), fit)
+        fit_alone(some.place[at], *between, some.time[at], times[chosen], float(prices[-1]), fit)
         found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
+
+
+def _by_dataflow(both: PlanAndRun, found: PairResult) -> tuple[Int64s, Int64s]:
+    """
+    For each row, counted on over steps, the numbers of the first and the last kernel that may run it.
+
+    It runs behind the first kernel that surely runs an op which makes what it reads, and before the last one of those
+    that read what it makes; ops that nothing runs are looked through.
+    """
+    rows = len(both.sequence)
+    turns = np.arange(0, (int(found.place.max(initial=0)) // rows + 3) * rows, rows)
+    kernels, size = len(found.row), len(turns) * rows
+    since, until = np.zeros(size, dtype=np.int64), np.full(size, kernels, dtype=np.int64)
+    if rows > _MOST_SORTED:
+        return since, until
+    token, ratios = both.sequence.token[found.row % rows], both.ratios
+    sure = (found.row >= 0) & (found.chance >= _SURE)
+    sure &= ratios.core[token, both.kernel_class] >= ratios.behind[token, both.kernel_class]
+    kernel = np.flatnonzero(sure)
+    first, last = np.full(size, kernels), np.full(size, -1)
+    for side in (found.row, found.first, found.last):
+        np.minimum.at(first, side[kernel], kernel)
+        np.maximum.at(last, side[kernel], kernel)
+    never = last < 0
+    first[never], last[never] = -1, kernels
+    needs = dependences(both.plan, both.sequence)
+    before, after = ((turns[:, None] + side[None, :]).reshape(-1) for side in (needs.before, needs.after))
+    into, out_of = never[after], never[before]
+    for _ in range(_THROUGH):
+        np.maximum.at(first, after[into], first[before[into]])
+        np.minimum.at(last, before[out_of], last[after[out_of]])
+    np.maximum.at(since, after, first[before] - _STREAMS)
+    np.minimum.at(until, before, last[after] + _STREAMS)
+    return since, until
 
 
 def _gather_sums(sequence: PlannedSequence, which: Int64s, main: Int32s, before: Int64s, found: PairResult) -> Bools:

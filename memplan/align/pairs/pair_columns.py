@@ -43,6 +43,10 @@ class OpColumns(NamedTuple):
     """Row after the last of the layer."""
     loose: Float32s
     """Price of a jump within the group."""
+    since: Int64s
+    """Number of the first kernel that may run the op, for kernels that stand between places."""
+    until: Int64s
+    """Number of the last one that may."""
 
 
 class RunColumns(NamedTuple):
@@ -50,7 +54,8 @@ class RunColumns(NamedTuple):
     What the loops read of kernels, in the order in which they ran.
 
     A kernel with a `before` of at least 0 stands between the places `after` and `before`, with `off` others without a
-    place between it and the nearer one: ops far from both fit it less, as do ops that are planned to take longer.
+    place between it and the nearer one: ops far from both fit it less, as do ops that are planned to take longer. It is
+    the one of that `number` in the run.
     """
 
     token: Int32s
@@ -61,6 +66,7 @@ class RunColumns(NamedTuple):
     after: Int64s
     before: Int64s
     off: Int64s
+    number: Int64s
     time: Float32s
     """Measured ns."""
 

@@ -140,6 +140,7 @@ def forward(
                 more *= factor
             if run.before[j] >= 0:
                 near_by = _nearness(ops.place[at], run.after[j], run.before[j], run.off[j])
+                near_by *= ops.since[at] <= run.number[j] <= ops.until[at]
                 fit *= near_by * _lasting(ops.time[at], run.time[j], spread)
                 more *= near_by
             old = i + moved
@@ -258,6 +259,7 @@ def posterior(
                         fit *= _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1]) * _lasting(
                             ops.time[at], run.time[j + 1], spread
                         )
+                        fit *= ops.since[at] <= run.number[j + 1] <= ops.until[at]
                     enter[i] = fit * next_c[i] + opens * ops.lead[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += ops.entry[at] * enter[i]
@@ -306,6 +308,7 @@ def posterior(
                     more = ratios.again[following, cls] * factor
                     if run.before[j + 1] >= 0:
                         near_by = _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1])
+                        near_by *= ops.since[at] <= run.number[j + 1] <= ops.until[at]
                         fit *= near_by * _lasting(ops.time[at], run.time[j + 1], spread)
                         more *= near_by
                     helps = ratios.behind[following, cls] * ops.stay[at] * factor

@@ -44,6 +44,8 @@ class PairPrices:
     group: Int64s
     block: Int64s
     loose: Float32s
+    since: Int64s
+    until: Int64s
     prices: Floats
     start_inside: float
 
@@ -74,6 +76,8 @@ class PairPrices:
             group=change(self.group),
             block=change(self.block),
             loose=change(self.loose),
+            since=change(self.since),
+            until=change(self.until),
         )
 
 
@@ -114,6 +118,8 @@ def pair_prices(both: PlanAndRun) -> PairPrices:
         np.select([of_experts, pieced], [prices["loose_experts"], prices["loose_pieces"]], prices["loose"]).astype(
             np.float32
         ),
+        np.zeros(len(sequence), dtype=np.int64),
+        np.full(len(sequence), np.iinfo(np.int64).max),
         np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
         float(prices["start_inside"]),
     )

@@ -18,8 +18,8 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.classes.likelihood import pair_model
 from memplan.align.classes.tokens import TokenClasses
 from memplan.align.plan_and_run import PlanAndRun
+from memplan.align.planned.dependences import dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
-from memplan.align.rematch.dependences import dependences
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.schema import Plan
 

@@ -138,7 +138,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     host = host_of(engine.name, service.host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
-    ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted)
+    ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)

@@ -139,7 +139,7 @@ def command(
                 for words, changed in asked.alternatives():
                     if time.process_time() - begin < _PATIENCE_S:
                         yield words, partial(planned, changed)
-                    else:
+                    elif changed.possible():
                         untried.append(words)
 
             ways = ways_out(result, plan_with, changes(), _hbm_of(result.chip))
