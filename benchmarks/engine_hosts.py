@@ -180,19 +180,27 @@ def host_quantiles(found: Iterable[HostSpread]) -> tuple[float, float]:
     return tenths[0], tenths[-1]
 
 
+def hosts_of_others(rows: Sequence[EngineRow]) -> Mapping[str, Hosts]:
+    """The hosts as all other sources of `rows` have them, by source."""
+    fitted = fitted_rows(rows)
+    return {
+        source: found_hosts([row for row in fitted if row.source != source])
+        for source in dict.fromkeys(row.source for row in rows)
+    }
+
+
 def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
     """The rows with the constants as shipped, and as the other sources have them."""
     rows, shipped = engine_rows(data), shipped_hosts()
-    fitted = fitted_rows(rows)
+    fitted, others = fitted_rows(rows), hosts_of_others(rows)
     for row in rows:
         if row.why:
             yield MeasuredRow(
                 row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured, None, why=row.why
             )
             continue
-        others = found_hosts([other for other in fitted if other.source != row.source])
         yield MeasuredRow(
             row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured,
             row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted,
-            left_out=row.predicted(others[row.engine, row.alone]),
+            left_out=row.predicted(others[row.source][row.engine, row.alone]),
         )  # fmt: skip

@@ -19,6 +19,7 @@ from benchmarks.engine_hosts import (
     found_hosts,
     host_quantiles,
     host_spread,
+    hosts_of_others,
     measured_engine_rows,
 )
 from benchmarks.engine_rows import engine_rows, shipped_hosts
@@ -191,7 +192,8 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     ]
     assert median(abs(error) for error in served) < 0.17 < 0.35 < median(abs(error) for error in bare)
     assert abs(median(served)) < 0.05
-    assert sum(abs(error) > 0.4 for error in served) <= 0.1 * len(served)
+    # Hosts differ by more: a page of small models has a fourth of the usual one, containers have three times as much.
+    assert sum(abs(error) > 0.4 for error in served) <= 0.16 * len(served)
     # First tokens of five engines: all were too fast once.
     first = errors["first token"]
     assert median(abs(error) for error in first) < 0.16
@@ -220,8 +222,8 @@ def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shar
     """Of rows that were not kept back, with their own source left out of the constants and of the spread of hosts."""
     rows = engine_rows(shared_data)
     seen = [row for row in rows if not row.why and row.alike]
-    fitted, hosts = fitted_rows(rows), host_interval()
-    found = [host_spread(row, found_hosts([other for other in fitted if other.source != row.source])) for row in seen]
+    others, hosts = hosts_of_others(rows), host_interval()
+    found = [host_spread(row, others[row.source]) for row in seen]
     spread = host_quantiles(found)
     assert (hosts.low, hosts.high) == pytest.approx(spread, abs=0.03)
     for bound in (True, False):
