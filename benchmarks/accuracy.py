@@ -32,7 +32,7 @@ from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
-from benchmarks.training_rows import logged_steps, training_rows
+from benchmarks.training_rows import logged_steps, published_steps, training_rows
 from benchmarks.training_step_rows import training_step_rows
 
 HERE = Path(__file__).parent
@@ -69,6 +69,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *training_rows(configs),
         *training_step_rows(data),
         *logged_steps(configs),
+        *published_steps(configs),
     ):
         own = any(item["kind"] == row.kind and item["words"] in row.name for item in told["rows"])
         shared = any(item["source"] in row.source for item in told["sources"])

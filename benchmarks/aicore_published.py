@@ -13,8 +13,8 @@ from memplan.cost.kernel import Kernel, Operand, op_class
 from memplan.cost.kernel_time import matmul_cost
 from memplan.cost.machine import Machine, machine
 from memplan.cost.tiling import MatmulProblem, Tiling
-from memplan.cost.transfer import Copy, copy_time
-from memplan.cost.vector import dirty_in_l2, vector_passes, vector_time, vector_work
+from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
+from memplan.cost.vector import vector_passes, vector_time, vector_work
 from memplan.hardware import chip
 
 CASES = Path(__file__).with_name("aicore_cases.json")

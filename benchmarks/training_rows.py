@@ -1,4 +1,4 @@
-"""Memory of public training runs, predicted: states after the first step, and the most that a stage held."""
+"""Memory and time of public training runs, predicted: states after the first step, the most of a stage, a step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 from memplan.serving import training_time
+from memplan.serving.training_time import MEGATRON
 
 RUNS = Path(__file__).with_name("training_cases.json")
+PUBLISHED = Path(__file__).with_name("training_published.json")
 _A2 = "910B1"
 """The chip that runs on 910B are taken to have had: they don't tell which of its bins."""
 _PEAKS = {"peak_gib": "steady step", "reserved_gib": "reserved"}
@@ -81,12 +83,26 @@ def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layo
 def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step of every run that tells it, on the chip that its publisher's scripts are for."""
     for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
-        if "step_ms" not in run:
-            continue
-        predicted, why = None, run.get("step_unknown", "")
-        try:
-            if not why:
-                predicted = training_time(*_described(run, configs), chip(_A2)).duration_ns / 1e6
-        except InputError as error:
-            why = str(error).splitlines()[0]
-        yield MeasuredRow("trained steps", run["source"], _A2, run["name"], "ms", run["step_ms"], predicted, why=why)
+        if "step_ms" in run:
+            yield _step_row("trained steps", run, _A2, run.get("step_unknown", ""), configs)
+
+
+def published_steps(configs: Path) -> Iterator[MeasuredRow]:
+    """The time of a step by every throughput of `training_published.json`, of each half on its own."""
+    for run in json.loads(PUBLISHED.read_text("utf-8"))["runs"]:
+        kind = "published training" if run["set"] == "check" else "published training, in view"
+        yield _step_row(kind, run, run["chip"], run.get("unknown", ""), configs)
+
+
+def _step_row(kind: str, run: Mapping[str, Any], chip_name: str, why: str, configs: Path) -> MeasuredRow:
+    predicted = None
+    try:
+        if not why:
+            time = training_time(*_described(run, configs), chip(chip_name), engine=run.get("engine", MEGATRON))
+            predicted = time.duration_ns / 1e6
+    except InputError as error:
+        why = str(error).splitlines()[0]
+    if "step_ms" in run:
+        return MeasuredRow(kind, run["source"], chip_name, run["name"], "ms", run["step_ms"], predicted, why=why)
+    unit, measured = next(iter(run["measured"].items()))
+    return MeasuredRow(kind, run["source"], chip_name, run["name"], unit.replace("_", " "), measured, None, why=why)

@@ -16,8 +16,8 @@ from memplan.placement.onchip import plan_onchip
 from memplan.schema import OnChipPlan, PlannedTiling
 from memplan.schema.planned_tiling import PipeBusy, PlannedSentence, Stage
 
-Launch = tuple[Kernel, float | None]
-"""A kernel and the share of its reads that L2 holds beforehand."""
+Launch = tuple[Kernel, float | None, float | None]
+"""A kernel, the share of its reads that L2 holds beforehand, and the share that pushes results out of L2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ def planned_tilings(
     onchip: list[OnChipPlan] = []
     tilings: list[PlannedTiling] = []
     distinct = dict.fromkeys(launches)
-    for done, (kernel, hot_share) in enumerate(distinct):
+    for done, (kernel, hot_share, pushed_share) in enumerate(distinct):
         progress(done, len(distinct), "kernels on chip")
-        report = kernel_report(kernel, core, hot_share=hot_share)
+        report = kernel_report(kernel, core, hot_share=hot_share, pushed_share=pushed_share)
         place = None
         if report.needs:
             key = report.needs, report.stages

@@ -125,9 +125,11 @@ def stage_spans(layers: int, layout: Layout) -> tuple[range, ...]:
     rest = layers - sum(count or 0 for count in given)
     if rest < len(free) or (rest and not free):
         if not layout.stage_layers:
-            raise InputError("{} layers can't be divided among {} pipeline stages", layers, layout.pipeline)
+            raise InputError("{} [layer|layers] can't be divided among {} pipeline stages", layers, layout.pipeline)
         shown = ", ".join("?" if count is None else str(count) for count in given)
-        raise InputError("{} layers can't be divided among {} pipeline stages of {}", layers, layout.pipeline, shown)
+        raise InputError(
+            "{} [layer|layers] can't be divided among {} pipeline stages of {}", layers, layout.pipeline, shown
+        )
     counts = [count or 0 for count in given]
     for stage in free:
         counts[stage] = rest // len(free)

@@ -15,7 +15,7 @@ import typer
 from memplan.cli.console import NO, YES
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
-from memplan.core.options import OptionSpec, check_numbers, options_of
+from memplan.core.options import OptionSpec, check_finite, check_numbers, options_of
 from memplan.reports.report import Report
 
 _PANEL = "Report"
@@ -86,6 +86,8 @@ def reporting(function: Callable[..., Report]) -> Callable[..., int]:
             check_numbers(kind, values)
             asked[name] = kind(**values, **({_GIVEN: said & values.keys()} if name in aware else {}))
         own = {name: value for name, value in given.items() if name in signature.parameters}
+        for name, value in own.items():
+            check_finite(name, value)
         report = function(**own, **asked)
         deliver(report, form, target)
         return YES if report.answer else NO

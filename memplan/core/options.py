@@ -8,6 +8,7 @@ options of them, and `words` turns a request back into the words that ask for th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +59,12 @@ def options_of(request: Any) -> Iterator[tuple[dataclasses.Field[Any], OptionSpe
 
 
 def check_numbers(kind: Any, given: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a whole number in `given` that its option of `kind` can't be, and for one past 64 bits."""
+    """Raise `InputError` for a number in `given` that its option of `kind` can't be, and for one past 64 bits."""
     for field, spec in options_of(kind):
         value = given.get(field.name)
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             continue
+        check_finite(field.name, value)
         least = -_LARGEST if spec.least is None else spec.least
         most = _LARGEST if spec.most is None else spec.most
         if not least <= value <= most:
@@ -71,7 +73,13 @@ def check_numbers(kind: Any, given: Mapping[str, Any]) -> None:
             raise InputError("option {} must be at most {}, found {}", field.name, f"{most:,}", _short(value))
 
 
-def _short(value: int) -> str | Sentence:
+def check_finite(name: str, value: object) -> None:
+    """Raise `InputError` for a `value` of option `name` that is infinite or not a number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError("option {} must be a finite number, found {}", name, str(value))
+
+
+def _short(value: float) -> str | Sentence:
     return str(value) if abs(value) <= _LARGEST else Sentence("a number of more than 64 bits")
 
 

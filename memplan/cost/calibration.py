@@ -23,9 +23,10 @@ from memplan.cost.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 5
+CALIBRATION_VERSION = 6
 _BEFORE = 3
-"""The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places."""
+"""The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places, 5
+knew nothing of what reads push out of L2."""
 _LARGEST_FILE = 16 << 20
 
 
@@ -87,17 +88,17 @@ class Calibration:
             "never seen",
         )
 
-    def corrected_ns(self, kernel: Kernel, plain: PlainTimes, hot: float | None) -> int | None:
+    def corrected_ns(self, kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float | None) -> int | None:
         """
         The corrected time of `kernel`, `None` where nothing measured speaks for it.
 
-        `plain` is what the model gives it, `hot` the share of its reads that L2 holds, `None` where nobody knows what
-        ran before it.
+        `plain` is what the model gives it, `hot` the share of its reads that L2 holds and `pushed` the share that
+        pushes results out of it, `None` where nobody knows what ran before it.
         """
         seen = self.seen_time_ns(kernel_key(kernel), plain, hot)
         if seen is not None:
             return max(round(seen), 1)
-        trait = trait_of(kernel, plain, hot)
+        trait = trait_of(kernel, plain, hot, pushed)
         if not plain.known or not self.deviations.covers(trait):
             return None
         return max(round(float(self.deviations.times_ns([trait])[0])), 1)
@@ -187,13 +188,14 @@ def _type_errors(row: Mapping[str, Any]) -> TypeErrors:
 
 
 def _deviations(document: Mapping[str, Any]) -> Deviations:
-    logarithms = [item.name for item in fields(Trait) if item.name not in ("type", "bound", "dtype", "hot")]
+    logarithms = [item.name for item in fields(Trait) if item.name not in ("type", "bound", "dtype", "hot", "pushed")]
     traits = tuple(
         Trait(
             str(row["type"]),
             str(row["bound"]),
             **{name: _finite(row[name]) for name in logarithms},
             hot=_number(row["hot"]),
+            pushed=_number(row.get("pushed", 0.0)),
             dtype=str(row["dtype"]),
         )
         for row in document["kernels"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, prod
+from math import ceil, lcm, prod
 
 from memplan.cost.kernel import Kernel, Operand
 from memplan.cost.machine import Machine
@@ -41,11 +41,16 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
         return None
     # An image of five dimensions is NC1HWC0, whose filters have four, or a volume, whose filters have five.
     blocked = len(pixels_of.shape) == 5 and len(filters.shape) != 5
-    count, taps = _filter(filters, width, blocked=blocked)
+    image = made if kind == "convolution_input_gradient" else tensors[products - 1]
     if kind == "convolution_filter_gradient" and products == 1:
+        count, _ = _filter(filters, width, (0, 0), blocked=blocked)
         pixels_of = min(
             tensors[:2], key=lambda op: (_channels(op, blocked=blocked) != count, _pixels(op, blocked=blocked))
         )
+        image = tensors[1] if pixels_of is tensors[0] else tensors[0]
+    known = kind != "transposed_convolution"
+    channels = (_channels(image, blocked=blocked), _channels(pixels_of, blocked=blocked)) if known else (0, 0)
+    count, taps = _filter(filters, width, channels, blocked=blocked)
     pixels = _pixels(pixels_of, blocked=blocked)
     m, n, k = {
         "convolution": (pixels, count, taps),
@@ -88,12 +93,28 @@ def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Op
     return (first, second) if unlike(first, second) <= unlike(second, first) else (second, first)
 
 
-def _filter(operand: Operand, width: float, *, blocked: bool) -> tuple[int, int]:
-    """Filters, and taps of each (input channels x kernel area)."""
-    shape = operand.shape
+def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocked: bool) -> tuple[int, int]:
+    """
+    Filters, and taps of each (input channels x kernel area), between so many channels of the image and of the result.
+
+    Filters of groups of channels are multiplied for as many groups at once as fill the blocks of the cube on either
+    side, with zeros for the channels of the other groups, which count as multiplied (TBE, `calculate_group` of
+    convolutions and of both gradients); so are those of single channels. 0 channels are not known.
+    """
+    shape, (image, result) = operand.shape, channels
     if blocked and len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
-        return shape[1] * 16, shape[0] * shape[3]
-    return shape[0], prod(shape[1:])
+        count, taps = shape[1] * 16, shape[0] * shape[3]
+        parts = max(result // max(count, 1), 1)
+        return (count * parts, taps // parts) if (result % max(count, 1), taps % parts) == (0, 0) else (count, taps)
+    count, each, area = shape[0], shape[1], prod(shape[2:])
+    if each == image > 1 and result == count * image:  # one filter or more for each channel, named the other way round
+        count, each = result, 1
+    groups = image // each if each and image % each == 0 and count % (image // each or 1) == 0 else 1
+    if groups < 2:
+        return count, each * area
+    made, block = count // groups, int(32 / width)
+    together = min(lcm(lcm(each, block) // each, lcm(made, 16) // made), groups)
+    return count, each * together * area
 
 
 def _channels(operand: Operand, *, blocked: bool) -> int:

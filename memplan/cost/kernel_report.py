@@ -26,7 +26,7 @@ from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.machine import Machine
 from memplan.cost.shapes import in_pages
-from memplan.cost.tiling import MatmulProblem, Tiling, traffic_bound
+from memplan.cost.tiling import MatmulProblem, Tiling
 from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
 from memplan.schema.planned_tiling import Stage, TileSize
@@ -55,13 +55,15 @@ class KernelReport:
 
 
 @lru_cache(maxsize=1024)
-def kernel_report(kernel: Kernel, machine: Machine, *, hot_share: float | None = None) -> KernelReport:
+def kernel_report(
+    kernel: Kernel, machine: Machine, *, hot_share: float | None = None, pushed_share: float | None = None
+) -> KernelReport:
     """
-    The report of `kernel`; `hot_share` as in `kernel_cost`, whose figures and tiling it gives.
+    The report of `kernel`; `hot_share` and `pushed_share` as in `kernel_cost`, whose figures and tiling it gives.
 
     Equal kernels are searched once. Raises what `kernel_cost` raises.
     """
-    cost = kernel_cost(kernel, machine, hot_share=hot_share)
+    cost = kernel_cost(kernel, machine, hot_share=hot_share, pushed_share=pushed_share)
     # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
     share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
     problem = problem_of(kernel, machine, hot_share=share)
@@ -188,3 +190,16 @@ def _vector(
     )
     moved = round(work.read + work.written)
     return KernelReport(cost, problem, words, VECTOR_STAGES, needs, moved, notes=notes, tile=tile)
+
+
+def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -> float:
+    """
+    Bytes that must cross between GM and `cores` cores whatever the tiling: the larger of each operand once and
+    2·M·N·K/sqrt(S) - 2·S elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
+    elements of one core.
+    """
+    width = min(problem.a_bytes, problem.b_bytes)
+    store = (machine.l1 + machine.l0a + machine.l0b + machine.l0c + (machine.ub if machine.direct else 0)) / width
+    compulsory = problem.a_total + problem.b_total + problem.c_total
+    per_product = max(2 * problem.m * problem.n * problem.k / store**0.5 - 2 * store * cores, 0.0)
+    return float(max(compulsory, problem.batch * per_product * width))

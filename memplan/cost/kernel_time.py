@@ -66,27 +66,33 @@ class KernelCost:
 
 
 def kernel_cost(
-    kernel: Kernel, machine: Machine, *, hot_share: float | None = None, cold_code: bool = False
+    kernel: Kernel,
+    machine: Machine,
+    *,
+    hot_share: float | None = None,
+    pushed_share: float | None = None,
+    cold_code: bool = False,
 ) -> KernelCost:
     """
     Cost of `kernel`; `hot_share` is the share of its reads that L2 holds, where the caller knows the ops before it.
 
-    Without it, each operand comes from HBM when it is first touched. With `cold_code` its vector cores fetch their
-    instructions first, as they do behind another kernel.
+    Without it, each operand comes from HBM when it is first touched. `pushed_share` is what its reads push out of L2
+    over what they are (`pushed_shares`), which nothing but a calibration asks for. With `cold_code` its vector cores
+    fetch their instructions first, as they do behind another kernel.
     """
     hot = None if hot_share is None else round(hot_share * HOT_STEPS)
-    return _cached(kernel, machine, hot, cold_code)
+    pushed = None if pushed_share is None or machine.calibration is None else round(pushed_share * HOT_STEPS)
+    return _cached(kernel, machine, hot, pushed, cold_code)
 
 
 @lru_cache(maxsize=65536)
-def _cached(kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool) -> KernelCost:
+def _cached(kernel: Kernel, machine: Machine, hot: int | None, pushed: int | None, cold_code: bool) -> KernelCost:
     cost = _modelled(kernel, machine, hot, cold_code)
     if machine.calibration is None:
         return cost
-    share = None if hot is None else hot / HOT_STEPS
-    time = machine.calibration.corrected_ns(
-        kernel, plain_times(kernel, machine, _ordered_ns(kernel, machine, hot)), share
-    )
+    shares = (None if hot is None else hot / HOT_STEPS, None if pushed is None else pushed / HOT_STEPS)
+    plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, hot))
+    time = machine.calibration.corrected_ns(kernel, plain, *shares)
     return cost if time is None else replace(cost, duration_ns=time)
 
 
@@ -102,7 +108,8 @@ def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes
     """What the model gives `kernel` on `machine` run alone, beside what it gives it in its place, `ordered_ns`."""
     alone, through_ns = _alone_and_through(kernel, machine)
     filled = alone.gm_bytes / machine.l2
-    return PlainTimes(alone.duration_ns, ordered_ns, through_ns, filled, alone.bound, alone.known)
+    read_ns = kernel.read_bytes / machine.hbm_bytes_per_second * 1e9
+    return PlainTimes(alone.duration_ns, ordered_ns, through_ns, read_ns, filled, alone.bound, alone.known)
 
 
 @lru_cache(maxsize=65536)

@@ -81,6 +81,50 @@ def hot_shares(accesses: Sequence[L2Access], l2_bytes: int) -> list[float]:
     return shares
 
 
+class WrittenStack:
+    """Tensors in L2 by how recently they were touched, and what of each was written and has not reached HBM yet."""
+
+    def __init__(self, l2_bytes: int) -> None:
+        self._l2 = l2_bytes
+        self._held: dict[Hashable, tuple[float, float]] = {}
+        self._total = 0.0
+
+    def touch(self, key: Hashable, size: int, *, writes: bool) -> float:
+        """Move `key` to the top; the bytes written before that this pushes out to HBM."""
+        before, written = self._held.pop(key, (0.0, 0.0))
+        whole = float(min(max(before, size), self._l2))
+        self._held[key] = whole, min(max(written, size) if writes else written, whole)
+        self._total += whole - before
+        pushed = 0.0
+        while self._total > self._l2:
+            oldest = next(iter(self._held))
+            held, written = self._held[oldest]
+            gone = min(held, self._total - self._l2)
+            self._total -= gone
+            pushed += written * gone / held
+            if gone >= held:
+                del self._held[oldest]
+            else:
+                self._held[oldest] = held - gone, written * (1 - gone / held)
+        return pushed
+
+
+def pushed_shares(accesses: Sequence[L2Access], l2_bytes: int) -> list[float]:
+    """
+    For each op the bytes of results before it that its reads push out of L2 to HBM, as a share (0 to 1) of those it
+    reads; ops in order and L2 empty at first. What its own results push out is not counted: `through_ns` tells it.
+    """
+    stack = WrittenStack(l2_bytes)
+    shares = []
+    for access in accesses:
+        total = sum(size for _, size in access.reads)
+        pushed = sum(stack.touch(key, size, writes=False) for key, size in access.reads)
+        shares.append(min(pushed / total, 1.0) if total else 0.0)
+        for key, size in access.writes:
+            stack.touch(key, size, writes=True)
+    return shares
+
+
 def graph_accesses(graph: Graph) -> list[L2Access]:
     """Accesses of every op of `graph` in order; ops that launch nothing touch nothing."""
     tensors = graph.tensors
@@ -209,18 +253,28 @@ def bypasses(graph: Graph, machine: Machine) -> list[Bypass]:
     ]
 
 
-def graph_costs(graph: Graph, machine: Machine, shares: Sequence[float] | None = None) -> list[KernelCost | None]:
+def graph_costs(
+    graph: Graph, machine: Machine, states: Sequence[tuple[float, float | None]] | None = None
+) -> list[KernelCost | None]:
     """
     Cost of every op of `graph` in order with L2 as the ops before left it; `None` for ops that launch nothing.
 
-    `shares` are the `hot_shares` of its accesses, for who has them already.
+    `states` are the `l2_states` of its accesses, for who has them already.
     """
-    if shares is None:
-        shares = hot_shares(graph_accesses(graph), machine.l2)
+    if states is None:
+        states = l2_states(graph_accesses(graph), machine)
     return [
-        kernel_cost(kernel_of_op(op, graph), machine, hot_share=share) if op.launches else None
-        for op, share in zip(graph.ops, shares, strict=True)
+        kernel_cost(kernel_of_op(op, graph), machine, hot_share=hot, pushed_share=pushed) if op.launches else None
+        for op, (hot, pushed) in zip(graph.ops, states, strict=True)
     ]
+
+
+def l2_states(accesses: Sequence[L2Access], machine: Machine) -> list[tuple[float, float | None]]:
+    """`hot_shares` and `pushed_shares` of a graph, these `None` without a calibration, which alone asks for them."""
+    hot = hot_shares(accesses, machine.l2)
+    if machine.calibration is None:
+        return [(share, None) for share in hot]
+    return list(zip(hot, pushed_shares(accesses, machine.l2), strict=True))
 
 
 def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memplan.cost.kernel import Kernel, kernel_of_op
 from memplan.cost.kernel_time import HOT_STEPS, NONE
-from memplan.cost.l2 import advice, graph_accesses, graph_costs, hot_shares
+from memplan.cost.l2 import advice, graph_accesses, graph_costs, l2_states
 from memplan.cost.machine import Machine
 from memplan.graph import Graph
 
@@ -19,7 +19,8 @@ class OpCost:
     `flops` counts multiplies and adds, `gm_bytes` the traffic to global memory: every
     operand read and written once, of which L2 serves a part. `kernel` is what it launches
     and `hot_share` the share of its reads that L2 holds, in steps fine enough to predict the same time; `None` for ops
-    that launch nothing.
+    that launch nothing. `pushed_share` is the share of them that pushes results out of L2, in such steps, `None` too
+    without a calibration.
     """
 
     duration_ns: int
@@ -28,6 +29,7 @@ class OpCost:
     gm_bytes: int
     kernel: Kernel | None = None
     hot_share: float | None = None
+    pushed_share: float | None = None
 
 
 def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
@@ -38,14 +40,18 @@ def op_costs(graph: Graph, machine: Machine) -> list[OpCost]:
 def costs_and_advice(graph: Graph, machine: Machine) -> tuple[list[OpCost], list[str]]:
     """`op_costs`, and lines of advice on L2 and of what was taken for granted."""
     accesses = graph_accesses(graph)
-    shares = hot_shares(accesses, machine.l2)
-    costs = graph_costs(graph, machine, shares)
+    states = l2_states(accesses, machine)
+    costs = graph_costs(graph, machine, states)
     found = []
-    for op, access, share, cost in zip(graph.ops, accesses, shares, costs, strict=True):
+    for op, access, (hot, pushed), cost in zip(graph.ops, accesses, states, costs, strict=True):
         if cost is None:
             found.append(OpCost(0, NONE, 0, 0))
             continue
         once = sum(size for _, size in (*access.reads, *access.writes))
-        kernel, hot = kernel_of_op(op, graph), round(share * HOT_STEPS) / HOT_STEPS
-        found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once, kernel, hot))
+        shares = (_stepped(hot), None if pushed is None else _stepped(pushed))
+        found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once, kernel_of_op(op, graph), *shares))
     return found, advice(graph, costs, machine)
+
+
+def _stepped(share: float) -> float:
+    return round(share * HOT_STEPS) / HOT_STEPS

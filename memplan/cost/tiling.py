@@ -160,19 +160,6 @@ class Search:
         return front
 
 
-def traffic_bound(problem: MatmulProblem, machine: Machine, *, cores: int = 1) -> float:
-    """
-    Bytes that must cross between GM and `cores` cores whatever the tiling: the larger of each operand once and
-    2·M·N·K/sqrt(S) - 2·S elements (Smith, Lowery, Langou and van de Geijn, arXiv 1702.02017), S being all on-chip
-    elements of one core.
-    """
-    width = min(problem.a_bytes, problem.b_bytes)
-    store = (machine.l1 + machine.l0a + machine.l0b + machine.l0c + (machine.ub if machine.direct else 0)) / width
-    compulsory = problem.a_total + problem.b_total + problem.c_total
-    per_product = max(2 * problem.m * problem.n * problem.k / store**0.5 - 2 * store * cores, 0.0)
-    return float(max(compulsory, problem.batch * per_product * width))
-
-
 def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | None = None) -> Search:
     """Every legal tiling of `problem` on `cores` cores (all of the machine's by default)."""
     cores = cores or machine.cubes

@@ -83,3 +83,12 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
         beside += min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
     together = max(beside, read, write)
     return CopyTime(read * 1e9, write * 1e9, together * 1e9, from_hbm + to_hbm)
+
+
+def dirty_in_l2(read: float, written: float, l2_bytes: int, *, bypass: bool = False) -> float:
+    """
+    Bytes that a kernel run alone leaves in L2 unwritten: the last that passed through it, reads included unless they
+    bypass it.
+    """
+    through = written + (0.0 if bypass else read)
+    return written if through <= l2_bytes else l2_bytes * written / through

@@ -33,7 +33,7 @@ class TimeInterval:
     Nanoseconds between which `share` of the kernels of class `class_name` lie that the model gives the same time.
 
     It rests on `kernels` of `sources` publications and profiles. It is `widened` for a generation of chips, or a type
-    of kernels, of which none or next to none was measured.
+    of kernels, of which none or few were measured.
     """
 
     low_ns: int
@@ -73,7 +73,8 @@ def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: s
     if entry is None:
         return None
     measured = machine.npu_arch in document["measured_generations"]["value"]
-    wider = 1.0 if measured else float(document["unmeasured_factor"]["value"])
+    seldom = document["seldom_measured_factors"]["value"].get(machine.npu_arch, document["unmeasured_factor"]["value"])
+    wider = 1.0 if measured else float(seldom)
     if kernel_type and kernel_type not in document["measured_types"]["value"]:
         wider, measured = wider * float(document["unmeasured_type_factor"]["value"]), False
     return TimeInterval(

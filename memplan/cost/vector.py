@@ -71,15 +71,6 @@ def vector_passes(rule: OpClass, machine: Machine) -> float:
     return rule.passes + rule.transcendentals * machine["transcendental_cycles"]
 
 
-def dirty_in_l2(read: float, written: float, l2_bytes: int, *, bypass: bool = False) -> float:
-    """
-    Bytes that a kernel run alone leaves in L2 unwritten: the last that passed through it, reads included unless they
-    bypass it.
-    """
-    through = written + (0.0 if bypass else read)
-    return written if through <= l2_bytes else l2_bytes * written / through
-
-
 def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     """Bytes and instructions of `kernel` by its class."""
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))

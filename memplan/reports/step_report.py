@@ -178,6 +178,8 @@ def _document(result: StepTime, room: int | None) -> dict[str, Any]:
         "duration_ns": result.duration_ns,
         "interval_ns": list(result.interval_ns),
         "engine": result.engine,
+        "host_ns": result.host_ns,
+        "host_factor": result.host_factor,
         "tokens_per_sequence": result.tokens_per_sequence,
         "tpot_ns": result.tpot_ns,
         "tokens_per_second": result.tokens_per_second,

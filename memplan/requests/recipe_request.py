@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
-from memplan.core.sentence import Sentence
 from memplan.requests.layout_request import sequence_parallel_option
+from memplan.requests.words import member_named, numbers_of
 
 if TYPE_CHECKING:
     from memplan.models.parallel import Layout
     from memplan.models.training.step_recipe import Recipe
 
 _PANEL = "Recipe"
-_Named = TypeVar("_Named", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +279,28 @@ class RecipeRequest:
         about="Megatron-FSDP gathers the next step's first weights when one ends.",
         panel=_PANEL,
     )
+    fused_exchanges: bool = option(
+        "--fused-exchanges",
+        "--use-ascend-mc2",
+        "--coc-fused-kernel",
+        default=False,
+        about="Products and the exchanges of tensor-parallel ranks around them are one kernel each.",
+        panel=_PANEL,
+    )
+    exchange_pieces: int = option(
+        "--exchange-pieces",
+        "--coc-parallel-num",
+        default=0,
+        about="Pieces of products, each exchanged while the next one is multiplied.",
+        panel=_PANEL,
+        least=0,
+    )
+    whole_attention: bool = option(
+        "--whole-attention",
+        default=False,
+        about="Attention computes every pair of tokens, then masks (attention-mask-type general).",
+        panel=_PANEL,
+    )
     deferred_head: int = option(
         "--deferred-head",
         "--wgrad-deferral-limit",
@@ -331,66 +351,24 @@ class RecipeRequest:
         """
         from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 
-        return Recipe(
-            sequence=sequence,
-            micro_batch=self.micro_batch,
-            micro_batches=micro_batches,
-            sharding=_named(Sharding, self.sharding, "sharding"),
-            schedule=_named(Schedule, self.schedule, "schedule"),
-            chunks=self.chunks,
-            chunk_group=self.chunk_group,
-            run_layers=_numbers(self.run_layers, "--run-layers"),
-            optimizer_instances=self.optimizer_instances,
-            sequence_parallel=self.sequence_parallel,
-            recompute_layers=self.recompute_layers,
-            recompute_cheap=self.recompute_cheap,
-            recompute_norms=self.recompute_norms,
-            recompute_activations=self.recompute_activations,
-            recompute_attention=self.recompute_attention,
-            swap_optimizer=self.swap_optimizer,
-            reuse_fp32=self.reuse_fp32,
-            half_gradients=self.half_gradients,
-            half_moments=self.half_moments,
-            muon=self.muon,
-            dropout=self.dropout,
-            lora_rank=self.lora_rank,
-            lora_experts=self.lora_experts,
-            four_bit_base=self.qlora,
-            reference_model=self.reference_model,
-            frozen_vision=self.frozen_vision,
-            clip_copies=self.clip_copies,
-            forward_first=self.forward_first,
-            ulysses=self.ulysses,
-            repeat_kv=self.repeat_kv,
-            grouped_experts=not self.split_experts,
-            weighted_activation=self.weighted_activation,
-            fp8=self.fp8,
-            fp8_weights=self.fp8_weights,
-            alibi_masks=self.alibi,
-            legacy_layers=self.legacy_layers,
-            swap_attention=self.swap_attention,
-            zero_memory_layers=self.zero_memory_layers,
-            noop_layers=_numbers(self.noop_layers, "--noop-layers"),
-            mtp_layers=self.mtp_layers,
-            fused_indexer=self.fused_indexer,
-            fused_indexer_loss=self.fused_indexer_loss,
-            transformer_engine=self.transformer_engine,
-            fused_gradients=not self.split_gradients,
-            overlap_tensor=self.overlap_tensor,
-            norms_in_steps=self.norms_in_steps,
-            padded_heads=self.padded_heads,
-            recompute_heads=self.recompute_heads,
-            swap_attended=self.swap_attended,
-            attention_in_steps=self.attention_in_steps,
-            scan_in_steps=self.scan_in_steps,
-            gpu=_named(Gpu, self.gpu, "gpu"),
-            cublas_workspace=self.cublas_workspace,
-            deferred_head=self.deferred_head,
-            overlap_gather=self.overlap_gather,
-            variable_lengths=self.variable_lengths,
-            recompute_products=self.recompute_products,
-            loss=_named(Loss, self.loss, "loss"),
-        )
+        mine, whole = ({item.name for item in fields(kind)} for kind in (RecipeRequest, Recipe))
+        given = {name: getattr(self, name) for name in mine & whole}
+        # Those that are words, or have other names than the recipe's.
+        given |= {
+            "sequence": sequence,
+            "micro_batches": micro_batches,
+            "sharding": member_named(Sharding, self.sharding, "sharding"),
+            "schedule": member_named(Schedule, self.schedule, "schedule"),
+            "gpu": member_named(Gpu, self.gpu, "gpu"),
+            "loss": member_named(Loss, self.loss, "loss"),
+            "run_layers": numbers_of(self.run_layers, "--run-layers"),
+            "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
+            "four_bit_base": self.qlora,
+            "grouped_experts": not self.split_experts,
+            "alibi_masks": self.alibi,
+            "fused_gradients": not self.split_gradients,
+        }
+        return Recipe(**given)
 
     def with_experts(self, layout: Layout) -> Layout:
         """`layout` with the experts split as the recipe has it."""
@@ -408,19 +386,3 @@ class RecipeRequest:
                 self.micro_batch,
             )
         return count
-
-
-def _numbers(value: str, name: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(item) for item in value.split(",") if item.strip())
-    except ValueError:
-        raise InputError("{} {!r:.40} is no list of numbers", name, value, remedy="write it as 61,62,63") from None
-
-
-def _named(kind: type[_Named], value: str, what: str) -> _Named:
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(str(item.value) for item in kind)
-        named = Sentence("known: {}", (known,))
-        raise InputError("no {} is called {!r:.40}", Sentence(what), value, remedy=named) from None

@@ -69,6 +69,7 @@ class ServiceRequest:
         default=1.0,
         about="How many times as long this machine's host takes (memplan step --measured-step says it).",
         panel=_PANEL,
+        least=0,
     )
     pareto: bool = option(
         "--pareto", default=False, about="Also show tokens/s a die against time a token.", panel=_PANEL

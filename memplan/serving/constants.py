@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields, replace
+from math import inf
 from typing import Any
 
 from memplan.core.errors import InputError
@@ -97,6 +98,11 @@ class EngineHost:
     draft_ns: int
     request_ns: int
 
+    @property
+    def hidden(self) -> bool:
+        """Whether steps show nothing of it."""
+        return not any(astuple(replace(self, request_ns=0)))
+
     def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: int = 0) -> int:
         """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
         beside = self.step_ns + work.sequences * self.sequence_ns + work.unfused * self.unfused_layer_ns
@@ -109,8 +115,8 @@ class EngineHost:
         return work.layers * self.layer_ns + work.kernels * self.kernel_ns
 
     def slower(self, factor: float) -> EngineHost:
-        """A host that takes `factor` times as long for everything; raises `InputError` for one below 0."""
-        if factor < 0:
+        """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
+        if not 0 <= factor < inf:
             raise InputError("a host can't take {:g} times as long", factor)
         return EngineHost(*(round(value * factor) for value in astuple(self)))
 
@@ -208,14 +214,14 @@ def host_interval() -> HostInterval:
     return HostInterval(**{field.name: float(entry[field.name]) for field in fields(HostInterval)})
 
 
-def host_left_out(engine: str) -> tuple[str, ...]:
+def hidden_host_notes(engine: str) -> tuple[str, ...]:
     """What is said of an engine whose host shows on some machines alone."""
     most = float(_engine(engine).get("beside_at_most_ns", 0))
     if not most:
         return ()
     return (
         f"{engine}'s host takes little on servers of its maker, but up to {most / 1e6:g} ms more than this a step in "
-        "containers with few processors: the interval has them, the time is between",
+        "containers with few processors: the interval counts them in, the time is between",
     )
 
 

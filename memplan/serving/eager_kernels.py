@@ -35,6 +35,20 @@ class EagerHost:
     sources: tuple[Source, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BesideProducts:
+    """How much longer exchanges take beside products, and into how many pieces kernels of both cut them at most."""
+
+    growth: float
+    most_pieces: int
+
+
+def beside_products(engine: str) -> BesideProducts | None:
+    """How exchanges and products of `engine` run side by side, `None` where they don't."""
+    entry = _engine(engine).get("beside_products")
+    return None if entry is None else BesideProducts(float(entry["growth"]), int(entry["most_pieces"]))
+
+
 def _engine(name: str) -> Mapping[str, Any]:
     known: Mapping[str, Any] = table("memplan.serving", "eager.json")["engines"]
     if name not in known:
@@ -61,7 +75,7 @@ def eager_host(engine: str) -> EagerHost:
 def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Machine) -> list[KernelCost]:
     """Costs of the kernels that `engine` launches for `op`, whose own kernel costs `cost`."""
     entry = _engine(engine)["ops"].get(op.type)
-    if entry is None:
+    if entry is None or op_phase(op) not in entry.get("phases", (op_phase(op),)):
         return [cost]
     own = kernel_of_op(op, graph)
     listed = entry.get("instead", ()) or entry["beside"]
@@ -71,6 +85,20 @@ def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Ma
         if all(_exists(word, own) for word in (*inputs, *outputs))
     ]
     return made if "instead" in entry else [cost, *made]
+
+
+def listed_costs(engine: str, name: str, own: Kernel, machine: Machine) -> list[KernelCost]:
+    """Costs of what `engine` launches as `name` behind a kernel, from the operands of that one."""
+    listed = _engine(engine).get("behind", {}).get(f"{name} {own.type}", ())
+    return [
+        kernel_cost(Kernel(kind, _operands(inputs, own), _operands(outputs, own)), machine)
+        for kind, inputs, outputs in listed
+    ]
+
+
+def op_phase(op: Op) -> str:
+    """The phase of a step that `op` belongs to, empty where none is told."""
+    return "" if op.scope is None else op.scope.phase
 
 
 def host_waits(engine: str, op: Op) -> bool:

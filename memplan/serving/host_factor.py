@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.errors import InputError
 from memplan.models.steps import Phase
 from memplan.serving.constants import engine_host
 from memplan.serving.steptime import StepTime
@@ -9,11 +10,19 @@ from memplan.serving.steptime import StepTime
 _MOST, _FINE = 1000.0, 0.001
 
 
+def check_host_shows(engine: str) -> None:
+    """Raise `InputError` for an `engine` that hides its host: of nothing nothing is longer."""
+    if engine_host(engine).hidden:
+        raise InputError(
+            "{} hides its host, which no factor makes longer", engine, remedy="name one that shows it, as vllm-ascend"
+        )
+
+
 def found_host_factor(found: StepTime, measured_ns: float, *, eager_drafts: bool = False) -> float | None:
     """
     How many times as long as predicted the host took where `found`, predicted without a factor, took `measured_ns`.
 
-    `None` where kernels alone are predicted to take longer, or the engine has no time of a host that could be longer.
+    `None` where kernels alone are predicted to take longer, or a host a thousand times as slow less.
     """
     host, captured = engine_host(found.engine, alone=found.layout.ranks == 1), found.duration_ns - found.host_ns
     drafts, reads = found.step.speculative if eager_drafts else 0, found.step.phase is Phase.PREFILL

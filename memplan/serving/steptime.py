@@ -29,8 +29,8 @@ from memplan.serving.constants import (
     accepted,
     constants,
     engine_host,
+    hidden_host_notes,
     host_interval,
-    host_left_out,
     sources,
     step_interval,
 )
@@ -176,7 +176,7 @@ def step_time(
     duration = host.step(captured, work, reads=reads, eager_drafts=drafts)
     if host_factor is None:
         notes.extend(_host_notes(duration - captured, duration))
-        notes.extend(host_left_out(engine))
+        notes.extend(hidden_host_notes(engine))
     # With all stages busy on batches of their own, the slowest of them sets the pace.
     pace = duration
     if layout.pipeline > 1:
@@ -223,8 +223,8 @@ def _host_notes(host_ns: int, duration_ns: int) -> list[str]:
     return [
         f"the host sets this step: {host_ns / 1e6:.1f} of {duration_ns / 1e6:.1f} ms are its own; four of five public "
         f"hosts take {hosts.low:g} to {hosts.high:g} times as long as predicted, in containers with few processors "
-        f"{hosts.contained_low:g} to {hosts.contained_high:g} times; with a step of this machine, --measured-step says "
-        "how long its own takes"
+        f"{hosts.contained_low:g} to {hosts.contained_high:g} times; --measured-step finds out how long this machine's "
+        "takes"
     ]
 
 

@@ -19,8 +19,10 @@ from memplan.models.training.states import held_elements, state_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
-from memplan.serving.eager_kernels import EagerHost, eager_costs, eager_host, host_waits
+from memplan.serving.eager_kernels import EagerHost, beside_products, eager_costs, eager_host, host_waits, op_phase
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
+from memplan.serving.training_context import context_items
+from memplan.serving.training_exchanges import exposed_exchanges
 
 MEGATRON = "megatron"
 """The engine that trains where none is named: one kernel at a time, launched by the host."""
@@ -194,20 +196,31 @@ def _stage_run(
     backward: list[_Item] = []
     tail: list[_Item] = []
     received = [0.0, 0.0]
-    for op, cost in zip(graph.ops, graph_costs(graph, core), strict=True):
+    costs = graph_costs(graph, core)
+    beside = beside_products(engine)
+    exposed = exposed_exchanges(graph, costs, recipe, core, beside)
+    contexts = context_items(engine, graph, costs, layout, recipe, core, beside)
+    for place, (op, cost) in enumerate(zip(graph.ops, costs, strict=True)):
         if cost is None:
             continue
-        phase = "" if op.scope is None else op.scope.phase
+        phase = op_phase(op)
         if phase == "pipeline":
             if op.type == "Receive":
                 received["gradient" in op.name] += cost.duration_ns
             continue
         forth, back, waits = phase in FORWARD_PHASES, phase in BACKWARD_PHASES, host_waits(engine, op)
         launch = host.forward_launch_ns if forth else host.backward_launch_ns if back else host.update_launch_ns
-        (forward if forth else backward if back else tail).extend(
-            _Item(item.duration_ns, launch, item is cost and _exchanges(op), item is cost and waits)
-            for item in eager_costs(engine, op, graph, cost, core)
-        )
+        items = forward if forth else backward if back else tail
+        if place in contexts:
+            items.extend(_Item(item.duration_ns, launch, item.exchange) for item in contexts[place])
+            continue
+        own = exposed.durations.get(place, float(cost.duration_ns))
+        for item in eager_costs(engine, op, graph, cost, core):
+            first = item is cost
+            launched = 0.0 if first and place in exposed.within else launch
+            items.append(_Item(own if first else item.duration_ns, launched, first and _exchanges(op), first and waits))
+        if place in exposed.repeated:
+            items.append(_Item(exposed.repeated[place], launch, True))
     return _StageRun(tuple(forward), tuple(backward), tuple(tail), (received[0], received[1]))
 
 

@@ -17,12 +17,14 @@ from memplan.models.training.phases import (
     embedding_parts,
     gathered_ahead,
     gathered_weights,
+    head_gradient,
     hosted_output,
     loss_parts,
     made_anew,
     of_experts,
     optimizer_parts,
     reduced_gradients,
+    root_gradients,
     swapped,
     tied_head,
 )
@@ -55,10 +57,10 @@ class TrainingMemory:
     what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
     `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
     held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
-    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) by
-    a stream of its own, whose memory the allocator keeps apart, so that it is taken though it is free when the peak is
-    reached. HCCL's buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes`
-    says so.
+    exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) and
+    gradients are spread into (fsdp2) by streams of their own, whose memory the allocator keeps apart, so that it is
+    taken though it is free when the peak is reached. HCCL's buffers and the kernels' own workspace are outside the
+    allocator and outside this figure; `notes` says so.
     """
 
     stage: int
@@ -115,6 +117,9 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
         held = tuple(stage + chunk * stages for chunk in range(recipe.chunks))
     else:
         held = (stage,)
+    if recipe.run_layers and sum(recipe.run_layers) != len(model.layers):
+        given, there = sum(recipe.run_layers), len(model.layers)
+        raise InputError("runs of a pipeline have {} [layer|layers] in all, but the model has {}", given, there)
     spans = stage_spans(len(model.layers), _in_runs(layout, recipe, len(held)))
     return tuple(spans[number] for number in held)
 
@@ -122,6 +127,8 @@ def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: in
 def _in_runs(layout: Layout, recipe: Recipe, runs: int) -> Layout:
     """The layout with every run of layers as a stage of its own, in the order that a token meets them."""
     if recipe.run_layers:
+        if layout.stage_layers:
+            raise InputError("--run-layers and --stage-layers say the same", remedy="give one of them")
         if len(recipe.run_layers) != layout.pipeline * runs:
             given, there = len(recipe.run_layers), layout.pipeline * runs
             raise InputError("layers are given for {} runs of a pipeline, but there are {}", given, there)
@@ -286,12 +293,15 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         for name, found in phases.items():
             found.append(gathered_weights(model, layout, spans, layers=2 if name == "backward of a layer" else 1))
         if single:
-            phases["backward of a layer"].append(reduced_gradients(model, layout, recipe, spans))
+            _fully_sharded(phases, model, layout, recipe, spans, _of(parts, "gradients"))
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
         still_there = () if single else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
-    phase = max(phases, key=lambda name: sum(part.nbytes for part in phases[name]))
+    held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
+    phase = max(held_by, key=lambda name: held_by[name])
+    # Shares of gradients come from a stream of their own, whose memory stays taken.
+    gathering += max(nbytes - _of(phases[name], _TO_COME) for name, nbytes in held_by.items()) - held_by[phase]
     mean = sum(per_pass) / len(layers)
     formula = (
         f"{held} passes in flight x {len(layers) // len(spans)} layers x {mean:,.0f} B a token x {tokens:,.0f} tokens"
@@ -311,6 +321,32 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     return TrainingMemory(
         stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
     )
+
+
+_TO_COME = "gradients to come"
+
+
+def _fully_sharded(
+    phases: dict[str, list[MemoryPart]],
+    model: ModelConfig,
+    layout: Layout,
+    recipe: Recipe,
+    spans: tuple[range, ...],
+    gradients: int,
+) -> None:
+    """
+    Adds to `phases` what `fully_shard` makes of gradients, of whose shares a rank holds `gradients` bytes in the end.
+
+    A step of one micro-batch has none of them yet when its way back begins.
+    """
+    phases["backward of a layer"].append(reduced_gradients(model, layout, recipe, spans))
+    if "loss" in phases:
+        phases["backward of a layer"].append(head_gradient(model, layout))
+    if "gradient of the embedding" in phases:
+        phases["gradient of the embedding"].append(root_gradients(model, layout, recipe, spans))
+    for name in ("backward of a layer", "loss"):
+        if name in phases and recipe.micro_batches == 1:
+            phases[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
 
 
 def _of(parts: list[MemoryPart], name: str) -> int:

@@ -160,16 +160,24 @@ _LOSSES = {
     Loss.EAGER: (3, "float32 logarithms of the softmax, their gradient and the logits'"),
 }
 """Float32 copies of the logits that are alive at once."""
+_SPREAD_LOSS = (4, "float32 logarithms of the softmax, their gradient, the softmax and both together")
+"""The same of PyTorch's `loss_parallel`, whose way back is written out op by op (`tensor/parallel/loss.py`)."""
 
 
 def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
-    """What is alive of the logits when their gradient is made."""
+    """What is alive of the logits when their gradient is made, and what the head keeps."""
+    width = model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
+    each = _HALF + (_SINGLE + _HALF if recipe.norms_in_steps else 0)
+    read = MemoryPart(
+        "last norm", round(tokens * each * width), f"{each} B x {width:,.0f} a token, which the head reads"
+    )
     if recipe.loss is Loss.FUSED:
-        return []
+        return [read]
     logits = tokens * model.vocab_size / layout.tensor
-    copies, what = _LOSSES[recipe.loss]
+    copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
     further = len(model.mtp_layers)
     parts = [
+        read,
         MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
@@ -315,6 +323,25 @@ def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans:
     most = max((count for layer, count in elements.items() if layer is not None), default=0)
     each = _HALF + (_HALF if recipe.half_gradients else _SINGLE)
     return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
+
+
+def root_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
+    """
+    Gradients outside the layers and the copy that is spread, beside what the embedding's own phase counts.
+
+    The root's are spread last, when the way back has come to its end (`fully_shard`).
+    """
+    outer = _layer_elements(model, layout, spans).get(None, 0)
+    each = _HALF + (_HALF if recipe.half_gradients else _SINGLE)
+    counted = (_HALF + _SINGLE) * (model.vocab_size * model.hidden_size // layout.tensor)
+    formula = f"{each} B x {outer:,} outside the layers and their copy, of which {counted:,} B are counted"
+    return MemoryPart("gradients of the root", max(0, each * outer - counted), formula)
+
+
+def head_gradient(model: ModelConfig, layout: Layout) -> MemoryPart:
+    """The head's gradient, which the root keeps until the way back has come to its end (`fully_shard`)."""
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the root's are spread")
 
 
 def _layer_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[int | None, int]:

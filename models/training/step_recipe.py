@@ -140,10 +140,15 @@ class Recipe:
     where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the head's input
     and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
     `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a step
-    (`--overlap-param-gather`). `variable_lengths` are samples as long as their text, `sequence` at most
-    (`--variable-seq-lengths`): of what the last one left nothing is counted between steps. `expert_capacity` has
-    experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are sent
-    by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by index.
+    (`--overlap-param-gather`). `fused_exchanges` has products and the exchanges of tensor-parallel ranks that belong to
+    them be one kernel each (MindSpeed's `--use-ascend-mc2`, or `--use-ascend-coc` with `--coc-fused-kernel`), and
+    `exchange_pieces` cuts them into that many kernels that take turns (`--use-ascend-coc` with `--coc-parallel-num`);
+    experts' products stay apart from theirs. `whole_attention` has attention compute every pair of tokens and mask what
+    may not be seen (MindSpeed's `--attention-mask-type general`). `variable_lengths` are samples as long as their text,
+    `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
+    `expert_capacity` has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to
+    which tokens are sent by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0
+    sends them by index.
     """
 
     sequence: int
@@ -210,6 +215,9 @@ class Recipe:
     cublas_workspace: int = 0
     deferred_head: int = 0
     overlap_gather: bool = False
+    fused_exchanges: bool = False
+    exchange_pieces: int = 0
+    whole_attention: bool = False
     variable_lengths: bool = False
     expert_capacity: float = 0.0
 
@@ -217,9 +225,13 @@ class Recipe:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
-        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace"):
+        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace", "exchange_pieces"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
+        if self.fused_exchanges and self.exchange_pieces:
+            raise InputError("products are either fused with their exchanges or cut into pieces beside them")
+        if self.fused_exchanges and not self.sequence_parallel:
+            raise InputError("products fused with their exchanges go with --sequence-parallel (MindSpeed)")
         if self.muon and self.lora_rank:
             raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:

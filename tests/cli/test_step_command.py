@@ -66,9 +66,9 @@ def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pyt
     assert main([*served, "--measured-step", "40", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["duration_ns"] == pytest.approx(40e6, rel=0.001)
-    factor = next(note for note in found["notes"] if "--host-factor" in note).split("--host-factor ")[1].split(",")[0]
+    assert any(f"--host-factor {found['host_factor']:.2f} " in note for note in found["notes"])
     times = []
-    for more in ([], ["--host-factor", factor]):
+    for more in ([], ["--host-factor", str(found["host_factor"])]):
         assert main([*served, *more, "--json"]) == 0
         times.append(json.loads(capsys.readouterr().out)["duration_ns"])
     assert times[1] == pytest.approx(40e6, rel=0.01)
@@ -79,6 +79,10 @@ def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pyt
     "arguments",
     [
         ["--measured-step", "40"],
+        ["--host-factor", "2"],
+        ["--engine", "mindie", "--host-factor", "2"],
+        ["--engine", "vllm-ascend", "--host-factor", "nan"],
+        ["--engine", "vllm-ascend", "--measured-step", "inf"],
         ["--engine", "vllm-ascend", "--measured-step", "0.1"],
         ["--engine", "vllm-ascend", "--measured-step", "40", "--host-factor", "2"],
         ["--phase", "train", "--host-factor", "2"],

@@ -141,6 +141,28 @@ def test_kernels_that_push_others_results_out_of_l2_tell_it_of_each_other() -> N
     assert kernel_cost(other, core, hot_share=1.0).duration_ns == pytest.approx(alone, rel=0.1)
 
 
+def test_cold_kernels_whose_reads_push_results_out_of_l2_tell_it_of_each_other(tmp_path: Path) -> None:
+    """Sums that read what L2 lacks behind large results took what HBM takes to write these back as well."""
+    kernels, times = [], []
+    for power in range(8, 24):
+        own = Kernel("ReduceSum", (Operand((power << 20,), "float32"),), (Operand((1,), "float32"),))
+        plain = plain_times(own, B3, kernel_cost(own, B3).duration_ns)
+        behind = power % 2 == 0
+        kernels += [kernel("Fill", 1 << 27), own] if behind else [Kernel("Sign", own.inputs, own.inputs), own]
+        times += [1e6, plain.alone_ns + plain.read_ns] if behind else [1e6, float(plain.alone_ns)]
+    rows = np.arange(len(kernels)) * 2 + 1
+    found = calibrate(MeasuredKernels(tuple(kernels), np.array(times), rows), B3, "sums", shapes=False)
+    save_calibration(found, tmp_path / "cal.json")
+    core = calibrated(B3, load_calibration(tmp_path / "cal.json"))
+    other = Kernel("ReduceSum", (Operand((25 << 19,), "float32"),), (Operand((1,), "float32"),))
+    plain = plain_times(other, B3, kernel_cost(other, B3).duration_ns)
+    pushing = kernel_cost(other, core, hot_share=0.0, pushed_share=1.0).duration_ns
+    clean = kernel_cost(other, core, hot_share=1.0, pushed_share=0.0).duration_ns
+    assert pushing == pytest.approx(plain.alone_ns + plain.read_ns, rel=0.15)
+    assert clean < 0.8 * pushing
+    assert kernel_cost(other, B3, hot_share=0.0, pushed_share=1.0) == kernel_cost(other, B3, hot_share=0.0)
+
+
 def test_priors_are_spread_over_their_ranges() -> None:
     """No two are alike, and each of their figures takes as many values as there are priors."""
     priors = spread_priors()
@@ -342,3 +364,17 @@ def test_places_of_few_kernels_may_be_chance_and_are_not_carried(calibration: Ca
     del document["carried"], document["seen_alone_ns"]
     path.write_text(json.dumps(document | {"version": 4}))
     assert load_calibration(path) == replace(calibration, carried=0.0, seen_alone_ns={})
+
+
+def test_version_5_knew_nothing_of_what_reads_push_out(calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    save_calibration(replace(calibration, seen_ns={}, seen_alone_ns={}), path)
+    document = json.loads(path.read_text())
+    for each in document["deviations"]["kernels"]:
+        del each["pushed"]
+    for each in document["deviations"]["members"]:
+        del each["prior"]["pushes"]
+    path.write_text(json.dumps(document | {"version": 5}))
+    core, own = calibrated(B3, load_calibration(path)), kernel("Abs", 3 << 12)
+    pushing, clean = (kernel_cost(own, core, hot_share=0.0, pushed_share=share) for share in (1.0, 0.0))
+    assert pushing.duration_ns == clean.duration_ns != kernel_cost(own, B3, hot_share=0.0).duration_ns

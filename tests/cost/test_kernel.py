@@ -311,6 +311,35 @@ def test_what_the_cube_lacks_runs_on_the_vector_units() -> None:
     assert "vector units" in cost.assumed
 
 
+_BLOCKED, _PLAIN = Operand((32, 8, 56, 56, 16), "float16", "NC1HWC0"), Operand((32, 128, 56, 56), "float16")
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConv2D", "DepthwiseConv2DBackpropInput", "DepthwiseConv2DBackpropFilter"])
+def test_filters_of_single_channels_cost_the_same_however_they_lie(kind: str) -> None:
+    """Plain filters were multiplied without the zeros of their blocks, blocked ones made one block of results."""
+    spread = Operand((72, 1, 16, 16), "float16", "FRACTAL_Z")
+    found = set()
+    for image, filters in (
+        (_PLAIN, Operand((128, 1, 3, 3), "float16")), (_PLAIN, Operand((1, 128, 3, 3), "float16")), (_BLOCKED, spread),
+    ):  # fmt: skip
+        made = filters if kind.endswith("Filter") else image
+        inputs = (image, image) if kind.endswith("Filter") else (image, filters)
+        problem = convolution_of(Kernel(kind, inputs, (made,)), B3, op_class(kind).kind)
+        assert problem is not None
+        found.add(tuple(sorted((problem.m, problem.n, problem.k))))
+    assert found == {(128, 144, 32 * 56 * 56)}
+
+
+def test_groups_of_channels_are_multiplied_as_many_at_once_as_fill_a_block() -> None:
+    """Groups of 4 channels by fours, those of 24 in pairs (by lines of 16), all of them where there is but one."""
+    for channels, each, taps in ((128, 4, 16 * 9), (96, 24, 48 * 9), (128, 128, 128 * 9)):
+        image = Operand((32, channels, 56, 56), "float16")
+        kernel = Kernel("Conv2D", (image, Operand((channels, each, 3, 3), "float16")), (image,))
+        problem = convolution_of(kernel, B3, "convolution")
+        assert problem is not None
+        assert (problem.n, problem.k) == (channels, taps)
+
+
 @pytest.mark.parametrize(
     ("op_type", "kind"),
     [

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, machine
-from memplan.cost.l2 import L2Access, bypasses, graph_costs, held_share, hot_shares, kernel_accesses, prefetches
+from memplan.cost.l2 import (
+    L2Access,
+    bypasses,
+    graph_costs,
+    held_share,
+    hot_shares,
+    kernel_accesses,
+    prefetches,
+    pushed_shares,
+)
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 
@@ -40,6 +49,28 @@ touched = st.lists(keys.map(lambda key: (key, (key * 37) % 90 + 1)), max_size=3,
 def test_reuse_distances_are_those_of_the_definition(accesses: list[L2Access], size: int) -> None:
     for found, wanted in zip(hot_shares(accesses, size), reference(accesses, size), strict=True):
         assert abs(found - wanted) < 1e-9
+
+
+@given(st.lists(st.builds(L2Access, touched, touched), max_size=25), st.integers(100, 400))
+def test_reads_push_out_results_of_which_l2_has_no_other_copy(accesses: list[L2Access], size: int) -> None:
+    """No more than they bring in and than was ever written, nothing while all fits, and nothing without writes."""
+    found = pushed_shares(accesses, size)
+    reads = [sum(nbytes for _, nbytes in access.reads) for access in accesses]
+    written = sum(nbytes for access in accesses for _, nbytes in access.writes)
+    assert all(0 <= share <= 1 for share in found)
+    assert sum(share * read for share, read in zip(found, reads, strict=True)) <= written + 1e-6
+    if len({key for access in accesses for key, _ in (*access.reads, *access.writes)}) * 90 <= size:
+        assert not any(found)
+    assert not any(pushed_shares([L2Access(access.reads, ()) for access in accesses], size))
+
+
+def test_a_result_is_written_back_once_and_not_for_being_read() -> None:
+    size = 192 * MIB
+    made, used = L2Access((), (("a", size // 2),)), L2Access((("a", size // 2),), ())
+    first, second = L2Access((("b", size),), ()), L2Access((("c", size),), ())
+    assert pushed_shares([made, used, first, second], size) == [0.0, 0.0, 0.5, 0.0]
+    assert pushed_shares([made, L2Access((("b", size // 4),), ())], size) == [0.0, 0.0]
+    assert pushed_shares([made, L2Access((), (("b", size),)), second], size) == [0.0, 0.0, 1.0]
 
 
 def test_what_is_written_and_read_at_once_comes_from_l2_and_what_is_too_large_does_not() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memplan.cost import machine
-from memplan.cost.tiling import MatmulProblem, Search, Tiling, evaluate, search_tilings, traffic_bound
+from memplan.cost.kernel_report import traffic_bound
+from memplan.cost.tiling import MatmulProblem, Search, Tiling, evaluate, search_tilings
 from memplan.cost.tiling import given as with_tiling
 from memplan.hardware import chip
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from memplan.cost import KernelCost, kernel_cost, kernel_of_row, machine
 from memplan.cost.kernel import Kernel, Operand, of_tokens_alone, op_class
-from memplan.cost.transfer import Copy, copy_time
-from memplan.cost.vector import dirty_in_l2, vector_work
+from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
+from memplan.cost.vector import vector_work
 from memplan.cost.windows import Windows, windows_of
 from memplan.hardware import chip
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.gui
 TOP = Path(__file__).resolve().parents[2]
 FOLDERS = (
     "memplan/readers", "memplan/graph", "memplan/placement", "memplan/hardware", "memplan/imports", "memplan/cost",
-    "models/steps", "models/families", "models/config.py", "models/fields.py",
+    "models/steps", "models/families", "models/config.py", "models/fields.py", "memplan/serving",
+    "memplan/cli/commands/step.py",
 )  # fmt: skip
 CHECKS = ("memplan/schema/check.py", "memplan/schema/contents.py", "memplan/schema/onchip_check.py")
 REPORTS = (
@@ -76,7 +77,7 @@ def named(node: ast.AST) -> bool:
 
 
 def notes() -> dict[str, str]:
-    """Every text that becomes a note of a plan, and the module that says it."""
+    """Every text that becomes a note of a plan or of a step, and the module that says it."""
     found = dict[str, str]()
     for module, tree in modules(FOLDERS):
         for node in ast.walk(tree):
@@ -89,6 +90,10 @@ def notes() -> dict[str, str]:
                 said = [node.value] if any(map(named, node.targets)) else []
             elif isinstance(node, ast.keyword):
                 said = [node.value] if node.arg in ("notes", "assumed") else []
+            elif isinstance(node, ast.FunctionDef) and node.name.endswith("_notes"):
+                said = [
+                    made.value for made in ast.walk(node) if isinstance(made, ast.Return) and made.value is not None
+                ]
             found |= {text: module for item in said for text in templates(item) if " " in text.strip()}
     return found
 

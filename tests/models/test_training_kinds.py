@@ -44,6 +44,10 @@ def test_runs_of_layers_are_those_that_are_told(qwen: ModelConfig) -> None:
     assert training_spans(model, Layout(pipeline=2), told, 1) == (range(3, 5), range(7, 8))
     with pytest.raises(InputError, match="layers are given for 3 runs of a pipeline, but there are 4"):
         training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 3)), 0)
+    with pytest.raises(InputError, match="runs of a pipeline have 9 layers in all, but the model has 8"):
+        training_spans(model, Layout(pipeline=2), replace(told, run_layers=(3, 2, 2, 2)), 0)
+    with pytest.raises(InputError, match="say the same"):
+        training_spans(model, Layout(pipeline=2, stage_layers=(5, 3)), told, 0)
 
 
 def test_the_tightest_stage_is_found_by_the_runs_that_are_told(qwen: ModelConfig) -> None:
@@ -186,3 +190,31 @@ def test_muon_keeps_one_moment_of_matrices(qwen: ModelConfig, sharding: Sharding
     assert adam.moment_bytes - muon.moment_bytes == second * matrices
     with pytest.raises(InputError, match="that Muon trains"):
         replace(RECIPE, muon=True, lora_rank=8)
+
+
+LLAMA = replace(
+    RECIPE, micro_batches=1, sharding=Sharding.FSDP2, loss=Loss.EAGER, recompute_layers=64, sequence_parallel=True
+)
+
+
+def test_a_step_of_one_micro_batch_has_no_gradients_yet_at_its_loss(qwen: ModelConfig) -> None:
+    """What `fully_shard` spreads comes from a stream of its own: taken from the device in one way or the other."""
+    one, two = (training_memory(qwen, Layout(data=8), replace(LLAMA, micro_batches=count)) for count in (1, 2))
+    shares = part(one, "gradients")
+    assert one.phase == "loss"
+    assert two.peak_bytes - one.peak_bytes == shares
+    assert one.reserved_bytes == two.reserved_bytes
+    assert part(one, "gradients to come") == -shares
+
+
+def test_a_loss_of_a_spread_vocabulary_is_written_out(qwen: ModelConfig) -> None:
+    """`loss_parallel` makes the softmax and adds it to the gradient: 16 B of each entry that a rank has, not 12."""
+    whole, spread = (part(training_memory(qwen, Layout(tensor=ranks, data=4), LLAMA), "loss") for ranks in (1, 2))
+    entries = LLAMA.sequence * qwen.vocab_size
+    assert (whole, spread) == (12 * entries, 16 * entries // 2)
+
+
+@pytest.mark.parametrize(("in_steps", "each"), [(False, 2), (True, 8)])
+def test_the_head_keeps_what_the_last_norm_makes(qwen: ModelConfig, *, in_steps: bool, each: int) -> None:
+    memory = training_memory(qwen, Layout(tensor=2, data=4), replace(LLAMA, norms_in_steps=in_steps))
+    assert part(memory, "last norm") == each * LLAMA.sequence * qwen.hidden_size // 2

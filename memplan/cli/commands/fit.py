@@ -123,6 +123,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.models.parallel import ONE_RANK
     from memplan.reports.service_report import service_report
     from memplan.serving.constants import CAPTURED, host_of
+    from memplan.serving.host_factor import check_host_shows
 
     die, model = find_chip(asked.chip), load_config(asked.config)
     engine = find_engine(asked.engine, die)
@@ -136,6 +137,8 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     case = Case(model, die, engine, options, ONE_RANK, memory)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)
+    if service.host_factor != 1:
+        check_host_shows(host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
     ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor)

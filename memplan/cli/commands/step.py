@@ -10,6 +10,7 @@ import typer
 
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
+from memplan.core.units import format_duration
 from memplan.reports.report import Report
 from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
 
@@ -62,6 +63,7 @@ def command(
     from memplan.reports.step_report import step_report, training_step_report
     from memplan.serving import step_time, training_time
     from memplan.serving.constants import CAPTURED
+    from memplan.serving.host_factor import check_host_shows
     from memplan.serving.training_time import MEGATRON
 
     model, die = load_config(config), find_chip(chip)
@@ -75,6 +77,8 @@ def command(
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
+    if host_factor is not None or measured_step is not None:
+        check_host_shows(engine or CAPTURED)
 
     def timed(factor: float | None) -> StepTime:
         return step_time(
@@ -86,7 +90,10 @@ def command(
     if measured_step is not None:
         factor = _host_factor(result, measured_step * 1e6, eager_drafts=eager_drafts)
         result = timed(factor)
-        note = f"this host takes --host-factor {factor:.2f}, with which other steps of its machine are predicted"
+        note = (
+            f"this machine's host takes {factor:.2f} times as long as public ones: --host-factor {factor:.2f} predicts "
+            "its other steps"
+        )
         result = replace(result, notes=(*result.notes, note))
     if output is not None:
         from memplan.planner import plan
@@ -102,9 +109,9 @@ def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) ->
     factor = found_host_factor(result, measured_ns, eager_drafts=eager_drafts)
     if factor is None:
         raise InputError(
-            "no host makes this step take {:g} ms: without one it takes {:g}",
-            measured_ns / 1e6, (result.duration_ns - result.host_ns) / 1e6,
-            remedy="name the engine with --engine, or a longer step",
+            "no host makes this step take {}: without one it takes {}",
+            format_duration(measured_ns), format_duration(result.duration_ns - result.host_ns),
+            remedy="give the milliseconds of a whole step of this layout, batch and context",
         )  # fmt: skip
     return factor
 

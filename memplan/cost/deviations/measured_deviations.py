@@ -61,13 +61,17 @@ class Deviations:
         own = [known for known in self.traits if known.speaks_for(trait) and known.hot is not None]
         if not own:
             # Those measured were, in an older version's file, told as if each had run alone.
-            return replace(trait, hot=0.0, order=0.0)
-        if trait.hot is not None:
+            return replace(trait, hot=0.0, order=0.0, pushed=0.0)
+        if trait.hot is not None and trait.pushed is not None:
             return trait
         near = np.array([math.exp(-abs(known.size - trait.size)) for known in own])
         near = near / near.sum()
+        pushed = float(near @ np.array([known.pushed or 0.0 for known in own]))
+        if trait.hot is not None:
+            return replace(trait, pushed=pushed)
         return replace(
             trait,
             hot=float(near @ np.array([known.hot or 0.0 for known in own])),
             order=float(near @ np.array([known.order for known in own])),
+            pushed=pushed,
         )

@@ -27,6 +27,7 @@ class Prior:
     Those of one bound, kind, rule and bound, or type; of one type with like sizes and rows (`shape`), or with like
     dimensions (`extents`); of one kind and bound that fill L2 alike and find as much there (`memory`). `writes` is how
     far results that push others out of L2 may take longer than modelled, as a share of what the model has for that,
+    `pushes` how far reads that do so may, for each kind of kernels on its own and as a share of what HBM's rate gives,
     `reads` how far off it may have what kernels gain and lose by those before them. Lengths are how far logarithms may
     differ, `hot_length` how far the shares found in L2 may. `noise` is what each kernel goes its own way, Student's
     with `tails` degrees of freedom, `falloff` the power of the time by which deviations get smaller.
@@ -41,6 +42,7 @@ class Prior:
     memory: float = 0.0
     writes: float = 0.0
     reads: float = 0.0
+    pushes: float = 0.0
     noise: float = 0.0
     tails: float = 1.0
     falloff: float = 0.0
@@ -72,7 +74,7 @@ def spread_priors() -> list[Prior]:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Traits as columns with a row each; `writes` and `reads` are what the variances of these names go with."""
+    """Traits as columns with a row each; `writes`, `reads` and `pushes` are what variances of these names go with."""
 
     type: NDArray[np.str_]
     rule: NDArray[np.str_]
@@ -86,6 +88,7 @@ class Columns:
     hot: Array
     writes: Array
     reads: Array
+    pushes: Array
 
     @staticmethod
     def of(traits: Sequence[Trait]) -> Columns:
@@ -105,6 +108,7 @@ class Columns:
             hot,
             np.array([trait.through for trait in traits]) * (1 - hot),
             np.array([trait.order for trait in traits]),
+            np.array([trait.pushed or 0.0 for trait in traits]) * (1 - hot),
         )
 
     def scale(self, prior: Prior) -> Array:
@@ -133,6 +137,8 @@ class SharedTraits:
         shared = near_size * by_size + self._type * by_type + prior.memory * self._kind * self._bound * memory
         shared = shared * np.multiply.outer(self._one.scale(prior), self._other.scale(prior))
         shared = shared + prior.writes * np.multiply.outer(self._one.writes, self._other.writes)
+        pushes = np.multiply.outer(self._one.pushes, self._other.pushes)
+        shared = shared + prior.pushes * self._kind * pushes
         return np.asarray(shared + prior.reads * np.multiply.outer(self._one.reads, self._other.reads))
 
     def _alike(self, name: str) -> Array:

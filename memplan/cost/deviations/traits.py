@@ -14,13 +14,15 @@ class PlainTimes:
     What the model gives a kernel without a calibration.
 
     Nanoseconds run alone (`alone_ns`), in its place among others (`ordered_ns`), and with L2 full of what others wrote,
-    so that its own results push as much out to HBM (`through_ns`). `filled` is what it moves over what L2 holds;
+    so that its own results push as much out to HBM (`through_ns`). `read_ns` is what its reads take at HBM's stated
+    rate, were none of them in L2. `filled` is what it moves over what L2 holds;
     `known` is false where the operands did not suffice.
     """
 
     alone_ns: int
     ordered_ns: int
     through_ns: int
+    read_ns: float
     filled: float
     bound: str
     known: bool
@@ -40,7 +42,8 @@ class Trait:
     `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all
     others of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through`
     and `order` of how much longer than alone the model has it with L2 full of others' results and in its place among
-    others. `hot` is the share of its reads that L2 seems to have held, `None` where nobody knows the others.
+    others, `pushed` of how much longer with what its reads push out of L2 at HBM's rate. `hot` is the share of its
+    reads that L2 seems to have held; both are `None` where nobody knows the others.
     """
 
     type: str
@@ -52,6 +55,7 @@ class Trait:
     filled: float = 0.0
     through: float = 0.0
     order: float = 0.0
+    pushed: float | None = 0.0
     hot: float | None = 0.0
     dtype: str = ""
 
@@ -60,8 +64,8 @@ class Trait:
         return self.type == other.type and self.dtype in ("", other.dtype)
 
 
-def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
-    """The trait of `kernel`, of whose reads L2 held the share `hot`."""
+def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float | None) -> Trait:
+    """The trait of `kernel`, of whose reads L2 held the share `hot`, and `pushed` pushed results out of it."""
     shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
     length = shaped[0].shape[-1] if shaped else 1
     read = kernel.present[0].shape[-1] if kernel.present and kernel.present[0].shape else 1
@@ -76,6 +80,7 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None) -> Trait:
         math.log(max(plain.filled, _LEAST_FILLED)),
         _logarithm(plain.through_ns) - alone,
         _logarithm(plain.ordered_ns) - alone,
+        None if pushed is None else math.log1p(pushed * plain.read_ns / max(plain.alone_ns, 1)),
         hot,
         next((operand.dtype for operand in kernel.operands), ""),
     )
