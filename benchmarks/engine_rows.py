@@ -227,7 +227,8 @@ class EngineRow:
 
 def _most_tokens(told: Mapping[str, Any], family: str) -> int | None:
     """Tokens that a step reads at most, `None` where nobody says."""
-    return told.get("most_tokens", _MOST_TOKENS.get(family))
+    most: int | None = told.get("most_tokens", _MOST_TOKENS.get(family))
+    return most
 
 
 def one_by_one(told: Mapping[str, Any]) -> bool:
@@ -240,7 +241,7 @@ def prompts_together(told: Mapping[str, Any], family: str) -> int:
     most = _most_tokens(told, family)
     if most is None or one_by_one(told):
         return 1
-    return max(1, min(-(-sequences_under_way(told) // told["data"]), most // told["prompt"]))
+    return int(max(1, min(-(-sequences_under_way(told) // told["data"]), most // told["prompt"])))
 
 
 def sequences_under_way(told: Mapping[str, Any]) -> int:
