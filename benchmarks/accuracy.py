@@ -17,7 +17,7 @@ from statistics import median
 
 from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
-from benchmarks.engine_rows import measured_engine_rows
+from benchmarks.engine_hosts import measured_engine_rows
 from benchmarks.first_generation import (
     LENET,
     OLDER,

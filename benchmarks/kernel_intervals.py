@@ -71,14 +71,21 @@ def kernel_ratios(data: Path) -> Iterator[Ratio]:
         yield Ratio(row["source"], interval_class(kernel, cost), row["us"] * 1e3 / cost.duration_ns, kernel)
 
 
-def class_bounds(name: str, ratios: Sequence[Ratio]) -> tuple[float, float]:
+def is_known(name: str, ratios: Iterable[Ratio]) -> bool:
+    """Whether several sources have quantiles of class `name`, whichever of them is left out."""
+    counts = Counter(ratio.source for ratio in ratios if ratio.class_name == name)
+    return sum(count >= _ENOUGH for count in counts.values()) > _SEVERAL
+
+
+def class_bounds(name: str, ratios: Sequence[Ratio], *, known: bool | None = None) -> tuple[float, float]:
     """
     The span of class `name` from kernels of all classes.
 
-    Few sources say little of the next: then it reaches as far as that of all kernels.
+    Few sources say little of the next: then it reaches as far as that of all kernels. `known` says whether they are not
+    few, by default as these kernels have it.
     """
     own = [ratio for ratio in ratios if ratio.class_name == name]
-    several = len({ratio.source for ratio in own}) >= _SEVERAL
+    several = is_known(name, ratios) if known is None else known
     found = [source_bounds(own)] if own else []
     if not several:
         found.append(source_bounds(ratio for ratio in ratios if ratio.class_name != UNKNOWN_CLASS))
@@ -108,9 +115,10 @@ class LeftOut:
     def of(name: str, ratios: Sequence[Ratio]) -> LeftOut:
         """Those of class `name`."""
         own = [ratio for ratio in ratios if ratio.class_name == name]
-        sources = sorted({ratio.source for ratio in own})
+        sources, known = sorted({ratio.source for ratio in own}), is_known(name, ratios)
         spans = {
-            source: class_bounds(name, [ratio for ratio in ratios if ratio.source != source]) for source in sources
+            source: class_bounds(name, [ratio for ratio in ratios if ratio.source != source], known=known)
+            for source in sources
         }
         return LeftOut({source: _counted(own, source) for source in sources}, spans)
 

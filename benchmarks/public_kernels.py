@@ -25,17 +25,28 @@ def public_kernel_rows() -> Iterator[MeasuredRow]:
     for row, kernel in public_kernels():
         cost = kernel_cost(kernel, machine(chip(row["chip"])))
         shape = "x".join(str(size) for size in row["shape"])
+        kind = "public kernels, blind" if row.get("blind") else "public kernels"
         yield MeasuredRow(
-            "public kernels", row["source"], row["chip"], f"{row['type']} {row['dtype']} {shape}", "us",
-            row["us"], cost.duration_ns / 1e3, is_source=row.get("is_source", False),
+            kind, row["source"], row["chip"], f"{row['type']} {row['dtype']} {shape}", "us", row["us"],
+            cost.duration_ns / 1e3, is_source=row.get("is_source", False),
         )  # fmt: skip
 
 
 def _kernel(row: Mapping[str, Any]) -> Kernel:
     shape, dtype = tuple(row["shape"]), row["dtype"]
-    if row["type"] == "MatMul":
-        m, k, n = shape
-        return Kernel("MatMul", (Operand((m, k), dtype), Operand((k, n), dtype)), (Operand((m, n), dtype),))
+    if row["type"] in ("MatMul", "QuantMatmul"):
+        return _product(row)
+    if row["type"] == "FusedInferAttentionScore":
+        names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk")
+        sizes = dict(zip(names, shape, strict=True))
+        return _attention(row, sizes | {"d_v": sizes["d_qk"], "page": row.get("page", 0)})
+    if row["type"] == "SparseFlashAttention":
+        batch, heads, keys, picked = shape
+        latent = {"d_qk": 576, "d_v": 512, "shared_kv": True, "top_k": picked, "page": row["page"]}
+        return _attention(row, {"batch": batch, "heads": heads, "kv_heads": 1, "q_len": 1, "kv_len": keys} | latent)
+    if row["type"] == "DynamicQuant":
+        outputs = (Operand(shape, row["out"]), Operand(shape[:1], "float32"))
+        return Kernel("DynamicQuant", (Operand(shape, dtype),), outputs)
     if row["type"] == "GroupedMatmul":
         experts, m, k, n = shape
         inputs = (Operand((m, k), dtype), Operand((experts, k, n), dtype))
@@ -56,3 +67,23 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
     assert row["type"] == "SwiGlu", row["type"]
     half = (*shape[:-1], shape[-1] // 2)
     return Kernel("SwiGlu", (Operand(shape, dtype),), (Operand(half, dtype),))
+
+
+def _product(row: Mapping[str, Any]) -> Kernel:
+    """A product; the other factor lies transposed where the row says so, and 8-bit integers have factors of scale."""
+    (m, k, n), dtype, transposed = row["shape"], row["dtype"], row.get("transposed", False)
+    other = Operand((n, k) if transposed else (k, n), dtype)
+    scales = (Operand((n,), "float32"), None, Operand((m,), "float32")) if row["type"] == "QuantMatmul" else ()
+    attributes = (("transpose_b", True),) if transposed else ()
+    result = Operand((m, n), row.get("out", dtype))
+    return Kernel(row["type"], (Operand((m, k), dtype), other, *scales), (result,), attributes)
+
+
+def _attention(row: Mapping[str, Any], sizes: Mapping[str, int]) -> Kernel:
+    """Attention told by its sizes, each query of which sees every key."""
+    query, keys = (
+        Operand((sizes["batch"], sizes[heads], sizes[length], sizes["d_qk"]), row["dtype"])
+        for heads, length in (("heads", "q_len"), ("kv_heads", "kv_len"))
+    )
+    attributes = tuple(sorted({**sizes, "causal": False}.items()))
+    return Kernel(row["type"], (query, keys, keys), (query,), attributes)

@@ -16,7 +16,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
-from memplan.serving import training_time
+from memplan.serving import TrainingTime, training_time
 from memplan.serving.training_time import MEGATRON
 
 RUNS = Path(__file__).with_name("training_cases.json")
@@ -84,25 +84,40 @@ def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step of every run that tells it, on the chip that its publisher's scripts are for."""
     for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
         if "step_ms" in run:
-            yield _step_row("trained steps", run, _A2, run.get("step_unknown", ""), configs)
+            yield _step_row("trained steps", {**run, "chip": _A2}, configs)
 
 
 def published_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step by every throughput of `training_published.json`, of each half on its own."""
     for run in json.loads(PUBLISHED.read_text("utf-8"))["runs"]:
-        kind = "published training" if run["set"] == "check" else "published training, in view"
-        yield _step_row(kind, run, run["chip"], run.get("unknown", ""), configs)
+        yield _step_row("published training" if run["set"] == "check" else "published training, in view", run, configs)
 
 
-def _step_row(kind: str, run: Mapping[str, Any], chip_name: str, why: str, configs: Path) -> MeasuredRow:
-    predicted = None
+def steps_inside(configs: Path) -> Iterator[tuple[str, bool]]:
+    """Of every step that is predicted its framework's engine and whether it lies inside the interval told for it."""
+    logged = ({**run, "chip": _A2} for run in json.loads(RUNS.read_text("utf-8"))["runs"] if "step_ms" in run)
+    for run in (*logged, *json.loads(PUBLISHED.read_text("utf-8"))["runs"]):
+        try:
+            time = _step_time(run, configs)
+        except InputError:
+            continue
+        low, high = time.interval_ns
+        yield time.engine, low <= run["step_ms"] * 1e6 <= high
+
+
+def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
+    why = run.get("step_unknown", run.get("unknown"))
+    if why:
+        raise InputError(why)
+    return training_time(*_described(run, configs), chip(run["chip"]), engine=run.get("engine", MEGATRON))
+
+
+def _step_row(kind: str, run: Mapping[str, Any], configs: Path) -> MeasuredRow:
+    predicted, why = None, ""
     try:
-        if not why:
-            time = training_time(*_described(run, configs), chip(chip_name), engine=run.get("engine", MEGATRON))
-            predicted = time.duration_ns / 1e6
+        predicted = _step_time(run, configs).duration_ns / 1e6
     except InputError as error:
         why = str(error).splitlines()[0]
-    if "step_ms" in run:
-        return MeasuredRow(kind, run["source"], chip_name, run["name"], "ms", run["step_ms"], predicted, why=why)
-    unit, measured = next(iter(run["measured"].items()))
-    return MeasuredRow(kind, run["source"], chip_name, run["name"], unit.replace("_", " "), measured, None, why=why)
+    unit, measured = ("ms", run["step_ms"]) if "step_ms" in run else next(iter(run["measured"].items()))
+    unit = unit.replace("_", " ")
+    return MeasuredRow(kind, run["source"], run["chip"], run["name"], unit, measured, predicted, why=why)

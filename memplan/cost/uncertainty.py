@@ -22,9 +22,20 @@ _CLASSES = {
 }  # fmt: skip
 
 
-UNKNOWN_CLASS, SHORT_CLASS, ATTENTION_CLASS = "unknown", "short", "attention"
+UNKNOWN_CLASS, SHORT_CLASS = "unknown", "short"
+ATTENTION_CLASS, SERVED_ATTENTION_CLASS = "attention", "attention of serving"
 PRODUCT_CLASS, FLOAT32_PRODUCT_CLASS = "products", "float32 products"
-"""Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval."""
+WHOLE_PRODUCT_CLASS, VECTOR_PRODUCT_CLASS = "products of whole numbers", "products with a vector"
+"""
+Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval.
+
+Operators of inference are other kernels than those of training. Products of whole numbers have scales, and those with
+one column are read by rows: libraries have kernels of their own for both.
+"""
+_SERVED_RULES = "served_attention", "indexer"
+_WITHOUT = "unknown", "picked_attention"
+"""Rules without an interval: of attention of picked keys one kernel was measured, and takes nine times as long."""
+_WHOLE = "int", "uint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +57,32 @@ class TimeInterval:
 
 
 def interval_class(kernel: Kernel, cost: KernelCost) -> str:
-    """The class that a kernel's errors are summed up in: what it does, and apart those that are over at once."""
-    if not cost.known or op_class(kernel.type).rule == "unknown":
+    """
+    The class that a kernel's errors are summed up in: what it does, and apart those that are over at once.
+
+    Attention of serving is not over at once where the model says so: over few keys it takes far longer.
+    """
+    if not cost.known or op_class(kernel.type).rule in _WITHOUT:
         return UNKNOWN_CLASS
+    kind = _CLASSES.get(op_class(kernel.type).kind)
+    if kind == ATTENTION_CLASS and op_class(kernel.type).rule in _SERVED_RULES:
+        return SERVED_ATTENTION_CLASS
     if cost.duration_ns < _document()["short_ns"]["value"]:
         return SHORT_CLASS
-    kind = _CLASSES.get(op_class(kernel.type).kind)
-    if kind == PRODUCT_CLASS and any(operand.dtype == "float32" for operand in kernel.present[:2]):
-        return FLOAT32_PRODUCT_CLASS
+    if kind == PRODUCT_CLASS:
+        return _product_class(kernel)
     return kind or ("copies" if op_class(kernel.type).rule == "copy" else "elementwise")
+
+
+def _product_class(kernel: Kernel) -> str:
+    factors = kernel.present[:2]
+    if any(operand.shape[-1:] == (1,) for operand in kernel.outputs[:1]):
+        return VECTOR_PRODUCT_CLASS
+    if any(operand.dtype == "float32" for operand in factors):
+        return FLOAT32_PRODUCT_CLASS
+    if any(operand.dtype.startswith(_WHOLE) for operand in factors):
+        return WHOLE_PRODUCT_CLASS
+    return PRODUCT_CLASS
 
 
 def time_interval(kernel: Kernel, cost: KernelCost, machine: Machine) -> TimeInterval | None:
@@ -68,7 +96,7 @@ def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: s
     `kernel_type` where that is told.
     """
     document = _document()
-    short = duration_ns < document["short_ns"]["value"] and name != UNKNOWN_CLASS
+    short = duration_ns < document["short_ns"]["value"] and name not in (UNKNOWN_CLASS, SERVED_ATTENTION_CLASS)
     entry = document["classes"].get(SHORT_CLASS if short else name)
     if entry is None:
         return None

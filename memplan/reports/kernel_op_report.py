@@ -14,7 +14,16 @@ from memplan.cost.kernel_report import KernelCut, attention_cut, matmul_cut
 from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_of
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
-from memplan.cost.uncertainty import ATTENTION_CLASS, FLOAT32_PRODUCT_CLASS, PRODUCT_CLASS, TimeInterval, class_interval
+from memplan.cost.uncertainty import (
+    ATTENTION_CLASS,
+    FLOAT32_PRODUCT_CLASS,
+    PRODUCT_CLASS,
+    SERVED_ATTENTION_CLASS,
+    UNKNOWN_CLASS,
+    VECTOR_PRODUCT_CLASS,
+    TimeInterval,
+    class_interval,
+)
 from memplan.hardware import Chip
 from memplan.placement.onchip import onchip_picture, plan_onchip
 from memplan.reports.charts import bar_chart
@@ -106,8 +115,22 @@ def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, pa
             "Traffic against buffers: tilings that no other beats in both",
             ReportTable(_TILINGS, rows, total=len(front)),
         ),
-        class_name=FLOAT32_PRODUCT_CLASS if problem.a_bytes == 4 else PRODUCT_CLASS,
+        class_name=_product_class(problem),
     )
+
+
+def _product_class(problem: MatmulProblem) -> str:
+    """The class of its interval; whole numbers without scales are ordinary ones."""
+    if problem.n == 1:
+        return VECTOR_PRODUCT_CLASS
+    return FLOAT32_PRODUCT_CLASS if problem.a_bytes == 4 else PRODUCT_CLASS
+
+
+def _attention_class(problem: AttentionProblem) -> str:
+    """The class of its interval: kernels of inference have keys in pages or one query, and picked keys have none."""
+    if problem.top_k and not problem.indexer:
+        return UNKNOWN_CLASS
+    return SERVED_ATTENTION_CLASS if problem.page or problem.q_len == 1 else ATTENTION_CLASS
 
 
 def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip, rate: float) -> Report:
@@ -134,7 +157,7 @@ def attention_op_report(problem: AttentionProblem, machine: Machine, chip: Chip,
             "keys_per_query": round(problem.keys_per_query, 1),
             "cores": time.cores,
         },
-        class_name=ATTENTION_CLASS,
+        class_name=_attention_class(problem),
     )
 
 

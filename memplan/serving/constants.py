@@ -180,7 +180,7 @@ def step_interval(
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
     wide as what both say of their parts, where that is wider than what all steps say. `hosts` may be told otherwise
-    than `host_interval` has them. Where an engine hides its host on some machines alone, a step predicted to take
+    than `host_interval` has them. Where an engine's host shows on some machines alone, a step predicted to take
     `duration_ns` may take that much longer besides.
     """
     told = _engine(engine)
@@ -215,13 +215,13 @@ def host_interval() -> HostInterval:
 
 
 def hidden_host_notes(engine: str) -> tuple[str, ...]:
-    """What is said of an engine that hides its host on some machines alone."""
+    """What is said of an engine whose host shows on some machines alone."""
     most = float(_engine(engine).get("beside_at_most_ns", 0))
     if not most:
         return ()
     return (
-        f"{engine} shows no host on servers of its maker, but up to {most / 1e6:g} ms a step in containers with few "
-        "processors: the interval counts them in, the time does not",
+        f"{engine}'s host takes little on servers of its maker, but up to {most / 1e6:g} ms more than this a step in "
+        "containers with few processors: the interval counts them in, the time is between",
     )
 
 

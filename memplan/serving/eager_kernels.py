@@ -14,6 +14,9 @@ from memplan.cost import Kernel, Machine, Operand, kernel_cost
 from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
+from memplan.models.architecture import ModelConfig
+from memplan.models.feed_forward import MoeFfn
+from memplan.models.parallel import Layout
 from memplan.schema import Source
 
 
@@ -23,15 +26,13 @@ class EagerHost:
     Nanoseconds of the host of a training framework.
 
     `forward_launch_ns` and `backward_launch_ns` for a kernel of these ways, `update_launch_ns` in loops over weights,
-    `report_ns` for what is printed and exchanged once a step when its work is done. `interval` is measured over
-    predicted time of a step: four of five lie in it.
+    `report_ns` for what is printed and exchanged once a step when its work is done.
     """
 
     forward_launch_ns: float
     backward_launch_ns: float
     update_launch_ns: float
     report_ns: float
-    interval: tuple[float, float]
     sources: tuple[Source, ...]
 
 
@@ -66,10 +67,17 @@ def eager_host(engine: str) -> EagerHost:
     sources = tuple(
         Source(f"{engine}: {name} = {item['value']:g}", item["source"]) for name, item in entry["host"].items()
     )
-    interval = float(entry["interval"]["low"]), float(entry["interval"]["high"])
-    return EagerHost(
-        **values, interval=interval, sources=(Source(f"{engine}: kernels of an op", entry["source"]), *sources)
-    )
+    return EagerHost(**values, sources=(Source(f"{engine}: kernels of an op", entry["source"]), *sources))
+
+
+def trained_interval(engine: str, model: ModelConfig, layout: Layout) -> tuple[float, float]:
+    """Measured over predicted time of a step: about four of five public ones of its kind lie between."""
+    if any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+        kind = "experts"
+    else:
+        kind = "context" if layout.context > 1 else "tensor" if layout.tensor > 1 else "alone"
+    low, high = _engine(engine)["intervals"][kind]
+    return float(low), float(high)
 
 
 def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Machine) -> list[KernelCost]:

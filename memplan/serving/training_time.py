@@ -19,7 +19,15 @@ from memplan.models.training.states import held_elements, state_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
-from memplan.serving.eager_kernels import EagerHost, beside_products, eager_costs, eager_host, host_waits, op_phase
+from memplan.serving.eager_kernels import (
+    EagerHost,
+    beside_products,
+    eager_costs,
+    eager_host,
+    host_waits,
+    op_phase,
+    trained_interval,
+)
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
 from memplan.serving.training_context import context_items
 from memplan.serving.training_exchanges import exposed_exchanges
@@ -34,8 +42,8 @@ class StageParts:
     Nanoseconds of a step on one pipeline stage: they add up to the step.
 
     Compute and exchanges are those that its dies do, with each other and with the host where that keeps the optimiser's
-    states; `bubble_ns` is waiting for other stages, `host_ns` waiting for
-    kernels to be launched. `launches` are the kernels of a step.
+    states, of exchanges that run beside products what these don't hide; `bubble_ns` is waiting for other stages,
+    `host_ns` waiting for kernels to be launched. `launches` are the kernels of a step.
     """
 
     compute_ns: int
@@ -47,7 +55,11 @@ class StageParts:
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """Time of a training step of `model` in `layout` by `engine`, with its parts on every stage."""
+    """
+    Time of a training step of `model` in `layout` by `engine`, with its parts on every stage.
+
+    `interval` is measured over predicted time of about four of five public steps of its kind.
+    """
 
     model: str
     chip: str
@@ -55,14 +67,15 @@ class TrainingTime:
     recipe: Recipe
     engine: str
     duration_ns: int
+    interval: tuple[float, float]
     stages: tuple[StageParts, ...]
     rests_on: tuple[Source, ...]
     notes: tuple[str, ...]
 
     @property
     def interval_ns(self) -> tuple[int, int]:
-        """Between which four of five steps with this prediction are taken to lie."""
-        low, high = eager_host(self.engine).interval
+        """Between which four of five steps of this kind with this prediction are taken to lie."""
+        low, high = self.interval
         return round(self.duration_ns * low), round(self.duration_ns * high)
 
     @property
@@ -103,7 +116,9 @@ def training_time(
     Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`.
 
     The device runs kernels one after the other, none before the host launched it; what passes between stages makes the
-    host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of gradients and weights overlap with nothing.
+    host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of tensor-parallel ranks run beside or within
+    products as `exposed_exchanges` says, keys and values of a ring beside attention; those of gradients and weights
+    overlap with nothing.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
@@ -134,6 +149,7 @@ def training_time(
         recipe=recipe,
         engine=engine,
         duration_ns=step,
+        interval=trained_interval(engine, model, layout),
         stages=tuple(stages),
         rests_on=(*core.sources, *host.sources, *_swap_sources(recipe, chip)),
         notes=(

@@ -80,7 +80,7 @@ def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pyt
     [
         ["--measured-step", "40"],
         ["--host-factor", "2"],
-        ["--engine", "mindie", "--host-factor", "2"],
+        ["--engine", "captured", "--host-factor", "2"],
         ["--engine", "vllm-ascend", "--host-factor", "nan"],
         ["--engine", "vllm-ascend", "--measured-step", "inf"],
         ["--engine", "vllm-ascend", "--measured-step", "0.1"],

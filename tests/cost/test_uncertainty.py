@@ -19,6 +19,7 @@ from benchmarks.kernel_intervals import (
     INTERVALS,
     LeftOut,
     Ratio,
+    chance_range,
     class_bounds,
     classes_of,
     coverage,
@@ -45,13 +46,15 @@ def ratios(shared_data: Path) -> list[Ratio]:
 
 
 def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
-    """And not many more: what holds nine of ten where four of five are said is too wide."""
+    """And not many more: what holds nine of ten where four of five are said is too wide. Few say so but for chance."""
     told = []
     for name in classes_of(ratios):
         apart = LeftOut.of(name, ratios)
         kernels, sources = coverage(apart.held(span_shares(apart, class_bounds(name, ratios))))
-        assert min(kernels, sources) >= 0.79, name
-        if len({ratio.kernel for ratio in ratios if ratio.class_name == name}) >= SEVERAL_KERNELS:
+        different = {ratio.kernel for ratio in ratios if ratio.class_name == name}
+        least = 0.79 if len(different) >= SEVERAL_KERNELS else chance_range([1] * len(different))[0]
+        assert min(kernels, sources) >= least, name
+        if len(different) >= SEVERAL_KERNELS:
             told.append(name)
             assert kernels < 0.88, name
     assert len(told) >= 8

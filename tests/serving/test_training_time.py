@@ -110,6 +110,16 @@ def test_logged_steps_of_other_runs_are_met_in_the_median(shared_data: Path) -> 
     assert abs(median(errors)) < 0.15
 
 
+def test_four_of_five_public_steps_are_inside_the_interval_of_their_kind(shared_data: Path) -> None:
+    from benchmarks.training_rows import steps_inside
+
+    found = list(steps_inside(shared_data / "configs"))
+    for engine in ("megatron", "captured"):
+        inside = [held for name, held in found if name == engine]
+        assert len(inside) > 25
+        assert 0.8 <= sum(inside) / len(inside) <= 0.9, engine
+
+
 def test_the_host_waits_for_counts_of_tokens_an_expert() -> None:
     """What follows a count can't be launched ahead of it: experts leave the device idle where dense layers don't."""
     experts = load_config({**_CONFIG, "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", **_EXPERTS})

@@ -1,0 +1,206 @@
+"""
+What hosts take, found from the rows of `benchmarks/engine_rows.py`, and how they differ.
+
+Times are medians over sources, each of which counts once: of a kernel that is launched by itself what eager steps take;
+of a step of models with grouped attention what was measured beyond the captured graph that is predicted, and then of
+others, by layer of theirs; of graphs captured in pieces what small batches take a layer; of first tokens of models that
+mix tokens otherwise, by layer again. What a request takes is that with which other first tokens are missed least, as
+where kernels take most of them what is left says little of it. Drafts that the host launches have baselines alone,
+which runs must reach and may be ahead of by any amount: what is left is the most that a draft takes, and the lower
+quartile over sources is taken. Each row is also predicted with what the other sources say; rows that were kept back are
+in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log
+from pathlib import Path
+from statistics import mean, median, quantiles
+
+from benchmarks.engine_rows import (
+    ALIKE,
+    EAGER,
+    ENGINE,
+    HIDDEN,
+    MINDIE,
+    PIECEWISE,
+    WHOLE,
+    EngineRow,
+    Hosts,
+    asked_by_somebody,
+    engine_rows,
+    shipped_hosts,
+)
+from benchmarks.measured_row import MeasuredRow
+from memplan.serving.constants import CAPTURED, EngineHost, engine_host, host_interval
+
+_FINE_NS, _MOST_FINE = 250_000, 120
+"""How fine a time between machines is looked for, and up to how many times as much."""
+_FEW = 2
+"""Sequences with which a step of captured pieces is its host's."""
+
+
+def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
+    """Those that constants come from: not kept back, with a prediction, and of baselines those with eager drafts."""
+    return [
+        row
+        for row in rows
+        if not (row.told.get("kept_back") or row.told.get("blind") or row.why)
+        and (row.first or row.engine not in HIDDEN)
+        and (row.told["eager_drafts"] or not row.told.get("at_least"))
+    ]
+
+
+def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
+    """The hosts as `rows` have them."""
+    first, rows = [row for row in rows if row.first], [row for row in rows if not row.first]
+    whole = [row for row in rows if row.engine in (*WHOLE, *ALIKE) and not row.told["eager_drafts"]]
+    host = replace(
+        engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, draft_ns=0, request_ns=0
+    )
+    host = _solved([row for row in rows if row.engine == EAGER], host, ("kernel_ns", "prompt_kernel_ns"))
+    host = replace(host, kernel_ns=0)
+    # What one process launches piece by piece hides behind the kernels, as steps of one die show.
+    single = [row for row in rows if row.alone and row.engine == PIECEWISE]
+    host = _solved([*(row for row in whole if not row.work.unfused), *single], host, ("step_ns",))
+    mindie = [row for row in rows if row.engine == MINDIE]
+    unlaunched = _between(mindie, replace(engine_host(MINDIE), step_ns=0), "step_ns")
+    own = {MINDIE: unlaunched, CAPTURED: engine_host(CAPTURED)}
+    host = _least_missed([row for row in first if not row.work.unfused], host, own, "request_ns")
+    host = _solved([row for row in first if row.work.unfused], host, ("prompt_unfused_layer_ns",))
+    host = _solved([row for row in whole if row.work.unfused], host, ("unfused_layer_ns",))
+    drafts = _by_source((row.source, row.solved(host, ("draft_ns",))) for row in rows if row.told["eager_drafts"])
+    host = replace(host, draft_ns=max(0, round(quantiles(drafts, n=4, method="inclusive")[0])))
+    launched = median(
+        _by_source(
+            (row.source, row.measured * row.yielded * 1e6 / row.work.layers)
+            for row in rows
+            if row.engine == PIECEWISE
+            and row.timed
+            and not row.alone
+            and row.batch <= _FEW
+            and not row.told.get("mean")
+        )
+    )
+    pieces, eager = replace(host, layer_ns=round(launched)), replace(host, kernel_ns=host.prompt_kernel_ns)
+    hosts: dict[tuple[str, bool], EngineHost] = {}
+    for one in (False, True):
+        hosts |= {(engine, one): host for engine in (*WHOLE, *ALIKE)}
+        hosts |= {(engine, one): hidden for engine, hidden in own.items()}
+        hosts |= {(PIECEWISE, one): host if one else pieces, (EAGER, one): eager}
+    return asked_by_somebody(hosts, host.request_ns)
+
+
+def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:
+    """`host` with that time for `names` with which `rows` are what was measured, the median over their sources."""
+    time = median(_by_source((row.source, row.solved(host, names)) for row in rows))
+    return replace(host, **dict.fromkeys(names, max(0, round(time))))
+
+
+def _least_missed(
+    rows: Sequence[EngineRow], host: EngineHost, others: Mapping[str, EngineHost], name: str
+) -> EngineHost:
+    """
+    `host` with that time for `name` with which `rows` are missed least, by logarithms; each source counts once.
+
+    Engines that launch nothing have `others`.
+    """
+    own = [others.get(row.engine, host) for row in rows]
+
+    def missed(time: int) -> float:
+        sources: dict[str, list[float]] = {}
+        for row, host in zip(rows, own, strict=True):
+            error = log(row.predicted(replace(host, **{name: time})) / row.measured)
+            sources.setdefault(row.source, []).append(abs(error))
+        return sum(mean(found) for found in sources.values())
+
+    # The least is where one of the rows is met.
+    times = [max(0, round(row.solved(host, (name,)))) for row, host in zip(rows, own, strict=True)]
+    return replace(host, **{name: min(times, key=missed)})
+
+
+def _between(rows: Sequence[EngineRow], host: EngineHost, name: str) -> EngineHost:
+    """
+    `host` with that time for `name` with which the squares of logarithms are least, each source counting once.
+
+    Where some machines show it and some don't, there is nothing in their middle that a median would find.
+    """
+
+    def missed(time: float) -> float:
+        one = replace(host, **{name: round(time)})
+        errors = ((row.source, log(row.predicted(one) / row.measured) ** 2) for row in rows)
+        sources: dict[str, list[float]] = {}
+        for source, error in errors:
+            sources.setdefault(source, []).append(error)
+        return sum(mean(found) for found in sources.values())
+
+    return replace(host, **{name: round(_FINE_NS * min(range(_MOST_FINE), key=lambda steps: missed(_FINE_NS * steps)))})
+
+
+def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:
+    """The median of what each source says."""
+    sources: dict[str, list[float]] = {}
+    for source, value in values:
+        sources.setdefault(source, []).append(value)
+    return [median(found) for found in sources.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpread:
+    """
+    What a row says of its host: the `share` of its time that is predicted to be the host's, and measured over predicted
+    time of the whole (`times`) and of the host alone.
+    """
+
+    source: str
+    share: float
+    times: float
+    host_times: float
+
+
+def host_spread(row: EngineRow, hosts: Hosts) -> HostSpread:
+    """What `row` says of hosts, predicted with `hosts`."""
+    host = hosts[row.engine, row.alone]
+    told = (row.predicted(host), row.predicted(engine_host(CAPTURED)), row.measured)
+    whole, kernels, measured = told if row.timed else tuple(1 / value for value in told)
+    if row.first:
+        kernels = row.prompt_ns / 1e6
+    own = whole - kernels
+    return HostSpread(row.source, own / whole, measured / whole, (measured - kernels) / own if own > 0 else 1.0)
+
+
+def host_quantiles(found: Iterable[HostSpread]) -> tuple[float, float]:
+    """The 10 and 90 % quantiles over sources of what hosts take, where they take much of a step."""
+    least = host_interval().at_least
+    tenths = quantiles(
+        _by_source((item.source, item.host_times) for item in found if item.share >= least), n=10, method="inclusive"
+    )
+    return tenths[0], tenths[-1]
+
+
+def hosts_of_others(rows: Sequence[EngineRow]) -> Mapping[str, Hosts]:
+    """The hosts as all other sources of `rows` have them, by source."""
+    fitted = fitted_rows(rows)
+    return {
+        source: found_hosts([row for row in fitted if row.source != source])
+        for source in dict.fromkeys(row.source for row in rows)
+    }
+
+
+def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
+    """The rows with the constants as shipped, and as the other sources have them."""
+    rows, shipped = engine_rows(data), shipped_hosts()
+    fitted, others = fitted_rows(rows), hosts_of_others(rows)
+    for row in rows:
+        if row.why:
+            yield MeasuredRow(
+                row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured, None, why=row.why
+            )
+            continue
+        yield MeasuredRow(
+            row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured,
+            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted,
+            left_out=row.predicted(others[row.source][row.engine, row.alone]),
+        )  # fmt: skip

@@ -1,0 +1,172 @@
+"""Steps that read prompts and steps that make tokens, as they follow each other in an engine simulated step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from statistics import mean
+
+import pytest
+
+from benchmarks.closed_loops import ClosedLoop, longest
+from benchmarks.engine_rows import EngineRow
+from memplan.serving.constants import HostWork, engine_host
+
+PROMPT, BASE, EACH, TOKEN = 1000, 10.0, 0.05, 0.02
+"""Tokens of a prompt; milliseconds of a step, of each sequence in it, of each token of a prompt that it reads."""
+
+
+@dataclass
+class Served:
+    """A request under way: tokens of its prompt and its answer that are left, when its first token and its end came."""
+
+    prompt: int
+    left: int
+    length: int
+    first: float = 0.0
+    end: float = 0.0
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Of an engine: mean milliseconds between tokens of an answer, and those until the last one is done."""
+
+    between: float
+    whole: float
+
+
+def simulated(clients: int, waves: int, length: Callable[[], int], *, most: int, mixes: bool) -> Simulated:
+    """
+    `clients` who each send a request when theirs is done, `waves` of them in all, to an engine that reads up to `most`
+    tokens of prompts in a step: beside making tokens, or before it makes any.
+    """
+    left, now, under_way = clients * waves, 0.0, list[Served]()
+    done: list[Served] = []
+    while left or under_way:
+        while left and len(under_way) < clients:
+            under_way.append(Served(PROMPT, made := length(), made))
+            left -= 1
+        budget, readers = most, list[Served]()
+        for item in under_way:
+            if item.prompt and budget:
+                taken = min(budget, item.prompt)
+                item.prompt -= taken
+                budget -= taken
+                readers.append(item)
+        decoders = [item for item in under_way if not item.prompt and item not in readers]
+        if readers and not mixes:
+            decoders = []
+        now += BASE + EACH * len(decoders) + TOKEN * (most - budget)
+        for item in [*decoders, *(item for item in readers if not item.prompt)]:
+            item.left -= 1
+            item.first = item.first or now
+            item.end = now
+        done += [item for item in under_way if not item.left]
+        under_way = [item for item in under_way if item.left]
+    return Simulated(mean((item.end - item.first) / (item.length - 1) for item in done if item.length > 1), now)
+
+
+def loop(clients: int, waves: int, answer: int, *, most: int, mixes: bool) -> ClosedLoop:
+    group = min(clients, most // PROMPT)
+    step, reading = BASE + EACH * clients, TOKEN * PROMPT * group
+    mixed = step + reading if mixes else step + BASE + reading
+    return ClosedLoop(clients, group, 1, waves, answer - 1, step, BASE + reading, mixed, apart=mixes)
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+@pytest.mark.parametrize("waves", [1, 4])
+@pytest.mark.parametrize(("clients", "answer", "most"), [(64, 128, 16000), (64, 500, 2000), (8, 300, 1000)])
+def test_prompts_that_come_together_share_steps(clients: int, answer: int, most: int, waves: int, mixes: bool) -> None:
+    """Went wrong once: each of 64 prompts was taken to stop all answers for a step of its own."""
+    found = simulated(clients, waves, lambda: answer, most=most, mixes=mixes)
+    told = loop(clients, waves, answer, most=most, mixes=mixes)
+    assert told.step + told.among() / told.steps == pytest.approx(found.between, rel=0.05)
+    assert waves * told.wave() == pytest.approx(found.whole, rel=0.05)
+
+
+@pytest.mark.parametrize("waves", [1, 4])
+@pytest.mark.parametrize(("clients", "answer"), [(200, 220), (16, 400)])
+def test_answers_of_unequal_lengths_end_with_few_under_way(clients: int, answer: int, waves: int) -> None:
+    drawn = Random(5)
+
+    def length() -> int:
+        return 1 + round(drawn.gammavariate(2, answer / 2))
+
+    runs = [simulated(clients, waves, length, most=8000, mixes=True).whole for _ in range(5)]
+    told = loop(clients, waves, answer + 1, most=8000, mixes=True)
+    one = replace(told, mixed=told.step + TOKEN * PROMPT * told.coming())
+    assert one.drained(BASE + EACH) == pytest.approx(mean(runs), rel=0.1)
+    # Equal ones would be done far sooner where nobody waits for a place.
+    assert waves > 1 or mean(runs) > 1.5 * told.wave()
+
+
+def test_the_longest_of_more_answers_is_longer() -> None:
+    drawn = Random(7)
+    for answers in (1, 10, 200):
+        seen = mean(max(drawn.gammavariate(2, 0.5) for _ in range(answers)) for _ in range(400))
+        assert longest(answers) == pytest.approx(seen, rel=0.2, abs=0.25)
+    assert longest(10) < longest(200) < longest(1000)
+
+
+@pytest.mark.parametrize("waves", [1, 4, 16])
+def test_prompts_that_come_apart_stop_answers_one_by_one(waves: int) -> None:
+    drawn = Random(3)
+    runs = [simulated(12, waves, lambda: drawn.randint(100, 300), most=PROMPT, mixes=False).between for _ in range(5)]
+    apart = replace(loop(12, waves, 200, most=PROMPT, mixes=False), apart=True)
+    assert apart.step + apart.among() / apart.steps == pytest.approx(mean(runs), rel=0.05)
+
+
+TOLD = {
+    "tensor": 1, "data": 1, "expert": 1, "batch": 1, "prompt": 1024, "output": 1, "drafts": 0,
+    "eager_drafts": False, "engine": "sglang", "family": "SGLang", "ttft_ms": 1.0,
+}  # fmt: skip
+
+
+def test_a_first_token_takes_a_request_and_the_rest_of_a_step() -> None:
+    host, work = engine_host("sglang"), HostWork(layers=4, unfused=4, kernels=40, sequences=1)
+    row = EngineRow(TOLD, 3_000_000, 3_000_000, 10_000_000, 10_000_000, work, work, yielded=1.0)
+    launched = 4 * host.prompt_unfused_layer_ns + 40 * host.prompt_kernel_ns
+    assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
+    assert replace(row, told={**TOLD, "offline": True}).predicted(host) * 1e6 == pytest.approx(launched)
+    # Who comes while others are answered waits for the rest of the step under way, half of it on average.
+    beside = host.step_ns + host.sequence_ns + 4 * host.unfused_layer_ns
+    later = replace(row, told={**TOLD, "batch": 8})
+    assert (later.predicted(host) - row.predicted(host)) * 1e6 == pytest.approx((3_000_000 + beside) / 2)
+
+
+def test_waiting_prompts_share_a_step_of_the_row_s_tokens() -> None:
+    """Prompts alone, one token each: eight of them in one step, in steps of three, and one by one."""
+    told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tokens_per_second": 1.0, "batch": 8, "waves": 1}
+    host, work = engine_host("sglang"), HostWork(layers=4, unfused=0, kernels=40, sequences=1)
+    whole, three, single = (
+        EngineRow(
+            {**told, "most_tokens": most}, 3_000_000, 3_000_000, 10_000_000, group * 10_000_000, work, work, yielded=1.0
+        )
+        for most, group in ((8192, 8), (3072, 3), (1024, 1))
+    )
+    assert [row.group for row in (whole, three, single)] == [8, 3, 1]
+    beside = host.step_ns + 8 * host.sequence_ns
+    assert whole.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + beside) * 1e9)
+    taken = host.step(30_000_000, replace(work, sequences=3), reads=True)
+    assert three.predicted(host) == pytest.approx(8 / (8 / 3 * taken) * 1e9)
+    taken = host.step(10_000_000, work, reads=True)
+    assert single.predicted(host) == pytest.approx(1e9 / taken)
+    # Steps shorter than launching their kernels take as long as that does.
+    launched = replace(three, prompt_work=replace(work, kernels=1000))
+    assert launched.predicted(host) == pytest.approx(8 / (8 / 3 * 1000 * host.prompt_kernel_ns) * 1e9)
+    # Replicas read together what is sent at once; where they share experts each waits for what comes at a rate.
+    twice = {**told, "data": 2, "expert": 2, "most_tokens": 3072}
+    once, paced = (replace(launched, told=changed).predicted(host) for changed in (twice, {**twice, "rate": 1.0}))
+    assert once == pytest.approx(8 / (4 / 3 * 1000 * host.prompt_kernel_ns) * 1e9)
+    assert paced == pytest.approx(8 / (8 * 1000 * host.prompt_kernel_ns) * 1e9)
+
+
+def test_a_row_is_refused_only_where_others_prompts_stand_between() -> None:
+    """Went wrong once: single long requests and stacks that only make tokens were refused with the crowded ones."""
+    told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tpot_ms": 1.0, "output": 100, "batch": 4}
+    work = HostWork(layers=4, unfused=0, kernels=40, sequences=4)
+    crowded = EngineRow(told, 1_000_000, 1_000_000, 10**9, 10**9, work, work, yielded=1.0)
+    assert "how many are made at once" in crowded.why
+    for changed in ({"batch": 1}, {"engine": "captured"}, {"decodes_alone": True}, {"mean": True}):
+        assert not replace(crowded, told={**told, **changed}).why
