@@ -8,31 +8,22 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.held_passes import held_passes
-from memplan.models.training.indexers import kept_scores, scores_of_loss, scores_of_pairs
+from memplan.models.training.indexers import kept_scores
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
     MemoryPart,
-    backward_parts,
-    deferred_head,
-    embedding_parts,
     gathered_ahead,
-    gathered_weights,
-    head_gradient,
     hosted_output,
-    loss_parts,
     made_anew,
     of_experts,
     optimizer_parts,
-    reduced_gradients,
-    root_gradients,
     swapped,
-    tied_head,
 )
-from memplan.models.training.placed_experts import dispatch_parts, held_inputs
+from memplan.models.training.placed_experts import held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
-from memplan.models.training.scans import scan_parts
+from memplan.models.training.stage_phases import SCORES, PassesHeld, StageRank, stage_phases, with_gradients_come
 from memplan.models.training.states import left_over, state_bytes, static_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
@@ -211,142 +202,93 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     Raises `InputError` where the layout does not divide the model or a kind of layer is not modelled.
     """
     layout, model = training_layout(layout), trained_model(model, recipe)
-    spans = training_spans(model, layout, recipe, stage)
+    rank = _stage_rank(model, layout, recipe, stage)
+    spans, layers, tokens = rank.spans, rank.layers, rank.tokens
     parameters, moments, parts = static_parts(model, layout, recipe, spans)
-    single = recipe.sharding is Sharding.FSDP2
-    tokens = recipe.sequence * recipe.micro_batch / layout.context
-    shards = layout.tensor if recipe.sequence_parallel else 1
-    hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
-    held = in_flight(layout, recipe, stage)
-    first = any(span.start == 0 for span in spans)
-    last = any(span.stop == len(model.layers) for span in spans)
-    layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
-    whole = min(recipe.recompute_layers, len(layers))
-    kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
-    further = model.mtp_layers if last else ()
-    kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
-    layers += further
     parts += _mask_parts(model, layout, recipe, len(layers))
     parts += kept_scores(layers, layout, recipe)
     parts += standing_buffers(model, layout, recipe, spans, tokens)
-    boundary = _HALF * hidden / shards
-    runs = sum(1 for span in spans if span.start)
-    output = round(tokens * hosted_output(model, layers, layout, recipe))
-    left = left_over(model, layout, recipe, spans, round(2 * tokens * boundary) * runs, output)
-    inputs = held_inputs(layers, recipe, round(tokens * boundary), whole)
-    if inputs:
-        left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
-    if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
-        left.append(gathered_ahead(parameters, len(layers)))
-    if single:
-        left.append(MemoryPart("gradients let go", -_of(parts, "gradients"), "when the step is over"))
+    left = _left_parts(rank, parameters, _of(parts, "gradients"))
     between = sum(part.nbytes for part in (*parts, *left))
-    if recipe.recompute_products:
-        per_pass = [kept_products(model, layer, layout, recipe) for layer in layers]
-        anew = len(layers)
-    else:
-        per_pass = [
-            boundary if number < whole else _layer_bytes(items, recipe, no_experts=number < recipe.zero_memory_layers)
-            for number, items in enumerate(kept)
-        ]
-        anew = whole
-    by_run = _by_run(per_pass, spans)
-    looked_up = boundary if first else 0.0
-    passes = held_passes(layout, recipe, stage, (by_run[0] + looked_up, *by_run[1:]), held)
+    per_pass, anew = _kept_of_a_pass(rank)
+    most = in_flight(layout, recipe, stage)
+    by_run, looked_up = _by_run(per_pass, spans), rank.boundary if rank.first else 0.0
+    run_bytes = (by_run[0] + looked_up, *by_run[1:])
+    passes = held_passes(layout, recipe, stage, run_bytes, most)
     activations = round(tokens * sum(count * nbytes for count, nbytes in zip(passes, by_run, strict=True)))
     embedded = round(tokens * looked_up * passes[0])
-    phases = {
-        "backward of a layer": backward_parts(model, layers, kept, layout, recipe, tokens, anew),
-    }
-    scores = scores_of_loss(layers, kept, layout, recipe, tokens)
-    if scores:
-        phases["scores for an indexer's loss"] = scores
-    pairs = scores_of_pairs(layers, kept, layout, recipe, tokens)
-    if pairs:
-        phases["scores of every pair"] = pairs
-    dispatch = dispatch_parts(layers, kept, layout, recipe, tokens, round(tokens * boundary))
-    if dispatch:
-        phases["dispatch by masks"] = dispatch
-    scan = scan_parts(layers, kept, layout, recipe, tokens)
-    if scan:
-        phases["steps of a scan"] = scan
-    if (first or further) and not recipe.lora_rank:
-        # Without layers that predict further tokens it is the last thing a pass does.
-        freed = 0 if further else round(tokens * (by_run[0] + looked_up))
-        phases["gradient of the embedding"] = embedding_parts(model, layout, freed)
-    if first and last and model.tied_embeddings and not recipe.lora_rank:
-        for found in phases.values():
-            found.append(tied_head(model, layout))
-    if last:
-        phases["loss"] = loss_parts(model, layout, recipe, tokens)
-        then = held_passes(layout, recipe, stage, (by_run[0] + looked_up, *by_run[1:]), held, len(by_run) - 1)
-        fewer = sum((most - count) * nbytes for most, count, nbytes in zip(passes, then, by_run, strict=True))
-        if fewer:
-            fewer += (passes[0] - then[0]) * looked_up
-            phases["loss"].append(MemoryPart("passes to come", -round(tokens * fewer), "through runs without the loss"))
-        if recipe.deferred_head and layout.pipeline > 1:
-            for found in phases.values():
-                found.append(deferred_head(model, layout, recipe, tokens))
-    gathering = 0
-    if recipe.sharding.gathers:
-        gathering = gathered_weights(model, layout, spans, layers=0).nbytes
-        for name, found in phases.items():
-            found.append(gathered_weights(model, layout, spans, layers=2 if name == "backward of a layer" else 1))
-        if single:
-            _fully_sharded(phases, model, layout, recipe, spans, _of(parts, "gradients"))
+    phases, gathering = stage_phases(
+        rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=_of(parts, "gradients")
+    )
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
-        still_there = () if single else left
+        still_there = () if recipe.sharding is Sharding.FSDP2 else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
     # Shares of gradients come from a stream of their own, whose memory stays taken.
-    gathering += max(nbytes - _of(phases[name], _TO_COME) for name, nbytes in held_by.items()) - held_by[phase]
+    gathering += max(map(with_gradients_come, phases.values())) - held_by[phase]
     mean = sum(per_pass) / len(layers)
     formula = (
-        f"{held} passes in flight x {len(layers) // len(spans)} layers x {mean:,.0f} B a token x {tokens:,.0f} tokens"
+        f"{most} passes in flight x {len(layers) // len(spans)} layers x {mean:,.0f} B a token x {tokens:,.0f} tokens"
     )
-    if whole:
-        formula += f"; {whole} layers keep their input only"
+    if rank.input_only:
+        formula += f"; {rank.input_only} layers keep their input only"
     parts.append(MemoryPart("activations", activations, formula))
-    if first:
-        parts.append(MemoryPart("embedded tokens", embedded, f"{boundary:,.0f} B a token x {held} passes in flight"))
+    if rank.first:
+        formula = f"{rank.boundary:,.0f} B a token x {most} passes in flight"
+        parts.append(MemoryPart("embedded tokens", embedded, formula))
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     standing = sum(part.nbytes for part in parts)
     timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
     early = [nbytes for name, nbytes in held_in if name != "optimizer"]
     first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", 0))
+    notes = _notes(model, layout, recipe, parameters, scores=SCORES in phases)
     parts += phases[phase]
-    notes = _notes(model, layout, recipe, parameters, scores=bool(scores))
     return TrainingMemory(
         stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
     )
 
 
-_TO_COME = "gradients to come"
+def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> StageRank:
+    """A rank of pipeline stage `stage` with its layers and what they keep."""
+    spans = training_spans(model, layout, recipe, stage)
+    layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
+    kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
+    further = model.mtp_layers if any(span.stop == len(model.layers) for span in spans) else ()
+    kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
+    tokens = recipe.sequence * recipe.micro_batch / layout.context
+    return StageRank(model, layout, recipe, stage, spans, (*layers, *further), kept, bool(further), tokens)
 
 
-def _fully_sharded(
-    phases: dict[str, list[MemoryPart]],
-    model: ModelConfig,
-    layout: Layout,
-    recipe: Recipe,
-    spans: tuple[range, ...],
-    gradients: int,
-) -> None:
-    """
-    Adds to `phases` what `fully_shard` makes of gradients, of whose shares a rank holds `gradients` bytes in the end.
+def _left_parts(rank: StageRank, parameters: int, gradients: int) -> list[MemoryPart]:
+    """What is there when a step is over beside what stands all the time, of which fully_shard lets `gradients` go."""
+    recipe, passed = rank.recipe, rank.tokens * rank.boundary
+    runs = sum(1 for span in rank.spans if span.start)
+    output = round(rank.tokens * hosted_output(rank.model, rank.layers, rank.layout, recipe))
+    left = left_over(rank.model, rank.layout, recipe, rank.spans, round(2 * passed) * runs, output)
+    inputs = held_inputs(rank.layers, recipe, round(passed), rank.input_only)
+    if inputs:
+        left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
+    if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
+        left.append(gathered_ahead(parameters, len(rank.layers)))
+    if recipe.sharding is Sharding.FSDP2:
+        left.append(MemoryPart("gradients let go", -gradients, "when the step is over"))
+    return left
 
-    A step of one micro-batch has none of them yet when its way back begins.
-    """
-    phases["backward of a layer"].append(reduced_gradients(model, layout, recipe, spans))
-    if "loss" in phases:
-        phases["backward of a layer"].append(head_gradient(model, layout))
-    if "gradient of the embedding" in phases:
-        phases["gradient of the embedding"].append(root_gradients(model, layout, recipe, spans))
-    for name in ("backward of a layer", "loss"):
-        if name in phases and recipe.micro_batches == 1:
-            phases[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
+
+def _kept_of_a_pass(rank: StageRank) -> tuple[list[float], int]:
+    """Bytes a token that each layer keeps until its way back, and how many layers are made anew then."""
+    recipe = rank.recipe
+    if recipe.recompute_products:
+        return [kept_products(rank.model, layer, rank.layout, recipe) for layer in rank.layers], len(rank.layers)
+    kept = [
+        rank.boundary
+        if number < rank.input_only
+        else _layer_bytes(items, recipe, no_experts=number < recipe.zero_memory_layers)
+        for number, items in enumerate(rank.kept)
+    ]
+    return kept, rank.input_only
 
 
 def _of(parts: list[MemoryPart], name: str) -> int:

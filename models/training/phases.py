@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, ModelConfig
@@ -54,7 +55,7 @@ def of_experts(item: Saved) -> bool:
     return item.part == "experts" and item.name != "router"
 
 
-def hosted_output(model: ModelConfig, layers: list[Layer], layout: Layout, recipe: Recipe) -> float:
+def hosted_output(model: ModelConfig, layers: Sequence[Layer], layout: Layout, recipe: Recipe) -> float:
     """
     Bytes a token of what the experts of one layer hand back, which goes to the host where they are made anew.
 
@@ -68,8 +69,8 @@ def hosted_output(model: ModelConfig, layers: list[Layer], layout: Layout, recip
 
 def backward_parts(
     model: ModelConfig,
-    layers: list[Layer],
-    kept: list[tuple[Saved, ...]],
+    layers: Sequence[Layer],
+    kept: Sequence[tuple[Saved, ...]],
     layout: Layout,
     recipe: Recipe,
     tokens: float,

@@ -1,0 +1,156 @@
+"""What a rank of a pipeline stage holds in each phase of a step, beside states and the activations of passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.training.held_passes import held_passes
+from memplan.models.training.indexers import scores_of_loss, scores_of_pairs
+from memplan.models.training.phases import (
+    MemoryPart,
+    backward_parts,
+    deferred_head,
+    embedding_parts,
+    gathered_weights,
+    head_gradient,
+    loss_parts,
+    reduced_gradients,
+    root_gradients,
+    tied_head,
+)
+from memplan.models.training.placed_experts import dispatch_parts
+from memplan.models.training.saved_item import Saved
+from memplan.models.training.scans import scan_parts
+from memplan.models.training.step_recipe import Recipe, Sharding
+
+_HALF = 2
+SCORES = "scores for an indexer's loss"
+"""The phase in which an indexer learns from attention's scores."""
+_BACKWARD, _EMBEDDING, _LOSS = "backward of a layer", "gradient of the embedding", "loss"
+_TO_COME = "gradients to come"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRank:
+    """
+    A rank of pipeline stage `stage`: its runs of layers `spans`, their `layers` and what each of them keeps of a token,
+    `kept`. With `further` there are layers behind the last one that predict further tokens. A micro-batch has `tokens`.
+    """
+
+    model: ModelConfig
+    layout: Layout
+    recipe: Recipe
+    stage: int
+    spans: tuple[range, ...]
+    layers: Sequence[Layer]
+    kept: Sequence[tuple[Saved, ...]]
+    further: bool
+    tokens: float
+
+    @property
+    def first(self) -> bool:
+        """Whether it has the embedding."""
+        return any(span.start == 0 for span in self.spans)
+
+    @property
+    def last(self) -> bool:
+        """Whether it has the loss."""
+        return any(span.stop == len(self.model.layers) for span in self.spans)
+
+    @property
+    def input_only(self) -> int:
+        """Layers that keep their input alone, the first ones."""
+        return min(self.recipe.recompute_layers, sum(map(len, self.spans)))
+
+    @property
+    def boundary(self) -> float:
+        """Bytes of a token between two layers."""
+        streams = 1 if self.model.hyper is None else self.model.hyper.streams
+        shards = self.layout.tensor if self.recipe.sequence_parallel else 1
+        return _HALF * self.model.hidden_size * streams / shards
+
+
+@dataclass(frozen=True, slots=True)
+class PassesHeld:
+    """
+    How many passes through each run of layers are on their way when most bytes are held, `most` of them at once.
+
+    `run_bytes` are what a run keeps of a token, those of an embedded token among the first one's.
+    """
+
+    run_bytes: tuple[float, ...]
+    passes: tuple[float, ...]
+    most: int
+
+
+def stage_phases(
+    rank: StageRank, held: PassesHeld, *, anew: int, gradients: int
+) -> tuple[dict[str, list[MemoryPart]], int]:
+    """
+    The phases of a step but the optimiser's, each with what it holds, and the bytes that streams of their own gather
+    and spread into, of whose memory the rest of the step has nothing.
+
+    `anew` layers are made anew; of shares of gradients the rank has `gradients` bytes in the end.
+    """
+    model, layout, recipe, layers = rank.model, rank.layout, rank.recipe, rank.layers
+    found = {_BACKWARD: backward_parts(model, layers, rank.kept, layout, recipe, rank.tokens, anew)}
+    begun = round(rank.tokens * rank.boundary)
+    beside = {
+        SCORES: scores_of_loss(layers, rank.kept, layout, recipe, rank.tokens),
+        "scores of every pair": scores_of_pairs(layers, rank.kept, layout, recipe, rank.tokens),
+        "dispatch by masks": dispatch_parts(layers, rank.kept, layout, recipe, rank.tokens, begun),
+        "steps of a scan": scan_parts(layers, rank.kept, layout, recipe, rank.tokens),
+    }
+    found |= {name: parts for name, parts in beside.items() if parts}
+    if (rank.first or rank.further) and not recipe.lora_rank:
+        # Without layers that predict further tokens it is the last thing a pass does.
+        freed = 0 if rank.further else round(rank.tokens * held.run_bytes[0])
+        found[_EMBEDDING] = embedding_parts(model, layout, freed)
+    if rank.first and rank.last and model.tied_embeddings and not recipe.lora_rank:
+        for parts in found.values():
+            parts.append(tied_head(model, layout))
+    if rank.last:
+        found[_LOSS] = [*loss_parts(model, layout, recipe, rank.tokens), *_passes_to_come(rank, held)]
+        if recipe.deferred_head and layout.pipeline > 1:
+            for parts in found.values():
+                parts.append(deferred_head(model, layout, recipe, rank.tokens))
+    if not recipe.sharding.gathers:
+        return found, 0
+    gathering = gathered_weights(model, layout, rank.spans, layers=0).nbytes
+    for name, parts in found.items():
+        parts.append(gathered_weights(model, layout, rank.spans, layers=2 if name == _BACKWARD else 1))
+    if recipe.sharding is Sharding.FSDP2:
+        _add_spread_gradients(found, rank, gradients)
+    return found, gathering
+
+
+def _passes_to_come(rank: StageRank, held: PassesHeld) -> list[MemoryPart]:
+    """What is not there yet at the loss of what a stage holds at most: passes through runs without it."""
+    behind = len(held.run_bytes) - 1
+    then = held_passes(rank.layout, rank.recipe, rank.stage, held.run_bytes, held.most, behind)
+    fewer = sum((most - now) * size for most, now, size in zip(held.passes, then, held.run_bytes, strict=True))
+    return [MemoryPart("passes to come", -round(rank.tokens * fewer), "through runs without the loss")] if fewer else []
+
+
+def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, gradients: int) -> None:
+    """
+    Add to phases what `fully_shard` makes of gradients, of whose shares a rank holds `gradients` bytes in the end.
+
+    A step of one micro-batch has none of them yet when its way back begins.
+    """
+    found[_BACKWARD].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
+    if _LOSS in found:
+        found[_BACKWARD].append(head_gradient(rank.model, rank.layout))
+    if _EMBEDDING in found:
+        found[_EMBEDDING].append(root_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
+    for name in (_BACKWARD, _LOSS):
+        if name in found and rank.recipe.micro_batches == 1:
+            found[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
+
+
+def with_gradients_come(parts: Sequence[MemoryPart]) -> int:
+    """Bytes of `parts` once all shares of gradients are there."""
+    return sum(part.nbytes for part in parts if part.name != _TO_COME)
