@@ -181,10 +181,11 @@ def host_quantiles(found: Iterable[HostSpread]) -> tuple[float, float]:
 
 
 def hosts_of_others(rows: Sequence[EngineRow]) -> Mapping[str, Hosts]:
-    """The hosts as all other sources of `rows` have them, by source."""
+    """The hosts as all other sources of `rows` have them, by source; of one that says nothing, what all say."""
     fitted = fitted_rows(rows)
+    every, saying = found_hosts(fitted), {row.source for row in fitted}
     return {
-        source: found_hosts([row for row in fitted if row.source != source])
+        source: found_hosts([row for row in fitted if row.source != source]) if source in saying else every
         for source in dict.fromkeys(row.source for row in rows)
     }
 
