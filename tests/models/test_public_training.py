@@ -19,7 +19,6 @@ KEPT_BACK_MISSES = (
     "mla_moe_ep2_fsdp_fp8, stage 0",
     "prm_llama2_pp8, stage 7",
     "gpt_tp4_cp2_fp8_gb200, stage 0",
-    "deepseekvl2_pp2_ep4, stage 1",
     "Llama3.1-8B FSDP64 BS1 s8192 selective AC, 2025-10, stage 0",
     "Llama3.1-70B FSDP32 TP8 BS16 s8192 full AC, stage 0",
 )
