@@ -66,4 +66,5 @@ def _four_bit_bytes() -> float:
     """Bytes of a weight in 4 bits: its own, and its part of the scales and of those that scale them."""
     row = table("memplan.models.training", "workspaces.json")["four_bits"]
     scale, block = float(row["scale_bytes"]), int(row["block"])
-    return float(row["bits"]) / 8 + scale / block + float(row["second_scale_bytes"]) / (block * row["second_block"])
+    second = float(row["second_scale_bytes"]) / (block * int(row["second_block"]))
+    return float(row["bits"]) / 8 + scale / block + second
