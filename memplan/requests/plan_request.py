@@ -251,14 +251,16 @@ class PlanRequest(ModelStepRequest):
             return self.plan_like(open_profile(self.like), calibration=calibration, quick=quick, progress=progress)
         if self.rank is not None:
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
+        model, step = load_config(self.source), self.model_step()
+        self.check_parts(model)
         return plan(
-            load_config(self.source),
+            model,
             chip=self.chip,
             hbm=room,
             calibration=calibration,
             phase=self.phase,
             layout=self.ranks,
-            recipe=self.model_step(),
+            recipe=step,
             stage=self.stage,
             data_rank=self.data_rank,
             recompute=self.policy,
@@ -331,6 +333,7 @@ class PlanRequest(ModelStepRequest):
         from memplan.planner import plan
 
         model = load_config(self.source)
+        self.check_parts(model)
         options = {item.name for item, _ in options_of(ModelStepRequest)}
         given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
         found = like_profile(model, profile, self.rank, given=given, progress=progress)

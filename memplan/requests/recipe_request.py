@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
+from memplan.core.sentence import Sentence
 from memplan.requests.layout_request import sequence_parallel_option
 from memplan.requests.words import member_named, numbers_of
 
 if TYPE_CHECKING:
+    from memplan.models.architecture import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.models.training.step_recipe import Recipe
 
@@ -139,7 +141,11 @@ class RecipeRequest:
         panel=_PANEL,
     )
     fp8_weights: bool = option(
-        "--fp8-weights", "--fp8-param-gather", default=False, about="Those copies are the weights.", panel=_PANEL
+        "--fp8-weights",
+        "--fp8-param-gather",
+        default=False,
+        about="With --fp8: the weights themselves are in 8 bits, without copies beside them.",
+        panel=_PANEL,
     )
     split_experts: bool = option(
         "--split-experts", default=False, about="Each expert's weights are parameters of their own.", panel=_PANEL
@@ -369,6 +375,23 @@ class RecipeRequest:
             "fused_gradients": not self.split_gradients,
         }
         return Recipe(**given)
+
+    def check_parts(self, model: ModelConfig) -> None:
+        """Raise `InputError` for options about parts that `model` lacks, which would change nothing."""
+        from memplan.models.feed_forward import MoeFfn
+        from memplan.models.mixers.recurrent_mixers import Mamba2
+
+        experts = [layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)]
+        ungated = any(not ffn.gated for ffn in experts)
+        scans = any(isinstance(layer.mixer, Mamba2) for layer in model.layers)
+        for given, there, flag, part in (
+            (self.lora_experts, bool(experts), "--lora-experts", "experts"),
+            (self.weighted_activation, ungated, "--weighted-activation", "experts without a gate"),
+            (self.scan_in_steps, scans, "--scan-in-steps", "layers of Mamba-2"),
+        ):
+            if given and not there:
+                what = Sentence("{} is about {}, which {} lacks", (flag, Sentence(part), model.name))
+                raise InputError(what, remedy="leave it out")
 
     def with_experts(self, layout: Layout) -> Layout:
         """`layout` with the experts split as the recipe has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, rank_elements
 from memplan.models.training.phases import JOINED, ROWS_SPLIT, on_stage
@@ -10,11 +11,6 @@ from memplan.models.weight_shapes import WeightGroup
 from memplan.models.weights import weights
 
 _HALF = 2
-_FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""
-Bytes of a weight in NF4 with double quantisation: four bits, a byte of scale for every 64 and 4 B for every 256 of
-those (bitsandbytes, `compress_statistics`).
-"""
 _QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -59,7 +55,16 @@ def standing_bytes(model: ModelConfig, layout: Layout, spans: tuple[range, ...],
                 linear += count
             else:
                 whole += count
+    four_bits = _four_bit_bytes()
     formula = f"16-bit weights: {_HALF} B x {whole:,}"
     if linear:
-        formula += f", and {_FOUR_BITS:.3f} B x {linear:,} in 4 bits with their scales"
-    return round(_HALF * whole + _FOUR_BITS * linear), formula
+        formula += f", and {four_bits:.3f} B x {linear:,} in 4 bits with their scales"
+    return round(_HALF * whole + four_bits * linear), formula
+
+
+def _four_bit_bytes() -> float:
+    """Bytes of a weight in 4 bits: its own, and its part of the scales and of those that scale them."""
+    row = table("memplan.models.training", "workspaces.json")["four_bits"]
+    scale, block = float(row["scale_bytes"]), int(row["block"])
+    second = float(row["second_scale_bytes"]) / (block * int(row["second_block"]))
+    return float(row["bits"]) / 8 + scale / block + second

@@ -26,8 +26,6 @@ _THREADS = 2
 """Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
 _TESTED = Gpu.HOPPER
 """The generation that TransformerEngine's layers are taken to run on where nothing else is said."""
-_TRITON_BUFFER = 256 << 20
-"""What Triton's `do_bench` overwrites before each try of a kernel."""
 _GROUP_STREAMS, _OVERLAP_STREAMS = 4, 3
 """Streams that have one each: of grouped products, and of products that overlap exchanges (`_NUM_MAX_UB_STREAMS`)."""
 
@@ -138,7 +136,8 @@ def timed_phases(
         found["loss, timed"] = [*phases["loss"], buffer, later]
     scans = any(isinstance(layer.mixer, GatedDeltaNet | Mamba2) for layer in layers)
     if scans and not recipe.scan_in_steps:
-        buffer = MemoryPart("buffer of timed kernels", _TRITON_BUFFER, f"{_TRITON_BUFFER:,} B that Triton overwrites")
+        size = int(table("memplan.models.training", "workspaces.json")["timing"]["triton"])
+        buffer = MemoryPart("buffer of timed kernels", size, f"{size:,} B that Triton overwrites")
         found["backward of a layer, timed"] = [*phases["backward of a layer"], buffer]
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
 from memplan.models.training.held_passes import held_passes
@@ -29,14 +30,6 @@ from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 
 _HALF, _SINGLE = 2, 4
-
-
-_STATES_SHARES, _BEYOND_SHARES = (0.99, 1.04), (0.96, 1.15)
-"""
-Measured over predicted, of what stays between steps and of what a peak holds beyond it: the 10 and 90 % quantiles over
-public runs as they were first seen, before anything was mended for them (benchmarks/training_first_seen.json), the
-stages of each taken together. A test holds the quantiles, and that four of five of all public peaks are inside.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +74,21 @@ class TrainingMemory:
         states = min(self.between_steps, self.peak_bytes)
         low, high = (
             states * own + (self.peak_bytes - states) * beyond
-            for own, beyond in zip(_STATES_SHARES, _BEYOND_SHARES, strict=True)
+            for own, beyond in zip(_measured_shares("states"), _measured_shares("beyond"), strict=True)
         )
         return round(low), round(high)
 
     @property
     def between_interval_bytes(self) -> tuple[int, int]:
         """The same of what stays between steps."""
-        low, high = _STATES_SHARES
+        low, high = _measured_shares("states")
         return round(self.between_steps * low), round(self.between_steps * high)
+
+
+def _measured_shares(part: str) -> tuple[float, float]:
+    """Measured over predicted, of `states` or of what a peak holds `beyond` them: the ends of its interval."""
+    row = table("memplan.models.training", "intervals.json")[part]
+    return float(row["low"]), float(row["high"])
 
 
 def training_spans(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> tuple[range, ...]:

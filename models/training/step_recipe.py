@@ -74,158 +74,241 @@ class Gpu(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """
-    How a step is trained.
-
-    `sequence` tokens a sample, `micro_batch` samples a micro-batch, `micro_batches` of them a step on each
-    data-parallel rank. `optimizer_instances` are groups of data-parallel ranks, each of which divides the states of the
-    distributed optimiser among its own (Megatron's `--num-distributed-optimizer-instances`). `chunks` is how many parts
-    of the model an interleaved rank holds, and `chunk_group` how many micro-batches it runs through one before the
-    next, 0 for as many as there are stages (`--microbatch-group-size-per-virtual-pipeline-stage`). `run_layers` are the
-    layers of each run of a pipeline, in the order in which a token meets them (`--pipeline-model-parallel-layout`,
-    whose runs without any are layers that do nothing). `recompute_layers` is how many layers of a stage keep only their
-    input, `recompute_cheap` drops what costs no matrix product, or of that `recompute_norms` the outputs of norms
-    (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`) and `recompute_activations` those of activation
-    functions (`--recompute-activation-function`), `recompute_attention` what attention alone needs of its forward run,
-    which is repeated. `swap_optimizer` keeps the 12 bytes of float32 states on the host, `reuse_fp32` keeps no 16-bit
-    copy of the weights whose float32 originals the rank has. `half_gradients` adds gradients up in 16 bits (Megatron's
-    fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`), `half_moments` keeps Adam's two moments so
-    (`--o2-optimizer`, `--exp-avg-dtype`). `muon` keeps one moment of matrices within layers (`--optimizer muon`) and
-    Adam's two of all else. `loss` is how the cross entropy is computed, `dropout` keeps a mask behind every residual.
-    `lora_rank` trains adapters of that rank beside the projections of attention and dense feed-forward parts, and
-    nothing else, with `lora_experts` beside those of each expert too; `four_bit_base` has the weights of linear layers
-    stand there in 4 bits (QLoRA). `fp8` computes products in 8 bits, each with copies of its own of its input and of
-    its weight and that one's transpose, which stay (TransformerEngine's `--fp8-format`); with `fp8_weights` those are
-    the weights (`--fp8-param-gather`). `reference_model` is a second model of 16-bit weights that stands still (DPO).
-    With `frozen_vision` the vision tower's weights stand still, so that nothing is kept of its activations.
-    `clip_copies` scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did
-    before 2026. `forward_first` has an interleaved pipeline with as many micro-batches as stages run all of its forward
-    passes before the first backward one, as Megatron-Core did before 0.10. `ulysses` has context-parallel ranks
-    exchange heads for tokens around attention, whose output is then kept on both sides of the exchange; with
-    `repeat_kv` keys and values are repeated for every head of the queries before it (MindSpeed's
-    `--kv-head-repeat-before-uly-alltoall`). `grouped_experts` keeps the weights of a rank's experts in one parameter
-    (`--moe-grouped-gemm`), `weighted_activation` has one kernel for an activation function without a gate and the
-    router's weights (`--use-fused-weighted-squared-relu`). `copied_attention` copies what attention makes before its
-    projection (Megatron-LM's layers of 2023 around FlashAttention: `rearrange(...).contiguous()`). `silu_in_steps`
-    computes SwiGLU in two ops, the first of which is kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without
-    `--use-fused-swiglu`), `gelu_in_steps` the activation function of dense parts op by op (MindSpeed-LLM's
-    `--gelu-tanh`). `capped_logits` bounds the logits by a tanh that is kept for the way back
-    (`--output-logit-softcapping`), `window_masks` makes each layer with a sliding window a mask of its own, a byte for
-    each pair of tokens (`--interleave-sliding-window`). `legacy_layers` are MindSpeed-LLM's before Megatron-Core: each
-    keeps a causal mask of its own and the joint projection of queries, keys and values, whose parts are rotated as
-    views of it. `alibi_masks` adds a bias of every head and pair of tokens for attention to read, and such masks, in
-    the place of rotary positions (`--position-embedding-type alibi` with `--square-alibi-mask`). `swap_attention`
-    keeps what layers need of their attention on the host until their way back (MindSpeed's `--swap-attention`, of
-    Megatron-Core attention alone), and `zero_memory_layers` of a stage make their experts anew, tokens exchanged
-    included (`--moe-zero-memory level1`). `noop_layers` do nothing, by their numbers (`--noop-layers`). `mtp_layers`
-    predict further tokens, each with a loss of its own, on the last stage (Megatron's `--mtp-num-layers`).
-    `fused_indexer` picks tokens in one kernel, which keeps no scores of every pair, and `fused_indexer_loss` has one
-    for what the indexer learns from (MindSpeed-LLM's `--use-fused-lightning-indexer` and
-    `--use-fused-lightning-indexer-loss`). `transformer_engine` has layers be TransformerEngine's, with buffers of
-    their own, among them what autograd is handed where products add their gradients up (`fused_gradients`; Megatron's
-    `--no-gradient-accumulation-fusion` has them not) and workspaces of products that run beside exchanges
-    (`overlap_tensor`, `--tp-comm-overlap`). `norms_in_steps` computes RMSNorm op by op in float32 (MindSpeed without
-    `--use-fused-rmsnorm`). `padded_heads` is the width that heads of latent attention are padded to for flash
-    attention (MindSpeed-LLM without `--mla-fa-without-pad`: that of the queries with `--shape-order BNSD`, else the
-    next multiple of 128). `recompute_heads` makes queries, keys and values anew of their latents
-    (`--recompute-mla-up-proj`), and `swap_attended` keeps what attention makes on the host until its way back
-    (`--mla-swap-core-attn-out`). `recompute_products` keeps of each layer its input, what attention makes and every
-    second matrix product alone (torchtitan's selective activation checkpointing by operators). `attention_in_steps`
-    multiplies, masks and normalises scores of every pair of tokens op by op, without flash attention
-    (TransformerEngine's `--attention-backend unfused`), `scan_in_steps` runs Mamba-2's scan op by op (MindSpeed-LLM's,
-    which lacks the kernels of mamba_ssm), with the norm of its gated output op by op as well (`gated_norm_in_steps`,
-    releases before June 2025) and every sample padded by the tokens that its last chunk lacks, by a whole one where it
-    lacks none (`padded_scan`, before 20 May 2025). `gpu` is trained on, whose cuBLAS keeps workspaces: with `none`
-    there are none, but of `transformer_engine` those of Hopper. `cublas_workspace` is the KiB of each of PyTorch's
-    where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`). `deferred_head` micro-batches keep the head's input
-    and its outputs' gradient until the pipeline drains (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
-    `overlap_gather` has Megatron-FSDP gather the next step's first weights at the end of a step
-    (`--overlap-param-gather`). `fused_exchanges` has products and the exchanges of tensor-parallel ranks that belong to
-    them be one kernel each (MindSpeed's `--use-ascend-mc2`, or `--use-ascend-coc` with `--coc-fused-kernel`), and
-    `exchange_pieces` cuts them into that many kernels that take turns (`--use-ascend-coc` with `--coc-parallel-num`);
-    experts' products stay apart from theirs. `whole_attention` has attention compute every pair of tokens and mask what
-    may not be seen (MindSpeed's `--attention-mask-type general`). `variable_lengths` are samples as long as their text,
-    `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing is counted between steps.
-    `expert_capacity` has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to
-    which tokens are sent by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0
-    sends them by index.
-    """
+    """How a step is trained: what each field says beside the model and the layout."""
 
     sequence: int
+    """Tokens a sample."""
     micro_batch: int = 1
+    """Samples a micro-batch."""
     micro_batches: int = 1
+    """Micro-batches of a step on each data-parallel rank."""
     sharding: Sharding = Sharding.DISTRIBUTED
+    """Which states data-parallel ranks share."""
     optimizer_instances: int = 1
+    """
+    Groups of data-parallel ranks, each of which divides the states of the distributed optimiser among its own
+    (Megatron's `--num-distributed-optimizer-instances`).
+    """
     schedule: Schedule = Schedule.ONE_F_ONE_B
+    """The order of micro-batches in a pipeline."""
     chunks: int = 1
+    """How many parts of the model an interleaved rank holds."""
     chunk_group: int = 0
+    """
+    How many micro-batches an interleaved rank runs through one part before the next, 0 for as many as there are stages
+    (`--microbatch-group-size-per-virtual-pipeline-stage`).
+    """
     run_layers: tuple[int, ...] = ()
+    """
+    Layers of each run of a pipeline, in the order in which a token meets them (`--pipeline-model-parallel-layout`,
+    whose runs without any are layers that do nothing).
+    """
     sequence_parallel: bool = False
+    """Whether tensor-parallel ranks share the tokens of what is not split among them."""
     recompute_layers: int = 0
+    """How many layers of a stage keep only their input."""
     recompute_cheap: bool = False
+    """Drops what costs no matrix product."""
     recompute_norms: bool = False
+    """Drops of that the outputs of norms alone (MindSpeed's `--recompute-norm`, Megatron's module `layernorm`)."""
     recompute_activations: bool = False
+    """Drops of that the outputs of activation functions alone (`--recompute-activation-function`)."""
     recompute_attention: bool = False
+    """Drops what attention alone needs of its forward run, which is repeated."""
     swap_optimizer: bool = False
+    """Keeps the 12 bytes of float32 states on the host."""
     reuse_fp32: bool = False
+    """Keeps no 16-bit copy of the weights whose float32 originals the rank has."""
     half_gradients: bool = False
+    """Adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`)."""
     half_moments: bool = False
+    """Keeps Adam's two moments in 16 bits (`--o2-optimizer`, `--exp-avg-dtype`)."""
     muon: bool = False
+    """Keeps one moment of matrices within layers (`--optimizer muon`) and Adam's two of all else."""
     loss: Loss = Loss.IN_PLACE
+    """How the cross entropy is computed."""
     dropout: bool = False
+    """Keeps a mask behind every residual."""
     lora_rank: int = 0
+    """
+    Trains adapters of that rank beside the projections of attention and dense feed-forward parts, and nothing else.
+    """
     lora_experts: bool = False
+    """Has adapters beside those of each expert too."""
     four_bit_base: bool = False
+    """Has the weights of linear layers beside adapters stand there in 4 bits (QLoRA)."""
     fp8: bool = False
+    """
+    Computes products in 8 bits, each with copies of its own of its input and of its weight and that one's transpose,
+    which stay (TransformerEngine's `--fp8-format`).
+    """
     fp8_weights: bool = False
+    """Has those copies be the weights (`--fp8-param-gather`)."""
     reference_model: bool = False
+    """A second model of 16-bit weights that stands still (DPO)."""
     frozen_vision: bool = False
+    """The vision tower's weights stand still, so that nothing is kept of its activations."""
     clip_copies: bool = False
+    """
+    Scales each gradient into a copy before it is clipped, as Megatron-LM's and MindSpeed's optimisers did before 2026.
+    """
     forward_first: bool = False
+    """
+    Has an interleaved pipeline with as many micro-batches as stages run all of its forward passes before the first
+    backward one, as Megatron-Core did before 0.10.
+    """
     ulysses: bool = False
+    """
+    Has context-parallel ranks exchange heads for tokens around attention, whose output is then kept on both sides of
+    the exchange.
+    """
     repeat_kv: bool = False
+    """
+    Repeats keys and values for every head of the queries before that exchange (MindSpeed's
+    `--kv-head-repeat-before-uly-alltoall`).
+    """
     grouped_experts: bool = True
+    """Keeps the weights of a rank's experts in one parameter (`--moe-grouped-gemm`)."""
     weighted_activation: bool = False
+    """
+    Has one kernel for an activation function without a gate and the router's weights
+    (`--use-fused-weighted-squared-relu`).
+    """
     copied_attention: bool = False
+    """
+    Copies what attention makes before its projection (Megatron-LM's layers of 2023 around FlashAttention:
+    `rearrange(...).contiguous()`).
+    """
     silu_in_steps: bool = False
+    """
+    Computes SwiGLU in two ops, the first of which is kept (Megatron-LM without `bias_swiglu_fusion`, MindSpeed without
+    `--use-fused-swiglu`).
+    """
     gelu_in_steps: bool = False
+    """Computes the activation function of dense parts op by op (MindSpeed-LLM's `--gelu-tanh`)."""
     capped_logits: bool = False
+    """Bounds the logits by a tanh that is kept for the way back (`--output-logit-softcapping`)."""
     window_masks: bool = False
+    """
+    Makes each layer with a sliding window a mask of its own, a byte for each pair of tokens
+    (`--interleave-sliding-window`).
+    """
     legacy_layers: bool = False
+    """
+    Layers are MindSpeed-LLM's before Megatron-Core: each keeps a causal mask of its own and the joint projection of
+    queries, keys and values, whose parts are rotated as views of it.
+    """
     alibi_masks: bool = False
+    """
+    Adds a bias of every head and pair of tokens for attention to read, and such masks, in the place of rotary positions
+    (`--position-embedding-type alibi` with `--square-alibi-mask`).
+    """
     swap_attention: bool = False
+    """
+    Keeps what layers need of their attention on the host until their way back (MindSpeed's `--swap-attention`, of
+    Megatron-Core attention alone).
+    """
     zero_memory_layers: int = 0
+    """How many layers of a stage make their experts anew, tokens exchanged included (`--moe-zero-memory level1`)."""
     noop_layers: tuple[int, ...] = ()
+    """Numbers of layers that do nothing (`--noop-layers`)."""
     mtp_layers: int = 0
+    """
+    How many layers predict further tokens, each with a loss of its own, on the last stage (Megatron's
+    `--mtp-num-layers`).
+    """
     fused_indexer: bool = False
+    """
+    Picks tokens in one kernel, which keeps no scores of every pair (MindSpeed-LLM's `--use-fused-lightning-indexer`).
+    """
     fused_indexer_loss: bool = False
+    """Has one kernel for what the indexer learns from (`--use-fused-lightning-indexer-loss`)."""
     transformer_engine: bool = False
+    """Has layers be TransformerEngine's, with buffers of their own."""
     fused_gradients: bool = True
+    """
+    Has TransformerEngine's products add their gradients up, where autograd is handed a buffer beside (Megatron's
+    `--no-gradient-accumulation-fusion` has them not).
+    """
     overlap_tensor: bool = False
+    """Has workspaces of TransformerEngine's products that run beside exchanges (`--tp-comm-overlap`)."""
     norms_in_steps: bool = False
+    """Computes RMSNorm op by op in float32 (MindSpeed without `--use-fused-rmsnorm`)."""
     padded_heads: int = 0
+    """
+    The width that heads of latent attention are padded to for flash attention (MindSpeed-LLM without
+    `--mla-fa-without-pad`: that of the queries with `--shape-order BNSD`, else the next multiple of 128).
+    """
     recompute_products: bool = False
+    """
+    Keeps of each layer its input, what attention makes and every second matrix product alone (torchtitan's selective
+    activation checkpointing by operators).
+    """
     recompute_heads: bool = False
+    """Makes queries, keys and values anew of their latents (`--recompute-mla-up-proj`)."""
     swap_attended: bool = False
+    """Keeps what attention makes on the host until its way back (`--mla-swap-core-attn-out`)."""
     attention_in_steps: bool = False
+    """
+    Multiplies, masks and normalises scores of every pair of tokens op by op, without flash attention
+    (TransformerEngine's `--attention-backend unfused`).
+    """
     scan_in_steps: bool = False
+    """Runs Mamba-2's scan op by op (MindSpeed-LLM's, which lacks the kernels of mamba_ssm)."""
     gated_norm_in_steps: bool = False
+    """Computes the norm of that scan's gated output op by op as well (releases before June 2025)."""
     padded_scan: bool = False
+    """
+    Pads every sample of that scan by the tokens that its last chunk lacks, by a whole one where it lacks none (before
+    20 May 2025).
+    """
     gpu: Gpu = Gpu.NONE
+    """
+    What is trained on, whose cuBLAS keeps workspaces: with `none` there are none, but of `transformer_engine` those of
+    Hopper.
+    """
     cublas_workspace: int = 0
+    """The KiB of each of PyTorch's workspaces where CUBLAS_WORKSPACE_CONFIG says it (32,768 with `:4096:8`)."""
     deferred_head: int = 0
+    """
+    Micro-batches that keep the head's input and its outputs' gradient until the pipeline drains
+    (`--defer-embedding-wgrad-compute`, `--wgrad-deferral-limit`).
+    """
     overlap_gather: bool = False
+    """Has Megatron-FSDP gather the next step's first weights at the end of a step (`--overlap-param-gather`)."""
     fused_exchanges: bool = False
+    """
+    Has products and the exchanges of tensor-parallel ranks that belong to them be one kernel each (MindSpeed's
+    `--use-ascend-mc2`, or `--use-ascend-coc` with `--coc-fused-kernel`).
+    """
     exchange_pieces: int = 0
+    """
+    Cuts them into that many kernels that take turns (`--use-ascend-coc` with `--coc-parallel-num`); experts' products
+    stay apart from theirs.
+    """
     whole_attention: bool = False
+    """
+    Has attention compute every pair of tokens and mask what may not be seen (MindSpeed's `--attention-mask-type
+    general`).
+    """
     variable_lengths: bool = False
+    """
+    Samples are as long as their text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing
+    is counted between steps.
+    """
     expert_capacity: float = 0.0
+    """
+    Has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are
+    sent by products with masks (MindSpeed's `--moe-train-capacity-factor` before September 2024); 0 sends them by
+    index.
+    """
 
     def __post_init__(self) -> None:
         for name in ("sequence", "micro_batch", "micro_batches", "chunks", "optimizer_instances"):
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
-        for name in ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace", "exchange_pieces"):
+        least = ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace", "exchange_pieces")
+        for name in (*least, "expert_capacity"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.fused_exchanges and self.exchange_pieces:

@@ -99,3 +99,35 @@ def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytes
     error = capsys.readouterr().err
     assert error.strip().count("\n") <= 1
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("option", ["--lora-experts", "--weighted-activation", "--scan-in-steps"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train-memory", "--sequence", "512"],
+        ["step", "--phase", "train", "--context", "512"],
+        ["plan", "--phase", "train", "--context", "512"],
+        ["fit", "--train", "--npus", "8", "--context", "512"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_options_about_parts_that_a_model_lacks_are_refused(
+    config: Path, command: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *rest = command
+    adapters = ["--lora-rank", "8"] if option == "--lora-experts" else []
+    assert main([name, str(config), *rest, *adapters, option]) == 2
+    text = capsys.readouterr().err
+    assert f"{option} is about" in text
+    assert "lacks; leave it out" in text
+
+
+@pytest.mark.parametrize(("family", "option"), [("qwen2_moe", "--lora-experts"), ("mamba2", "--scan-in-steps")])
+def test_options_about_parts_that_a_model_has_are_taken(
+    tmp_path: Path, family: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(FAMILIES[family]["config"]), encoding="utf-8")
+    main(["train-memory", str(path), "--sequence", "512", "--lora-rank", "8", option])
+    assert "is about" not in capsys.readouterr().err

@@ -218,3 +218,8 @@ def test_a_loss_of_a_spread_vocabulary_is_written_out(qwen: ModelConfig) -> None
 def test_the_head_keeps_what_the_last_norm_makes(qwen: ModelConfig, *, in_steps: bool, each: int) -> None:
     memory = training_memory(qwen, Layout(tensor=2, data=4), replace(LLAMA, norms_in_steps=in_steps))
     assert part(memory, "last norm") == each * LLAMA.sequence * qwen.hidden_size // 2
+
+
+def test_places_of_experts_are_not_negative() -> None:
+    with pytest.raises(InputError, match="expert_capacity must not be negative"):
+        replace(RECIPE, expert_capacity=-0.5)

@@ -78,6 +78,7 @@ def command(
             total = size or die.hbm_bytes
             if total is None:
                 raise InputError(f"the memory of {die.name} is not known", remedy="give it with --hbm")
+            recipe.check_parts(model)
             room = total - (die.hbm_reserved_bytes or 0)
             result = fit_training(model, room, recipe.recipe(length), npus, recipe.samples(npus), progress)
         else:

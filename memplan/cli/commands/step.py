@@ -73,6 +73,7 @@ def command(
                 "--accepted, --host-factor, --measured-step and -o are of steps that serve",
                 remedy="memplan plan writes plans of training",
             )
+        asked.check_parts(model)
         trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine or MEGATRON)
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:

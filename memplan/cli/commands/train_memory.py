@@ -37,6 +37,7 @@ def command(
     from memplan.reports.training_report import training_report
 
     die, model = find_chip(chip), load_config(config)
+    asked.check_parts(model)
     total = parse_bytes(hbm) if hbm is not None else die.hbm_bytes
     if total is None:
         raise InputError(f"the memory of {die.name} is not known", remedy="give it with --hbm")
