@@ -16,7 +16,7 @@ from memplan.core.sentence import Sentence
 TOP = Path(memplan.__file__).parents[1]
 VERBS = {
     "allows", "carries", "comes", "computes", "does", "exceeds", "fits", "has", "holds",
-    "is", "its", "keeps", "leaves", "less", "lies", "makes", "moves", "needs", "occurs",
+    "is", "its", "keeps", "lacks", "leaves", "less", "lies", "makes", "moves", "needs", "occurs",
     "peaks", "reads", "runs", "safetensors", "takes", "this", "times", "waits", "was",
 }  # fmt: skip
 """Words with an s that may follow a number which stands for one thing, such as a rank or a length of time."""
