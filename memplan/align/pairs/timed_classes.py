@@ -63,7 +63,7 @@ class _TimeLine:
 
 def timed_classes(both: PlanAndRun, row: Int64s) -> TimedClasses:
     """
-    Classes of kernels without shapes that took `times` in nanoseconds.
+    Classes of kernels without shapes by how long they took.
 
     `row` is the row of each kernel in a first alignment, counted on over steps, -1 for none.
     """
