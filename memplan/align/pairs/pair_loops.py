@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from memplan.align.pairs.pair_columns import OpColumns, RatioTables, RunColumns
+from memplan.align.classes.likelihood import Likelihoods
+from memplan.align.pairs.pair_columns import OpColumns, RunColumns
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
 
@@ -94,14 +95,14 @@ def forward(
     """
     Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
-    The first three are what `OpColumns`, `RunColumns` and `RatioTables` hold.
+    The first three are what `OpColumns`, `RunColumns` and `Likelihoods.turned` hold.
 
     `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
     again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows and of one among
     `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
     stands before each op. The first op is a sentinel that no kernel runs.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -233,7 +234,7 @@ def posterior(
     `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
