@@ -127,8 +127,9 @@ def generation_table(data: Path) -> Iterator[str]:
     every = [runs for kernels in needed_factors(public_ratios("3510")).values() for runs in kernels]
     unmeasured = float(json.loads(INTERVALS.read_text("utf-8"))["unmeasured_factor"]["value"])
     factors = (1.0, factor, unmeasured)
-    header = ("public kernels", "different kernels", *(f"inside, {each} times wider" for each in factors))
-    yield from table(header, [("950", len(every), *(f"{held(every, each):.0%}" for each in factors))])
+    wider = [f"inside, {each} times wider" for each in factors]
+    shares = [f"{held(every, each):.0%}" for each in factors]
+    yield from table(("public kernels", "different kernels", *wider), [("950", len(every), *shares)])
 
 
 def main() -> None:
