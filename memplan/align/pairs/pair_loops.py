@@ -52,7 +52,7 @@ def _nearness(place: int, begin: int, end: int, off: int) -> float:
 def _standing(ops: OpColumns, run: RunColumns, at: int, kernel: int) -> float:
     """How well the place of an op fits a kernel between two: not at all where what it needs runs later."""
     near_by = _nearness(ops.place[at], run.after[kernel], run.before[kernel], run.off[kernel])
-    return near_by * (ops.since[at] <= run.number[kernel] <= ops.until[at])
+    return near_by if ops.since[at] <= run.number[kernel] <= ops.until[at] else 0.0
 
 
 @jit_numpy_division
