@@ -41,7 +41,7 @@ _FEW = 2
 
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
-    """Those that constants come from: not predicted blind, with a prediction, and of baselines those with eager drafts."""
+    """Those that constants come from: not blind, with a prediction, and of baselines those with eager drafts."""
     return [
         row
         for row in rows

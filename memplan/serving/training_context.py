@@ -51,16 +51,20 @@ def context_items(
     attending = [op for op in graph.ops if _attends(op)]
     taken = {index for op in attending for index in op.inputs}
     given = {index for op in attending for index in op.outputs}
+
+    def moves_keys(op: Op) -> bool:
+        own = op.attrs.get("group") == _GROUP and op_phase(op) != "grad_sync"
+        return own and (op.outputs[0] in taken or op.inputs[0] in given)
+
     for place, op in enumerate(graph.ops):
         if costs[place] is None:
             continue
         if _attends(op):
             whole = _Attention(engine, kernel_of_op(op, graph), ranks, recipe, machine, beside)
             found[place] = tuple(whole.items())
-        elif op.attrs.get("group") == _GROUP and op_phase(op) != "grad_sync":
-            # Of keys and values that attention takes or gives: they are in the items of that.
-            if op.outputs[0] in taken or op.inputs[0] in given:
-                found[place] = ()
+        elif moves_keys(op):
+            # The items of attention have it.
+            found[place] = ()
     return found
 
 

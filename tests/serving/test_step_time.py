@@ -219,7 +219,7 @@ def test_every_figure_of_a_host_is_told() -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shared_data: Path) -> None:
-    """Of rows that were not predicted blind, with their own source left out of the constants and of the spread of hosts."""
+    """Of rows that are not blind, with their own source left out of the constants and of the spread of hosts."""
     rows = engine_rows(shared_data)
     seen = [row for row in rows if not row.why and row.alike]
     others, hosts = hosts_of_others(rows), host_interval()
