@@ -13,7 +13,7 @@ from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
 from memplan.align.pairs.pair_prices import SPREAD, PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
-from memplan.align.planned.dependences import MOST_ROWS, NEIGHBOURS, dependences
+from memplan.align.planned.dependences import MOST_SORTED, NEIGHBOURS, dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
@@ -173,7 +173,7 @@ def _by_dataflow(both: PlanAndRun, found: PairResult) -> tuple[Int64s, Int64s]:
     turns = np.arange(0, (int(found.place.max(initial=0)) // rows + 3) * rows, rows)
     kernels, size = len(found.row), len(turns) * rows
     since, until = np.zeros(size, dtype=np.int64), np.full(size, kernels, dtype=np.int64)
-    if rows > MOST_ROWS:
+    if rows > MOST_SORTED:
         return since, until
     token, ratios = both.sequence.token[found.row % rows], both.ratios
     sure = (found.row >= 0) & (found.chance >= _SURE)

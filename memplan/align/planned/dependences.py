@@ -11,7 +11,7 @@ from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Int64s
 from memplan.schema import Plan
 
-MOST_ROWS = 20_000
+MOST_SORTED = 20_000
 """Rows of a step up to which it is asked what needs what: a larger one is of no graph that a compiler sorted."""
 NEIGHBOURS = 2
 """Kernels by which an op may stand before what it needs: a profile orders neighbours of two streams as it likes."""
@@ -76,4 +76,4 @@ def dependences(plan: Plan, sequence: PlannedSequence) -> Dependences:
     return Dependences(columns[:, 0], columns[:, 1])
 
 
-__all__ = ["MOST_ROWS", "NEIGHBOURS", "Dependences", "dependences"]
+__all__ = ["MOST_SORTED", "NEIGHBOURS", "Dependences", "dependences"]

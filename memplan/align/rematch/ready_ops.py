@@ -18,7 +18,7 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.classes.likelihood import pair_model
 from memplan.align.classes.tokens import TokenClasses
 from memplan.align.plan_and_run import PlanAndRun
-from memplan.align.planned.dependences import MOST_ROWS, NEIGHBOURS, dependences
+from memplan.align.planned.dependences import MOST_SORTED, NEIGHBOURS, dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.schema import Plan
@@ -33,7 +33,7 @@ _LEAST = 1e-9
 
 def take_ready_ops(both: PlanAndRun, found: KernelAssignment) -> None:
     """Change `found` in place where a run breaks what planned ops need of one another."""
-    if len(both.sequence) <= MOST_ROWS and len(both.kernel_class):
+    if len(both.sequence) <= MOST_SORTED and len(both.kernel_class):
         _ReadyOps(both, found).run()
 
 
