@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.aicore import roofline_ns
 from benchmarks.measured_row import MeasuredRow
-from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, machine
 from memplan.cost.l2 import costs_in_order
 from memplan.hardware import chip
 
@@ -26,7 +26,7 @@ RESNET = Path(__file__).with_name("first_generation_resnet.json")
 RESNET_BACK = Path(__file__).with_name("first_generation_resnet_back.json")
 """Its other half, from which nothing was taken."""
 _KINDS = {
-    OLDER: "first generation, 2020", LENET: "first generation, LeNet",
+    ROWS: "first generation", OLDER: "first generation, 2020", LENET: "first generation, LeNet",
     RESNET: "first generation, ResNet", RESNET_BACK: "first generation, ResNet, first seen",
 }  # fmt: skip
 _FOLDER = "profiles/mindspore-alexnet-2023"
@@ -36,22 +36,17 @@ SHARE_OF_OLDER = 0.46
 
 def first_generation_total(data: Path) -> tuple[int, float, float, float]:
     """Kernels of 2023, the time-weighted error of a model with nothing taken from them, a roofline's, and its bias."""
-    rows = [replace(row, predicted=row.left_out) for row in first_generation_rows(data)]
-    return _total(ROWS, rows)
+    return _total((replace(row, predicted=row.left_out), kernel) for row, kernel, _ in costed_rows(ROWS, data))
 
 
 def told_total(path: Path, *, products: bool) -> tuple[int, float, float, float]:
     """The same of the kernels of `path` as they are, all of them or those that multiply no matrices."""
-    return _total(path, list(told_rows(path)), products=products)
+    return _total((row, kernel) for row, kernel, _ in costed_rows(path) if products or kernel.type != "MatMul")
 
 
-def _total(path: Path, rows: Sequence[MeasuredRow], *, products: bool = True) -> tuple[int, float, float, float]:
-    document = json.loads(path.read_text("utf-8"))
-    core = machine(chip(document["chip"]))
+def _total(rows: Iterable[tuple[MeasuredRow, Kernel]]) -> tuple[int, float, float, float]:
     chosen = [
-        (row.measured, row.predicted or 0.0, roofline_ns(kernel_of(told), core) / 1e3)
-        for told, row in zip(document["rows"], rows, strict=True)
-        if products or told["type"] != "MatMul"
+        (row.measured, row.predicted or 0.0, roofline_ns(kernel, machine(chip(row.chip))) / 1e3) for row, kernel in rows
     ]
     spent = sum(measured for measured, _, _ in chosen)
     missed, plain = (sum(abs(row[column] - row[0]) for row in chosen) for column in (1, 2))
@@ -60,35 +55,36 @@ def _total(path: Path, rows: Sequence[MeasuredRow], *, products: bool = True) ->
 
 def first_generation_rows(data: Path) -> Iterator[MeasuredRow]:
     """Each kernel of 2023 with the median of its steps; `data` is the shared data folder."""
-    measured = _durations(data)
-    document = json.loads(ROWS.read_text("utf-8"))
-    times = (
-        median(next(run for full, run in measured.items() if full.endswith(row["op"]))) for row in document["rows"]
-    )
-    core = machine(chip(document["chip"]))
-    apart = replace(core, constants={**core.constants, "cube_share": SHARE_OF_OLDER})
-    for told, row in zip(document["rows"], _rows("first generation", document, times), strict=True):
-        yield replace(row, left_out=kernel_cost(kernel_of(told), apart).duration_ns / 1e3)
+    return (row for row, _, _ in costed_rows(ROWS, data))
 
 
 def told_rows(path: Path) -> Iterator[MeasuredRow]:
     """Each kernel of a profile whose shapes are known, `OLDER`, `LENET`, `RESNET` or `RESNET_BACK`."""
+    return (row for row, _, _ in costed_rows(path))
+
+
+def costed_rows(path: Path, data: Path | None = None) -> Iterator[tuple[MeasuredRow, Kernel, KernelCost]]:
+    """Each kernel of a profile with its cost; the times of `ROWS` are read from `data`, the shared data folder."""
     document = json.loads(path.read_text("utf-8"))
-    yield from _rows(_KINDS[path], document, (row["us"] for row in document["rows"]))
-
-
-def _rows(kind: str, document: Mapping[str, Any], times: Iterable[float]) -> Iterator[MeasuredRow]:
-    core = machine(chip(document["chip"]))
-    kernels = [kernel_of(row) for row in document["rows"]]
-    ordered = document.get("in_order", False)
-    costs = costs_in_order(kernels, core) if ordered else [kernel_cost(kernel, core) for kernel in kernels]
-    for row, kernel, cost, time in zip(document["rows"], kernels, costs, times, strict=True):
+    rows, core = document["rows"], machine(chip(document["chip"]))
+    kernels = [kernel_of(row) for row in rows]
+    costs = costs_in_order(kernels, core) if document.get("in_order") else [kernel_cost(each, core) for each in kernels]
+    apart = replace(core, constants={**core.constants, "cube_share": SHARE_OF_OLDER})
+    runs = {} if data is None else _durations(data)
+    for row, kernel, cost in zip(rows, kernels, costs, strict=True):
         made = (kernel.outputs or kernel.present)[0]
         shape = "x".join(map(str, made.shape))
         cores = f" on {kernel.block_count}" if kernel.block_count else ""
         name = f"{row['type']} {made.dtype} {made.layout} {shape}{cores}"
-        predicted, is_source = cost.duration_ns / 1e3, "source_of" in row
-        yield MeasuredRow(kind, document["source"], document["chip"], name, "us", time, predicted, is_source=is_source)
+        time, left_out = row.get("us"), None
+        if path == ROWS:
+            time = median(next(own for full, own in runs.items() if full.endswith(row["op"])))
+            left_out = kernel_cost(kernel, apart).duration_ns / 1e3
+        found = MeasuredRow(
+            _KINDS[path], document["source"], document["chip"], name, "us", time, cost.duration_ns / 1e3,
+            left_out=left_out, is_source="source_of" in row,
+        )  # fmt: skip
+        yield found, kernel, cost
 
 
 def kernel_of(row: Mapping[str, Any]) -> Kernel:

@@ -4,7 +4,8 @@ Intervals of kernel times of the first generation of chips: `python -m benchmark
 Intervals by class are made from kernels of 2201 (`benchmarks/kernel_intervals.py`). Those of a generation of which
 few profiles were measured are wider by one factor: the least with which four of five different kernels of each class
 and of each source are inside. Both halves of one network are one source. Kernels of which a class has few say nothing
-alone. Beside it stands what intervals so wide hold of profiles as they were first seen, by the model of then.
+alone. Beside it stands what intervals so wide hold of the same kernels by what was predicted of them before they were
+seen, with factors made without their source, and of public kernels of 950, of which nothing went into an interval.
 """
 
 from __future__ import annotations
@@ -18,20 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.aicore import HERE
-from benchmarks.first_generation import (
-    LENET,
-    OLDER,
-    RESNET,
-    RESNET_BACK,
-    ROWS,
-    first_generation_rows,
-    kernel_of,
-    told_rows,
-)
-from benchmarks.kernel_intervals import FEW, INTERVALS, Ratio
+from benchmarks.first_generation import LENET, OLDER, RESNET, RESNET_BACK, ROWS, costed_rows, kernel_of
+from benchmarks.kernel_intervals import FEW, INTERVALS, Ratio, public_ratios
 from benchmarks.markdown import table
 from memplan.cost import kernel_cost, machine
-from memplan.cost.l2 import costs_in_order
 from memplan.cost.uncertainty import SHORT_CLASS, interval_class
 from memplan.hardware import chip
 
@@ -43,16 +34,10 @@ def generation_ratios(data: Path) -> list[Ratio]:
     """Kernels of the five profiles by the model as it is, less rows that gave constants; `data` is the shared data."""
     found = []
     for path in (ROWS, *TOLD):
-        document = json.loads(path.read_text("utf-8"))
-        rows = first_generation_rows(data) if path == ROWS else told_rows(path)
-        core = machine(chip(document["chip"]))
-        kernels = [kernel_of(row) for row in document["rows"]]
-        ordered = document.get("in_order", False)
-        costs = costs_in_order(kernels, core) if ordered else [kernel_cost(kernel, core) for kernel in kernels]
-        for row, kernel, cost in zip(rows, kernels, costs, strict=True):
+        for row, kernel, cost in costed_rows(path, data if path == ROWS else None):
             predicted = row.predicted if row.left_out is None else row.left_out
             if predicted is not None and (row.left_out is not None or not row.is_source):
-                found.append(Ratio(document["source"], interval_class(kernel, cost), row.measured / predicted, kernel))
+                found.append(Ratio(row.source, interval_class(kernel, cost), row.measured / predicted, kernel))
     return found
 
 
@@ -114,7 +99,7 @@ def generation_factor(ratios: Iterable[Ratio]) -> float:
 
 
 def generation_table(data: Path) -> Iterator[str]:
-    """What intervals of the factor hold by class and source, with factors made without the source, and first seen."""
+    """What intervals of the factor hold by class and source, first seen, and of 950, and with the source left out."""
     ratios = generation_ratios(data)
     factor = generation_factor(ratios)
     sources = sorted({ratio.source for ratio in ratios})
@@ -128,22 +113,23 @@ def generation_table(data: Path) -> Iterator[str]:
         rows.append((name, len(every), len(own), f"{held(every, factor):.0%}", f"{apart:.0%}"))
     for source in sources:
         every = [runs for (_, of), kernels in needs.items() if of == source for runs in kernels]
-        rows.append(
-            (
-                source,
-                len(every),
-                1,
-                f"{held(every, factor):.0%}",
-                f"{held(every, without[source]):.0%} ({without[source]})",
-            )
-        )
+        apart = held(every, without[source])
+        rows.append((source, len(every), 1, f"{held(every, factor):.0%}", f"{apart:.0%} ({without[source]})"))
     header = ("class or source", "different kernels", "sources", f"inside, {factor} times wider", "its source left out")
     yield from table(header, rows)
     seen = []
     for name, own_ratios in first_seen_ratios().items():
         every = [runs for kernels in needed_factors(own_ratios).values() for runs in kernels]
-        seen.append((name, len(every), f"{held(every, factor):.0%}"))
-    yield from table(("profile as first seen", "different kernels", "inside"), seen)
+        seen.append(
+            (name, len(every), f"{held(every, factor):.0%}", f"{held(every, without[own_ratios[0].source]):.0%}")
+        )
+    yield from table(("profile as first seen", "different kernels", "inside", "its source left out"), seen)
+    every = [runs for kernels in needed_factors(public_ratios("3510")).values() for runs in kernels]
+    unmeasured = float(json.loads(INTERVALS.read_text("utf-8"))["unmeasured_factor"]["value"])
+    factors = (1.0, factor, unmeasured)
+    wider = [f"inside, {each} times wider" for each in factors]
+    shares = [f"{held(every, each):.0%}" for each in factors]
+    yield from table(("public kernels", "different kernels", *wider), [("950", len(every), *shares)])
 
 
 def main() -> None:

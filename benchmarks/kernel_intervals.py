@@ -31,6 +31,8 @@ from memplan.cost.uncertainty import UNKNOWN_CLASS, interval_class
 from memplan.hardware import chip
 
 INTERVALS = HERE.parent / "memplan" / "cost" / "intervals.json"
+GENERATION = "2201"
+"""The generation of all profiles at hand: rows of another one would be no check of how much wider its intervals are."""
 _ENOUGH = 3
 """Kernels of a class that a source needs to have quantiles of its own; others are put together."""
 _SEVERAL = 5
@@ -59,15 +61,21 @@ class Ratio:
 
 
 def kernel_ratios(data: Path) -> Iterator[Ratio]:
-    """Every kernel of the profiles at hand and of the public rows from which no constant came."""
+    """Every kernel of the profiles at hand, and of the public rows of their generation from which no constant came."""
     for name, core, kernels in measured_profiles(data):
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True):
             cost = kernel_cost(kernel, core)
             yield Ratio(name, interval_class(kernel, cost), float(time) / cost.duration_ns, kernel)
+    yield from public_ratios(GENERATION)
+
+
+def public_ratios(generation: str) -> Iterator[Ratio]:
+    """Public rows of chips of `generation` from which no constant came."""
     for row, kernel in public_kernels():
-        if row.get("is_source"):
+        core = machine(chip(row["chip"]))
+        if row.get("is_source") or core.npu_arch != generation:
             continue
-        cost = kernel_cost(kernel, machine(chip(row["chip"])))
+        cost = kernel_cost(kernel, core)
         yield Ratio(row["source"], interval_class(kernel, cost), row["us"] * 1e3 / cost.duration_ns, kernel)
 
 

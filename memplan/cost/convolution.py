@@ -118,7 +118,9 @@ def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocke
 
 
 def _channels(operand: Operand, *, blocked: bool) -> int:
-    """Channels of an image, those that fill its blocks included."""
+    """Channels of an image, those that fill its blocks included; 0 of what is told as no image."""
+    if len(operand.shape) < 3:
+        return 0
     return operand.shape[1] * (operand.shape[-1] if blocked else 1)
 
 

@@ -23,7 +23,7 @@ from memplan.cost.buffers import (
     vector_buffers,
 )
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_time import HOT_STEPS, KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.kernel_time import KernelCost, KernelProblem, kernel_cost, problem_of, stepped_share
 from memplan.cost.machine import Machine
 from memplan.cost.shapes import in_pages
 from memplan.cost.tiling import MatmulProblem, Tiling
@@ -65,7 +65,7 @@ def kernel_report(
     """
     cost = kernel_cost(kernel, machine, hot_share=hot_share, pushed_share=pushed_share)
     # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
-    share = 0.0 if hot_share is None else round(hot_share * HOT_STEPS) / HOT_STEPS
+    share = stepped_share(hot_share) or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
     notes = (Sentence(cost.assumed),) if cost.assumed else ()
     interval = time_interval(kernel, cost, machine)

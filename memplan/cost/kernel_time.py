@@ -32,8 +32,8 @@ from memplan.cost.vector import VectorTime, VectorWork, vector_passes, vector_pr
 from memplan.hardware import Link
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
-HOT_STEPS = 16
-"""Steps in which the share of reads that L2 holds is told apart, so that equal kernels meet equal costs."""
+_SHARE_STEPS = 16
+"""Steps in which shares of reads in L2 are told apart, so that equal kernels meet equal costs."""
 REREAD_KINDS = ("matmul", "attention")
 """Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
 _CONVOLUTIONS = (
@@ -80,24 +80,27 @@ def kernel_cost(
     over what they are (`pushed_shares`), which nothing but a calibration asks for. With `cold_code` its vector cores
     fetch their instructions first, as they do behind another kernel.
     """
-    hot = None if hot_share is None else round(hot_share * HOT_STEPS)
-    pushed = None if pushed_share is None or machine.calibration is None else round(pushed_share * HOT_STEPS)
-    return _cached(kernel, machine, hot, pushed, cold_code)
+    pushed = None if machine.calibration is None else stepped_share(pushed_share)
+    return _cached(kernel, machine, stepped_share(hot_share), pushed, cold_code)
+
+
+def stepped_share(share: float | None) -> float | None:
+    """The `share` of a kernel's reads (0 to 1) as costs tell it apart."""
+    return None if share is None else round(share * _SHARE_STEPS) / _SHARE_STEPS
 
 
 @lru_cache(maxsize=65536)
-def _cached(kernel: Kernel, machine: Machine, hot: int | None, pushed: int | None, cold_code: bool) -> KernelCost:
+def _cached(kernel: Kernel, machine: Machine, hot: float | None, pushed: float | None, cold_code: bool) -> KernelCost:
     cost = _modelled(kernel, machine, hot, cold_code)
     if machine.calibration is None:
         return cost
-    shares = (None if hot is None else hot / HOT_STEPS, None if pushed is None else pushed / HOT_STEPS)
     plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, hot))
-    time = machine.calibration.corrected_ns(kernel, plain, *shares)
+    time = machine.calibration.corrected_ns(kernel, plain, hot, pushed)
     return cost if time is None else replace(cost, duration_ns=time)
 
 
-def _ordered_ns(kernel: Kernel, machine: Machine, hot: int | None) -> int:
-    """The model's time among other kernels, as a profile's are fitted, with `hot` of the reads in L2."""
+def _ordered_ns(kernel: Kernel, machine: Machine, hot: float | None) -> int:
+    """The model's time among other kernels, as a profile's are fitted, with the share `hot` of its reads in L2."""
     alone, _ = _alone_and_through(kernel, machine)
     if alone.kind in REREAD_KINDS:
         return alone.duration_ns
@@ -176,10 +179,10 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
 
 
 def _modelled(
-    kernel: Kernel, machine: Machine, hot: int | None, cold_code: bool = False, *, kept: bool = True
+    kernel: Kernel, machine: Machine, hot: float | None, cold_code: bool = False, *, kept: bool = True
 ) -> KernelCost:
-    """The cost with `hot` of its reads in L2, and with none of its vector work's results `kept` there."""
-    share = (hot or 0) / HOT_STEPS
+    """The cost with the share `hot` of its reads in L2, and with none of its vector work's results `kept` there."""
+    share = hot or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
         return _on_cpu(kernel, machine)
@@ -198,7 +201,7 @@ def _modelled(
         head = machine.head_ns(machine.cubes, machine.vectors)
         return _launch_alone(head, "attention", "the lengths of the sequences in the pages are not told")
     moved = of_tokens_alone(kernel)
-    return _vector(moved, problem.rule, machine, None if hot is None else share, cold_code=cold_code, kept=kept)
+    return _vector(moved, problem.rule, machine, hot, cold_code=cold_code, kept=kept)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:

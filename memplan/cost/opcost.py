@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.cost.kernel import Kernel, kernel_of_op
-from memplan.cost.kernel_time import HOT_STEPS, NONE
+from memplan.cost.kernel_time import NONE, stepped_share
 from memplan.cost.l2 import advice, graph_accesses, graph_costs, l2_states
 from memplan.cost.machine import Machine
 from memplan.graph import Graph
@@ -48,10 +48,6 @@ def costs_and_advice(graph: Graph, machine: Machine) -> tuple[list[OpCost], list
             found.append(OpCost(0, NONE, 0, 0))
             continue
         once = sum(size for _, size in (*access.reads, *access.writes))
-        shares = (_stepped(hot), None if pushed is None else _stepped(pushed))
+        shares = (stepped_share(hot), stepped_share(pushed))
         found.append(OpCost(cost.duration_ns, cost.bound, cost.flops, once, kernel_of_op(op, graph), *shares))
     return found, advice(graph, costs, machine)
-
-
-def _stepped(share: float) -> float:
-    return round(share * HOT_STEPS) / HOT_STEPS

@@ -129,18 +129,18 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     if blocked.layout == "FRACTAL_Z":
         # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
         cycles = blocked.nbytes / _BLOCK_BYTES * machine["mte2_instruction_cycles"]
-    elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS and not machine["turns_words"]:
-        # Cores that can't turn such blocks put each pixel's together on its own.
+    elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS:
+        # Cores that can't turn such blocks put each pixel's together on its own; others take no time for that.
         cycles = blocked.count / blocked.shape[-1] * machine["word_block_cycles"]
     return Relayout(cores, cycles / cores)
 
 
 def _cores(plain: Operand, blocked: Operand, machine: Machine) -> int:
     """
-    Images or filters are dealt out whole; where they are fewer than half of the cores, by blocks of channels, by rows
-    of pixels too where kernels are compiled for one shape.
+    Images or filters are dealt out whole; where they are fewer than half of the cores, by blocks of channels, and by
+    rows of pixels too where the library does so.
     """
     most, outer = machine.vectors, plain.shape[0]
     if 2 * outer < most and blocked.layout == "NC1HWC0":
-        outer = prod(blocked.shape[: 2 if machine["turns_words"] else 3])
+        outer = prod(blocked.shape[: 3 if machine["deals_pixel_rows"] else 2])
     return ceil(outer / ceil(outer / most))

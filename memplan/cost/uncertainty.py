@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ WHOLE_PRODUCT_CLASS, VECTOR_PRODUCT_CLASS = "products of whole numbers", "produc
 """
 Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval.
 
-Operators of inference are other kernels than those of training. Products of whole numbers have scales, and those with
-one column are read by rows: libraries have kernels of their own for both.
+Operators of inference are other kernels than those of training. Libraries have kernels of their own for products of
+whole numbers, most of which have scales, and for those with one column, which are read by rows.
 """
 _SERVED_RULES = "served_attention", "indexer"
 _WITHOUT = "unknown", "picked_attention"
@@ -70,19 +70,18 @@ def interval_class(kernel: Kernel, cost: KernelCost) -> str:
     if cost.duration_ns < _document()["short_ns"]["value"]:
         return SHORT_CLASS
     if kind == PRODUCT_CLASS:
-        return _product_class(kernel)
+        columns = kernel.outputs[0].shape[-1:] if kernel.outputs else ()
+        return product_class([operand.dtype for operand in kernel.present[:2]], *columns)
     return kind or ("copies" if op_class(kernel.type).rule == "copy" else "elementwise")
 
 
-def _product_class(kernel: Kernel) -> str:
-    factors = kernel.present[:2]
-    if any(operand.shape[-1:] == (1,) for operand in kernel.outputs[:1]):
+def product_class(dtypes: Sequence[str], columns: int | None = None) -> str:
+    """The class of a product of factors of `dtypes` that has so many columns, `None` where that is not told."""
+    if columns == 1:
         return VECTOR_PRODUCT_CLASS
-    if any(operand.dtype == "float32" for operand in factors):
+    if "float32" in dtypes:
         return FLOAT32_PRODUCT_CLASS
-    if any(operand.dtype.startswith(_WHOLE) for operand in factors):
-        return WHOLE_PRODUCT_CLASS
-    return PRODUCT_CLASS
+    return WHOLE_PRODUCT_CLASS if any(dtype.startswith(_WHOLE) for dtype in dtypes) else PRODUCT_CLASS
 
 
 def time_interval(kernel: Kernel, cost: KernelCost, machine: Machine) -> TimeInterval | None:
@@ -100,11 +99,10 @@ def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: s
     entry = document["classes"].get(SHORT_CLASS if short else name)
     if entry is None:
         return None
-    measured = machine.npu_arch in document["measured_generations"]["value"]
-    seldom = document["seldom_measured_factors"]["value"].get(machine.npu_arch, document["unmeasured_factor"]["value"])
-    wider = 1.0 if measured else float(seldom)
+    factors = document["generation_factors"]["value"]
+    wider = float(factors.get(machine.npu_arch, document["unmeasured_factor"]["value"]))
     if kernel_type and kernel_type not in document["measured_types"]["value"]:
-        wider, measured = wider * float(document["unmeasured_type_factor"]["value"]), False
+        wider *= float(document["unmeasured_type_factor"]["value"])
     return TimeInterval(
         low_ns=round(duration_ns * entry["low"] / wider),
         high_ns=round(duration_ns * entry["high"] * wider),
@@ -112,7 +110,7 @@ def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: s
         class_name=SHORT_CLASS if short else name,
         kernels=int(entry["kernels"]),
         sources=int(entry["sources"]),
-        widened=not measured,
+        widened=wider > 1,
     )
 
 

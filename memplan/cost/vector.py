@@ -78,14 +78,14 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
-    width, passes, steps = _instructions(kernel, rule, machine, count)
+    width, passes, steps = _instructions(kernel, rule, machine, count, largest)
     lanes = machine.element_lanes(width)
     if rule.kind == "pooling":
         # Neighbouring pixels of the result have taps in common, blocks of channels have none.
         lanes = min(lanes, _BLOCK)
     rows = _rows_alone(kernel, rule, largest)
     row_starts = _row_starts(kernel, largest, steps, machine)
-    cut = _cut(kernel, rule, machine, rows if row_starts > 1 else 0.0, windows)
+    cut = _cut(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
     piece = max(min(room, (read + written) / operands / cut.parts), 32.0)
@@ -116,7 +116,9 @@ def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
     return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
 
 
-def _instructions(kernel: Kernel, rule: OpClass, machine: Machine, count: float) -> tuple[int, float, float]:
+def _instructions(
+    kernel: Kernel, rule: OpClass, machine: Machine, count: float, largest: Operand
+) -> tuple[int, float, float]:
     """Bytes that an element takes while it is computed with, its vector instructions, and how many start in turn."""
     width = max((_compute_width(operand.dtype) for operand in kernel.operands if operand.count * 4 >= count), default=4)
     passes, steps = vector_passes(rule, machine), rule.passes + rule.transcendentals
@@ -132,7 +134,6 @@ def _instructions(kernel: Kernel, rule: OpClass, machine: Machine, count: float)
         if rule.rule == "top_k":
             # What is sorted are pairs of a float32 and where it was, in 32 bits each.
             width = 4
-        largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
@@ -169,12 +170,13 @@ class _Cut:
     merged: float = 0.0
 
 
-def _cut(kernel: Kernel, rule: OpClass, machine: Machine, alone: float, windows: Windows | None) -> _Cut:
+def _cut(
+    kernel: Kernel, rule: OpClass, machine: Machine, largest: Operand, alone: float, windows: Windows | None
+) -> _Cut:
     """
     The cut of a kernel, of which `alone` rows are worked on one at a time: by the rule of its library where one is
     known, else as far as a core gets enough bytes. Cores that a profile told are taken.
     """
-    largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     told, most = kernel.block_count, machine.vectors
     relayout = relayout_of(kernel, machine)
     if rule.rule == "top_k" and largest.count:

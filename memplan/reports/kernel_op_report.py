@@ -16,13 +16,11 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem, search_tilings
 from memplan.cost.uncertainty import (
     ATTENTION_CLASS,
-    FLOAT32_PRODUCT_CLASS,
-    PRODUCT_CLASS,
     SERVED_ATTENTION_CLASS,
     UNKNOWN_CLASS,
-    VECTOR_PRODUCT_CLASS,
     TimeInterval,
     class_interval,
+    product_class,
 )
 from memplan.hardware import Chip
 from memplan.placement.onchip import onchip_picture, plan_onchip
@@ -76,8 +74,10 @@ def _roofline_ns(flops: float, mac_rate: float, cores: int, nbytes: float, machi
     return round(max(peak, nbytes / machine.hbm_bytes_per_second * 1e9))
 
 
-def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, passes: float, cores: int) -> Report:
-    """The best tiling of a product; `passes` of fused vector work, on `cores` cube cores (0: all)."""
+def matmul_op_report(
+    problem: MatmulProblem, machine: Machine, chip: Chip, *, dtype: str, passes: float, cores: int
+) -> Report:
+    """The best tiling of a product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all)."""
     found = search_tilings(problem, machine, cores=cores or None)
     best = found.best()
     tiling = found.tiling(best)
@@ -115,19 +115,14 @@ def matmul_op_report(problem: MatmulProblem, machine: Machine, chip: Chip, *, pa
             "Traffic against buffers: tilings that no other beats in both",
             ReportTable(_TILINGS, rows, total=len(front)),
         ),
-        class_name=_product_class(problem),
+        class_name=product_class([dtype], problem.n),
     )
-
-
-def _product_class(problem: MatmulProblem) -> str:
-    """The class of its interval; whole numbers without scales are ordinary ones."""
-    if problem.n == 1:
-        return VECTOR_PRODUCT_CLASS
-    return FLOAT32_PRODUCT_CLASS if problem.a_bytes == 4 else PRODUCT_CLASS
 
 
 def _attention_class(problem: AttentionProblem) -> str:
     """The class of its interval: kernels of inference have keys in pages or one query, and picked keys have none."""
+    if problem.gradient:
+        return ATTENTION_CLASS
     if problem.top_k and not problem.indexer:
         return UNKNOWN_CLASS
     return SERVED_ATTENTION_CLASS if problem.page or problem.q_len == 1 else ATTENTION_CLASS

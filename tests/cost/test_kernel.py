@@ -330,6 +330,15 @@ def test_filters_of_single_channels_cost_the_same_however_they_lie(kind: str) ->
     assert found == {(128, 144, 32 * 56 * 56)}
 
 
+def test_an_image_told_flat_has_unknown_channels() -> None:
+    """Went wrong once: an `IndexError` where the gradient of an image has one dimension."""
+    flat, filters = Operand((_PLAIN.count,), "float16"), Operand((128, 4, 3, 3), "float16")
+    kernel = Kernel("Conv2DBackpropInput", (_PLAIN, filters), (flat,))
+    problem = convolution_of(kernel, B3, "convolution_input_gradient")
+    assert problem is not None
+    assert min(problem.m, problem.n, problem.k) > 0
+
+
 def test_groups_of_channels_are_multiplied_as_many_at_once_as_fill_a_block() -> None:
     """Groups of 4 channels by fours, those of 24 in pairs (by lines of 16), all of them where there is but one."""
     for channels, each, taps in ((128, 4, 16 * 9), (96, 24, 48 * 9), (128, 128, 128 * 9)):

@@ -96,7 +96,7 @@ def matmul(
     if sweep:
         axes = ("m", "n", "k")
         return _swept(sweep, axes, lambda axis, value: _matmul_cost(_with(problem, axis, value), core, passes, cores))
-    return matmul_op_report(problem, core, target, passes=passes, cores=cores)
+    return matmul_op_report(problem, core, target, dtype=name, passes=passes, cores=cores)
 
 
 def _with(problem: MatmulProblem, axis: str, value: int) -> MatmulProblem:
