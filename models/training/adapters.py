@@ -5,7 +5,7 @@ from __future__ import annotations
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, rank_weights
+from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 
@@ -27,7 +27,7 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
     dense = experts = 0
     if recipe.lora_experts:
         groups += [WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS]
-    for item, own in rank_weights(model, layout, spans):
+    for item, own in trained_weights(model, layout, spans):
         if not item.linear or item.group not in groups or item.layer is None:
             continue
         out, into = item.shape
@@ -47,7 +47,7 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
 def four_bit_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:
     """The weights beside adapters on one rank where those of linear layers have 4 bits, all else 16 (QLoRA)."""
     whole = linear = 0
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         if item.linear and item.group in _QUANTISED and item.layer is not None:
             linear += count
         else:

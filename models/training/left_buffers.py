@@ -13,9 +13,9 @@ from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
-from memplan.models.training.phases import MemoryPart, linear_shapes, rank_weights
+from memplan.models.training.phases import MemoryPart, linear_shapes, trained_weights
 from memplan.models.training.placed_experts import tokens_of_an_expert
-from memplan.models.training.stage_phases import BACKWARD, LOSS
+from memplan.models.training.stage_phases import BACKWARD_PHASE, LOSS_PHASE
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 
@@ -72,7 +72,7 @@ def _copied_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]
     """Copies that products in 8 bits keep of their weights, and of those turned, from one micro-batch to the next."""
     count = sum(
         elements
-        for item, elements in rank_weights(model, layout, spans)
+        for item, elements in trained_weights(model, layout, spans)
         if item.linear and item.layer is not None and item.group is not WeightGroup.ROUTER
     )
     return MemoryPart("weights in 8 bits", 2 * count, f"(1 + 1) B x {count:,}, as they are and turned")
@@ -126,16 +126,16 @@ def timed_phases(
     if recipe.gpu is Gpu.NONE:
         return found
     sizes = _workspace_sizes()[recipe.gpu]
-    if recipe.loss is Loss.COMPILED and LOSS in phases and sizes.level_2 is not None:
+    if recipe.loss is Loss.COMPILED and LOSS_PHASE in phases and sizes.level_2 is not None:
         buffer = MemoryPart("buffer of timed kernels", sizes.level_2, f"{sizes.level_2:,} B: as large as the L2 cache")
         each = recipe.cublas_workspace << 10 or sizes.pytorch
         later = MemoryPart("workspace of the way back", -each, f"{each:,} B that no product has asked for yet")
-        found[f"{LOSS}, timed"] = [*phases[LOSS], buffer, later]
+        found[f"{LOSS_PHASE}, timed"] = [*phases[LOSS_PHASE], buffer, later]
     scans = any(isinstance(layer.mixer, GatedDeltaNet | Mamba2) for layer in layers)
     if scans and not recipe.scan_in_steps:
         size = int(table("memplan.models.training", "workspaces.json")["timing"]["triton"])
         buffer = MemoryPart("buffer of timed kernels", size, f"{size:,} B that Triton overwrites")
-        found[f"{BACKWARD}, timed"] = [*phases[BACKWARD], buffer]
+        found[f"{BACKWARD_PHASE}, timed"] = [*phases[BACKWARD_PHASE], buffer]
     return found
 
 

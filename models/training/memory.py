@@ -24,7 +24,7 @@ from memplan.models.training.placed_experts import held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
-from memplan.models.training.stage_phases import SCORES, PassesHeld, StageRank, stage_phases, with_gradients_come
+from memplan.models.training.stage_phases import SCORES_PHASE, PassesHeld, StageRank, stage_phases, with_gradients_come
 from memplan.models.training.states import hosted_bytes, left_over, static_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
@@ -241,7 +241,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
     early = [nbytes for name, nbytes in held_in if name != "optimizer"]
     first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", between))
-    notes = _notes(rank, scores=SCORES in phases)
+    notes = _notes(rank, scores=SCORES_PHASE in phases)
     parts += phases[phase]
     return TrainingMemory(
         stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step

@@ -41,7 +41,7 @@ def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool
     return last
 
 
-def rank_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> Iterator[tuple[Weight, int]]:
+def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> Iterator[tuple[Weight, int]]:
     """The weights of the layers of `spans`, and of what stands around them, each with its elements on one rank."""
     for item in weights(model, mtp=True):
         if on_stage(model, item, spans):
@@ -231,7 +231,7 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
     """Rows and columns of the weights of products on one rank that holds the layers of `spans`, each shape once."""
     rows: dict[tuple[int | None, str, int], int] = {}
     last = any(span.stop == len(model.layers) for span in spans)
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         tied = item.group is WeightGroup.EMBEDDING and item.name == "embed_tokens" and model.tied_embeddings
         product = item.linear or item.group is WeightGroup.LM_HEAD or (tied and last)
         if not product or len(item.shape) != _MATRIX:
@@ -264,7 +264,7 @@ def _largest_piece(
     grouped = recipe.grouped_experts or not experts
     sizes: dict[tuple[int | None, str], int] = {}
     copies: dict[tuple[int | None, str], int] = {}
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         still = item.group is WeightGroup.VISION and recipe.frozen_vision
         if (item.group is WeightGroup.EXPERTS) is experts and not still:
             key = item.layer, parameter_of(item)
@@ -361,6 +361,6 @@ def head_gradient(model: ModelConfig, layout: Layout) -> MemoryPart:
 def _layer_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[int | None, int]:
     """Elements of the weights of each layer of `spans` on one rank, and of those outside the layers."""
     elements: dict[int | None, int] = {}
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         elements[item.layer] = elements.get(item.layer, 0) + count
     return elements

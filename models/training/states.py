@@ -7,7 +7,7 @@ from dataclasses import replace
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, training_layout
 from memplan.models.training.adapters import STANDING, adapter_elements, four_bit_weights
-from memplan.models.training.phases import MemoryPart, rank_weights
+from memplan.models.training.phases import MemoryPart, trained_weights
 from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 
@@ -45,7 +45,7 @@ def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
 def _group_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[WeightGroup, int]:
     layout = training_layout(layout)
     groups: dict[WeightGroup, int] = {}
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         groups[item.group] = groups.get(item.group, 0) + count
     return groups
 
@@ -53,7 +53,7 @@ def _group_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]
 def _matrices(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
     """Of `held_elements` those of matrices within layers, which Muon makes orthogonal."""
     found = [0, 0]
-    for item, count in rank_weights(model, layout, spans):
+    for item, count in trained_weights(model, layout, spans):
         if len(item.shape) == _MATRIX and item.layer is not None:
             found[item.group is WeightGroup.EXPERTS] += count
     return found[0], found[1]
