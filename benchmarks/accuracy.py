@@ -18,6 +18,7 @@ from statistics import median
 from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
 from benchmarks.engine_hosts import measured_engine_rows
+from benchmarks.engine_rows import engine_rows
 from benchmarks.first_generation import (
     LENET,
     OLDER,
@@ -65,7 +66,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
         *utilisation_rows(data),
         *exchange_rows(validation),
         *serving_rows(validation, configs, every=serving_every),
-        *(measured_engine_rows(data) if serving_every == 1 else ()),
+        *(measured_engine_rows(engine_rows(data)) if serving_every == 1 else ()),
         *training_rows(configs),
         *training_step_rows(data),
         *logged_steps(configs),
@@ -127,8 +128,6 @@ def summary(rows: Iterable[Sequence[str]]) -> Iterator[tuple[str, ...]]:
 _OF_2020 = "none: cube_share is here that of the profile of 2020"
 _BLOCKS = "word_block_cycles; blocks of TransData chosen with it in view"
 _ONE_WAY = "word_block_cycles, l2_one_way; blocks of TransData chosen with it in view"
-
-
 _IN_VIEW = "none; that L2 has one way, and what a pixel's block takes, kept with it in view; first seen 60.4 %"
 
 

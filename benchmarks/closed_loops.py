@@ -13,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log
 
-_HALVINGS = 40
+from memplan.core.bisection import crossing
+
+_FINE = 1e-9
 _EXCEEDED = 0.5615
 """How many of many draws exceed the mean of the largest: e to minus Euler's constant."""
 
@@ -89,9 +91,8 @@ class ClosedLoop:
 
 def longest(answers: float) -> float:
     """How long the longest of so many answers is, by Erlang's law of two with a mean of 1."""
-    low, high = 0.0, log(answers) + 3
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        longer = answers * (1 + 2 * middle) * exp(-2 * middle) > _EXCEEDED
-        low, high = (middle, high) if longer else (low, middle)
-    return low
+
+    def seldom(length: float) -> bool:
+        return answers * (1 + 2 * length) * exp(-2 * length) <= _EXCEEDED
+
+    return crossing(seldom, 0.0, log(answers) + 3, within=_FINE)

@@ -7,16 +7,15 @@ others, by layer of theirs; of graphs captured in pieces what small batches take
 mix tokens otherwise, by layer again. What a request takes is that with which other first tokens are missed least, as
 where kernels take most of them what is left says little of it. Drafts that the host launches have baselines alone,
 which runs must reach and may be ahead of by any amount: what is left is the most that a draft takes, and the lower
-quartile over sources is taken. Each row is also predicted with what the other sources say; rows that were kept back are
-in none of them.
+quartile over sources is taken. Each row is also predicted with what the other sources say; rows that were predicted
+blind are in none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
 from statistics import mean, median, quantiles
 
 from benchmarks.engine_rows import (
@@ -30,7 +29,6 @@ from benchmarks.engine_rows import (
     EngineRow,
     Hosts,
     asked_by_somebody,
-    engine_rows,
     shipped_hosts,
 )
 from benchmarks.measured_row import MeasuredRow
@@ -43,11 +41,11 @@ _FEW = 2
 
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
-    """Those that constants come from: not kept back, with a prediction, and of baselines those with eager drafts."""
+    """Those that constants come from: not blind, with a prediction, and of baselines those with eager drafts."""
     return [
         row
         for row in rows
-        if not (row.told.get("kept_back") or row.told.get("blind") or row.why)
+        if not (row.told.get("blind") or row.why)
         and (row.first or row.engine not in HIDDEN)
         and (row.told["eager_drafts"] or not row.told.get("at_least"))
     ]
@@ -110,11 +108,15 @@ def _least_missed(
     own = [others.get(row.engine, host) for row in rows]
 
     def missed(time: int) -> float:
-        sources: dict[str, list[float]] = {}
-        for row, host in zip(rows, own, strict=True):
-            error = log(row.predicted(replace(host, **{name: time})) / row.measured)
-            sources.setdefault(row.source, []).append(abs(error))
-        return sum(mean(found) for found in sources.values())
+        return sum(
+            _by_source(
+                (
+                    (row.source, abs(log(row.predicted(replace(one, **{name: time})) / row.measured)))
+                    for row, one in zip(rows, own, strict=True)
+                ),
+                mean,
+            )
+        )
 
     # The least is where one of the rows is met.
     times = [max(0, round(row.solved(host, (name,)))) for row, host in zip(rows, own, strict=True)]
@@ -130,21 +132,17 @@ def _between(rows: Sequence[EngineRow], host: EngineHost, name: str) -> EngineHo
 
     def missed(time: float) -> float:
         one = replace(host, **{name: round(time)})
-        errors = ((row.source, log(row.predicted(one) / row.measured) ** 2) for row in rows)
-        sources: dict[str, list[float]] = {}
-        for source, error in errors:
-            sources.setdefault(source, []).append(error)
-        return sum(mean(found) for found in sources.values())
+        return sum(_by_source(((row.source, log(row.predicted(one) / row.measured) ** 2) for row in rows), mean))
 
     return replace(host, **{name: round(_FINE_NS * min(range(_MOST_FINE), key=lambda steps: missed(_FINE_NS * steps)))})
 
 
-def _by_source(values: Iterable[tuple[str, float]]) -> list[float]:
-    """The median of what each source says."""
+def _by_source(values: Iterable[tuple[str, float]], middle: Callable[[Sequence[float]], float] = median) -> list[float]:
+    """The middle of what each source says."""
     sources: dict[str, list[float]] = {}
     for source, value in values:
         sources.setdefault(source, []).append(value)
-    return [median(found) for found in sources.values()]
+    return [middle(found) for found in sources.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +188,9 @@ def hosts_of_others(rows: Sequence[EngineRow]) -> Mapping[str, Hosts]:
     }
 
 
-def measured_engine_rows(data: Path) -> Iterator[MeasuredRow]:
-    """The rows with the constants as shipped, and as the other sources have them."""
-    rows, shipped = engine_rows(data), shipped_hosts()
+def measured_engine_rows(rows: Sequence[EngineRow]) -> Iterator[MeasuredRow]:
+    """`rows` with the constants as shipped, and as the other sources have them."""
+    shipped = shipped_hosts()
     fitted, others = fitted_rows(rows), hosts_of_others(rows)
     for row in rows:
         if row.why:

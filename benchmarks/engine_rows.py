@@ -8,19 +8,20 @@ and steps that make tokens follow each other where others are served too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.closed_loops import ClosedLoop
+from memplan.core.bisection import crossing
 from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving import StepTime, step_time
+from memplan.serving import step_time
 from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, accepted_in_turn, engine_host
-from memplan.serving.steptime import step_layers, unfused_layers
 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
@@ -43,7 +44,6 @@ SGLang's `max_prefill_tokens`, MindIE's `maxPrefillTokens`.
 _MIXING = "vllm-ascend", "xlite", "FlagOS"
 """Who serves by a scheduler that reads prompts and makes tokens in the same steps."""
 _MOST_NS = 1e9
-_HALVINGS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,17 @@ class EngineRow:
         own = self.batch / told["data"]
         shared = (self.timed and not told.get("together") and told.get("waves") != 1) or "rate" in told
         prompts = self.batch if shared and told["expert"] > 1 else own
-        steps = max(0, told["output"] - 1) / self.yielded
-        waves, mixed = told.get("waves", _WAVES), self._mixed(host, step, group)
-        apart = self.mixes or one_by_one(told)
-        return ClosedLoop(prompts, group, self.chunks, waves, steps, step, read, mixed, apart)
+        return ClosedLoop(
+            prompts=prompts,
+            group=group,
+            chunks=self.chunks,
+            waves=told.get("waves", _WAVES),
+            steps=max(0, told["output"] - 1) / self.yielded,
+            step=step,
+            read=read,
+            mixed=self._mixed(host, step, group),
+            apart=self.mixes or one_by_one(told),
+        )
 
     def _kernels(self, prompts: float) -> float:
         """Nanoseconds of the captured step that reads so many prompts, or one of the steps that read a long one."""
@@ -217,12 +224,12 @@ class EngineRow:
         The nanoseconds for which the prediction of `host` with them for `names` is what was measured; negative where
         none is.
         """
-        low, high = -_MOST_NS, _MOST_NS
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            slow = (self.predicted(replace(host, **dict.fromkeys(names, round(middle)))) > self.measured) is self.timed
-            low, high = (low, middle) if slow else (middle, high)
-        return (low + high) / 2
+
+        def slower(time: float) -> bool:
+            there = self.predicted(replace(host, **dict.fromkeys(names, round(time))))
+            return (there > self.measured) is self.timed
+
+        return crossing(slower, -_MOST_NS, _MOST_NS, within=1.0)
 
 
 def _most_tokens(told: Mapping[str, Any], family: str) -> int | None:
@@ -251,17 +258,26 @@ def sequences_under_way(told: Mapping[str, Any]) -> int:
 
 def engine_rows(data: Path) -> list[EngineRow]:
     """Every row of `public_serving.json`; `data` is the shared data folder."""
-    return [_row(told, data) for told in _document()["rows"]]
+    document = json.loads(ROWS.read_text("utf-8"))
+    # Rows of one source share the reading of a prompt and the step of one sequence.
+    timed = cache(_captured)
+    return [_row(told, data, document["drafted_acceptance"], timed) for told in document["rows"]]
 
 
-def _document() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(ROWS.read_text("utf-8"))
-    return found
+def _captured(model: ModelConfig, layout: Layout, step: ServedStep, chip: str) -> tuple[int, HostWork]:
+    """Nanoseconds of a captured step, and what it has for a host."""
+    found = step_time(model, layout, step, chip)
+    return found.duration_ns, found.work
 
 
-def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
+def _row(
+    told: Mapping[str, Any],
+    data: Path,
+    drafted: Mapping[str, float],
+    timed: Callable[[ModelConfig, Layout, ServedStep, str], tuple[int, HostWork]],
+) -> EngineRow:
     config = told["config"]
-    model = load_config(json.loads((data / config).read_text("utf-8")) if isinstance(config, str) else config)
+    model = load_config(data / config if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
@@ -273,27 +289,19 @@ def _row(told: Mapping[str, Any], data: Path) -> EngineRow:
     )  # fmt: skip
     prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
     if told.get("foreign_drafts") or "draft" in told:
-        drafted = _document()["drafted_acceptance"]
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:
         more = accepted(step.speculative, ENGINE)
-    decoded = step_time(drafting, layout, step, told["chip"])
-    single = step_time(drafting, layout, replace(step, batch=told["data"]), told["chip"])
-    read = step_time(model, layout, prompt, told["chip"])
+    step_ns, work = timed(drafting, layout, step, told["chip"])
+    single_ns, _ = timed(drafting, layout, replace(step, batch=told["data"]), told["chip"])
+    prompt_ns, prompt_work = timed(model, layout, prompt, told["chip"])
     row = EngineRow(
-        told, decoded.duration_ns, single.duration_ns, read.duration_ns, read.duration_ns,
-        _work(decoded, drafting), _work(read, model),
-        told.get("yielded", 1 + more),
-    )  # fmt: skip
+        told, step_ns, single_ns, prompt_ns, prompt_ns, work, prompt_work, yielded=told.get("yielded", 1 + more)
+    )
     if row.group == 1:
         return row
-    together = replace(prompt, batch=told["data"] * row.group)
-    return replace(row, group_ns=step_time(model, layout, together, told["chip"]).duration_ns)
-
-
-def _work(found: StepTime, model: ModelConfig) -> HostWork:
-    kernels = sum(stage.launches for stage in found.stages)
-    return HostWork(step_layers(model, found.step), unfused_layers(model, found.step), kernels, found.sequences)
+    group_ns, _ = timed(model, layout, replace(prompt, batch=told["data"] * row.group), told["chip"])
+    return replace(row, group_ns=group_ns)
 
 
 def shipped_hosts() -> Hosts:

@@ -1,4 +1,4 @@
-"""The largest value that fits, found by halving."""
+"""The largest value that fits, and where a condition begins to hold, found by halving."""
 
 from __future__ import annotations
 
@@ -23,4 +23,16 @@ def largest_fitting(fits: Callable[[int], bool], most: int, *, doubling: bool = 
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def crossing(beyond: Callable[[float], bool], low: float, high: float, *, within: float) -> float:
+    """
+    The value from `low` to `high` from which on all are `beyond`, no more than `within` too small.
+
+    `low` where every value is, about `high` where none is.
+    """
+    while high - low > within:
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
     return low

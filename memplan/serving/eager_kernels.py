@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +15,6 @@ from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.schema import Source
 
@@ -72,7 +71,7 @@ def eager_host(engine: str) -> EagerHost:
 
 def trained_interval(engine: str, model: ModelConfig, layout: Layout) -> tuple[float, float]:
     """Measured over predicted time of a step: about four of five public ones of its kind lie between."""
-    if any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+    if model.experts is not None:
         kind = "experts"
     else:
         kind = "context" if layout.context > 1 else "tensor" if layout.tensor > 1 else "alone"
@@ -86,21 +85,21 @@ def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Ma
     if entry is None or op_phase(op) not in entry.get("phases", (op_phase(op),)):
         return [cost]
     own = kernel_of_op(op, graph)
-    listed = entry.get("instead", ()) or entry["beside"]
-    made = [
-        kernel_cost(Kernel(kind, _operands(inputs, own), _operands(outputs, own)), machine)
-        for kind, inputs, outputs in listed
-        if all(_exists(word, own) for word in (*inputs, *outputs))
-    ]
+    made = _made(entry.get("instead", ()) or entry["beside"], own, machine)
     return made if "instead" in entry else [cost, *made]
 
 
 def listed_costs(engine: str, name: str, own: Kernel, machine: Machine) -> list[KernelCost]:
     """Costs of what `engine` launches as `name` behind a kernel, from the operands of that one."""
-    listed = _engine(engine).get("behind", {}).get(f"{name} {own.type}", ())
+    return _made(_engine(engine).get("behind", {}).get(f"{name} {own.type}", ()), own, machine)
+
+
+def _made(listed: Iterable[tuple[str, list[str], list[str]]], own: Kernel, machine: Machine) -> list[KernelCost]:
+    """Costs of the `listed` kernels whose operands `own` has."""
     return [
         kernel_cost(Kernel(kind, _operands(inputs, own), _operands(outputs, own)), machine)
         for kind, inputs, outputs in listed
+        if all(_exists(word, own) for word in (*inputs, *outputs))
     ]
 
 

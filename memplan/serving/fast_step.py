@@ -17,7 +17,7 @@ from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import CAPTURED, HostWork, accepted, engine_host
+from memplan.serving.constants import CAPTURED, accepted, engine_host
 from memplan.serving.steptime import StepTime, launches, step_layers, step_time, unfused_layers
 
 _FEW = 2
@@ -55,19 +55,22 @@ def fast_step(
     grown = {kind: count - _FEW for kind, count in counts.items() if count > _FEW}
     whole = len(counts) > _MOST_KINDS or not grown or model.attention_residuals
     host, reads = engine_host(engine, alone=layout.ranks == 1).slower(host_factor), step.phase is Phase.PREFILL
-    layers, unfused, stages = step_layers(model, step), unfused_layers(model, step), layout.pipeline
-    work = HostWork(layers, unfused, 0, -(-step.batch // layout.data))
+    stages = layout.pipeline
     if whole or any(layer.mixer is not None and layer.mixer.reads is not None for layer in model.layers):
         found = step_time(model, layout, step, chip, acceptance=acceptance, engine=engine, host_factor=host_factor)
-        work = replace(work, kernels=sum(stage.launches for stage in found.stages))
-        return _point(found, host.launched(work.staged(stages), reads=reads))
+        return _point(found, host.launched(found.work.staged(stages), reads=reads))
     layout = layout.one_stage
     short, kept = _shortened(model, kinds)
     base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
     taken, kernels_of = _layer_times(base, len(kept)), _layer_kernels(base)
     last = {kind: number for number, kind in enumerate(kept)}
     more = sum(kernels_of[last[kind]] * count for kind, count in grown.items())
-    work = replace(work, kernels=base.stages[0].launches + more)
+    work = replace(
+        base.work,
+        layers=step_layers(model, step),
+        unfused=unfused_layers(model, step),
+        kernels=base.work.kernels + more,
+    )
     captured = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())
     kernels = captured - _overhead(base)
     yielded = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memplan.core.bisection import crossing
 from memplan.core.errors import InputError
 from memplan.models.steps import Phase
 from memplan.serving.constants import engine_host
@@ -30,10 +31,6 @@ def found_host_factor(found: StepTime, measured_ns: float, *, eager_drafts: bool
     def taken(factor: float) -> int:
         return host.slower(factor).step(captured, found.work, reads=reads, eager_drafts=drafts)
 
-    low, high = 0.0, _MOST
-    if not taken(low) <= measured_ns <= taken(high):
+    if not taken(0.0) <= measured_ns <= taken(_MOST):
         return None
-    while high - low > _FINE:
-        middle = (low + high) / 2
-        low, high = (low, middle) if taken(middle) > measured_ns else (middle, high)
-    return low
+    return crossing(lambda factor: taken(factor) > measured_ns, 0.0, _MOST, within=_FINE)

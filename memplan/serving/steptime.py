@@ -37,7 +37,6 @@ from memplan.serving.constants import (
 
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
-_NO_WORK = HostWork(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,10 @@ class StepTime:
     `duration_ns` is that of all stages in turn with the host's overhead. A decode step yields `tokens_per_sequence`
     (one, and the draft tokens accepted on average); `tpot_ns` is the time per token of one sequence,
     `tokens_per_second` what all ranks yield together and `tokens_per_second_per_die` one of them; a prefill's tokens
-    are those it reads, and its duration is the time to the first token. `sequences` are those of one rank. `rests_on`
-    names where rates come from, `constants` what a step costs beyond its kernels, `notes` what was left out. `host_ns`
-    of the duration is what `engine` takes beyond the captured graph for `work`, `host_factor` times as long as other
-    machines' hosts if that was told.
+    are those it reads, and its duration is the time to the first token. `rests_on` names where rates come from,
+    `constants` what a step costs beyond its kernels, `notes` what was left out. `host_ns` of the duration is what
+    `engine` takes beyond the captured graph for `work`, `host_factor` times as long as other machines' hosts if that
+    was told.
     """
 
     model: str
@@ -106,7 +105,6 @@ class StepTime:
     layout: Layout
     step: ServedStep
     duration_ns: int
-    sequences: int
     tokens_per_sequence: float
     tpot_ns: int | None
     tokens_per_second: float
@@ -117,10 +115,15 @@ class StepTime:
     rests_on: tuple[Source, ...]
     constants: tuple[Source, ...]
     notes: tuple[str, ...]
-    engine: str = CAPTURED
-    host_ns: int = 0
-    work: HostWork = _NO_WORK
-    host_factor: float | None = None
+    engine: str
+    host_ns: int
+    work: HostWork
+    host_factor: float | None
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of one rank."""
+        return self.work.sequences
 
     @property
     def interval_ns(self) -> tuple[int, int]:
@@ -170,9 +173,13 @@ def step_time(
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
     drafts = step.speculative if eager_drafts else 0
-    sequences, reads = -(-step.batch // layout.data), step.phase is Phase.PREFILL
-    kernels = sum(stage.launches for stage in stages)
-    work = HostWork(step_layers(model, step), unfused_layers(model, step), kernels, sequences)
+    reads = step.phase is Phase.PREFILL
+    work = HostWork(
+        layers=step_layers(model, step),
+        unfused=unfused_layers(model, step),
+        kernels=sum(stage.launches for stage in stages),
+        sequences=-(-step.batch // layout.data),
+    )
     duration = host.step(captured, work, reads=reads, eager_drafts=drafts)
     if host_factor is None:
         notes.extend(_host_notes(duration - captured, duration))
@@ -195,7 +202,6 @@ def step_time(
         layout=layout,
         step=step,
         duration_ns=duration,
-        sequences=sequences,
         tokens_per_sequence=yielded,
         tpot_ns=tpot,
         tokens_per_second=total,

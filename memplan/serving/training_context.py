@@ -40,33 +40,37 @@ def context_items(
     A graph has each rank gather all keys and attend at once to as many as a rank sees on average. In a ring, whose
     ranks have the first and the last parts of what is left of a sequence (zigzag), each attends to its own block, and
     then to half of every other rank's, which are sent on meanwhile; sums of softmax are brought together block by
-    block. With
-    `recipe.ulysses` ranks exchange heads for tokens and attend to whole sequences. Where `recipe.whole_attention` is
-    said every pair is computed, and heads are as wide as they are padded to. Windows and chunks are left as they are.
+    block. With `recipe.ulysses` ranks exchange heads for tokens and attend to whole sequences. With
+    `recipe.whole_attention` every pair is computed; heads are as wide as `recipe.padded_heads` has them. Windows and
+    chunks are left as they are.
     """
     ranks = layout.context
     found: dict[int, tuple[ContextItem, ...]] = {}
     if ranks == 1 and not recipe.whole_attention and not recipe.padded_heads:
         return found
+    attending = [op for op in graph.ops if _attends(op)]
+    taken = {index for op in attending for index in op.inputs}
+    given = {index for op in attending for index in op.outputs}
+
+    def moves_keys(op: Op) -> bool:
+        own = op.attrs.get("group") == _GROUP and op_phase(op) != "grad_sync"
+        return own and (op.outputs[0] in taken or op.inputs[0] in given)
+
     for place, op in enumerate(graph.ops):
         if costs[place] is None:
             continue
-        if op.type in (_ATTENTION, _GRADIENT) and not (op.attrs.get("window") or op.attrs.get("chunk")):
+        if _attends(op):
             whole = _Attention(engine, kernel_of_op(op, graph), ranks, recipe, machine, beside)
             found[place] = tuple(whole.items())
-        elif op.attrs.get("group") == _GROUP and op_phase(op) != "grad_sync" and _attends(graph, op):
+        elif moves_keys(op):
+            # The items of attention have it.
             found[place] = ()
     return found
 
 
-def _attends(graph: Graph, op: Op) -> bool:
-    """Whether an exchange is one of keys and values that attention without a window takes or gives."""
-    return any(
-        other.type in (_ATTENTION, _GRADIENT)
-        and not (other.attrs.get("window") or other.attrs.get("chunk"))
-        and (op.outputs[0] in other.inputs or op.inputs[0] in other.outputs)
-        for other in graph.ops
-    )
+def _attends(op: Op) -> bool:
+    """Whether an op is attention without a window, or its gradient."""
+    return op.type in (_ATTENTION, _GRADIENT) and not (op.attrs.get("window") or op.attrs.get("chunk"))
 
 
 @dataclass(frozen=True, slots=True)

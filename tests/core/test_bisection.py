@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.core.bisection import largest_fitting
+from memplan.core.bisection import crossing, largest_fitting
 
 
 @given(st.integers(0, 300), st.integers(0, 300), st.booleans())
@@ -32,3 +32,9 @@ def test_doubling_never_tries_much_more_than_fits(doubling: bool, dearest: int) 
 
     assert largest_fitting(fits, (1 << 16) - 1, doubling=doubling) == 4
     assert max(tried) == dearest
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(0.3, 0.3), (-5.0, -1.0), (9.0, 2.0)])
+def test_a_crossing_is_where_a_condition_begins_to_hold(bound: float, expected: float) -> None:
+    found = crossing(lambda value: value > bound, -1.0, 2.0, within=1e-3)
+    assert expected - 1e-3 <= found <= expected

@@ -182,7 +182,7 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
         # A time of a few microseconds is shipped to two digits, one of a step to the tenth of a millisecond.
         assert astuple(host) == pytest.approx(astuple(found[engine]), rel=0.02, abs=0.05e6), engine
     errors: dict[str, list[float]] = {}
-    for row in measured_engine_rows(shared_data):
+    for row in measured_engine_rows(rows):
         if row.left_out:
             kind = "first token" if row.kind.endswith("first token") else row.kind
             errors.setdefault(kind, []).append(row.left_out / row.measured - 1)
@@ -219,7 +219,7 @@ def test_every_figure_of_a_host_is_told() -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shared_data: Path) -> None:
-    """Of rows that were not kept back, with their own source left out of the constants and of the spread of hosts."""
+    """Of rows that are not blind, with their own source left out of the constants and of the spread of hosts."""
     rows = engine_rows(shared_data)
     seen = [row for row in rows if not row.why and row.alike]
     others, hosts = hosts_of_others(rows), host_interval()

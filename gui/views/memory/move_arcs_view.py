@@ -7,6 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QPainter, QPainterPath, QPen
 from PySide6.QtWidgets import QWidget
 
+from memplan.core.bisection import crossing
 from memplan.core.units import format_bytes, format_duration
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.amount_names import kind_text
@@ -227,9 +228,4 @@ class MoveArcsView(TimeCanvas):
 
 def _parameter(share: float) -> float:
     """The parameter of an arc at which it has gone `share` of its way from band to band."""
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        rise = 1.5 * middle - 1.5 * middle**2 + middle**3
-        low, high = (middle, high) if rise < share else (low, middle)
-    return low
+    return crossing(lambda middle: 1.5 * middle - 1.5 * middle**2 + middle**3 >= share, 0.0, 1.0, within=1e-6)
