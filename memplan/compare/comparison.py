@@ -27,7 +27,7 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_share
-from memplan.schema import Plan, Tier, memory_curve
+from memplan.schema import Curve, Plan, Tier, memory_curve
 from memplan.traces.directory import Profile
 from memplan.traces.process_memory import process_memory
 from memplan.traces.profile import Allocations
@@ -53,7 +53,8 @@ def compare(
 
     `component` is the measured memory curve to use (default: the framework's allocator), `limit` how many deviations
     to return. A profile of another model gives a comparison in which nothing matches and which deviates. Raises
-    `InputError` for a rank, step or component that is not there, and for a profile without kernels.
+    `InputError` for a rank, step or component that is not there, and for a profile with neither kernels nor
+    blocks of memory.
     """
     tolerance = tolerance or Tolerance()
     measured_rank, simulated = _pick_rank(profile, rank)
@@ -61,11 +62,13 @@ def compare(
     of_step = compared_step(plan, measured_rank, step, progress)
     anchored = of_step.clock.anchored
     progress(2, 4, "comparing memory")
-    memory = _memory(of_step, measured_rank, component, progress)
+    # What is alive at once in HBM is what an allocator counts; the plan's own peak is the highest address.
+    planned = memory_curve(plan, Tier.HBM)
+    memory = _memory(of_step, planned, measured_rank, component, progress)
     progress(3, 4, "ranking deviations")
     found = [*memory.deviations, *(time_deviations(of_step) if anchored else ())]
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    summary = _summary(of_step, memory.curves)
+    summary = _summary(of_step, planned, memory.curves)
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
     memory_alone = not len(of_step.everything) and memory.blocks is not None
@@ -115,11 +118,6 @@ def _pick_rank(profile: Profile | RankProfile, rank: int | None) -> tuple[RankPr
     return whole.rank(chosen), whole.simulated
 
 
-def _peak(plan: Plan) -> int:
-    """Most bytes alive at once in HBM, which is what an allocator counts (the plan's peak is the highest address)."""
-    return int(memory_curve(plan, Tier.HBM).values.max(initial=0))
-
-
 @dataclass(frozen=True, slots=True)
 class _MemorySide:
     """Both memory curves, how they differ, and the rank's blocks joined to planned tensors, as far as there are any."""
@@ -136,7 +134,9 @@ class _MemorySide:
         return holders_of(of_step.plan, rank, self.blocks, self.curves.component, len(of_step.steps.numbers))
 
 
-def _memory(of_step: ComparedStep, rank: RankProfile, component: str | None, progress: Progress) -> _MemorySide:
+def _memory(
+    of_step: ComparedStep, expected: Curve, rank: RankProfile, component: str | None, progress: Progress
+) -> _MemorySide:
     plan, device, ops = of_step.plan, of_step.clock, of_step.ops
     chosen = choose_component(rank, component)
     join = None
@@ -157,11 +157,11 @@ def _memory(of_step: ComparedStep, rank: RankProfile, component: str | None, pro
     end_ns = max(plan.makespan_ns, 1)
     if not device.anchored and len(ops):
         end_ns = max(end_ns, int(ops.end_ns.max() - ops.start_ns[0]))
-    axis, planned, measured = align_memory(plan, curve, values, clock, end_ns)
+    axis, planned, measured = align_memory(expected, curve, values, clock, end_ns)
     curves = ComparedMemory(axis, planned, measured, clock, curve.component, quantity, reason)
     found: list[Deviation] = []
     if device.anchored or paired:
-        found = memory_deviations(plan, curves, pairs, paired and quantity == "allocated", _peak(plan))
+        found = memory_deviations(plan, curves, pairs, paired and quantity == "allocated", int(expected.values.max()))
     return _MemorySide(curves, join, tuple(found), tuple(notes))
 
 
@@ -174,19 +174,18 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
     return int(np.maximum(end_ns - np.maximum(start_ns, before), 0).sum())
 
 
-def _summary(of_step: ComparedStep, memory: ComparedMemory | None) -> Summary:
+def _summary(of_step: ComparedStep, expected: Curve, memory: ComparedMemory | None) -> Summary:
     plan, ops, matches, owner = of_step.plan, of_step.ops, of_step.matches, of_step.owner
     aligned_as = of_step.aligned
     launched = sorted((op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches)
     spans = np.array(launched, dtype=np.int64).reshape(-1, 2)
     # Ops planned without a kernel may turn up with one; they don't make up for others that are missing.
     counted = np.array([plan.ops[index].launches for index in matches.op.tolist()], dtype=bool)
-    curve = memory_curve(plan, Tier.HBM)
-    peak_ns = int(curve.time_ns[int(np.argmax(curve.values))])
+    peak = int(np.argmax(expected.values))
     reached_ns = int(memory.axis_ns[int(np.argmax(memory.measured))]) if memory is not None else None
     return Summary(
-        planned_peak=_peak(plan),
-        planned_peak_op=op_at(plan, peak_ns),
+        planned_peak=int(expected.values[peak]),
+        planned_peak_op=op_at(plan, int(expected.time_ns[peak])),
         measured_peak=int(memory.measured.max()) if memory is not None else None,
         # Without anchors there is no telling which op a measured time belongs to.
         measured_peak_op=op_at(plan, reached_ns) if reached_ns is not None and len(matches) else None,

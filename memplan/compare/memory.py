@@ -15,7 +15,7 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.graph.op_names import op_spellings
 from memplan.holders import BlockJoin
-from memplan.schema import Placement, Plan, Tier, memory_curve, step_starts
+from memplan.schema import Curve, Placement, Plan, Tier, step_starts
 from memplan.traces.profile import Allocations, MemoryCurve
 from memplan.traces.rank import RankProfile
 
@@ -149,10 +149,9 @@ def allocator_clock(plan: Plan, pairs: Pairs, device: TimeMap) -> tuple[TimeMap,
 
 
 def align_memory(
-    plan: Plan, curve: MemoryCurve, values: Int64s, clock: TimeMap, end_ns: int
+    expected: Curve, curve: MemoryCurve, values: Int64s, clock: TimeMap, end_ns: int
 ) -> tuple[Int64s, Int64s, Int64s]:
     """The axis in planned time over `[0, end_ns)`, and both curves on it."""
-    expected = memory_curve(plan)
     mapped = clock.to_plan(curve.time_ns)
     inside = (mapped > 0) & (mapped < end_ns)
     axis = np.unique(np.concatenate((expected.time_ns, mapped[inside], np.array([0, end_ns], dtype=np.int64))))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,22 +77,29 @@ def pair_model() -> Mapping[str, Any]:
     return table("memplan.align", "pair_model.json")
 
 
-@dataclass(frozen=True, slots=True)
-class Likelihoods:
+class Likelihoods(NamedTuple):
     """
-    Ratios by class of op and class of kernel.
+    Ratios by class of op and class of kernel: what a kernel is to an op.
 
-    `core`: the kernel runs the op; `before`, `behind`: it is something before or after that; `opens`: it is the first
-    of such as stand before; `again`: another kernel of an op that several run; `fused`: a kernel that ran the op before
-    runs this one too.
+    Loops over kernels have them turned round (`turned`).
     """
 
     core: Float32s
+    """It runs the op."""
     before: Float32s
+    """It is a part before what runs the op."""
     behind: Float32s
+    """It is a part behind that."""
     opens: Float32s
+    """It is the first of the parts before that."""
     again: Float32s
+    """It is another kernel of an op that several run."""
     fused: Float32s
+    """What ran the op before runs this one too."""
+
+    def turned(self) -> Likelihoods:
+        """The ratios by class of kernel and class of op, those of one class of kernels side by side."""
+        return Likelihoods(*(np.ascontiguousarray(ratio.T) for ratio in self))
 
 
 def exact_ratio() -> float:

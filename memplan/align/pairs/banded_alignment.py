@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.pairs.pair_columns import OpColumns, RatioTables, RunColumns
+from memplan.align.pairs.pair_columns import OpColumns, RunColumns
 from memplan.align.pairs.pair_prices import PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
@@ -132,13 +132,7 @@ def _summed(
     kernels = len(band.low)
     cells = np.empty((kernels, band.width, 4), dtype=np.float32)
     scale, end = np.empty(kernels), np.empty(band.width)
-    side_by_side = np.ascontiguousarray
-    # Ratios of one class of kernels side by side, as the loops read them.
-    ratios = RatioTables(
-        side_by_side(model.ratios.core.T), side_by_side(model.ratios.before.T), side_by_side(model.ratios.behind.T),
-        side_by_side(model.ratios.opens.T), side_by_side(model.ratios.again.T), side_by_side(model.ratios.fused.T),
-    )  # fmt: skip
-    columns = tuple(ops), tuple(band.columns()), tuple(ratios)
+    columns = tuple(ops), tuple(band.columns()), tuple(model.ratios.turned())
     forward(*columns, model.prices, band.start(model), cells, scale, end)
     return columns, cells, scale, float((end * final).sum())
 
@@ -147,8 +141,7 @@ def _op_columns(model: PairPrices) -> OpColumns:
     return OpColumns(
         model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
         model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
-        model.since,
-        model.until,
+        model.since, model.until,
     )  # fmt: skip
 
 

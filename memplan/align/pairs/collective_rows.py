@@ -13,7 +13,7 @@ from memplan.align.pairs.banded_alignment import MOST_CELLS, Band, align_band
 from memplan.align.pairs.pair_prices import SPREAD, PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
-from memplan.align.planned.dependences import dependences
+from memplan.align.planned.dependences import MOST_SORTED, NEIGHBOURS, dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 
@@ -37,10 +37,6 @@ shares together; each sends half of what the sum in one kernel does (Thakur et a
 """
 _SURE = 0.9
 """Probability from which a kernel tells when what it makes can be exchanged."""
-_STREAMS, _THROUGH = 2, 4
-"""Kernels by which order between streams is disturbed at most, and ops in a row that nothing runs, looked through."""
-_MOST_SORTED = 20_000
-"""Rows of a step up to which it is asked what needs what."""
 _FEWEST = 3
 """Collectives from which a run tells how far their times are from planned ones; the prior counts as one more."""
 
@@ -54,7 +50,8 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
     sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if not len(which):
         return
-    _place(both, model, which, found)
+    bounds = _by_dataflow(both, found)
+    _place(both, model, bounds, which, found)
     row = found.row[which]
     halves = _half_times(sequence, kernels.main[kernel_class[which]], row)
     planned, measured = (model.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
@@ -68,17 +65,14 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
         known = np.array([*model.prices[:-1], spread])
         sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
         doubting = found.taken(which)
-        _place(both, sharper, which, found)
+        _place(both, sharper, bounds, which, found)
         # Times tell which of two ops it is, not that it is none: any collective may have waited.
         kept = (found.row[which] < 0) & (row >= 0) & ~np.isin(row, found.row[which])
         found.put(which[kept], doubting.taken(np.flatnonzero(kept)))
 
 
 def _place(
-    both: PlanAndRun,
-    model: PairPrices,
-    which: Int64s,
-    found: PairResult,
+    both: PlanAndRun, model: PairPrices, bounds: tuple[Int64s, Int64s], which: Int64s, found: PairResult
 ) -> None:
     from memplan.align.pairs.pair_loops import fit_alone
 
@@ -94,7 +88,6 @@ def _place(
         where: Int64s = count[row % rows] + row // rows * count[-1]
         return where
 
-    since, until = _by_dataflow(both, found)
     usual = _families(sequence).tolist()
     beside = pair_model()["beside"]
     # Neither far jumps nor another step: places tell.
@@ -131,8 +124,8 @@ def _place(
         some = replace(
             some,
             place=planned_ops(whole),
-            since=since[whole],
-            until=until[whole],
+            since=bounds[0][whole],
+            until=bounds[1][whole],
             time=some.time * _half_times(sequence, np.full(len(whole), kind), whole),
             prices=prices,
             skip=skip,
@@ -180,26 +173,16 @@ def _by_dataflow(both: PlanAndRun, found: PairResult) -> tuple[Int64s, Int64s]:
     turns = np.arange(0, (int(found.place.max(initial=0)) // rows + 3) * rows, rows)
     kernels, size = len(found.row), len(turns) * rows
     since, until = np.zeros(size, dtype=np.int64), np.full(size, kernels, dtype=np.int64)
-    if rows > _MOST_SORTED:
+    if rows > MOST_SORTED:
         return since, until
     token, ratios = both.sequence.token[found.row % rows], both.ratios
     sure = (found.row >= 0) & (found.chance >= _SURE)
     sure &= ratios.core[token, both.kernel_class] >= ratios.behind[token, both.kernel_class]
     kernel = np.flatnonzero(sure)
-    first, last = np.full(size, kernels), np.full(size, -1)
-    for side in (found.row, found.first, found.last):
-        np.minimum.at(first, side[kernel], kernel)
-        np.maximum.at(last, side[kernel], kernel)
-    never = last < 0
-    first[never], last[never] = -1, kernels
-    needs = dependences(both.plan, both.sequence)
-    before, after = ((turns[:, None] + side[None, :]).reshape(-1) for side in (needs.before, needs.after))
-    into, out_of = never[after], never[before]
-    for _ in range(_THROUGH):
-        np.maximum.at(first, after[into], first[before[into]])
-        np.minimum.at(last, before[out_of], last[after[out_of]])
-    np.maximum.at(since, after, first[before] - _STREAMS)
-    np.minimum.at(until, before, last[after] + _STREAMS)
+    needs = dependences(both.plan, both.sequence).repeated(turns)
+    first, last = needs.places(size, kernels, [(side[kernel], kernel) for side in (found.row, found.first, found.last)])
+    np.maximum.at(since, needs.after, first[needs.before] - NEIGHBOURS)
+    np.minimum.at(until, needs.before, last[needs.after] + NEIGHBOURS)
     return since, until
 
 

@@ -1,4 +1,4 @@
-"""Columns and tables that the loops of an alignment read: of planned ops, of kernels, of what one is to the other."""
+"""Columns that the loops of an alignment read: of planned ops and of kernels."""
 
 from __future__ import annotations
 
@@ -69,19 +69,3 @@ class RunColumns(NamedTuple):
     number: Int64s
     time: Float32s
     """Measured ns."""
-
-
-class RatioTables(NamedTuple):
-    """Likelihood ratios by class of kernels and class of ops: what a kernel is to an op."""
-
-    core: Float32s
-    before: Float32s
-    """A part before the core."""
-    behind: Float32s
-    """A part behind the core."""
-    opens: Float32s
-    """The first of the parts before the core."""
-    again: Float32s
-    """The core once more."""
-    fused: Float32s
-    """The op is computed by the core of the one before."""

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from memplan.align.pairs.pair_columns import OpColumns, RatioTables, RunColumns
+from memplan.align.classes.likelihood import Likelihoods
+from memplan.align.pairs.pair_columns import OpColumns, RunColumns
 from memplan.core.arrays import Float32s, Floats, Int64s
-from memplan.core.jit import jit_numpy_division
+from memplan.core.jit import jit_inner, jit_numpy_division
 
 PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
 """States of a cell: parts so far, core seen, kernel in no plan, op left out."""
@@ -45,6 +46,13 @@ def _nearness(place: int, begin: int, end: int, off: int) -> float:
     """How well an op at `place` fits a kernel between two places, `off` kernels from either: falls with a long tail."""
     away = (max(begin - place, place - end, 0) + _AMONG_OTHERS * off) / _NEAR
     return 1.0 / (1.0 + away * away)
+
+
+@jit_inner
+def _standing(ops: OpColumns, run: RunColumns, at: int, kernel: int) -> float:
+    """How well the place of an op fits a kernel between two: not at all where what it needs runs later."""
+    near_by = _nearness(ops.place[at], run.after[kernel], run.before[kernel], run.off[kernel])
+    return near_by if ops.since[at] <= run.number[kernel] <= ops.until[at] else 0.0
 
 
 @jit_numpy_division
@@ -87,14 +95,14 @@ def forward(
     """
     Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
-    The first three are what `OpColumns`, `RunColumns` and `RatioTables` hold.
+    The first three are what `OpColumns`, `RunColumns` and `Likelihoods.turned` hold.
 
     `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
     again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows and of one among
     `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
     stands before each op. The first op is a sentinel that no kernel runs.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -139,8 +147,7 @@ def forward(
                 opens *= factor
                 more *= factor
             if run.before[j] >= 0:
-                near_by = _nearness(ops.place[at], run.after[j], run.before[j], run.off[j])
-                near_by *= ops.since[at] <= run.number[j] <= ops.until[at]
+                near_by = _standing(ops, run, at, j)
                 fit *= near_by * _lasting(ops.time[at], run.time[j], spread)
                 more *= near_by
             old = i + moved
@@ -227,7 +234,7 @@ def posterior(
     `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), RatioTables(*of_ratios)
+    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -256,10 +263,7 @@ def posterior(
                         factor = same if ops.name[at] == name else other
                     fit, opens = ratios.core[following, cls] * factor, ratios.opens[following, cls] * factor
                     if run.before[j + 1] >= 0:
-                        fit *= _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1]) * _lasting(
-                            ops.time[at], run.time[j + 1], spread
-                        )
-                        fit *= ops.since[at] <= run.number[j + 1] <= ops.until[at]
+                        fit *= _standing(ops, run, at, j + 1) * _lasting(ops.time[at], run.time[j + 1], spread)
                     enter[i] = fit * next_c[i] + opens * ops.lead[at] * next_a[i]
                     jumped += enter[i]
                     again_from_first += ops.entry[at] * enter[i]
@@ -307,8 +311,7 @@ def posterior(
                     fit = ratios.core[following, cls] * factor
                     more = ratios.again[following, cls] * factor
                     if run.before[j + 1] >= 0:
-                        near_by = _nearness(ops.place[at], run.after[j + 1], run.before[j + 1], run.off[j + 1])
-                        near_by *= ops.since[at] <= run.number[j + 1] <= ops.until[at]
+                        near_by = _standing(ops, run, at, j + 1)
                         fit *= near_by * _lasting(ops.time[at], run.time[j + 1], spread)
                         more *= near_by
                     helps = ratios.behind[following, cls] * ops.stay[at] * factor

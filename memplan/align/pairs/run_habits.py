@@ -8,8 +8,6 @@ a second alignment goes by (expectation-maximisation with hard assignments).
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,7 +53,7 @@ def with_habits(ratios: Likelihoods, token: Int32s, row: Int64s, kernel_class: I
     leads = ratios.before * habit(before)
     written = ~has_main
     opens = _opening(shape, mine[written], kind[written], rows[written])
-    return replace(ratios, before=leads, behind=ratios.behind * habit(behind), opens=leads * opens)
+    return ratios._replace(before=leads, behind=ratios.behind * habit(behind), opens=leads * opens)
 
 
 def _opening(shape: tuple[int, ...], mine: Int32s, kind: Int32s, rows: Int64s) -> Float32s:

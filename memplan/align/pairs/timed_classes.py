@@ -9,7 +9,7 @@ differ at all: then every ratio is about one, and times tell nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,11 +45,8 @@ class TimedClasses:
 
     def ratios(self, of: Likelihoods) -> Likelihoods:
         """Those of untimed classes with what times say of kernels that run an op; of its parts they say nothing."""
-        columns = (
-            np.asfortranarray(getattr(of, column.name)[:, self.untimed] * (self.factor if column.name == "core" else 1))
-            for column in fields(of)
-        )
-        return Likelihoods(*columns)
+        timed = Likelihoods(*(np.asfortranarray(ratio[:, self.untimed]) for ratio in of))
+        return timed._replace(core=np.asfortranarray(timed.core * self.factor))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class _TimeLine:
 
 def timed_classes(both: PlanAndRun, row: Int64s) -> TimedClasses:
     """
-    Classes of kernels without shapes that took `times` in nanoseconds.
+    Classes of kernels without shapes by how long they took.
 
     `row` is the row of each kernel in a first alignment, counted on over steps, -1 for none.
     """

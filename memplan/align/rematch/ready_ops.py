@@ -18,28 +18,22 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, each_step
 from memplan.align.classes.likelihood import pair_model
 from memplan.align.classes.tokens import TokenClasses
 from memplan.align.plan_and_run import PlanAndRun
-from memplan.align.planned.dependences import dependences
+from memplan.align.planned.dependences import MOST_SORTED, NEIGHBOURS, dependences
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.schema import Plan
 
-_MOST_ROWS = 20_000
-"""Rows of a step up to which this is done: a larger one is of no graph that a compiler sorted."""
 _MOST_CELLS = 10_000_000
 """Pairs of a kernel and a row that are weighed in all."""
 _FEW_STEPS = 50
 """Steps up to which those are looked at, too, in which nothing is broken."""
-_NEIGHBOURS = 2
-"""Kernels by which an op may stand before what it needs: a profile orders neighbours of two streams as it likes."""
-_THROUGH = 4
-"""How many ops in a row that nothing runs are looked through."""
 _LEAST = 1e-9
 """The least ratio that counts."""
 
 
 def take_ready_ops(both: PlanAndRun, found: KernelAssignment) -> None:
-    """Change `found` in place where a run breaks what the ops of `plan` need of one another."""
-    if len(both.sequence) <= _MOST_ROWS and len(both.kernel_class):
+    """Change `found` in place where a run breaks what planned ops need of one another."""
+    if len(both.sequence) <= MOST_SORTED and len(both.kernel_class):
         _ReadyOps(both, found).run()
 
 
@@ -78,7 +72,7 @@ class _ReadyOps:
         wrong = np.zeros(len(steps), dtype=np.bool_)
         for before, after in zip(self.needs.before.tolist(), self.needs.after.tolist(), strict=True):
             end = last[:, after]
-            wrong |= (first[:, before] > end + _NEIGHBOURS) & (end >= 0) & (first[:, before] < len(step))
+            wrong |= (first[:, before] > end + NEIGHBOURS) & (end >= 0) & (first[:, before] < len(step))
         return (steps[number] for number in np.flatnonzero(wrong).tolist())
 
     def _step(self, mine: Int64s) -> None:
@@ -207,27 +201,13 @@ class _ReadyOps:
         first, last = self._places(row)
         ran = np.zeros(len(self.sequence), dtype=np.bool_)
         ran[row[row >= 0]] = True
-        found: Bools = ran[self.needs.before] & (first[self.needs.before] > last[self.needs.after] + _NEIGHBOURS)
+        found: Bools = ran[self.needs.before] & (first[self.needs.before] > last[self.needs.after] + NEIGHBOURS)
         return found
 
     def _places(self, row: Int64s) -> tuple[Int64s, Int64s]:
-        """
-        Where in a step the first and the last kernel of each row stand.
-
-        Of one that nothing runs, where it may begin at the earliest and must have been at the latest; -1 and the
-        number of kernels where nothing tells.
-        """
-        first, last = np.full(len(self.sequence), len(row)), np.full(len(self.sequence), -1)
+        """Where in a step the first and the last kernel of each row stand, as `Dependences.places` says it."""
         there = np.flatnonzero(row >= 0)
-        np.minimum.at(first, row[there], there)
-        np.maximum.at(last, row[there], there)
-        never = last < 0
-        first[never], last[never] = -1, len(row)
-        after, before = never[self.needs.after], never[self.needs.before]
-        for _ in range(_THROUGH):
-            np.maximum.at(first, self.needs.after[after], first[self.needs.before[after]])
-            np.minimum.at(last, self.needs.before[before], last[self.needs.after[before]])
-        return first, last
+        return self.needs.places(len(self.sequence), len(row), [(row[there], there)])
 
     def _able(self, broken: Bools) -> Iterator[tuple[Int64s, Int64s]]:
         """Classes of ops and of kernels that are at either end of broken dependences."""
@@ -288,8 +268,8 @@ class _ReadyOps:
         for column, row in enumerate(rows.tolist()):
             before = first[self.needs.before[self.needs.after == row]]
             behind = last[self.needs.after[self.needs.before == row]]
-            cost[:, column] += self.rules["broken"] * (before > kernels[:, None] + _NEIGHBOURS).sum(axis=1)
-            cost[:, column] += self.rules["broken"] * (behind < kernels[:, None] - _NEIGHBOURS).sum(axis=1)
+            cost[:, column] += self.rules["broken"] * (before > kernels[:, None] + NEIGHBOURS).sum(axis=1)
+            cost[:, column] += self.rules["broken"] * (behind < kernels[:, None] - NEIGHBOURS).sum(axis=1)
         left = np.where(now[kernels] < 0, 0.0, self.rules["left"])
         return np.hstack([cost, np.broadcast_to(left[:, None], (len(kernels), len(kernels)))]), price
 

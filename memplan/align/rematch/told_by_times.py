@@ -13,7 +13,7 @@ import numpy as np
 from memplan.align.assignment import KernelAssignment, each_step
 from memplan.align.classes.op_families import family_table
 from memplan.align.plan_and_run import PlanAndRun
-from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.arrays import Bools, Floats
 
 _NEAR_ROWS, _NEAR_KERNELS = 3, 2
 """Rows, and kernels, by which two that changed places stand apart at most."""
@@ -30,7 +30,7 @@ _MOST = 200
 
 
 def take_told_by_times(both: PlanAndRun, found: KernelAssignment) -> None:
-    """Change `found` in place where kernels without shapes, of `times` in nanoseconds, run other ops of the family."""
+    """Change `found` in place where kernels without shapes run other ops of the family than they are matched with."""
     sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if kernels.known.all():
         return
@@ -87,14 +87,10 @@ def _take_missed(both: PlanAndRun, found: KernelAssignment, blind: Bools, measur
             off = np.where(able, np.abs(measured[mine] - planned[row]), np.inf)
             best = int(np.argmin(off))
             if off[best] <= np.log(_CLOSE):
-                _take(found, mine[best : best + 1], row)
+                found.match(int(mine[best]), row)
                 mine = np.delete(mine, best)
             if not len(mine):
                 break
-
-
-def _take(found: KernelAssignment, kernel: Int64s, row: int) -> None:
-    found.match(kernel, row)
 
 
 __all__ = ["take_told_by_times"]

@@ -22,7 +22,7 @@ _AGREE = 0.6
 
 
 def take_updates_in_turn(both: PlanAndRun, found: KernelAssignment) -> None:
-    """Change `found` in place where kernels without shapes, of `times` in nanoseconds, are all updates of a step."""
+    """Change `found` in place where kernels without shapes are all updates of a step."""
     sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
     if kernels.known.all():
         return
