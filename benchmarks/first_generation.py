@@ -24,7 +24,7 @@ LENET = Path(__file__).with_name("first_generation_lenet.json")
 RESNET = Path(__file__).with_name("first_generation_resnet.json")
 """A timeline of a network with batch norms, in the order of which its kernels find their operands in L2."""
 RESNET_BACK = Path(__file__).with_name("first_generation_resnet_back.json")
-"""Its other half, from which nothing was taken."""
+"""Its other half, from which nothing was taken but its part in how much wider intervals are."""
 _KINDS = {
     ROWS: "first generation", OLDER: "first generation, 2020", LENET: "first generation, LeNet",
     RESNET: "first generation, ResNet", RESNET_BACK: "first generation, ResNet, first seen",

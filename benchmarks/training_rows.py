@@ -30,7 +30,7 @@ _GPUS = {"A100": Gpu.AMPERE, "H100": Gpu.HOPPER, "H800": Gpu.HOPPER, "GB200": Gp
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
     """Every figure of `training_cases.json`; `configs` is the folder of published configs."""
-    for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
+    for run in _runs(RUNS):
         stages = sorted({stage for figures in ("stages", *_PEAKS) for stage in run.get(figures, {})}, key=int)
         for stage in stages:
             yield from _stage_rows(run, int(stage), configs)
@@ -82,27 +82,33 @@ def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layo
 
 def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step of every run that tells it, on the chip that its publisher's scripts are for."""
-    for run in json.loads(RUNS.read_text("utf-8"))["runs"]:
-        if "step_ms" in run:
-            yield _step_row("trained steps", {**run, "chip": _A2}, configs)
+    for run in _logged():
+        yield _step_row("trained steps", run, configs)
 
 
 def published_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step by every throughput of `training_published.json`, of each half on its own."""
-    for run in json.loads(PUBLISHED.read_text("utf-8"))["runs"]:
+    for run in _runs(PUBLISHED):
         yield _step_row("published training" if run["set"] == "check" else "published training, in view", run, configs)
 
 
 def steps_inside(configs: Path) -> Iterator[tuple[str, bool]]:
     """Of every step that is predicted its framework's engine and whether it lies inside the interval told for it."""
-    logged = ({**run, "chip": _A2} for run in json.loads(RUNS.read_text("utf-8"))["runs"] if "step_ms" in run)
-    for run in (*logged, *json.loads(PUBLISHED.read_text("utf-8"))["runs"]):
+    for run in (*_logged(), *_runs(PUBLISHED)):
         try:
             time = _step_time(run, configs)
         except InputError:
             continue
         low, high = time.interval_ns
         yield time.engine, low <= run["step_ms"] * 1e6 <= high
+
+
+def _runs(path: Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text("utf-8"))["runs"])
+
+
+def _logged() -> Iterator[dict[str, Any]]:
+    return ({**run, "chip": _A2} for run in _runs(RUNS) if "step_ms" in run)
 
 
 def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:

@@ -379,17 +379,29 @@ class RecipeRequest:
     def check_parts(self, model: ModelConfig) -> None:
         """Raise `InputError` for options about parts that `model` lacks, which would change nothing."""
         from memplan.models.feed_forward import MoeFfn
+        from memplan.models.mixers.compressed_attention import CompressedAttention
+        from memplan.models.mixers.latent_attention import LatentAttention
         from memplan.models.mixers.recurrent_mixers import Mamba2
 
         experts = [layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)]
-        ungated = any(not ffn.gated for ffn in experts)
-        scans = any(isinstance(layer.mixer, Mamba2) for layer in model.layers)
-        for given, there, flag, part in (
-            (self.lora_experts, bool(experts), "--lora-experts", "experts"),
-            (self.weighted_activation, ungated, "--weighted-activation", "experts without a gate"),
-            (self.scan_in_steps, scans, "--scan-in-steps", "layers of Mamba-2"),
+        mixers = [layer.mixer for layer in model.layers]
+        latent = any(isinstance(mixer, LatentAttention) for mixer in mixers)
+        sparse = [mixer for mixer in mixers if isinstance(mixer, LatentAttention | CompressedAttention)]
+        indexed = any(mixer.indexer is not None for mixer in sparse)
+        for name, there, part in (
+            ("lora_experts", bool(experts), "experts"),
+            ("split_experts", bool(experts), "experts"),
+            ("zero_memory_layers", bool(experts), "experts"),
+            ("weighted_activation", any(not ffn.gated for ffn in experts), "experts without a gate"),
+            ("scan_in_steps", any(isinstance(mixer, Mamba2) for mixer in mixers), "layers of Mamba-2"),
+            ("padded_heads", latent, "latent attention"),
+            ("recompute_heads", latent, "latent attention"),
+            ("fused_indexer", indexed, "indexers"),
+            ("fused_indexer_loss", indexed, "indexers"),
+            ("frozen_vision", model.vision is not None, "a vision tower"),
         ):
-            if given and not there:
+            if getattr(self, name) and not there:
+                flag = f"--{name.replace('_', '-')}"
                 what = Sentence("{} is about {}, which {} lacks", (flag, Sentence(part), model.name))
                 raise InputError(what, remedy="leave it out")
 

@@ -12,10 +12,10 @@ from memplan.graph import Op
 from memplan.hardware import Chip
 from memplan.hardware.host import host_tier
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, sharing_ranks
+from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
-from memplan.models.training.states import held_elements, state_bytes
+from memplan.models.training.states import hosted_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
@@ -167,13 +167,11 @@ def _swap_ns(model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, sta
     """
     if not recipe.swap_optimizer:
         return 0.0
-    dense, experts = held_elements(model, layout, training_spans(model, layout, recipe, stage))
-    ranks = sharing_ranks(layout, recipe.optimizer_instances)
-    shared, expert_shared = (state_bytes(recipe, sharing)[2] for sharing in ranks)
+    away = hosted_bytes(model, layout, recipe, training_spans(model, layout, recipe, stage))
     host = host_tier(chip)
     rates = (host.out_link.bytes_per_second, host.in_link.bytes_per_second)
     known = [rate for rate in rates if rate is not None]
-    return (shared * dense + expert_shared * experts) / min(known) * 1e9 if known else 0.0
+    return away / min(known) * 1e9 if known else 0.0
 
 
 def _swap_sources(recipe: Recipe, chip: Chip) -> tuple[Source, ...]:

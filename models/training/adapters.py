@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.phases import JOINED, ROWS_SPLIT, on_stage
+from memplan.models.parallel import Layout
+from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
-from memplan.models.weights import weights
 
 _HALF = 2
+STANDING = "weights that stand still"
 _QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -27,17 +27,16 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
     dense = experts = 0
     if recipe.lora_experts:
         groups += [WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS]
-    for item in weights(model):
-        if not item.linear or item.group not in groups or item.layer is None or not on_stage(model, item, spans):
+    for item, own in trained_weights(model, layout, spans):
+        if not item.linear or item.group not in groups or item.layer is None:
             continue
         out, into = item.shape
-        own, name = rank_elements(item, layout), item.name.rpartition(".")[2]
         routed = item.group is WeightGroup.EXPERTS
         copies = -(-item.copies // layout.expert) if routed else 1
-        if name in ROWS_SPLIT:
+        if item.name.rpartition(".")[2] in ROWS_SPLIT:
             count = own // out + copies * out
         else:
-            inputs[item.layer, item.name.replace(name, JOINED.get(name, name))] = copies * into, routed
+            inputs[item.layer, parameter_of(item)] = copies * into, routed
             count = own // into
         dense, experts = (dense, experts + count) if routed else (dense + count, experts)
     dense += sum(count for count, routed in inputs.values() if not routed)
@@ -45,21 +44,17 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
     return recipe.lora_rank * dense, recipe.lora_rank * experts
 
 
-def standing_bytes(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, str]:
-    """What the weights beside adapters take on one rank, and how: 16 bits, or 4 of linear layers (QLoRA)."""
+def four_bit_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:
+    """The weights beside adapters on one rank where those of linear layers have 4 bits, all else 16 (QLoRA)."""
     whole = linear = 0
-    for item in weights(model, mtp=True):
-        if on_stage(model, item, spans):
-            count = rank_elements(item, layout)
-            if recipe.four_bit_base and item.linear and item.group in _QUANTISED and item.layer is not None:
-                linear += count
-            else:
-                whole += count
+    for item, count in trained_weights(model, layout, spans):
+        if item.linear and item.group in _QUANTISED and item.layer is not None:
+            linear += count
+        else:
+            whole += count
     four_bits = _four_bit_bytes()
-    formula = f"16-bit weights: {_HALF} B x {whole:,}"
-    if linear:
-        formula += f", and {four_bits:.3f} B x {linear:,} in 4 bits with their scales"
-    return round(_HALF * whole + four_bits * linear), formula
+    formula = f"16-bit weights: {_HALF} B x {whole:,}, and {four_bits:.3f} B x {linear:,} in 4 bits with their scales"
+    return MemoryPart(STANDING, round(_HALF * whole + four_bits * linear), formula)
 
 
 def _four_bit_bytes() -> float:

@@ -12,12 +12,12 @@ from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
-from memplan.models.parallel import Layout, rank_elements
-from memplan.models.training.phases import MemoryPart, linear_shapes, on_stage
+from memplan.models.parallel import Layout
+from memplan.models.training.phases import MemoryPart, linear_shapes, trained_weights
 from memplan.models.training.placed_experts import tokens_of_an_expert
+from memplan.models.training.stage_phases import BACKWARD_PHASE, LOSS_PHASE
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
-from memplan.models.weights import weights
 
 _HALF = 2
 _MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
@@ -71,12 +71,9 @@ def standing_buffers(
 def _copied_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:
     """Copies that products in 8 bits keep of their weights, and of those turned, from one micro-batch to the next."""
     count = sum(
-        rank_elements(item, layout)
-        for item in weights(model, mtp=True)
-        if item.linear
-        and item.layer is not None
-        and item.group is not WeightGroup.ROUTER
-        and on_stage(model, item, spans)
+        elements
+        for item, elements in trained_weights(model, layout, spans)
+        if item.linear and item.layer is not None and item.group is not WeightGroup.ROUTER
     )
     return MemoryPart("weights in 8 bits", 2 * count, f"(1 + 1) B x {count:,}, as they are and turned")
 
@@ -129,16 +126,16 @@ def timed_phases(
     if recipe.gpu is Gpu.NONE:
         return found
     sizes = _workspace_sizes()[recipe.gpu]
-    if recipe.loss is Loss.COMPILED and "loss" in phases and sizes.level_2 is not None:
+    if recipe.loss is Loss.COMPILED and LOSS_PHASE in phases and sizes.level_2 is not None:
         buffer = MemoryPart("buffer of timed kernels", sizes.level_2, f"{sizes.level_2:,} B: as large as the L2 cache")
         each = recipe.cublas_workspace << 10 or sizes.pytorch
         later = MemoryPart("workspace of the way back", -each, f"{each:,} B that no product has asked for yet")
-        found["loss, timed"] = [*phases["loss"], buffer, later]
+        found[f"{LOSS_PHASE}, timed"] = [*phases[LOSS_PHASE], buffer, later]
     scans = any(isinstance(layer.mixer, GatedDeltaNet | Mamba2) for layer in layers)
     if scans and not recipe.scan_in_steps:
         size = int(table("memplan.models.training", "workspaces.json")["timing"]["triton"])
         buffer = MemoryPart("buffer of timed kernels", size, f"{size:,} B that Triton overwrites")
-        found["backward of a layer, timed"] = [*phases["backward of a layer"], buffer]
+        found[f"{BACKWARD_PHASE}, timed"] = [*phases[BACKWARD_PHASE], buffer]
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, sharing_ranks, stage_spans, training_layout
+from memplan.models.parallel import Layout, stage_spans, training_layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
@@ -24,8 +24,8 @@ from memplan.models.training.placed_experts import held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
-from memplan.models.training.stage_phases import SCORES, PassesHeld, StageRank, stage_phases, with_gradients_come
-from memplan.models.training.states import left_over, state_bytes, static_parts
+from memplan.models.training.stage_phases import SCORES_PHASE, PassesHeld, StageRank, stage_phases, with_gradients_come
+from memplan.models.training.states import hosted_bytes, left_over, static_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 
@@ -207,7 +207,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     parts += _mask_parts(model, layout, recipe, len(layers))
     parts += kept_scores(layers, layout, recipe)
     parts += standing_buffers(model, layout, recipe, spans, tokens)
-    left = _left_parts(rank, parameters, _of(parts, "gradients"))
+    gradients = sum(part.nbytes for part in parts if part.name == "gradients")
+    left = _left_parts(rank, parameters, gradients)
     between = sum(part.nbytes for part in (*parts, *left))
     per_pass, anew = _kept_of_a_pass(rank)
     most = in_flight(layout, recipe, stage)
@@ -216,9 +217,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     passes = held_passes(layout, recipe, stage, run_bytes, most)
     activations = round(tokens * sum(count * nbytes for count, nbytes in zip(passes, by_run, strict=True)))
     embedded = round(tokens * looked_up * passes[0])
-    phases, gathering = stage_phases(
-        rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=_of(parts, "gradients")
-    )
+    phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
         still_there = () if recipe.sharding is Sharding.FSDP2 else left
@@ -241,8 +240,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     standing = sum(part.nbytes for part in parts)
     timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
     early = [nbytes for name, nbytes in held_in if name != "optimizer"]
-    first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", 0))
-    notes = _notes(model, layout, recipe, parameters, scores=SCORES in phases)
+    first_step = max(*(nbytes - moments for nbytes in (*early, *timed)), dict(held_in).get("optimizer", between))
+    notes = _notes(rank, scores=SCORES_PHASE in phases)
     parts += phases[phase]
     return TrainingMemory(
         stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
@@ -256,8 +255,7 @@ def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) 
     kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
     further = model.mtp_layers if any(span.stop == len(model.layers) for span in spans) else ()
     kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
-    tokens = recipe.sequence * recipe.micro_batch / layout.context
-    return StageRank(model, layout, recipe, stage, spans, (*layers, *further), kept, bool(further), tokens)
+    return StageRank(model, layout, recipe, stage, spans, (*layers, *further), kept)
 
 
 def _left_parts(rank: StageRank, parameters: int, gradients: int) -> list[MemoryPart]:
@@ -290,10 +288,6 @@ def _kept_of_a_pass(rank: StageRank) -> tuple[list[float], int]:
     return kept, rank.input_only
 
 
-def _of(parts: list[MemoryPart], name: str) -> int:
-    return sum(part.nbytes for part in parts if part.name == name)
-
-
 def _by_run(layer_bytes: list[float], spans: tuple[range, ...]) -> list[float]:
     """What the layers of each run keep, with those behind the last one in the last run."""
     found, start = [], 0
@@ -304,7 +298,8 @@ def _by_run(layer_bytes: list[float], spans: tuple[range, ...]) -> list[float]:
     return found
 
 
-def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, *, scores: bool) -> tuple[str, ...]:
+def _notes(rank: StageRank, *, scores: bool) -> tuple[str, ...]:
+    model, layout, recipe = rank.model, rank.layout, rank.recipe
     notes = ["HCCL's buffers and the kernels' own workspace are not part of the allocator's peak predicted here"]
     if scores:
         notes.append("indexers keep scores of every pair of tokens; --fused-indexer and --fused-indexer-loss keep none")
@@ -314,6 +309,6 @@ def _notes(model: ModelConfig, layout: Layout, recipe: Recipe, parameters: int, 
         counts = "+".join(str(len(span)) for span in spans)
         notes.append(f"stages can't have as many layers each: {counts} were taken (--stage-layers gives others)")
     if recipe.swap_optimizer:
-        away = state_bytes(recipe, sharing_ranks(layout, recipe.optimizer_instances)[0])[2] * parameters
+        away = hosted_bytes(model, layout, recipe, rank.spans)
         notes.append(f"{away:,.0f} B of optimiser states are on the host")
     return tuple(notes)

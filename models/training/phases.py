@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, ModelConfig
@@ -39,6 +39,13 @@ def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool
     if item.group is WeightGroup.VISION:
         return first
     return last
+
+
+def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> Iterator[tuple[Weight, int]]:
+    """The weights of the layers of `spans`, and of what stands around them, each with its elements on one rank."""
+    for item in weights(model, mtp=True):
+        if on_stage(model, item, spans):
+            yield item, rank_elements(item, layout)
 
 
 def made_anew(item: Saved, recipe: Recipe) -> bool:
@@ -101,17 +108,13 @@ def backward_parts(
         ),
     ]
     if recomputed:
-        most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(
-            MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
-        )
-    else:
-        most = max(sum(item.nbytes for item in items if made_anew(item, recipe)) for items in kept)
-    if most and not recomputed:
+        return [*parts, recomputed_layer(kept, tokens)]
+    most = max(sum(item.nbytes for item in items if made_anew(item, recipe)) for items in kept)
+    if most:
         parts.append(
             MemoryPart("recomputed tensors", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
         )
-    if (recipe.swap_attention or recipe.swap_attended) and not recomputed:
+    if recipe.swap_attention or recipe.swap_attended:
         back = sorted((sum(item.nbytes for item in items if swapped(item, recipe)) for items in kept), reverse=True)
         brought = sum(back[:_BROUGHT_BACK])
         parts.append(
@@ -121,7 +124,7 @@ def backward_parts(
                 f"{brought:,.0f} B a token of a layer and the next one",
             )
         )
-    if recipe.zero_memory_layers and not recomputed:
+    if recipe.zero_memory_layers:
         most = max(sum(item.nbytes for item in items if of_experts(item)) for items in kept)
         parts.append(MemoryPart("experts again", round(tokens * most), f"{most:,.0f} B a token of one layer"))
         output = hosted_output(model, layers, layout, recipe)
@@ -132,10 +135,16 @@ def backward_parts(
                 f"3 x {output:,.0f} B a token: back from the host, its gradient, and that of the last layer forward",
             )
         )
-    if recipe.recompute_attention and not recomputed:
+    if recipe.recompute_attention:
         again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
         parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
     return parts
+
+
+def recomputed_layer(kept: Sequence[tuple[Saved, ...]], tokens: float) -> MemoryPart:
+    """All that a layer made anew keeps, of the one that keeps most."""
+    most = max(sum(item.nbytes for item in items) for items in kept)
+    return MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
 
 
 def tied_head(model: ModelConfig, layout: Layout) -> MemoryPart:
@@ -204,8 +213,14 @@ def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: fl
     return MemoryPart("head's gradient that waits", round(waiting * _HALF * each), formula)
 
 
-JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
+_JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
 """Projections that are one parameter in Megatron."""
+
+
+def parameter_of(item: Weight) -> str:
+    """The name of the parameter that a weight is, or is a part of."""
+    before, dot, name = item.name.rpartition(".")
+    return f"{before}{dot}{_JOINED.get(name, name)}"
 
 
 ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
@@ -216,19 +231,18 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
     """Rows and columns of the weights of products on one rank that holds the layers of `spans`, each shape once."""
     rows: dict[tuple[int | None, str, int], int] = {}
     last = any(span.stop == len(model.layers) for span in spans)
-    for item in weights(model, mtp=True):
+    for item, count in trained_weights(model, layout, spans):
         tied = item.group is WeightGroup.EMBEDDING and item.name == "embed_tokens" and model.tied_embeddings
         product = item.linear or item.group is WeightGroup.LM_HEAD or (tied and last)
-        if not product or len(item.shape) != _MATRIX or not on_stage(model, item, spans):
+        if not product or len(item.shape) != _MATRIX:
             continue
         if item.group in (WeightGroup.ROUTER, WeightGroup.VISION):
             continue
-        one = rank_elements(item, layout) // max(1, -(-item.copies // layout.expert))
-        name = item.name.rpartition(".")[2]
-        columns = one // item.shape[0] if name in ROWS_SPLIT else item.shape[1]
-        key = item.layer, item.name.replace(name, JOINED.get(name, name)), columns
+        one = count // max(1, -(-item.copies // layout.expert))
+        columns = one // item.shape[0] if item.name.rpartition(".")[2] in ROWS_SPLIT else item.shape[1]
+        key = item.layer, parameter_of(item), columns
         rows[key] = rows.get(key, 0) + one // columns
-    return {(count, columns) for (_, _, columns), count in rows.items()}
+    return {(height, columns) for (_, _, columns), height in rows.items()}
 
 
 def _largest_piece(
@@ -250,12 +264,11 @@ def _largest_piece(
     grouped = recipe.grouped_experts or not experts
     sizes: dict[tuple[int | None, str], int] = {}
     copies: dict[tuple[int | None, str], int] = {}
-    for item in weights(model, mtp=True):
+    for item, count in trained_weights(model, layout, spans):
         still = item.group is WeightGroup.VISION and recipe.frozen_vision
-        if on_stage(model, item, spans) and (item.group is WeightGroup.EXPERTS) is experts and not still:
-            name = item.name.rpartition(".")[2]
-            key = item.layer, item.name.replace(name, JOINED.get(name, name))
-            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout)
+        if (item.group is WeightGroup.EXPERTS) is experts and not still:
+            key = item.layer, parameter_of(item)
+            sizes[key] = sizes.get(key, 0) + count
             copies[key] = 1 if grouped else -(-item.copies // layout.expert)
     share = max(1, -(-sum(sizes.values()) // (ranks if recipe.sharding is Sharding.DISTRIBUTED else 1)))
     largest = start = 0
@@ -348,7 +361,6 @@ def head_gradient(model: ModelConfig, layout: Layout) -> MemoryPart:
 def _layer_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[int | None, int]:
     """Elements of the weights of each layer of `spans` on one rank, and of those outside the layers."""
     elements: dict[int | None, int] = {}
-    for item in weights(model, mtp=True):
-        if on_stage(model, item, spans):
-            elements[item.layer] = elements.get(item.layer, 0) + rank_elements(item, layout)
+    for item, count in trained_weights(model, layout, spans):
+        elements[item.layer] = elements.get(item.layer, 0) + count
     return elements

@@ -13,7 +13,7 @@ from math import ceil
 from memplan.models.architecture import Layer
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
-from memplan.models.training.phases import MemoryPart
+from memplan.models.training.phases import MemoryPart, recomputed_layer
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
@@ -71,7 +71,6 @@ def dispatch_parts(
 
     parts = [MemoryPart("masks of places", max(map(masks, found)), "9 B a token and place of every expert")]
     if recipe.recompute_layers >= len(layers):
-        most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer"))
+        parts.append(recomputed_layer(kept, tokens))
         parts.append(MemoryPart("gradients of inputs", boundary * (len(layers) - 1), "of the layers behind the first"))
     return parts

@@ -16,7 +16,7 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
-from memplan.models.training.phases import MemoryPart
+from memplan.models.training.phases import MemoryPart, recomputed_layer
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
@@ -94,8 +94,7 @@ def scan_parts(
     most = max(_alive(mixer, layout, recipe) for mixer in mixers)
     parts = [MemoryPart("steps of a scan", round(tokens * most), f"{most:,.0f} B a token of one layer")]
     if recipe.recompute_layers >= len(layers):
-        most = max(sum(item.nbytes for item in items) for items in kept)
-        parts.append(MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer"))
+        parts.append(recomputed_layer(kept, tokens))
     return parts
 
 

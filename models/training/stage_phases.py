@@ -27,9 +27,10 @@ from memplan.models.training.scans import scan_parts
 from memplan.models.training.step_recipe import Recipe, Sharding
 
 _HALF = 2
-SCORES = "scores for an indexer's loss"
+SCORES_PHASE = "scores for an indexer's loss"
 """The phase in which an indexer learns from attention's scores."""
-_BACKWARD, _EMBEDDING, _LOSS = "backward of a layer", "gradient of the embedding", "loss"
+BACKWARD_PHASE, LOSS_PHASE = "backward of a layer", "loss"
+_EMBEDDING = "gradient of the embedding"
 _TO_COME = "gradients to come"
 
 
@@ -37,7 +38,7 @@ _TO_COME = "gradients to come"
 class StageRank:
     """
     A rank of pipeline stage `stage`: its runs of layers `spans`, their `layers` and what each of them keeps of a token,
-    `kept`. With `further` there are layers behind the last one that predict further tokens. A micro-batch has `tokens`.
+    `kept`, those behind the last layer that predict further tokens among them.
     """
 
     model: ModelConfig
@@ -47,8 +48,11 @@ class StageRank:
     spans: tuple[range, ...]
     layers: Sequence[Layer]
     kept: Sequence[tuple[Saved, ...]]
-    further: bool
-    tokens: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of a micro-batch on it."""
+        return self.recipe.sequence * self.recipe.micro_batch / self.layout.context
 
     @property
     def first(self) -> bool:
@@ -59,6 +63,11 @@ class StageRank:
     def last(self) -> bool:
         """Whether it has the loss."""
         return any(span.stop == len(self.model.layers) for span in self.spans)
+
+    @property
+    def further(self) -> bool:
+        """Whether it has layers that predict further tokens."""
+        return self.last and bool(self.model.mtp_layers)
 
     @property
     def input_only(self) -> int:
@@ -96,10 +105,10 @@ def stage_phases(
     `anew` layers are made anew; of shares of gradients the rank has `gradients` bytes in the end.
     """
     model, layout, recipe, layers = rank.model, rank.layout, rank.recipe, rank.layers
-    found = {_BACKWARD: backward_parts(model, layers, rank.kept, layout, recipe, rank.tokens, anew)}
+    found = {BACKWARD_PHASE: backward_parts(model, layers, rank.kept, layout, recipe, rank.tokens, anew)}
     begun = round(rank.tokens * rank.boundary)
     beside = {
-        SCORES: scores_of_loss(layers, rank.kept, layout, recipe, rank.tokens),
+        SCORES_PHASE: scores_of_loss(layers, rank.kept, layout, recipe, rank.tokens),
         "scores of every pair": scores_of_pairs(layers, rank.kept, layout, recipe, rank.tokens),
         "dispatch by masks": dispatch_parts(layers, rank.kept, layout, recipe, rank.tokens, begun),
         "steps of a scan": scan_parts(layers, rank.kept, layout, recipe, rank.tokens),
@@ -113,18 +122,18 @@ def stage_phases(
         for parts in found.values():
             parts.append(tied_head(model, layout))
     if rank.last:
-        found[_LOSS] = [*loss_parts(model, layout, recipe, rank.tokens), *_passes_to_come(rank, held)]
+        found[LOSS_PHASE] = [*loss_parts(model, layout, recipe, rank.tokens), *_passes_to_come(rank, held)]
         if recipe.deferred_head and layout.pipeline > 1:
             for parts in found.values():
                 parts.append(deferred_head(model, layout, recipe, rank.tokens))
     if not recipe.sharding.gathers:
         return found, 0
-    gathering = gathered_weights(model, layout, rank.spans, layers=0).nbytes
+    outer, one, two = (gathered_weights(model, layout, rank.spans, layers=layers) for layers in range(3))
     for name, parts in found.items():
-        parts.append(gathered_weights(model, layout, rank.spans, layers=2 if name == _BACKWARD else 1))
+        parts.append(two if name == BACKWARD_PHASE else one)
     if recipe.sharding is Sharding.FSDP2:
         _add_spread_gradients(found, rank, gradients)
-    return found, gathering
+    return found, outer.nbytes
 
 
 def _passes_to_come(rank: StageRank, held: PassesHeld) -> list[MemoryPart]:
@@ -141,12 +150,12 @@ def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, g
 
     A step of one micro-batch has none of them yet when its way back begins.
     """
-    found[_BACKWARD].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
-    if _LOSS in found:
-        found[_BACKWARD].append(head_gradient(rank.model, rank.layout))
+    found[BACKWARD_PHASE].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
+    if LOSS_PHASE in found:
+        found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout))
     if _EMBEDDING in found:
         found[_EMBEDDING].append(root_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
-    for name in (_BACKWARD, _LOSS):
+    for name in (BACKWARD_PHASE, LOSS_PHASE):
         if name in found and rank.recipe.micro_batches == 1:
             found[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
 

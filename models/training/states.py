@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout, rank_elements, sharing_ranks, training_layout
-from memplan.models.training.adapters import adapter_elements, standing_bytes
-from memplan.models.training.phases import MemoryPart, on_stage
+from memplan.models.parallel import Layout, sharing_ranks, training_layout
+from memplan.models.training.adapters import STANDING, adapter_elements, four_bit_weights
+from memplan.models.training.phases import MemoryPart, trained_weights
 from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
-from memplan.models.weights import weights
 
 _HALF, _SINGLE = 2, 4
 _MATRIX = 2
@@ -44,18 +45,17 @@ def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
 def _group_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[WeightGroup, int]:
     layout = training_layout(layout)
     groups: dict[WeightGroup, int] = {}
-    for item in weights(model, mtp=True):
-        if on_stage(model, item, spans):
-            groups[item.group] = groups.get(item.group, 0) + rank_elements(item, layout)
+    for item, count in trained_weights(model, layout, spans):
+        groups[item.group] = groups.get(item.group, 0) + count
     return groups
 
 
 def _matrices(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
     """Of `held_elements` those of matrices within layers, which Muon makes orthogonal."""
     found = [0, 0]
-    for item in weights(model, mtp=True):
-        if len(item.shape) == _MATRIX and item.layer is not None and on_stage(model, item, spans):
-            found[item.group is WeightGroup.EXPERTS] += rank_elements(item, layout)
+    for item, count in trained_weights(model, layout, spans):
+        if len(item.shape) == _MATRIX and item.layer is not None:
+            found[item.group is WeightGroup.EXPERTS] += count
     return found[0], found[1]
 
 
@@ -68,45 +68,63 @@ def static_parts(
     """
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
+    single = recipe.sharding is Sharding.FSDP2
+    named = ("float32 weights", "moments") if single else ("16-bit weights", "float32 master weights and moments")
     parts = []
     if recipe.reference_model:
         each, each_expert = (_HALF / (ranks if recipe.sharding.gathers else 1) for ranks in (data_ranks, expert_ranks))
-        formula = f"its 16-bit weights: {each:g} B x {dense:,}" + (
-            f" + {each_expert:g} B x {experts:,} of experts" if experts else ""
+        parts.append(_part("reference model", "its 16-bit weights", (each, dense), (each_expert, experts)))
+    if recipe.four_bit_base:
+        parts.append(four_bit_weights(model, layout, spans))
+    elif recipe.lora_rank or recipe.frozen_vision:
+        # Weights that are gathered are divided whether they are trained or not.
+        gathers = recipe.sharding.gathers
+        each, each_expert = (
+            state_bytes(recipe, ranks)[0] if gathers else float(_HALF) for ranks in (data_ranks, expert_ranks)
         )
-        parts.append(MemoryPart("reference model", round(each * dense + each_expert * experts), formula))
-    if recipe.lora_rank:
-        nbytes, formula = standing_bytes(model, layout, spans, recipe)
-        parts.append(MemoryPart("weights that stand still", nbytes, formula))
-        dense, experts = adapter_elements(model, layout, spans, recipe)
-    elif recipe.frozen_vision:
-        still = _group_elements(model, layout, spans).get(WeightGroup.VISION, 0)
+        still = dense if recipe.lora_rank else _group_elements(model, layout, spans).get(WeightGroup.VISION, 0)
+        still_experts = experts if recipe.lora_rank else 0
         dense -= still
-        each = state_bytes(recipe, data_ranks)[0] if recipe.sharding.gathers else float(_HALF)
-        if still:
-            parts.append(MemoryPart("weights that stand still", round(each * still), f"{each:g} B x {still:,}"))
-    single = recipe.sharding is Sharding.FSDP2
+        if still or still_experts:
+            parts.append(_part(STANDING, named[0], (each, still), (each_expert, still_experts)))
+    if recipe.lora_rank:
+        dense, experts = adapter_elements(model, layout, spans, recipe)
     second, moments = _HALF if recipe.half_moments else _SINGLE, 0.0
-    named = ("float32 weights", "moments") if single else ("16-bit weights", "float32 master weights and moments")
     for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
         each = state_bytes(recipe, data_ranks)[number]
         each_expert = state_bytes(recipe, expert_ranks)[number]
         if name == "optimizer" and recipe.swap_optimizer:
             continue
-        formula = f"{each:g} B x {dense:,}"
-        if experts:
-            formula += f" + {each_expert:g} B x {experts:,} of experts"
-        size = each * dense + each_expert * experts
+        part = _part(name, what, (each, dense), (each_expert, experts))
         if name == "optimizer":
+            size = each * dense + each_expert * experts
             alone = (0 if single else _SINGLE) + 2 * second
             moments = 2 * second * size / alone
             if recipe.muon:
                 counts = _matrices(model, layout, spans)
                 saved = second * (each * counts[0] + each_expert * counts[1]) / alone
                 size, moments = size - saved, moments - saved
-                formula += f", less the second moments of {sum(counts):,} in matrices"
-        parts.append(MemoryPart(name, round(size), f"{what}: {formula}"))
+                formula = f"{part.formula}, less the second moments of {sum(counts):,} in matrices"
+                part = MemoryPart(name, round(size), formula)
+        parts.append(part)
     return dense + experts, round(moments), parts
+
+
+def _part(name: str, what: str, dense: tuple[float, int], experts: tuple[float, int]) -> MemoryPart:
+    """So many bytes of each of so many weights, of experts apart from the rest."""
+    (each, count), (each_expert, expert_count) = dense, experts
+    formula = f"{what}: {each:g} B x {count:,}"
+    if expert_count:
+        formula += f" + {each_expert:g} B x {expert_count:,} of experts"
+    return MemoryPart(name, round(each * count + each_expert * expert_count), formula)
+
+
+def hosted_bytes(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> int:
+    """Bytes of optimiser states of a rank that the host keeps; 0 unless the recipe swaps them."""
+    if not recipe.swap_optimizer:
+        return 0
+    _, _, parts = static_parts(model, training_layout(layout), replace(recipe, swap_optimizer=False), spans)
+    return sum(part.nbytes for part in parts if part.name == "optimizer")
 
 
 def left_over(

@@ -321,6 +321,8 @@ class Recipe:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
+        if self.four_bit_base and self.sharding.gathers:
+            raise InputError("weights in 4 bits that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled")
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:

@@ -101,7 +101,21 @@ def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytes
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("option", ["--lora-experts", "--weighted-activation", "--scan-in-steps"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--lora-experts",
+        "--split-experts",
+        "--zero-memory-layers",
+        "--weighted-activation",
+        "--scan-in-steps",
+        "--padded-heads",
+        "--recompute-heads",
+        "--fused-indexer",
+        "--fused-indexer-loss",
+        "--frozen-vision",
+    ],
+)
 @pytest.mark.parametrize(
     "command",
     [
@@ -117,7 +131,8 @@ def test_options_about_parts_that_a_model_lacks_are_refused(
 ) -> None:
     name, *rest = command
     adapters = ["--lora-rank", "8"] if option == "--lora-experts" else []
-    assert main([name, str(config), *rest, *adapters, option]) == 2
+    number = ["1"] if option in ("--zero-memory-layers", "--padded-heads") else []
+    assert main([name, str(config), *rest, *adapters, option, *number]) == 2
     text = capsys.readouterr().err
     assert f"{option} is about" in text
     assert "lacks; leave it out" in text

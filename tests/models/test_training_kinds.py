@@ -223,3 +223,29 @@ def test_the_head_keeps_what_the_last_norm_makes(qwen: ModelConfig, *, in_steps:
 def test_places_of_experts_are_not_negative() -> None:
     with pytest.raises(InputError, match="expert_capacity must not be negative"):
         replace(RECIPE, expert_capacity=-0.5)
+
+
+@pytest.mark.parametrize(("sharding", "each"), [(Sharding.ZERO3, 2), (Sharding.FSDP, 2), (Sharding.FSDP2, 4)])
+def test_gathered_weights_beside_adapters_are_divided(mixtral: ModelConfig, sharding: Sharding, each: int) -> None:
+    """Went wrong once: a rank had all of them, and those that it gathered as well."""
+    layout, recipe = Layout(data=4, expert=2), replace(RECIPE, sharding=sharding)
+    whole = training_memory(mixtral, layout, recipe)
+    adapted = training_memory(mixtral, layout, replace(recipe, lora_rank=8))
+    experts = 4 * 8 * 3 * 4096 * 14336 // 2
+    divided = each / 4 * (whole.parameters - experts) + each / 2 * experts
+    assert part(adapted, "weights that stand still") == divided == part(whole, "weights")
+    with pytest.raises(InputError, match="gathered layer by layer"):
+        replace(recipe, lora_rank=8, four_bit_base=True)
+
+
+def test_states_on_the_host_are_divided_by_the_ranks_that_share_them(mixtral: ModelConfig) -> None:
+    """Went wrong once: those of experts, which fewer ranks repeat, were counted like all others."""
+    layout = Layout(data=4, expert=2)
+    here, away = (training_memory(mixtral, layout, replace(RECIPE, swap_optimizer=swap)) for swap in (False, True))
+    assert any(note.startswith(f"{part(here, 'optimizer'):,} B of optimiser states") for note in away.notes)
+
+
+def test_a_first_step_ends_with_all_states(qwen: ModelConfig) -> None:
+    """Went wrong once: a step whose way back holds less than two moments lacked them at its end as well."""
+    memory = training_memory(qwen, Layout(), replace(RECIPE, sequence=16, sharding=Sharding.ZERO1))
+    assert memory.first_step_bytes == memory.between_steps
