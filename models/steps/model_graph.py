@@ -39,7 +39,8 @@ def model_graph(
     The graph of one rank of pipeline stage `stage` for one step as `recipe` says: a `Recipe` trains, a `ServedStep`
     serves. `phase` (`train`, `prefill` or `decode`) may be left out, as the recipe tells it.
 
-    Raises `InputError` where there is no recipe, it is of another phase, or the layout doesn't divide the model.
+    Raises `InputError` where there is no recipe, it is of another phase or says what changes times alone
+    (`training_time` counts that), or the layout doesn't divide the model.
     """
     if phase is not None and phase not in STEP_PHASES:
         raise InputError("no phase is called {!r:.20}", phase, remedy=Sentence("known: {}", (", ".join(STEP_PHASES),)))
@@ -54,6 +55,11 @@ def model_graph(
         )
     ranks = layout or ONE_RANK
     if isinstance(recipe, Recipe):
+        if recipe.fused_exchanges or recipe.exchange_pieces or recipe.whole_attention:
+            raise InputError(
+                "products that run with their exchanges and attention of every pair are in no graph of training",
+                remedy="memplan step counts their time",
+            )
         return training_graph(model, ranks, recipe, stage=stage, data_rank=data_rank)
     if not 0 <= stage < ranks.pipeline:
         raise InputError("there is no stage {} among {}", stage, ranks.pipeline)

@@ -59,7 +59,7 @@ def four_bit_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...
 
 def _four_bit_bytes() -> float:
     """Bytes of a weight in 4 bits: its own, and its part of the scales and of those that scale them."""
-    row = table("memplan.models.training", "workspaces.json")["four_bits"]
+    row = table("memplan.models.training", "four_bits.json")
     scale, block = float(row["scale_bytes"]), int(row["block"])
     second = float(row["second_scale_bytes"]) / (block * int(row["second_block"]))
     return float(row["bits"]) / 8 + scale / block + second

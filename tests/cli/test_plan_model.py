@@ -173,3 +173,12 @@ def test_what_has_no_graph_is_no_way_out() -> None:
     asked = PlanRequest(source=Path(CONFIG), context=256, phase="train", dp=2, sharding="zero3")
     assert not asked.possible()
     assert all("zero3" not in words for words, _ in replace(asked, sharding="none").alternatives())
+
+
+@pytest.mark.parametrize(
+    "option", [["--fused-exchanges", "--sequence-parallel"], ["--exchange-pieces", "2"], ["--whole-attention"]]
+)
+def test_what_a_graph_of_training_leaves_out_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: it was read, and the plan was that of a step without it."""
+    assert main(["plan", str(CONFIG), "--phase", "train", "--context", "256", "--tp", "2", *option]) == 2
+    assert "memplan step counts their time" in capsys.readouterr().err
