@@ -188,7 +188,8 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
         "`a constant came from it`: the row itself was used to find a constant. `error, its source left out`: given "
         "where no constant came from any row of its publication (memory and times apart), or where constants were "
         "found again without it; `benchmarks/accuracy_sources.json` says what they rest on. "
-        "Medians are over rows from which none came; bias is the median of the signed errors. Rows that can't be predicted are kept and say why."
+        "Medians are over rows from which none came; bias is the median of the signed errors. "
+        "Rows that can't be predicted are kept and say why."
     )
     yield ""
     yield "## By kind"
