@@ -57,7 +57,8 @@ def raw_alignment(plan: Plan, kernels: Kernels) -> _RawAlignment:
     """
     An alignment without calibration; kernels of one class on ops of one class are one fate.
 
-    Copies are not taken from their ops, as is done after it: a wrong match would count as right.
+    Copies stay with the ops that they are matched with: `align` names many of them as what no plan has, and a copy that
+    is matched wrongly would count as right.
     """
     reading = read_run(plan, kernels)
     found, features, owner = reading.settled, reading.features, reading.owner
@@ -66,6 +67,7 @@ def raw_alignment(plan: Plan, kernels: Kernels) -> _RawAlignment:
     fate = (token + 1) * len(reading.both.kernels) + reading.both.kernel_class
     for chance in (found.chance, found.scope_chance):
         np.clip(chance, 0.0, 1.0, out=chance)
+    # A scope is never less likely than an op of it.
     np.maximum(found.chance, found.scope_chance, out=found.scope_chance)
     each = found.of_each(owner)
     said = reading.alignment(each, each.chance, each.scope_chance)

@@ -215,27 +215,17 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     by_run, looked_up = _by_run(per_pass, spans), rank.boundary if rank.first else 0.0
     run_bytes = (by_run[0] + looked_up, *by_run[1:])
     passes = held_passes(layout, recipe, stage, run_bytes, most)
-    activations = round(tokens * sum(count * nbytes for count, nbytes in zip(passes, by_run, strict=True)))
-    embedded = round(tokens * looked_up * passes[0])
+    held = _held_parts(rank, passes, by_run, looked_up)
     phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
-        over = MemoryPart("freed activations", -activations - embedded, "of all passes, which are over")
+        over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
         still_there = () if recipe.sharding is Sharding.FSDP2 else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
     # Shares of gradients come from a stream of their own, whose memory stays taken.
     gathering += max(map(with_gradients_come, phases.values())) - held_by[phase]
-    mean = sum(per_pass) / len(layers)
-    formula = (
-        f"{most} passes in flight x {len(layers) // len(spans)} layers x {mean:,.0f} B a token x {tokens:,.0f} tokens"
-    )
-    if rank.input_only:
-        formula += f"; {rank.input_only} layers keep their input only"
-    parts.append(MemoryPart("activations", activations, formula))
-    if rank.first:
-        formula = f"{rank.boundary:,.0f} B a token x {most} passes in flight"
-        parts.append(MemoryPart("embedded tokens", embedded, formula))
+    parts += held
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     standing = sum(part.nbytes for part in parts)
     timed = [standing + sum(part.nbytes for part in found) for found in timed_phases(phases, layers, recipe).values()]
@@ -286,6 +276,24 @@ def _kept_of_a_pass(rank: StageRank) -> tuple[list[float], int]:
         for number, items in enumerate(rank.kept)
     ]
     return kept, rank.input_only
+
+
+def _held_parts(
+    rank: StageRank, passes: tuple[float, ...], run_bytes: list[float], looked_up: float
+) -> list[MemoryPart]:
+    """What passes on their way hold of the layers of each run, and of tokens that the first one looked up."""
+    tokens = f"{rank.tokens:,.0f} tokens"
+    held = list(zip(passes, run_bytes, strict=True))
+    kept = " + ".join(f"{count:g} passes x {nbytes:,.0f} B" for count, nbytes in held)
+    formula = f"({kept}) a token x {tokens}, in {len(rank.layers)} layers"
+    if rank.input_only:
+        formula += f"; {rank.input_only} layers keep their input only"
+    size = sum(count * nbytes for count, nbytes in held)
+    parts = [MemoryPart("activations", round(rank.tokens * size), formula)]
+    if rank.first:
+        formula = f"{passes[0]:g} passes x {looked_up:,.0f} B a token x {tokens}"
+        parts.append(MemoryPart("embedded tokens", round(rank.tokens * looked_up * passes[0]), formula))
+    return parts
 
 
 def _by_run(layer_bytes: list[float], spans: tuple[range, ...]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
@@ -43,9 +44,14 @@ def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool
 
 def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> Iterator[tuple[Weight, int]]:
     """The weights of the layers of `spans`, and of what stands around them, each with its elements on one rank."""
-    for item in weights(model, mtp=True):
+    for item in _weights(model):
         if on_stage(model, item, spans):
             yield item, rank_elements(item, layout)
+
+
+@lru_cache(maxsize=8)
+def _weights(model: ModelConfig) -> tuple[Weight, ...]:
+    return weights(model, mtp=True)
 
 
 def made_anew(item: Saved, recipe: Recipe) -> bool:
@@ -87,11 +93,12 @@ def backward_parts(
     hidden = _HALF * model.hidden_size
     widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
     second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
+    numbers = {layer.index for layer in layers}
     largest = max(
         (
             rank_elements(item, layout) // item.copies
-            for item in weights(model, mtp=True)
-            if item.layer is not None and item.linear and item.layer in {layer.index for layer in layers}
+            for item in _weights(model)
+            if item.linear and item.layer in numbers
         ),
         default=0,
     )

@@ -25,7 +25,7 @@ def made_run(
     ratios: Likelihoods | None = None,
     times: Float32s | None = None,
 ) -> PlanAndRun:
-    """Kernels of those classes beside the rows of a plan; rules that ask for what isn't given need not be tried."""
+    """Kernels of those classes beside rows, without names or a plan, for rules that read nothing but what is given."""
     kinds = np.array(kernel_class, dtype=np.int32)
     nameless = (np.full(count, -1, dtype=np.int64) for count in (len(sequence), len(kinds)))
     row_names, kernel_names = nameless

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,3 +250,14 @@ def test_a_first_step_ends_with_all_states(qwen: ModelConfig) -> None:
     """Went wrong once: a step whose way back holds less than two moments lacked them at its end as well."""
     memory = training_memory(qwen, Layout(), replace(RECIPE, sequence=16, sharding=Sharding.ZERO1))
     assert memory.first_step_bytes == memory.between_steps
+
+
+def test_formulas_of_passes_come_to_what_they_explain(qwen: ModelConfig) -> None:
+    """Went wrong once: runs of one stage have passes of their own, and the line multiplied the most of all."""
+    memory = training_memory(replace(qwen, layers=qwen.layers[:6]), Layout(pipeline=2), INTERLEAVED)
+    lines = {found.name: found for found in memory.parts}
+    for name, runs in (("activations", 2), ("embedded tokens", 1)):
+        terms = re.findall(r"([0-9]+) passes x ([0-9,]+) B", lines[name].formula)
+        assert len(terms) == runs
+        told = sum(int(count) * int(nbytes.replace(",", "")) for count, nbytes in terms) * INTERLEAVED.sequence
+        assert told == pytest.approx(lines[name].nbytes, rel=1e-4)
