@@ -197,7 +197,7 @@ class EngineRow:
     @property
     def chunks(self) -> int:
         """Steps that a prompt is read in: one where nobody says how many tokens a step reads at most."""
-        return -(-self.told["prompt"] // self.told.get("most_tokens", self.told["prompt"]))
+        return int(-(-self.told["prompt"] // self.told.get("most_tokens", self.told["prompt"])))
 
     @property
     def group(self) -> int:
