@@ -36,21 +36,16 @@ HIDDEN = (CAPTURED,)
 """Engines whose steps take what their kernels do."""
 _WAVES = 2.0
 """How often all requests at once follow each other where a source doesn't say: midway between once and without end."""
-_MOST_TOKENS = {"vllm-ascend": 2048, "xlite": 2048, "FlagOS": 2048, "SGLang": 16384, "MindIE": 8192}
-"""
-Tokens that a step reads at most, by who serves, unless told: vLLM's server on dies of less than 70 GiB (`EngineArgs`),
-SGLang's `max_prefill_tokens`, MindIE's `maxPrefillTokens`.
-"""
-_MIXING = "vllm-ascend", "xlite", "FlagOS"
-"""Who serves by a scheduler that reads prompts and makes tokens in the same steps."""
 _MOST_NS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
     """
-    A published row: nanoseconds of its captured step and of that of one sequence a replica, of reading a prompt and
-    those that are read together, what both have for the host, and tokens a step yields.
+    A published row (`told`, with what is known of its server where it tells nothing else).
+
+    Nanoseconds of its captured step and of that of one sequence a replica, of reading a prompt and those that are read
+    together; what both have for the host, and tokens a step yields.
     """
 
     told: Mapping[str, Any]
@@ -71,7 +66,7 @@ class EngineRow:
     @property
     def family(self) -> str:
         """Who serves."""
-        return str(self.told.get("family", "MindIE" if self.engine == MINDIE else ENGINE))
+        return _family(self.told)
 
     @property
     def kind(self) -> str:
@@ -147,7 +142,7 @@ class EngineRow:
     @property
     def mixes(self) -> bool:
         """Whether steps read prompts and make tokens at once."""
-        return self.family in _MIXING
+        return bool(self.told.get("mixes"))
 
     @property
     def _eager(self) -> int:
@@ -172,7 +167,7 @@ class EngineRow:
             step=step,
             read=read,
             mixed=self._mixed(host, step, group),
-            apart=self.mixes or one_by_one(told),
+            apart=self.mixes or self.one_by_one,
         )
 
     def _kernels(self, prompts: float) -> float:
@@ -195,15 +190,22 @@ class EngineRow:
         return max(step, self._reading(host, both, self.work.sequences + prompts) / 1e6)
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether requests come at a rate or after answers of unequal lengths, and not together."""
+        return bool(self.told.get("one_by_one")) or "rate" in self.told
+
+    @property
     def chunks(self) -> int:
-        """Steps that a prompt is read in."""
-        most = _most_tokens(self.told, self.family)
-        return 1 if most is None else -(-self.told["prompt"] // most)
+        """Steps that a prompt is read in: one where nobody says how many tokens a step reads at most."""
+        return int(-(-self.told["prompt"] // self.told.get("most_tokens", self.told["prompt"])))
 
     @property
     def group(self) -> int:
-        """Prompts of a replica that are read in the same steps."""
-        return prompts_together(self.told, self.family)
+        """Prompts of a replica read in the same steps: as many as fit into one, of those that come together."""
+        if self.one_by_one:
+            return 1
+        fitting = self.told.get("most_tokens", 0) // self.told["prompt"]
+        return int(max(1, min(-(-self.batch // self.told["data"]), fitting)))
 
     @property
     def why(self) -> str:
@@ -232,23 +234,9 @@ class EngineRow:
         return crossing(slower, -_MOST_NS, _MOST_NS, within=1.0)
 
 
-def _most_tokens(told: Mapping[str, Any], family: str) -> int | None:
-    """Tokens that a step reads at most, `None` where nobody says."""
-    most: int | None = told.get("most_tokens", _MOST_TOKENS.get(family))
-    return most
-
-
-def one_by_one(told: Mapping[str, Any]) -> bool:
-    """Whether requests come at a rate or after answers of unequal lengths, and not together."""
-    return bool(told.get("one_by_one")) or "rate" in told
-
-
-def prompts_together(told: Mapping[str, Any], family: str) -> int:
-    """Prompts of a replica that are read in the same steps: as many as fit into one, of those that come together."""
-    most = _most_tokens(told, family)
-    if most is None or one_by_one(told):
-        return 1
-    return int(max(1, min(-(-sequences_under_way(told) // told["data"]), most // told["prompt"])))
+def _family(told: Mapping[str, Any]) -> str:
+    """Who serves a row."""
+    return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
 
 
 def sequences_under_way(told: Mapping[str, Any]) -> int:
@@ -261,7 +249,8 @@ def engine_rows(data: Path) -> list[EngineRow]:
     document = json.loads(ROWS.read_text("utf-8"))
     # Rows of one source share the reading of a prompt and the step of one sequence.
     timed = cache(_captured)
-    return [_row(told, data, document["drafted_acceptance"], timed) for told in document["rows"]]
+    rows = ({**document["servers"].get(_family(told), {}), **told} for told in document["rows"])
+    return [_row(told, data, document["drafted_acceptance"], timed) for told in rows]
 
 
 def _captured(model: ModelConfig, layout: Layout, step: ServedStep, chip: str) -> tuple[int, HostWork]:
