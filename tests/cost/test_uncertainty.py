@@ -31,7 +31,7 @@ from benchmarks.kernel_intervals import (
 )
 from benchmarks.kernel_intervals import class_interval as measured_interval
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.uncertainty import UNKNOWN_CLASS, class_interval, interval_class, time_interval
+from memplan.cost.uncertainty import UNKNOWN_CLASS, class_interval, interval_class, product_class, time_interval
 from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))
@@ -134,6 +134,14 @@ def test_kernels_of_the_first_generation_as_first_seen_are_inside() -> None:
     for name, ratios in first_seen_ratios().items():
         (every,) = (kernels for source, kernels in groups(needed_factors(ratios)).items() if source == ratios[0].source)
         assert 0.75 <= held(every, shipped) <= 0.95, name
+
+
+@pytest.mark.parametrize(("dtype", "columns"), [("int8", 4096), ("float32", 4096), ("bfloat16", 4096), ("int8", 1)])
+def test_a_product_told_by_its_sizes_has_the_class_of_its_kernel(dtype: str, columns: int) -> None:
+    """Went wrong once: products of whole numbers had the interval of ordinary ones where no kernel was told."""
+    factors = Operand((4096, 8192), dtype), Operand((8192, columns), dtype)
+    kernel = Kernel("MatMul", factors, (Operand((4096, columns), dtype),))
+    assert product_class([dtype], columns) == interval_class(kernel, kernel_cost(kernel, CORE))
 
 
 def test_a_short_kernel_has_the_interval_of_short_ones_whatever_it_does() -> None:
