@@ -131,7 +131,7 @@ def stage_phases(
     outer, one, two = (gathered_weights(model, layout, rank.spans, layers=layers) for layers in range(3))
     for name, parts in found.items():
         parts.append(two if name == BACKWARD_PHASE else one)
-    if recipe.sharding is Sharding.FSDP2:
+    if recipe.sharding is Sharding.FSDP2 and not recipe.lora_rank:
         _add_spread_gradients(found, rank, gradients)
     return found, outer.nbytes
 

@@ -235,6 +235,7 @@ def test_gathered_weights_beside_adapters_are_divided(mixtral: ModelConfig, shar
     experts = 4 * 8 * 3 * 4096 * 14336 // 2
     divided = each / 4 * (whole.parameters - experts) + each / 2 * experts
     assert part(adapted, "weights that stand still") == divided == part(whole, "weights")
+    assert not part(adapted, "gradients being spread")
     with pytest.raises(InputError, match="gathered layer by layer"):
         replace(recipe, lora_rank=8, four_bit_base=True)
 
