@@ -12,12 +12,14 @@ The best blocks are searched in this class only: no bound on GM traffic with kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
 import numpy as np
 
+from memplan.cost.key_walks import AHEAD, ROWS, STACK, Dealt, Walk, dealt, waits
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 
@@ -30,8 +32,8 @@ _MASK_PASSES, _DROP_PASSES, _DROP_BYTES = 3.0, 2.0, 0.125
 _AT_ONCE = 1 << 20
 _FOLDED = 16
 """Queries of a sequence up to which the heads of latent and of picked keys are folded into rows: one fractal."""
-_ROWS, _HALVES = 128, 2
-"""Rows of a block that several queries of grouped heads are folded into, and the vector cores that share them."""
+_HALVES = 2
+"""Vector cores that share the rows of a block that several queries of grouped heads are folded into."""
 
 
 @lru_cache(maxsize=4096)
@@ -65,7 +67,8 @@ class AttentionProblem:
     left an indexer keeps so many. `page`: tokens of a KV page, 0 for contiguous KV. `gradient`: the backward kernel.
     `indexer`: scores alone, reduced over heads and top-k selected. `mask_bytes`: of a mask that is added to the scores,
     for each pair of a head; `dropout`: probabilities are dropped by a mask of one bit a pair. `in_turn`: the kernel of
-    the first library that had one, whose cube and vector cores wait for each other.
+    the first library that had one, whose cube and vector cores wait for each other. `paged_by`: the operator that reads
+    keys in pages.
     """
 
     batch: int
@@ -89,6 +92,22 @@ class AttentionProblem:
     mask_bytes: float = 0.0
     dropout: bool = False
     in_turn: bool = False
+    paged_by: Walk = Walk.FUSED
+
+    @property
+    def walk(self) -> Walk | None:
+        """By whose rule cores walk over keys, `None` where they choose the best blocks."""
+        if self.indexer or self.gradient or self.in_turn:
+            return None
+        if self.top_k:
+            # Prompts of a service of DeepSeek-V3.2 are read faster than blocks of one query would be.
+            return Walk.PICKED if self.q_len <= _FOLDED else None
+        if not self.page:
+            return None
+        if self.shared_kv:
+            return Walk.LATENT if self.q_len <= _FOLDED else None
+        # How PagedAttention's library deals out prompts was not measured.
+        return None if self.paged_by is Walk.PAGED and self.q_len > 1 else self.paged_by
 
     @property
     def keys_per_query(self) -> float:
@@ -167,7 +186,8 @@ def attention_time(
     legal = [
         _blocks(problem, machine, mac_rate, hot_share, block_q, block_kv)
         for block_q, block_kv in sizes
-        if _fits(problem, machine, block_q, block_kv) or problem.in_turn
+        if (_fits(problem, machine, block_q, block_kv) or problem.in_turn)
+        and _is_dealt(problem, machine, block_q, block_kv)
     ]
     return min(legal, key=lambda time: (time.duration, time.gm_bytes))
 
@@ -186,6 +206,18 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
     return rows + keys + 2 * block_q * part * problem.q_bytes <= machine.l1
 
 
+def _is_dealt(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
+    """Whether a kernel has such blocks: those that cores walk over have one size, others are chosen freely."""
+    if p.walk is None or machine.direct:
+        return True
+    return block_q == min(next((size for size in _BLOCKS_Q if size >= _rows(p)), ROWS), ROWS) and block_kv == STACK
+
+
+def _rows(p: AttentionProblem) -> int:
+    """Rows of queries of a sequence that share what is read of its keys."""
+    return _folded(p) * (1 if p.walk is Walk.PICKED else p.q_len)
+
+
 def _folded(p: AttentionProblem) -> int:
     """
     Query heads that are rows of one block and so share what is read of their keys.
@@ -199,19 +231,20 @@ def _folded(p: AttentionProblem) -> int:
     group = max(p.heads // max(p.kv_heads, 1), 1)
     if p.q_len == 1 or ((p.shared_kv or p.indexer or p.top_k > 0) and p.q_len <= _FOLDED):
         return group
-    return max(min(group, _ROWS // p.q_len // _HALVES * _HALVES), 1)
+    return max(min(group, ROWS // p.q_len // _HALVES * _HALVES), 1)
 
 
 def _blocks(
     p: AttentionProblem, machine: Machine, mac_rate: float, hot_share: float, block_q: int, block_kv: int
 ) -> AttentionTime:
-    folded = _folded(p)
-    rows = p.q_len * folded
-    sequences = p.batch * p.heads // folded
+    rows = _rows(p)
+    walk = None if machine.direct else p.walk
+    sequences = p.batch * p.heads * p.q_len // rows
     q_blocks = ceil(rows / block_q)
     keys = p.visible / p.q_len
     # Blocks on the diagonal are computed whole.
-    waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if p.causal and p.q_len > 1 else 0.0
+    diagonal = p.causal and p.q_len > 1 and walk is not Walk.PICKED
+    waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if diagonal else 0.0
     met = ceil(min(keys + waste, p.kv_len) / 16) * 16
     row_pad = min(block_q, ceil(rows / 16) * 16)
     units = sequences * q_blocks
@@ -220,6 +253,10 @@ def _blocks(
     units *= parts
     busy = min(units, cores)
     balance = ceil(units / busy) * busy / units
+    deal = None
+    if walk is not None:
+        deal = _dealt(p, walk, cores, sequences * q_blocks, met)
+        busy, balance = deal.busy, deal.share * deal.busy
     computed = sequences * q_blocks * row_pad * met
     products = 1 if p.indexer else (5 if p.gradient else 2)
     depth = p.d_qk if p.indexer else (3 * p.d_qk + 2 * p.d_v if p.gradient else p.d_qk + p.d_v)
@@ -248,6 +285,11 @@ def _blocks(
     if not machine.direct:
         written_back = computed * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
         exchange = 2 * scores * _SCORE_BYTES + written_back + 2 * partial * _SUM_BYTES
+    gathered = 0.0
+    if walk is Walk.PICKED:
+        # Vector cores put the keys of a query together in GM, from where its core reads them.
+        gathered = keys_read
+        exchange += 2 * gathered
     beside = computed * (p.mask_bytes + (_DROP_BYTES if p.dropout else 0.0))
     gm = max(keys_read + queries, once) + exchange + beside
     run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
@@ -263,17 +305,28 @@ def _blocks(
         "fixpipe": fixpipe / busy * balance * cycle,
         "vector": vector / (busy * machine.vectors / machine.cubes) * balance * 1e9 / machine.vector_clock_hz,
         "mte2": mte2 * balance,
+        "mte3": gathered / (machine.l2_write_per_second * busy / machine.cubes) * balance * 1e9,
     }
-    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2")) if p.in_turn else (tuple(pipes),)
+    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
+    if deal is not None:
+        # A core waits for its own keys, the others read meanwhile.
+        rate = machine["paged_walk_bytes_per_cycle" if walk is Walk.PAGED else "walk_bytes_per_cycle"]
+        keys_ns = deal.walked * p.kv_row / rate * cycle
+        exchanged = (gm - keys_read) / l2_rate * 1e9 * balance
+        span = overlapped((_walked(machine, deal, pipes, keys_ns, exchanged), mte2), machine["pipe_norm"])
+        mte2 = max(mte2, keys_ns)
     extra = 0.0
     if p.gradient:
         # Before: sums zeroed, row sums of result x gradient; after: sums cast to the operands' type.
         sums = p.batch * (p.heads * p.q_len * p.d_qk + p.kv_heads * p.kv_len * (p.d_qk + p.d_v))
         moved = 2 * sums * _SUM_BYTES + sums * p.q_bytes + 2 * p.batch * p.heads * p.q_len * p.d_v * p.q_bytes
         extra = moved / (machine.hbm_bytes_per_second * machine["hbm_mixed_share"]) * 1e9
+    launched = cores if deal is not None and walk is not Walk.PAGED else busy
     return AttentionTime(
-        duration=span + extra + machine.head_ns(busy, 0 if p.indexer else busy * machine.vectors // machine.cubes),
+        duration=span
+        + extra
+        + machine.head_ns(launched, 0 if p.indexer else launched * machine.vectors // machine.cubes),
         cube=pipes["cube"] / balance,
         mte1=pipes["mte1"] / balance,
         mte2=mte2,
@@ -285,3 +338,23 @@ def _blocks(
         block_kv=block_kv,
         cores=busy,
     )
+
+
+def _dealt(p: AttentionProblem, walk: Walk, cores: int, blocks: int, met: int) -> Dealt:
+    return dealt(
+        walk, cores, batch=p.batch, heads=p.heads, kv_heads=p.kv_heads, q_len=p.q_len, blocks=blocks, keys=met
+    )  # fmt: skip
+
+
+def _walked(machine: Machine, deal: Dealt, pipes: Mapping[str, float], keys_ns: float, exchanged_ns: float) -> float:
+    """
+    Nanoseconds of the core with most to do: its own `pipes`, the keys that it walks over and what passes L2 besides.
+
+    Keys of a block that are no more than scores are ahead of values leave cube and vector cores to wait for each other.
+    """
+    cube = [keys_ns, pipes["cube"], pipes["mte1"], pipes["fixpipe"], exchanged_ns]
+    vector = [pipes["vector"], pipes["mte3"]]
+    groups = (cube, vector) if deal.keys <= AHEAD * STACK else ([*cube, *vector],)
+    span = sum(overlapped(group, machine["pipe_norm"]) for group in groups)
+    start = machine["attention_block_ns"]
+    return waits(deal, span, start, start * machine["attention_block_repeats"])

@@ -7,6 +7,7 @@ from math import prod
 
 from memplan.cost.attention import AttentionProblem
 from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.key_walks import Walk
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS
@@ -374,6 +375,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         gradient=gradient,
         dropout=False,
         in_turn=False,
+        paged_by=Walk.PAGED if kernel.type == Walk.PAGED.value else Walk.FUSED,
     )
 
 
