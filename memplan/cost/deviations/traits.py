@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from memplan.cost.kernel import Kernel, Operand
 
@@ -87,6 +88,19 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float
         hot,
         next((operand.dtype for operand in kernel.operands), ""),
     )
+
+
+def mean_place(traits: Sequence[Trait]) -> Trait:
+    """The trait of a kernel measured in several places, with what it found in these on average."""
+    hot, order, pushed = (
+        sum(values) / len(traits)
+        for values in (
+            [each.hot or 0.0 for each in traits],
+            [each.order for each in traits],
+            [each.pushed or 0.0 for each in traits],
+        )
+    )
+    return replace(traits[0], hot=hot, order=order, pushed=pushed)
 
 
 def row_length(operand: Operand) -> int:
