@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,8 @@ def changed(name: str) -> Recipe:
     """The recipe with another value of the field `name`."""
     default = getattr(RECIPE, name)
     value = OTHERWISE.get(name, not default if isinstance(default, bool) else 2)
-    return replace(RECIPE, **{name: value})
+    words: dict[str, Any] = {name: value}
+    return replace(RECIPE, **words)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "glm4_moe"])
@@ -75,7 +77,7 @@ def test_what_recipes_change_of_states_is_the_same_by_graph_and_by_formula(
 ) -> None:
     whole = family_models["qwen2"]
     model, layout = replace(whole, layers=whole.layers[:4]), Layout(pipeline=2, data=2)
-    told = replace(RECIPE, **{name: True})
+    told = changed(name)
     by_graph = peak(model, layout, told, 0) - peak(model, layout, RECIPE, 0)
     formula = [training_memory(model, layout, recipe, 0).peak_bytes for recipe in (RECIPE, told)]
     assert by_graph == pytest.approx(formula[1] - formula[0], rel=0.01)
