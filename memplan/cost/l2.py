@@ -94,6 +94,8 @@ class WrittenStack:
         """Move `key` to the top; the bytes written before that this pushes out to HBM."""
         before, written = self._held.pop(key, (0.0, 0.0))
         whole = float(min(max(before, size), self._l2))
+        if not whole:
+            return 0.0
         self._held[key] = whole, min(max(written, size) if writes else written, whole)
         self._total += whole - before
         pushed = 0.0
