@@ -123,9 +123,13 @@ def likelihood_of(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s)
     return float(np.log(scale).sum() + np.log(max(total, 1e-300)))
 
 
+_Read = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
+"""What both loops read: ops, their spans, kernels and ratios."""
+
+
 def _summed(
     model: PairPrices, spans: OpSpans, band: Band, final: Floats
-) -> tuple[tuple[tuple[Any, ...], ...], NDArray[np.float32], Floats, float]:
+) -> tuple[_Read, NDArray[np.float32], Floats, float]:
     """What both loops read, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pairs.pair_loops import forward
 

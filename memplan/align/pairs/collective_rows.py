@@ -98,7 +98,8 @@ class _Collectives:
         sequence = self.both.sequence
         usual = _families(sequence).tolist()
         able = np.array([own == kind or kind in self.otherwise.get(own, ()) for own in usual])
-        return np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        rows: Int64s = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        return rows
 
     def planned_ops(self, row: Int64s) -> Int64s:
         """How many planned ops stand before rows: extra ones, which most runs have not, are no distance."""
@@ -114,7 +115,7 @@ class _Collectives:
         steps = np.unique(
             np.concatenate([found.place[self.which[mine]] // rows, *(np.maximum(end, 0) // rows for end in ends)])
         )
-        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
+        whole: Int64s = np.concatenate([planned + rows * turn for turn in steps.tolist()])
         total, *halves = _sum_families()
         if kind in halves:  # a sum that one kernel runs, or a scatter and a gather, is no other's
             others = self.which[(self.main == total) | ((self.main == kind) & ~mine)]

@@ -46,7 +46,8 @@ class PairPrices:
         return replace(self, ops=self.ops._replace(**columns))
 
     def _by_row(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> PairPrices:
-        return replace(self, ops=OpColumns(*map(change, self.ops)))
+        columns: tuple[NDArray[Any], ...] = self.ops
+        return replace(self, ops=OpColumns(*map(change, columns)))
 
 
 def pair_prices(both: PlanAndRun) -> PairPrices:
