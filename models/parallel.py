@@ -206,11 +206,10 @@ def check_divides(model: ModelConfig, layout: Layout) -> None:
         raise InputError("a vocabulary of {} can't be divided among {} ranks", words, layout.tensor)
 
 
-def on_stages(
-    model: ModelConfig, spans: Sequence[range], group: WeightGroup, layer: int | None, *, copied: bool
-) -> bool:
+def on_stages(model: ModelConfig, spans: Sequence[range], group: str, layer: int | None, *, copied: bool) -> bool:
     """
-    Whether a rank of the pipeline stages that run the layers of `spans` holds a weight of `group` in `layer`.
+    Whether a rank of the pipeline stages that run the layers of `spans` holds a weight of `group`, a `WeightGroup` or
+    another one of stored weights, in `layer`.
 
     The first stage holds the embedding and the vision tower, the last one layers of multi-token prediction, the final
     norm and the head, and the embedding again where it is `copied`.
@@ -219,9 +218,9 @@ def on_stages(
     last = any(span.stop >= len(model.layers) for span in spans)
     if layer is not None:
         return any(layer in span for span in spans) or (last and layer >= len(model.layers))
-    if group is WeightGroup.EMBEDDING:
+    if group == WeightGroup.EMBEDDING:
         return first or (last and copied)
-    return first if group is WeightGroup.VISION else last
+    return first if group == WeightGroup.VISION else last
 
 
 def rank_weights(
@@ -267,11 +266,11 @@ def _stored_bytes(
     found: dict[str, int] = {}
     behind = len(model.layers)
     for part in stored.parts:
-        group, layer = WeightGroup(part.group), behind if part.drafts else part.layer
-        drafts = layer is not None and layer >= behind
-        if group is WeightGroup.LOOKUP or (group is WeightGroup.VISION and not vision) or (drafts and not mtp):
+        layer = behind if part.drafts else part.layer
+        left_out = {WeightGroup.LOOKUP} if vision else {WeightGroup.LOOKUP, WeightGroup.VISION}
+        if part.group in left_out or (layer is not None and layer >= behind and not mtp):
             continue
-        if on_stages(model, (span,), group, layer, copied=model.tied_embeddings):
+        if on_stages(model, (span,), part.group, layer, copied=model.tied_embeddings):
             size = part.whole + -(-part.nbytes // _stored_shards(model, part, layout))
             found[part.group] = found.get(part.group, 0) + size
     return found
