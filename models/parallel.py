@@ -267,7 +267,7 @@ def _stored_bytes(
     behind = len(model.layers)
     for part in stored.parts:
         layer = behind if part.drafts else part.layer
-        left_out = {WeightGroup.LOOKUP} if vision else {WeightGroup.LOOKUP, WeightGroup.VISION}
+        left_out = (WeightGroup.LOOKUP,) if vision else (WeightGroup.LOOKUP, WeightGroup.VISION)
         if part.group in left_out or (layer is not None and layer >= behind and not mtp):
             continue
         if on_stages(model, (span,), part.group, layer, copied=model.tied_embeddings):
