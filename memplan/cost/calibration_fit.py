@@ -22,7 +22,7 @@ from memplan.cost.deviations import (
 )
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import costs_in_order, hot_shares, kernel_accesses, pushed_shares
+from memplan.cost.l2 import costs_in_order, kernel_accesses, l2_states
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
 from memplan.cost.overlap import Array
@@ -121,13 +121,12 @@ class _Rows:
             plain_times(kernel, machine, cost.duration_ns)
             for kernel, cost in zip(kernels.kernels, ordered, strict=True)
         )
-        accesses = kernel_accesses(kernels.kernels)
-        hot, pushed = hot_shares(accesses, machine.l2), pushed_shares(accesses, machine.l2)
+        states = l2_states(kernel_accesses(kernels.kernels), machine.l2)
         return _Rows(
             kernels.kernels,
             plain,
             tuple(kernel_key(kernel) for kernel in kernels.kernels),
-            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, hot, pushed, strict=True)),
+            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, states, strict=True)),
             np.array([float(times.ordered_ns) for times in plain]),
             kernels.duration_ns,
             fitted,

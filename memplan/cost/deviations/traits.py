@@ -8,6 +8,35 @@ from dataclasses import dataclass, replace
 
 from memplan.cost.kernel import Kernel, Operand
 
+_STEPS = 16
+"""Steps in which shares in L2 are told apart, so that equal kernels meet equal costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class L2State:
+    """
+    What a kernel meets in L2, as shares (0 to 1) of the bytes that it reads.
+
+    `hot` is the share that L2 holds, `None` where nobody knows what ran before it; each operand then comes from HBM
+    when it is first touched. `pushed` is the share whose reading pushes results of others out to HBM, `None` where
+    nobody knows or asks: only a calibration does.
+    """
+
+    hot: float | None = None
+    pushed: float | None = None
+
+    def stepped(self) -> L2State:
+        """The state in steps as costs tell it apart."""
+        return L2State(_stepped(self.hot), _stepped(self.pushed))
+
+
+def _stepped(share: float | None) -> float | None:
+    return None if share is None else round(share * _STEPS) / _STEPS
+
+
+UNKNOWN_L2 = L2State()
+"""That of a kernel of which nobody knows what ran before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlainTimes:
@@ -65,8 +94,8 @@ class Trait:
         return self.type == other.type and self.dtype in ("", other.dtype)
 
 
-def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float | None) -> Trait:
-    """The trait of `kernel`, of whose reads L2 held the share `hot`, and `pushed` pushed results out of it."""
+def trait_of(kernel: Kernel, plain: PlainTimes, l2: L2State) -> Trait:
+    """The trait of `kernel`, which met `l2`."""
     shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
     # A filter in blocks is told by the image that it goes with, which says how its kernel is cut.
     images = [operand for operand in shaped if _is_image(operand)]
@@ -84,8 +113,8 @@ def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float
         math.log(max(plain.filled, _LEAST_FILLED)),
         _logarithm(plain.through_ns) - alone,
         _logarithm(plain.ordered_ns) - alone,
-        None if pushed is None else math.log1p(pushed * plain.read_ns / max(plain.alone_ns, 1)),
-        hot,
+        None if l2.pushed is None else math.log1p(l2.pushed * plain.read_ns / max(plain.alone_ns, 1)),
+        l2.hot,
         next((operand.dtype for operand in kernel.operands), ""),
     )
 
