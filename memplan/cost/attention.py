@@ -310,10 +310,12 @@ def _blocks(
     groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
     if deal is not None:
-        # A core waits for its own keys, the others read meanwhile.
+        # A core waits for its own keys, the others read meanwhile; who is left in the last round reads no faster.
         rate = machine["paged_walk_bytes_per_cycle" if walk is Walk.PAGED else "walk_bytes_per_cycle"]
-        keys_ns = deal.walked * p.kv_row / rate * cycle
+        keys_ns, last_ns = (keys * p.kv_row / rate * cycle for keys in (deal.walked, deal.last_walked))
         exchanged = (gm - keys_read) / l2_rate * 1e9 * balance
+        if deal.rounds > 1:
+            mte2 = (1 - deal.last) * mte2 + max(deal.last * mte2, last_ns)
         span = overlapped((_walked(machine, deal, pipes, keys_ns, exchanged), mte2), machine["pipe_norm"])
         mte2 = max(mte2, keys_ns)
     extra = 0.0

@@ -46,8 +46,9 @@ class Walk(Enum):
 class Dealt:
     """
     Blocks as dealt: cores that get any, and of the busiest how many it takes, over how many keys it walks for all of
-    them (counted for each key head), for how many at a time, and its share of all work. `split`: keys of a block are
-    shared, so that partial results are put together at the end.
+    them (counted for each key head), for how many at a time, and its share of all work. `last_walked` are its keys of
+    the last round, which has the share `last` of all work. `split`: keys of a block are shared, so that partial results
+    are put together at the end.
     """
 
     busy: int
@@ -55,6 +56,8 @@ class Dealt:
     walked: int
     keys: int
     share: float
+    last_walked: int
+    last: float = 1.0
     split: bool = False
 
 
@@ -72,12 +75,17 @@ def dealt(
         stacks = blocks * ceil(keys / STACK)
         each = ceil(stacks / cores)
         walked = min(each * STACK, ceil(each * blocks * keys / stacks))
-        return Dealt(
-            min(cores, stacks), ceil(walked / keys), walked, min(walked, keys), each / stacks, blocks % cores != 0
-        )
+        busy, rounds, split = min(cores, stacks), ceil(walked / keys), blocks % cores != 0
+        return Dealt(busy, rounds, walked, min(walked, keys), each / stacks, walked, split=split)
+    return _in_rounds(cores, blocks, keys, keys, 1 / blocks)
+
+
+def _in_rounds(cores: int, blocks: int, walked: int, keys: int, share: float, *, split: bool = False) -> Dealt:
+    """`blocks` one by one, each of a `share` of all work and so many keys that are walked over, `keys` at a time."""
     busy = min(blocks, cores)
     rounds = ceil(blocks / busy)
-    return Dealt(busy, rounds, rounds * keys, keys, rounds / blocks)
+    last = 1 - (rounds - 1) * busy / blocks
+    return Dealt(busy, rounds, rounds * walked, keys, rounds * share, walked, last, split)
 
 
 def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Dealt:
@@ -91,24 +99,22 @@ def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Deal
         parts = ceil(pages / each)
         split = heads if batch * parts >= _LONG_HEADS * cores else ceil(heads / ceil(cores / (batch * parts)))
         split = min(split, _MOST_HEADS)
-        blocks = batch * parts * ceil(heads / split)
-        busy = min(blocks, cores)
-        rounds, part = ceil(blocks / busy), min(each * ROWS, keys)
-        walked = rounds * ceil(split / group) * part
-        return Dealt(busy, rounds, walked, part, rounds * split * part / (batch * heads * keys), parts > 1)
+        blocks, part = batch * parts * ceil(heads / split), min(each * ROWS, keys)
+        share = split * part / (batch * heads * keys)
+        return _in_rounds(cores, blocks, ceil(split / group) * part, part, share, split=parts > 1)
     split = min(ceil(heads / ceil(cores / batch)), _MOST_HEADS)
     loop = ceil(heads / split)
     blocks = batch * loop
-    rounds = max(blocks // cores, 1)
-    tail = batch - floor(rounds * cores / loop) if blocks > cores else 0
-    if not tail:
-        walked = rounds * ceil(split / group) * keys
-        return Dealt(min(blocks, cores), rounds, walked, keys, rounds * split / (batch * heads))
-    last = split
-    if tail * loop < _FEW_LEFT and (group == 1 or tail <= cores // 2):
-        last = min(ceil(heads / ceil(cores / tail)), _MOST_HEADS)
-    walked = (rounds * ceil(split / group) + ceil(last / group)) * keys
-    return Dealt(cores, rounds + 1, walked, keys, (rounds * split + last) / (batch * heads))
+    walked, share = ceil(split / group) * keys, split / (batch * heads)
+    rounds = blocks // cores
+    tail = batch - floor(rounds * cores / loop)
+    if not rounds or tail * loop >= _FEW_LEFT or not 0 < tail <= (cores if group == 1 else cores // 2):
+        return _in_rounds(cores, blocks, walked, keys, share)
+    # Heads of the few sequences that are left are split again.
+    last = min(ceil(heads / ceil(cores / tail)), _MOST_HEADS)
+    last_walked = ceil(last / group) * keys
+    share = rounds * share + last / (batch * heads)
+    return Dealt(cores, rounds + 1, rounds * walked + last_walked, keys, share, last_walked, tail / batch)
 
 
 def waits(deal: Dealt, span: float, start: float, again: float) -> float:
