@@ -1,7 +1,8 @@
 """
-Kernels of a first-generation Ascend 910 of which the documentation of MindSpore shows what all of a type take in a step.
+Kernels of a first-generation Ascend 910 of which MindSpore's documentation shows what all of a type take in a step.
 
-The screenshots tell types, how many kernels and their time; shapes follow from the network. A table misses a type's total.
+Its pictures tell types, how many kernels and their time; shapes follow from the network. What is held against them is
+the total of a type, in which kernels that are too fast and too slow make up for each other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _STAGES = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
 
 @dataclass(frozen=True, slots=True)
 class TypeTotal:
-    """Microseconds of a type in a step: measured, predicted by the model and by a roofline; how many kernels it has."""
+    """
+    Microseconds of all kernels of a type in a step: as measured, by the model, by a roofline, and by the model before
+    anything had been held against the tables.
+    """
 
     table: str
     type: str
@@ -46,22 +50,40 @@ class _Unit:
     side: int
 
 
-def type_totals() -> Iterator[TypeTotal]:
-    """Every type of the tables whose kernels are known."""
+def type_totals(*, left_out: bool = False) -> Iterator[TypeTotal]:
+    """
+    Every type of the tables of which it is known what its kernels are; with `left_out` by constants to which the
+    table's own network gave nothing.
+    """
     document = json.loads(TABLES.read_text("utf-8"))
-    core = machine(chip(document["chip"]))
     for table in document["tables"]:
-        kernels = _KERNELS[table["network"]]()
+        core = machine(chip(document["chip"]))
+        if left_out:
+            core = replace(core, constants={**core.constants, **table["left_out"]})
+        kernels = _NETWORKS[table["network"]]()
         ordered = costs_in_order(kernels, core) if table["in_order"] else [kernel_cost(one, core) for one in kernels]
-        costs = list(zip(kernels, ordered, strict=True))
         for row in table["rows"]:
-            own = [(kernel, cost) for kernel, cost in costs if kernel.type == row["type"]]
-            scale = 1e3 / len(own) * row["count"]
+            own = [place for place, kernel in enumerate(kernels) if kernel.type == row["type"]]
+            scale = row["count"] / len(own) / 1e3
             yield TypeTotal(
                 table["name"], row["type"], row["count"], row["us"],
-                sum(cost.duration_ns for _, cost in own) / 1e6 * scale,
-                sum(roofline_ns(kernel, core) for kernel, _ in own) / 1e6 * scale, row.get("first_seen", 0.0),
+                sum(ordered[place].duration_ns for place in own) * scale,
+                sum(roofline_ns(kernels[place], core) for place in own) * scale,
+                row["first_seen"],
             )  # fmt: skip
+
+
+def table_totals(*, left_out: bool = False) -> dict[str, tuple[int, float, float, float]]:
+    """By table: its kernels, the share of its time that the model misses by types, a roofline's, and the bias."""
+    found = {}
+    rows = list(type_totals(left_out=left_out))
+    for name in dict.fromkeys(row.table for row in rows):
+        own = [row for row in rows if row.table == name]
+        spent = sum(row.measured for row in own)
+        missed = sum(abs(row.predicted - row.measured) for row in own) / spent
+        plain = sum(abs(row.roofline - row.measured) for row in own) / spent
+        found[name] = sum(row.count for row in own), missed, plain, sum(row.predicted for row in own) / spent - 1
+    return found
 
 
 def _operand(shape: Sequence[int], dtype: str, layout: str = "ND") -> Operand:
@@ -226,9 +248,7 @@ def _resnet_fused() -> list[Kernel]:
         sums = _sums(unit.behind)
         result = _image(unit.behind, unit.side, half)
         source = _image(unit.before, unit.wide, half)
-        made.append(
-            Kernel("FusionOp_Conv2D_BNTrainingReduce", (source, _filters(unit, half)), (result, sums, sums))
-        )
+        made.append(Kernel("FusionOp_Conv2D_BNTrainingReduce", (source, _filters(unit, half)), (result, sums, sums)))
 
     def backward(unit: _Unit, name: str, *others: Operand) -> None:
         made.extend(_norm_gradients(unit, half))
@@ -302,14 +322,10 @@ def _bert() -> list[Kernel]:
     wide = (_operand((_WIDTH, _INNER), half), _operand((_INNER,), half))
     for _ in range(layers):
         made.append(Kernel("FusionOp_MatMul_Gelu", (tokens, *wide), (inner, inner)))
-        made.append(
-            Kernel("FusionOp_MatMul_GeluGrad", (tokens, wide[0], inner, inner), (inner,))
-        )
-        for _ in range(2):
-            made.append(Kernel("BatchMatMul", (states, states), (scores,), (("transpose_b", True),)))
-        for _ in range(2):
-            made.append(Kernel("BatchMatMul", (scores, states), (states,)))
-            made.append(Kernel("BatchMatMul", (scores, states), (states,), (("transpose_a", True),)))
+        made.append(Kernel("FusionOp_MatMul_GeluGrad", (tokens, wide[0], inner, inner), (inner,)))
+        made.extend([Kernel("BatchMatMul", (states, states), (scores,), (("transpose_b", True),))] * 2)
+        made.extend([Kernel("BatchMatMul", (scores, states), (states,))] * 2)
+        made.extend([Kernel("BatchMatMul", (scores, states), (states,), (("transpose_a", True),))] * 2)
         made.append(Kernel("SoftmaxV2", (scores,), (scores,)))
         made.append(Kernel("SoftmaxGradExt", (scores, scores, scores), (scores,)))
         made.extend([Kernel("DropOutDoMask", (scores, bits(scores), _operand((1,), half)), (scores,))] * 2)
@@ -338,7 +354,7 @@ def _nz(rows: int, columns: int, dtype: str = "float16") -> Operand:
     return _operand((-(-columns // _BLOCK), -(-rows // _BLOCK), _BLOCK, _BLOCK), dtype, "NZ")
 
 
-_KERNELS: Mapping[str, Callable[[], list[Kernel]]] = {
+_NETWORKS: Mapping[str, Callable[[], list[Kernel]]] = {
     "resnet in float32": _resnet_in_float32,
     "resnet fused": _resnet_fused,
     "bert": _bert,

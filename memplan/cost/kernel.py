@@ -152,7 +152,9 @@ _UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
 @cache
 def op_class(op_type: str, generation: str = "") -> OpClass:
     """
-    The class of `op_type`, by the instructions of kernels of `generation` (`npu_arch`) where those are known; version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
+    The class of `op_type`, by the instructions of kernels of `generation` (`npu_arch`) where those are known.
+
+    Version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
 
     A kernel that graph engines fused (`FusionOp_Conv2D_ReLU`) has the class of its heaviest part, with the instructions
     of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
