@@ -23,10 +23,13 @@ from memplan.cost.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 6
+CALIBRATION_VERSION = 7
 _BEFORE = 3
-"""The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places, 5
-knew nothing of what reads push out of L2."""
+"""
+The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places, 5 knew
+nothing of what reads push out of L2. Up to 6 rows of blocked layouts were those of their blocks: kernels of these are
+far from what such a file has measured, and mostly keep the model's time.
+"""
 _LARGEST_FILE = 16 << 20
 
 

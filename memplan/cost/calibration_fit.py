@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
-from memplan.cost.deviations import Deviations, PlainTimes, Trait, carried_places, fitted_deviations, trait_of
+from memplan.cost.deviations import (
+    Deviations,
+    PlainTimes,
+    Trait,
+    carried_places,
+    fitted_deviations,
+    mean_place,
+    trait_of,
+)
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
 from memplan.cost.l2 import costs_in_order, kernel_accesses, l2_states
@@ -172,12 +180,7 @@ class _Rows:
 
     def _deviations(self, shapes: Sequence[Sequence[int]]) -> Deviations:
         """Deviations of distinct kernels, each given by its rows, with its places on average."""
-        traits = []
-        for own in shapes:
-            hot = float(np.mean([self.traits[row].hot or 0.0 for row in own]))
-            order = float(np.mean([self.traits[row].order for row in own]))
-            pushed = float(np.mean([self.traits[row].pushed or 0.0 for row in own]))
-            traits.append(replace(self.traits[own[0]], hot=hot, order=order, pushed=pushed))
+        traits = [mean_place([self.traits[row] for row in own]) for own in shapes]
         return fitted_deviations(traits, [self.truth[own] for own in shapes])
 
     def type_errors(self, predicted: Array) -> tuple[TypeErrors, ...]:

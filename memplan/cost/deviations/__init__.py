@@ -4,7 +4,7 @@ from memplan.cost.deviations.carried_places import carried_places
 from memplan.cost.deviations.fitting import fitted_deviations
 from memplan.cost.deviations.measured_deviations import Deviations, Member
 from memplan.cost.deviations.prior import Prior
-from memplan.cost.deviations.traits import UNKNOWN_L2, L2State, PlainTimes, Trait, trait_of
+from memplan.cost.deviations.traits import UNKNOWN_L2, L2State, PlainTimes, Trait, mean_place, trait_of
 
 __all__ = [
     "UNKNOWN_L2",
@@ -16,5 +16,6 @@ __all__ = [
     "Trait",
     "carried_places",
     "fitted_deviations",
+    "mean_place",
     "trait_of",
 ]
