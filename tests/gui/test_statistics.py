@@ -129,7 +129,8 @@ def test_the_table_follows_what_is_selected_and_typed(view: StatisticsView, qtbo
 def test_names_are_read_before_figures_that_can_be_spared(view: StatisticsView) -> None:
     """Went wrong once: in a window of 1280 pixels every name was cut to a few letters."""
     window, header = view.window(), view.table.horizontalHeader()
-    narrow, wide = [], []
+    narrow: list[str] = []
+    wide: list[str] = []
     for width, names in ((1280, narrow), (2400, wide)):
         window.resize(width, 800)
         settle()
