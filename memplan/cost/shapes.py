@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from memplan.cost.attention import AttentionProblem
+from memplan.cost.attention import AttentionProblem, Walk
 from memplan.cost.kernel import Kernel, Operand, is_fused
-from memplan.cost.key_walks import Walk
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.attention import AttentionProblem, attention_time
-from memplan.cost.key_walks import Walk, dealt
+from memplan.cost.attention import AttentionProblem, Walk, attention_time, dealt
 from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.parallel import Layout
