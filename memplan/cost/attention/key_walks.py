@@ -112,9 +112,10 @@ def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Deal
         return _in_rounds(cores, blocks, walked, keys, share)
     # Heads of the few sequences that are left are split again.
     last = min(ceil(heads / ceil(cores / tail)), _MOST_HEADS)
-    last_walked = ceil(last / group) * keys
-    share = rounds * share + last / (batch * heads)
-    return Dealt(cores, rounds + 1, rounds * walked + last_walked, keys, share, last_walked, tail / batch)
+    more = ceil(tail * ceil(heads / last) / cores)
+    last_walked = more * ceil(last / group) * keys
+    share = rounds * share + more * last / (batch * heads)
+    return Dealt(cores, rounds + more, rounds * walked + last_walked, keys, share, last_walked, tail / batch)
 
 
 def waits(deal: Dealt, span: float, start: float, again: float) -> float:
