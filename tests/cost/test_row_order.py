@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.deviations import L2State
 from memplan.cost.l2 import costs_in_order, hot_shares_of_rows
 from memplan.hardware import chip
 
@@ -13,21 +14,21 @@ RELU, CAST = Kernel("Relu", (X,), (X,)), Kernel("Cast", (X,), (Y,))
 
 
 def test_a_result_is_read_from_l2_by_the_next_kernels_and_none_is_by_the_first() -> None:
-    assert list(hot_shares_of_rows([CAST, Kernel("Relu", (Y,), (Y,)), RELU], B1.l2)) == [0.0, 1.0, 0.0]
+    assert list(hot_shares_of_rows([CAST, Kernel("Relu", (Y,), (Y,)), RELU], B1.l2 / 2)) == [0.0, 1.0, 0.0]
 
 
 def test_of_two_operands_that_look_alike_one_is_the_result() -> None:
-    assert list(hot_shares_of_rows([RELU, Kernel("Add", (X, X), (X,))], B1.l2)) == [0.0, 0.5]
+    assert list(hot_shares_of_rows([RELU, Kernel("Add", (X, X), (X,))], B1.l2 / 2)) == [0.0, 0.5]
 
 
 def test_a_result_is_gone_when_more_was_moved_than_l2_certainly_holds() -> None:
     stream = Kernel("Relu", (WIDE,), (WIDE,))
-    assert list(hot_shares_of_rows([RELU, stream, RELU], B1.l2))[-1] == 0.0
+    assert list(hot_shares_of_rows([RELU, stream, RELU], B1.l2 / 2))[-1] == 0.0
 
 
 def test_another_layout_or_type_is_another_tensor() -> None:
     other = Kernel("Relu", (Operand((4096, 1024), "bfloat16", "NZ"),), (X,))
-    assert list(hot_shares_of_rows([RELU, other], B1.l2)) == [0.0, 0.0]
+    assert list(hot_shares_of_rows([RELU, other], B1.l2 / 2)) == [0.0, 0.0]
 
 
 def test_code_is_fetched_but_where_the_same_ran_just_before() -> None:
@@ -36,11 +37,11 @@ def test_code_is_fetched_but_where_the_same_ran_just_before() -> None:
     fetch = round(B1["code_fetch_ns_per_vector_core"] * B1.vectors)
     assert first.duration_ns - alone.duration_ns == fetch
     assert again.duration_ns < alone.duration_ns
-    assert other.duration_ns == kernel_cost(CAST, B1, hot_share=1.0, cold_code=True).duration_ns
+    assert other.duration_ns == kernel_cost(CAST, B1, L2State(1.0), cold_code=True).duration_ns
 
 
 def test_products_take_their_operands_for_cold_and_leave_the_code_of_vector_cores() -> None:
     product = Kernel("MatMul", (X, Operand((1024, 1024), "bfloat16")), (X,))
     _, between, again = costs_in_order([RELU, product, RELU], B1)
     assert between == kernel_cost(product, B1)
-    assert again == kernel_cost(RELU, B1, hot_share=1.0)
+    assert again == kernel_cost(RELU, B1, L2State(1.0))
