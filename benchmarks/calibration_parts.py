@@ -1,10 +1,11 @@
-"""Claims that a calibration is fitted to, part by part: kept in files, to fit to the very same ones again, with digests."""
+"""Claims that a calibration is fitted to, part by part: kept in files, to fit to the very same again, and digests."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ def parts_told(parts: Mapping[str, Sequence[RawClaims]]) -> dict[str, dict[str, 
     }
 
 
-def _columns(runs: Sequence[RawClaims]) -> dict[str, NDArray[np.generic]]:
+def _columns(runs: Sequence[RawClaims]) -> dict[str, NDArray[Any]]:
     """All runs of a part one behind the other, with the kernels of each."""
-    found: dict[str, NDArray[np.generic]] = {"kernels": np.array([len(run.count) for run in runs], dtype=np.int64)}
+    found: dict[str, NDArray[Any]] = {"kernels": np.array([len(run.count) for run in runs], dtype=np.int64)}
     if not runs:
         return found
     for side in _SIDES:
@@ -53,7 +54,7 @@ def _read(path: Path) -> list[RawClaims]:
     ends = np.cumsum(columns.pop("kernels"))[:-1]
     cut = {name: np.split(column, ends) for name, column in columns.items()}
 
-    def of(side: str, run: int) -> dict[str, NDArray[np.generic]]:
+    def of(side: str, run: int) -> dict[str, NDArray[Any]]:
         return {name.partition(" ")[2]: cut[name][run] for name in cut if name.partition(" ")[0] == side}
 
     return [
