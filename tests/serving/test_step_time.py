@@ -89,7 +89,7 @@ def test_a_host_that_launches_paces_small_steps(dense: ModelConfig) -> None:
         assert (host.layer_ns == 0) is (engine == "vllm-ascend-eager") is (host.kernel_ns > 0)
         assert sum(part.duration_ns for part in served_parts(small)) == small.duration_ns
         assert small.host_ns > host.step_ns
-    each = engine_host("vllm-ascend").prompt_kernel_ns
+    each = engine_host("vllm-ascend").launch_ns
     whole, short = (
         step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend")
         for tokens in (32768, 16)
@@ -111,7 +111,7 @@ def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(de
     host = engine_host("sglang")
     for model, more in ((dense, 0), (latent, host.prompt_unfused_layer_ns)):
         read = step_time(model, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="sglang")
-        launched = read.stages[0].launches * host.prompt_kernel_ns
+        launched = read.stages[0].launches * host.launch_ns
         assert read.duration_ns == launched + more * len(model.layers)
 
 
@@ -211,7 +211,7 @@ def test_every_figure_of_a_host_is_told() -> None:
     own = next(text for text in told if "sglang" in text)
     for figure in (host.step_ns, host.sequence_ns, host.unfused_layer_ns, host.prompt_unfused_layer_ns):
         assert f"{figure:g} ns" in own
-    for figure in (host.prompt_kernel_ns, host.draft_ns, host.request_ns):
+    for figure in (host.launch_ns, host.draft_ns, host.request_ns):
         assert any(f"{figure:g} ns" in text for text in told)
     for factor in (host_interval().low, host_interval().high, host_interval().contained_high):
         assert any(f"{factor:g} times" in text or f"{factor:g} to" in text for text in told)
