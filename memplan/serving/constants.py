@@ -199,9 +199,10 @@ def step_interval(
     Measured over predicted time of a step of `engine`: between these lie four of five public rows.
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
-    wide as what both say of their parts, where that is wider than what all steps say. `hosts` may be told otherwise
-    than `host_interval` has them. Where an engine's host shows on some machines alone, a step predicted to take
-    `duration_ns` may take that much longer besides.
+    wide as what both say of their parts, where that is wider than what all steps say, and wider again by what sources
+    first seen need beyond those that rules were made from. `hosts` may be told otherwise than `host_interval` has them.
+    Where an engine's host shows on some machines alone, a step predicted to take `duration_ns` may take that much
+    longer besides.
     """
     told = _engine(engine)
     entry, hosts = told["interval"], hosts or host_interval()
@@ -209,7 +210,8 @@ def step_interval(
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
     beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
-    return min(float(entry["low"]), low), max(float(entry["high"]), high, beside)
+    wider = 1.0 if engine == CAPTURED else float(_document()["first_seen"]["wider"])
+    return min(float(entry["low"]), low) ** wider, max(max(float(entry["high"]), high) ** wider, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +284,14 @@ def sources() -> tuple[Source, ...]:
             Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])
             for name, entry in _document()["launches"].items()
         )
-        + (_hosts_source(host_interval()),)
+        + (_hosts_source(host_interval()), _first_seen_source())
     )
+
+
+def _first_seen_source() -> Source:
+    """How much wider intervals are for sources that nobody has seen, with where that comes from."""
+    entry = _document()["first_seen"]
+    return Source(f"intervals of engines are {entry['wider']:g} times as wide in logarithms", entry["source"])
 
 
 def _hosts_source(hosts: HostInterval) -> Source:
