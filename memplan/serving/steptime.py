@@ -281,9 +281,7 @@ def _halves(graph: Graph, core: Machine, notes: list[str]) -> Graph:
     note = "the cube of this chip has no bfloat16: 16-bit values are float16, as engines have them there"
     if note not in notes:
         notes.append(note)
-    tensors = (
-        replace(tensor, dtype="float16") if tensor.dtype == "bfloat16" else tensor for tensor in graph.tensors
-    )
+    tensors = (replace(tensor, dtype="float16") if tensor.dtype == "bfloat16" else tensor for tensor in graph.tensors)
     return replace(graph, tensors=tuple(tensors))
 
 
