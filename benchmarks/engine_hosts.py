@@ -92,9 +92,9 @@ def _unfused(row: EngineRow) -> bool:
 
 
 def _like(engine: str, host: EngineHost) -> EngineHost:
-    """`host` as one that captures and splits as `engine` does."""
+    """`host` as one that fuses and captures as `engine` does."""
     own = engine_host(engine)
-    return replace(host, splits_recurrences=own.splits_recurrences, captured_tokens=own.captured_tokens)
+    return replace(host, recurrence_counts=own.recurrence_counts, captured_tokens=own.captured_tokens)
 
 
 def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:

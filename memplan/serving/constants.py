@@ -89,10 +89,10 @@ class EngineHost:
 
     `step_ns` comes beside the kernels, and `sequence_ns` for each sequence: scheduler, inputs, sampling;
     `unfused_layer_ns` with each layer of latent or compressed attention, for which engines run kernels that reference
-    stacks fuse, and of a recurrence where `splits_recurrences`. Where the host launches while the step runs, a step
-    that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads prompts than
-    `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens` tokens is
-    captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
+    stacks fuse; a layer of a recurrence counts as `recurrence_counts` of these. Where the host launches while the step
+    runs, a step that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads
+    prompts than `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens`
+    tokens is captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
     `request_ns` is what a request takes beside all steps until its first token is with who asked.
     """
 
@@ -104,13 +104,13 @@ class EngineHost:
     launch_ns: int
     prompt_unfused_layer_ns: int
     request_ns: int
-    splits_recurrences: bool = False
-    captured_tokens: int = 0
+    recurrence_counts: int
+    captured_tokens: int
 
     @property
     def hidden(self) -> bool:
         """Whether steps show nothing of it."""
-        return not any(replace(self, request_ns=0)._times)
+        return not any(astuple(replace(self, request_ns=0, recurrence_counts=0, captured_tokens=0)))
 
     def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: bool = False) -> int:
         """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
@@ -126,18 +126,14 @@ class EngineHost:
 
     def unfused(self, work: HostWork) -> int:
         """Layers of `work` for which it runs kernels that reference stacks fuse."""
-        return work.unfused + (work.recurrent if self.splits_recurrences else 0)
-
-    @property
-    def _times(self) -> tuple[int, ...]:
-        return astuple(self)[:-2]
+        return work.unfused + work.recurrent * self.recurrence_counts
 
     def slower(self, factor: float) -> EngineHost:
         """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
         if not 0 <= factor < inf:
             raise InputError("a host can't take {:g} times as long", factor)
-        times = (round(value * factor) for value in self._times)
-        return EngineHost(*times, self.splits_recurrences, self.captured_tokens)
+        slower = EngineHost(*(round(value * factor) for value in astuple(self)))
+        return replace(slower, recurrence_counts=self.recurrence_counts, captured_tokens=self.captured_tokens)
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
@@ -158,7 +154,7 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
         launch_ns=shared["kernel"],
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
         request_ns=0 if engine == CAPTURED else int(_launches()["request"]["ns"]),
-        splits_recurrences=bool(entry.get("splits_recurrences", False)),
+        recurrence_counts=int(entry.get("recurrence_counts", 0)),
         captured_tokens=int(entry.get("captured_tokens", 0)),
     )
 

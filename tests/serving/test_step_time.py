@@ -182,7 +182,7 @@ def test_an_engine_whose_host_shows_on_some_machines_alone_says_so(dense: ModelC
 def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
     base = engine_host("vllm-ascend")
     assert engine_host("sglang") == engine_host("xllm") == base
-    assert engine_host("vllm-ascend-synchronous") == replace(base, splits_recurrences=True)
+    assert engine_host("vllm-ascend-synchronous") == replace(base, recurrence_counts=1)
     eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
     assert replace(eager, kernel_ns=base.kernel_ns) == base
     assert replace(pieces, captured_tokens=0) == engine_host("vllm-ascend", alone=True)
