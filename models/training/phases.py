@@ -214,6 +214,26 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     return parts
 
 
+def head_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
+    """
+    What is alive when the way back has come through the head, whose gradient autograd makes before it is added up;
+    empty where products add it up themselves, where it waits, and where the loss is fused with it.
+    """
+    fused = recipe.transformer_engine and recipe.fused_gradients
+    if fused or recipe.lora_rank or recipe.loss is Loss.FUSED or (recipe.deferred_head and layout.pipeline > 1):
+        return []
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor)
+    hidden = round(recipe.each * tokens * model.hidden_size)
+    return [
+        MemoryPart("gradient of the logits", logits, f"{recipe.each} B a token and vocabulary entry"),
+        MemoryPart(
+            "input of the head and its gradient", 2 * hidden, f"2 x {recipe.each} B x {model.hidden_size:,} a token"
+        ),
+        MemoryPart("gradient of the head", recipe.each * table, f"{recipe.each} B x {table:,}"),
+    ]
+
+
 def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> MemoryPart:
     """What waits on a pipeline's last stage for the head's weight gradient, with `tokens` a micro-batch and rank."""
     waiting = min(recipe.deferred_head, recipe.micro_batches)
