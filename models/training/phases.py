@@ -81,17 +81,8 @@ def backward_parts(
     hidden = recipe.each * model.hidden_size
     widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
     second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
-    numbers = {layer.index for layer in layers}
-    largest = max(
-        (
-            rank_elements(item, layout) // item.copies
-            for item in _weights(model)
-            if item.linear and item.layer in numbers
-        ),
-        default=0,
-    )
-    if recipe.lora_rank:
-        largest = 0
+    made = not recipe.lora_rank and not (recipe.transformer_engine and recipe.fused_gradients)
+    largest = 0 if not made else _largest_product(model, layers, layout, recipe)
     parts = [
         MemoryPart(
             "gradients of activations",
@@ -136,6 +127,18 @@ def backward_parts(
         again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
         parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
     return parts
+
+
+def _largest_product(model: ModelConfig, layers: Sequence[Layer], layout: Layout, recipe: Recipe) -> int:
+    """Elements of the largest weight of one product on a rank: of all its experts at once where they are grouped."""
+    numbers, sizes = {layer.index for layer in layers}, dict[tuple[int | None, str], int]()
+    for item in _weights(model):
+        if item.linear and item.layer in numbers:
+            grouped = recipe.grouped_experts and item.group is WeightGroup.EXPERTS
+            each = 1 if grouped else max(1, -(-item.copies // layout.expert))
+            key = item.layer, parameter_of(item)
+            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout) // each
+    return max(sizes.values(), default=0)
 
 
 def recomputed_layer(kept: Sequence[tuple[Saved, ...]], tokens: float) -> MemoryPart:
