@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from memplan.cost.attention.key_walks import AHEAD, ROWS, STACK, Dealt, Walk, dealt, waits
-from memplan.cost.attention.problem import AttentionProblem
+from memplan.cost.attention.attention_problem import AttentionProblem
+from memplan.cost.attention.key_walks import AHEAD, BLOCK_ROWS, STACK, Dealt, Walk, dealt, waits
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 
@@ -84,7 +84,10 @@ def _is_dealt(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int
     """Whether a kernel has such blocks: those that cores walk over have one size, others are chosen freely."""
     if p.walk is None or machine.direct:
         return True
-    return block_q == min(next((size for size in _BLOCKS_Q if size >= p.rows), ROWS), ROWS) and block_kv == STACK
+    return (
+        block_q == min(next((size for size in _BLOCKS_Q if size >= p.rows), BLOCK_ROWS), BLOCK_ROWS)
+        and block_kv == STACK
+    )
 
 
 def _blocks(

@@ -23,7 +23,7 @@ from math import ceil, floor
 
 STACK, AHEAD = 512, 2
 """Keys of a stack (`MAX_KV_STACK_LEN`), and how many stacks scores are ahead of values (`PRE_LAUNCH`)."""
-ROWS = 128
+BLOCK_ROWS = 128
 """Rows of queries of a block."""
 _FEW_QUERIES = 16
 """Queries of a sequence up to which a kernel may share keys among cores."""
@@ -68,7 +68,7 @@ def dealt(
     if walk is Walk.PAGED:
         return _paged(cores, batch, heads, kv_heads, keys)
     shares = walk is Walk.LATENT
-    if walk is Walk.FUSED and q_len <= _FEW_QUERIES and q_len * (heads // kv_heads) <= ROWS:
+    if walk is Walk.FUSED and q_len <= _FEW_QUERIES and q_len * (heads // kv_heads) <= BLOCK_ROWS:
         few = batch * kv_heads
         shares = (few <= _IDLE * cores and keys >= cores * STACK) or (few <= _HALF_IDLE * cores and keys >= _SHORTEST)
     if shares:
@@ -92,14 +92,14 @@ def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Deal
     """One query of each sequence by PagedAttention: some heads a core, and parts of the keys where cores are idle."""
     group = max(heads // kv_heads, 1)
     few = batch <= _IDLE * cores
-    is_long = few and keys >= _LONG_PAGES * ROWS * cores
+    is_long = few and keys >= _LONG_PAGES * BLOCK_ROWS * cores
     if batch * heads < _IDLE * cores or is_long:
-        pages = ceil(keys / ROWS)
+        pages = ceil(keys / BLOCK_ROWS)
         each = ceil(pages / (cores if is_long else ceil(cores / batch)))
         parts = ceil(pages / each)
         split = heads if batch * parts >= _LONG_HEADS * cores else ceil(heads / ceil(cores / (batch * parts)))
         split = min(split, _MOST_HEADS)
-        blocks, part = batch * parts * ceil(heads / split), min(each * ROWS, keys)
+        blocks, part = batch * parts * ceil(heads / split), min(each * BLOCK_ROWS, keys)
         share = split * part / (batch * heads * keys)
         return _in_rounds(cores, blocks, ceil(split / group) * part, part, share, split=parts > 1)
     split = min(ceil(heads / ceil(cores / batch)), _MOST_HEADS)

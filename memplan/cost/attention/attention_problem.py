@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from memplan.cost.attention.key_walks import ROWS, Walk
+from memplan.cost.attention.key_walks import BLOCK_ROWS, Walk
 
 _AT_ONCE = 1 << 20
 _FOLDED = 16
@@ -153,4 +153,4 @@ class AttentionProblem:
         group = max(self.heads // max(self.kv_heads, 1), 1)
         if self.q_len == 1 or ((self.shared_kv or self.indexer or self.top_k > 0) and self.q_len <= _FOLDED):
             return group
-        return max(min(group, ROWS // self.q_len // _HALVES * _HALVES), 1)
+        return max(min(group, BLOCK_ROWS // self.q_len // _HALVES * _HALVES), 1)
