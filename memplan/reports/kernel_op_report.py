@@ -77,9 +77,9 @@ def _roofline_ns(flops: float, mac_rate: float, cores: int, nbytes: float, machi
 def matmul_op_report(
     problem: MatmulProblem, machine: Machine, chip: Chip, *, dtype: str, passes: float, cores: int
 ) -> Report:
-    """The best tiling of a product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all)."""
+    """The tiling that the library is taken to run for a product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all)."""
     found = search_tilings(problem, machine, cores=cores or None)
-    best = found.best()
+    best = found.chosen(machine)
     tiling = found.tiling(best)
     used = cores or machine.cubes
     cut = matmul_cut(problem, tiling, machine, cores=used)
