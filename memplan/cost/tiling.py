@@ -115,9 +115,9 @@ class Search:
     """
     All legal tilings of a problem with what each does; arrays of one length.
 
-    `columns` holds `m, n, k, k_l1, resident, splits, l0c_buffers`, times in nanoseconds (`time`, what of it cores take to
-    start in `starts`, and by pipe `cube`, `mte1`, `mte2`, `fixpipe`, `scalar`: averages over cores as profilers report
-    them), bytes (`gm_read`, `gm_bytes`
+    `columns` holds `m, n, k, k_l1, resident, splits, l0c_buffers`, times in nanoseconds (`time`, `starts`: what of it
+    cores take to start, and by pipe `cube`, `mte1`, `mte2`, `fixpipe`, `scalar`: averages over cores as profilers
+    report them), bytes (`gm_read`, `gm_bytes`
     with C, `hbm_bytes`, and `l1_bytes`, `l0a_bytes`, `l0b_bytes`, `l0c_bytes` as occupied) and `blocks` (cores used).
     """
 

@@ -77,7 +77,10 @@ def _roofline_ns(flops: float, mac_rate: float, cores: int, nbytes: float, machi
 def matmul_op_report(
     problem: MatmulProblem, machine: Machine, chip: Chip, *, dtype: str, passes: float, cores: int
 ) -> Report:
-    """The tiling that the library is taken to run for a product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all)."""
+    """
+    A product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all), in the tiling that the
+    library is taken to run.
+    """
     found = search_tilings(problem, machine, cores=cores or None)
     best = found.chosen(machine)
     tiling = found.tiling(best)
