@@ -114,7 +114,7 @@ def plan(
     costs, advice = costs_and_advice(graph, core)
     launched = {cost.kernel: None for cost in costs if cost.kernel is not None}
     number = {kernel: place for place, kernel in enumerate(launched)}
-    launches = [(cost.kernel, cost.hot_share, cost.pushed_share) for cost in costs if cost.kernel is not None]
+    launches = [(cost.kernel, cost.l2) for cost in costs if cost.kernel is not None]
 
     progress(1, 3, "placing")
     durations = [cost.duration_ns for cost in costs]
@@ -296,7 +296,7 @@ def _planned_op(
         gm_bytes=cost.gm_bytes,
         source=op.source,
         kernel=None if cost.kernel is None else number[cost.kernel],
-        hot_share=cost.hot_share,
+        hot_share=cost.l2.hot,
         phase=None if op.scope is None else op.scope.phase,
         micro_batch=None if op.scope is None else op.scope.micro_batch,
         layer=None if op.scope is None else op.scope.layer,
@@ -305,5 +305,5 @@ def _planned_op(
         reads=access.reads,
         writes=access.writes,
         repeats=op.repeats,
-        tiling=None if cost.kernel is None else tilings[cost.kernel, cost.hot_share, cost.pushed_share],
+        tiling=None if cost.kernel is None else tilings[cost.kernel, cost.l2],
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 from memplan.cost.buffers import BufferNeed
+from memplan.cost.deviations import L2State
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_report import KernelReport, kernel_report
 from memplan.cost.machine import Machine
@@ -16,8 +17,8 @@ from memplan.placement.onchip import plan_onchip
 from memplan.schema import OnChipPlan, PlannedTiling
 from memplan.schema.planned_tiling import PipeBusy, PlannedSentence, Stage
 
-Launch = tuple[Kernel, float | None, float | None]
-"""A kernel, the share of its reads that L2 holds beforehand, and the share that pushes results out of L2."""
+Launch = tuple[Kernel, L2State]
+"""A kernel and what it meets in L2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ def planned_tilings(
     onchip: list[OnChipPlan] = []
     tilings: list[PlannedTiling] = []
     distinct = dict.fromkeys(launches)
-    for done, (kernel, hot_share, pushed_share) in enumerate(distinct):
+    for done, (kernel, l2) in enumerate(distinct):
         progress(done, len(distinct), "kernels on chip")
-        report = kernel_report(kernel, core, hot_share=hot_share, pushed_share=pushed_share)
+        report = kernel_report(kernel, core, l2)
         place = None
         if report.needs:
             key = report.needs, report.stages
@@ -56,16 +57,16 @@ def planned_tilings(
                 layouts[key] = len(onchip)
                 onchip.append(onchip_plan(report.needs, report.stages, chip))
             place = layouts[key]
-        tilings.append(tiling_of(report, numbers[kernel], hot_share, place))
+        tilings.append(tiling_of(report, numbers[kernel], l2, place))
     return Tilings(tuple(tilings), tuple(onchip), {launch: place for place, launch in enumerate(distinct)})
 
 
-def tiling_of(report: KernelReport, kernel: int, hot_share: float | None, onchip: int | None) -> PlannedTiling:
-    """`report` as a plan records it, of kernel number `kernel` with the layout of buffers number `onchip`."""
+def tiling_of(report: KernelReport, kernel: int, l2: L2State, onchip: int | None) -> PlannedTiling:
+    """`report` as a plan records it: of kernel number `kernel`, which meets `l2`, with its buffers' layout `onchip`."""
     cost = report.cost
     return PlannedTiling(
         kernel=kernel,
-        hot_share=hot_share,
+        hot_share=l2.hot,
         onchip=onchip,
         tile=report.tile,
         words=tuple(map(_planned, report.tiling)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
@@ -206,28 +206,35 @@ def check_divides(model: ModelConfig, layout: Layout) -> None:
         raise InputError("a vocabulary of {} can't be divided among {} ranks", words, layout.tensor)
 
 
+def on_stages(model: ModelConfig, spans: Sequence[range], group: str, layer: int | None, *, copied: bool) -> bool:
+    """
+    Whether a rank of the pipeline stages that run the layers of `spans` holds a weight of `group`, a `WeightGroup` or
+    another one of stored weights, in `layer`.
+
+    The first stage holds the embedding and the vision tower, the last one layers of multi-token prediction, the final
+    norm and the head, and the embedding again where it is `copied`.
+    """
+    first = any(span.start == 0 for span in spans)
+    last = any(span.stop >= len(model.layers) for span in spans)
+    if layer is not None:
+        return any(layer in span for span in spans) or (last and layer >= len(model.layers))
+    if group == WeightGroup.EMBEDDING:
+        return first or (last and copied)
+    return first if group == WeightGroup.VISION else last
+
+
 def rank_weights(
     model: ModelConfig, layout: Layout, span: range, *, mtp: bool = False, vision: bool = True
 ) -> Iterator[tuple[Weight, int]]:
     """
     The weights on one rank of the pipeline stage that holds the layers of `span`, each with its elements there.
 
-    The first stage holds the embedding and the vision tower, the last one the final norm and the head. A tied
-    embedding is held by both where they differ. Lookup tables are left out.
+    They are those that `on_stages` says; a tied embedding is copied. Lookup tables are left out.
     """
-    first, last = span.start == 0, span.stop >= len(model.layers)
     for item in _weights(model, mtp):
-        if item.group is WeightGroup.LOOKUP:
+        if item.group is WeightGroup.LOOKUP or (item.group is WeightGroup.VISION and not vision):
             continue
-        if item.layer is not None:
-            kept = item.layer in span or (last and item.layer >= len(model.layers))
-        elif item.group is WeightGroup.EMBEDDING:
-            kept = first or (last and model.tied_embeddings)
-        elif item.group is WeightGroup.VISION:
-            kept = first and vision
-        else:
-            kept = last
-        if kept:
+        if on_stages(model, (span,), item.group, item.layer, copied=model.tied_embeddings):
             yield item, rank_elements(item, layout)
 
 
@@ -257,21 +264,13 @@ def _stored_bytes(
 ) -> Mapping[str, int]:
     """Bytes by group on one rank of what the checkpoint's files hold."""
     found: dict[str, int] = {}
-    first, last = span.start == 0, span.stop >= len(model.layers)
+    behind = len(model.layers)
     for part in stored.parts:
-        if part.group == WeightGroup.LOOKUP.value:
+        layer = behind if part.drafts else part.layer
+        left_out = (WeightGroup.LOOKUP,) if vision else (WeightGroup.LOOKUP, WeightGroup.VISION)
+        if part.group in left_out or (layer is not None and layer >= behind and not mtp):
             continue
-        if part.drafts or (part.layer is not None and part.layer >= len(model.layers)):
-            kept = mtp and last
-        elif part.layer is not None:
-            kept = part.layer in span
-        elif part.group == WeightGroup.EMBEDDING.value:
-            kept = first or (last and model.tied_embeddings)
-        elif part.group == WeightGroup.VISION.value:
-            kept = first and vision
-        else:
-            kept = last
-        if kept:
+        if on_stages(model, (span,), part.group, layer, copied=model.tied_embeddings):
             size = part.whole + -(-part.nbytes // _stored_shards(model, part, layout))
             found[part.group] = found.get(part.group, 0) + size
     return found

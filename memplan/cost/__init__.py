@@ -1,6 +1,7 @@
 """How long each kernel takes on a given chip, what limits it, and how its buffers and L2 are used."""
 
 from memplan.cost.calibration import Calibration, load_calibration, save_calibration
+from memplan.cost.deviations import L2State
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine, calibrated, machine
@@ -10,6 +11,7 @@ __all__ = [
     "Calibration",
     "Kernel",
     "KernelCost",
+    "L2State",
     "Machine",
     "OpCost",
     "Operand",

@@ -18,15 +18,18 @@ from typing import Any
 from memplan.core.errors import InputError, reason
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
-from memplan.cost.deviations import Deviations, Member, PlainTimes, Prior, Trait, trait_of
+from memplan.cost.deviations import Deviations, L2State, Member, PlainTimes, Prior, Trait, trait_of
 from memplan.cost.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"
-CALIBRATION_VERSION = 6
+CALIBRATION_VERSION = 7
 _BEFORE = 3
-"""The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places, 5
-knew nothing of what reads push out of L2."""
+"""
+The version that had one prior, and kept nothing of what kernels find in L2; 4 carried nothing to other places, 5 knew
+nothing of what reads push out of L2. Up to 6 rows of blocked layouts were those of their blocks: kernels of these are
+far from what such a file has measured, and mostly keep the model's time.
+"""
 _LARGEST_FILE = 16 << 20
 
 
@@ -88,17 +91,16 @@ class Calibration:
             "never seen",
         )
 
-    def corrected_ns(self, kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float | None) -> int | None:
+    def corrected_ns(self, kernel: Kernel, plain: PlainTimes, l2: L2State) -> int | None:
         """
         The corrected time of `kernel`, `None` where nothing measured speaks for it.
 
-        `plain` is what the model gives it, `hot` the share of its reads that L2 holds and `pushed` the share that
-        pushes results out of it, `None` where nobody knows what ran before it.
+        `plain` is what the model gives it, `l2` what it meets there.
         """
-        seen = self.seen_time_ns(kernel_key(kernel), plain, hot)
+        seen = self.seen_time_ns(kernel_key(kernel), plain, l2.hot)
         if seen is not None:
             return max(round(seen), 1)
-        trait = trait_of(kernel, plain, hot, pushed)
+        trait = trait_of(kernel, plain, l2)
         if not plain.known or not self.deviations.covers(trait):
             return None
         return max(round(float(self.deviations.times_ns([trait])[0])), 1)

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.cost.calibration import Calibration, TypeErrors, kernel_key
-from memplan.cost.deviations import Deviations, PlainTimes, Trait, carried_places, fitted_deviations, trait_of
+from memplan.cost.deviations import (
+    Deviations,
+    PlainTimes,
+    Trait,
+    carried_places,
+    fitted_deviations,
+    mean_place,
+    trait_of,
+)
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import costs_in_order, hot_shares, kernel_accesses, pushed_shares
+from memplan.cost.l2 import costs_in_order, kernel_accesses, l2_states
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
 from memplan.cost.overlap import Array
@@ -113,13 +121,12 @@ class _Rows:
             plain_times(kernel, machine, cost.duration_ns)
             for kernel, cost in zip(kernels.kernels, ordered, strict=True)
         )
-        accesses = kernel_accesses(kernels.kernels)
-        hot, pushed = hot_shares(accesses, machine.l2), pushed_shares(accesses, machine.l2)
+        states = l2_states(kernel_accesses(kernels.kernels), machine.l2)
         return _Rows(
             kernels.kernels,
             plain,
             tuple(kernel_key(kernel) for kernel in kernels.kernels),
-            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, hot, pushed, strict=True)),
+            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, states, strict=True)),
             np.array([float(times.ordered_ns) for times in plain]),
             kernels.duration_ns,
             fitted,
@@ -173,12 +180,7 @@ class _Rows:
 
     def _deviations(self, shapes: Sequence[Sequence[int]]) -> Deviations:
         """Deviations of distinct kernels, each given by its rows, with its places on average."""
-        traits = []
-        for own in shapes:
-            hot = float(np.mean([self.traits[row].hot or 0.0 for row in own]))
-            order = float(np.mean([self.traits[row].order for row in own]))
-            pushed = float(np.mean([self.traits[row].pushed or 0.0 for row in own]))
-            traits.append(replace(self.traits[own[0]], hot=hot, order=order, pushed=pushed))
+        traits = [mean_place([self.traits[row] for row in own]) for own in shapes]
         return fitted_deviations(traits, [self.truth[own] for own in shapes])
 
     def type_errors(self, predicted: Array) -> tuple[TypeErrors, ...]:

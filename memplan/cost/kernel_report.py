@@ -22,8 +22,9 @@ from memplan.cost.buffers import (
     matmul_buffers,
     vector_buffers,
 )
+from memplan.cost.deviations import UNKNOWN_L2, L2State
 from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_time import KernelCost, KernelProblem, kernel_cost, problem_of, stepped_share
+from memplan.cost.kernel_time import KernelCost, KernelProblem, kernel_cost, problem_of
 from memplan.cost.machine import Machine
 from memplan.cost.shapes import in_pages
 from memplan.cost.tiling import MatmulProblem, Tiling
@@ -55,17 +56,15 @@ class KernelReport:
 
 
 @lru_cache(maxsize=1024)
-def kernel_report(
-    kernel: Kernel, machine: Machine, *, hot_share: float | None = None, pushed_share: float | None = None
-) -> KernelReport:
+def kernel_report(kernel: Kernel, machine: Machine, l2: L2State = UNKNOWN_L2) -> KernelReport:
     """
-    The report of `kernel`; `hot_share` and `pushed_share` as in `kernel_cost`, whose figures and tiling it gives.
+    The report of `kernel` that meets `l2`, with the figures and the tiling of `kernel_cost`.
 
     Equal kernels are searched once. Raises what `kernel_cost` raises.
     """
-    cost = kernel_cost(kernel, machine, hot_share=hot_share, pushed_share=pushed_share)
+    cost = kernel_cost(kernel, machine, l2)
     # As `kernel_cost` rounds it, so that the buffers are those of the tiling it found.
-    share = stepped_share(hot_share) or 0.0
+    share = l2.stepped().hot or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
     notes = (Sentence(cost.assumed),) if cost.assumed else ()
     interval = time_interval(kernel, cost, machine)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
-from memplan.cost.deviations import PlainTimes
+from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
 from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class, takes_turns
 from memplan.cost.layout_copies import layout_copies
 from memplan.cost.machine import Machine
@@ -32,8 +32,6 @@ from memplan.cost.vector import VectorTime, VectorWork, vector_passes, vector_pr
 from memplan.hardware import Link
 
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
-_SHARE_STEPS = 16
-"""Steps in which shares of reads in L2 are told apart, so that equal kernels meet equal costs."""
 REREAD_KINDS = ("matmul", "attention")
 """Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
 _CONVOLUTIONS = (
@@ -65,37 +63,23 @@ class KernelCost:
     known: bool = True
 
 
-def kernel_cost(
-    kernel: Kernel,
-    machine: Machine,
-    *,
-    hot_share: float | None = None,
-    pushed_share: float | None = None,
-    cold_code: bool = False,
-) -> KernelCost:
+def kernel_cost(kernel: Kernel, machine: Machine, l2: L2State = UNKNOWN_L2, *, cold_code: bool = False) -> KernelCost:
     """
-    Cost of `kernel`; `hot_share` is the share of its reads that L2 holds, where the caller knows the ops before it.
+    Cost of `kernel`, which meets `l2` where the caller knows the ops before it.
 
-    Without it, each operand comes from HBM when it is first touched. `pushed_share` is what its reads push out of L2
-    over what they are (`pushed_shares`), which nothing but a calibration asks for. With `cold_code` its vector cores
-    fetch their instructions first, as they do behind another kernel.
+    With `cold_code` its vector cores fetch their instructions first, as they do behind another kernel.
     """
-    pushed = None if machine.calibration is None else stepped_share(pushed_share)
-    return _cached(kernel, machine, stepped_share(hot_share), pushed, cold_code)
-
-
-def stepped_share(share: float | None) -> float | None:
-    """The `share` of a kernel's reads (0 to 1) as costs tell it apart."""
-    return None if share is None else round(share * _SHARE_STEPS) / _SHARE_STEPS
+    asked = L2State(l2.hot) if machine.calibration is None else l2
+    return _cached(kernel, machine, asked.stepped(), cold_code)
 
 
 @lru_cache(maxsize=65536)
-def _cached(kernel: Kernel, machine: Machine, hot: float | None, pushed: float | None, cold_code: bool) -> KernelCost:
-    cost = _modelled(kernel, machine, hot, cold_code)
+def _cached(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool) -> KernelCost:
+    cost = _modelled(kernel, machine, l2.hot, cold_code)
     if machine.calibration is None:
         return cost
-    plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, hot))
-    time = machine.calibration.corrected_ns(kernel, plain, hot, pushed)
+    plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, l2.hot))
+    time = machine.calibration.corrected_ns(kernel, plain, l2)
     return cost if time is None else replace(cost, duration_ns=time)
 
 

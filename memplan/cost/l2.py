@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from memplan.core.units import format_bytes, format_duration
+from memplan.cost.deviations import L2State
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op
 from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
@@ -93,6 +94,8 @@ class WrittenStack:
         """Move `key` to the top; the bytes written before that this pushes out to HBM."""
         before, written = self._held.pop(key, (0.0, 0.0))
         whole = float(min(max(before, size), self._l2))
+        if not whole:
+            return 0.0
         self._held[key] = whole, min(max(written, size) if writes else written, whole)
         self._total += whole - before
         pushed = 0.0
@@ -253,28 +256,30 @@ def bypasses(graph: Graph, machine: Machine) -> list[Bypass]:
     ]
 
 
-def graph_costs(
-    graph: Graph, machine: Machine, states: Sequence[tuple[float, float | None]] | None = None
-) -> list[KernelCost | None]:
+def graph_costs(graph: Graph, machine: Machine, states: Sequence[L2State] | None = None) -> list[KernelCost | None]:
     """
     Cost of every op of `graph` in order with L2 as the ops before left it; `None` for ops that launch nothing.
 
-    `states` are the `l2_states` of its accesses, for who has them already.
+    `states` are the `asked_states` of its accesses, for who has them already.
     """
     if states is None:
-        states = l2_states(graph_accesses(graph), machine)
+        states = asked_states(graph_accesses(graph), machine)
     return [
-        kernel_cost(kernel_of_op(op, graph), machine, hot_share=hot, pushed_share=pushed) if op.launches else None
-        for op, (hot, pushed) in zip(graph.ops, states, strict=True)
+        kernel_cost(kernel_of_op(op, graph), machine, state) if op.launches else None
+        for op, state in zip(graph.ops, states, strict=True)
     ]
 
 
-def l2_states(accesses: Sequence[L2Access], machine: Machine) -> list[tuple[float, float | None]]:
-    """`hot_shares` and `pushed_shares` of a graph, these `None` without a calibration, which alone asks for them."""
-    hot = hot_shares(accesses, machine.l2)
+def asked_states(accesses: Sequence[L2Access], machine: Machine) -> list[L2State]:
+    """What each op meets in L2, as far as `machine` asks: only a calibration does for what reads push out."""
     if machine.calibration is None:
-        return [(share, None) for share in hot]
-    return list(zip(hot, pushed_shares(accesses, machine.l2), strict=True))
+        return [L2State(share) for share in hot_shares(accesses, machine.l2)]
+    return l2_states(accesses, machine.l2)
+
+
+def l2_states(accesses: Sequence[L2Access], l2_bytes: int) -> list[L2State]:
+    """What each op meets in L2 of so many bytes: its `hot_shares` and `pushed_shares`."""
+    return list(map(L2State, hot_shares(accesses, l2_bytes), pushed_shares(accesses, l2_bytes)))
 
 
 def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -> list[str]:
@@ -316,7 +321,7 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCo
             costs.append(kernel_cost(kernel, machine))
             continue
         code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)
-        costs.append(kernel_cost(kernel, machine, hot_share=share, cold_code=code != last))
+        costs.append(kernel_cost(kernel, machine, L2State(share), cold_code=code != last))
         last = code
     return costs
 

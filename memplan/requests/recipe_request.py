@@ -245,10 +245,57 @@ class RecipeRequest:
         about="Attention op by op, which keeps a softmax of every pair of tokens.",
         panel=_PANEL,
     )
+    silu_in_steps: bool = option(
+        "--silu-in-steps",
+        default=False,
+        about="SwiGLU in two ops, as MindSpeed's without --use-fused-swiglu.",
+        panel=_PANEL,
+    )
+    gelu_in_steps: bool = option(
+        "--gelu-in-steps",
+        "--gelu-tanh",
+        default=False,
+        about="The activation function of dense parts op by op (MindSpeed-LLM).",
+        panel=_PANEL,
+    )
+    copied_attention: bool = option(
+        "--copied-attention",
+        default=False,
+        about="What attention makes is copied before its projection, as in Megatron-LM of 2023.",
+        panel=_PANEL,
+    )
+    window_masks: bool = option(
+        "--window-masks",
+        default=False,
+        about="Layers with a sliding window make a mask of every pair of tokens each.",
+        panel=_PANEL,
+    )
+    capped_logits: bool = option(
+        "--capped-logits", default=False, about="Logits are bounded by a tanh, which is kept.", panel=_PANEL
+    )
+    expert_capacity: float = option(
+        "--expert-capacity",
+        default=0.0,
+        about="Places of an expert over its even share, filled by products with masks, as DeepSpeed's; 0 for none.",
+        panel=_PANEL,
+        least=0,
+    )
     scan_in_steps: bool = option(
         "--scan-in-steps",
         default=False,
         about="Mamba-2's scan op by op (MindSpeed-LLM), which keeps decays of every pair of tokens of a chunk.",
+        panel=_PANEL,
+    )
+    gated_norm_in_steps: bool = option(
+        "--gated-norm-in-steps",
+        default=False,
+        about="With --scan-in-steps: the norm of the gated output too (releases before June 2025).",
+        panel=_PANEL,
+    )
+    padded_scan: bool = option(
+        "--padded-scan",
+        default=False,
+        about="With --scan-in-steps: samples are padded by a chunk (releases before 20 May 2025).",
         panel=_PANEL,
     )
     variable_lengths: bool = option(
@@ -385,6 +432,7 @@ class RecipeRequest:
 
         experts = [layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)]
         mixers = [layer.mixer for layer in model.layers]
+        scans = any(isinstance(mixer, Mamba2) for mixer in mixers)
         latent = any(isinstance(mixer, LatentAttention) for mixer in mixers)
         sparse = [mixer for mixer in mixers if isinstance(mixer, LatentAttention | CompressedAttention)]
         indexed = any(mixer.indexer is not None for mixer in sparse)
@@ -393,7 +441,11 @@ class RecipeRequest:
             ("split_experts", bool(experts), "experts"),
             ("zero_memory_layers", bool(experts), "experts"),
             ("weighted_activation", any(not ffn.gated for ffn in experts), "experts without a gate"),
-            ("scan_in_steps", any(isinstance(mixer, Mamba2) for mixer in mixers), "layers of Mamba-2"),
+            ("scan_in_steps", scans, "layers of Mamba-2"),
+            ("gated_norm_in_steps", scans, "layers of Mamba-2"),
+            ("padded_scan", scans, "layers of Mamba-2"),
+            ("window_masks", any(getattr(mixer, "window", None) for mixer in mixers), "sliding windows"),
+            ("expert_capacity", bool(experts), "experts"),
             ("padded_heads", latent, "latent attention"),
             ("recompute_heads", latent, "latent attention"),
             ("fused_indexer", indexed, "indexers"),

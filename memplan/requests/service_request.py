@@ -61,7 +61,7 @@ class ServiceRequest:
     host: str | None = option(
         "--host",
         default=None,
-        about="Whose host time steps have: captured or vllm-ascend; by default the engine's.",
+        about="Whose host time steps have, by the names of memplan step --engine; by default the engine's.",
         panel=_PANEL,
     )
     host_factor: float = option(

@@ -184,11 +184,12 @@ def step_time(
     if host_factor is None:
         notes.extend(_host_notes(duration - captured, duration))
         notes.extend(hidden_host_notes(engine))
-    # With all stages busy on batches of their own, the slowest of them sets the pace.
-    pace = duration
-    if layout.pipeline > 1:
-        slowest = max(stage.duration_ns for stage in stages) + table.step_overhead_ns
-        pace = host.step(slowest, work.staged(layout.pipeline), reads=reads, eager_drafts=drafts)
+    # With all stages busy on batches of their own, the slowest of them sets the pace; the last one runs drafts.
+    launched = (*[(table.step_overhead_ns, 0)] * (layout.pipeline - 1), (launch, drafts))
+    pace = max(
+        host.step(stage.duration_ns + graphs, work.staged(layout.pipeline), reads=reads, eager_drafts=own)
+        for stage, (graphs, own) in zip(stages, launched, strict=True)
+    )
     if step.phase is Phase.DECODE:
         yielded = 1 + (accepted(step.speculative, engine) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)

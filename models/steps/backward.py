@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from memplan.graph import Op, TensorKind, dense_bytes
 from memplan.models.steps.delta_rule_training import DELTA_RULE, delta_rule_back
-from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.emit import DROPOUT, StepEmitter
 from memplan.models.steps.sparse_training import INDEXER_GRADIENTS, INDEXER_LOSS, SPARSE_ATTENTION
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
@@ -30,6 +30,7 @@ _READS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = MappingProxyType
         "RmsNorm": ((0, 1), (1,)),
         "SwiGlu": ((0,), ()),
         "Relu": ((), (0,)),
+        DROPOUT: ((), (1,)),
         "SigmoidMul": ((0, 1), ()),
         "RotaryMul": ((1, 2), ()),
         "FlashAttentionScore": ((0, 1, 2), (0, 1, 2)),
@@ -58,6 +59,7 @@ _UNDONE: Mapping[str, str] = MappingProxyType(
         "MoeInitRouting": "MoeTokenPermuteGrad",
         "MoeFinalizeRouting": "MoeTokenUnpermuteGrad",
         "Relu": "ReluGrad",
+        DROPOUT: DROPOUT,
         "SigmoidMul": "SwiGluGrad",
         "RepeatInterleave": "ReduceSum",
         # From the last token to the first.
@@ -188,7 +190,7 @@ class Backward:
         return made[first]
 
     def _accumulate(self, op: Op, weight: int, gradient: int, source: int) -> None:
-        """The gradient of a weight in 16 bits, added to its float32 buffer."""
+        """The gradient of a weight in 16 bits, added to its buffer."""
         e = self.e
         fresh = e.act(f"{self._short(op)}.dw", e.shape(weight))
         attributes = {"transpose_a": True, "transpose_b": False, **_groups(op)}
@@ -209,9 +211,9 @@ class Backward:
         root = self.e.graph.storage(weight)
         if root not in self.buffers:
             shape = self.e.shape(root)
-            nbytes = dense_bytes(shape, "float32")
+            nbytes = dense_bytes(shape, self._summed_in)
             name = f"{self.e.graph.names[root]}.main_grad"
-            self.buffers[root] = self.e.graph.tensor(name, shape, "float32", nbytes, TensorKind.GRADIENT)
+            self.buffers[root] = self.e.graph.tensor(name, shape, self._summed_in, nbytes, TensorKind.GRADIENT)
             self.e.inputs.append(self.buffers[root])
         return self.buffers[root]
 

@@ -19,6 +19,8 @@ from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import layer_weights
 
 MAIN, SIDE = 0, 1
+DROPOUT = "DropOutDoMask"
+"""Drops elements and makes the mask of those that stay."""
 """Streams: the chain of a layer, and work beside it that nothing waits for until it joins (shared experts)."""
 
 
@@ -40,7 +42,7 @@ class StepEmitter:
     `queries` of each. Names are prefixed by `scope`, those of ops and activations by `run` as well: a step that runs
     a layer several times (micro-batches, drafts) has its weights once. `kept` holds the caches of a layer by its index,
     for layers that read another's. `phase` and `micro_batch` go into the scope of
-    every op. `training` keeps what the way back needs.
+    every op. `training` keeps what the way back needs, `dropout` puts one before each sum with the residual.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class StepEmitter:
         scheme: Precision | None = None,
         *,
         training: bool = False,
+        dropout: bool = False,
     ) -> None:
-        self.training = training
+        self.training, self.dropout = training, dropout
         self.run = ""
         self.phase = step.phase.value
         self.micro_batch: int | None = None
@@ -316,6 +319,14 @@ class StepEmitter:
         else:
             kept = self.view(f"{name}.sum", residual, self.shape(residual))
             self.op(name, "AddRmsNorm", (x, residual, *gamma), (out, kept), fused=fused)
+        return out
+
+    def dropped(self, name: str, x: int) -> int:
+        """`x` behind a dropout whose mask, a byte an element, waits for the way back; `x` itself in steps without."""
+        if not self.dropout:
+            return x
+        out = self.act(f"{name}.out", self.shape(x))
+        self.op(name, DROPOUT, (x,), (out, self.act(f"{name}.mask", self.shape(x), "uint8")))
         return out
 
     def collective(self, name: str, type_: str, x: int, shape: tuple[int, ...], ranks: int, group: str) -> int:

@@ -13,6 +13,7 @@ from memplan.models.parallel import ONE_RANK, Layout
 from memplan.models.steps.options import ServedStep
 from memplan.models.steps.served_step import step_graph
 from memplan.models.steps.training_step import training_graph
+from memplan.models.steps.unplanned import refuse_unplanned
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Certainty, PlanSetting
 
@@ -55,11 +56,7 @@ def model_graph(
         )
     ranks = layout or ONE_RANK
     if isinstance(recipe, Recipe):
-        if recipe.fused_exchanges or recipe.exchange_pieces or recipe.whole_attention:
-            raise InputError(
-                "products that run with their exchanges and attention of every pair are in no graph of training",
-                remedy="memplan step counts their time",
-            )
+        refuse_unplanned(recipe)
         return training_graph(model, ranks, recipe, stage=stage, data_rank=data_rank)
     if not 0 <= stage < ranks.pipeline:
         raise InputError("there is no stage {} among {}", stage, ranks.pipeline)

@@ -19,7 +19,7 @@ _STATES = ("master", "exp_avg", "exp_avg_sq")
 
 
 def optimise(e: StepEmitter, buffers: Mapping[int, int], recipe: Recipe, *, stage: int, data_rank: int) -> None:
-    """Ops that end the step of data-parallel rank `data_rank`; `buffers` holds the float32 gradient of each weight."""
+    """Ops that end the step of data-parallel rank `data_rank`; `buffers` holds the gradient of each weight."""
     shares = recipe.sharding is not Sharding.NONE
     buckets = _buckets(e, buffers, stage)
     groups = {name: _replicas(e, name, data_rank) for name in buckets}
@@ -41,9 +41,12 @@ def optimise(e: StepEmitter, buffers: Mapping[int, int], recipe: Recipe, *, stag
         for name, weights in buckets.items()
         for weight, own in _owned(e, weights, *_part_of(groups[name], shares))
     ]
+    gradients = [_own_gradient(e, weight, buffers[weight], own, recipe) for weight, own in owned]
     # Weights that decay are one group of parameters, vectors that don't are another (get_param_groups).
-    for weight, own in sorted(owned, key=lambda item: len(e.shape(item[0])) < 2):
-        _update(e, weight, buffers[weight], own, recipe)
+    for (weight, own), gradient in sorted(
+        zip(owned, gradients, strict=True), key=lambda item: len(e.shape(item[0][0])) < 2
+    ):
+        _update(e, weight, gradient, own, recipe)
     for name, weights in buckets.items():
         group, replicas, _ = groups[name]
         if shares and replicas > 1:
@@ -114,15 +117,36 @@ def _owned(e: StepEmitter, weights: Sequence[int], rank: int, ranks: int) -> lis
     return found
 
 
-def _update(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> None:
-    """Adam of `own` elements of a weight, whose float32 states are of those alone."""
+def _own_gradient(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> int:
+    """
+    The gradient of `own` elements of a weight as Adam reads it.
+
+    Of one in 16 bits that is a float32 copy, and all of them are made before any is read (Megatron-LM's
+    `_copy_model_grads_to_main_grads`); with moments in 16 bits Adam takes it as it is.
+    """
+    name, kind = e.graph.names[weight], e.graph.dtypes[buffer]
+    gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), kind))
+    if kind == "float32" or recipe.half_moments:
+        return gradient
+    wide = e.act(f"{name}.own.float32", (own,), "float32")
+    e.op(f"{name}.own.cast", "Cast", (gradient,), (wide,))
+    return wide
+
+
+def _update(e: StepEmitter, weight: int, gradient: int, own: int, recipe: Recipe) -> None:
+    """
+    Adam of `own` elements of a weight, whose float32 states are of those alone.
+
+    Where the weight itself is the upper half of its float32 original, the other half stands beside it (MindSpeed's
+    `--reuse-fp32-param`).
+    """
     name = e.graph.names[weight]
     states: list[int] = []
     if not recipe.swap_optimizer:
         for label in _STATES:
             kind = e.dtype if recipe.half_moments and label != "master" else "float32"
+            if recipe.reuse_fp32 and label == "master":
+                label, kind = "residual", "int16"
             nbytes = dense_bytes((own,), kind)
             states.append(e.graph.tensor(f"{name}.{label}", (own,), kind, nbytes, TensorKind.OPTIMIZER_STATE))
-    kind = e.graph.dtypes[buffer]
-    gradient = e.view(f"{name}.own", buffer, (own,), dense_bytes((own,), kind))
     e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))

@@ -190,6 +190,7 @@ class StepPieces:
             out = e.norm(name, out, name)
         if e.model.hyper is not None:
             return write_streams(e, hyper, x, out)
+        out = e.dropped(f"{part}.dropout", out)
         added = e.act("residual", e.shape(x))
         e.op(f"{part}.add", "Add", (x, out), (added,), fused=True)
         return added

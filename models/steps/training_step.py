@@ -95,7 +95,7 @@ class _Training:
             precision="bf16",
             sequence_parallel=recipe.sequence_parallel,
         )
-        self.e = StepEmitter(model, layout, step, training=True)
+        self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
         self.backward = Backward(

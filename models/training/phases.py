@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
-from memplan.models.parallel import Layout, rank_elements, sharing_ranks
+from memplan.models.parallel import Layout, on_stages, rank_elements, sharing_ranks
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Loss, Recipe, Sharding
 from memplan.models.weight_shapes import Weight, WeightGroup
@@ -29,23 +29,11 @@ class MemoryPart:
     formula: str
 
 
-def on_stage(model: ModelConfig, item: Weight, spans: tuple[range, ...]) -> bool:
-    first = any(span.start == 0 for span in spans)
-    last = any(span.stop == len(model.layers) for span in spans)
-    if item.layer is not None and item.layer < len(model.layers):
-        return any(item.layer in span for span in spans)
-    if item.group is WeightGroup.EMBEDDING:
-        copied = item.name == "embed_tokens" and (model.tied_embeddings or bool(model.mtp_layers))
-        return first or (last and copied)
-    if item.group is WeightGroup.VISION:
-        return first
-    return last
-
-
 def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> Iterator[tuple[Weight, int]]:
     """The weights of the layers of `spans`, and of what stands around them, each with its elements on one rank."""
+    again = model.tied_embeddings or bool(model.mtp_layers)
     for item in _weights(model):
-        if on_stage(model, item, spans):
+        if on_stages(model, spans, item.group, item.layer, copied=again and item.name == "embed_tokens"):
             yield item, rank_elements(item, layout)
 
 

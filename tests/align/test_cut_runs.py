@@ -40,7 +40,7 @@ def test_all_ops_left_out_between_extra_ones_lead_on_like_one(shared_data: Path)
 def _passed(plan: Plan) -> Float32s:
     sequence = planned_sequence(plan, [op.index for op in plan.ops if op.launches or op.kernel is not None])
     ratios = likelihoods(sequence.classes, sequence.rules, sequence.classes)
-    return pair_prices(made_run(sequence, [], sequence.classes, ratios)).passed
+    return pair_prices(made_run(sequence, [], sequence.classes, ratios)).ops.passed
 
 
 @pytest.mark.slow

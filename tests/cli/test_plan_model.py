@@ -182,3 +182,11 @@ def test_what_a_graph_of_training_leaves_out_is_refused(option: list[str], capsy
     """Went wrong once: it was read, and the plan was that of a step without it."""
     assert main(["plan", str(CONFIG), "--phase", "train", "--context", "256", "--tp", "2", *option]) == 2
     assert "memplan step counts their time" in capsys.readouterr().err
+
+
+def test_options_of_memory_that_a_graph_of_training_leaves_out_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--loss", "eager"], ["--norms-in-steps"], ["--silu-in-steps"], ["--capped-logits"]):
+        assert main(["plan", str(CONFIG), "--phase", "train", "--context", "256", *option]) == 2
+        said = capsys.readouterr().err
+        assert f"{option[0]} is in no graph of training" in said
+        assert "memplan train-memory counts its memory" in said

@@ -21,6 +21,7 @@ from benchmarks.first_generation import (
     told_total,
 )
 from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.deviations import L2State
 from memplan.hardware import chip
 
 
@@ -84,7 +85,7 @@ def test_l2_gives_and_takes_one_behind_the_other() -> None:
     """A cast whose operand L2 holds took the time of its reads alone."""
     core = machine(chip("910A"))
     image = _image(64, 28, "float32")
-    found = kernel_cost(Kernel("Cast", (image,), (_image(64, 28),)), core, hot_share=1.0)
+    found = kernel_cost(Kernel("Cast", (image,), (_image(64, 28),)), core, L2State(1.0))
     assert found.duration_ns > found.pipes["mte2"] + found.pipes["mte3"]
 
 

@@ -166,3 +166,10 @@ def test_an_op_after_its_producer_is_faster_than_a_cold_one() -> None:
     assert first is not None
     assert second is not None
     assert second.hbm_bytes < first.hbm_bytes
+
+
+def test_tensors_without_bytes_push_nothing_out() -> None:
+    """Went wrong once: a profile with an empty operand could not be calibrated on once L2 was full."""
+    size = 192 * MIB
+    empty, large = L2Access((("e", 0),), (("f", 0),)), [L2Access((), ((name, size),)) for name in "ab"]
+    assert pushed_shares([empty, *large, L2Access((("c", size),), ()), empty], size) == [0.0, 0.0, 0.0, 1.0, 0.0]

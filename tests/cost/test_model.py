@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.deviations import L2State
 from memplan.hardware import chip
 
 TABLE = json.loads(resources.files("memplan.cost").joinpath("kernels.json").read_text("utf-8"))
@@ -45,13 +46,13 @@ kernels = st.builds(
 def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float | None) -> None:
     assert isinstance(core, type(CORES[0]))
     assume(kernel.read_bytes + kernel.written_bytes < 1 << 40)
-    cost = kernel_cost(kernel, core, hot_share=hot_share)
+    cost = kernel_cost(kernel, core, L2State(hot_share))
     assert 0 < cost.duration_ns < 10**18
     assert all(0 <= time < 1e18 for time in cost.pipes.values())
     assert cost.bound in ("cube", "vector", "hbm", "link", "launch")
     assert cost.gm_bytes >= 0
     assert cost.hbm_bytes >= 0
-    assert kernel_cost(kernel, core, hot_share=hot_share) is cost
+    assert kernel_cost(kernel, core, L2State(hot_share)) is cost
 
 
 @settings(max_examples=60)
@@ -73,7 +74,7 @@ def test_what_l2_holds_makes_no_kernel_slower(op_type: str, power: int, hot_shar
     )
     kernel = Kernel(op_type, (operand,) * (3 if "Flash" in op_type else 2), (operand,))
     for core in CORES:
-        cold, warm = (kernel_cost(kernel, core, hot_share=share) for share in (0.0, hot_share))
+        cold, warm = (kernel_cost(kernel, core, L2State(share)) for share in (0.0, hot_share))
         assert warm.duration_ns <= cold.duration_ns + 1
         assert warm.hbm_bytes <= cold.hbm_bytes
 

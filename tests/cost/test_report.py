@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from memplan.cost.deviations import L2State
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_plan, planned_kernel
 from memplan.cost.kernel_report import kernel_report
 from memplan.cost.kernel_time import kernel_cost
@@ -51,8 +52,8 @@ ADD = Kernel("Add", (Operand((4096, 4096), "bfloat16"),) * 2, (Operand((4096, 40
 def test_the_report_is_of_the_cost_that_the_planner_uses(
     kernel: Kernel, hot_share: float | None, core: Machine
 ) -> None:
-    report = kernel_report(kernel, core, hot_share=hot_share)
-    assert report.cost == kernel_cost(kernel, core, hot_share=hot_share)
+    report = kernel_report(kernel, core, L2State(hot_share))
+    assert report.cost == kernel_cost(kernel, core, L2State(hot_share))
     assert report.missing is None
     assert report.tiling
     assert report.gm_bound is not None
@@ -134,7 +135,7 @@ def test_a_kernel_kept_in_a_plan_is_predicted_as_it_was_planned(core: Machine) -
         assert (kernel is None) == (not source.launches) == (op.kernel is None)
         if kernel is not None:
             assert kernel == kernel_of_op(source, graph)
-            cost = kernel_report(kernel, core, hot_share=op.hot_share).cost
+            cost = kernel_report(kernel, core, L2State(op.hot_share)).cost
             assert (cost.duration_ns, cost.bound) == (op.duration_ns, op.bound)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
+from memplan.cost.deviations import L2State
 from memplan.cost.l2 import costs_in_order, hot_shares_of_rows
 from memplan.hardware import chip
 
@@ -36,11 +37,11 @@ def test_code_is_fetched_but_where_the_same_ran_just_before() -> None:
     fetch = round(B1["code_fetch_ns_per_vector_core"] * B1.vectors)
     assert first.duration_ns - alone.duration_ns == fetch
     assert again.duration_ns < alone.duration_ns
-    assert other.duration_ns == kernel_cost(CAST, B1, hot_share=1.0, cold_code=True).duration_ns
+    assert other.duration_ns == kernel_cost(CAST, B1, L2State(1.0), cold_code=True).duration_ns
 
 
 def test_products_take_their_operands_for_cold_and_leave_the_code_of_vector_cores() -> None:
     product = Kernel("MatMul", (X, Operand((1024, 1024), "bfloat16")), (X,))
     _, between, again = costs_in_order([RELU, product, RELU], B1)
     assert between == kernel_cost(product, B1)
-    assert again == kernel_cost(RELU, B1, hot_share=1.0)
+    assert again == kernel_cost(RELU, B1, L2State(1.0))

@@ -110,6 +110,25 @@ def test_layers_of_a_stage_and_drafts_are_told_apart(folder: Path) -> None:
     assert sum(held(model, mtp=True).values()) == plain + 2 * (64 * 64 + 64 * 128)
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "vision"),
+    [("lookup", "model.layers.0.engram.embed.weight", True), ("vision", "visual.blocks.0.attn.qkv.weight", False)],
+)
+def test_lookup_tables_and_towers_that_are_not_served_are_left_out(
+    folder: Path, group: str, name: str, vision: bool
+) -> None:
+    more = {name: ("BF16", (64, 64))}
+    write_tensors(folder / "model.safetensors", {**tensors_of(), **more})
+    model = load_config(folder)
+    assert model.stored is not None
+    assert any(part.group == group for part in model.stored.parts)
+    scheme = precision(PUBLISHED, model)
+    found = rank_weight_bytes(model, ONE_RANK, scheme, range(2), vision=vision)
+    assert group not in found
+    if not vision:
+        assert rank_weight_bytes(model, ONE_RANK, scheme, range(2))[group] == 2 * 64 * 64
+
+
 def test_missing_files_and_unknown_names_are_said(folder: Path) -> None:
     index = {"metadata": {"total_size": 10**9}, "weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")

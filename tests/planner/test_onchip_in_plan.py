@@ -14,6 +14,7 @@ import pytest
 
 import memplan
 from memplan.cost import machine
+from memplan.cost.deviations import L2State
 from memplan.cost.kernel import kernel_of_plan
 from memplan.cost.kernel_time import kernel_cost
 from memplan.export import export
@@ -56,7 +57,7 @@ def test_bytes_and_tiles_are_those_of_the_cost_model(plan: Plan) -> None:
         if kernel is None or op.tiling is None or op.tiling in seen:
             continue
         seen.add(op.tiling)
-        tiling, cost = plan.tilings[op.tiling], kernel_cost(kernel, core, hot_share=op.hot_share)
+        tiling, cost = plan.tilings[op.tiling], kernel_cost(kernel, core, L2State(op.hot_share))
         assert (tiling.gm_bytes, tiling.hbm_bytes, tiling.flops) == (cost.gm_bytes, cost.hbm_bytes, cost.flops)
         assert tiling.l2_bytes == max(cost.gm_bytes - cost.hbm_bytes, 0)
         if cost.tiling is not None and tiling.tile:

@@ -340,6 +340,17 @@ def test_stages_follow_each_other(dense: ModelConfig) -> None:
     assert sum(stage.weight_bytes for stage in staged.stages) >= whole.stages[0].weight_bytes
 
 
+def test_the_stage_that_drafts_launches_its_drafts(dense: ModelConfig) -> None:
+    """Went wrong once: stages were as quick as with one graph to launch each, whoever drafts."""
+    drafting = replace(dense, mtp_layers=(replace(dense.layers[-1], index=len(dense.layers)),))
+    paces = []
+    for drafts in (0, 3):
+        found = time(drafting, Layout(pipeline=2), replace(DECODE, speculative=drafts))
+        pace = DECODE.batch * found.tokens_per_sequence / found.tokens_per_second * 1e9
+        paces.append(pace - found.stages[-1].duration_ns)
+    assert paces == pytest.approx([constants().step_overhead_ns, 4 * constants().step_overhead_ns], rel=0.01)
+
+
 def test_links_that_nobody_published_are_said_to_be_unknown(sparse: ModelConfig) -> None:
     result = time(sparse, Layout(data=8, expert=8), DECODE, "310P3")
     assert any("links" in note for note in result.notes)

@@ -9,6 +9,7 @@ from memplan.core.errors import MemplanError
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.cost.buffers import BufferNeed
+from memplan.cost.deviations import UNKNOWN_L2, L2State
 from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_report import kernel_report
 from memplan.cost.machine import Machine, machine
@@ -92,11 +93,9 @@ def _planned(plan: Plan | None, subject: Subject) -> _Cut | None:
 
 def _derived(kernel: Kernel, subject: Subject, target: Chip) -> _Cut:
     """The same worked out: of kernels that only a profile has, and for plans whose file doesn't say."""
-    hot_share = subject.op.hot_share if subject.op else None
-    report = kernel_report(kernel, _machine(target.name), hot_share=hot_share)
-    return tiling_of(report, 0, hot_share, None), _layout(
-        report.needs, report.stages, target.name
-    ) if report.needs else None
+    l2 = L2State(subject.op.hot_share) if subject.op else UNKNOWN_L2
+    report = kernel_report(kernel, _machine(target.name), l2)
+    return tiling_of(report, 0, l2, None), _layout(report.needs, report.stages, target.name) if report.needs else None
 
 
 @lru_cache(maxsize=16)

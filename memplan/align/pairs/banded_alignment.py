@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.pairs.pair_columns import OpColumns, RunColumns
+from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
 from memplan.align.pairs.pair_prices import PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
@@ -55,7 +55,7 @@ class Band:
         """The weight of beginning before each row of the first kernel's band, and behind the last of them."""
         start = np.full(self.width + 1, model.start_inside)
         if self.near is None:
-            stretch = model.entry[self.low[0] : self.low[0] + self.width]
+            stretch = model.ops.entry[self.low[0] : self.low[0] + self.width]
             start[: len(stretch)][stretch > 0] = 1.0
         else:
             # Where the piece before ended, or a little further on.
@@ -67,8 +67,8 @@ class Band:
     def final(self, model: PairPrices) -> Floats:
         """The weight of ending after each row of the last kernel's band."""
         final = np.full(self.width, model.start_inside)
-        if self.near is None and len(model.token) - int(self.low[-1]) <= self.width:
-            final[len(model.token) - int(self.low[-1]) - 1] = 1.0
+        if self.near is None and len(model.ops.token) - int(self.low[-1]) <= self.width:
+            final[len(model.ops.token) - int(self.low[-1]) - 1] = 1.0
         return final
 
 
@@ -80,34 +80,34 @@ def align_near(
 
     Rows count on over steps.
     """
-    rows = len(model.token)
+    rows = len(model.ops.token)
     low = np.maximum(places - behind, 0)
     repeats = int(low.max() + width) // rows + 1
     tiled = model.repeated(repeats)
-    columns = _op_columns(tiled)
+    spans = _op_spans(tiled.ops)
     size, count = PIECE_KERNELS * BAND_ROWS // width, len(places)
 
     def piece(begin: int) -> PairResult:
         end = min(begin + size, count)
         left, right = max(0, begin - _OVERLAP), min(count, end + _OVERLAP)
         some = slice(left, right)
-        found = align_band(tiled, Band(chain.kernel_class[some], chain.kernel_names[some], low[some], width), columns)
+        found = align_band(tiled, Band(chain.kernel_class[some], chain.kernel_names[some], low[some], width), spans)
         return found.part(begin - left, end - left)
 
     return PairResult.joined(list(in_threads(piece, range(0, count, size))))
 
 
-def align_band(model: PairPrices, band: Band, columns: OpColumns | None = None) -> PairResult:
-    """The posterior of the kernels of `band`; `columns` are those of `model`, where several bands share them."""
+def align_band(model: PairPrices, band: Band, spans: OpSpans | None = None) -> PairResult:
+    """The posterior of the kernels of `band`; `spans` are those of `model`, where several bands share them."""
     from memplan.align.pairs.pair_loops import posterior
 
     kernels = len(band.low)
     final = band.final(model)
-    read, cells, scale, total = _summed(model, columns or _op_columns(model), band, final)
+    read, cells, scale, total = _summed(model, spans or _op_spans(model.ops), band, final)
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
     chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
     posterior(
-        *read, model.prices, model.scope, cells, scale, final, total if total > 0 else 1.0,
+        *read, model.prices, cells, scale, final, total if total > 0 else 1.0,
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
     row = np.where(chance > alone, best, -1)
@@ -117,32 +117,32 @@ def align_band(model: PairPrices, band: Band, columns: OpColumns | None = None) 
 
 def likelihood_of(model: PairPrices, kernel_class: Int32s, kernel_names: Int64s) -> float:
     """The logarithm of the sum over all alignments of kernels with all rows."""
-    low, rows = np.zeros(len(kernel_class), dtype=np.int64), len(model.token)
+    low, rows = np.zeros(len(kernel_class), dtype=np.int64), len(model.ops.token)
     band = Band(kernel_class, kernel_names, low, rows)
-    _, _, scale, total = _summed(model, _op_columns(model), band, band.final(model))
+    _, _, scale, total = _summed(model, _op_spans(model.ops), band, band.final(model))
     return float(np.log(scale).sum() + np.log(max(total, 1e-300)))
 
 
+_Read = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
+"""What both loops read: ops, their spans, kernels and ratios."""
+
+
 def _summed(
-    model: PairPrices, ops: OpColumns, band: Band, final: Floats
-) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]], NDArray[np.float32], Floats, float]:
+    model: PairPrices, spans: OpSpans, band: Band, final: Floats
+) -> tuple[_Read, NDArray[np.float32], Floats, float]:
     """What both loops read, cells and scales of the way forward, and the sum over all alignments."""
     from memplan.align.pairs.pair_loops import forward
 
     kernels = len(band.low)
     cells = np.empty((kernels, band.width, 4), dtype=np.float32)
     scale, end = np.empty(kernels), np.empty(band.width)
-    columns = tuple(ops), tuple(band.columns()), tuple(model.ratios.turned())
+    columns = tuple(model.ops), tuple(spans), tuple(band.columns()), tuple(model.ratios.turned())
     forward(*columns, model.prices, band.start(model), cells, scale, end)
     return columns, cells, scale, float((end * final).sum())
 
 
-def _op_columns(model: PairPrices) -> OpColumns:
-    return OpColumns(
-        model.token, model.names, model.place, model.time, model.stay, model.lead, model.bare, model.skip,
-        model.skip_on, model.passed, model.entry, model.ends, *_spans(model.group), *_spans(model.block), model.loose,
-        model.since, model.until,
-    )  # fmt: skip
+def _op_spans(ops: OpColumns) -> OpSpans:
+    return OpSpans(*_spans(ops.group), *_spans(ops.block))
 
 
 def _spans(group: Int64s) -> tuple[Int64s, Int64s]:

@@ -43,11 +43,12 @@ def coarse_places(both: PlanAndRun, model: PairPrices) -> Int64s:
     heavy_rows, heavy_kernels = _anchors(sequence, model, kernel_class)
     rows = len(heavy_rows)
     # A band may reach into the next step; where all rows are seen, the last goes on to the first.
-    single = replace(model.taken(heavy_rows), entry=(np.arange(rows) == 0).astype(np.float32))
+    single = model.taken(heavy_rows).with_columns(entry=(np.arange(rows) == 0).astype(np.float32))
     rules = pair_model()["coarse"]
     prices = model.prices.copy()
     prices[7:9] = rules["near_jump"], rules["neighbour_jump"]
-    single = replace(single, prices=prices, skip_on=np.minimum(single.skip_on, np.float32(rules["skip_on"])))
+    skip_on = np.minimum(single.ops.skip_on, np.float32(rules["skip_on"]))
+    single = replace(single, prices=prices).with_columns(skip_on=skip_on)
     doubled = single.repeated(2)
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
     planned = np.concatenate(([0], np.cumsum(sequence.op >= 0)))
@@ -108,7 +109,7 @@ def _edges(planned: Floats, kernels: Int64s, count: int) -> Floats:
 
 def _along(heavy: PlanAndRun, model: PairPrices, chain: LandmarkChain) -> PairResult:
     """All kernels aligned near where landmarks put them, these where they stand."""
-    rows = len(model.token)
+    rows = len(model.ops.token)
     about = chain.about(len(heavy.kernel_class))
     # A landmark is told by a name of its own.
     names, row_names = np.full(len(about), -1, dtype=np.int64), np.full(rows, -1, dtype=np.int64)
@@ -116,7 +117,7 @@ def _along(heavy: PlanAndRun, model: PairPrices, chain: LandmarkChain) -> PairRe
     apart = float(np.quantile(np.diff(chain.row), _USUAL))
     width = int(np.clip(apart * _OF_APART + _LEAST_ROWS, _LEAST_ROWS, _ROWS))
     told = replace(heavy, kernel_names=names)
-    return align_near(told, replace(model, names=row_names), about, width, width // 2)
+    return align_near(told, model.with_columns(name=row_names), about, width, width // 2)
 
 
 def _between(

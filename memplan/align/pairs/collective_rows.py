@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
     _place(both, model, bounds, which, found)
     row = found.row[which]
     halves = _half_times(sequence, kernels.main[kernel_class[which]], row)
-    planned, measured = (model.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
+    planned, measured = (model.ops.time[row % len(sequence)] * halves)[row >= 0], times[which][row >= 0]
     told = (planned > 0.0) & (measured > 0.0)
     if told.sum() < _FEWEST:
         return
@@ -63,7 +63,7 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
     spread = np.sqrt((SPREAD**2 + float(((ratio - usual) ** 2).sum())) / (1 + len(ratio)))
     if spread < SPREAD:
         known = np.array([*model.prices[:-1], spread])
-        sharper = replace(model, prices=known, time=model.time * np.float32(np.exp(usual)))
+        sharper = replace(model, prices=known).with_columns(time=model.ops.time * np.float32(np.exp(usual)))
         doubting = found.taken(which)
         _place(both, sharper, bounds, which, found)
         # Times tell which of two ops it is, not that it is none: any collective may have waited.
@@ -71,78 +71,96 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
         found.put(which[kept], doubting.taken(np.flatnonzero(kept)))
 
 
-def _place(
-    both: PlanAndRun, model: PairPrices, bounds: tuple[Int64s, Int64s], which: Int64s, found: PairResult
-) -> None:
-    from memplan.align.pairs.pair_loops import fit_alone
+@dataclass(frozen=True, slots=True)
+class _Collectives:
+    """
+    Collectives of a run: their numbers and families (`main`), between which rows each stands, and how far `off` it is.
 
-    sequence, kernels, kernel_class, times = both.sequence, both.kernels, both.kernel_class, both.times
-    rows = len(sequence)
-    before, after, off = _neighbours(found, which)
-    found.put(which, PairResult.empty(len(which)))
-    found.place[which] = np.maximum(before, 0)
-    count = np.cumsum(sequence.op >= 0)
+    `joined` are rows that one kernel runs with others, `otherwise` families of ops that other kernels run.
+    """
 
-    def planned_ops(row: Int64s) -> Int64s:
+    both: PlanAndRun
+    which: Int64s
+    main: Int32s
+    before: Int64s
+    after: Int64s
+    off: Int64s
+    joined: Bools
+    otherwise: Mapping[int, frozenset[int]]
+
+    def kinds(self) -> list[int]:
+        """Families of the kernels, sums over ranks first and what scatters them behind."""
+        total, scatter, _ = _sum_families()
+        return sorted(set(self.main.tolist()), key=lambda kind: (kind != total, kind != scatter))
+
+    def planned_rows(self, kind: int) -> Int64s:
+        """The sentinel and the rows of planned ops of one step that kernels of a family may run."""
+        sequence = self.both.sequence
+        usual = _families(sequence).tolist()
+        able = np.array([own == kind or kind in self.otherwise.get(own, ()) for own in usual])
+        rows: Int64s = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
+        return rows
+
+    def planned_ops(self, row: Int64s) -> Int64s:
         """How many planned ops stand before rows: extra ones, which most runs have not, are no distance."""
+        count, rows = np.cumsum(self.both.sequence.op >= 0), len(self.both.sequence)
         where: Int64s = count[row % rows] + row // rows * count[-1]
         return where
 
-    usual = _families(sequence).tolist()
-    beside = pair_model()["beside"]
-    # Neither far jumps nor another step: places tell.
-    unplanned, names = beside["unplanned"], model.prices[5:7]
-    prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
-    main = kernels.main[kernel_class[which]]
-    joined = _run_with_others(found, which, rows)
-    otherwise = _run_otherwise(both, found, joined)
-    total, scatter, gather = _sum_families()
-    apart = {scatter, gather} <= otherwise.get(total, frozenset())
-    for kind in sorted(set(main.tolist()), key=lambda kind: (kind != total, kind != scatter)):
-        able = np.array([own == kind or kind in otherwise.get(own, ()) for own in usual])
-        planned = np.concatenate(([0], np.flatnonzero(able[sequence.token] & (sequence.op >= 0))))
-        if len(planned) < 2:
-            continue
-        mine = main == kind
-        if apart and kind == gather:
-            mine &= ~_gather_sums(sequence, which, main, before, found)
-            if not mine.any():
-                continue
-        chosen = which[mine]
-        step = found.place[chosen] // rows
+    def rows_near(self, kind: int, mine: Bools, found: PairResult) -> Int64s:
+        """The planned rows of a family, counted on over the steps in which those of `mine` may stand."""
+        rows, planned = len(self.both.sequence), self.planned_rows(kind)
         # What stands at the edge of one step may be of the next one or the one before.
-        ends = (before[mine] - _EDGE, after[mine] + _EDGE)
-        steps = np.unique(np.concatenate([step, *(np.maximum(end, 0) // rows for end in ends)]))
-        whole = np.concatenate([planned + rows * turn for turn in steps.tolist()])
-        if kind in (scatter, gather):  # a sum that one kernel runs, or a scatter and a gather, is no other's
-            whole = whole[~np.isin(whole, found.row[which[(main == total) | ((main == kind) & ~mine)]])]
-        some = model.taken(whole % rows)
-        free = joined[whole]
-        if kind in otherwise:  # most of its ops have others
-            free |= np.array([own == kind for own in usual])[some.token]
+        ends = (self.before[mine] - _EDGE, self.after[mine] + _EDGE)
+        steps = np.unique(
+            np.concatenate([found.place[self.which[mine]] // rows, *(np.maximum(end, 0) // rows for end in ends)])
+        )
+        whole: Int64s = np.concatenate([planned + rows * turn for turn in steps.tolist()])
+        total, *halves = _sum_families()
+        if kind in halves:  # a sum that one kernel runs, or a scatter and a gather, is no other's
+            others = self.which[(self.main == total) | ((self.main == kind) & ~mine)]
+            whole = whole[~np.isin(whole, found.row[others])]
+        return whole
+
+    def prices(self, model: PairPrices, kind: int, whole: Int64s, bounds: tuple[Int64s, Int64s]) -> PairPrices:
+        """
+        `model` of the rows `whole`, for kernels of a family that stand between places.
+
+        There are neither far jumps nor another step: places tell.
+        """
+        sequence, beside = self.both.sequence, pair_model()["beside"]
+        unplanned, names = beside["unplanned"], model.prices[5:7]
+        prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
+        some = model.taken(whole % len(sequence))
+        free = self.joined[whole]
+        if kind in self.otherwise:  # most of its ops have others
+            free |= (_families(sequence) == kind)[some.ops.token]
         skip = np.where(free, 1.0, beside["skip"]).astype(np.float32)
-        some = replace(
-            some,
-            place=planned_ops(whole),
+        # Where a profile is cut is told by the places, too.
+        return replace(some, prices=prices, start_inside=1.0).with_columns(
+            place=self.planned_ops(whole),
             since=bounds[0][whole],
             until=bounds[1][whole],
-            time=some.time * _half_times(sequence, np.full(len(whole), kind), whole),
-            prices=prices,
+            time=some.ops.time * _half_times(sequence, np.full(len(whole), kind), whole),
             skip=skip,
             skip_on=skip,
             loose=np.zeros_like(skip),
             block=np.zeros_like(whole),
-            start_inside=1.0,  # where a profile is cut is told by the places, too
         )
-        between = planned_ops(before[mine]), planned_ops(after[mine]), off[mine]
+
+    def aligned(self, mine: Bools, some: PairPrices, whole: Int64s, found: PairResult) -> PairResult:
+        """Those of `mine` aligned with the rows `whole`, whose prices are `some`."""
+        from memplan.align.pairs.pair_loops import fit_alone
+
+        both, chosen = self.both, self.which[mine]
+        place, times = some.ops.place, both.times[chosen]
+        between = self.planned_ops(self.before[mine]), self.planned_ops(self.after[mine]), self.off[mine]
         low, width = np.zeros(len(chosen), dtype=np.int64), len(whole)
         if len(chosen) * width > MOST_CELLS:
-            low = np.maximum.accumulate(np.maximum(np.searchsorted(some.place, between[0] - _BESIDE) - _SPARE, 0))
-            width = int((np.searchsorted(some.place, between[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
-        band = Band(
-            kernel_class[chosen], both.kernel_names[chosen], low, width, spans=(*between, chosen), times=times[chosen]
-        )
-        result = align_band(some, band)
+            low = np.maximum.accumulate(np.maximum(np.searchsorted(place, between[0] - _BESIDE) - _SPARE, 0))
+            width = int((np.searchsorted(place, between[1] + _BESIDE) + _SPARE - low).clip(2, _MOST_ROWS).max())
+        classes, names = both.kernel_class[chosen], both.kernel_names[chosen]
+        result = align_band(some, Band(classes, names, low, width, spans=(*between, chosen), times=times))
         row, first, last = (
             whole[np.clip(column, 0, len(whole) - 1)] for column in (result.row, result.first, result.last)
         )
@@ -155,11 +173,35 @@ def _place(
             last=np.where(together, last, row),
             place=np.where(result.row >= 0, row, found.place[chosen]),
         )
-        alone = np.array([not rule.repeats for rule in sequence.rules])
         fit = np.zeros(len(chosen))
         at = np.clip(np.searchsorted(whole, result.row), 0, len(whole) - 1)
-        fit_alone(some.place[at], *between, some.time[at], times[chosen], float(prices[-1]), fit)
-        found.put(chosen, _one_each(result, alone[sequence.token[result.row % rows]], fit))
+        fit_alone(place[at], *between, some.ops.time[at], times, float(some.prices[-1]), fit)
+        alone = np.array([not rule.repeats for rule in both.sequence.rules])
+        return _one_each(result, alone[both.sequence.token[result.row % len(both.sequence)]], fit)
+
+
+def _place(
+    both: PlanAndRun, model: PairPrices, bounds: tuple[Int64s, Int64s], which: Int64s, found: PairResult
+) -> None:
+    before, after, off = _neighbours(found, which)
+    found.put(which, PairResult.empty(len(which)))
+    found.place[which] = np.maximum(before, 0)
+    main = both.kernels.main[both.kernel_class[which]]
+    joined = _run_with_others(found, which, len(both.sequence))
+    all_of_them = _Collectives(both, which, main, before, after, off, joined, _run_otherwise(both, found, joined))
+    total, scatter, gather = _sum_families()
+    in_two = {scatter, gather} <= all_of_them.otherwise.get(total, frozenset())
+    for kind in all_of_them.kinds():
+        if len(all_of_them.planned_rows(kind)) < 2:
+            continue
+        mine = main == kind
+        if in_two and kind == gather:
+            mine &= ~_gather_sums(both.sequence, which, main, before, found)
+            if not mine.any():
+                continue
+        whole = all_of_them.rows_near(kind, mine, found)
+        some = all_of_them.prices(model, kind, whole, bounds)
+        found.put(which[mine], all_of_them.aligned(mine, some, whole, found))
 
 
 def _by_dataflow(both: PlanAndRun, found: PairResult) -> tuple[Int64s, Int64s]:

@@ -137,14 +137,14 @@ def _chained(
 def _kinds(model: PairPrices, kernel_class: Int32s) -> tuple[Int64s, Int64s]:
     """Which kind of op each row is, and each kernel likeliest runs, -1 where it could run none; equal ones are one."""
     core = model.ratios.core
-    present = np.unique(model.token)
+    present = np.unique(model.ops.token)
     kind = np.unique(core[present][:, np.unique(kernel_class)], axis=0, return_inverse=True)[1]
     of_token = np.full(len(core), _NONE, dtype=np.int64)
     of_token[present] = kind
     best = present[core[present].argmax(axis=0)]
     able = core[present].max(axis=0) >= ABLE
     of_class = np.where(able, of_token[best], _NONE)
-    return of_token[model.token], of_class[kernel_class]
+    return of_token[model.ops.token], of_class[kernel_class]
 
 
 def _places(rows: Int64s, ran: Int64s) -> Iterator[Floats]:

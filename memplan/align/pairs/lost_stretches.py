@@ -28,7 +28,7 @@ _MOST_TIMES = 4
 
 def find_lost_stretches(chain: PlanAndRun, model: PairPrices, found: PairResult) -> PairResult:
     """The result, with stretches that were lost as all rows tell them, where more kernels fit so."""
-    rows, left = len(model.token), MOST_CELLS * _MOST_TIMES
+    rows, left = len(model.ops.token), MOST_CELLS * _MOST_TIMES
     for begin, end in _stretches(found.row < 0):
         cells = (end - begin) * rows
         if cells > min(left, MOST_CELLS):

@@ -102,4 +102,4 @@ def _read_in_bands(chain: PlanAndRun, model: PairPrices) -> _Reading:
 
 
 def _with_habits(chain: PlanAndRun, model: PairPrices, first: PairResult) -> PairPrices:
-    return replace(model, ratios=with_habits(chain.ratios, model.token, first.row, chain.kernel_class))
+    return replace(model, ratios=with_habits(chain.ratios, model.ops.token, first.row, chain.kernel_class))

@@ -1,4 +1,4 @@
-"""Columns that the loops of an alignment read: of planned ops and of kernels."""
+"""Columns that the loops of an alignment read: of planned ops, of where their groups begin and end, and of kernels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ class OpColumns(NamedTuple):
 
     token: Int32s
     """Class of the op, the second index of the ratios."""
+    scope: Int64s
+    """What the op is of the model, -1 where it is of none."""
     name: Int64s
     place: Int64s
     """Where the op stands in the order of its step."""
@@ -33,20 +35,29 @@ class OpColumns(NamedTuple):
     """1 for ops with which a step may begin, 0 for others."""
     ends: Float32s
     """How likely a step ends after the op."""
-    group_from: Int64s
-    """First row of the group, whose order is free at the price `loose`."""
-    group_to: Int64s
-    """Row after the last of the group."""
-    block_from: Int64s
-    """First row of the layer."""
-    block_to: Int64s
-    """Row after the last of the layer."""
+    group: Int64s
+    """Number of the group, whose order is free at the price `loose`."""
+    block: Int64s
+    """Number of the layer."""
     loose: Float32s
     """Price of a jump within the group."""
     since: Int64s
     """Number of the first kernel that may run the op, for kernels that stand between places."""
     until: Int64s
     """Number of the last one that may."""
+
+
+class OpSpans(NamedTuple):
+    """Where the groups and layers of planned ops lie, by row."""
+
+    group_from: Int64s
+    """First row of the group."""
+    group_to: Int64s
+    """Row after the last of the group."""
+    block_from: Int64s
+    """First row of the layer."""
+    block_to: Int64s
+    """Row after the last of the layer."""
 
 
 class RunColumns(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
-from memplan.align.pairs.pair_columns import OpColumns, RunColumns
+from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
 
@@ -84,6 +84,7 @@ def fit_alone(
 @jit_numpy_division
 def forward(
     of_ops: tuple[Any, ...],
+    of_spans: tuple[Any, ...],
     of_run: tuple[Any, ...],
     of_ratios: tuple[Any, ...],
     prices: Floats,
@@ -95,14 +96,15 @@ def forward(
     """
     Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
-    The first three are what `OpColumns`, `RunColumns` and `Likelihoods.turned` hold.
+    The first four are what `OpColumns`, `OpSpans`, `RunColumns` and `Likelihoods.turned` hold.
 
     `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
     again, the factors of names that are equal or differ, the prices of a jump within `_REACH` rows and of one among
     `_NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
     stands before each op. The first op is a sentinel that no kernel runs.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
+    ops, spans = OpColumns(*of_ops), OpSpans(*of_spans)
+    run, ratios = RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -159,18 +161,18 @@ def forward(
                 first = start[i]
             else:
                 was = at - old
-                begin = max(at - 1 - _REACH, ops.block_from[at]) - was
-                stop = min(at + _REACH, ops.block_to[at]) - was
+                begin = max(at - 1 - _REACH, spans.block_from[at]) - was
+                stop = min(at + _REACH, spans.block_to[at]) - was
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first = jump * mass + near * (until[stop] - until[begin])
-                begin = min(max(at - 1 - _NEIGHBOURS, ops.block_from[at]), at - 1 - _ACROSS) - was
-                stop = max(min(at + _NEIGHBOURS, ops.block_to[at]), at + _ACROSS) - was
+                begin = min(max(at - 1 - _NEIGHBOURS, spans.block_from[at]), at - 1 - _ACROSS) - was
+                stop = max(min(at + _NEIGHBOURS, spans.block_to[at]), at + _ACROSS) - was
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 first += beside * (until[stop] - until[begin])
-                if ops.group_to[at] - ops.group_from[at] > 1:
+                if spans.group_to[at] - spans.group_from[at] > 1:
                     begin, stop = (
-                        min(max(ops.group_from[at] - was, 0), width),
-                        min(max(ops.group_to[at] - was, 0), width),
+                        min(max(spans.group_from[at] - was, 0), width),
+                        min(max(spans.group_to[at] - was, 0), width),
                     )
                     first += ops.loose[at] * (until[stop] - until[begin])
                 if old - 1 >= 0 and old - 1 < width:
@@ -210,10 +212,10 @@ def forward(
 @jit_numpy_division
 def posterior(
     of_ops: tuple[Any, ...],
+    of_spans: tuple[Any, ...],
     of_run: tuple[Any, ...],
     of_ratios: tuple[Any, ...],
     prices: Floats,
-    op_scope: Int64s,
     cells: Float32s,
     scale: Floats,
     final: Floats,
@@ -230,11 +232,12 @@ def posterior(
     Go back through what `forward` filled: the likeliest op of each kernel and with what probability.
 
     `alone` is the probability that the kernel is in no plan, `of_scope` that of what the likelier of the two says it is
-    of the model: of any op with the `op_scope` of the likeliest, or of no op that is planned (scope -1). `first_op` to
+    of the model: of any op of the scope of the likeliest, or of no op that is planned (scope -1). `first_op` to
     `last_op` are the ops that are fused in it, `place` the op that is current there whatever the kernel is.
     `final` is the weight of ending after each op.
     """
-    ops, run, ratios = OpColumns(*of_ops), RunColumns(*of_run), Likelihoods(*of_ratios)
+    ops, spans = OpColumns(*of_ops), OpSpans(*of_spans)
+    run, ratios = RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
     unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
@@ -285,18 +288,18 @@ def posterior(
                 leave = jumped
                 new = i - moved
                 shift = at - new
-                begin = max(at + 1 - _REACH, ops.block_from[at]) - shift
-                stop = min(at + 2 + _REACH, ops.block_to[at]) - shift
+                begin = max(at + 1 - _REACH, spans.block_from[at]) - shift
+                stop = min(at + 2 + _REACH, spans.block_to[at]) - shift
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += near * (until[stop] - until[begin])
-                begin = min(max(at + 1 - _NEIGHBOURS, ops.block_from[at]), at + 1 - _ACROSS) - shift
-                stop = max(min(at + 2 + _NEIGHBOURS, ops.block_to[at]), at + 2 + _ACROSS) - shift
+                begin = min(max(at + 1 - _NEIGHBOURS, spans.block_from[at]), at + 1 - _ACROSS) - shift
+                stop = max(min(at + 2 + _NEIGHBOURS, spans.block_to[at]), at + 2 + _ACROSS) - shift
                 begin, stop = min(max(begin, 0), width), min(max(stop, 0), width)
                 leave += beside * (until[stop] - until[begin])
-                if ops.group_to[at] - ops.group_from[at] > 1:
+                if spans.group_to[at] - spans.group_from[at] > 1:
                     begin, stop = (
-                        min(max(ops.group_from[at] - shift, 0), width),
-                        min(max(ops.group_to[at] - shift, 0), width),
+                        min(max(spans.group_from[at] - shift, 0), width),
+                        min(max(spans.group_to[at] - shift, 0), width),
                     )
                     leave += ops.loose[at] * (until[stop] - until[begin])
                 if new + 1 >= 0 and new + 1 < width and at + 1 < total:
@@ -344,14 +347,14 @@ def posterior(
         best[j] = offset + top_at if top_at >= 0 else -1
         place[j] = offset + where_at
         chance[j], alone[j] = top / total_mass, none / total_mass
-        scope = op_scope[offset + top_at] if top > none else -1
+        scope = ops.scope[offset + top_at] if top > none else -1
         alike = none if scope < 0 else 0.0
         for i in range(width):
             at = offset + i
-            if at < total and op_scope[at] == scope:
+            if at < total and ops.scope[at] == scope:
                 alike += cells[j, i, 1] * now_c[i] + cells[j, i, 0] * now_a[i]
                 # Ops of one scope fused in this kernel count once.
-                if i + 1 < width and at + 1 < total and op_scope[at + 1] == scope:
+                if i + 1 < width and at + 1 < total and ops.scope[at + 1] == scope:
                     alike -= cells[j, i, 1] * joined[i]
         of_scope[j] = alike / total_mass
         first_op[j] = last_op[j] = best[j]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.align.classes.likelihood import Likelihoods, pair_model
 from memplan.align.classes.op_families import family_table
+from memplan.align.pairs.pair_columns import OpColumns
 from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.planned_sequence import PlannedSequence
 from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
@@ -25,27 +26,10 @@ _SAME_EVERYWHERE = (
 
 @dataclass(frozen=True, slots=True)
 class PairPrices:
-    """Columns that the loops take: classes, ratios, prices by row."""
+    """What the loops take of a plan: columns of its rows, ratios, and prices that are the same at every row."""
 
-    token: Int32s
-    scope: Int64s
+    ops: OpColumns
     ratios: Likelihoods
-    names: Int64s
-    place: Int64s
-    time: Float32s
-    stay: Float32s
-    lead: Float32s
-    bare: Float32s
-    skip: Float32s
-    skip_on: Float32s
-    passed: Float32s
-    entry: Float32s
-    ends: Float32s
-    group: Int64s
-    block: Int64s
-    loose: Float32s
-    since: Int64s
-    until: Int64s
     prices: Floats
     start_inside: float
 
@@ -57,28 +41,13 @@ class PairPrices:
         """The rows of so many steps."""
         return self._by_row(lambda column: np.tile(column, times))
 
+    def with_columns(self, **columns: NDArray[Any]) -> PairPrices:
+        """The same with other `columns`, by their names in `OpColumns`."""
+        return replace(self, ops=self.ops._replace(**columns))
+
     def _by_row(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> PairPrices:
-        return replace(
-            self,
-            token=change(self.token),
-            scope=change(self.scope),
-            names=change(self.names),
-            place=change(self.place),
-            time=change(self.time),
-            stay=change(self.stay),
-            lead=change(self.lead),
-            bare=change(self.bare),
-            skip=change(self.skip),
-            skip_on=change(self.skip_on),
-            passed=change(self.passed),
-            entry=change(self.entry),
-            ends=change(self.ends),
-            group=change(self.group),
-            block=change(self.block),
-            loose=change(self.loose),
-            since=change(self.since),
-            until=change(self.until),
-        )
+        columns: tuple[NDArray[Any], ...] = self.ops
+        return replace(self, ops=OpColumns(*map(change, columns)))
 
 
 def pair_prices(both: PlanAndRun) -> PairPrices:
@@ -98,31 +67,29 @@ def pair_prices(both: PlanAndRun) -> PairPrices:
     stay = np.select(
         [written, parted & ~simple], [prices["stay_written_out"], prices["stay_with_parts"]], prices["stay"]
     )
-    return PairPrices(
-        sequence.token,
-        sequence.scope,
-        both.ratios,
-        both.row_names,
-        np.arange(len(sequence), dtype=np.int64),
-        sequence.time.astype(np.float32),
-        stay.astype(np.float32),
-        np.where(written, prices["lead_written_out"], stay).astype(np.float32),
-        np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
-        np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
-        np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
-        _passed(sequence),
-        sequence.begins.astype(np.float32),
-        sequence.ends,
-        sequence.group,
-        sequence.block,
-        np.select([of_experts, pieced], [prices["loose_experts"], prices["loose_pieces"]], prices["loose"]).astype(
-            np.float32
-        ),
-        np.zeros(len(sequence), dtype=np.int64),
-        np.full(len(sequence), np.iinfo(np.int64).max),
-        np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD]),
-        float(prices["start_inside"]),
+    loose = np.select([of_experts, pieced], [prices["loose_experts"], prices["loose_pieces"]], prices["loose"])
+    columns = OpColumns(
+        token=sequence.token,
+        scope=sequence.scope,
+        name=both.row_names,
+        place=np.arange(len(sequence), dtype=np.int64),
+        time=sequence.time.astype(np.float32),
+        stay=stay.astype(np.float32),
+        lead=np.where(written, prices["lead_written_out"], stay).astype(np.float32),
+        bare=np.where(written, prices["bare_written_out"], prices["bare"]).astype(np.float32),
+        skip=np.where(free | beside, 1.0, prices["skip"]).astype(np.float32),
+        skip_on=np.where(free | extra | beside, 1.0, prices["skip_on"]).astype(np.float32),
+        passed=_passed(sequence),
+        entry=sequence.begins.astype(np.float32),
+        ends=sequence.ends,
+        group=sequence.group,
+        block=sequence.block,
+        loose=loose.astype(np.float32),
+        since=np.zeros(len(sequence), dtype=np.int64),
+        until=np.full(len(sequence), np.iinfo(np.int64).max),
     )
+    same = np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD])
+    return PairPrices(columns, both.ratios, same, float(prices["start_inside"]))
 
 
 def _passed(sequence: PlannedSequence) -> Float32s:
@@ -143,27 +110,28 @@ def with_able_kernels(model: PairPrices, sequence: PlannedSequence, kernel_class
     rules = pair_model()["unable"]
     ran = np.bincount(kernel_class, minlength=model.ratios.core.shape[1])
     able = (model.ratios.core >= rules["ratio"]) @ ran
-    planned = np.bincount(model.token, minlength=len(able))
+    planned = np.bincount(model.ops.token, minlength=len(able))
     whole = np.array([not rule.written_out for rule in sequence.rules])
     several = np.array([2.0 if rule.repeats else 1.0 for rule in sequence.rules])
-    unable = (whole & (able < rules["share"] * several * planned))[model.token] & (sequence.op >= 0)
-    return replace(
-        model,
-        skip=np.where(unable, np.maximum(model.skip, np.float32(rules["skip"])), model.skip),
-        skip_on=np.where(unable, np.maximum(model.skip_on, np.float32(rules["skip"])), model.skip_on),
+    unable = (whole & (able < rules["share"] * several * planned))[model.ops.token] & (sequence.op >= 0)
+    skip, skip_on = (
+        np.where(unable, np.maximum(price, np.float32(rules["skip"])), price)
+        for price in (model.ops.skip, model.ops.skip_on)
     )
+    return model.with_columns(skip=skip, skip_on=skip_on)
 
 
 def other_prices(model: PairPrices) -> PairPrices:
     """The model with other prices of going on with an op, and of other orders: a second opinion."""
     rules = pair_model()["second_opinion"]
-    stay = np.where(model.stay < rules["stay"], model.stay, np.float32(rules["stay"]))
-    lead = np.minimum(model.lead, np.float32(rules["stay"]))
-    return replace(model, stay=stay, lead=lead, loose=model.loose * np.float32(rules["loose"]))
+    ops = model.ops
+    stay = np.where(ops.stay < rules["stay"], ops.stay, np.float32(rules["stay"]))
+    lead = np.minimum(ops.lead, np.float32(rules["stay"]))
+    return model.with_columns(stay=stay, lead=lead, loose=ops.loose * np.float32(rules["loose"]))
 
 
 def unsized_prices(model: PairPrices) -> PairPrices:
     """The model where no kernel tells sizes, without which nothing but neighbours can speak for another order."""
     prices = model.prices.copy()
     prices[_SAME_EVERYWHERE.index("near_jump")] = 0.0
-    return replace(model, prices=prices, loose=np.zeros_like(model.loose))
+    return replace(model, prices=prices).with_columns(loose=np.zeros_like(model.ops.loose))

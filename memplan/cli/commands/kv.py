@@ -98,7 +98,7 @@ def command(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Whose host time steps have: captured or vllm-ascend; by default the engine's.",
+            help="Whose host time steps have, by the names of memplan step --engine; by default the engine's.",
             rich_help_panel=_TIERS,
             show_default=False,
         ),

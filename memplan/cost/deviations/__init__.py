@@ -4,6 +4,18 @@ from memplan.cost.deviations.carried_places import carried_places
 from memplan.cost.deviations.fitting import fitted_deviations
 from memplan.cost.deviations.measured_deviations import Deviations, Member
 from memplan.cost.deviations.prior import Prior
-from memplan.cost.deviations.traits import PlainTimes, Trait, trait_of
+from memplan.cost.deviations.traits import UNKNOWN_L2, L2State, PlainTimes, Trait, mean_place, trait_of
 
-__all__ = ["Deviations", "Member", "PlainTimes", "Prior", "Trait", "carried_places", "fitted_deviations", "trait_of"]
+__all__ = [
+    "UNKNOWN_L2",
+    "Deviations",
+    "L2State",
+    "Member",
+    "PlainTimes",
+    "Prior",
+    "Trait",
+    "carried_places",
+    "fitted_deviations",
+    "mean_place",
+    "trait_of",
+]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from memplan.cost.deviations.fitting import surest_share
+from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
 
@@ -18,7 +19,7 @@ def carried_places(kernels: Sequence[tuple[Array, Array]]) -> float:
     Every measurement is told by the median of all others of its kernel; 0, the plain median, where more may be chance.
     """
     several = [(times, places) for times, places in kernels if len(times) > 1 and np.ptp(places) > 0]
-    return surest_share(lambda power: _missed(several, power))
+    return surest_share(lambda power: _missed(several, power), int(calibration_choice("fewest_in_places")))
 
 
 def _missed(kernels: Sequence[tuple[Array, Array]], power: float) -> Array:

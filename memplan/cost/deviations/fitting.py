@@ -35,9 +35,9 @@ def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Dev
     Deviations of distinct kernels, each with all the times (ns) it took.
 
     A kind keeps the share of its deviations with which its kernels come out best when each is predicted by all others,
-    and none where that may be chance.
+    and none where that may be chance. That is judged by types of which enough are left when one is taken away.
     """
-    least = int(calibration_choice("fewest_of_type"))
+    least, evidence = (int(calibration_choice(name)) for name in ("fewest_of_type", "fewest_for_evidence"))
     chosen = _chosen(measured)
     if not chosen:
         return Deviations(least_shapes=least)
@@ -47,7 +47,7 @@ def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Dev
     most = calibration_choice("largest_deviation")
     ratios = np.clip(np.log([float(np.median(own)) for own in measured] / model), -most, most)
     counts = Counter((trait.type, trait.dtype) for trait in traits)
-    enough = np.array([counts[trait.type, trait.dtype] >= least for trait in traits])
+    enough = np.array([counts[trait.type, trait.dtype] >= evidence for trait in traits])
     priors, shared = spread_priors(), SharedTraits(columns, columns)
     weights, apart = zip(*(_predicted_apart(shared, columns, ratios, prior) for prior in priors), strict=True)
     alone = _missed(measured, model)[enough].sum()
@@ -94,18 +94,19 @@ def _missed(measured: Sequence[Array], times: Array) -> Array:
 
 def _share(measured: Sequence[Array], model: Array, apart: Array) -> float:
     """The share of the deviations predicted `apart` from each kernel's own with which a kind comes out best."""
-    return surest_share(lambda share: _missed(measured, model * np.exp(share * apart)))
+    fewest = int(calibration_choice("fewest_of_kind"))
+    return surest_share(lambda share: _missed(measured, model * np.exp(share * apart)), fewest)
 
 
-def surest_share(missed: Callable[[float], Array]) -> float:
+def surest_share(missed: Callable[[float], Array], fewest: int) -> float:
     """
     The share (0 to 1) of a correction with which several kernels together gain most that is hardly chance.
 
-    `missed` says for each kernel by how many nanoseconds it is off with a share. 0 where kernels are few, or no gain is
-    sure.
+    `missed` says for each kernel by how many nanoseconds it is off with a share. 0 where there are not the `fewest`
+    kernels, three or more, or no gain is sure.
     """
     plain = missed(0.0)
-    if len(plain) < calibration_choice("fewest_of_kind"):
+    if len(plain) < fewest:
         return 0.0
     gains = {share: _sure_gain(plain - missed(share)) for share in _SHARES}
     best = max(gains, key=gains.__getitem__)

@@ -3,9 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from memplan.cost.kernel import Kernel
+from memplan.cost.kernel import Kernel, Operand
+
+_STEPS = 16
+"""Steps in which shares in L2 are told apart, so that equal kernels meet equal costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class L2State:
+    """
+    What a kernel meets in L2, as shares (0 to 1) of the bytes that it reads.
+
+    `hot` is the share that L2 holds, `None` where nobody knows what ran before it; each operand then comes from HBM
+    when it is first touched. `pushed` is the share whose reading pushes results of others out to HBM, `None` where
+    nobody knows or asks: only a calibration does.
+    """
+
+    hot: float | None = None
+    pushed: float | None = None
+
+    def stepped(self) -> L2State:
+        """The state in steps as costs tell it apart."""
+        return L2State(_stepped(self.hot), _stepped(self.pushed))
+
+
+def _stepped(share: float | None) -> float | None:
+    return None if share is None else round(share * _STEPS) / _STEPS
+
+
+UNKNOWN_L2 = L2State()
+"""That of a kernel of which nobody knows what ran before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +69,8 @@ class Trait:
     Type, bound, data type of the first input ("" where that is not told), and logarithms of what else tells how a
     kernel deviates.
 
-    `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of the last dimension of its result, of all
-    others of it and of the last dimension of its first input, `filled` of what it moves over what L2 holds, `through`
+    `size` is of its model time run alone (ns), `row`, `rows` and `read_row` of a row of its result (`row_length`), of
+    how many of them it has and of a row of its first input, `filled` of what it moves over what L2 holds, `through`
     and `order` of how much longer than alone the model has it with L2 full of others' results and in its place among
     others, `pushed` of how much longer with what its reads push out of L2 at HBM's rate. `hot` is the share of its
     reads that L2 seems to have held; both are `None` where nobody knows the others.
@@ -64,26 +94,60 @@ class Trait:
         return self.type == other.type and self.dtype in ("", other.dtype)
 
 
-def trait_of(kernel: Kernel, plain: PlainTimes, hot: float | None, pushed: float | None) -> Trait:
-    """The trait of `kernel`, of whose reads L2 held the share `hot`, and `pushed` pushed results out of it."""
+def trait_of(kernel: Kernel, plain: PlainTimes, l2: L2State) -> Trait:
+    """The trait of `kernel`, which met `l2`."""
     shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
-    length = shaped[0].shape[-1] if shaped else 1
-    read = kernel.present[0].shape[-1] if kernel.present and kernel.present[0].shape else 1
+    # A filter in blocks is told by the image that it goes with, which says how its kernel is cut.
+    images = [operand for operand in shaped if _is_image(operand)]
+    told = images[0] if images and shaped[0].layout == "FRACTAL_Z" else shaped[0] if shaped else None
+    length = row_length(told) if told else 1
+    read = row_length(kernel.present[0]) if kernel.present and kernel.present[0].shape else 1
     alone = _logarithm(plain.alone_ns)
     return Trait(
         kernel.type,
         plain.bound,
         alone,
         _logarithm(length),
-        _logarithm(shaped[0].count / length if shaped and length else 1),
+        _logarithm(told.count / length if told and length else 1),
         _logarithm(read),
         math.log(max(plain.filled, _LEAST_FILLED)),
         _logarithm(plain.through_ns) - alone,
         _logarithm(plain.ordered_ns) - alone,
-        None if pushed is None else math.log1p(pushed * plain.read_ns / max(plain.alone_ns, 1)),
-        hot,
+        None if l2.pushed is None else math.log1p(l2.pushed * plain.read_ns / max(plain.alone_ns, 1)),
+        l2.hot,
         next((operand.dtype for operand in kernel.operands), ""),
     )
+
+
+def mean_place(traits: Sequence[Trait]) -> Trait:
+    """The trait of a kernel measured in several places, with what it found in these on average."""
+    hot, order, pushed = (
+        sum(values) / len(traits)
+        for values in (
+            [each.hot or 0.0 for each in traits],
+            [each.order for each in traits],
+            [each.pushed or 0.0 for each in traits],
+        )
+    )
+    return replace(traits[0], hot=hot, order=order, pushed=pushed)
+
+
+def row_length(operand: Operand) -> int:
+    """
+    Elements of a row of `operand`, which has dimensions: the last one, as the op and not as its blocks have it.
+
+    Of an image in blocks of channels it is the pixels of one channel: the last dimension is 16 or 8 for all of them.
+    """
+    shape = operand.shape
+    if _is_image(operand):
+        return shape[2] * shape[3]
+    if operand.layout == "NZ" and len(shape) >= 4:
+        return shape[-4] * shape[-1]
+    return shape[-1]
+
+
+def _is_image(operand: Operand) -> bool:
+    return operand.layout == "NC1HWC0" and len(operand.shape) == 5
 
 
 _LEAST_FILLED = 1e-6

@@ -1,0 +1,33 @@
+"""What a recipe may say that the graph of a training step has not, so that a plan of it would be of another step."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from memplan.core.errors import InputError
+from memplan.models.training.step_recipe import Recipe
+
+_TIMES = ("fused_exchanges", "exchange_pieces", "whole_attention")
+"""What changes times alone."""
+_KEPT = (
+    "ulysses", "repeat_kv", "weighted_activation", "copied_attention", "silu_in_steps", "gelu_in_steps", "window_masks",
+    "legacy_layers", "norms_in_steps", "padded_heads", "expert_capacity", "scan_in_steps", "gated_norm_in_steps",
+    "padded_scan",
+)  # fmt: skip
+"""What makes layers keep more, or other things, than the kernels of a graph do."""
+_BESIDE = ("loss", "capped_logits", "clip_copies", "transformer_engine", "overlap_tensor", "gpu", "cublas_workspace")
+"""What is alive beside layers: of the loss and of clipped gradients, and buffers that frameworks keep."""
+
+
+def refuse_unplanned(recipe: Recipe) -> None:
+    """Raise `InputError` naming what `recipe` says that the graph of a training step has not."""
+    told = [item.name for item in fields(Recipe) if getattr(recipe, item.name) != item.default]
+    if any(name in _TIMES for name in told):
+        raise InputError(
+            "products that run with their exchanges and attention of every pair are in no graph of training",
+            remedy="memplan step counts their time",
+        )
+    for name in told:
+        if name in (*_KEPT, *_BESIDE):
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError("{} is in no graph of training", flag, remedy="memplan train-memory counts its memory")
