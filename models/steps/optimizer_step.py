@@ -149,4 +149,14 @@ def _update(e: StepEmitter, weight: int, gradient: int, own: int, recipe: Recipe
                 label, kind = "residual", "int16"
             nbytes = dense_bytes((own,), kind)
             states.append(e.graph.tensor(f"{name}.{label}", (own,), kind, nbytes, TensorKind.OPTIMIZER_STATE))
-    e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, e.view(f"{name}.new", weight, e.shape(weight))))
+    # Moments in 16 bits and their gradient are widened for it.
+    widened = 3 * dense_bytes((own,), "float32") if recipe.half_moments else 0
+    e.graph.op(
+        f"{name}.adam",
+        "ApplyAdamW",
+        (*states, gradient),
+        (*states, e.view(f"{name}.new", weight, e.shape(weight))),
+        stream=e.stream,
+        workspace_bytes=widened,
+        scope=e.op_scope(f"{name}.adam"),
+    )

@@ -105,7 +105,7 @@ class _Training:
                 *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
             ],
             recompute_attention=recipe.recompute_attention,
-            half_gradients=recipe.half_gradients,
+            half_gradients=recipe.sums_in_halves,
         )
 
     def graph(self) -> Graph:
