@@ -75,6 +75,10 @@ class GatheringEmitter(StepEmitter):
         """The rank's shard of the weights of `unit`."""
         return self._shards[unit]
 
+    def buffer(self, unit: ShardUnit) -> int:
+        """Where the weights of `unit` were gathered last."""
+        return self._buffers[unit]
+
     def gather_layer(self, layer: Layer) -> None:
         """Gather the weights of `layer` into new buffers, from which it reads from then on."""
         self._gather(layer.index, self.layer_held(layer))
@@ -82,6 +86,16 @@ class GatheringEmitter(StepEmitter):
     def gather_outer(self, held: Mapping[str, Held]) -> None:
         """Gather weights outside the layers."""
         self._gather(None, held)
+
+    def arrive(self, layer: Layer | None) -> None:
+        """Have what was gathered for `layer` stand where it reads it, which copies what `fully_shard` gathered."""
+        scope, self.scope = self.scope, ""
+        for unit in self.units(layer) if self.single else ():
+            if self.ranks(unit) > 1:
+                name, whole = f"{unit.scope}weights", self._buffers[unit]
+                copied = self.view(f"{name}.copied", whole, self.shape(whole))
+                self.op(f"{name}.copy_out", "TensorMove", (whole,), (copied,))
+        self.scope = scope
 
     def units(self, layer: Layer | None) -> Iterator[ShardUnit]:
         """The units of a layer, or of what is outside all layers, that were gathered."""
@@ -111,9 +125,6 @@ class GatheringEmitter(StepEmitter):
             piece = self.act(f"{name}.piece", (own,))
             self.op(f"{name}.cast", "Cast", (self._shards[unit],), (piece,))
         whole = self.collective(f"{name}.all_gather", "AllGather", piece, (elements,), self.ranks(unit), unit.group)
-        if self.single and whole != piece:
-            copied = self.view(f"{name}.copied", whole, self.shape(whole))
-            self.op(f"{name}.copy_out", "TensorMove", (whole,), (copied,))
         self._buffers[unit] = whole
         self._gathered.add(self.graph.storage(whole))
 

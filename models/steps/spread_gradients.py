@@ -67,6 +67,9 @@ class SpreadBackward(Backward):
         whole = e.act(f"{name}.copied", (own * ranks,), self._spread_in)
         e.op(f"{name}.copy_in", "ConcatD", fresh, (whole,))
         share = e.collective(f"{name}.reduce_scatter", "ReduceScatter", whole, (own,), ranks, unit.group)
+        if not self._stay:
+            # What was gathered is let go when the exchange is under way, whose stream has it until then.
+            e.graph.op(f"{e.run}{name}.let_go", "KeepAlive", (e.buffer(unit), whole), (), launches=False)
         share = e.collective(f"{name}.all_reduce", "AllReduce", share, (own,), self._copies, f"{unit.group}_copies")
         if self._kept_in != self._spread_in:
             wide = e.act(f"{name}.share", (own,), self._kept_in)

@@ -143,6 +143,10 @@ class _Training:
         """Whether the loss is made behind the layers of a chunk."""
         return self.stage == self.layout.pipeline - 1 and chunk == len(self.chunks) - 1
 
+    def _has_outer(self, chunk: int) -> bool:
+        """Whether a chunk has weights outside the layers."""
+        return self._is_first(chunk) or self._is_last(chunk)
+
     @property
     def _before(self) -> int:
         """The stage that sends what a chunk begins with, for all but the first chunk of the model."""
@@ -169,6 +173,11 @@ class _Training:
         self.shards.shards.gather_outer({name: held for name, held in outer.items() if here(name)})
         self.pieces.table = self.pieces.head_weight = None
 
+    def _arrive(self, layer: Layer | None) -> None:
+        """Have gathered weights stand where they are read."""
+        if self.shards is not None:
+            self.shards.shards.arrive(layer)
+
     def _spread(self, layer: Layer | None) -> None:
         """Spread the gradients of `layer` over the ranks that divide it, or of what is outside the layers."""
         if self.shards is not None:
@@ -179,8 +188,9 @@ class _Training:
         e = self.e
         e.phase = "forward"
         layers = self.chunks[chunk]
-        if self._is_first(chunk) or (self._is_last(chunk) and self.stage):
+        if self._has_outer(chunk):
             self._gather(None)
+            self._arrive(None)
         self._gather(layers[0])
         first = len(ops)
         if self._is_first(chunk):
@@ -194,6 +204,7 @@ class _Training:
         for number, layer in enumerate(layers):
             if number + 1 < len(layers):
                 self._gather(layers[number + 1])
+            self._arrive(layer)
             begin = len(ops)
             starts.append(x)
             x = self.pieces.layer(layer, x, f"layers.{layer.index}.")
@@ -247,6 +258,7 @@ class _Training:
             layer, (begin, stop) = layers[position], run.spans[position]
             if position:
                 self._gather(layers[position - 1])
+            self._arrive(layer)
             if position < again:
                 self._recompute(layer, position, run)
             else:
@@ -256,13 +268,15 @@ class _Training:
             self._spread(layer)
         if self._is_first(item.chunk):
             back.run(ops[run.first : run.spans[0][0]])
-            self._spread(None)
         else:
             gradient_out = back.take(run.starts[0])
             if gradient_out is not None:
                 e.phase = "pipeline"
                 sent = e.act("gradient.sent", e.shape(gradient_out))
                 e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self._before)
+                e.phase = "backward"
+        if self._has_outer(item.chunk):
+            self._spread(None)
 
     def _recompute(self, layer: Layer, position: int, run: _Forward) -> None:
         """Run a layer again from its input, and go back through the second run."""
