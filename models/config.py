@@ -51,6 +51,10 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
         return _read(_as_family(source, family), None, "model")
     path = Path(source)
     if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(
+                "there is no config.json in this folder", path=path, remedy="name a model's config.json or its folder"
+            )
         path = path / "config.json"
     name = path.parent.name if path.name == "config.json" else path.stem
     model = _read(_as_family(config_document(path), family), str(path), name or "model")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +45,9 @@ _PRODUCERS = {
 }
 KINETO = "torch.profiler"
 """The producer of traces that name the schema of Kineto, or end as its handler for TensorBoard names them."""
+_TRACE_KEYS = (b'"traceEvents"', b'"ph"')
+"""One of which the beginning of a trace has, whatever the file is called."""
+_MOST_HEAD = 1 << 20
 _KINETO_KEYS = (b'"schemaVersion"', b'"deviceProperties"')
 OUTPUT = "ASCEND_PROFILER_OUTPUT"
 _UNPARSED = "holds raw data that no profiler has parsed yet"
@@ -147,6 +152,8 @@ def _single(path: Path, notes: Notebook) -> RankSource:
         suffixes = "".join(path.suffixes[-2:]).lower()
         by_suffix = {".json": FileKind.TRACE, ".json.gz": FileKind.TRACE, ".db": FileKind.DATABASE}
         kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
+        if kind is FileKind.TRACE and not any(key in _head(path, _MOST_HEAD) for key in _TRACE_KEYS):
+            kind = None
     if kind in (None, FileKind.LOG, FileKind.IGNORED) and _tells(path, notes):
         return RankSource(0, path.parent, "log", {FileKind.LOG: [path]})
     if kind not in PROFILE_KINDS | _ALONE:
@@ -406,9 +413,17 @@ def _producer(folder: Path, files: Mapping[FileKind, Sequence[Path]], info: Mapp
 
 def _is_kineto(path: Path) -> bool:
     """Whether a trace begins as Kineto writes one."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            head = file.read(4096)
-    except (OSError, EOFError):
-        return False
+    head = _head(path, 4096)
     return any(key in head for key in _KINETO_KEYS) and b"traceEvents" not in head[:16]
+
+
+def _head(trace: Path, most: int) -> bytes:
+    """The first bytes of a trace, unpacked, as far as they can be read."""
+    head = b""
+    with (
+        contextlib.suppress(OSError, EOFError, zlib.error),
+        gzip.open(trace) if trace.suffix == ".gz" else trace.open("rb") as file,
+    ):
+        while len(head) < most and (piece := file.read1(most - len(head))):
+            head += piece
+    return head

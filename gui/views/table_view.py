@@ -20,6 +20,7 @@ _Index = QModelIndex | QPersistentModelIndex
 _ROOT = QModelIndex()
 _SORT_ROLE = Qt.ItemDataRole.UserRole
 _LEAST_WIDE_PX = 88  # of the columns that take what is left: a narrower table is moved sideways
+_READABLE_PX = 160  # of such columns, beneath which spare ones leave them their room
 _LOOKED_AT = 40  # rows beside the visible ones whose texts tell how wide a column is: all of them take too long
 
 
@@ -132,15 +133,26 @@ class TableView(QWidget):
 
     def _stretch(self) -> None:
         header, wide = self.table.horizontalHeader(), (self.shape.wide, *self.shape.also_wide)
-        others = sum(header.sectionSize(column) for column in range(header.count()) if column not in wide)
         # Of the view itself: while it is resized its table still has its size of before.
-        room = self.width() - self.table.verticalScrollBar().sizeHint().width() - others
+        room = self.width() - self.table.verticalScrollBar().sizeHint().width()
+        room -= sum(self._wanted(column) for column in range(header.count()) if column not in wide)
+        for column in self.shape.spare:
+            left_out = room < _READABLE_PX * len(wide) and column != header.sortIndicatorSection()
+            room += self._wanted(column) if left_out else 0
+            self.table.setColumnHidden(column, left_out)
         enough = room >= _LEAST_WIDE_PX * len(wide)
         for column in wide:
             mode = QHeaderView.ResizeMode.Stretch if enough else QHeaderView.ResizeMode.Fixed
             header.setSectionResizeMode(column, mode)
             if not enough:
                 header.resizeSection(column, _LEAST_WIDE_PX)
+
+    def _wanted(self, column: int) -> int:
+        """The width that a column has where it is not hidden."""
+        header = self.table.horizontalHeader()
+        if not header.isSectionHidden(column):
+            return header.sectionSize(column)
+        return max(header.sectionSizeHint(column), self.table.sizeHintForColumn(column))
 
     def show_rows(self, rows: Sequence[TableRow], headline: str) -> None:
         """Show other rows, sorted as the user has it."""

@@ -130,14 +130,14 @@ def format_rate(bytes_per_second: float) -> str:
 def format_share(share: float, digits: int = 1) -> str:
     """A part of a whole in percent: `12.3%` of 0.123; what is there, but too little to be written, is `<0.1%`."""
     least = 10.0 ** -(digits + 2)
-    return f"<{least:.{digits}%}" if 0 < share < least / 2 else f"{share:.{digits}%}"
+    return f"<{least:.{digits}%}" if 0 < share < least / 2 else f"{share:,.{digits}%}"
 
 
 def format_change(share: float, digits: int = 1) -> str:
     """A change in percent of what it is against, signed: `+12.3%` of 0.123; one too small to be seen has no sign."""
     if abs(share) < 0.5 * 10.0 ** -(digits + 2):
         return f"{0.0:.{digits}%}"
-    return f"{share:+.{digits}%}".replace("-", MINUS)
+    return f"{share:+,.{digits}%}".replace("-", MINUS)
 
 
 def format_signed(write: Callable[[int], str], amount: int) -> str:

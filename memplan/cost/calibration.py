@@ -55,12 +55,14 @@ class Calibration:
     """
     What kernels took, how others of their kinds deviate, and what that rests on.
 
-    `chip`, `cubes` and `clock_hz` are the machine they correct; errors are over all compute kernels of the profile.
-    `seen_ns` is what kernels took that were measured, by `kernel_key`, and `seen_alone_ns` what that is run alone
-    (ns), where the power `carried` (0 to 1) of the factor that the model has for a place held, none where it
-    is 0. `unseen_error` is that of kernels of shapes that a fit to the other half of all shapes has not seen,
-    `unseen_model_error` the model's on the same; `uncovered` is the share of the profile's time that neither a fit nor
-    a kernel seen speaks for.
+    `chip`, `cubes` and `clock_hz` are the machine they correct. `seen_ns` is what kernels took that were measured, by
+    `kernel_key`, and `seen_alone_ns` what that is run alone (ns), where the power `carried` (0 to 1) of the factor that
+    the model has for a place held, none where it is 0.
+
+    It is fitted to all rows. Errors, over all compute kernels, are those of a fit to half of the rows: on these
+    (`train_error`) and on the others, kept apart (`check_error`; `model_error` is the model's). `unseen_error` is that
+    of kernels of shapes that a fit to the other half of all shapes has not seen, `unseen_model_error` the model's on
+    the same; `uncovered` is the share of the time of rows kept apart of which nothing in the others tells.
     """
 
     profile: str
@@ -87,8 +89,8 @@ class Calibration:
         unseen = "unknown" if self.unseen_error is None else format_share(self.unseen_error)
         return Source(
             f"calibrated on {self.profile}",
-            f"time-weighted error {train} on the rows it was fitted to, {check} on rows kept apart, {unseen} on shapes "
-            "never seen",
+            f"time-weighted error of a fit to half of its rows: {train} on these, {check} on rows kept apart; {unseen} "
+            "on shapes never seen",
         )
 
     def corrected_ns(self, kernel: Kernel, plain: PlainTimes, l2: L2State) -> int | None:

@@ -1,4 +1,4 @@
-"""Fitting a calibration to a profile, with the rows it is checked on kept apart from those it is fitted to."""
+"""Fitting a calibration to a profile, and to parts of it that are checked on the rest."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ def calibrate(
     kernels: MeasuredKernels, machine: Machine, profile: str, *, progress: Progress = silent, shapes: bool = True
 ) -> Calibration:
     """
-    Fit `kernels` of profile `profile`: its odd rows (1, 3, ... of all its kernels) are fitted, even ones only checked.
+    Fit `kernels` of profile `profile`, all of its rows.
 
-    With `shapes` the error on shapes never seen is measured too, by fits to one half of the distinct kernels that are
+    Its errors are those of a fit to the odd rows (1, 3, ... of all its kernels), on these and on the even ones. With
+    `shapes` the error on shapes never seen is measured too, by fits to one half of the distinct kernels that are
     checked on the other. Raises `InputError` for a profile without compute kernels.
     """
     if not len(kernels):
         raise InputError("the profile holds no compute kernels with shapes", remedy="profile with shapes recorded")
     rows = _Rows.of(kernels, machine, kernels.row % 2 == 1)
     progress(0, 2, "kernels seen")
-    result = rows.calibration(machine, profile)
-    predicted = rows.predicted(result)
-    covered = rows.spoken_for(result)
+    part = rows.calibration(machine, profile)
+    predicted = rows.predicted(part)
+    nothing_told = ~rows.spoken_for(part) & ~rows.fitted
     result = replace(
-        result,
+        replace(rows, fitted=np.ones(len(kernels), bool)).calibration(machine, profile),
         types=rows.type_errors(predicted),
         train_error=_error(predicted, rows.truth, rows.fitted) or 0.0,
         check_error=_error(predicted, rows.truth, ~rows.fitted),
         model_error=_error(rows.model, rows.truth, ~rows.fitted),
-        uncovered=float(rows.truth[~covered].sum() / rows.truth.sum()),
+        uncovered=float(rows.truth[nothing_told].sum() / max(rows.truth[~rows.fitted].sum(), 1.0)),
     )
     if not shapes:
         return result

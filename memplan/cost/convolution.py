@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, lcm, prod
 
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernel import Kernel, Operand, is_fused
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS
@@ -62,10 +62,15 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     problem = MatmulProblem(
         m, n, k, products, width, width, width, "nz", "nz", a_batch=products, b_batch=products, mac_rate=rate
     )
-    if kind != "convolution":
+    if is_fused(kernel.type):
+        own = sum(operand.nbytes for operand in (*tensors[:2], made))
+        problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
+    windows = tensors[0] if kind == "convolution" else image
+    stride = _stride(windows, pixels_of, blocked=blocked)
+    unfolded = kind == "convolution_filter_gradient" and products == 1 and stride <= machine["gradient_unfolds_steps"]
+    if kind != "convolution" and not unfolded:
         return problem
-    stride = _stride(tensors[0], made, blocked=blocked)
-    return replace(problem, unfolds=min(tensors[0].count / (m * k), 1.0), stride=stride)
+    return replace(problem, unfolds=min(windows.count / (m * k), 1.0), stride=stride)
 
 
 def images_dealt(kernel: Kernel, machine: Machine) -> int:

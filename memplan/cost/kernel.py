@@ -93,13 +93,15 @@ class OpClass:
     """
     What an op type does: `kind` picks the formula, `rule` is the class's name in the table.
 
-    `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones.
+    `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones; `widens`
+    where halves are computed as float32.
     """
 
     kind: str
     passes: float = 1.0
     transcendentals: float = 0.0
     rule: str = ""
+    widens: bool = False
 
 
 def _table() -> Mapping[str, Any]:
@@ -107,14 +109,17 @@ def _table() -> Mapping[str, Any]:
 
 
 @cache
-def _classes() -> Mapping[str, OpClass]:
+def _classes(generation: str) -> Mapping[str, OpClass]:
+    """Classes by type, with those that kernels of `generation` have of their own."""
     found = {}
-    for name, entry in _table()["classes"].items():
+    own = _table()["generations"].get(generation, {"classes": {}})["classes"]
+    for name, entry in (*_table()["classes"].items(), *own.items()):
         rule = OpClass(
             kind=entry["kind"],
             passes=entry.get("passes", 0.0 if entry["kind"] != "vector" else 1.0),
             transcendentals=entry.get("transcendentals", 0.0),
             rule=name,
+            widens=entry.get("widens", entry["kind"] == "rows"),
         )
         for op_type in entry["types"]:
             found[op_type.casefold()] = rule
@@ -145,23 +150,30 @@ _UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
 
 
 @cache
-def op_class(op_type: str) -> OpClass:
+def op_class(op_type: str, generation: str = "") -> OpClass:
     """
-    The class of `op_type`; version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
+    The class of `op_type`, by the instructions of kernels of `generation` (`npu_arch`) where those are known.
+
+    Version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
 
     A kernel that graph engines fused (`FusionOp_Conv2D_ReLU`) has the class of its heaviest part, with the instructions
     of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
     `unknown`.
     """
-    classes = _classes()
+    classes = _classes(generation)
     for candidate in table_names(op_type):
         if candidate in classes:
             return classes[candidate]
-    if op_type.startswith(_FUSED):
-        parts = [op_class(part) for part in op_type.removeprefix(_FUSED).split("_") if part]
+    if is_fused(op_type):
+        parts = [op_class(part, generation) for part in op_type.removeprefix(_FUSED).split("_") if part]
         if parts:
             return _joined(parts)
     return _UNKNOWN
+
+
+def is_fused(op_type: str) -> bool:
+    """Whether a graph engine made one kernel of several."""
+    return op_type.startswith(_FUSED)
 
 
 _FUSED = "FusionOp_"
@@ -179,6 +191,7 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
         heaviest,
         passes=sum(part.passes for part in parts),
         transcendentals=sum(part.transcendentals for part in parts),
+        widens=any(part.widens for part in parts),
     )
 
 

@@ -129,7 +129,7 @@ class KernelProblem:
 
 def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> KernelProblem:
     """The problem that `kernel` is on `machine`, with `hot_share` of a product's operands in L2 beforehand."""
-    rule = op_class(kernel.type)
+    rule = op_class(kernel.type, machine.npu_arch)
     core = str(kernel.attribute("core", "") or "").upper()
     if core in ("AI_CPU", "AICPU", "HOST_CPU"):
         return KernelProblem(rule, on_cpu=True)
@@ -256,7 +256,8 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
             gm += exchange
             pipes["mte2"] += exchange / machine.l2_read_per_second * 1e9
         parts = (time, pipes["vector"], pipes["mte2"] if not machine.direct else 0.0)
-        time = overlapped(parts, machine["pipe_norm"])
+        waits = machine["fused_takes_turns"]
+        time = time + pipes["vector"] if waits else overlapped(parts, machine["pipe_norm"])
     if problem.widening:
         # Vector cores make factors of weights block by block while the cube multiplies those before.
         weights = problem.b_batch * problem.k * problem.n

@@ -6,7 +6,7 @@ touched since the tensor was touched last (Mattson's stack distance, for LRU). A
 nor exactly LRU, so what it holds fades out between half of its size and all of it.
 
 Rows of a profile tell shapes and no addresses. An operand is taken for the newest result of its shape, type and layout;
-that it is in L2 still is said only while no more was moved since than what L2 certainly holds (`l2_held_whole`).
+that it is in L2 still is said only while no more was moved since than what L2 holds for certain (`rows_held`).
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCo
     """
     costs = []
     last: object = None
-    for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine.l2), strict=True):
+    for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine["rows_held"] * machine.l2), strict=True):
         if kernel_cost(kernel, machine).kind in REREAD_KINDS:
             costs.append(kernel_cost(kernel, machine))
             continue
@@ -326,9 +326,8 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCo
     return costs
 
 
-def hot_shares_of_rows(kernels: Sequence[Kernel], l2_bytes: int) -> Iterator[float]:
-    """For each kernel the share of its read bytes that L2 holds, which is cold at first; `l2_bytes` is its size."""
-    room = shared_constants()["l2_held_whole"] * l2_bytes
+def hot_shares_of_rows(kernels: Sequence[Kernel], room: float) -> Iterator[float]:
+    """For each kernel the share of its read bytes that L2 holds, which is cold at first and keeps `room` bytes."""
     written: dict[Operand, float] = {}
     moved = 0.0
     for kernel in kernels:

@@ -128,7 +128,7 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     cycles = 0.0
     if blocked.layout == "FRACTAL_Z":
         # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
-        cycles = blocked.nbytes / _BLOCK_BYTES * machine["mte2_instruction_cycles"]
+        cycles = blocked.count / blocked.shape[-1] * machine["mte2_instruction_cycles"]
     elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS:
         # Cores that can't turn such blocks put each pixel's together on its own; others take no time for that.
         cycles = blocked.count / blocked.shape[-1] * machine["word_block_cycles"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from memplan.cost.attention import AttentionProblem
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernel import Kernel, Operand, is_fused
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS
@@ -118,10 +118,15 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             a_batch=a_count,
             b_batch=b_count,
             mac_rate=rate or 0.0,
-            extra_bytes=float(sum(op.nbytes for op in kernel.present if op not in tensors[:2])),
+            extra_bytes=float(sum(op.nbytes for op in _beside(kernel) if op not in tensors[:2])),
             widening=_widening(tensors[0].dtype, tensors[1].dtype),
         )
     )
+
+
+def _beside(kernel: Kernel) -> tuple[Operand, ...]:
+    """What a product may move beside its factors and its result: of fused kernels all other results as well."""
+    return (*kernel.present, *kernel.outputs[1:]) if is_fused(kernel.type) else kernel.present
 
 
 def _widening(activations: str, weights: str) -> float:

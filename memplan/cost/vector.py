@@ -109,7 +109,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
-    """Elements on which the instructions of a class are carried out."""
+    """Elements on which the instructions of a class are carried out; a byte of a mask has eight."""
+    if rule.rule == "random":
+        return float(sum(operand.count * (8 if operand.dtype == "uint8" else 1) for operand in kernel.outputs) or 1)
     if windows is not None:
         return float(windows.count)
     given = rule.kind in ("gather", "slice", "pooling")
@@ -127,7 +129,7 @@ def _instructions(
         if width == _HALF and any(operand.dtype == "float32" for operand in kernel.outputs):
             # Sums are carried in the type of the result: each element is cast to it first.
             width, passes, steps = 2 * _HALF, passes + 1, steps + 1
-    if rule.kind == "rows":
+    if rule.widens:
         # Norms and softmax compute in float32 whatever they are given.
         width = max(width, 4)
     if rule.kind == "sort":
@@ -137,7 +139,7 @@ def _instructions(
         passes *= max(log2(max(largest.shape[-1] if largest.shape else 1, 2)), 1.0)
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
-        cast = ("bfloat16", "float16") if rule.kind == "rows" else ("bfloat16",)
+        cast = ("bfloat16", "float16") if rule.widens else ("bfloat16",)
         casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
         passes, steps = passes + sum(casts), steps + len(casts)
     if width == 8 and passes:

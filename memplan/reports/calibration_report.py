@@ -28,8 +28,8 @@ def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: 
     """`result` fitted to what was `seen`; `chosen` says how the chip was, `notes` are of the profile."""
     clock = "unknown" if seen.clock_hz is None else f"{seen.clock_hz / 1e6:,.0f} MHz"
     errors = (
-        ("odd: fitted", None, result.train_error),
-        ("even: kept apart", result.model_error, result.check_error),
+        ("odd, by a fit to them", None, result.train_error),
+        ("even, kept apart from it", result.model_error, result.check_error),
         ("shapes never seen, by halves", result.unseen_model_error, result.unseen_error),
     )
     listed = sorted(result.types, key=lambda each: -each.rows)[:_SHOWN]
@@ -45,8 +45,9 @@ def calibration_report(result: Calibration, seen: Observed, chosen: str, notes: 
             section(
                 "Time-weighted error",
                 ReportTable(_ERRORS, errors),
-                f"{len(result.seen_ns):,} kernels were measured and take what they took; of the profile's time "
-                f"{format_share(result.uncovered)} is of kernels that nothing measured speaks for",
+                f"{len(result.seen_ns):,} kernels were measured and take what they took: all rows are fitted; the "
+                f"errors are those of fits to half of them. Of the even rows' time "
+                f"{format_share(result.uncovered)} is of kernels of which odd ones tell nothing",
             ),
             section("Even rows by op type", ReportTable(_FITS, rows, total=len(result.types))),
         ),

@@ -134,6 +134,12 @@ class RecipeRequest:
         about="One kernel for the router's weights and an activation function without a gate.",
         panel=_PANEL,
     )
+    float32: bool = option(
+        "--float32",
+        default=False,
+        about="Weights and activations in float32, as of Megatron without --bf16 and --fp16.",
+        panel=_PANEL,
+    )
     fp8: bool = option(
         "--fp8",
         default=False,
@@ -243,6 +249,12 @@ class RecipeRequest:
         "--attention-in-steps",
         default=False,
         about="Attention op by op, which keeps a softmax of every pair of tokens.",
+        panel=_PANEL,
+    )
+    softmax_in_steps: bool = option(
+        "--softmax-in-steps",
+        default=False,
+        about="With --attention-in-steps: a float32 softmax is kept beside its 16-bit copy, as of transformers.",
         panel=_PANEL,
     )
     silu_in_steps: bool = option(

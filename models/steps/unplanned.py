@@ -15,7 +15,16 @@ _KEPT = (
     "padded_scan", "attention_in_steps",
 )  # fmt: skip
 """What makes layers keep more, or other things, than the kernels of a graph do."""
-_BESIDE = ("loss", "capped_logits", "clip_copies", "transformer_engine", "overlap_tensor", "gpu", "cublas_workspace")
+_BESIDE = (
+    "float32",
+    "loss",
+    "capped_logits",
+    "clip_copies",
+    "transformer_engine",
+    "overlap_tensor",
+    "gpu",
+    "cublas_workspace",
+)
 """What is alive beside layers: of the loss and of clipped gradients, and buffers that frameworks keep."""
 
 

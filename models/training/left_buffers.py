@@ -19,7 +19,6 @@ from memplan.models.training.stage_phases import BACKWARD_PHASE, LOSS_PHASE
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
 
-_HALF = 2
 _MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
 """What only Megatron-Core has, whose routers need a workspace."""
 _THREADS = 2
@@ -52,8 +51,10 @@ def standing_buffers(
     shared = []
     if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
         most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
-        formula = f"2 B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
-        shared.append(MemoryPart("gathered input", round(_HALF * most * model.hidden_size), formula))
+        formula = (
+            f"{recipe.each} B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
+        )
+        shared.append(MemoryPart("gathered input", round(recipe.each * most * model.hidden_size), formula))
     shared += _scores(layers, layout, recipe, tokens)
     parts += sorted(shared, key=lambda part: part.nbytes)[-1:]
     if recipe.fp8 and not recipe.fp8_weights:
@@ -63,8 +64,9 @@ def standing_buffers(
     if recipe.fused_gradients:
         shapes = linear_shapes(model, layout, spans)
         count = sum(rows * columns for rows, columns in shapes)
-        formula = f"2 B x {count:,} of {len(shapes)} shapes of weights, whose gradients products add up themselves"
-        parts.append(MemoryPart("gradients nobody reads", _HALF * count, formula))
+        counted = f"{recipe.each} B x {count:,} of {len(shapes)} shapes of weights"
+        formula = f"{counted}, whose gradients products add up themselves"
+        parts.append(MemoryPart("gradients nobody reads", recipe.each * count, formula))
     return parts
 
 
@@ -83,8 +85,10 @@ def _scores(layers: Sequence[Layer], layout: Layout, recipe: Recipe, tokens: flo
         return []
     mixers = [layer.mixer for layer in layers if isinstance(layer.mixer, GroupedAttention | LatentAttention)]
     heads = max((mixer.heads for mixer in mixers), default=0) / layout.tensor
-    formula = f"2 B x {heads:g} heads x {tokens:,.0f} tokens x {recipe.sequence:,}, for products to write to"
-    return [MemoryPart("scores of attention", round(_HALF * heads * tokens * recipe.sequence), formula)]
+    formula = (
+        f"{recipe.each} B x {heads:g} heads x {tokens:,.0f} tokens x {recipe.sequence:,}, for products to write to"
+    )
+    return [MemoryPart("scores of attention", round(recipe.each * heads * tokens * recipe.sequence), formula)]
 
 
 def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:

@@ -8,12 +8,12 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, stage_spans, training_layout
+from memplan.models.training.gathering import gathered_ahead
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import kept_scores
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
     MemoryPart,
-    gathered_ahead,
     hosted_output,
     made_anew,
     of_experts,
@@ -208,7 +208,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     parts += kept_scores(layers, layout, recipe)
     parts += standing_buffers(model, layout, recipe, spans, tokens)
     gradients = sum(part.nbytes for part in parts if part.name == "gradients")
-    left = _left_parts(rank, parameters, gradients)
+    left = _left_parts(rank, gradients)
     between = sum(part.nbytes for part in (*parts, *left))
     per_pass, anew = _kept_of_a_pass(rank)
     most = in_flight(layout, recipe, stage)
@@ -248,7 +248,7 @@ def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) 
     return StageRank(model, layout, recipe, stage, spans, (*layers, *further), kept)
 
 
-def _left_parts(rank: StageRank, parameters: int, gradients: int) -> list[MemoryPart]:
+def _left_parts(rank: StageRank, gradients: int) -> list[MemoryPart]:
     """What is there when a step is over beside what stands all the time, of which fully_shard lets `gradients` go."""
     recipe, passed = rank.recipe, rank.tokens * rank.boundary
     runs = sum(1 for span in rank.spans if span.start)
@@ -258,7 +258,7 @@ def _left_parts(rank: StageRank, parameters: int, gradients: int) -> list[Memory
     if inputs:
         left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
-        left.append(gathered_ahead(parameters, len(rank.layers)))
+        left.append(gathered_ahead(rank.model, rank.layout, recipe, rank.spans))
     if recipe.sharding is Sharding.FSDP2:
         left.append(MemoryPart("gradients let go", -gradients, "when the step is over"))
     return left

@@ -14,7 +14,7 @@ from memplan.models.training.step_recipe import Loss, Recipe, Sharding
 from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
 
-_HALF, _SINGLE = 2, 4
+_SINGLE = 4
 _MATRIX = 2
 _BROUGHT_BACK = 2
 """Layers whose swapped tensors are on the device at once: the one that runs back and the one whose turn is next."""
@@ -65,7 +65,7 @@ def hosted_output(model: ModelConfig, layers: Sequence[Layer], layout: Layout, r
     """
     most = max((layer.ffn.per_token for layer in layers if isinstance(layer.ffn, MoeFfn)), default=0)
     shards = layout.tensor if recipe.sequence_parallel else 1
-    return _HALF * model.hidden_size * most / shards if recipe.zero_memory_layers and most > 1 else 0.0
+    return recipe.each * model.hidden_size * most / shards if recipe.zero_memory_layers and most > 1 else 0.0
 
 
 def backward_parts(
@@ -78,7 +78,7 @@ def backward_parts(
     recomputed: int,
 ) -> list[MemoryPart]:
     """Gradients of one layer's widest pair of tensors, and what recomputing it brings back."""
-    hidden = _HALF * model.hidden_size
+    hidden = recipe.each * model.hidden_size
     widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
     second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
     numbers = {layer.index for layer in layers}
@@ -99,7 +99,9 @@ def backward_parts(
             f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
         ),
         MemoryPart(
-            "gradient of one weight", _HALF * largest, f"2 B x {largest:,} before it is added to the float32 buffer"
+            "gradient of one weight",
+            recipe.each * largest,
+            f"{recipe.each} B x {largest:,} before it is added to the float32 buffer",
         ),
     ]
     if recomputed:
@@ -142,20 +144,28 @@ def recomputed_layer(kept: Sequence[tuple[Saved, ...]], tokens: float) -> Memory
     return MemoryPart("recomputed layer", round(tokens * most), f"{most:,.0f} B a token of one layer at a time")
 
 
-def tied_head(model: ModelConfig, layout: Layout) -> MemoryPart:
+def tied_head(model: ModelConfig, layout: Layout, recipe: Recipe) -> MemoryPart:
     """Where head and embedding are one weight on one rank, autograd adds both gradients up before it hands them on."""
     table = model.vocab_size * model.hidden_size // layout.tensor
-    return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the embedding's joins it")
+    each = recipe.each
+    return MemoryPart("gradient of the head", each * table, f"{each} B x {table:,}, until the embedding's joins it")
 
 
-def embedding_parts(model: ModelConfig, layout: Layout, freed: int) -> list[MemoryPart]:
-    """By then the pass that reaches the embedding has freed its activations, `freed` bytes."""
+def embedding_parts(model: ModelConfig, layout: Layout, recipe: Recipe, freed: int) -> list[MemoryPart]:
+    """
+    By then the pass that reaches the embedding has freed its activations, `freed` bytes.
+
+    A float32 gradient is its own accumulator.
+    """
     table = model.vocab_size * model.hidden_size // layout.tensor
-    return [
+    parts = [
         MemoryPart("freed activations", -freed, "of the pass that has come back to the embedding"),
-        MemoryPart("gradient of the embedding", _HALF * table, f"2 B x {table:,}"),
-        MemoryPart("its float32 accumulator", _SINGLE * table, f"4 B x {table:,}: EmbeddingDenseGrad's workspace"),
+        MemoryPart("gradient of the embedding", recipe.each * table, f"{recipe.each} B x {table:,}"),
     ]
+    if not recipe.float32:
+        wide = f"4 B x {table:,}: EmbeddingDenseGrad's workspace"
+        parts.append(MemoryPart("its float32 accumulator", _SINGLE * table, wide))
+    return parts
 
 
 _LOSSES = {
@@ -172,7 +182,8 @@ _SPREAD_LOSS = (4, "float32 logarithms of the softmax, their gradient, the softm
 def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
     """What is alive of the logits when their gradient is made, and what the head keeps."""
     width = model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
-    each = _HALF + (_SINGLE + _HALF if recipe.norms_in_steps else 0)
+    steps = (0 if recipe.float32 else _SINGLE) + recipe.each
+    each = recipe.each + (steps if recipe.norms_in_steps else 0)
     read = MemoryPart(
         "last norm", round(tokens * each * width), f"{each} B x {width:,.0f} a token, which the head reads"
     )
@@ -180,14 +191,17 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
         return [read]
     logits = tokens * model.vocab_size / layout.tensor
     copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
+    if recipe.float32 and recipe.loss is not Loss.EAGER:
+        copies, what = copies - 1, "the first float32 copy are the logits themselves"
     further = len(model.mtp_layers)
     parts = [
         read,
-        MemoryPart("logits", round(_HALF * logits), "2 B a token and vocabulary entry"),
+        MemoryPart("logits", round(recipe.each * logits), f"{recipe.each} B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
     if recipe.capped_logits:
-        parts.append(MemoryPart("tanh of the logits", round(_HALF * logits), "2 B: what bounds them, for the way back"))
+        nbytes = round(recipe.each * logits)
+        parts.append(MemoryPart("tanh of the logits", nbytes, f"{recipe.each} B: what bounds them, for the way back"))
     if further:
         nbytes = round(further * _SINGLE * logits)
         parts.append(
@@ -204,8 +218,10 @@ def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: fl
     """What waits on a pipeline's last stage for the head's weight gradient, with `tokens` a micro-batch and rank."""
     waiting = min(recipe.deferred_head, recipe.micro_batches)
     each = tokens * (model.vocab_size / layout.tensor + model.hidden_size)
-    formula = f"2 B x {each:,.0f} of each of {waiting} micro-batches: the head's input and its outputs' gradient"
-    return MemoryPart("head's gradient that waits", round(waiting * _HALF * each), formula)
+    formula = (
+        f"{recipe.each} B x {each:,.0f} of each of {waiting} micro-batches: the head's input and its outputs' gradient"
+    )
+    return MemoryPart("head's gradient that waits", round(waiting * recipe.each * each), formula)
 
 
 _JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
@@ -292,70 +308,3 @@ def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: t
             "parameter being updated", each * largest, f"{each} B x {largest:,}: the largest of the rank's share"
         ),
     ]
-
-
-_AHEAD = 500_000_000
-"""Elements that Megatron-FSDP gathers ahead at least: half of its `suggested_communication_unit_size`, 10^9."""
-
-
-def gathered_ahead(parameters: int, layers: int) -> MemoryPart:
-    """
-    Weights gathered for the next step when one ends, of `parameters` in `layers` layers of a rank (Megatron-FSDP).
-
-    `start_param_sync` asks for the first ones and as many more as make up half a suggested exchange, or for a layer's
-    where that is more.
-    """
-    count = min(parameters, max(_AHEAD, parameters // max(1, layers)))
-    return MemoryPart("weights gathered ahead", _HALF * count, f"2 B x {count:,} for the next step")
-
-
-def gathered_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...], *, layers: int) -> MemoryPart:
-    """
-    Weights that shared ranks have gathered at once: those outside the layers, which stay, and of the largest `layers`.
-
-    Embedding, norm and head are the root's, which is not split again behind its way forward (PyTorch's `fully_shard`);
-    beside a layer there is the one whose turn is next.
-    """
-    elements = _layer_elements(model, layout, spans)
-    outer = elements.pop(None, 0)
-    count = outer + sum(sorted(elements.values(), reverse=True)[:layers])
-    return MemoryPart("gathered weights", _HALF * count, f"2 B x {count:,} outside the layers and of {layers} layers")
-
-
-def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
-    """
-    A layer's gradients as its way back makes them, and the copy that is spread over the ranks (`fully_shard`).
-
-    The copy is float32 unless gradients are added up in 16 bits (`reduce_dtype`).
-    """
-    elements = _layer_elements(model, layout, spans)
-    most = max((count for layer, count in elements.items() if layer is not None), default=0)
-    each = _HALF + (_HALF if recipe.half_gradients else _SINGLE)
-    return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
-
-
-def root_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
-    """
-    Gradients outside the layers and the copy that is spread, beside what the embedding's own phase counts.
-
-    The root's are spread last, when the way back has come to its end (`fully_shard`).
-    """
-    outer = _layer_elements(model, layout, spans).get(None, 0)
-    each = _HALF + (_HALF if recipe.half_gradients else _SINGLE)
-    counted = (_HALF + _SINGLE) * (model.vocab_size * model.hidden_size // layout.tensor)
-    formula = f"{each} B x {outer:,} outside the layers and their copy, of which {counted:,} B are counted"
-    return MemoryPart("gradients of the root", max(0, each * outer - counted), formula)
-
-
-def head_gradient(model: ModelConfig, layout: Layout) -> MemoryPart:
-    """The head's gradient, which the root keeps until the way back has come to its end (`fully_shard`)."""
-    table = model.vocab_size * model.hidden_size // layout.tensor
-    return MemoryPart("gradient of the head", _HALF * table, f"2 B x {table:,}, until the root's are spread")
-
-
-def _layer_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> dict[int | None, int]:
-    """Elements of the weights of each layer of `spans` on one rank, and of those outside the layers."""
-    elements: dict[int | None, int] = {}
-    for item, count in trained_weights(model, layout, spans):
-        elements[item.layer] = elements.get(item.layer, 0) + count
-    return elements

@@ -25,14 +25,14 @@ from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
 
-_BYTE, _HALF, _SINGLE, _INDEX = 1, 2, 4, 8
+_BYTE, _SINGLE, _INDEX = 1, 4, 8
 _SOFTMAX_LANES = 8
 """Flash attention keeps maximum and sum of every row in blocks of eight float32 values."""
 
 
 def _fed(recipe: Recipe) -> int:
     """Bytes of a value that one product reads, for its weight's gradient."""
-    return _BYTE if recipe.fp8 else _HALF
+    return _BYTE if recipe.fp8 else recipe.each
 
 
 def _norm(name: str, width: int, shards: int, recipe: Recipe, each: int) -> Iterator[Saved]:
@@ -42,19 +42,23 @@ def _norm(name: str, width: int, shards: int, recipe: Recipe, each: int) -> Iter
 
 
 def _norm_steps(name: str, width: float, recipe: Recipe) -> Iterator[Saved]:
-    """Of `(x.float() * rsqrt(...)).type_as(x) * weight`: the float32 copy and the factor of the weight are kept."""
+    """
+    Of `(x.float() * rsqrt(...)).type_as(x) * weight`: the float32 copy, which float32 itself needs none of, and the
+    factor of the weight are kept.
+    """
     if recipe.norms_in_steps:
-        yield Saved(f"steps of the {name}", "norm", (_SINGLE + _HALF) * width, cheap=True)
+        copy = 0 if recipe.float32 else _SINGLE
+        yield Saved(f"steps of the {name}", "norm", (copy + recipe.each) * width, cheap=True)
 
 
 def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
     """A kernel of attention keeps what it makes itself, in 16 bits, beside what the projection keeps."""
-    own = _HALF if recipe.fp8 and not recipe.attention_in_steps else 0
+    own = recipe.each if recipe.fp8 and not recipe.attention_in_steps else 0
     yield Saved("attention output", "attention", (own + _fed(recipe)) * width, attended=True)
     if recipe.ulysses:
-        yield Saved("attention output, exchanged", "attention", _HALF * width)
+        yield Saved("attention output, exchanged", "attention", recipe.each * width)
     if recipe.copied_attention:
-        yield Saved("attention output, copied", "attention", _HALF * width)
+        yield Saved("attention output, copied", "attention", recipe.each * width)
 
 
 def _softmax(heads: float, recipe: Recipe) -> Iterator[Saved]:
@@ -62,10 +66,14 @@ def _softmax(heads: float, recipe: Recipe) -> Iterator[Saved]:
     if not recipe.attention_in_steps:
         yield Saved("softmax statistics", "attention", 2 * _SOFTMAX_LANES * _SINGLE * heads, softmax=True)
         return
-    yield Saved("softmax", "attention", _HALF * heads * recipe.sequence, softmax=True)
+    each = recipe.each
+    if recipe.softmax_in_steps and not recipe.float32:
+        # Dropout needs its mask, and nothing of what it reads.
+        each = _SINGLE + (0 if recipe.dropout else recipe.each)
+    yield Saved("softmax", "attention", each * heads * recipe.sequence, softmax=True)
     if recipe.dropout:
         dropped = "softmax behind dropout, and its mask"
-        yield Saved(dropped, "attention", (_HALF + 1) * heads * recipe.sequence, softmax=True)
+        yield Saved(dropped, "attention", (recipe.each + 1) * heads * recipe.sequence, softmax=True)
 
 
 def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -74,43 +82,43 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
     queries, keys, values = heads * mixer.head_dim, kv_heads * mixer.head_dim, kv_heads * mixer.head_dim_v
     again = heads / kv_heads if recipe.repeat_kv else 1.0
     if mixer.gated:
-        yield Saved("gate of the attention output", "attention", _HALF * queries)
+        yield Saved("gate of the attention output", "attention", recipe.each * queries)
     if mixer.qk_norm is not QkNorm.NONE:
         # The norm of the keys keeps a part of the joint projection, which keeps all of it.
-        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
+        yield Saved("qkv projection", "attention", recipe.each * (queries + keys + values))
         # The queries leave the joint projection as a copy, which their norm keeps as its input.
-        yield Saved("queries before their norm", "attention", _HALF * queries)
+        yield Saved("queries before their norm", "attention", recipe.each * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
         yield from _norm_steps("query and key norms", queries + keys, recipe)
     elif recipe.legacy_layers and not recipe.alibi_masks:
-        yield Saved("qkv projection", "attention", _HALF * (queries + keys + values))
+        yield Saved("qkv projection", "attention", recipe.each * (queries + keys + values))
     if not recipe.alibi_masks:
-        yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.head_dim, rotary=True)
-    yield Saved("queries and keys", "attention", _HALF * (queries + again * keys))
-    yield Saved("values", "attention", _HALF * again * values)
+        yield Saved("cosines and sines of queries and keys", "attention", 4 * recipe.each * mixer.head_dim, rotary=True)
+    yield Saved("queries and keys", "attention", recipe.each * (queries + again * keys))
+    yield Saved("values", "attention", recipe.each * again * values)
     yield from _attended(heads * mixer.head_dim_v, recipe)
     yield from _softmax(heads, recipe)
     if recipe.window_masks and mixer.window is not None:
         yield Saved("mask of the window", "attention", recipe.sequence)
     if recipe.alibi_masks:
-        yield Saved("bias of positions, scaled", "attention", _HALF * heads * recipe.sequence)
+        yield Saved("bias of positions, scaled", "attention", recipe.each * heads * recipe.sequence)
 
 
 def _latent(mixer: LatentAttention, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
     heads = mixer.heads / layout.tensor
     qk_dim = mixer.nope_dim + mixer.rope_dim
     if mixer.q_lora_rank is not None:
-        yield Saved("query latent", "attention", _HALF * mixer.q_lora_rank)
+        yield Saved("query latent", "attention", recipe.each * mixer.q_lora_rank)
         yield from _norm("query latent norm", mixer.q_lora_rank, shards, recipe, _fed(recipe))
-    yield Saved("key/value latent and positions", "attention", _HALF * (mixer.kv_lora_rank + mixer.rope_dim))
+    yield Saved("key/value latent and positions", "attention", recipe.each * (mixer.kv_lora_rank + mixer.rope_dim))
     yield from _norm("key/value latent norm", mixer.kv_lora_rank, shards, recipe, _fed(recipe))
-    yield Saved("cosines and sines of queries and keys", "attention", 4 * _HALF * mixer.rope_dim, rotary=True)
-    yield Saved("queries", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
-    yield Saved("keys", "attention", _HALF * heads * max(qk_dim, recipe.padded_heads), heads=True)
-    yield Saved("values", "attention", _HALF * heads * max(mixer.v_dim, recipe.padded_heads), heads=True)
+    yield Saved("cosines and sines of queries and keys", "attention", 4 * recipe.each * mixer.rope_dim, rotary=True)
+    yield Saved("queries", "attention", recipe.each * heads * max(qk_dim, recipe.padded_heads), heads=True)
+    yield Saved("keys", "attention", recipe.each * heads * max(qk_dim, recipe.padded_heads), heads=True)
+    yield Saved("values", "attention", recipe.each * heads * max(mixer.v_dim, recipe.padded_heads), heads=True)
     if recipe.padded_heads > mixer.v_dim:
         # What the projection reads is cut out of it.
-        yield Saved("attention output, padded", "attention", _HALF * heads * recipe.padded_heads)
+        yield Saved("attention output, padded", "attention", recipe.each * heads * recipe.padded_heads)
     yield from _attended(heads * mixer.v_dim, recipe)
     yield from _softmax(heads, recipe)
     if mixer.indexer is not None:
@@ -127,9 +135,9 @@ def _indexer(index: Indexer, layout: Layout, recipe: Recipe) -> Iterator[Saved]:
     rectified product of every head and pair of tokens, and a mask for attention to read.
     """
     every = layout.context if recipe.ulysses else 1
-    each, indices = (_HALF, _SINGLE) if recipe.fused_indexer else (_SINGLE, 2 * _INDEX)
+    each, indices = (recipe.each, _SINGLE) if recipe.fused_indexer else (_SINGLE, 2 * _INDEX)
     width = (index.heads + 1) * index.head_dim
-    yield Saved("indexer's queries and keys", "attention", every * (each * width + _HALF * index.heads))
+    yield Saved("indexer's queries and keys", "attention", every * (each * width + recipe.each * index.heads))
     picked = min(index.topk, recipe.sequence) * (indices + _STEPS_OF_LOSS * _SINGLE)
     yield Saved("picked tokens and the indexer's loss", "attention", every * picked)
     if not recipe.fused_indexer:
@@ -146,17 +154,17 @@ def _delta_net(mixer: GatedDeltaNet, layout: Layout, _shards: int, recipe: Recip
     ranks = layout.tensor
     key_heads, heads = max(1.0, mixer.key_heads / ranks), mixer.value_heads / ranks
     narrow, wide, inner = key_heads * mixer.key_dim, heads * mixer.key_dim, heads * mixer.value_dim
-    yield Saved("inputs of the convolution", "attention", _HALF * (2 * narrow + inner))
-    yield Saved("gate of the attention output", "attention", _HALF * inner)
-    yield Saved("inputs of decays and step sizes", "attention", 2 * _HALF * heads)
-    yield Saved("queries and keys of length one", "attention", _HALF * 2 * narrow)
+    yield Saved("inputs of the convolution", "attention", recipe.each * (2 * narrow + inner))
+    yield Saved("gate of the attention output", "attention", recipe.each * inner)
+    yield Saved("inputs of decays and step sizes", "attention", 2 * recipe.each * heads)
+    yield Saved("queries and keys of length one", "attention", recipe.each * 2 * narrow)
     yield Saved("query and key norm statistics", "norm", 2 * _SINGLE * key_heads)
     if heads > key_heads:
-        yield Saved("queries and keys of every value head", "attention", _HALF * 2 * wide)
-    yield Saved("values", "attention", _HALF * inner)
-    yield Saved("decays and step sizes", "attention", (_SINGLE + _HALF) * heads)
-    yield Saved("solved triangles of chunks", "attention", _HALF * _CHUNK * heads)
-    yield Saved("attention output", "attention", _HALF * inner, attended=True)
+        yield Saved("queries and keys of every value head", "attention", recipe.each * 2 * wide)
+    yield Saved("values", "attention", recipe.each * inner)
+    yield Saved("decays and step sizes", "attention", (_SINGLE + recipe.each) * heads)
+    yield Saved("solved triangles of chunks", "attention", recipe.each * _CHUNK * heads)
+    yield Saved("attention output", "attention", recipe.each * inner, attended=True)
     yield Saved("gated norm output", "norm", _fed(recipe) * inner, cheap=True)
     yield Saved("gated norm statistics", "norm", _SINGLE * heads)
 
@@ -168,9 +176,11 @@ def _mamba(mixer: Mamba2, layout: Layout, _shards: int, recipe: Recipe) -> Itera
         return
     inner, heads = mixer.inner / layout.tensor, mixer.heads / layout.tensor
     states = 2 * mixer.groups * mixer.state / layout.tensor
-    yield Saved("gate, inputs of the convolution and step sizes", "attention", _HALF * (2 * inner + states + heads))
-    yield Saved("attention output", "attention", _HALF * inner, attended=True)
-    yield Saved("attention output behind its gate", "attention", _HALF * inner)
+    yield Saved(
+        "gate, inputs of the convolution and step sizes", "attention", recipe.each * (2 * inner + states + heads)
+    )
+    yield Saved("attention output", "attention", recipe.each * inner, attended=True)
+    yield Saved("attention output behind its gate", "attention", recipe.each * inner)
     if mixer.normed:
         yield Saved("norm of the gated output", "norm", _fed(recipe) * inner, cheap=True)
         yield Saved("statistics of the gated norm", "norm", _SINGLE * mixer.groups / layout.tensor)
@@ -193,13 +203,13 @@ _STEPS_OF_GELU = 4
 
 
 def _dense(width: float, part: str, recipe: Recipe, *, gated: bool, copies: float = 1.0) -> Iterator[Saved]:
-    yield Saved("up projection", part, copies * _HALF * width * (2 if gated else 1))
+    yield Saved("up projection", part, copies * recipe.each * width * (2 if gated else 1))
     yield Saved("activation function", part, copies * _fed(recipe) * width, cheap=True)
     kept = 1 if recipe.silu_in_steps and gated else 0
     if recipe.gelu_in_steps and part == "ffn":
         kept = _STEPS_OF_GELU if gated else _STEPS_OF_GELU - 1
     if kept:
-        yield Saved("steps of the activation function", part, kept * copies * _HALF * width, cheap=True)
+        yield Saved("steps of the activation function", part, kept * copies * recipe.each * width, cheap=True)
 
 
 def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> Iterator[Saved]:
@@ -218,13 +228,15 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
     # TransformerEngine's experts meet the router's weights in the activation function, so that nobody needs what they
     # hand back; kernels for both have a gate, or are asked for (Megatron-Core's `TEGroupedMLP`).
     if not recipe.transformer_engine:
-        yield Saved("experts' output", "experts", _HALF * pairs * (ffn.latent or hidden))
+        yield Saved("experts' output", "experts", recipe.each * pairs * (ffn.latent or hidden))
     elif not ffn.gated and not recipe.weighted_activation:
-        yield Saved("activation function before the router's weights", "experts", _HALF * pairs * width, cheap=True)
+        yield Saved(
+            "activation function before the router's weights", "experts", recipe.each * pairs * width, cheap=True
+        )
     if ffn.shared_intermediate:
         yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
     if ffn.shared_gate:
-        yield Saved("shared expert's output before its gate", "ffn", _HALF * hidden / shards)
+        yield Saved("shared expert's output before its gate", "ffn", recipe.each * hidden / shards)
 
 
 def _normed(part: TokenMixer | Ffn, recipe: Recipe) -> int:
@@ -235,7 +247,7 @@ def _normed(part: TokenMixer | Ffn, recipe: Recipe) -> int:
     if isinstance(part, LatentAttention) and recipe.fp8:
         return _fed(recipe) * (1 if part.q_lora_rank is None else 2)
     if isinstance(part, MoeFfn) and recipe.fp8:
-        return _HALF + (_fed(recipe) if part.shared_intermediate else 0)
+        return recipe.each + (_fed(recipe) if part.shared_intermediate else 0)
     return _fed(recipe)
 
 
@@ -255,11 +267,13 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     kept: list[Saved] = []
     for name, part_name, part in (("attention", "attention", layer.mixer), ("feed-forward", "ffn", layer.ffn)):
         if part is not None:
-            kept.append(Saved(f"residual behind {name}", "residual", _HALF * hidden / shards))
+            kept.append(Saved(f"residual behind {name}", "residual", recipe.each * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards, recipe, _normed(part, recipe))
             if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
                 # What such a norm makes is added to the residual, which needs nothing kept.
-                kept.append(Saved(f"{name} before the norm behind it", part_name, _HALF * model.hidden_size / shards))
+                kept.append(
+                    Saved(f"{name} before the norm behind it", part_name, recipe.each * model.hidden_size / shards)
+                )
                 kept.append(Saved(f"statistics of the norm behind {name}", "norm", _SINGLE / shards))
                 kept += _norm_steps(f"norm behind {name}", model.hidden_size / shards, recipe)
             if recipe.dropout:
@@ -268,6 +282,9 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
             raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
+        plain = isinstance(layer.mixer, GroupedAttention | LatentAttention)
+        if recipe.float32 and (not plain or getattr(layer.mixer, "indexer", None) is not None):
+            raise InputError("float32 activations of {} are not modelled", type(layer.mixer).__name__)
         learned = model.position_rows > 0
         kept += (item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.rotary))
     if layer.ffn is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
+from memplan.models.training.gathering import gathered_weights, head_gradient, reduced_gradients, root_gradients
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import scores_of_loss, scores_of_pairs
 from memplan.models.training.phases import (
@@ -14,11 +15,7 @@ from memplan.models.training.phases import (
     backward_parts,
     deferred_head,
     embedding_parts,
-    gathered_weights,
-    head_gradient,
     loss_parts,
-    reduced_gradients,
-    root_gradients,
     tied_head,
 )
 from memplan.models.training.placed_experts import dispatch_parts
@@ -26,7 +23,6 @@ from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_parts
 from memplan.models.training.step_recipe import Recipe, Sharding
 
-_HALF = 2
 SCORES_PHASE = "scores for an indexer's loss"
 """The phase in which an indexer learns from attention's scores."""
 BACKWARD_PHASE, LOSS_PHASE = "backward of a layer", "loss"
@@ -79,7 +75,7 @@ class StageRank:
         """Bytes of a token between two layers."""
         streams = 1 if self.model.hyper is None else self.model.hyper.streams
         shards = self.layout.tensor if self.recipe.sequence_parallel else 1
-        return _HALF * self.model.hidden_size * streams / shards
+        return self.recipe.each * self.model.hidden_size * streams / shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +113,10 @@ def stage_phases(
     if (rank.first or rank.further) and not recipe.lora_rank:
         # Without layers that predict further tokens it is the last thing a pass does.
         freed = 0 if rank.further else round(rank.tokens * held.run_bytes[0])
-        found[_EMBEDDING] = embedding_parts(model, layout, freed)
+        found[_EMBEDDING] = embedding_parts(model, layout, recipe, freed)
     if rank.first and rank.last and model.tied_embeddings and not recipe.lora_rank:
         for parts in found.values():
-            parts.append(tied_head(model, layout))
+            parts.append(tied_head(model, layout, recipe))
     if rank.last:
         found[LOSS_PHASE] = [*loss_parts(model, layout, recipe, rank.tokens), *_passes_to_come(rank, held)]
         if recipe.deferred_head and layout.pipeline > 1:
@@ -128,7 +124,7 @@ def stage_phases(
                 parts.append(deferred_head(model, layout, recipe, rank.tokens))
     if not recipe.sharding.gathers:
         return found, 0
-    outer, one, two = (gathered_weights(model, layout, rank.spans, layers=layers) for layers in range(3))
+    outer, one, two = (gathered_weights(model, layout, recipe, rank.spans, layers=layers) for layers in range(3))
     for name, parts in found.items():
         parts.append(two if name == BACKWARD_PHASE else one)
     if recipe.sharding is Sharding.FSDP2 and not recipe.lora_rank:
@@ -152,7 +148,7 @@ def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, g
     """
     found[BACKWARD_PHASE].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
     if LOSS_PHASE in found:
-        found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout))
+        found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout, rank.recipe))
     if _EMBEDDING in found:
         found[_EMBEDDING].append(root_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
     for name in (BACKWARD_PHASE, LOSS_PHASE):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks, training_layout
 from memplan.models.training.adapters import STANDING, adapter_elements, four_bit_weights
+from memplan.models.training.gathering import in_eight_bits
 from memplan.models.training.phases import MemoryPart, trained_weights
 from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.weight_shapes import WeightGroup
@@ -20,11 +21,13 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them.
 
     A float32 original that is kept beside no 16-bit copy saves the copy of what the rank has of the originals; where
-    the weights are float32 themselves the states are the moments.
+    the weights are float32 themselves the states are the moments, but for Megatron-FSDP, which has originals apart.
     """
     sharding = recipe.sharding
+    if recipe.float32 and sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
+        return float(_SINGLE), float(_SINGLE), 2.0 * _SINGLE / (ranks if sharding is Sharding.DISTRIBUTED else 1)
     states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
-    gradients = _HALF if recipe.half_gradients else _SINGLE
+    gradients = _HALF if recipe.half_gradients and not recipe.float32 else _SINGLE
     if sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
         shared = ranks if sharding is Sharding.DISTRIBUTED else 1
         return _HALF - (_HALF / shared if recipe.reuse_fp32 else 0.0), gradients, states / shared
@@ -32,7 +35,7 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
         return _SINGLE / ranks, _SINGLE / ranks, (states - _SINGLE) / ranks
     gradients = gradients if sharding is Sharding.FSDP else _HALF
     gradient_share = 1 if sharding is Sharding.ZERO1 else ranks
-    return _HALF / (ranks if sharding.gathers else 1), gradients / gradient_share, states / ranks
+    return recipe.each / (ranks if sharding.gathers else 1), gradients / gradient_share, states / ranks
 
 
 def held_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> tuple[int, int]:
@@ -68,19 +71,22 @@ def static_parts(
     """
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
-    single = recipe.sharding is Sharding.FSDP2
-    named = ("float32 weights", "moments") if single else ("16-bit weights", "float32 master weights and moments")
+    single = recipe.sharding is Sharding.FSDP2 or (recipe.float32 and recipe.sharding is not Sharding.FSDP)
+    format_of = "float32 weights" if single or recipe.float32 else "16-bit weights"
+    named = (format_of, "moments" if single else "float32 master weights and moments")
     parts = []
     if recipe.reference_model:
-        each, each_expert = (_HALF / (ranks if recipe.sharding.gathers else 1) for ranks in (data_ranks, expert_ranks))
-        parts.append(_part("reference model", "its 16-bit weights", (each, dense), (each_expert, experts)))
+        each, each_expert = (
+            recipe.each / (ranks if recipe.sharding.gathers else 1) for ranks in (data_ranks, expert_ranks)
+        )
+        parts.append(_part("reference model", f"its {format_of}", (each, dense), (each_expert, experts)))
     if recipe.four_bit_base:
         parts.append(four_bit_weights(model, layout, spans))
     elif recipe.lora_rank or recipe.frozen_vision:
         # Weights that are gathered are divided whether they are trained or not.
         gathers = recipe.sharding.gathers
         each, each_expert = (
-            state_bytes(recipe, ranks)[0] if gathers else float(_HALF) for ranks in (data_ranks, expert_ranks)
+            state_bytes(recipe, ranks)[0] if gathers else float(recipe.each) for ranks in (data_ranks, expert_ranks)
         )
         still = dense if recipe.lora_rank else _group_elements(model, layout, spans).get(WeightGroup.VISION, 0)
         still_experts = experts if recipe.lora_rank else 0
@@ -96,6 +102,9 @@ def static_parts(
         if name == "optimizer" and recipe.swap_optimizer:
             continue
         part = _part(name, what, (each, dense), (each_expert, experts))
+        less = _less_in_eight_bits(model, layout, recipe, spans, name)
+        if less:
+            part = MemoryPart(name, part.nbytes - less, f"{part.formula}, less {less:,} B of weights in 8 bits")
         if name == "optimizer":
             size = each * dense + each_expert * experts
             alone = (0 if single else _SINGLE) + 2 * second
@@ -108,6 +117,22 @@ def static_parts(
                 part = MemoryPart(name, round(size), formula)
         parts.append(part)
     return dense + experts, round(moments), parts
+
+
+def _less_in_eight_bits(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], name: str) -> int:
+    """
+    Bytes that Megatron-FSDP saves of `weights` in 8 bits, which have no turned copies, and of their `gradients` where
+    those are in 16 bits beside others in float32.
+    """
+    saved = {"weights": recipe.each - 1, "gradients": _HALF if recipe.float32 and recipe.half_gradients else 0}
+    if recipe.sharding is not Sharding.FSDP or not saved.get(name):
+        return 0
+    data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
+    found = 0.0
+    for item, count in trained_weights(model, layout, spans):
+        if in_eight_bits(item, recipe):
+            found += count / (expert_ranks if item.group is WeightGroup.EXPERTS else data_ranks)
+    return round(saved[name] * found)
 
 
 def _part(name: str, what: str, dense: tuple[float, int], experts: tuple[float, int]) -> MemoryPart:

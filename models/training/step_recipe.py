@@ -7,6 +7,8 @@ from enum import Enum
 
 from memplan.core.errors import InputError
 
+_HALF, _SINGLE = 2, 4
+
 
 class Sharding(str, Enum):
     """
@@ -120,7 +122,10 @@ class Recipe:
     reuse_fp32: bool = False
     """Keeps no 16-bit copy of the weights whose float32 originals the rank has."""
     half_gradients: bool = False
-    """Adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`)."""
+    """
+    Adds gradients up in 16 bits (Megatron's fp16, `--grad-reduce-in-bf16`, MindSpeed's `--o2-gradient`, Megatron-FSDP's
+    `--megatron-fsdp-main-grads-dtype auto`), with `float32` those of weights in 8 bits alone.
+    """
     half_moments: bool = False
     """Keeps Adam's two moments in 16 bits (`--o2-optimizer`, `--exp-avg-dtype`)."""
     muon: bool = False
@@ -137,6 +142,11 @@ class Recipe:
     """Has adapters beside those of each expert too."""
     four_bit_base: bool = False
     """Has the weights of linear layers beside adapters stand there in 4 bits (QLoRA)."""
+    float32: bool = False
+    """
+    Keeps weights and activations in float32 (Megatron without `--bf16` and `--fp16`), but for what products in 8 bits
+    have copies of.
+    """
     fp8: bool = False
     """
     Computes products in 8 bits, each with copies of its own of its input and of its weight and that one's transpose,
@@ -253,6 +263,11 @@ class Recipe:
     Multiplies, masks and normalises scores of every pair of tokens op by op, without flash attention
     (TransformerEngine's `--attention-backend unfused`).
     """
+    softmax_in_steps: bool = False
+    """
+    Has that softmax in float32, which is kept beside its 16-bit copy (transformers' eager attention, and Megatron-LM
+    without its fused kernel).
+    """
     scan_in_steps: bool = False
     """Runs Mamba-2's scan op by op (MindSpeed-LLM's, which lacks the kernels of mamba_ssm)."""
     gated_norm_in_steps: bool = False
@@ -327,8 +342,29 @@ class Recipe:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:
             raise InputError("the bias of positions (ALiBi) and attention in steps together are not modelled")
+        if self.softmax_in_steps and not self.attention_in_steps:
+            raise InputError("a softmax in steps goes with attention in steps (--attention-in-steps)")
+        if self.float32:
+            self._check_float32()
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
+
+    def _check_float32(self) -> None:
+        if self.half_gradients and not (self.fp8_weights and self.sharding is Sharding.FSDP):
+            raise InputError("float32 weights and --{} together are not modelled", "half-gradients")
+        for name in ("half_moments", "reuse_fp32", "swap_optimizer", "muon", "lora_rank"):
+            if getattr(self, name):
+                raise InputError("float32 weights and --{} together are not modelled", name.replace("_", "-"))
+        for name in ("expert_capacity", "recompute_products", "legacy_layers", "alibi_masks", "zero_memory_layers"):
+            if getattr(self, name):
+                raise InputError("float32 activations and --{} together are not modelled", name.replace("_", "-"))
+        if self.sharding in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3):
+            raise InputError("float32 weights that DeepSpeed divides (zero1, zero2, zero3) are not modelled")
+
+    @property
+    def each(self) -> int:
+        """Bytes of a value of a weight or an activation."""
+        return _SINGLE if self.float32 else _HALF
 
     def forward_passes_first(self, stages: int) -> bool:
         """Whether every micro-batch of a pipeline of `stages` has run forward before the first one runs back."""

@@ -12,8 +12,6 @@ from memplan.models.parallel import Layout
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 
-_HALF, _SINGLE = 2, 4
-
 
 def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
     """
@@ -49,7 +47,7 @@ def kept_around(model: ModelConfig, layout: Layout, recipe: Recipe) -> Iterator[
 
     Embedding and hidden state are normed and joined for a projection, which is not recomputed.
     """
-    hidden = _HALF * model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
+    hidden = recipe.each * model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
     yield Saved("embedding of the further token", "residual", hidden)
     yield Saved("embedding and hidden state, joined", "residual", 2 * hidden)
     yield Saved("input of the head", "residual", hidden)

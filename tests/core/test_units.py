@@ -51,5 +51,6 @@ def test_other_quantities() -> None:
     assert format_share(0.1234) == "12.3%"
     assert format_change(-0.1234, 0) == "−12%"
     assert format_change(0.5) == "+50.0%"
+    assert format_change(345.9, 0) == "+34,590%"
     assert format_sample(1800.0, "MHz") == "1,800 MHz"
     assert format_sample(0.25, "") == "0.25"

@@ -94,23 +94,34 @@ def test_several_profiles_of_a_chip_are_one_calibration() -> None:
     assert [errors.name for errors in calibrate(both, B3, "both").types] == ["Abs", "Neg"]
 
 
-def test_rows_kept_apart_do_not_touch_the_fit() -> None:
+def test_rows_kept_apart_do_not_touch_the_fit_that_they_check() -> None:
     truth = made(1.5, 2000.0)
     spoiled = replace(truth, duration_ns=np.where(truth.row % 2 == 0, 100 * truth.duration_ns, truth.duration_ns))
-    assert calibrate(truth, B3, "a").deviations == calibrate(spoiled, B3, "a").deviations
+    assert calibrate(truth, B3, "a").train_error == calibrate(spoiled, B3, "a").train_error
     assert (calibrate(spoiled, B3, "a").check_error or 0) > 0.9
+
+
+def test_all_rows_are_fitted_once_they_have_checked() -> None:
+    """Went wrong once: what only even rows held was taken from the model, a third of the time of a run of one step."""
+    measured = made(1.5, 2000.0, rows=15)
+    found = calibrate(measured, B3, "all", shapes=False)
+    assert len(found.seen_ns) == 15
+    assert found.uncovered == 0
+    core = calibrated(B3, found)
+    for own, time in zip(measured.kernels, measured.duration_ns.tolist(), strict=True):
+        assert kernel_cost(own, core).duration_ns == round(time)
 
 
 def test_types_of_a_class_support_each_other_and_types_hardly_measured_keep_to_the_model() -> None:
     """Types with two or three shapes follow three others of their class; those with one or none follow nobody."""
     names = ("Abs", "Mul", "Relu")
-    some = [made(1.5, 2000.0, name, rows=rows) for name, rows in (("Neg", 6), ("Sub", 4), ("Sqrt", 2))]
+    some = [made(1.5, 2000.0, name, rows=rows) for name, rows in (("Neg", 3), ("Sub", 2), ("Sqrt", 1))]
     measured = merged_kernels([*(made(1.5, 2000.0, name) for name in names), *some])
     core = calibrated(B3, calibrate(measured, B3, "six"))
-    for between in (kernel("Neg", 3 << 12), kernel("Sub", 3 << 11)):
+    for between in (kernel("Neg", 3 << 10), kernel("Sub", 3 << 9)):
         plain = kernel_cost(between, B3).duration_ns
         assert kernel_cost(between, core).duration_ns == pytest.approx(1.5 * plain + 2000, rel=0.1)
-    for other in (kernel("Sqrt", 3 << 11), kernel("Sin", 1 << 20)):
+    for other in (kernel("Sqrt", 3 << 9), kernel("Sin", 1 << 20)):
         assert kernel_cost(other, core) == kernel_cost(other, B3)
 
 

@@ -20,6 +20,7 @@ from benchmarks.first_generation import (
     told_rows,
     told_total,
 )
+from benchmarks.first_generation_tables import table_totals
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.deviations import L2State
 from memplan.hardware import chip
@@ -35,10 +36,10 @@ def test_a_result_beyond_l2_goes_to_hbm_while_the_product_runs() -> None:
 
 
 def test_kernels_of_an_old_profile_are_met(shared_data: Path) -> None:
-    """What products reach came from its convolutions, without which it is met as well; pictures are met worst."""
+    """What products reach came from its convolutions too, without which it is met as well; pictures are met worst."""
     rows = list(first_generation_rows(shared_data))
     count, error, plain, bias = first_generation_total(shared_data)
-    assert (count, error < 0.2, error < 0.5 * plain, abs(bias) < 0.1) == (37, True, True, True)
+    assert (count, error < 0.2, error < 0.5 * plain, abs(bias) < 0.15) == (37, True, True, True)
     pictures = [row for row in rows if "NC1HWC0" in row.name or "FRACTAL_Z" in row.name or "BiasAddGrad" in row.name]
     assert len(pictures) == 24
     for chosen, most in ((rows, 0.25), ([row for row in rows if row not in pictures], 0.13)):
@@ -52,7 +53,7 @@ def test_convolutions_of_another_library_are_met() -> None:
     assert len(rows) == 14
     assert median(abs(row.error or 0.0) for row in rows) < 0.25
     count, error, plain, bias = told_total(OLDER, products=False)
-    assert (count, error < 0.25, error < 0.5 * plain, abs(bias) < 0.1) == (96, True, True, True)
+    assert (count, error < 0.25, error < 0.5 * plain, abs(bias) < 0.15) == (96, True, True, True)
     count, error, plain, bias = told_total(OLDER, products=True)
     assert (count, error < 0.15, error < 0.2 * plain, abs(bias) < 0.1) == (105, True, True, True)
 
@@ -78,7 +79,7 @@ def test_kernels_with_batch_norms_are_met_in_their_order() -> None:
 
 def test_a_constant_is_no_check_of_the_row_it_came_from() -> None:
     sources = {path: sum(row.is_source for row in told_rows(path)) for path in (OLDER, LENET, RESNET)}
-    assert sources == {OLDER: 6, LENET: 1, RESNET: 0}
+    assert sources == {OLDER: 20, LENET: 1, RESNET: 0}
 
 
 def test_l2_gives_and_takes_one_behind_the_other() -> None:
@@ -120,3 +121,36 @@ def test_a_sum_of_each_channel_is_spread_over_blocks_of_channels() -> None:
     assert half.pipes["vector"] < 0.5 * few.pipes["vector"]
     whole = kernel_cost(Kernel("ReduceSum", (_image(64, 56),), (_image(64, 56),)), core)
     assert whole.duration_ns < few.duration_ns
+
+
+def test_tables_of_types_are_met_by_constants_that_they_gave_nothing_to() -> None:
+    """Before they were seen 48, 40 and 53 % were missed, a roofline misses 24, 34 and 57."""
+    totals = table_totals(left_out=True)
+    assert {name: total[0] for name, total in totals.items()} == {
+        "ResNet-50 in float32, 2022": 1148,
+        "ResNet-50 fused, 2021": 536,
+        "BERT base, 2023": 514,
+    }
+    for (_, error, plain, bias), most, share in zip(totals.values(), (0.3, 0.15, 0.3), (1.2, 0.5, 0.5), strict=True):
+        assert (error < most, error < share * plain, abs(bias) < 0.2) == (True, True, True)
+
+
+def test_a_fused_product_takes_what_is_beside_it_as_well() -> None:
+    """Went wrong once: the image that is added was not read, which made a kernel faster than its bytes allow."""
+    core, image = machine(chip("910A")), _image(256, 56)
+    filters = Operand((4, 16, 16, 16), "float16", "FRACTAL_Z")
+    gradient = _image(64, 56)
+    alone = kernel_cost(Kernel("Conv2DBackpropInput", (gradient, filters), (image,)), core)
+    fused = Kernel("FusionOp_Conv2DBackpropInput_AddN", (gradient, filters, image), (image,))
+    found = kernel_cost(fused, core)
+    assert found.hbm_bytes >= alone.hbm_bytes + image.nbytes
+    assert found.duration_ns > (fused.read_bytes + fused.written_bytes) / core.hbm_bytes_per_second * 1e9
+    assert found.duration_ns > alone.duration_ns + found.pipes["vector"]
+
+
+def test_random_masks_are_made_bit_by_bit() -> None:
+    """Went wrong once: a byte of a mask was one instruction, and 37 masks of BERT took a hundredth of their time."""
+    core = machine(chip("910A"))
+    mask = kernel_cost(Kernel("DropoutGenMask", (), (Operand((1 << 22,), "uint8"),)), core)
+    plain = kernel_cost(Kernel("Fill", (), (Operand((1 << 22,), "uint8"),)), core)
+    assert mask.duration_ns > 20 * plain.duration_ns

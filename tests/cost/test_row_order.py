@@ -14,21 +14,21 @@ RELU, CAST = Kernel("Relu", (X,), (X,)), Kernel("Cast", (X,), (Y,))
 
 
 def test_a_result_is_read_from_l2_by_the_next_kernels_and_none_is_by_the_first() -> None:
-    assert list(hot_shares_of_rows([CAST, Kernel("Relu", (Y,), (Y,)), RELU], B1.l2)) == [0.0, 1.0, 0.0]
+    assert list(hot_shares_of_rows([CAST, Kernel("Relu", (Y,), (Y,)), RELU], B1.l2 / 2)) == [0.0, 1.0, 0.0]
 
 
 def test_of_two_operands_that_look_alike_one_is_the_result() -> None:
-    assert list(hot_shares_of_rows([RELU, Kernel("Add", (X, X), (X,))], B1.l2)) == [0.0, 0.5]
+    assert list(hot_shares_of_rows([RELU, Kernel("Add", (X, X), (X,))], B1.l2 / 2)) == [0.0, 0.5]
 
 
 def test_a_result_is_gone_when_more_was_moved_than_l2_certainly_holds() -> None:
     stream = Kernel("Relu", (WIDE,), (WIDE,))
-    assert list(hot_shares_of_rows([RELU, stream, RELU], B1.l2))[-1] == 0.0
+    assert list(hot_shares_of_rows([RELU, stream, RELU], B1.l2 / 2))[-1] == 0.0
 
 
 def test_another_layout_or_type_is_another_tensor() -> None:
     other = Kernel("Relu", (Operand((4096, 1024), "bfloat16", "NZ"),), (X,))
-    assert list(hot_shares_of_rows([RELU, other], B1.l2)) == [0.0, 0.0]
+    assert list(hot_shares_of_rows([RELU, other], B1.l2 / 2)) == [0.0, 0.0]
 
 
 def test_code_is_fetched_but_where_the_same_ran_just_before() -> None:

@@ -313,3 +313,36 @@ def test_a_real_profile_with_counters_is_shown(shared_data: Path) -> None:
             facts = kernel_facts(session, "910B3")
             shown += bool(facts.lanes) and any(pipe.measured_ns for pipe in facts.pipes)
     assert shown > 100
+
+
+def test_no_kernel_is_planned_above_its_roof(session: Session) -> None:
+    """Went wrong once: the roof counted bytes that L2 serves as bytes of HBM, and kernels reached 360 % of it."""
+    plan = session.document.plan
+    assert plan is not None
+    shares = []
+    for kind in sorted({op.type for op in plan.ops if op.launches}):
+        facts = show_op(session, kind)
+        assert facts.predicted_ns is not None
+        shares += [str(text.values[1]) for text in facts.roofline if text.text.startswith("predicted")]
+    assert len(shares) > 10
+    assert all(share.startswith("<") or float(share.strip("%")) <= 100 for share in shares)
+
+
+def test_the_name_of_the_memory_keeps_off_the_points(session: Session) -> None:
+    model = plan_roofline(session.document)
+    alone = dataclasses.replace(
+        model, intensity=model.intensity[:0], predicted=model.predicted[:0], measured=model.measured[:0]
+    )
+    low, high = 0.01, 100.0
+    middle, level = alone.clear_place(low, high)
+    assert middle == pytest.approx(0.0)
+    assert model.bytes_per_second is not None
+    assert level == pytest.approx(np.log10(model.bytes_per_second))
+    under = dataclasses.replace(
+        alone,
+        intensity=np.array([0.9]),
+        predicted=np.array([2.0 * model.bytes_per_second]),
+        measured=np.array([np.nan]),
+    )
+    end, _ = under.clear_place(low, high)
+    assert end != middle

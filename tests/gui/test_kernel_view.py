@@ -356,7 +356,7 @@ def test_the_sheet_is_what_is_shown(view: KernelView) -> None:
 
 def test_the_words_tell_tiling_traffic_and_the_place_under_the_roof(view: KernelView) -> None:
     words = view.words.text()
-    for part in ("64 × 128 × 128 (M × N × K)", "GM traffic", "FLOP per byte of GM traffic", "of the roof", "(MTE2) →"):
+    for part in ("64 × 128 × 128 (M × N × K)", "GM traffic", "FLOP per byte of HBM traffic", "of the roof", "(MTE2) →"):
         assert part in words
     flops = 2 * 64 * 128 * 128
     assert view.facts.measured_ns is not None

@@ -126,6 +126,26 @@ def test_the_table_follows_what_is_selected_and_typed(view: StatisticsView, qtbo
     view.wanted.clear()
 
 
+def test_names_are_read_before_figures_that_can_be_spared(view: StatisticsView) -> None:
+    """Went wrong once: in a window of 1280 pixels every name was cut to a few letters."""
+    window, header = view.window(), view.table.horizontalHeader()
+    narrow: list[str] = []
+    wide: list[str] = []
+    for width, names in ((1280, narrow), (2400, wide)):
+        window.resize(width, 800)
+        settle()
+        names.extend(name for column, name in enumerate(view.shape.header) if not header.isSectionHidden(column))
+        assert header.sectionSize(view.shape.wide) >= 120
+    assert wide == list(view.shape.header)
+    assert set(wide) - set(narrow) <= {"Self", "Longest"}
+    assert len(view.sheet().header) == len(wide)
+    view.table.sortByColumn(3, Qt.SortOrder.DescendingOrder)
+    window.resize(1280, 800)
+    settle()
+    assert not header.isSectionHidden(3)
+    view.table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+
+
 def test_a_click_lights_up_every_instance(view: StatisticsView) -> None:
     place = view.table.visualRect(view.sorted.index(0, 0)).center()
     QTest.mouseClick(view.table.viewport(), Qt.MouseButton.LeftButton, pos=place)

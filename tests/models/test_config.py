@@ -271,5 +271,10 @@ def test_a_folder_is_read_by_its_config(tmp_path: Path) -> None:
     assert load_config(tmp_path) == load_config(tmp_path / "config.json")
 
 
+def test_a_folder_without_a_config_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no config\.json in this folder; name a model's config\.json"):
+        load_config(tmp_path)
+
+
 def test_families_are_listed() -> None:
     assert {"llama", "deepseek_v4", "qwen3_5_moe", "nemotron_h"} <= set(supported_families())

@@ -288,3 +288,22 @@ def test_a_packed_database_is_refused_as_such(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match="is packed; unpack it with gunzip"):
         kernel_times(open_profile(tmp_path))
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "llama"}', '{"a": ', "[1, 2]", "hello", ""])
+@pytest.mark.parametrize("name", ["settings.json", "settings.json.gz"])
+def test_a_json_file_that_is_no_trace_is_no_profile(tmp_path: Path, name: str, content: str) -> None:
+    """Went wrong once: any JSON file was a profile of one rank with nothing in it."""
+    packed = gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+    (tmp_path / name).write_bytes(packed)
+    with pytest.raises(InputError, match="is not a file of a CANN profile"):
+        open_profile(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["renamed.json", "renamed.json.gz"])
+@pytest.mark.parametrize("lost", [0, 40])
+def test_a_renamed_trace_is_a_profile_even_cut_short(tmp_path: Path, name: str, lost: int) -> None:
+    text = json.dumps({"displayTimeUnit": "ns", "traceEvents": slices(40)}).encode()
+    packed = gzip.compress(text) if name.endswith(".gz") else text
+    (tmp_path / name).write_bytes(packed[: len(packed) - lost])
+    assert len(open_profile(tmp_path / name).ranks) == 1

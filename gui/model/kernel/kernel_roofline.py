@@ -13,15 +13,15 @@ def roofline_sentences(
     kernel: Kernel, tiling: PlannedTiling, core: Machine, predicted_ns: int | None, measured_ns: int | None
 ) -> tuple[Sentence, ...]:
     """
-    The kernel's FLOP per byte of GM traffic, what the machine's peaks allow there, and how much of that it reaches.
+    The kernel's FLOP per byte of HBM traffic, what the machine's peaks allow there, and how much of that it reaches.
 
-    The roof is the lesser of the peak of the units it computes on and intensity times HBM bandwidth (Williams et al.,
-    "Roofline", 2009); what L2 serves can lift a kernel above the second. Empty where it computes or moves nothing.
+    The roof is the lesser of the peak of the units it computes on and intensity times HBM bandwidth, bytes that caches
+    serve left out (Williams et al., "Roofline", 2009). Empty where it computes or moves nothing.
     """
     if not tiling.flops or not tiling.gm_bytes:
         return ()
     on_cube = any(pipe.name == "cube" and pipe.busy_ns for pipe in tiling.pipes)
-    intensity = tiling.flops / tiling.gm_bytes
+    intensity = tiling.flops / max(tiling.hbm_bytes, 1)
     first = next((operand for operand in kernel.inputs if operand is not None), None)
     peak = core.vector_peak
     if on_cube:
@@ -33,7 +33,7 @@ def roofline_sentences(
     roof = min(peak, memory)
     limit = hbm_text(core) if memory < peak else "cube" if on_cube else "vector"
     values = (f"{intensity:.3g}", format_decimal(roof, ""), limit)
-    sentences = [Sentence("{} FLOP per byte of GM traffic: the roof there is {} FLOP/s, set by {}", values)]
+    sentences = [Sentence("{} FLOP per byte of HBM traffic: the roof there is {} FLOP/s, set by {}", values)]
     for text, time in (
         ("predicted {} FLOP/s, {} of the roof", predicted_ns),
         ("measured {} FLOP/s, {} of the roof", measured_ns),

@@ -14,6 +14,11 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.kernel.kernel_roofline import hbm_text
 from memplan.hardware import chip
 
+_NAME_PLACES = (0.5, 0.6, 0.7, 0.8, 0.4, 0.3)
+"""Shares of the memory's line at which its name may end, the best first."""
+_NAME_WIDTH, _NAME_HEIGHT = 1.5, 1.5
+"""Powers of ten that a name takes at the most where the picture is small."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -44,6 +49,24 @@ class Roofline:
 
     def __len__(self) -> int:
         return len(self.op)
+
+    def clear_place(self, low: float, high: float) -> tuple[float, float]:
+        """
+        Where the name of the memory's line lies over the fewest points, of places between two intensities.
+
+        In powers of ten, as the picture has its axes; the name ends there, above the line. The middle where nothing
+        tells. Needs `bytes_per_second`.
+        """
+        rate = np.log10(self.bytes_per_second or 1.0)
+        ends = np.log10(low) + (np.log10(high) - np.log10(low)) * np.array(_NAME_PLACES)
+        x, across = np.log10(self.intensity)[:, np.newaxis], ends[np.newaxis, :]
+        covered = np.zeros(len(ends), dtype=np.int64)
+        for values in (self.predicted, self.measured):
+            above = np.log10(values)[:, np.newaxis] - across - rate
+            inside = (x > across - _NAME_WIDTH) & (x < across) & (above > 0) & (above < _NAME_HEIGHT)
+            covered += np.count_nonzero(inside, axis=0)
+        end = float(ends[np.argmin(covered)])
+        return end, float(end + rate)
 
 
 def plan_roofline(document: Document) -> Roofline:

@@ -25,6 +25,7 @@ STATISTICS_SHAPE = TableShape(
     wide=0,
     numbers=1,
     sorted_by=2,
+    spare=(3, 5),
 )
 MOST_GROUPS = 5_000
 _MOST_SPANS = 2_000

@@ -27,7 +27,8 @@ class TableShape:
     """
     What a table lists: `header` names its columns, `sorted_by` is the one it is sorted by at first, largest on top.
 
-    Columns from `numbers` on hold numbers. `wide` takes the room that is left, and shares it with `also_wide`.
+    Columns from `numbers` on hold numbers. `wide` takes the room that is left, and shares it with `also_wide`; where
+    that is too little to read what it holds, columns of `spare` are left out, the first of them first.
     """
 
     header: tuple[str, ...]
@@ -35,3 +36,4 @@ class TableShape:
     numbers: int
     sorted_by: int
     also_wide: tuple[int, ...] = ()
+    spare: tuple[int, ...] = ()

@@ -22,7 +22,7 @@ _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don
 _ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so that no name is cut
 _ABOVE_LINES = 10
 _LEGEND_PX = 8
-"""Names lie over the lines of other roofs, never under them."""
+"""Names lie in the line that they name, over those of other roofs and never under them."""
 
 
 class RooflineView(QWidget):
@@ -116,8 +116,7 @@ class RooflineView(QWidget):
             pen = self._pen("text", 1.5)
             self.plot.plot([low, knee], [low * model.bytes_per_second, top], pen=pen, antialias=True)
             name = pg.TextItem(say(model.memory), color=self.colours.css("text"), anchor=(1, 1))
-            middle = (np.log10(low) + np.log10(knee)) / 2
-            name.setPos(middle, middle + np.log10(model.bytes_per_second))
+            name.setPos(*model.clear_place(low, knee))
             self.plot.addItem(name)
         if top:
             lowest = float(np.nanmin([model.predicted, model.measured]))
@@ -128,7 +127,7 @@ class RooflineView(QWidget):
             pen = self._pen("faint", style=Qt.PenStyle.DashLine)
             self.plot.plot([low, high], [ceiling.flops_per_second] * 2, pen=pen)
             name = pg.TextItem(
-                ceiling.name, color=self.colours.css("faint"), anchor=(0, 1), fill=self.colours.css("ground")
+                ceiling.name, color=self.colours.css("faint"), anchor=(0, 0.5), fill=self.colours.css("ground")
             )
             name.setZValue(_ABOVE_LINES)
             name.setPos(np.log10(low) + number * _NAME_STEP, np.log10(ceiling.flops_per_second))

@@ -1,0 +1,217 @@
+"""What any calibration of a profile leaves: what its kernels themselves say, with the answers known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.calibration_profiles import Mask, Profiled
+from benchmarks.markdown import percent, table
+from memplan.cost.deviations import Member, Trait, fitted_deviations, mean_place, trait_of
+from memplan.cost.kernel_time import plain_times
+from memplan.cost.l2 import kernel_accesses, l2_states
+from memplan.cost.overlap import Array
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_ALIKE = 0.05
+"""How far sizes, rows and shares of L2 of near twins may differ, in logarithms and in shares: 5 %."""
+
+
+def floors(every: Sequence[Profiled]) -> Iterator[str]:
+    """What any calibration leaves at least, and what factors fitted to the very kernels leave."""
+    yield "## What there is to be had"
+    yield ""
+    yield (
+        "Left of the model's error by the best factor for each class, type, type and bound, and shape, each found on "
+        "the very kernels that it is checked on; over all kernels, then over those of types with three shapes or more. "
+        "The last one is what repetitions of a kernel differ by: the floor."
+    )
+    yield ""
+    rows = []
+    for each in every:
+        for name, own in (("all", np.ones(len(each.kernels), bool)), ("known types", each.known_by(each.time > 0))):
+            error = np.abs(each.model - each.time)[own].sum()
+            groups = (each.kind, each.type, np.char.add(np.char.add(each.type, " "), each.bound), each.shape)
+            left = (left_by_factors(each, own, group) / error for group in groups)
+            rows.append((each.name, name, percent(error / each.time[own].sum()), *(f"{share:.0%}" for share in left)))
+    yield from table(("profile", "kernels", "model", "class", "type", "type and bound", "shape"), rows)
+
+
+def left_by_factors(each: Profiled, own: Mask, group: NDArray[np.generic]) -> float:
+    left = 0.0
+    for name in np.unique(group[own]):
+        rows = own & (group == name)
+        factors = each.time[rows] / each.model[rows]
+        order = np.argsort(factors)
+        passed = np.cumsum(each.model[rows][order])
+        best = factors[order][np.searchsorted(passed, passed[-1] / 2)]
+        left += float(np.abs(best * each.model[rows] - each.time[rows]).sum())
+    return left
+
+
+def spread(every: Sequence[Profiled]) -> Iterator[str]:
+    """What tells how shapes deviate: the variance that groups explain, by as many kernels as they have."""
+    yield "## What deviations go with"
+    yield ""
+    yield (
+        "The share of the variance of logarithms of measured over modelled time, shapes weighted by the root of their "
+        "time, that groups of shapes explain beyond what as many groups drawn at random would (adjusted R squared); "
+        "and the variance that repetitions of a shape have."
+    )
+    yield ""
+    rows = []
+    for each in every:
+        first = np.unique(each.shape, return_index=True)[1]
+        times = [each.time[each.shape == number] for number in range(len(first))]
+        off = np.log(np.array([np.median(own) for own in times]) / each.model[first])
+        weights = np.sqrt([own.sum() for own in times])
+        size = np.round(np.log2(each.model[first]) / 2)
+        kernels = [each.kernels.kernels[row] for row in first]
+        formats = [tuple((op.dtype, op.layout) for op in kernel.present[:2]) for kernel in kernels]
+        types = each.type[first].tolist()
+        bounds = each.bound[first].tolist()
+        groups: Mapping[str, Sequence[Hashable]] = {
+            "class": each.kind[first].tolist(),
+            "type": types,
+            "type and bound": list(zip(types, bounds, strict=True)),
+            "type and size": list(zip(types, size.tolist(), strict=True)),
+            "type, data types and layouts": list(zip(types, formats, strict=True)),
+        }
+        told = [_explained(off, weights, group) for group in groups.values()]
+        noise = sum(float(np.var(np.log(own))) * weight for own, weight in zip(times, weights, strict=True))
+        whole = float(np.average((off - np.average(off, weights=weights)) ** 2, weights=weights))
+        rows.append(
+            (each.name, str(len(first)), f"{whole:.3f}", *map(_share, told), percent(noise / weights.sum() / whole))
+        )
+    header = ("profile", "shapes", "variance", *groups, "repetitions")
+    yield from table(header, rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _explained(off: Array, weights: Array, group: Sequence[Hashable]) -> float | None:
+    """Adjusted R squared; `None` where there are as many groups as shapes, or next to it."""
+    names = list(dict.fromkeys(group))
+    free = len(off) - len(names)
+    if free < len(off) / 4:
+        return None
+    number = np.array([names.index(name) for name in group])
+    left = 0.0
+    for index in range(len(names)):
+        own = number == index
+        left += float((weights[own] * (off[own] - np.average(off[own], weights=weights[own])) ** 2).sum())
+    whole = float((weights * (off - np.average(off, weights=weights)) ** 2).sum())
+    return 1 - left / free / (whole / (len(off) - 1))
+
+
+def twins(every: Sequence[Profiled]) -> Iterator[str]:
+    """What kernels next to identical tell of each other."""
+    yield "## Near twins"
+    yield ""
+    yield (
+        "Kernels with another one of their type and data type whose time by the model, rows and columns differ by no "
+        "more than 5 % and which finds as much in L2: the model's error on them, that of what their nearest twin "
+        "tells, and that of the best of no, a quarter, half, three quarters and all of it, chosen for each kernel with "
+        "its own time known. What is left there no calibration by kernels like these can tell."
+    )
+    yield ""
+    rows = []
+    for each in every:
+        names, first = np.unique(each.shape, return_index=True)
+        traits = _traits(each)
+        kernels = [traits[row] for row in first]
+        own = [each.shape == name for name in names]
+        missed = np.zeros((len(names), len(SHARES)))
+        spent = np.zeros(len(names))
+        for index, kernel in enumerate(kernels):
+            found = [(_apart(kernel, other), number) for number, other in enumerate(kernels) if number != index]
+            apart, nearest = min((pair for pair in found), default=(math.inf, 0))
+            if apart > _ALIKE:
+                continue
+            factor = float(np.median(each.time[own[nearest]] / each.model[own[nearest]]))
+            times, model = each.time[own[index]], each.model[own[index]]
+            missed[index] = [np.abs(factor**share * model - times).sum() for share in SHARES]
+            spent[index] = times.sum()
+        if spent.any():
+            total = spent.sum()
+            left = (missed[:, 0].sum(), missed[:, -1].sum(), missed.min(axis=1).sum())
+            count = str(np.count_nonzero(spent))
+            rows.append((each.name, count, percent(total / each.time.sum()), *(percent(part / total) for part in left)))
+    yield from table(("profile", "kernels", "time of profile", "model", "by the twin", "best share of each"), rows)
+
+
+def _apart(one: Trait, other: Trait) -> float:
+    if not one.speaks_for(other):
+        return math.inf
+    differences = [one.size - other.size, one.row - other.row, one.rows - other.rows, one.read_row - other.read_row]
+    return max(abs(part) for part in (*differences, (one.hot or 0.0) - (other.hot or 0.0)))
+
+
+def _traits(each: Profiled) -> list[Trait]:
+    """The trait of every row."""
+    states = l2_states(kernel_accesses(each.kernels.kernels), each.machine.l2)
+    plain = [
+        plain_times(kernel, each.machine, int(ordered))
+        for kernel, ordered in zip(each.kernels.kernels, each.model, strict=True)
+    ]
+    return [trait_of(*row) for row in zip(each.kernels.kernels, plain, states, strict=True)]
+
+
+def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
+    """How far fits to halves of the shapes would get with the best choice for each class, the answers known."""
+    yield "## Halves with the answers known"
+    yield ""
+    yield (
+        f"Halves of the distinct kernels, {draws} times; of the model's error on types of which the fit has enough is "
+        "left: by the prior and share of it that are best for all kernels checked, by those that are best for each "
+        "class, and by those that are best for each type, in each half of each draw chosen on the very kernels that "
+        "are checked. Where even the best for each class leaves more than 67 %, a third less is out of reach of any "
+        "choice among these priors."
+    )
+    yield ""
+    rows = []
+    for each in every:
+        found = [left for seed in range(draws) if (left := _left_knowing(each, seed)) is not None]
+        if found:
+            rows.append((each.name, *(f"{share:.0%}" for share in np.mean(found, axis=0))))
+    yield from table(("profile", "one choice", "one for each class", "one for each type"), rows)
+
+
+def _left_knowing(each: Profiled, seed: int) -> tuple[float, float, float] | None:
+    """Shares of the model's error left by the best choice for all, each class and each type, `None` without any."""
+    part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
+    traits = _traits(each)
+    whole, left = 0.0, [0.0, 0.0, 0.0]
+    for number in (0, 1):
+        own = (part == number) & each.known_by(part != number)
+        if not own.any():
+            continue
+        missed = _missed_by_choice(each, traits, part != number, own)
+        whole += float(missed[0].sum())
+        for index, group in enumerate((np.zeros(own.sum()), each.kind[own], each.type[own])):
+            left[index] += sum(float(missed[:, group == name].sum(axis=1).min()) for name in np.unique(group))
+    if not whole:
+        return None
+    return left[0] / whole, left[1] / whole, left[2] / whole
+
+
+def _missed_by_choice(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> NDArray[np.float64]:
+    """Nanoseconds missed of each kernel of `own`, a row for the model and one for each prior with each share of it."""
+    shapes = [np.flatnonzero(fitted & (each.shape == number)) for number in np.unique(each.shape[fitted])]
+    told = fitted_deviations(
+        [mean_place([traits[row] for row in rows]) for rows in shapes], [each.time[rows] for rows in shapes]
+    )
+    asked = [traits[row] for row in np.flatnonzero(own)]
+    kept = dict.fromkeys(each.kind.tolist(), 1.0)
+    found = [np.abs(each.model[own] - each.time[own])]
+    for member in told.members:
+        alone = replace(told, members=(Member(member.prior, 1.0, member.weights),), kept=kept).times_ns(asked)
+        factors = np.log(alone / each.model[own])
+        found += [np.abs(each.model[own] * np.exp(share * factors) - each.time[own]) for share in SHARES[1:]]
+    return np.array(found)
