@@ -1,4 +1,4 @@
-"""Weights that data-parallel ranks divide and gather layer by layer: shards, exchanges, and what layers read of them."""
+"""Weights that ranks divide and gather layer by layer: shards, their exchanges, and what layers read of them."""
 
 from __future__ import annotations
 

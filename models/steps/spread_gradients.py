@@ -34,7 +34,7 @@ class SpreadBackward(Backward):
         half = recipe.half_gradients or recipe.sharding is Sharding.ZERO3
         self._spread_in = e.dtype if half else "float32"
         self._kept_in = "float32" if recipe.sharding is Sharding.FSDP2 else self._spread_in
-        self._fresh: dict[ShardUnit, list[int]] = {}
+        self._fresh: dict[ShardUnit, dict[int, int]] = {}
         self.shares: dict[ShardUnit, int] = {}
         """The rank's share of the gradients of each unit, of all micro-batches so far."""
 
@@ -48,16 +48,21 @@ class SpreadBackward(Backward):
 
     def add_to_buffer(self, name: str, weight: int, fresh: int) -> None:
         """Keep `fresh`, the gradient of `weight` or of a part of it, until the unit's are spread."""
-        found = self.shards.parameter(weight)
-        self._fresh.setdefault(found.unit, []).append(fresh)
+        e = self.shards
+        known = self._fresh.setdefault(e.parameter(weight).unit, {})
+        if weight in known:
+            total = e.view(f"{name}.sum", known[weight], e.shape(known[weight]))
+            e.op(name, "Add", (known[weight], fresh), (total,))
+            fresh = total
+        known[weight] = fresh
 
     def spread(self, layer: Layer | None) -> None:
         """Spread the gradients of `layer`, or of what is outside all layers, over the ranks that share its weights."""
         scope, self.e.scope = self.e.scope, ""
         for unit in self.shards.units(layer):
-            fresh = self._fresh.pop(unit, [])
+            fresh = self._fresh.pop(unit, {})
             if fresh:
-                self._spread(unit, fresh)
+                self._spread(unit, list(fresh.values()))
         self.e.scope = scope
 
     def _spread(self, unit: ShardUnit, fresh: list[int]) -> None:

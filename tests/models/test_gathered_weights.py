@@ -1,4 +1,4 @@
-"""Weights that ranks divide in a training step's graph: gathered twice, spread once, as much memory as by the formula."""
+"""Weights that ranks divide in a training step's graph: gathered twice, spread once, in as much memory as told."""
 
 from __future__ import annotations
 
