@@ -37,7 +37,7 @@ class ShardUnit:
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class ShardedWeight:
     """A weight of a unit, and its elements on ranks that have all of them."""
 
     unit: ShardUnit
@@ -55,7 +55,7 @@ class GatheringEmitter(StepEmitter):
     def __init__(self, model: ModelConfig, layout: Layout, step: ServedStep, recipe: Recipe) -> None:
         super().__init__(model, layout, step, training=True, dropout=recipe.dropout)
         self.single = recipe.sharding is Sharding.FSDP2
-        self.parameters: dict[str, Parameter] = {}
+        self.parameters: dict[str, ShardedWeight] = {}
         self._ranks = sharing_ranks(layout, recipe.optimizer_instances)
         self._shards: dict[ShardUnit, int] = {}
         self._buffers: dict[ShardUnit, int] = {}
@@ -142,7 +142,7 @@ class GatheringEmitter(StepEmitter):
             )
             self._views[buffer, name] = index
             self._names[index] = name
-            self.parameters.setdefault(name, Parameter(unit, sum(item.elements for item in held)))
+            self.parameters.setdefault(name, ShardedWeight(unit, sum(item.elements for item in held)))
         return self._views[buffer, name]
 
     def view(self, name: str, of: int, shape: tuple[int, ...], nbytes: int | None = None) -> int:
@@ -156,7 +156,7 @@ class GatheringEmitter(StepEmitter):
         """Whether `tensor` is a weight, or a part of one, in a buffer."""
         return self.graph.storage(tensor) in self._gathered
 
-    def parameter(self, tensor: int) -> Parameter:
+    def parameter(self, tensor: int) -> ShardedWeight:
         """The weight that `tensor` is, or is a part of."""
         return self.parameters[self._names[tensor]]
 
