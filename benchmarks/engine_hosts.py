@@ -2,13 +2,12 @@
 What hosts take, found from the rows of `benchmarks/engine_rows.py`, and how they differ.
 
 Times are medians over sources, each of which counts once: of a kernel that is launched by itself what eager steps take;
-of a step of models with grouped attention what was measured beyond the captured graph that is predicted, and then of
-others, by layer of theirs; of graphs captured in pieces what small batches take a layer; of first tokens of models that
-mix tokens otherwise, by layer again. What a request takes is that with which other first tokens are missed least, as
-where kernels take most of them what is left says little of it. Drafts that the host launches have baselines alone,
-which runs must reach and may be ahead of by any amount: what is left is the most that a draft takes, and the lower
-quartile over sources is taken. Each row is also predicted with what the other sources say; rows that were predicted
-blind are in none of them.
+of a step what was measured beyond the captured graph that is predicted, and then of models whose layers engines run in
+kernels that reference stacks fuse, by layer of theirs; of graphs captured in pieces what small batches take a layer; of
+first tokens of such models, by layer again. What a request takes is that with which other first tokens are missed
+least, as where kernels take most of them what is left says little of it. Baselines, which runs must reach and may be
+ahead of by any amount, are in none. Each row is also predicted with what the other sources say; rows that were
+predicted blind are in none of them.
 """
 
 from __future__ import annotations
@@ -41,13 +40,12 @@ _FEW = 2
 
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
-    """Those that constants come from: not blind, with a prediction, and of baselines those with eager drafts."""
+    """Those that constants come from: not blind, with a prediction, and no baselines."""
     return [
         row
         for row in rows
-        if not (row.told.get("blind") or row.why)
+        if not (row.told.get("blind") or row.told.get("at_least") or row.why)
         and (row.first or row.engine not in HIDDEN)
-        and (row.told["eager_drafts"] or not row.told.get("at_least"))
     ]
 
 
@@ -55,22 +53,18 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     """The hosts as `rows` have them."""
     first, rows = [row for row in rows if row.first], [row for row in rows if not row.first]
     whole = [row for row in rows if row.engine in (*WHOLE, *ALIKE) and not row.told["eager_drafts"]]
-    host = replace(
-        engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, draft_ns=0, request_ns=0
-    )
-    host = _solved([row for row in rows if row.engine == EAGER], host, ("kernel_ns", "prompt_kernel_ns"))
+    host = replace(engine_host(ENGINE), step_ns=0, unfused_layer_ns=0, prompt_unfused_layer_ns=0, request_ns=0)
+    host = _solved([row for row in rows if row.engine == EAGER], host, ("kernel_ns", "launch_ns"))
     host = replace(host, kernel_ns=0)
     # What one process launches piece by piece hides behind the kernels, as steps of one die show.
     single = [row for row in rows if row.alone and row.engine == PIECEWISE]
-    host = _solved([*(row for row in whole if not row.work.unfused), *single], host, ("step_ns",))
+    host = _solved([*(row for row in whole if not _unfused(row)), *single], host, ("step_ns",))
     mindie = [row for row in rows if row.engine == MINDIE]
     unlaunched = _between(mindie, replace(engine_host(MINDIE), step_ns=0), "step_ns")
     own = {MINDIE: unlaunched, CAPTURED: engine_host(CAPTURED)}
-    host = _least_missed([row for row in first if not row.work.unfused], host, own, "request_ns")
-    host = _solved([row for row in first if row.work.unfused], host, ("prompt_unfused_layer_ns",))
-    host = _solved([row for row in whole if row.work.unfused], host, ("unfused_layer_ns",))
-    drafts = _by_source((row.source, row.solved(host, ("draft_ns",))) for row in rows if row.told["eager_drafts"])
-    host = replace(host, draft_ns=max(0, round(quantiles(drafts, n=4, method="inclusive")[0])))
+    host = _least_missed([row for row in first if not _unfused(row)], host, own, "request_ns")
+    host = _solved([row for row in first if _unfused(row)], host, ("prompt_unfused_layer_ns",))
+    host = _solved([row for row in whole if _unfused(row)], host, ("unfused_layer_ns",))
     launched = median(
         _by_source(
             (row.source, row.measured * row.yielded * 1e6 / row.work.layers)
@@ -82,18 +76,30 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
             and not row.told.get("mean")
         )
     )
-    pieces, eager = replace(host, layer_ns=round(launched)), replace(host, kernel_ns=host.prompt_kernel_ns)
+    pieces, eager = replace(host, layer_ns=round(launched)), replace(host, kernel_ns=host.launch_ns)
     hosts: dict[tuple[str, bool], EngineHost] = {}
     for one in (False, True):
-        hosts |= {(engine, one): host for engine in (*WHOLE, *ALIKE)}
+        launching = {PIECEWISE: host if one else pieces, EAGER: eager}
+        served = {**dict.fromkeys((*WHOLE, *ALIKE), host), **launching}
+        hosts |= {(engine, one): _like(engine, item) for engine, item in served.items()}
         hosts |= {(engine, one): hidden for engine, hidden in own.items()}
-        hosts |= {(PIECEWISE, one): host if one else pieces, (EAGER, one): eager}
     return asked_by_somebody(hosts, host.request_ns)
+
+
+def _unfused(row: EngineRow) -> bool:
+    """Whether its engine runs layers of the row's in kernels that reference stacks fuse."""
+    return engine_host(row.engine).unfused(row.work) > 0
+
+
+def _like(engine: str, host: EngineHost) -> EngineHost:
+    """`host` as one that fuses and captures as `engine` does."""
+    own = engine_host(engine)
+    return replace(host, recurrence_counts=own.recurrence_counts, captured_tokens=own.captured_tokens)
 
 
 def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:
     """`host` with that time for `names` with which `rows` are what was measured, the median over their sources."""
-    time = median(_by_source((row.source, row.solved(host, names)) for row in rows))
+    time = median(_by_source((row.source, row.solved(_like(row.engine, host), names)) for row in rows))
     return replace(host, **dict.fromkeys(names, max(0, round(time))))
 
 
@@ -105,7 +111,7 @@ def _least_missed(
 
     Engines that launch nothing have `others`.
     """
-    own = [others.get(row.engine, host) for row in rows]
+    own = [others.get(row.engine, _like(row.engine, host)) for row in rows]
 
     def missed(time: int) -> float:
         return sum(

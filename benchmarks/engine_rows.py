@@ -145,9 +145,9 @@ class EngineRow:
         return bool(self.told.get("mixes"))
 
     @property
-    def _eager(self) -> int:
-        """Drafts that the host launches one by one."""
-        return int(self.told["drafts"]) if self.told["eager_drafts"] else 0
+    def _eager(self) -> bool:
+        """Whether the host launches drafts one by one."""
+        return bool(self.told["eager_drafts"])
 
     def _loop(self, host: EngineHost) -> ClosedLoop:
         """The steps of the row as they follow each other."""
@@ -176,9 +176,11 @@ class EngineRow:
             return max(1.0, prompts) * self.prompt_ns / self.chunks
         return self.prompt_ns + (prompts - 1) / (self.group - 1) * (self.group_ns - self.prompt_ns)
 
-    def _reading(self, host: EngineHost, kernels: float, sequences: float) -> int:
-        """Nanoseconds of a step of `kernels` that reads prompts."""
-        return host.step(kernels, replace(self.prompt_work, sequences=round(sequences)), reads=True)
+    def _reading(self, host: EngineHost, kernels: float, prompts: float, under_way: int = 0) -> int:
+        """Nanoseconds of a step of `kernels` that reads `prompts` beside as many sequences as are `under_way`."""
+        tokens = round(prompts * self.told["prompt"] / self.chunks) + under_way
+        work = replace(self.prompt_work, sequences=round(prompts) + under_way, tokens=tokens)
+        return host.step(kernels, work, reads=True)
 
     def _mixed(self, host: EngineHost, step: float, prompts: float) -> float:
         """Milliseconds of reading so many prompts and making a token of each sequence, which takes `step` alone."""
@@ -187,7 +189,7 @@ class EngineRow:
             return step + self._reading(host, kernels, prompts) / 1e6
         # Weights are read once for both.
         both = kernels + max(0, self.step_ns - self.single_ns)
-        return max(step, self._reading(host, both, self.work.sequences + prompts) / 1e6)
+        return max(step, self._reading(host, both, prompts, self.work.sequences) / 1e6)
 
     @property
     def one_by_one(self) -> bool:

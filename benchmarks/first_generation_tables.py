@@ -228,6 +228,10 @@ def _resnet_in_float32() -> list[Kernel]:
     made.append(Kernel("TransData", (plain,), (_image(64, 112, full),)))
     relu_gradient(first)
     backward(first, input_too=False)
+    features, words, scores = (_operand(shape, full) for shape in ((_IMAGES, 2048), (10, 2048), (_IMAGES, 10)))
+    made.append(Kernel("MatMul", (features, words), (scores,), (("transpose_b", True),)))
+    made.append(Kernel("MatMul", (scores, words), (features,)))
+    made.append(Kernel("MatMul", (scores, features), (words,), (("transpose_a", True),)))
     one = _operand((1,), full)
     for place, shape in enumerate(_parameters()):
         own = _operand(shape, full)
@@ -330,8 +334,9 @@ def _bert() -> list[Kernel]:
         made.append(Kernel("SoftmaxGradExt", (scores, scores, scores), (scores,)))
         made.extend([Kernel("DropOutDoMask", (scores, bits(scores), _operand((1,), half)), (scores,))] * 2)
         made.append(Kernel("DropoutGenMask", (_operand((1,), half),), (bits(scores),)))
-        heads = _operand((_TOKENS // _SEQUENCE, _HEADS, _SEQUENCE, per_head), half)
-        split = _operand((_TOKENS // _SEQUENCE, _SEQUENCE, _HEADS, per_head), half)
+        split = _nz(_TOKENS, _WIDTH)
+        parts = per_head // _BLOCK, _SEQUENCE // _BLOCK, _BLOCK, _BLOCK
+        heads = _operand((_TOKENS // _SEQUENCE, _HEADS, *parts), half, "NZ")
         made.extend([Kernel("ConfusionTransposeD", (split,), (heads,))] * 4)
         made.extend([Kernel("ConfusionTransposeD", (heads,), (split,))] * 4)
         made.extend([Kernel("BiasAddGrad", (tokens,), (_operand((_WIDTH,), full),))] * 5)

@@ -24,7 +24,10 @@ def test_the_page_is_made_of_its_rows() -> None:
 
 @pytest.mark.parametrize(("kinds", "engine"), [(("decode", "prefill"), "captured"), (ENGINES_OWN, "vllm-ascend")])
 def test_four_of_five_steps_are_inside_the_interval_of_their_engine(kinds: tuple[str, ...], engine: str) -> None:
-    """Of rows from which the host's time was found the error is that with their source left out."""
+    """
+    Of rows from which the host's time was found the error is that with their source left out; these were in view when
+    rules were made, and the intervals are as wide as sources first seen need.
+    """
     low, high = step_interval(engine)
     rows = [row for row in parse(PAGE.read_text("utf-8"))[0] if row[0] in kinds]
     shares = []
@@ -35,7 +38,7 @@ def test_four_of_five_steps_are_inside_the_interval_of_their_engine(kinds: tuple
         faster = 1 + float(error.rstrip("%")) / 100
         shares.append(faster if row[6] == "tokens/s" else 1 / faster)
     assert len(shares) > 15
-    assert 0.8 <= sum(low <= share <= high for share in shares) / len(shares) <= 0.9
+    assert 0.8 <= sum(low <= share <= high for share in shares) / len(shares) <= (0.9 if engine == "captured" else 0.98)
 
 
 def test_times_of_serving_are_met_by_what_other_sources_say() -> None:

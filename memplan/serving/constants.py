@@ -58,19 +58,27 @@ CAPTURED = "captured"
 @dataclass(frozen=True, slots=True)
 class HostWork:
     """
-    What a step has for its host: `layers`, `unfused` of them, whose tokens are mixed otherwise than by attention with
-    grouped heads, `kernels` to launch, and `sequences` of a replica.
+    What a step has for its host: `layers`, of which `unfused` mix tokens by latent or compressed attention and
+    `recurrent` by a recurrence, `kernels` to launch, `drafted` of them by its drafts, and `sequences` and `tokens` of a
+    replica.
     """
 
     layers: int
     unfused: int
+    recurrent: int
     kernels: int
+    drafted: int
     sequences: int
+    tokens: int
 
     def staged(self, stages: int) -> HostWork:
         """The part of one of so many pipeline stages."""
         return replace(
-            self, layers=self.layers // stages, unfused=self.unfused // stages, kernels=self.kernels // stages
+            self,
+            layers=self.layers // stages,
+            unfused=self.unfused // stages,
+            recurrent=self.recurrent // stages,
+            kernels=self.kernels // stages,
         )
 
 
@@ -80,12 +88,12 @@ class EngineHost:
     What the host of an engine takes of a step, in nanoseconds.
 
     `step_ns` comes beside the kernels, and `sequence_ns` for each sequence: scheduler, inputs, sampling;
-    `unfused_layer_ns` with each layer whose tokens are mixed otherwise than by attention with grouped heads, for which
-    engines run kernels that reference stacks fuse. Where the host launches while the step runs, a step that makes
-    tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads prompts than
-    `prompt_kernel_ns` a kernel and `prompt_unfused_layer_ns` with each layer mixed otherwise. `draft_ns` is what each
-    draft takes beyond its kernels where the host launches them one by one, `request_ns` what a request takes beside all
-    steps until its first token is with who asked.
+    `unfused_layer_ns` with each layer of latent or compressed attention, for which engines run kernels that reference
+    stacks fuse; a layer of a recurrence counts as `recurrence_counts` of these. Where the host launches while the step
+    runs, a step that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads
+    prompts than `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens`
+    tokens is captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
+    `request_ns` is what a request takes beside all steps until its first token is with who asked.
     """
 
     step_ns: int
@@ -93,32 +101,39 @@ class EngineHost:
     unfused_layer_ns: int
     layer_ns: int
     kernel_ns: int
-    prompt_kernel_ns: int
+    launch_ns: int
     prompt_unfused_layer_ns: int
-    draft_ns: int
     request_ns: int
+    recurrence_counts: int
+    captured_tokens: int
 
     @property
     def hidden(self) -> bool:
         """Whether steps show nothing of it."""
-        return not any(astuple(replace(self, request_ns=0)))
+        return not any(astuple(replace(self, request_ns=0, recurrence_counts=0, captured_tokens=0)))
 
-    def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: int = 0) -> int:
+    def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: bool = False) -> int:
         """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
-        beside = self.step_ns + work.sequences * self.sequence_ns + work.unfused * self.unfused_layer_ns
-        return round(max(captured_ns + beside + eager_drafts * self.draft_ns, self.launched(work, reads=reads)))
+        beside = self.step_ns + work.sequences * self.sequence_ns + self.unfused(work) * self.unfused_layer_ns
+        drafts = work.drafted * self.launch_ns if eager_drafts else 0
+        return round(max(captured_ns + beside + drafts, self.launched(work, reads=reads)))
 
     def launched(self, work: HostWork, *, reads: bool) -> int:
         """The least that a step takes in which the host launches `work`."""
-        if reads:
-            return work.kernels * self.prompt_kernel_ns + work.unfused * self.prompt_unfused_layer_ns
+        if reads and work.tokens > self.captured_tokens:
+            return work.kernels * self.launch_ns + self.unfused(work) * self.prompt_unfused_layer_ns
         return work.layers * self.layer_ns + work.kernels * self.kernel_ns
+
+    def unfused(self, work: HostWork) -> int:
+        """Layers of `work` for which it runs kernels that reference stacks fuse."""
+        return work.unfused + work.recurrent * self.recurrence_counts
 
     def slower(self, factor: float) -> EngineHost:
         """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
         if not 0 <= factor < inf:
             raise InputError("a host can't take {:g} times as long", factor)
-        return EngineHost(*(round(value * factor) for value in astuple(self)))
+        slower = EngineHost(*(round(value * factor) for value in astuple(self)))
+        return replace(slower, recurrence_counts=self.recurrence_counts, captured_tokens=self.captured_tokens)
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
@@ -136,10 +151,11 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
         unfused_layer_ns=int(entry.get("unfused_layer_ns", 0)),
         layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
         kernel_ns=shared["kernel"] if entry.get("launches_kernels") else 0,
-        prompt_kernel_ns=shared["kernel"],
+        launch_ns=shared["kernel"],
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
-        draft_ns=shared["draft"],
         request_ns=0 if engine == CAPTURED else int(_launches()["request"]["ns"]),
+        recurrence_counts=int(entry.get("recurrence_counts", 0)),
+        captured_tokens=int(entry.get("captured_tokens", 0)),
     )
 
 
@@ -179,9 +195,10 @@ def step_interval(
     Measured over predicted time of a step of `engine`: between these lie four of five public rows.
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
-    wide as what both say of their parts, where that is wider than what all steps say. `hosts` may be told otherwise
-    than `host_interval` has them. Where an engine's host shows on some machines alone, a step predicted to take
-    `duration_ns` may take that much longer besides.
+    wide as what both say of their parts, where that is wider than what all steps say, and wider again by what sources
+    first seen need beyond those that rules were made from. `hosts` may be told otherwise than `host_interval` has them.
+    Where an engine's host shows on some machines alone, a step predicted to take `duration_ns` may take that much
+    longer besides.
     """
     told = _engine(engine)
     entry, hosts = told["interval"], hosts or host_interval()
@@ -189,7 +206,8 @@ def step_interval(
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
     beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
-    return min(float(entry["low"]), low), max(float(entry["high"]), high, beside)
+    wider = 1.0 if engine == CAPTURED else float(_document()["first_seen"]["wider"])
+    return min(float(entry["low"]), low) ** wider, max(max(float(entry["high"]), high) ** wider, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +280,14 @@ def sources() -> tuple[Source, ...]:
             Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])
             for name, entry in _document()["launches"].items()
         )
-        + (_hosts_source(host_interval()),)
+        + (_hosts_source(host_interval()), _first_seen_source())
     )
+
+
+def _first_seen_source() -> Source:
+    """How much wider intervals are for sources that nobody has seen, with where that comes from."""
+    entry = _document()["first_seen"]
+    return Source(f"intervals of engines are {entry['wider']:g} times as wide in logarithms", entry["source"])
 
 
 def _hosts_source(hosts: HostInterval) -> Source:

@@ -18,7 +18,7 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving.constants import CAPTURED, accepted, engine_host
-from memplan.serving.steptime import StepTime, launches, step_layers, step_time, unfused_layers
+from memplan.serving.steptime import StepTime, launches, recurrent_layers, step_layers, step_time, unfused_layers
 
 _FEW = 2
 _MOST_KINDS = 8
@@ -69,6 +69,7 @@ def fast_step(
         base.work,
         layers=step_layers(model, step),
         unfused=unfused_layers(model, step),
+        recurrent=recurrent_layers(model, step),
         kernels=base.work.kernels + more,
     )
     captured = base.duration_ns + sum(taken[last[kind]] * count for kind, count in grown.items())

@@ -26,10 +26,10 @@ def found_host_factor(found: StepTime, measured_ns: float, *, eager_drafts: bool
     `None` where kernels alone are predicted to take longer, or a host a thousand times as slow less.
     """
     host, captured = engine_host(found.engine, alone=found.layout.ranks == 1), found.duration_ns - found.host_ns
-    drafts, reads = found.step.speculative if eager_drafts else 0, found.step.phase is Phase.PREFILL
+    reads = found.step.phase is Phase.PREFILL
 
     def taken(factor: float) -> int:
-        return host.slower(factor).step(captured, found.work, reads=reads, eager_drafts=drafts)
+        return host.slower(factor).step(captured, found.work, reads=reads, eager_drafts=eager_drafts)
 
     if not taken(0.0) <= measured_ns <= taken(_MOST):
         return None

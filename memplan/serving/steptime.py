@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -17,7 +17,10 @@ from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
+from memplan.models.mixers.base import TokenMixer
+from memplan.models.mixers.compressed_attention import WindowedLatent
 from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.schema import Source
@@ -35,6 +38,7 @@ from memplan.serving.constants import (
     step_interval,
 )
 
+_UNFUSED = LatentAttention, WindowedLatent
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
 
@@ -172,20 +176,23 @@ def step_time(
     stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
-    drafts = step.speculative if eager_drafts else 0
     reads = step.phase is Phase.PREFILL
+    sequences = -(-step.batch // layout.data)
     work = HostWork(
         layers=step_layers(model, step),
         unfused=unfused_layers(model, step),
+        recurrent=recurrent_layers(model, step),
         kernels=sum(stage.launches for stage in stages),
-        sequences=-(-step.batch // layout.data),
+        drafted=_drafted(stages[-1].ops, len(model.layers)),
+        sequences=sequences,
+        tokens=sequences * (step.context - step.cached if reads else 1 + step.speculative),
     )
-    duration = host.step(captured, work, reads=reads, eager_drafts=drafts)
+    duration = host.step(captured, work, reads=reads, eager_drafts=eager_drafts)
     if host_factor is None:
         notes.extend(_host_notes(duration - captured, duration))
         notes.extend(hidden_host_notes(engine))
     # With all stages busy on batches of their own, the slowest of them sets the pace; the last one runs drafts.
-    launched = (*[(table.step_overhead_ns, 0)] * (layout.pipeline - 1), (launch, drafts))
+    launched = (*[(table.step_overhead_ns, False)] * (layout.pipeline - 1), (launch, eager_drafts))
     pace = max(
         host.step(stage.duration_ns + graphs, work.staged(layout.pipeline), reads=reads, eager_drafts=own)
         for stage, (graphs, own) in zip(stages, launched, strict=True)
@@ -245,7 +252,7 @@ def _stage(
     number: int,
     notes: list[str],
 ) -> StageTime:
-    graph = step_graph(model, layout, step, stage=number)
+    graph = _halves(step_graph(model, layout, step, stage=number), core, notes)
     costs = graph_costs(graph, core)
     durations, gaps, bounds, flops = _durations(graph, costs, chip, core, table, notes)
     ops = _run(graph, [time + gap for time, gap in zip(durations, gaps, strict=True)], bounds, flops)
@@ -267,16 +274,43 @@ def _stage(
     )
 
 
+def _halves(graph: Graph, core: Machine, notes: list[str]) -> Graph:
+    """`graph` with float16 in place of bfloat16 where the cube of `core` lacks that."""
+    if core.mac_rate("bfloat16") is not None or core.mac_rate("float16") is None:
+        return graph
+    note = "the cube of this chip has no bfloat16: 16-bit values are float16, as engines have them there"
+    if note not in notes:
+        notes.append(note)
+    tensors = (replace(tensor, dtype="float16") if tensor.dtype == "bfloat16" else tensor for tensor in graph.tensors)
+    return replace(graph, tensors=tuple(tensors))
+
+
 def step_layers(model: ModelConfig, step: ServedStep) -> int:
     """Layers that `step` runs, one for each draft with them."""
     return len(model.layers) + step.speculative
 
 
 def unfused_layers(model: ModelConfig, step: ServedStep) -> int:
-    """Those of `step_layers` whose tokens are mixed otherwise than by attention with grouped heads."""
+    """Those of `step_layers` whose tokens are mixed by latent or compressed attention."""
+    return sum(isinstance(mixer, _UNFUSED) for mixer in _mixers(model, step))
+
+
+def recurrent_layers(model: ModelConfig, step: ServedStep) -> int:
+    """Those of `step_layers` whose tokens are mixed by a recurrence, alone or beside attention."""
+    others = (*_UNFUSED, GroupedAttention)
+    return sum(mixer is not None and not isinstance(mixer, others) for mixer in _mixers(model, step))
+
+
+def _mixers(model: ModelConfig, step: ServedStep) -> list[TokenMixer | None]:
     drafts = [model.mtp_layers[min(number, len(model.mtp_layers) - 1)] for number in range(step.speculative)]
-    mixers = [layer.mixer for layer in (*model.layers, *drafts)]
-    return sum(mixer is not None and not isinstance(mixer, GroupedAttention) for mixer in mixers)
+    return [layer.mixer for layer in (*model.layers, *drafts)]
+
+
+def _drafted(ops: Sequence[OpTime], layers: int) -> int:
+    """Kernels of `ops` from the first of a draft's layer on, which stands behind the `layers` of the model."""
+    kernels = [item.op for item in ops if item.duration_ns and launches(item.op)]
+    places = (place for place, op in enumerate(kernels) if op.scope is not None and (op.scope.layer or 0) >= layers)
+    return len(kernels) - next(places, len(kernels))
 
 
 def _end(ops: Sequence[OpTime]) -> int:

@@ -72,7 +72,7 @@ def test_kernels_of_a_small_network_are_met_by_what_others_say() -> None:
 def test_kernels_with_batch_norms_are_met_in_their_order() -> None:
     """Before it was seen 60 % were missed, most by one layout change of few images and by sums of channels."""
     count, error, plain, bias = told_total(RESNET, products=True)
-    assert (count, error < 0.28, error < 0.6 * plain, abs(bias) < 0.12) == (219, True, True, True)
+    assert (count, error < 0.22, error < 0.5 * plain, abs(bias) < 0.1) == (219, True, True, True)
     count, error, plain, _ = told_total(RESNET_BACK, products=True)
     assert (count, error < 0.35, error < 0.5 * plain) == (139, True, True)
 
@@ -127,7 +127,7 @@ def test_tables_of_types_are_met_by_constants_that_they_gave_nothing_to() -> Non
     """Before they were seen 48, 40 and 53 % were missed, a roofline misses 24, 34 and 57."""
     totals = table_totals(left_out=True)
     assert {name: total[0] for name, total in totals.items()} == {
-        "ResNet-50 in float32, 2022": 1148,
+        "ResNet-50 in float32, 2022": 1151,
         "ResNet-50 fused, 2021": 536,
         "BERT base, 2023": 514,
     }

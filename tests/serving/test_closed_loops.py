@@ -15,6 +15,7 @@ from memplan.serving.constants import HostWork, engine_host
 
 PROMPT, BASE, EACH, TOKEN = 1000, 10.0, 0.05, 0.02
 """Tokens of a prompt; milliseconds of a step, of each sequence in it, of each token of a prompt that it reads."""
+_WORK = HostWork(layers=4, unfused=0, recurrent=0, kernels=40, drafted=0, sequences=1, tokens=1024)
 
 
 @dataclass
@@ -124,9 +125,9 @@ TOLD = {
 
 
 def test_a_first_token_takes_a_request_and_the_rest_of_a_step() -> None:
-    host, work = engine_host("sglang"), HostWork(layers=4, unfused=4, kernels=40, sequences=1)
+    host, work = engine_host("sglang"), replace(_WORK, unfused=4)
     row = EngineRow(TOLD, 3_000_000, 3_000_000, 10_000_000, 10_000_000, work, work, yielded=1.0)
-    launched = 4 * host.prompt_unfused_layer_ns + 40 * host.prompt_kernel_ns
+    launched = 4 * host.prompt_unfused_layer_ns + 40 * host.launch_ns
     assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
     assert replace(row, told={**TOLD, "offline": True}).predicted(host) * 1e6 == pytest.approx(launched)
     # Who comes while others are answered waits for the rest of the step under way, half of it on average.
@@ -138,7 +139,7 @@ def test_a_first_token_takes_a_request_and_the_rest_of_a_step() -> None:
 def test_waiting_prompts_share_a_step_of_the_row_s_tokens() -> None:
     """Prompts alone, one token each: eight of them in one step, in steps of three, and one by one."""
     told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tokens_per_second": 1.0, "batch": 8, "waves": 1}
-    host, work = engine_host("sglang"), HostWork(layers=4, unfused=0, kernels=40, sequences=1)
+    host, work = engine_host("sglang"), _WORK
     whole, three, single = (
         EngineRow(
             {**told, "most_tokens": most}, 3_000_000, 3_000_000, 10_000_000, group * 10_000_000, work, work, yielded=1.0
@@ -154,18 +155,18 @@ def test_waiting_prompts_share_a_step_of_the_row_s_tokens() -> None:
     assert single.predicted(host) == pytest.approx(1e9 / taken)
     # Steps shorter than launching their kernels take as long as that does.
     launched = replace(three, prompt_work=replace(work, kernels=1000))
-    assert launched.predicted(host) == pytest.approx(8 / (8 / 3 * 1000 * host.prompt_kernel_ns) * 1e9)
+    assert launched.predicted(host) == pytest.approx(8 / (8 / 3 * 1000 * host.launch_ns) * 1e9)
     # Replicas read together what is sent at once; where they share experts each waits for what comes at a rate.
     twice = {**told, "data": 2, "expert": 2, "most_tokens": 3072}
     once, paced = (replace(launched, told=changed).predicted(host) for changed in (twice, {**twice, "rate": 1.0}))
-    assert once == pytest.approx(8 / (4 / 3 * 1000 * host.prompt_kernel_ns) * 1e9)
-    assert paced == pytest.approx(8 / (8 * 1000 * host.prompt_kernel_ns) * 1e9)
+    assert once == pytest.approx(8 / (4 / 3 * 1000 * host.launch_ns) * 1e9)
+    assert paced == pytest.approx(8 / (8 * 1000 * host.launch_ns) * 1e9)
 
 
 def test_a_row_is_refused_only_where_others_prompts_stand_between() -> None:
     """Went wrong once: single long requests and stacks that only make tokens were refused with the crowded ones."""
     told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tpot_ms": 1.0, "output": 100, "batch": 4}
-    work = HostWork(layers=4, unfused=0, kernels=40, sequences=4)
+    work = replace(_WORK, sequences=4)
     crowded = EngineRow(told, 1_000_000, 1_000_000, 10**9, 10**9, work, work, yielded=1.0)
     assert "how many are made at once" in crowded.why
     for changed in ({"batch": 1}, {"engine": "captured"}, {"decodes_alone": True}, {"mean": True}):

@@ -27,6 +27,7 @@ from benchmarks.serving import exchanges, rows
 from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.models import ModelConfig, load_config
+from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import StepTime, accepted, constants, step_time
@@ -89,7 +90,7 @@ def test_a_host_that_launches_paces_small_steps(dense: ModelConfig) -> None:
         assert (host.layer_ns == 0) is (engine == "vllm-ascend-eager") is (host.kernel_ns > 0)
         assert sum(part.duration_ns for part in served_parts(small)) == small.duration_ns
         assert small.host_ns > host.step_ns
-    each = engine_host("vllm-ascend").prompt_kernel_ns
+    each = engine_host("vllm-ascend").launch_ns
     whole, short = (
         step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend")
         for tokens in (32768, 16)
@@ -99,11 +100,35 @@ def test_a_host_that_launches_paces_small_steps(dense: ModelConfig) -> None:
 
 
 def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dense: ModelConfig) -> None:
-    latent = load_config(FAMILIES["deepseek_v3-nolora"]["config"])
-    host = engine_host("vllm-ascend")
-    for model, unfused in ((dense, 0), (latent, len(latent.layers))):
-        served = step_time(model, Layout(tensor=2), DECODE, "910C", engine="vllm-ascend")
-        assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns + unfused * host.unfused_layer_ns
+    """Recurrences only before 2026: one operator runs them since."""
+    latent, recurrent = (load_config(FAMILIES[name]["config"]) for name in ("deepseek_v3-nolora", "qwen3_5_text"))
+    states = sum(isinstance(layer.mixer, GatedDeltaNet) for layer in recurrent.layers)
+    assert 0 < states < len(recurrent.layers)
+    for engine, split in (("vllm-ascend", 0), ("vllm-ascend-synchronous", states)):
+        host = engine_host(engine)
+        for model, unfused in ((dense, 0), (latent, len(latent.layers)), (recurrent, split)):
+            served = step_time(model, Layout(tensor=2), DECODE, "910C", engine=engine)
+            assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns + unfused * host.unfused_layer_ns
+
+
+def test_short_prompts_are_read_in_captured_pieces(dense: ModelConfig) -> None:
+    """As vLLM does up to its largest graph; went wrong once: chunks of 256 tokens were launched kernel by kernel."""
+    host = engine_host("vllm-ascend-piecewise")
+    taken = [
+        step_time(dense, Layout(tensor=8), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend-piecewise")
+        for tokens in (host.captured_tokens, host.captured_tokens + 1)
+    ]
+    launched = taken[1].stages[0].launches * host.launch_ns
+    assert len(dense.layers) * host.layer_ns <= taken[0].duration_ns < launched == taken[1].duration_ns
+
+
+def test_a_cube_without_bfloat16_runs_float16(dense: ModelConfig) -> None:
+    """Went wrong once: vector cores multiplied the matrices of a 310P, in a hundred times the time."""
+    read = step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, 1024), "310P3")
+    assert any("no bfloat16" in note for note in read.notes)
+    products = next(share for share in read.by_class if share.name == "matrix products")
+    assert products.duration_ns < 20 * next(share for share in read.by_class if share.name == "vector").duration_ns
+    assert not any("no bfloat16" in note for note in step_time(dense, Layout(), DECODE, "910C").notes)
 
 
 def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(dense: ModelConfig) -> None:
@@ -111,7 +136,7 @@ def test_layers_of_other_mixers_take_longest_to_launch_where_prompts_are_read(de
     host = engine_host("sglang")
     for model, more in ((dense, 0), (latent, host.prompt_unfused_layer_ns)):
         read = step_time(model, Layout(tensor=2), ServedStep(Phase.PREFILL, 1, 16), "910C", engine="sglang")
-        launched = read.stages[0].launches * host.prompt_kernel_ns
+        launched = read.stages[0].launches * host.launch_ns
         assert read.duration_ns == launched + more * len(model.layers)
 
 
@@ -156,10 +181,11 @@ def test_an_engine_whose_host_shows_on_some_machines_alone_says_so(dense: ModelC
 
 def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
     base = engine_host("vllm-ascend")
-    assert engine_host("sglang") == engine_host("xllm") == engine_host("vllm-ascend-synchronous") == base
+    assert engine_host("sglang") == engine_host("xllm") == base
+    assert engine_host("vllm-ascend-synchronous") == replace(base, recurrence_counts=1)
     eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
     assert replace(eager, kernel_ns=base.kernel_ns) == base
-    assert pieces == engine_host("vllm-ascend", alone=True)
+    assert replace(pieces, captured_tokens=0) == engine_host("vllm-ascend", alone=True)
     assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
 
 
@@ -168,7 +194,9 @@ def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) 
     model = replace(sparse, mtp_layers=sparse.mtp_layers or (replace(sparse.layers[-1], index=len(sparse.layers)),))
     plain = step_time(model, Layout(), drafted, "910C", engine="vllm-ascend")
     eager = step_time(model, Layout(), drafted, "910C", engine="vllm-ascend", eager_drafts=True)
-    assert eager.duration_ns - plain.duration_ns == engine_host("vllm-ascend").draft_ns
+    more = plain.work.kernels - step_time(model, Layout(), DECODE, "910C").work.kernels
+    assert plain.work.drafted == more > 5
+    assert eager.duration_ns - plain.duration_ns == more * engine_host("vllm-ascend").launch_ns
     with pytest.raises(InputError, match="are of an engine"):
         step_time(model, Layout(), drafted, "910C", eager_drafts=True)
 
@@ -211,7 +239,7 @@ def test_every_figure_of_a_host_is_told() -> None:
     own = next(text for text in told if "sglang" in text)
     for figure in (host.step_ns, host.sequence_ns, host.unfused_layer_ns, host.prompt_unfused_layer_ns):
         assert f"{figure:g} ns" in own
-    for figure in (host.prompt_kernel_ns, host.draft_ns, host.request_ns):
+    for figure in (host.launch_ns, host.request_ns):
         assert any(f"{figure:g} ns" in text for text in told)
     for factor in (host_interval().low, host_interval().high, host_interval().contained_high):
         assert any(f"{factor:g} times" in text or f"{factor:g} to" in text for text in told)
@@ -234,14 +262,15 @@ def test_intervals_hold_where_the_host_sets_the_step_and_where_the_die_does(shar
                 low, high = step_interval(row.engine, item.share, hosts=replace(hosts, low=least, high=most))
                 inside.append(low <= item.times <= high)
         assert len(inside) > 30
-        assert 0.75 <= mean(inside) <= 0.95
+        # Sources first seen are missed by more, and intervals are as wide as they need: four of five of those.
+        assert 0.8 <= mean(inside) <= 0.98
 
 
 def test_an_interval_is_wider_the_more_of_a_step_is_its_hosts() -> None:
     for engine in ("captured", "vllm-ascend", "sglang"):
         found = [step_interval(engine, part / 10) for part in range(11)]
         assert all(low >= then[0] and high <= then[1] for (low, high), then in pairwise(found))
-    assert step_interval("vllm-ascend", 1.0)[0] == host_interval().low
+    assert step_interval("vllm-ascend", 1.0)[0] < host_interval().low
 
 
 def test_a_step_that_its_host_sets_says_so(dense: ModelConfig) -> None:
