@@ -16,7 +16,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.states import hosted_bytes
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
 from memplan.serving.eager_kernels import (
@@ -31,9 +31,10 @@ from memplan.serving.eager_kernels import (
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
 from memplan.serving.training_context import context_items
 from memplan.serving.training_exchanges import exchanges_of_weights, exposed_exchanges
+from memplan.serving.training_steps import OneByOne
 
-MEGATRON = "megatron"
-"""The engine that trains where none is named: one kernel at a time, launched by the host."""
+MEGATRON, PYTORCH = "megatron", "pytorch"
+"""Engines that train where none is named, one kernel at a time, launched by the host: `pytorch` with `fully_shard`."""
 _EXCHANGED = "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out"
 _GATHERED = "weights are gathered a layer ahead and gradients spread behind a layer, both beside other layers"
 
@@ -123,18 +124,20 @@ class _StageRun:
 
 
 def training_time(
-    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str = MEGATRON
+    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str | None = None
 ) -> TrainingTime:
     """
-    Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`.
+    Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`, as `engine` runs it: by default
+    `pytorch` where weights are `fully_shard`'s, else `megatron`.
 
     The device runs kernels one after the other, none before the host launched it; what passes between stages makes the
     host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of tensor-parallel ranks run beside or within
     products as `exposed_exchanges` says, keys and values of a ring beside attention, weights that are gathered layer by
     layer and gradients that are spread so beside other layers; other exchanges of gradients and weights overlap with
-    nothing.
+    nothing. What `recipe` has no fused kernels for is launched one by one.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
+    engine = engine or (PYTORCH if recipe.sharding is Sharding.FSDP2 else MEGATRON)
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)
     count, last = recipe.micro_batches, layout.pipeline - 1
@@ -231,6 +234,7 @@ def _stage_run(
     exposed = exposed_exchanges(graph, costs, recipe, core, beside)
     contexts = context_items(engine, graph, costs, layout, recipe, core, beside)
     behind = exchanges_of_weights(graph, beside)
+    steps = OneByOne(engine, graph, recipe, core)
     for place, (op, cost) in enumerate(zip(graph.ops, costs, strict=True)):
         if cost is None:
             continue
@@ -249,6 +253,10 @@ def _stage_run(
         if place in behind.numbers and beside is not None:
             number, reads = behind.numbers[place], behind.reads.get(place, ())
             items.append(_Item(own * beside.growth, launch, True, beside=number, reads=reads))
+            continue
+        alone = steps.kernels(op)
+        if alone is not None:
+            items.extend(_Item(item.cost.duration_ns, launch, False, item.waits) for item in alone)
             continue
         for item in eager_costs(engine, op, graph, cost, core):
             first = item is cost
