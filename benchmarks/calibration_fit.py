@@ -6,6 +6,9 @@ Where `memplan/align/calibration.json` comes from: what the pair model said of r
 trees (`boosted_trees`) to what was right, with where they come from beside them. A FOLDER has recordings of models
 drawn at random, which `python -m tests.align.torch_samples FOLDER FIRST LAST` makes where PyTorch is installed. It
 takes about ten minutes of CPU; runs that are not named are left for checks.
+
+`--keep PARTS` keeps what was said of the runs, part by part, and `--from PARTS` fits to that instead of aligning: from
+the same parts, whose digests the file has, come the same trees to the letter.
 """
 
 from __future__ import annotations
@@ -34,13 +37,14 @@ from benchmarks.calibration_claims import (
     sampled_claims,
     simulated_claims,
 )
+from benchmarks.calibration_parts import keep_parts, kept_parts, parts_told
 from memplan.align.probabilities.boosted_chance import summed_chance
 from memplan.align.probabilities.match_features import NEITHER, SHAPES, TIMES, MatchFeatures, sight_of
 from memplan.core.arrays import Bools, Float32s, Floats, Int64s
 from tests.align.torch_configs import RUNS, SEEN_RUNS
 
-_CLAIMS = ("op", "scope", "place")
-"""What a probability is of: the op, its scope (phase, micro-batch, layer and part), or the place without the part."""
+PARTS = ("samples", "recorded", "simulated", "mixed", "launched", "blind", "blind_samples")
+"""Parts of the runs that trees are fitted to, in their order."""
 _FOLDS = 3
 """Parts of the runs, each of which is asked of trees that were fitted to the others."""
 _EDGES = {SHAPES: (0.5, 0.998), TIMES: (0.6, 0.998), NEITHER: (0.95, 0.998)}
@@ -178,8 +182,10 @@ def _level(right: Floats, shown: ShownRuns) -> float:
     return float(levels[np.lexsort((np.abs(levels - share), missed))[0]])
 
 
-def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
-    """The file as it is kept: one tree a line."""
+def calibration_text(source: str, parts: Mapping[str, Sequence[RawClaims]]) -> str:
+    """The file as it is kept, fitted to `parts`: where it comes from, then one tree a line."""
+    claims = fitted([run for part in parts.values() for run in part])
+    told = ",\n".join(f"    {json.dumps(name)}: {json.dumps(of)}" for name, of in parts_told(parts).items())
     texts = [
         f'  "{claim}": {{\n'
         + "".join(f'    "{name}": {json.dumps(of[name])},\n' for name in ("levels", "begin"))
@@ -188,7 +194,8 @@ def calibration_text(source: str, claims: Mapping[str, Any]) -> str:
         + "\n    ]\n  }"
         for claim, of in claims.items()
     ]
-    return "{\n" + ",\n".join([f'  "source": {json.dumps(source)}', *texts]) + "\n}\n"
+    head = [f'  "source": {json.dumps(source)}', '  "parts": {\n' + told + "\n  }"]
+    return "{\n" + ",\n".join([*head, *texts]) + "\n}\n"
 
 
 def main() -> None:
@@ -201,25 +208,35 @@ def main() -> None:
     parser.add_argument("--launched", type=int, nargs="*", default=(5200, 5201, 5202, 5203), metavar="SEED")
     parser.add_argument("--recorded", nargs="*", default=[*RUNS, *SEEN_RUNS])
     parser.add_argument("--samples", type=Path, nargs="*", default=())
+    parser.add_argument("--keep", type=Path, metavar="PARTS")
+    parser.add_argument("--from", type=Path, metavar="PARTS", dest="kept")
     options = parser.parse_args()
     seeds, mixed = (range(first, last + 1) for first, last in (options.seeds, options.mixed))
-    with tempfile.TemporaryDirectory() as scratch:
-        sampled = [claim for folder in options.samples for claim in sampled_claims(folder, Path(scratch))]
-        runs = [
-            *sampled,
-            *recorded_claims(options.recorded, Path(scratch)),
-            *simulated_claims(options.shared, seeds, mixed=False),
-            *simulated_claims(options.shared, mixed, mixed=True),
-            *launched_claims(options.shared, options.launched),
-            *blind_claims(options.shared, options.launched[:1]),
-            *(
-                claim
-                for folder in options.samples
-                for claim in sampled_claims(folder, Path(scratch), blind=BLIND_SAMPLES)
-            ),
-        ]
-    source = calibration_source(seeds, mixed, options.recorded, len(sampled), options.launched)
-    options.output.write_text(calibration_text(source, fitted(runs)), encoding="utf-8")
+    parts = _parts(options, seeds, mixed) if options.kept is None else kept_parts(options.kept, PARTS)
+    if options.keep is not None:
+        keep_parts(options.keep, parts)
+    source = calibration_source(seeds, mixed, options.recorded, len(parts["samples"]), options.launched)
+    options.output.write_text(calibration_text(source, parts), encoding="utf-8")
+
+
+def _parts(options: argparse.Namespace, seeds: range, mixed: range) -> dict[str, list[RawClaims]]:
+    """What the pair model says of all runs that are asked for."""
+
+    def sampled(scratch: Path, blind: int = 0) -> list[RawClaims]:
+        return [claim for folder in options.samples for claim in sampled_claims(folder, scratch, blind=blind)]
+
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        found = (
+            sampled(scratch),
+            recorded_claims(options.recorded, scratch),
+            simulated_claims(options.shared, seeds, mixed=False),
+            simulated_claims(options.shared, mixed, mixed=True),
+            launched_claims(options.shared, options.launched),
+            blind_claims(options.shared, options.launched[:1]),
+            sampled(scratch, BLIND_SAMPLES),
+        )
+        return {part: list(claims) for part, claims in zip(PARTS, found, strict=True)}
 
 
 def calibration_source(

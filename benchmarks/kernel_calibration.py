@@ -189,9 +189,9 @@ def between(every: Sequence[Profiled]) -> Iterator[str]:
     yield "## By other profiles"
     yield ""
     yield (
-        "Fitted to the odd rows of one profile, or of all others of its generation together, and checked on all rows "
-        "of another. Kernels spoken for are those that were measured there and those of types known and sizes near "
-        "what is known; where they take less than 0.1 % of the time, the pair is left out. Classes are worse as above."
+        "Fitted to one profile, or to all others of its generation together, and checked on another. Kernels spoken "
+        "for are those that were measured there and those of types known and sizes near what is known; where they take "
+        "less than 0.1 % of the time, the pair is left out. Classes are worse as above."
     )
     yield ""
     rows = []

@@ -9,8 +9,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from memplan.core.errors import InputError
-
-_FORWARD = "forward"
+from memplan.readers.pytorch.module_recompute import with_forward
 
 
 class SavedStorages:
@@ -73,23 +72,16 @@ def keep_saved_on_host(module: Any, moved: Mapping[int, int], storages: SavedSto
     try:
         from torch.autograd.graph import saved_tensors_hooks
     except ImportError as error:
-        raise InputError(f"torch.autograd.graph.saved_tensors_hooks is not there: {error}") from None
-    own = module.__dict__.get(_FORWARD)
+        raise InputError(
+            "torch.autograd.graph.saved_tensors_hooks is not there: {}", error, remedy="use torch 2.6 or newer"
+        ) from None
     forward = module.forward
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
         with saved_tensors_hooks(_packer(moved, storages), _unpack):
             return forward(*inputs, **named)
 
-    module.__dict__[_FORWARD] = kept_on_host
-
-    def undo() -> None:
-        if own is None:
-            module.__dict__.pop(_FORWARD, None)
-        else:
-            module.__dict__[_FORWARD] = own
-
-    return undo
+    return with_forward(module, kept_on_host)
 
 
 def _packer(moved: Mapping[int, int], storages: SavedStorages) -> Callable[[Any], Any]:

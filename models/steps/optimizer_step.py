@@ -151,4 +151,14 @@ def update(e: StepEmitter, weight: int, gradient: int, own: int, recipe: Recipe)
             nbytes = dense_bytes((own,), kind)
             states.append(e.graph.tensor(f"{name}.{label}", (own,), kind, nbytes, TensorKind.OPTIMIZER_STATE))
     new = () if single else (e.view(f"{name}.new", weight, e.shape(weight)),)
-    e.op(f"{name}.adam", "ApplyAdamW", (*states, gradient), (*states, *new))
+    # Moments in 16 bits and their gradient are widened for it.
+    widened = 3 * dense_bytes((own,), "float32") if recipe.half_moments else 0
+    e.graph.op(
+        f"{name}.adam",
+        "ApplyAdamW",
+        (*states, gradient),
+        (*states, *new),
+        stream=e.stream,
+        workspace_bytes=widened,
+        scope=e.op_scope(f"{name}.adam"),
+    )

@@ -26,13 +26,12 @@ class SpreadBackward(Backward):
             e,
             made_anew=made_anew,
             recompute_attention=recipe.recompute_attention,
-            half_gradients=recipe.half_gradients,
+            half_gradients=recipe.sums_in_halves,
         )
         self.shards = e
         self._copies = recipe.optimizer_instances
         self._stay = recipe.sharding is not Sharding.FSDP2
-        half = recipe.half_gradients or recipe.sharding is Sharding.ZERO3
-        self._spread_in = e.dtype if half else "float32"
+        self._spread_in = e.dtype if recipe.sums_in_halves else "float32"
         self._kept_in = "float32" if recipe.sharding is Sharding.FSDP2 else self._spread_in
         self._fresh: dict[ShardUnit, dict[int, int]] = {}
         self.shares: dict[ShardUnit, int] = {}

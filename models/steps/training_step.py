@@ -114,7 +114,7 @@ class _Training:
                 self.e,
                 made_anew=anew,
                 recompute_attention=recipe.recompute_attention,
-                half_gradients=recipe.half_gradients,
+                half_gradients=recipe.sums_in_halves,
             )
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)

@@ -25,7 +25,7 @@ from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.stage_phases import SCORES_PHASE, PassesHeld, StageRank, stage_phases, with_gradients_come
-from memplan.models.training.states import hosted_bytes, left_over, static_parts
+from memplan.models.training.states import hosted_bytes, left_over, static_parts, widened_gradients
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 
@@ -221,6 +221,9 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
         over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
         still_there = () if recipe.sharding is Sharding.FSDP2 else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
+    elif recipe.sharding in (Sharding.ZERO1, Sharding.ZERO2):
+        over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
+        phases["optimizer"] = [over, widened_gradients(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
     # Shares of gradients come from a stream of their own, whose memory stays taken.

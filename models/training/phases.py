@@ -81,17 +81,8 @@ def backward_parts(
     hidden = recipe.each * model.hidden_size
     widest = max(max((item.nbytes for item in items), default=0.0) for items in kept)
     second = max(sorted((item.nbytes for item in items), reverse=True)[1] if len(items) > 1 else 0.0 for items in kept)
-    numbers = {layer.index for layer in layers}
-    largest = max(
-        (
-            rank_elements(item, layout) // item.copies
-            for item in _weights(model)
-            if item.linear and item.layer in numbers
-        ),
-        default=0,
-    )
-    if recipe.lora_rank:
-        largest = 0
+    made = not recipe.lora_rank and not (recipe.transformer_engine and recipe.fused_gradients)
+    largest = 0 if not made else _largest_product(model, layers, layout, recipe)
     parts = [
         MemoryPart(
             "gradients of activations",
@@ -136,6 +127,18 @@ def backward_parts(
         again = max(sum(item.nbytes for item in items if item.softmax or item.attended) for items in kept)
         parts.append(MemoryPart("attention again", round(tokens * again), f"{again:,.0f} B a token of one layer"))
     return parts
+
+
+def _largest_product(model: ModelConfig, layers: Sequence[Layer], layout: Layout, recipe: Recipe) -> int:
+    """Elements of the largest weight of one product on a rank: of all its experts at once where they are grouped."""
+    numbers, sizes = {layer.index for layer in layers}, dict[tuple[int | None, str], int]()
+    for item in _weights(model):
+        if item.linear and item.layer in numbers:
+            grouped = recipe.grouped_experts and item.group is WeightGroup.EXPERTS
+            each = 1 if grouped else max(1, -(-item.copies // layout.expert))
+            key = item.layer, parameter_of(item)
+            sizes[key] = sizes.get(key, 0) + rank_elements(item, layout) // each
+    return max(sizes.values(), default=0)
 
 
 def recomputed_layer(kept: Sequence[tuple[Saved, ...]], tokens: float) -> MemoryPart:
@@ -212,6 +215,26 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
         nbytes = round(waiting * _SINGLE * logits)
         parts.append(MemoryPart("losses that wait", nbytes, f"{_SINGLE} B of each of {waiting} micro-batches"))
     return parts
+
+
+def head_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
+    """
+    What is alive when the way back has come through the head, whose gradient autograd makes before it is added up;
+    empty where products add it up themselves, where it waits, and where the loss is fused with it.
+    """
+    fused = recipe.transformer_engine and recipe.fused_gradients
+    if fused or recipe.lora_rank or recipe.loss is Loss.FUSED or (recipe.deferred_head and layout.pipeline > 1):
+        return []
+    table = model.vocab_size * model.hidden_size // layout.tensor
+    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor)
+    hidden = round(recipe.each * tokens * model.hidden_size)
+    return [
+        MemoryPart("gradient of the logits", logits, f"{recipe.each} B a token and vocabulary entry"),
+        MemoryPart(
+            "input of the head and its gradient", 2 * hidden, f"2 x {recipe.each} B x {model.hidden_size:,} a token"
+        ),
+        MemoryPart("gradient of the head", recipe.each * table, f"{recipe.each} B x {table:,}"),
+    ]
 
 
 def deferred_head(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> MemoryPart:

@@ -15,6 +15,7 @@ from memplan.models.training.phases import (
     backward_parts,
     deferred_head,
     embedding_parts,
+    head_parts,
     loss_parts,
     tied_head,
 )
@@ -25,7 +26,7 @@ from memplan.models.training.step_recipe import Recipe, Sharding
 
 SCORES_PHASE = "scores for an indexer's loss"
 """The phase in which an indexer learns from attention's scores."""
-BACKWARD_PHASE, LOSS_PHASE = "backward of a layer", "loss"
+BACKWARD_PHASE, LOSS_PHASE, HEAD_PHASE = "backward of a layer", "loss", "gradient of the head"
 _EMBEDDING = "gradient of the embedding"
 _TO_COME = "gradients to come"
 
@@ -118,7 +119,11 @@ def stage_phases(
         for parts in found.values():
             parts.append(tied_head(model, layout, recipe))
     if rank.last:
-        found[LOSS_PHASE] = [*loss_parts(model, layout, recipe, rank.tokens), *_passes_to_come(rank, held)]
+        to_come = _passes_to_come(rank, held)
+        found[LOSS_PHASE] = [*loss_parts(model, layout, recipe, rank.tokens), *to_come]
+        back = head_parts(model, layout, recipe, rank.tokens)
+        if back and not (rank.first and model.tied_embeddings):
+            found[HEAD_PHASE] = [*back, *to_come]
         if recipe.deferred_head and layout.pipeline > 1:
             for parts in found.values():
                 parts.append(deferred_head(model, layout, recipe, rank.tokens))
@@ -151,7 +156,7 @@ def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, g
         found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout, rank.recipe))
     if _EMBEDDING in found:
         found[_EMBEDDING].append(root_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
-    for name in (BACKWARD_PHASE, LOSS_PHASE):
+    for name in (BACKWARD_PHASE, LOSS_PHASE, HEAD_PHASE):
         if name in found and rank.recipe.micro_batches == 1:
             found[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
 

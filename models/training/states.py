@@ -175,11 +175,22 @@ def left_over(
         return parts
     if recipe.sharding not in (Sharding.NONE, Sharding.DISTRIBUTED):
         return parts
-    dense, experts = held_elements(model, layout, spans)
+    parts.append(widened_gradients(model, layout, recipe, spans))
+    return parts
+
+
+def widened_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
+    """
+    Float32 copies of a rank's share of gradients in 16 bits, which its optimiser reads.
+
+    DeepSpeed makes them of a whole share before it steps, too (`stage_1_and_2.py`), and lets them go.
+    """
+    dense, experts = (
+        adapter_elements(model, layout, spans, recipe) if recipe.lora_rank else held_elements(model, layout, spans)
+    )
     if recipe.sharding is Sharding.NONE:
         copies = _SINGLE * (dense + experts)
     else:
         data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
         copies = _SINGLE * dense // data_ranks + _SINGLE * experts // expert_ranks
-    parts.append(MemoryPart("float32 gradients", copies, "4 B of each gradient whose state the rank has"))
-    return parts
+    return MemoryPart("float32 gradients", copies, "4 B of each gradient whose state the rank has")

@@ -366,6 +366,11 @@ class Recipe:
         """Bytes of a value of a weight or an activation."""
         return _SINGLE if self.float32 else _HALF
 
+    @property
+    def sums_in_halves(self) -> bool:
+        """Whether gradients are added up in 16 bits: DeepSpeed's are."""
+        return self.half_gradients or self.sharding in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3)
+
     def forward_passes_first(self, stages: int) -> bool:
         """Whether every micro-batch of a pipeline of `stages` has run forward before the first one runs back."""
         if self.schedule is Schedule.GPIPE:

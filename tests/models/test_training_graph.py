@@ -103,6 +103,18 @@ def test_dense_and_expert_models_take_the_same_memory_by_graph_and_by_formula(
             assert peak(training_graph(model, layout, recipe, stage=stage)) == pytest.approx(predicted, rel=0.04)
 
 
+def test_the_head_has_a_gradient_where_tokens_are_few(shared_data: Path) -> None:
+    """Went wrong once: the formula left it out, 5 % of a stage with 1,024 tokens and 151,936 words."""
+    whole = load_config(shared_data / "configs" / "Qwen--Qwen3-8B.json")
+    model, layout = replace(whole, layers=whole.layers[:4]), Layout(pipeline=2, data=2)
+    recipe = replace(RECIPE, sequence=1024, micro_batches=4)
+    memory = training_memory(model, layout, recipe, 1)
+    assert memory.phase == "gradient of the head"
+    assert peak(training_graph(model, layout, recipe, stage=1)) == pytest.approx(memory.peak_bytes, rel=0.005)
+    added_up = replace(recipe, transformer_engine=True)
+    assert training_memory(model, layout, added_up, 1).phase == "loss"
+
+
 def test_experts_are_shared_by_the_ranks_that_repeat_them(family_models: Mapping[str, ModelConfig]) -> None:
     """Four ranks that share experts hold each once: their states can't be divided, those of the rest can."""
     model = family_models["glm4_moe"]
@@ -164,7 +176,8 @@ def test_states_are_shared_as_the_recipe_says(
     roots = [t for t in graph.tensors if t.storage == t.index]
     gradients = sum(t.nbytes for t in roots if t.kind is TensorKind.GRADIENT)
     states = sum(t.nbytes for t in roots if t.kind is TensorKind.OPTIMIZER_STATE)
-    assert states == pytest.approx(bytes_per_parameter * gradients / 4, rel=0.01)
+    each = 2 if sharding is Sharding.ZERO1 else 4
+    assert states == pytest.approx(bytes_per_parameter * gradients / each, rel=0.01)
 
 
 def test_each_rank_updates_its_part_of_the_bucket(small: ModelConfig) -> None:

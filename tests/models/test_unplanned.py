@@ -71,6 +71,15 @@ def test_no_word_that_moves_bytes_is_left_out(family_models: Mapping[str, ModelC
     assert refused >= {"fp8", "muon", "loss", "norms_in_steps", "ulysses", "transformer_engine", "gpu"}
 
 
+def test_deepspeed_adds_gradients_up_in_half_the_bits(family_models: Mapping[str, ModelConfig]) -> None:
+    """Went wrong once: a plan had them in float32; the formula had no copies of them when the optimiser steps."""
+    whole = family_models["qwen2"]
+    model, recipe = replace(whole, layers=whole.layers[:4]), replace(RECIPE, sharding=Sharding.ZERO1)
+    for layout in (Layout(), Layout(data=4)):
+        predicted = training_memory(model, layout, recipe, 0).peak_bytes
+        assert peak(model, layout, recipe, 0) == pytest.approx(predicted, rel=0.04)
+
+
 @pytest.mark.parametrize("name", ["half_gradients", "reuse_fp32", "dropout"])
 def test_what_recipes_change_of_states_is_the_same_by_graph_and_by_formula(
     family_models: Mapping[str, ModelConfig], name: str

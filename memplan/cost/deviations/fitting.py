@@ -103,14 +103,22 @@ def surest_share(missed: Callable[[float], Array], fewest: int) -> float:
     The share (0 to 1) of a correction with which several kernels together gain most that is hardly chance.
 
     `missed` says for each kernel by how many nanoseconds it is off with a share. 0 where there are not the `fewest`
-    kernels, three or more, or no gain is sure.
+    kernels, three or more, or no gain is sure. Few kernels tell by no mean what is chance: they have to agree.
     """
     plain = missed(0.0)
     if len(plain) < fewest:
         return 0.0
     gains = {share: _sure_gain(plain - missed(share)) for share in _SHARES}
     best = max(gains, key=gains.__getitem__)
-    return best if gains[best] > 0 else 0.0
+    if gains[best] <= 0 or (len(plain) < calibration_choice("fewest_for_means") and not _agreed(plain, missed(best))):
+        return 0.0
+    return best
+
+
+def _agreed(plain: Array, corrected: Array) -> bool:
+    """Whether every kernel gains by a correction, and all together enough of what they are off."""
+    gains = plain - corrected
+    return bool((gains > 0).all() and gains.sum() > calibration_choice("agreed_gain") * plain.sum())
 
 
 def _sure_gain(gains: Array) -> float:

@@ -36,7 +36,6 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
         from torch.utils.checkpoint import checkpoint
     except ImportError as error:
         raise InputError("torch.utils.checkpoint is not there: {}", error, remedy="use torch 2.6 or newer") from None
-    own = module.__dict__.get(_FORWARD)
     forward = module.forward
 
     def recomputed(*inputs: Any, **named: Any) -> Any:
@@ -46,7 +45,13 @@ def recompute_module(module: Any, *, keep_random_state: bool = True) -> Callable
             forward, *inputs, use_reentrant=False, preserve_rng_state=keep_random_state, **around, **named
         )
 
-    module.__dict__[_FORWARD] = recomputed
+    return with_forward(module, recomputed)
+
+
+def with_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Have `module`, and none of its class, run `forward` as its forward pass; returns what takes that back."""
+    own = module.__dict__.get(_FORWARD)
+    module.__dict__[_FORWARD] = forward
 
     def undo() -> None:
         if own is None:
