@@ -8,7 +8,7 @@ from math import ceil
 from types import MappingProxyType
 
 from memplan.core.errors import InputError
-from memplan.simulator.field_device_faults import Planting
+from memplan.simulator.fault import Fault, Planting
 from memplan.simulator.field_faults import FIELD_FAULTS
 from memplan.simulator.job_program import (
     Doing,
@@ -27,34 +27,7 @@ STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
 
 _LEAST_LAG_NS = 2_000
 """Of a kernel that starts late: a launch."""
-_OF_MEMORY = ("memory.", "oom.", "sleep.", "kv.pages", "kv.padding")
-"""What findings that cost bytes begin with."""
 _EXPOSED = ("communication.exposed", "communication.waiting")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """
-    A defect: what it is in words, the kinds of findings that name it, and how it is planted with a strength (a share).
-
-    `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
-    against where planting changes more than the fault: the same experts evenly, the same work without waiting. It is
-    planted in a job of `layout`, with the noise of real machines if `background`; `batches` tells the micro-batches.
-    Unless `planned`, its steps are not those of the plan: sequences are longer or shorter. A `roomy` one is none where
-    memory is short.
-    """
-
-    words: str
-    findings: tuple[str, ...]
-    plant: Planting
-    memory: bool = False
-    ranks: int = 1
-    without: Planting | None = None
-    layout: str = "data"
-    background: bool = False
-    batches: Callable[[float], int] | None = None
-    planned: bool = True
-    roomy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,26 +312,8 @@ _WITHOUT: Mapping[str, Planting] = MappingProxyType(
     }
 )
 FAULTS: Mapping[str, Fault] = MappingProxyType(
-    {
-        kind: Fault(words, found, plant, found[0].startswith("memory."), ranks, _WITHOUT.get(kind))
-        for kind, words, found, plant, ranks in _ROWS
-    }
-    | {
-        kind: Fault(
-            one.words,
-            one.findings,
-            one.plant,
-            memory=one.findings[0].startswith(_OF_MEMORY),
-            ranks=one.ranks,
-            without=one.without,
-            layout=one.layout,
-            background=True,
-            batches=one.batches,
-            planned=one.planned,
-            roomy=one.roomy,
-        )
-        for kind, one in FIELD_FAULTS.items()
-    }
+    {kind: Fault(words, found, plant, ranks, without=_WITHOUT.get(kind)) for kind, words, found, plant, ranks in _ROWS}
+    | {kind: replace(fault, background=True) for kind, fault in FIELD_FAULTS.items()}
 )
 """Every fault by its kind."""
 
