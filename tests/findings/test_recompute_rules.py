@@ -13,7 +13,7 @@ from memplan.findings import Finding, diagnose
 from memplan.hardware import chip
 from memplan.schema import Plan, Tier
 from memplan.simulator import ChosenFault, simulate_job
-from memplan.simulator.fault import Fault
+from memplan.simulator.faults.fault import Fault
 from memplan.simulator.job_settings import FaultyJob
 from tests.findings.planted_runs import PLAN, kernels
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from memplan.simulator import field_device_faults as device
-from memplan.simulator import field_engine_faults as engine
-from memplan.simulator import field_host_faults as host
-from memplan.simulator import field_load_faults as load
-from memplan.simulator.fault import Fault
+from memplan.simulator.faults import field_device_faults as device
+from memplan.simulator.faults import field_engine_faults as engine
+from memplan.simulator.faults import field_host_faults as host
+from memplan.simulator.faults import field_load_faults as load
+from memplan.simulator.faults.fault import Fault
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
 _AICPU = (("Unique2", "AI_CPU", "INT64", 5.0), ("NonZero", "AI_CPU", "BOOL", 2.0), ("Sort", "AI_CPU", "DOUBLE", 1.0))

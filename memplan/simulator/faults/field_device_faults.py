@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from memplan.simulator.fault import Planting
+from memplan.simulator.faults.fault import Planting
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import (
     LINK_BYTES_PER_NS,
