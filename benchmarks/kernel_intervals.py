@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.aicore import HERE, measured_profiles
 from benchmarks.markdown import table
-from benchmarks.public_kernels import public_kernels
+from benchmarks.public_kernels import public_cost, public_kernels
 from memplan.cost import Kernel, kernel_cost, machine
 from memplan.cost.uncertainty import UNKNOWN_CLASS, interval_class
 from memplan.hardware import chip
@@ -75,7 +75,7 @@ def public_ratios(generation: str) -> Iterator[Ratio]:
         core = machine(chip(row["chip"]))
         if row.get("is_source") or core.npu_arch != generation:
             continue
-        cost = kernel_cost(kernel, core)
+        cost = public_cost(row, kernel, core)
         yield Ratio(row["source"], interval_class(kernel, cost), row["us"] * 1e3 / cost.duration_ns, kernel)
 
 

@@ -79,10 +79,32 @@ def test_each_further_block_of_few_keys_waits_and_of_many_hides() -> None:
     assert twice - once == pytest.approx(walked, rel=0.15)
 
 
+def test_most_of_the_older_operator_s_start_is_its_kernel_s() -> None:
+    """A second block of few keys waits less than one of the newer operator, and parts of keys no longer than it."""
+    short = AttentionProblem(B1.cubes, 8, 1, 1, 128, page=128, paged_by=Walk.PAGED)
+    once, twice = (time_ns(replace(short, batch=rounds * B1.cubes)) for rounds in (1, 2))
+    again = _START * B1["paged_block_repeats"]
+    assert twice - once == pytest.approx(again, rel=0.3)
+    whole, shared = (time_ns(replace(short, batch=1, heads=32, kv_heads=8, kv_len=keys)) for keys in (128, 512))
+    assert shared - whole < 2 * again
+
+
 def test_where_cube_and_vector_share_buffers_no_start_is_known() -> None:
     short = AttentionProblem(4, 8, 1, 1, 128, page=128)
     assert attention_time(short, PR, 4096.0).duration < _START
     assert time_ns(short) > _START
+
+
+def test_the_older_operator_reads_keys_that_l2_has_as_others_do() -> None:
+    """Keys of HBM keep its cores waiting longer, keys of L2 no longer than those of the newer operator."""
+    problem = AttentionProblem(1, 32, 8, 1, 32768, page=128, paged_by=Walk.PAGED)
+    cold, half, hot = (attention_time(problem, B1, 4096.0, hot_share=share).duration for share in (0.0, 0.5, 1.0))
+    newer = attention_time(replace(problem, paged_by=Walk.FUSED), B1, 4096.0, hot_share=1.0).duration
+    assert cold > half > hot
+    walked = 8 * 32768 * 512 / B1.cubes / B1.clock_hz * 1e9
+    waits = walked / B1["paged_walk_bytes_per_cycle"] - walked / B1["walk_bytes_per_cycle"]
+    assert cold - hot == pytest.approx(waits, rel=0.3)
+    assert hot == pytest.approx(newer, rel=0.1)
 
 
 def test_picked_keys_of_a_query_are_one_core_s() -> None:

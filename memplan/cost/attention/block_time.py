@@ -167,12 +167,12 @@ def _blocks(
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
     if deal is not None:
         # A core waits for its own keys, the others read meanwhile; who is left in the last round reads no faster.
-        rate = machine["paged_walk_bytes_per_cycle" if walk is Walk.PAGED else "walk_bytes_per_cycle"]
-        keys_ns, last_ns = (keys * p.kv_row / rate * cycle for keys in (deal.walked, deal.last_walked))
+        slowness = _walk_cycles_per_byte(machine, walk, hot_share)
+        keys_ns, last_ns = (keys * p.kv_row * slowness * cycle for keys in (deal.walked, deal.last_walked))
         exchanged = (gm - keys_read) / l2_rate * 1e9 * balance
         if deal.rounds > 1:
             mte2 = (1 - deal.last) * mte2 + max(deal.last * mte2, last_ns)
-        span = overlapped((_walked(machine, deal, pipes, keys_ns, exchanged), mte2), machine["pipe_norm"])
+        span = overlapped((_walked(machine, walk, deal, pipes, keys_ns, exchanged), mte2), machine["pipe_norm"])
         mte2 = max(mte2, keys_ns)
     extra = 0.0
     if p.gradient:
@@ -204,15 +204,30 @@ def _dealt(p: AttentionProblem, walk: Walk, cores: int, blocks: int, met: int) -
     )  # fmt: skip
 
 
-def _walked(machine: Machine, deal: Dealt, pipes: Mapping[str, float], keys_ns: float, exchanged_ns: float) -> float:
+def _walk_cycles_per_byte(machine: Machine, walk: Walk, hot_share: float) -> float:
+    """Of a core that walks over keys of which L2 has `hot_share`: PagedAttention waits longer for those of HBM."""
+    hot = 1 / machine["walk_bytes_per_cycle"]
+    cold = 1 / machine["paged_walk_bytes_per_cycle"] if walk is Walk.PAGED else hot
+    return hot_share * hot + (1 - hot_share) * cold
+
+
+def _walked(
+    machine: Machine, walk: Walk, deal: Dealt, pipes: Mapping[str, float], keys_ns: float, exchanged_ns: float
+) -> float:
     """
     Nanoseconds of the core with most to do: its own `pipes`, the keys that it walks over and what passes L2 besides.
 
     Keys of a block that are no more than scores are ahead of values leave cube and vector cores to wait for each other.
+    Of PagedAttention's start most is the kernel's, once; what is left a further block and putting parts together wait.
     """
     cube = [keys_ns, pipes["cube"], pipes["mte1"], pipes["fixpipe"], exchanged_ns]
     vector = [pipes["vector"], pipes["mte3"]]
     groups = (cube, vector) if deal.keys <= AHEAD * STACK else ([*cube, *vector],)
     span = sum(overlapped(group, machine["pipe_norm"]) for group in groups)
     start = machine["attention_block_ns"]
-    return waits(deal, span, start, start * machine["attention_block_repeats"])
+    if walk is Walk.PAGED:
+        again = combined = start * machine["paged_block_repeats"]
+    else:
+        again = start * machine["attention_block_repeats"]
+        combined = start - again
+    return waits(deal, span, start, again, combined)

@@ -118,12 +118,12 @@ def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Deal
     return Dealt(cores, rounds + more, rounds * walked + last_walked, keys, share, last_walked, tail / batch)
 
 
-def waits(deal: Dealt, span: float, start: float, again: float) -> float:
+def waits(deal: Dealt, span: float, start: float, again: float, combined: float) -> float:
     """
     What the busiest core takes for its blocks, of `span` together, of which the first waits for `start`.
 
-    A further block hides behind the one before as far as that takes: it is its own `again` at the least. Putting parts
-    together waits once more for what a next block would have hidden.
+    A further block hides behind the one before as far as that takes: it is its own `again` at the least. Where keys of
+    a block were shared, putting parts together waits for `combined`.
     """
-    combined = start - again if deal.split else 0.0
-    return start + span + (deal.rounds - 1) * max(again - span / deal.rounds, 0.0) + combined
+    hidden = (deal.rounds - 1) * max(again - span / deal.rounds, 0.0)
+    return start + span + hidden + (combined if deal.split else 0.0)
