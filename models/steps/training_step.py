@@ -45,6 +45,10 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("weights that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled as a graph")
     if recipe.reference_model:
         raise InputError("a reference model is in no graph of training", remedy="memplan train-memory counts it")
+    if recipe.half_weights:
+        raise InputError(
+            "weights in 16 bits alone are in no graph of training", remedy="memplan train-memory counts them"
+        )
     if recipe.muon:
         raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.fp8:
