@@ -75,8 +75,9 @@ class TrainingMemory:
     def interval_bytes(self) -> tuple[int, int]:
         """Between which the peaks of four of five public runs of this kind lie that the model gives the same."""
         if self.kind != MEGATRON:
-            low, high = _measured_shares(self.kind)
-            return round(self.peak_bytes * low), round(self.peak_bytes * high)
+            # What their allocators take is told, of which tensors fill less.
+            (low, high), (least, most) = _measured_shares(self.kind), _measured_shares("reserved")
+            return round(self.peak_bytes * low / most), round(self.peak_bytes * high / least)
         states = min(self.between_steps, self.peak_bytes)
         low, high = (
             states * own + (self.peak_bytes - states) * beyond
@@ -89,7 +90,7 @@ class TrainingMemory:
         """
         The same of what the allocator takes from the device, which tensors don't fill.
 
-        Public runs of Megatron's kind that tell both say by how much it is more; most others tell it alone.
+        Public runs that tell both say by how much it is more; those of other kinds than Megatron's tell it alone.
         """
         if self.kind != MEGATRON:
             low, high = _measured_shares(self.kind)
@@ -106,8 +107,8 @@ class TrainingMemory:
 
 def _measured_shares(part: str) -> tuple[float, float]:
     """
-    Measured over predicted, of `states`, of what a peak holds `beyond` them or of all of it in other kinds of training,
-    and what the allocator has `reserved` over what tensors hold: the ends of the interval.
+    Measured over predicted, of `states`, of what a peak holds `beyond` them or of all that the allocator has in other
+    kinds of training; and what it has `reserved` over what tensors hold: the ends of the interval.
     """
     row = table("memplan.models.training", "intervals.json")[part]
     return float(row["low"]), float(row["high"])

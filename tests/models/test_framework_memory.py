@@ -9,6 +9,7 @@ from statistics import median, quantiles
 import pytest
 
 from benchmarks.framework_memory import framework_rows, framework_runs, fullest_stage, reserved_shares, told
+from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.models.training.memory import ADAPTERS, MEGATRON, PYTORCH, TrainingMemory
 from memplan.models.training.phases import MemoryPart
@@ -24,12 +25,12 @@ def memory_of(kind: str) -> TrainingMemory:
 
 
 def first_seen(kind: str) -> list[float]:
-    """Measured over predicted of runs whose recipes had words for all of them."""
+    """What the allocator had over predicted, of runs whose recipes had words for all of them."""
     found = []
     for run in json.loads(FIRST_SEEN.read_text("utf-8"))["runs"]:
         ours = run["kind"] == kind if run["set"] >= _OTHERS else kind == PYTORCH and "fully_shard" in run["kind"]
-        if ours and "states" not in run and "not_told" not in run and "refused" not in run:
-            predicted, measured = run.get("reserved") or run["steady_step"]
+        if ours and "reserved" in run and "not_told" not in run and "refused" not in run:
+            predicted, measured = run["reserved"]
             found.append(measured / predicted)
     return found
 
@@ -37,11 +38,11 @@ def first_seen(kind: str) -> list[float]:
 @pytest.mark.parametrize("kind", [ADAPTERS, PYTORCH])
 def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: str) -> None:
     shares = first_seen(kind)
-    assert len(shares) >= 15
+    assert len(shares) >= 10
     cuts = quantiles(shares, n=10, method="inclusive")
-    low, high = memory_of(kind).interval_bytes
+    low, high = memory_of(kind).reserved_interval_bytes
     assert (low / 1e9, high / 1e9) == pytest.approx((cuts[0], cuts[-1]), abs=0.01)
-    assert memory_of(kind).reserved_interval_bytes == (low, high)
+    assert memory_of(kind).interval_bytes < (low, high)
 
 
 def test_what_the_allocator_takes_is_that_of_runs_that_tell_both() -> None:
@@ -59,13 +60,19 @@ def test_runs_of_other_frameworks_are_met_as_far_as_is_told(shared_data: Path) -
     assert sum(abs(error) < 0.15 for error in errors) > 0.7 * len(errors)
 
 
-def test_most_of_what_other_frameworks_take_is_inside_its_interval(shared_data: Path) -> None:
-    """Tensors of some are fewer than predicted; what allocators had taken is inside."""
+@pytest.mark.parametrize(("figure", "share"), [("reserved", 0.8), ("peak", 0.6)])
+def test_most_of_what_other_frameworks_take_is_inside_its_interval(
+    shared_data: Path, figure: str, share: float
+) -> None:
+    """Fewer peaks of tensors are: by Megatron's intervals they are never fewer than predicted."""
     inside = []
     for run in framework_runs():
-        figure = told(run)
-        if "unknown" in run or figure != "reserved" or (run["recipe"].get("four_bit_base") and run["layout"]):
+        if told(run) != figure:
             continue
-        low, high = fullest_stage(run, shared_data / "configs", figure).reserved_interval_bytes
+        try:
+            memory = fullest_stage(run, shared_data / "configs", figure)
+        except InputError:
+            continue
+        low, high = memory.reserved_interval_bytes if figure == "reserved" else memory.interval_bytes
         inside.append(low <= run[figure] * GIB <= high)
-    assert sum(inside) >= 0.8 * len(inside)
+    assert sum(inside) >= share * len(inside)
