@@ -255,17 +255,17 @@ def engine_rows(data: Path) -> list[EngineRow]:
     return [_row(told, data, document["drafted_acceptance"], timed) for told in rows]
 
 
-def _captured(model: ModelConfig, layout: Layout, step: ServedStep, chip: str) -> tuple[int, HostWork]:
-    """Nanoseconds of a captured step, and what it has for a host."""
-    found = step_time(model, layout, step, chip)
-    return found.duration_ns, found.work
+def _captured(model: ModelConfig, layout: Layout, step: ServedStep, chip: str, engine: str) -> tuple[int, HostWork]:
+    """Nanoseconds of a captured step by the kernels of `engine`, and what it has for a host."""
+    found = step_time(model, layout, step, chip, engine=engine)
+    return found.duration_ns - found.host_ns, found.work
 
 
 def _row(
     told: Mapping[str, Any],
     data: Path,
     drafted: Mapping[str, float],
-    timed: Callable[[ModelConfig, Layout, ServedStep, str], tuple[int, HostWork]],
+    timed: Callable[[ModelConfig, Layout, ServedStep, str, str], tuple[int, HostWork]],
 ) -> EngineRow:
     config = told["config"]
     model = load_config(data / config if isinstance(config, str) else config)
@@ -283,15 +283,18 @@ def _row(
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:
         more = accepted(step.speculative, ENGINE)
-    step_ns, work = timed(drafting, layout, step, told["chip"])
-    single_ns, _ = timed(drafting, layout, replace(step, batch=told["data"]), told["chip"])
-    prompt_ns, prompt_work = timed(model, layout, prompt, told["chip"])
+    # Releases before November 2025 make tokens by the older operator, which MindIE has.
+    kernels = MINDIE if told.get("paged_attention") else told["engine"]
+    on = told["chip"], kernels
+    step_ns, work = timed(drafting, layout, step, *on)
+    single_ns, _ = timed(drafting, layout, replace(step, batch=told["data"]), *on)
+    prompt_ns, prompt_work = timed(model, layout, prompt, *on)
     row = EngineRow(
         told, step_ns, single_ns, prompt_ns, prompt_ns, work, prompt_work, yielded=told.get("yielded", 1 + more)
     )
     if row.group == 1:
         return row
-    group_ns, _ = timed(model, layout, replace(prompt, batch=told["data"] * row.group), told["chip"])
+    group_ns, _ = timed(model, layout, replace(prompt, batch=told["data"] * row.group), *on)
     return replace(row, group_ns=group_ns)
 
 

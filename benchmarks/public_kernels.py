@@ -36,7 +36,7 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
     shape, dtype = tuple(row["shape"]), row["dtype"]
     if row["type"] in ("MatMul", "QuantMatmul"):
         return _product(row)
-    if row["type"] == "FusedInferAttentionScore":
+    if row["type"] in ("FusedInferAttentionScore", "PagedAttention"):
         names = ("batch", "heads", "kv_heads", "q_len", "kv_len", "d_qk")
         sizes = dict(zip(names, shape, strict=True))
         return _attention(row, sizes | {"d_v": sizes["d_qk"], "page": row.get("page", 0)})

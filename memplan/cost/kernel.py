@@ -138,6 +138,13 @@ def takes_all_cores(op_type: str) -> bool:
     return op_type in _table()["all_cores"]["types"]
 
 
+@cache
+def index_rows(op_type: str) -> int:
+    """Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types."""
+    rule = _table()["index_rows"]
+    return int(rule["rows_a_core"]) if op_type in rule["types"] else 0
+
+
 def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
     return any(

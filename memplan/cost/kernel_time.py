@@ -136,7 +136,8 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
     shaped = _product(kernel, rule, machine)
     if shaped.matmul is not None:
         hot_bytes = hot_share * (shaped.matmul.a_total + shaped.matmul.b_total)
-        passes = vector_passes(rule, machine) + _activation(kernel, machine)
+        scaled = 0.0 if _scaled_on_the_way(kernel, machine) else vector_passes(rule, machine)
+        passes = scaled + _activation(kernel, machine)
         matmul = replace(shaped.matmul, hot_bytes=hot_bytes)
         return KernelProblem(rule, matmul=matmul, passes=passes, assumed=shaped.assumed)
     if rule.kind in ("attention", "attention_gradient"):
@@ -219,6 +220,21 @@ def _product_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, pass
     )
 
 
+_FIXPIPE_SCALES = "uint64", "int64"
+
+
+def _scaled_on_the_way(kernel: Kernel, machine: Machine) -> bool:
+    """
+    Whether FixPipe scales sums as it writes them, for which scales have a type of 64 bits (aclnnTransQuantParam), or
+    they stay as they are. Else vector cores do (ops-nn, QuantBatchMatmulV3: results of bfloat16, scales of tokens).
+    """
+    if machine.direct:
+        return False
+    scales = [operand.dtype for operand in kernel.present[2:] if operand.count > 1]
+    sums = [operand.dtype for operand in kernel.outputs[:1]]
+    return any(dtype in _FIXPIPE_SCALES for dtype in scales) or sums == ["int32"]
+
+
 def _activation(kernel: Kernel, machine: Machine) -> float:
     """Vector instructions of an activation fused behind a matmul, from its attribute."""
     name = kernel.attribute("activation")
@@ -239,7 +255,7 @@ def matmul_cost(
     """
     cores = min(blocks, machine.cubes) if blocks else None
     found = given(problem, machine, tiling, cores=cores) if tiling else search_tilings(problem, machine, cores=cores)
-    return matmul_cost_of(found, found.best(), machine, passes=passes)
+    return matmul_cost_of(found, found.chosen(machine), machine, passes=passes)
 
 
 def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float = 0.0) -> KernelCost:
@@ -269,6 +285,8 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
             pipes["mte3"] = factors / machine.l2_write_per_second * 1e9
             pipes["mte2"] += factors / machine.l2_read_per_second * 1e9
         time = overlapped((time, *(pipes.get(name, 0.0) for name in ("vector", "mte2", "mte3"))), machine["pipe_norm"])
+    if (passes or problem.widening) and not machine.direct:
+        time += _vector_cores_beside(float(columns["blocks"][index]), passes, machine)
     bound = _bound(pipes, time, machine)
     return KernelCost(
         duration_ns=round(time),
@@ -280,6 +298,17 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
         kind="matmul",
         tiling=found.tiling(index),
     )
+
+
+def _vector_cores_beside(blocks: float, passes: float, machine: Machine) -> float:
+    """
+    Nanoseconds that a product on `blocks` cube cores takes longer because vector cores run beside them: they are
+    started as well, and what they do with the last tile comes after it, step by step, as nothing is doubled there
+    (ops-nn, quant_batch_matmul_v3_bf16.h and _pertoken.h): a way in and out of a core, and each of its instructions.
+    """
+    started = machine["head_ns_per_vector_core"] * blocks * machine.vectors / machine.cubes
+    last = machine["core_start_ns"] + machine["instruction_start_ns"] * passes if passes else 0.0
+    return started + last
 
 
 def attention_cost(

@@ -187,14 +187,21 @@ def machine(chip: Chip, *, clock_hz: float | None = None, cubes: int | None = No
         l1_to_l0b=float(chip.number("l1_to_l0b_bw") or chip.number("rates_aicore.l1_to_l0_b_rate") or 128),
         hbm_bytes_per_second=bandwidth,
         hbm_basis=chip.hbm_basis or "",
-        constants=MappingProxyType(
-            {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
-            | dict(shared_constants())
-        ),
+        constants=MappingProxyType(_reached(entries, chip) | dict(shared_constants())),
         direct=entries["cube_to_vector"]["value"] == "direct",
         interconnect=links(chip),
         sources=tuple(sources),
     )
+
+
+_OF_HBM = "hbm_read_share", "hbm_nd2nz_share", "hbm_mixed_share", "hbm_write_share"
+
+
+def _reached(entries: Mapping[str, Any], chip: Chip) -> dict[str, float]:
+    """A generation's constants, those that are shares of HBM's rate as far as `chip` reaches what 910B does of it."""
+    constants = {key: float(entry["value"]) for key, entry in entries.items() if not isinstance(entry["value"], str)}
+    reached = chip.number("hbm_reached") or 1.0
+    return constants | {key: constants[key] * reached for key in _OF_HBM}
 
 
 def _vectors(chip: Chip, cubes: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from memplan.cost.attention import AttentionProblem
+from memplan.cost.attention import AttentionProblem, Walk
 from memplan.cost.kernel import Kernel, Operand, is_fused
 from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
@@ -379,6 +379,7 @@ def _described(kernel: Kernel, gradient: bool) -> AttentionProblem | None:
         gradient=gradient,
         dropout=False,
         in_turn=False,
+        paged_by=Walk.PAGED if kernel.type == Walk.PAGED.value else Walk.FUSED,
     )
 
 

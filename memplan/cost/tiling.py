@@ -115,8 +115,9 @@ class Search:
     """
     All legal tilings of a problem with what each does; arrays of one length.
 
-    `columns` holds `m, n, k, k_l1, resident, splits, l0c_buffers`, times in nanoseconds (`time`, and by pipe `cube`,
-    `mte1`, `mte2`, `fixpipe`, `scalar`: averages over cores as profilers report them), bytes (`gm_read`, `gm_bytes`
+    `columns` holds `m, n, k, k_l1, resident, splits, l0c_buffers`, times in nanoseconds (`time`, `starts`: what of it
+    cores take to start, and by pipe `cube`, `mte1`, `mte2`, `fixpipe`, `scalar`: averages over cores as profilers
+    report them), bytes (`gm_read`, `gm_bytes`
     with C, `hbm_bytes`, and `l1_bytes`, `l0a_bytes`, `l0b_bytes`, `l0c_bytes` as occupied) and `blocks` (cores used).
     """
 
@@ -142,8 +143,19 @@ class Search:
 
     def best(self, column: str = "time") -> int:
         """The candidate with the least `column`; among equals the one with less traffic, then larger slices."""
+        return self._least(self.columns[column])
+
+    def chosen(self, machine: Machine) -> int:
+        """
+        The candidate that kernels of the library are taken to run: the best, but for what its cores take to start
+        where the library starts every core that it has work for (`starts_are_weighed`).
+        """
+        spared = 0.0 if machine["starts_are_weighed"] else self.columns["starts"]
+        return self._least(self.columns["time"] - spared)
+
+    def _least(self, values: Array) -> int:
         c = self.columns
-        ties = np.flatnonzero(c[column] == c[column].min())
+        ties = np.flatnonzero(values == values.min())
         order = np.lexsort((-c["k_l1"][ties], c["gm_bytes"][ties]))
         return int(ties[order[0]])
 
@@ -329,11 +341,13 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     busy = [pipes["cube"], pipes["fixpipe"], np.maximum(loads[1], memory), np.where(serial, 0.0, loads[0])]
     span = overlapped(busy, machine["pipe_norm"])
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
-    head = machine["head_ns"] + machine["core_start_ns"] + machine["head_ns_per_cube_core"] * used
+    starts = machine["head_ns_per_cube_core"] * used
+    head = machine["head_ns"] + machine["core_start_ns"] + starts
     share = tiles / (waves * cores)
     return {
         **{name: grid[name] for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")},
         "time": span + first * cycle + head,
+        "starts": starts,
         "cube": pipes["cube"] * share,
         "mte1": pipes["mte1"] * share,
         "mte2": mte2,

@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, log2
 
-from memplan.cost.kernel import Kernel, OpClass, Operand, one_row_at_a_time, takes_all_cores, writes_cache
+from memplan.cost.kernel import (
+    Kernel,
+    OpClass,
+    Operand,
+    index_rows,
+    one_row_at_a_time,
+    takes_all_cores,
+    writes_cache,
+)
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
@@ -36,7 +44,8 @@ class VectorWork:
 
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
-    Each row starts `row_starts` instructions that wait for each other.
+    Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
+    more, from L2.
     """
 
     read: float
@@ -54,6 +63,7 @@ class VectorWork:
     stages: int = 0
     merged: float = 0.0
     row_starts: float = 1.0
+    again: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +115,29 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         stages=cut.stages,
         merged=cut.merged,
         row_starts=row_starts,
+        again=_read_again(kernel, rule, machine),
     )
+
+
+_ROW_BYTES = 16
+"""Bytes of UB that an element of a row takes that is kept there: 12,288 in 192 KB (ops-nn, rms_norm_tiling.cpp)."""
+
+
+def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
+    """
+    Bytes of rows that don't fit into UB whole, which are read anew for what is known of them only at their end.
+
+    A softmax reads them for the largest, the sum and the result, a norm for the sum and the result (ops-nn,
+    rms_norm_split_d.h).
+    """
+    if rule.kind != "rows":
+        return 0.0
+    long = [
+        each
+        for each in kernel.present
+        if each.layout == "ND" and each.shape and _ROW_BYTES * each.shape[-1] > machine.ub
+    ]
+    return float(sum(each.nbytes for each in long) * (2 if rule.rule == "softmax" else 1))
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
@@ -196,6 +228,8 @@ def _cut(
     else:
         cores = min(most, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
+    if not told:
+        cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return _Cut(dealt, cores, issued)
@@ -254,6 +288,14 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
     blocks, channels = image.shape[1], image.shape[1] * image.shape[4]
     by_channel = kernel.outputs and kernel.outputs[0].count <= channels
     return min(machine.vectors, max(blocks, 1)) if by_channel else machine.vectors
+
+
+def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand) -> int:
+    """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
+    rows, together = largest.count / logical_row(largest) if largest.shape else 1.0, index_rows(kernel.type)
+    if together and kernel.outputs and kernel.outputs[0].count == rows:
+        return max(ceil(rows / together), 1)
+    return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)
 
 
 def _compute_width(dtype: str) -> int:
@@ -325,9 +367,9 @@ def vector_time(
     """
     stays = machine.stays_in_l2(work.read + work.written)
     copy = Copy(
-        read=work.read,
+        read=work.read + work.again,
         written=work.written,
-        hot=min(work.read, hot or 0.0),
+        hot=min(work.read, hot or 0.0) + work.again,
         kept=min(work.written, work.written * stays if kept is None else kept),
         instruction=work.piece,
         row=work.runs.read or work.piece,

@@ -77,9 +77,12 @@ def _roofline_ns(flops: float, mac_rate: float, cores: int, nbytes: float, machi
 def matmul_op_report(
     problem: MatmulProblem, machine: Machine, chip: Chip, *, dtype: str, passes: float, cores: int
 ) -> Report:
-    """The best tiling of a product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all)."""
+    """
+    A product of factors of `dtype`, with `passes` of fused vector work, on `cores` (0: all), in the tiling that the
+    library is taken to run.
+    """
     found = search_tilings(problem, machine, cores=cores or None)
-    best = found.best()
+    best = found.chosen(machine)
     tiling = found.tiling(best)
     used = cores or machine.cubes
     cut = matmul_cut(problem, tiling, machine, cores=used)

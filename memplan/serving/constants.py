@@ -159,6 +159,11 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     )
 
 
+def attention_type(engine: str) -> str:
+    """The operator by which steps of `engine` make tokens over keys in pages."""
+    return str(_engine(engine)["attention"])
+
+
 def _launches() -> Mapping[str, Any]:
     found: Mapping[str, Any] = _document()["launches"]
     return found

@@ -17,7 +17,7 @@ from memplan.hardware import Chip
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import CAPTURED, accepted, engine_host
+from memplan.serving.constants import accepted, engine_host
 from memplan.serving.steptime import StepTime, launches, recurrent_layers, step_layers, step_time, unfused_layers
 
 _FEW = 2
@@ -61,7 +61,8 @@ def fast_step(
         return _point(found, host.launched(found.work.staged(stages), reads=reads))
     layout = layout.one_stage
     short, kept = _shortened(model, kinds)
-    base = step_time(short, layout, step, chip, acceptance=acceptance, engine=CAPTURED)
+    base = step_time(short, layout, step, chip, acceptance=acceptance, engine=engine)
+    base = replace(base, duration_ns=base.duration_ns - base.host_ns)
     taken, kernels_of = _layer_times(base, len(kept)), _layer_kernels(base)
     last = {kind: number for number, kind in enumerate(kept)}
     more = sum(kernels_of[last[kind]] * count for kind, count in grown.items())

@@ -30,6 +30,7 @@ from memplan.serving.constants import (
     Constants,
     HostWork,
     accepted,
+    attention_type,
     constants,
     engine_host,
     hidden_host_notes,
@@ -38,6 +39,8 @@ from memplan.serving.constants import (
     step_interval,
 )
 
+_LIBRARY_ATTENTION = "FusedInferAttentionScore"
+"""The operator of attention over keys in pages that graphs have."""
 _UNFUSED = LatentAttention, WindowedLatent
 _HEAD = "lm_head"
 """The part of a model that makes logits, by the scope of its op."""
@@ -173,7 +176,10 @@ def step_time(
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append("other requests' prompts in the same step are left out")
-    stages = tuple(_stage(model, layout, step, die, core, table, number, notes) for number in range(layout.pipeline))
+    by = attention_type(engine)
+    stages = tuple(
+        _stage(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
+    )
     launch = round((1 + step.speculative) * table.step_overhead_ns)
     captured = sum(stage.duration_ns for stage in stages) + launch
     reads = step.phase is Phase.PREFILL
@@ -251,8 +257,9 @@ def _stage(
     table: Constants,
     number: int,
     notes: list[str],
+    attention: str,
 ) -> StageTime:
-    graph = _halves(step_graph(model, layout, step, stage=number), core, notes)
+    graph = _with_attention(_halves(step_graph(model, layout, step, stage=number), core, notes), attention)
     costs = graph_costs(graph, core)
     durations, gaps, bounds, flops = _durations(graph, costs, chip, core, table, notes)
     ops = _run(graph, [time + gap for time, gap in zip(durations, gaps, strict=True)], bounds, flops)
@@ -271,6 +278,15 @@ def _stage(
         weight_bytes=size[TensorKind.WEIGHT],
         cache_bytes=size[TensorKind.INPUT],
         activation_bytes=int(np.max(activations, initial=0)),
+    )
+
+
+def _with_attention(graph: Graph, operator: str) -> Graph:
+    """`graph` with attention over keys in pages by the `operator` of an engine."""
+    if operator == _LIBRARY_ATTENTION:
+        return graph
+    return replace(
+        graph, ops=tuple(replace(op, type=operator) if op.type == _LIBRARY_ATTENTION else op for op in graph.ops)
     )
 
 

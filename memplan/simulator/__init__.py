@@ -1,6 +1,6 @@
 """Simulated runs: a plan executed by a machine that deviates as asked, as a profile directory like real ones."""
 
-from memplan.simulator.faults import FAULTS, STRENGTHS, ChosenFault, chosen_fault
+from memplan.simulator.faults.known_faults import FAULTS, STRENGTHS, ChosenFault, chosen_fault
 from memplan.simulator.job_layouts import LAYOUTS
 from memplan.simulator.job_profile import planted_memory, planted_ns, simulate_job
 from memplan.simulator.noise import Behaviour

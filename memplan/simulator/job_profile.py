@@ -16,7 +16,7 @@ from memplan.core.intervals import interval_difference, interval_total, interval
 from memplan.core.units import microseconds
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.schema import Plan
-from memplan.simulator.faults import ChosenFault, planted
+from memplan.simulator.faults.known_faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of, launched_in_time
 from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log

@@ -117,6 +117,30 @@ def test_nz_weights_are_folded_back() -> None:
     assert (problem.m, problem.n, problem.k, problem.b_run) == (8, 7168, 16384, "nz")
 
 
+def _scaled(out: str, *scales: Operand) -> KernelCost:
+    weight = Operand((112, 128, 16, 32), "int8", "NZ")
+    inputs = (Operand((16, 2048), "int8"), weight, *scales)
+    return kernel_cost(Kernel("QuantBatchMatmulV3", inputs, (Operand((16, 3584), out),)), B3)
+
+
+def test_vector_cores_that_scale_sums_are_started_as_well() -> None:
+    by_fixpipe = _scaled("float16", Operand((3584,), "uint64"))
+    by_vector = _scaled("bfloat16", Operand((3584,), "float32"), Operand((16,), "float32"))
+    assert "vector" not in by_fixpipe.pipes
+    assert by_vector.pipes["vector"] > 0
+    started = B3["head_ns_per_vector_core"] * 0.8 * B3.vectors
+    assert by_vector.duration_ns - by_fixpipe.duration_ns >= started + B3["core_start_ns"]
+    assert "vector" not in _scaled("int32").pipes
+
+
+def test_vector_cores_beside_the_cube_cost_no_start_where_both_share_a_buffer() -> None:
+    core = machine(chip("Ascend950PR_9589"))
+    inputs = (Operand((16, 2048), "int8"), Operand((2048, 3584), "int8"), Operand((3584,), "float32"))
+    scaled = kernel_cost(Kernel("QuantBatchMatmulV3", inputs, (Operand((16, 3584), "bfloat16"),)), core)
+    plain = kernel_cost(Kernel("MatMulV3", inputs[:2], (Operand((16, 3584), "bfloat16"),)), core)
+    assert scaled.duration_ns - plain.duration_ns < core["core_start_ns"]
+
+
 def test_experts_share_the_rows() -> None:
     kernel = Kernel(
         "GroupedMatmul",

@@ -27,6 +27,17 @@ def test_every_chip_costs_a_kernel(name: str) -> None:
         assert cost.duration_ns < 10_000_000
 
 
+def test_a_die_that_reaches_less_of_its_hbm_streams_so_much_slower() -> None:
+    die, whole = machine(chip("910C")), machine(chip("910B2"))
+    reached = chip("910C").number("hbm_reached")
+    assert reached is not None
+    assert reached < 1
+    for name in ("hbm_read_share", "hbm_nd2nz_share", "hbm_mixed_share", "hbm_write_share"):
+        assert die[name] == pytest.approx(whole[name] * reached)
+    assert die.hbm_bytes_per_second == whole.hbm_bytes_per_second
+    assert die["l2_to_l1_bytes_per_cycle"] == whole["l2_to_l1_bytes_per_cycle"]
+
+
 def test_every_constant_has_a_source() -> None:
     for entries in (*DOCUMENT["generations"].values(), DOCUMENT["all_generations"]):
         for name, entry in entries.items():

@@ -106,6 +106,22 @@ def test_the_best_is_the_fastest_and_a_known_tiling_costs_the_same_as_in_the_sea
         assert values[0] == pytest.approx(found.columns[name][best]), name
 
 
+@pytest.mark.parametrize(("m", "n", "k", "run"), [(16, 5120, 1600, "nz"), (16, 3072, 1536, "nz"), (8, 7168, 2048, "k")])
+def test_what_cores_take_to_start_spares_none_of_them(m: int, n: int, k: int, run: str) -> None:
+    found = search_tilings(MatmulProblem(m=m, n=n, k=k, b_run=run), B1)
+    best, chosen = found.best(), found.chosen(B1)
+    assert found.columns["blocks"][chosen] > found.columns["blocks"][best]
+    assert found.columns["time"][chosen] >= found.columns["time"][best]
+    spared = found.columns["time"] - found.columns["starts"]
+    assert spared[chosen] == spared.min()
+
+
+def test_what_cores_take_to_start_is_weighed_where_the_library_is_another() -> None:
+    older = machine(chip("910A"))
+    found = search_tilings(MatmulProblem(m=16, n=5120, k=1600), older)
+    assert found.chosen(older) == found.best()
+
+
 def test_thin_products_split_their_depth_over_idle_cores() -> None:
     problem = MatmulProblem(m=64, n=64, k=65536)
     assert search_tilings(problem, B1).tiling(search_tilings(problem, B1).best()).splits > 1

@@ -193,3 +193,19 @@ def test_an_instruction_takes_its_time_besides_its_bytes() -> None:
     many, one = (copy_time(Copy(2**20, hot=2**20, instruction=size), B1, 1).read_ns for size in (128, 2**20))
     issued = 2**20 / 128 * B1["mte2_instruction_cycles"] / B1.vector_clock_hz * 1e9
     assert many > one + 0.99 * issued
+
+
+@pytest.mark.parametrize(("op_type", "rows", "cores"), [("SoftmaxV2", 11, 11), ("ArgMaxV2", 11, 2), ("ArgMaxV2", 1, 1)])
+def test_rows_stay_whole(op_type: str, rows: int, cores: int) -> None:
+    out = f"{rows},151936" if op_type == "SoftmaxV2" else f"{rows}"
+    kernel = kernel_of_row(op_type, f"{rows},151936", "FLOAT", out, "FLOAT" if op_type == "SoftmaxV2" else "INT32")
+    assert vector_work(kernel, op_class(op_type), B1).cores == cores
+
+
+def test_rows_that_the_buffer_does_not_hold_are_read_again() -> None:
+    def again(op_type: str, row: int) -> float:
+        kernel = kernel_of_row(op_type, f"64,{row}", "FLOAT", f"64,{row}", "FLOAT")
+        return vector_work(kernel, op_class(op_type), B1).again / kernel.read_bytes
+
+    assert [again("SoftmaxV2", row) for row in (8192, 65536)] == [0, 2]
+    assert [again("RmsNorm", row) for row in (8192, 65536)] == [0, 1]

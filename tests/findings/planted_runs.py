@@ -9,8 +9,8 @@ from pathlib import Path
 import memplan
 from memplan.findings import Diagnosis, Finding, diagnose
 from memplan.schema import Plan
-from memplan.simulator import simulate_job
-from memplan.simulator.faults import ChosenFault, Fault
+from memplan.simulator import ChosenFault, simulate_job
+from memplan.simulator.faults.fault import Fault
 from memplan.simulator.job_program import Doing, Item, RankProgram
 from memplan.simulator.job_settings import FaultyJob
 from tests.small_plans import layered_plan

@@ -16,7 +16,7 @@ from memplan.findings.exposed_communication import exposed_communications
 from memplan.findings.meetings import clock_offsets, meetings_of
 from memplan.findings.rank_case import NOTHING, RankCase, StepWindow
 from memplan.findings.stall_waits import bare_transfers
-from memplan.simulator.faults import drained
+from memplan.simulator.faults.plain_faults import drained
 from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns, scaled_kernels, spread_out
 from memplan.traces.notes import Notebook
 from memplan.traces.profile import Kernels

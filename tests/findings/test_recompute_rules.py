@@ -12,8 +12,8 @@ from memplan.core.units import GIB
 from memplan.findings import Finding, diagnose
 from memplan.hardware import chip
 from memplan.schema import Plan, Tier
-from memplan.simulator import simulate_job
-from memplan.simulator.faults import ChosenFault, Fault
+from memplan.simulator import ChosenFault, simulate_job
+from memplan.simulator.faults.fault import Fault
 from memplan.simulator.job_settings import FaultyJob
 from tests.findings.planted_runs import PLAN, kernels
 

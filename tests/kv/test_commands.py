@@ -57,6 +57,13 @@ def test_kv_prints_tables(llama: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert "recomputing 32,768 tokens instead" in out
 
 
+def test_whole_bytes_are_whole(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: a token took `16,384.0` bytes, `16,384.0` of them content."""
+    assert main(["kv", llama, "--tp", "8", "--context", "32768"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "bytes per token" in line)
+    assert line.split()[-5:] == ["16,384", "16,384", "of", "them", "content"]
+
+
 def test_kv_answers_no_when_nothing_fits(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = answer(capsys, "kv", llama, "--hbm", "20GiB", "--context", "131072")
     assert code == 1

@@ -158,16 +158,22 @@ def fit_figures(result: KvBudget) -> tuple[Figure, ...]:
     return tuple(said)
 
 
+def _token_digits(nbytes: float) -> int:
+    """Digits behind the point of bytes a token: of whole ones none, of what a block shares out one."""
+    return 0 if float(round(nbytes, 1)).is_integer() else 1
+
+
 def cost_figures(result: KvBudget) -> tuple[Figure, ...]:
     """What a token and a request take, and how much of it is content."""
     held = result.pool.blocks_per_request * result.pool.planned_per_block
+    content = result.logical_bytes_per_token
     return (
         Figure(
             Sentence("bytes per token"),
             result.bytes_per_token,
             Quantity.NUMBER,
-            Sentence("{} of them content", (f"{result.logical_bytes_per_token:,.1f}",)),
-            1,
+            Sentence("{} of them content", (f"{content:,.{_token_digits(content)}f}",)),
+            _token_digits(result.bytes_per_token),
         ),
         Figure(
             Sentence("fixed bytes per request"),

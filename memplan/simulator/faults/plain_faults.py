@@ -1,15 +1,13 @@
-"""Known defects for simulated jobs: what each does to the programs of the ranks, and what finding names it."""
+"""Known defects planted alone, without noise: what each does to the programs of the ranks, and what names it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from types import MappingProxyType
 
-from memplan.core.errors import InputError
-from memplan.simulator.field_device_faults import Planting
-from memplan.simulator.field_faults import FIELD_FAULTS
+from memplan.simulator.faults.fault import Fault, Planting
 from memplan.simulator.job_program import (
     Doing,
     Item,
@@ -21,65 +19,9 @@ from memplan.simulator.job_program import (
 )
 from memplan.simulator.job_settings import FaultyJob, MemoryTrouble
 
-STRENGTHS = {"weak": 0.06, "medium": 0.12, "strong": 0.3}
-"""Time of a fault as a share of a step's computing; of memory, bytes as a share of the peak."""
-
-
 _LEAST_LAG_NS = 2_000
 """Of a kernel that starts late: a launch."""
-_OF_MEMORY = ("memory.", "oom.", "sleep.", "kv.pages", "kv.padding")
-"""What findings that cost bytes begin with."""
 _EXPOSED = ("communication.exposed", "communication.waiting")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """
-    A defect: what it is in words, the kinds of findings that name it, and how it is planted with a strength (a share).
-
-    `memory` faults cost bytes. `ranks` is how many ranks it takes at least. `without` makes the job that it is held
-    against where planting changes more than the fault: the same experts evenly, the same work without waiting. It is
-    planted in a job of `layout`, with the noise of real machines if `background`; `batches` tells the micro-batches.
-    Unless `planned`, its steps are not those of the plan: sequences are longer or shorter. A `roomy` one is none where
-    memory is short.
-    """
-
-    words: str
-    findings: tuple[str, ...]
-    plant: Planting
-    memory: bool = False
-    ranks: int = 1
-    without: Planting | None = None
-    layout: str = "data"
-    background: bool = False
-    batches: Callable[[float], int] | None = None
-    planned: bool = True
-    roomy: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChosenFault:
-    """A fault as asked for, `KIND` or `KIND:STRENGTH`."""
-
-    kind: str
-    fault: Fault
-    strength: float
-
-
-def chosen_fault(text: str) -> ChosenFault:
-    """The fault that `KIND[:STRENGTH]` names; STRENGTH is weak, medium, strong or a share such as 0.2."""
-    kind, _, given = text.partition(":")
-    if kind not in FAULTS:
-        raise InputError(f"fault {kind!r:.40} is not known", remedy=f"write one of {', '.join(FAULTS)}")
-    try:
-        strength = STRENGTHS[given or "medium"] if (given or "medium") in STRENGTHS else float(given)
-    except ValueError:
-        strength = 0.0
-    if not 0 < strength <= 2:
-        raise InputError(
-            f"{given!r:.20} is no strength of a fault", remedy=f"write {', '.join(STRENGTHS)} or a share up to 2"
-        )
-    return ChosenFault(kind, FAULTS[kind], strength)
 
 
 def _all(job: FaultyJob, change: Callable[[RankProgram], RankProgram]) -> FaultyJob:
@@ -338,40 +280,7 @@ _WITHOUT: Mapping[str, Planting] = MappingProxyType(
         "irregular-kernels": lambda job, _: _irregular(job, 0.0),
     }
 )
-FAULTS: Mapping[str, Fault] = MappingProxyType(
-    {
-        kind: Fault(words, found, plant, found[0].startswith("memory."), ranks, _WITHOUT.get(kind))
-        for kind, words, found, plant, ranks in _ROWS
-    }
-    | {
-        kind: Fault(
-            one.words,
-            one.findings,
-            one.plant,
-            memory=one.findings[0].startswith(_OF_MEMORY),
-            ranks=one.ranks,
-            without=one.without,
-            layout=one.layout,
-            background=True,
-            batches=one.batches,
-            planned=one.planned,
-            roomy=one.roomy,
-        )
-        for kind, one in FIELD_FAULTS.items()
-    }
+PLAIN_FAULTS: Mapping[str, Fault] = MappingProxyType(
+    {kind: Fault(words, found, plant, ranks, without=_WITHOUT.get(kind)) for kind, words, found, plant, ranks in _ROWS}
 )
-"""Every fault by its kind."""
-
-
-def planted(job: FaultyJob, chosen: ChosenFault) -> FaultyJob:
-    """`job` with the fault; raises `InputError` where it takes more ranks than there are, or would change nothing."""
-    if len(job.programs) < chosen.fault.ranks:
-        raise InputError(
-            f"{chosen.kind} takes {chosen.fault.ranks} ranks at least", remedy=f"add --ranks {chosen.fault.ranks}"
-        )
-    done = chosen.fault.plant(job, chosen.strength)
-    if done == job and chosen.kind in FAULTS and chosen.fault.batches is None:
-        raise InputError(
-            f"{chosen.kind} changes nothing in a job of this plan", remedy="plan what it could slow, or plant another"
-        )
-    return done
+"""Every plain fault by its kind."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from memplan.simulator.field_device_faults import awaited, each_rank, unlike_rank
+from memplan.simulator.faults.field_device_faults import awaited, each_rank, unlike_rank
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import (
     LINK_BYTES_PER_NS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memplan.simulator.field_device_faults import each_rank
+from memplan.simulator.faults.field_device_faults import each_rank
 from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns, spread_out
 from memplan.simulator.job_settings import EngineTrouble, FaultyJob, MemoryExhaustion, MemoryShortage
 

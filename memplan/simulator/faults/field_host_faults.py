@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memplan.simulator.field_device_faults import Planting, each_rank, unlike_rank
+from memplan.simulator.faults.fault import Planting
+from memplan.simulator.faults.field_device_faults import each_rank, unlike_rank
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import Doing, Item, RankProgram, computing_ns
 from memplan.simulator.job_settings import FaultyJob

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from memplan.simulator.faults.fault import Planting
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import (
     LINK_BYTES_PER_NS,
@@ -23,9 +24,6 @@ from memplan.simulator.job_program import (
     spread_out,
 )
 from memplan.simulator.job_settings import FaultyJob
-
-Planting = Callable[[FaultyJob, float], FaultyJob]
-"""Makes a job with a fault of the strength given, a share, of one without."""
 
 
 def each_rank(job: FaultyJob, change: Callable[[int, RankProgram], RankProgram]) -> FaultyJob:
