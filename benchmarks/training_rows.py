@@ -17,7 +17,6 @@ from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 from memplan.serving import TrainingTime, training_time
-from memplan.serving.training_time import MEGATRON
 
 RUNS = Path(__file__).with_name("training_cases.json")
 PUBLISHED = Path(__file__).with_name("training_published.json")
@@ -115,7 +114,7 @@ def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
     why = run.get("step_unknown", run.get("unknown"))
     if why:
         raise InputError(why)
-    return training_time(*_described(run, configs), chip(run["chip"]), engine=run.get("engine", MEGATRON))
+    return training_time(*_described(run, configs), chip(run["chip"]), engine=run.get("engine"))
 
 
 def _step_row(kind: str, run: Mapping[str, Any], configs: Path) -> MeasuredRow:

@@ -56,7 +56,7 @@ def _engine(name: str) -> Mapping[str, Any]:
             "no engine of training is called {!r:.40}", name, remedy=Sentence("known: {}", (", ".join(known),))
         )
     found: Mapping[str, Any] = known[name]
-    return found
+    return {**known[found["like"]], **found} if "like" in found else found
 
 
 def eager_host(engine: str) -> EagerHost:
@@ -89,6 +89,22 @@ def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Ma
     return made if "instead" in entry else [cost, *made]
 
 
+def kernels_in_steps(engine: str, name: str, own: Kernel, parts: int) -> list[Kernel] | None:
+    """
+    What `engine` launches by its list `name` for a kernel that it has no fused form of, `None` where it has one.
+
+    Operands with `/part` are one of so many `parts` of the rows.
+    """
+    entry = _engine(engine).get(name, {}).get(own.type)
+    if entry is None:
+        return None
+    return [
+        Kernel(kind, _operands(inputs, own, parts), _operands(outputs, own, parts))
+        for kind, inputs, outputs in entry
+        if all(_exists(word, own) for word in (*inputs, *outputs))
+    ]
+
+
 def listed_costs(engine: str, name: str, own: Kernel, machine: Machine) -> list[KernelCost]:
     """Costs of what `engine` launches as `name` behind a kernel, from the operands of that one."""
     return _made(_engine(engine).get("behind", {}).get(f"{name} {own.type}", ()), own, machine)
@@ -113,17 +129,25 @@ def host_waits(engine: str, op: Op) -> bool:
     return bool(_engine(engine)["ops"].get(op.type, {}).get("waits"))
 
 
-def _operands(words: list[str], own: Kernel) -> tuple[Operand, ...]:
-    return tuple(_operand(word, own) for word in words)
+def _operands(words: list[str], own: Kernel, parts: int = 1) -> tuple[Operand, ...]:
+    return tuple(_operand(word, own, parts) for word in words)
 
 
 def _exists(word: str, own: Kernel) -> bool:
-    name = word.partition(":")[0].partition(".")[0]
+    name = word.partition("/")[0].partition(":")[0].partition(".")[0]
     return name == "all" or int(name[1:]) < len(own.inputs if name[0] == "i" else own.outputs)
 
 
-def _operand(word: str, own: Kernel) -> Operand:
-    """The operand that a word of the table names: `i0`, `o1.row`, `all:float32`."""
+def _operand(word: str, own: Kernel, parts: int) -> Operand:
+    """The operand that a word of the table names: `i0`, `o1.row`, `all:float32`, `i0/part`."""
+    word, _, part_of = word.partition("/")
+    whole = _whole_operand(word, own)
+    if not part_of:
+        return whole
+    return Operand((max(1, whole.shape[0] // parts), *whole.shape[1:]), whole.dtype)
+
+
+def _whole_operand(word: str, own: Kernel) -> Operand:
     word, _, dtype = word.partition(":")
     name, _, part = word.partition(".")
     if name == "all":

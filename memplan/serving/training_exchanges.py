@@ -1,4 +1,7 @@
-"""What a training step waits for of exchanges of tensor-parallel ranks, beside or within whose products they run."""
+"""
+What a training step waits for of exchanges: of tensor-parallel ranks, beside or within whose products they run, and of
+ranks that gather weights and spread gradients layer by layer.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.training.step_recipe import Recipe
 from memplan.serving.eager_kernels import BesideProducts, op_phase
+from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES
 
 _GROUP = "tp"
 _EXCHANGES = frozenset({"AllGather", "ReduceScatter", "AllReduce"})
 _PRODUCT = "MatMul"
+_REPLICAS = ("dp", "edp")
+_WAYS = FORWARD_PHASES | BACKWARD_PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,33 @@ class Exposed:
     durations: dict[int, float] = field(default_factory=dict)
     repeated: dict[int, float] = field(default_factory=dict)
     within: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightExchanges:
+    """
+    Exchanges that run beside other layers, by the place of their op, as the number that it is known by; and for each op
+    that reads what some of them give, or what is a view of it, their numbers.
+    """
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    reads: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+def exchanges_of_weights(graph: Graph, beside: BesideProducts | None) -> WeightExchanges:
+    """The exchanges of weights and gradients in the ways forward and back; none where `beside` is `None`."""
+    found = WeightExchanges()
+    if beside is None:
+        return found
+    given: dict[int, int] = {}
+    for place, op in enumerate(graph.ops):
+        read = {given[root] for index in op.inputs if (root := graph.tensors[index].storage) in given}
+        if read:
+            found.reads[place] = tuple(sorted(read))
+        if op.type in _EXCHANGES and op_phase(op) in _WAYS and str(op.attrs.get("group")).startswith(_REPLICAS):
+            found.numbers[place] = place
+            given.update((graph.tensors[index].storage, place) for index in op.outputs)
+    return found
 
 
 def exposed_exchanges(

@@ -16,7 +16,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.states import hosted_bytes
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
 from memplan.serving.eager_kernels import (
@@ -30,10 +30,13 @@ from memplan.serving.eager_kernels import (
 )
 from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline_span_ns
 from memplan.serving.training_context import context_items
-from memplan.serving.training_exchanges import exposed_exchanges
+from memplan.serving.training_exchanges import exchanges_of_weights, exposed_exchanges
+from memplan.serving.training_steps import OneByOne
 
-MEGATRON = "megatron"
-"""The engine that trains where none is named: one kernel at a time, launched by the host."""
+MEGATRON, PYTORCH = "megatron", "pytorch"
+"""Engines that train where none is named, one kernel at a time, launched by the host: `pytorch` with `fully_shard`."""
+_EXCHANGED = "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out"
+_GATHERED = "weights are gathered a layer ahead and gradients spread behind a layer, both beside other layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,24 @@ class TrainingTime:
 class _Item:
     """
     One launch: nanoseconds of the device and of the host, whether dies exchange in it, and whether the host waits for
-    all before it.
+    all before it. An exchange with `beside` runs beside what comes behind it; one that has the number in its `reads`
+    starts when it is done.
     """
 
     duration_ns: float
     launch_ns: float
     exchange: bool
     waits: bool = False
+    beside: int | None = None
+    reads: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Nanoseconds from the host's first work to the end of the last item, and those that items waited for exchanges."""
+
+    duration_ns: float
+    exposed_ns: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +124,41 @@ class _StageRun:
 
 
 def training_time(
-    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str = MEGATRON
+    model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str | None = None
 ) -> TrainingTime:
     """
-    Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`.
+    Time of a step of `recipe` on the ranks of `layout`, each one die of `chip`, as `engine` runs it: by default
+    `pytorch` where weights are `fully_shard`'s, else `megatron`.
 
     The device runs kernels one after the other, none before the host launched it; what passes between stages makes the
     host wait for the device (Megatron's `batch_p2p_sync`). Exchanges of tensor-parallel ranks run beside or within
-    products as `exposed_exchanges` says, keys and values of a ring beside attention; those of gradients and weights
-    overlap with nothing.
+    products as `exposed_exchanges` says, keys and values of a ring beside attention, weights that are gathered layer by
+    layer and gradients that are spread so beside other layers; other exchanges of gradients and weights overlap with
+    nothing. What `recipe` has no fused kernels for is launched one by one.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
+    engine = engine or (PYTORCH if recipe.sharding is Sharding.FSDP2 else MEGATRON)
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)
     count, last = recipe.micro_batches, layout.pipeline - 1
     ways = [_ways(run, together=number == last) for number, run in enumerate(runs)]
     if layout.pipeline > 1:
-        span = pipeline_span_ns([(round(forth), round(back)) for forth, back in ways], layout, recipe)
+        span = pipeline_span_ns([(round(way.forth_ns), round(way.back_ns)) for way in ways], layout, recipe)
     else:
         # No stage waits for another: the host runs ahead from one micro-batch to the next.
-        span = round(_elapsed((*runs[0].forward, *runs[0].backward) * count))
-        ways = [(span / count, 0.0)]
+        found = _elapsed((*runs[0].forward, *runs[0].backward) * count)
+        span = round(found.duration_ns)
+        ways = [_Ways(span / count, 0.0, found.exposed_ns / count)]
     swaps = [_swap_ns(model, layout, recipe, chip, stage) for stage in range(layout.pipeline)]
-    tails = [_elapsed(run.tail) + swap for run, swap in zip(runs, swaps, strict=True)]
+    tails = [_elapsed(run.tail).duration_ns + swap for run, swap in zip(runs, swaps, strict=True)]
     step = span + round(max(tails)) + round(host.report_ns)
     stages = []
-    for run, (forth, back), tail, swap in zip(runs, ways, tails, swaps, strict=True):
+    for run, way, tail, swap in zip(runs, ways, tails, swaps, strict=True):
         items = (*(run.forward + run.backward) * count, *run.tail)
         compute = sum(item.duration_ns for item in items if not item.exchange)
-        exchanged = sum(item.duration_ns for item in items if item.exchange) + count * sum(run.received_ns) + swap
-        waited = count * (forth + back) + tail + host.report_ns - compute - exchanged
+        alone = sum(item.duration_ns for item in items if item.exchange and item.beside is None)
+        exchanged = alone + count * (sum(run.received_ns) + way.exposed_ns) + swap
+        waited = count * (way.forth_ns + way.back_ns) + tail + host.report_ns - compute - exchanged
         parts = round(compute), round(exchanged), round(waited)
         stages.append(StageParts(parts[0], parts[1], step - sum(parts), parts[2], len(items)))
     return TrainingTime(
@@ -153,7 +172,7 @@ def training_time(
         stages=tuple(stages),
         rests_on=(*core.sources, *host.sources, *_swap_sources(recipe, chip)),
         notes=(
-            "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out",
+            _GATHERED if recipe.sharding.gathers else _EXCHANGED,
             "loading of samples, checkpoints and replicas that wait for each other are left out",
         ),
     )
@@ -214,6 +233,8 @@ def _stage_run(
     beside = beside_products(engine)
     exposed = exposed_exchanges(graph, costs, recipe, core, beside)
     contexts = context_items(engine, graph, costs, layout, recipe, core, beside)
+    behind = exchanges_of_weights(graph, beside)
+    steps = OneByOne(engine, graph, recipe, core)
     for place, (op, cost) in enumerate(zip(graph.ops, costs, strict=True)):
         if cost is None:
             continue
@@ -229,10 +250,26 @@ def _stage_run(
             items.extend(_Item(item.duration_ns, launch, item.exchange) for item in contexts[place])
             continue
         own = exposed.durations.get(place, float(cost.duration_ns))
+        if place in behind.numbers and beside is not None:
+            number, reads = behind.numbers[place], behind.reads.get(place, ())
+            items.append(_Item(own * beside.growth, launch, True, beside=number, reads=reads))
+            continue
+        alone = steps.kernels(op)
+        if alone is not None:
+            items.extend(_Item(item.cost.duration_ns, launch, False, item.waits) for item in alone)
+            continue
         for item in eager_costs(engine, op, graph, cost, core):
             first = item is cost
             launched = 0.0 if first and place in exposed.within else launch
-            items.append(_Item(own if first else item.duration_ns, launched, first and _exchanges(op), first and waits))
+            items.append(
+                _Item(
+                    own if first else item.duration_ns,
+                    launched,
+                    first and _exchanges(op),
+                    first and waits,
+                    reads=behind.reads.get(place, ()) if first else (),
+                )
+            )
         if place in exposed.repeated:
             items.append(_Item(exposed.repeated[place], launch, True))
     return _StageRun(tuple(forward), tuple(backward), tuple(tail), (received[0], received[1]))
@@ -242,17 +279,43 @@ def _exchanges(op: Op) -> bool:
     return op.attrs.get("group") is not None
 
 
-def _ways(run: _StageRun, *, together: bool) -> tuple[float, float]:
-    """Nanoseconds forward and back; `together` where nothing is sent between, so that the host runs ahead."""
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Nanoseconds of a micro-batch forward and back on a stage, and those of both in which it waits for exchanges."""
+
+    forth_ns: float
+    back_ns: float
+    exposed_ns: float
+
+
+def _ways(run: _StageRun, *, together: bool) -> _Ways:
+    """The ways of a micro-batch; `together` where nothing is sent between, so that the host runs ahead."""
     forth = _elapsed(run.forward)
-    back = _elapsed((*run.forward, *run.backward)) - forth if together else _elapsed(run.backward)
-    return forth + run.received_ns[0], back + run.received_ns[1]
+    if together:
+        both = _elapsed((*run.forward, *run.backward))
+        back, exposed = both.duration_ns - forth.duration_ns, both.exposed_ns
+    else:
+        alone = _elapsed(run.backward)
+        back, exposed = alone.duration_ns, forth.exposed_ns + alone.exposed_ns
+    return _Ways(forth.duration_ns + run.received_ns[0], back + run.received_ns[1], exposed)
 
 
-def _elapsed(items: Iterable[_Item]) -> float:
-    """Nanoseconds from the host's first work on `items` to the end of the last of them."""
-    launched = done = 0.0
+def _elapsed(items: Iterable[_Item]) -> _Span:
+    """
+    From the host's first work on `items` to the end of the last of them.
+
+    Exchanges that run beside others begin, one after the other, when what was launched before them is done.
+    """
+    launched = done = link = exposed = 0.0
+    ends: dict[int, float] = {}
     for item in items:
-        launched = max(launched, done if item.waits else 0.0) + item.launch_ns
-        done = max(done, launched) + item.duration_ns
-    return done
+        launched = max(launched, max(done, link) if item.waits else 0.0) + item.launch_ns
+        ready = max(done, launched)
+        if item.beside is not None:
+            link = max(link, ready, *(ends.get(place, 0.0) for place in item.reads)) + item.duration_ns
+            ends[item.beside] = link
+            continue
+        start = max(ready, *(ends.get(place, 0.0) for place in item.reads)) if item.reads else ready
+        exposed += start - ready
+        done = start + item.duration_ns
+    return _Span(max(done, link), exposed + max(0.0, link - done))

@@ -99,6 +99,14 @@ class Backward:
         """The gradient of `tensor`, if any came back to it; it is forgotten here."""
         return self._gradients.pop(self.e.graph.storage(tensor), None)
 
+    def is_weight(self, tensor: int) -> bool:
+        """Whether `tensor` is a weight, whose gradient is added up."""
+        return self.e.graph.kinds[self.e.graph.storage(tensor)] is TensorKind.WEIGHT
+
+    def current(self, tensor: int) -> int:
+        """Where the way back reads what the way forward read as `tensor`."""
+        return tensor
+
     def run(self, ops: Sequence[Op]) -> None:
         """Go back through `ops`."""
         made: dict[int, int] = {}
@@ -145,8 +153,8 @@ class Backward:
     def _collect(self, op: Op, tensor: int, gradient: int) -> None:
         """Add `gradient`, which came back through `op`, to that of `tensor`."""
         e = self.e
-        kind = e.graph.kinds[e.graph.storage(tensor)]
-        if kind is TensorKind.WEIGHT or kind is TensorKind.INPUT or e.graph.dtypes[tensor] == "int32":
+        given = e.graph.kinds[e.graph.storage(tensor)] is TensorKind.INPUT
+        if given or self.is_weight(tensor) or e.graph.dtypes[tensor] == "int32":
             return
         root = e.graph.storage(tensor)
         earlier = self._gradients.get(root)
@@ -159,13 +167,13 @@ class Backward:
 
     def _product(self, op: Op, gradient: int, producers: Mapping[int, Op], made: dict[int, int]) -> None:
         e = self.e
-        x, weight = op.inputs[:2]
+        x, weight = op.inputs[0], self.current(op.inputs[1])
         back: int | None = None
         if not op.attrs.get("detached"):
             back = e.act(f"{self._short(op)}.dx", e.shape(x))
             attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
             e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
-        if e.graph.kinds[e.graph.storage(weight)] is not TensorKind.WEIGHT:
+        if not self.is_weight(weight):
             self._collect(op, x, gradient if back is None else back)
             return
         source = x
@@ -185,7 +193,7 @@ class Backward:
         if first not in made:
             e = self.e
             copies = [e.act(f"{self._short(op)}.again", e.shape(index), e.graph.dtypes[index]) for index in op.outputs]
-            e.op(f"{self._short(op)}.again", op.type, op.inputs, copies)
+            e.op(f"{self._short(op)}.again", op.type, [self.current(index) for index in op.inputs], copies)
             made[first] = copies[0]
         return made[first]
 
@@ -235,14 +243,16 @@ class Backward:
     def _other(self, op: Op, gradients: Sequence[int]) -> None:
         e = self.e
         inputs, outputs = _READS.get(op.type, ((), ()))
-        read = [op.inputs[i] for i in inputs if i < len(op.inputs)]
+        read = [self.current(op.inputs[i]) for i in inputs if i < len(op.inputs)]
         made = self._attend_again(op) if self.attention and op.type in _ATTENTION else op.outputs
         read += [made[i] for i in outputs if i < len(made)]
         kinds = e.graph.kinds
         targets = [
             index
             for index in op.inputs
-            if kinds[e.graph.storage(index)] is TensorKind.ACTIVATION and e.graph.dtypes[index] != "int32"
+            if kinds[e.graph.storage(index)] is TensorKind.ACTIVATION
+            and not self.is_weight(index)
+            and e.graph.dtypes[index] != "int32"
         ]
         if op.type == "RotaryMul":
             targets = targets[:1]
@@ -253,7 +263,7 @@ class Backward:
                 f"{self._short(op)}.all_reduce", "AllReduce", source[0], e.shape(source[0]), e.tensor, "tp"
             )
         fresh = [e.act(f"{self._short(op)}.dx", e.shape(index)) for index in targets]
-        small = [index for index in op.inputs if kinds[e.graph.storage(index)] is TensorKind.WEIGHT]
+        small = [index for index in op.inputs if self.is_weight(index)]
         small_gradients = [e.act(f"{self._short(op)}.dgamma", e.shape(index), "float32") for index in small]
         kept = {key: value for key, value in op.attrs.items() if key != "fused"}
         e.graph.op(

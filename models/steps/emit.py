@@ -202,12 +202,16 @@ class StepEmitter:
         return found
 
     def enter(self, layer: Layer, scope: str) -> None:
-        """Take up the weights of `layer`; equal layers are measured once."""
+        """Take up the weights of `layer`."""
+        self._pool = dict(self.layer_held(layer))
+        self.scope = scope
+
+    def layer_held(self, layer: Layer) -> Mapping[str, Held]:
+        """Weights of `layer` on one rank; equal layers are measured once."""
         key = (layer.mixer, layer.ffn, layer.norms, layer.lookup)
         if key not in self._kinds:
             self._kinds[key] = self.hold(layer_weights(self.model, layer))
-        self._pool = dict(self._kinds[key])
-        self.scope = scope
+        return self._kinds[key]
 
     def leave(self) -> None:
         """Finish the weights that were taken up; raises `AssertionError` where an op was forgotten."""

@@ -41,12 +41,12 @@ def optimise(e: StepEmitter, buffers: Mapping[int, int], recipe: Recipe, *, stag
         for name, weights in buckets.items()
         for weight, own in _owned(e, weights, *_part_of(groups[name], shares))
     ]
-    gradients = [_own_gradient(e, weight, buffers[weight], own, recipe) for weight, own in owned]
+    gradients = [own_gradient(e, weight, buffers[weight], own, recipe) for weight, own in owned]
     # Weights that decay are one group of parameters, vectors that don't are another (get_param_groups).
     for (weight, own), gradient in sorted(
         zip(owned, gradients, strict=True), key=lambda item: len(e.shape(item[0][0])) < 2
     ):
-        _update(e, weight, gradient, own, recipe)
+        update(e, weight, gradient, own, recipe)
     for name, weights in buckets.items():
         group, replicas, _ = groups[name]
         if shares and replicas > 1:
@@ -117,7 +117,7 @@ def _owned(e: StepEmitter, weights: Sequence[int], rank: int, ranks: int) -> lis
     return found
 
 
-def _own_gradient(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> int:
+def own_gradient(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Recipe) -> int:
     """
     The gradient of `own` elements of a weight as Adam reads it.
 
@@ -133,29 +133,31 @@ def _own_gradient(e: StepEmitter, weight: int, buffer: int, own: int, recipe: Re
     return wide
 
 
-def _update(e: StepEmitter, weight: int, gradient: int, own: int, recipe: Recipe) -> None:
+def update(e: StepEmitter, weight: int, gradient: int, own: int, recipe: Recipe) -> None:
     """
     Adam of `own` elements of a weight, whose float32 states are of those alone.
 
     Where the weight itself is the upper half of its float32 original, the other half stands beside it (MindSpeed's
-    `--reuse-fp32-param`).
+    `--reuse-fp32-param`); a float32 weight is its own original.
     """
     name = e.graph.names[weight]
-    states: list[int] = []
+    single = e.graph.dtypes[weight] == "float32"
+    states: list[int] = [weight] if single else []
     if not recipe.swap_optimizer:
-        for label in _STATES:
+        for label in _STATES[single:]:
             kind = e.dtype if recipe.half_moments and label != "master" else "float32"
             if recipe.reuse_fp32 and label == "master":
                 label, kind = "residual", "int16"
             nbytes = dense_bytes((own,), kind)
             states.append(e.graph.tensor(f"{name}.{label}", (own,), kind, nbytes, TensorKind.OPTIMIZER_STATE))
+    new = () if single else (e.view(f"{name}.new", weight, e.shape(weight)),)
     # Moments in 16 bits and their gradient are widened for it.
     widened = 3 * dense_bytes((own,), "float32") if recipe.half_moments else 0
     e.graph.op(
         f"{name}.adam",
         "ApplyAdamW",
         (*states, gradient),
-        (*states, e.view(f"{name}.new", weight, e.shape(weight))),
+        (*states, *new),
         stream=e.stream,
         workspace_bytes=widened,
         scope=e.op_scope(f"{name}.adam"),

@@ -10,9 +10,11 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, training_layout
 from memplan.models.steps.backward import ACTIVATIONS, NORMS, Backward
 from memplan.models.steps.emit import StepEmitter
+from memplan.models.steps.gathered_weights import GatheringEmitter
 from memplan.models.steps.optimizer_step import optimise
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.steps.pieces import StepPieces
+from memplan.models.steps.spread_gradients import SpreadBackward
 from memplan.models.training.memory import training_spans
 from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
 from memplan.models.training.step_recipe import Recipe
@@ -37,12 +39,12 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     backward in the order of 1F1B (interleaved or not) or GPipe, the exchange of gradients between replicas, and Adam.
 
     Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
-    backward. Recomputed layers keep their input alone and run again before their backward.
+    backward. Recomputed layers keep their input alone and run again before their backward. Weights that ranks divide
+    are gathered a layer ahead, both ways, and their gradients are spread when a layer's way back is over; those outside
+    the layers stay gathered from their pass forward on, and their gradients are spread last.
 
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
-    if recipe.sharding.gathers:
-        raise InputError("weights that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled as a graph")
     if recipe.reference_model:
         raise InputError("a reference model is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.muon:
@@ -61,7 +63,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError(
             "layers that predict further tokens are in no graph of training", remedy="memplan train-memory counts them"
         )
-    if recipe.optimizer_instances > 1:
+    if recipe.optimizer_instances > 1 and not recipe.sharding.gathers:
         raise InputError(
             "several instances of the distributed optimiser are in no graph", remedy="memplan train-memory counts them"
         )
@@ -72,9 +74,9 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
             "attention swapped to the host and experts made anew are in no graph",
             remedy="memplan train-memory counts them",
         )
-    if recipe.recompute_products or recipe.recompute_heads or recipe.swap_attended or recipe.attention_in_steps:
+    if recipe.recompute_products or recipe.recompute_heads or recipe.swap_attended:
         raise InputError(
-            "products and heads made anew, attention in steps and its outputs on the host are in no graph",
+            "products and heads made anew and attention's outputs on the host are in no graph",
             remedy="memplan train-memory counts them",
         )
     if model.hyper is not None or model.per_layer_inputs is not None:
@@ -95,18 +97,27 @@ class _Training:
             precision="bf16",
             sequence_parallel=recipe.sequence_parallel,
         )
-        self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
+        anew = [
+            *(NORMS if recipe.makes_anew(norm=True) else ()),
+            *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
+        ]
+        self.shards: SpreadBackward | None = None
+        self.e: StepEmitter
+        self.backward: Backward
+        if recipe.sharding.gathers:
+            gathering = GatheringEmitter(model, layout, step, recipe)
+            self.shards = SpreadBackward(gathering, recipe, made_anew=anew)
+            self.e, self.backward = gathering, self.shards
+        else:
+            self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
+            self.backward = Backward(
+                self.e,
+                made_anew=anew,
+                recompute_attention=recipe.recompute_attention,
+                half_gradients=recipe.sums_in_halves,
+            )
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
-        self.backward = Backward(
-            self.e,
-            made_anew=[
-                *(NORMS if recipe.makes_anew(norm=True) else ()),
-                *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
-            ],
-            recompute_attention=recipe.recompute_attention,
-            half_gradients=recipe.sums_in_halves,
-        )
 
     def graph(self) -> Graph:
         running: dict[tuple[int, int], _Forward] = {}
@@ -118,7 +129,10 @@ class _Training:
             else:
                 self._back(running.pop((item.micro_batch, item.chunk)), item)
         self.e.run, self.e.micro_batch = "", None
-        optimise(self.e, self.backward.buffers, self.recipe, stage=self.stage, data_rank=self.data_rank)
+        if self.shards is not None:
+            self.shards.optimise(self.recipe)
+        else:
+            optimise(self.e, self.backward.buffers, self.recipe, stage=self.stage, data_rank=self.data_rank)
         return self.e.finish(f"{self.e.model.name} training, stage {self.stage}", ())
 
     def _is_first(self, chunk: int) -> bool:
@@ -129,6 +143,10 @@ class _Training:
         """Whether the loss is made behind the layers of a chunk."""
         return self.stage == self.layout.pipeline - 1 and chunk == len(self.chunks) - 1
 
+    def _has_outer(self, chunk: int) -> bool:
+        """Whether a chunk has weights outside the layers."""
+        return self._is_first(chunk) or self._is_last(chunk)
+
     @property
     def _before(self) -> int:
         """The stage that sends what a chunk begins with, for all but the first chunk of the model."""
@@ -138,10 +156,43 @@ class _Training:
     def _behind(self) -> int:
         return (self.stage + 1) % self.layout.pipeline
 
+    def _gather(self, layer: Layer | None) -> None:
+        """Gather the weights of `layer`, or all outside the layers that the stage has, where ranks divide them."""
+        if self.shards is None:
+            return
+        if layer is not None:
+            self.shards.shards.gather_layer(layer)
+            return
+        outer, tied = self.pieces.outer, self.e.model.tied_embeddings
+        first, last = self.stage == 0, self.stage == self.layout.pipeline - 1
+
+        def here(name: str) -> bool:
+            looked_up = name.startswith("embed_")
+            return (looked_up and first) or (last and (not looked_up or (tied and name == "embed_tokens")))
+
+        self.shards.shards.gather_outer({name: held for name, held in outer.items() if here(name)})
+        self.pieces.table = self.pieces.head_weight = None
+
+    def _arrive(self, layer: Layer | None) -> None:
+        """Have gathered weights stand where they are read."""
+        if self.shards is not None:
+            self.shards.shards.arrive(layer)
+
+    def _spread(self, layer: Layer | None) -> None:
+        """Spread the gradients of `layer` over the ranks that divide it, or of what is outside the layers."""
+        if self.shards is not None:
+            self.shards.spread(layer)
+
     def _forward(self, chunk: int) -> _Forward:
         ops = self.e.graph.ops
-        first = len(ops)
         e = self.e
+        e.phase = "forward"
+        layers = self.chunks[chunk]
+        if self._has_outer(chunk):
+            self._gather(None)
+            self._arrive(None)
+        self._gather(layers[0])
+        first = len(ops)
         if self._is_first(chunk):
             e.phase = "embedding"
             x = self.pieces.widen(self.pieces.embed())
@@ -150,7 +201,10 @@ class _Training:
             x = self.pieces.receive(self._before)
         e.phase = "forward"
         spans, starts = [], []
-        for layer in self.chunks[chunk]:
+        for number, layer in enumerate(layers):
+            if number + 1 < len(layers):
+                self._gather(layers[number + 1])
+            self._arrive(layer)
             begin = len(ops)
             starts.append(x)
             x = self.pieces.layer(layer, x, f"layers.{layer.index}.")
@@ -185,6 +239,7 @@ class _Training:
         e, ops, back = self.e, self.e.graph.ops, self.backward
         end = run.spans[-1][1]
         e.phase = "backward"
+        self._gather(layers[-1])
         if run.loss is not None:
             gradient = e.act("logits.grad", e.shape(run.loss))
             softmax = next(op.outputs[1] for op in ops[end:] if op.type == "CrossEntropyLoss" and _of(op, e.run))
@@ -201,12 +256,16 @@ class _Training:
         again = self.recipe.recompute_layers - sum(len(other) for other in self.chunks[: item.chunk])
         for position in reversed(range(len(layers))):
             layer, (begin, stop) = layers[position], run.spans[position]
+            if position:
+                self._gather(layers[position - 1])
+            self._arrive(layer)
             if position < again:
                 self._recompute(layer, position, run)
             else:
                 e.scope = f"layers.{layer.index}."
                 back.run(ops[begin:stop])
             e.scope = ""
+            self._spread(layer)
         if self._is_first(item.chunk):
             back.run(ops[run.first : run.spans[0][0]])
         else:
@@ -215,6 +274,9 @@ class _Training:
                 e.phase = "pipeline"
                 sent = e.act("gradient.sent", e.shape(gradient_out))
                 e.op("send_gradient", "Send", (gradient_out,), (sent,), rank_size=2, group="pp", peer=self._before)
+                e.phase = "backward"
+        if self._has_outer(item.chunk):
+            self._spread(None)
 
     def _recompute(self, layer: Layer, position: int, run: _Forward) -> None:
         """Run a layer again from its input, and go back through the second run."""

@@ -170,9 +170,16 @@ def test_every_way_out_that_is_named_can_be_planned_with_its_words(options: dict
 
 
 def test_what_has_no_graph_is_no_way_out() -> None:
-    asked = PlanRequest(source=Path(CONFIG), context=256, phase="train", dp=2, sharding="zero3")
+    asked = PlanRequest(source=Path(CONFIG), context=256, phase="train", dp=2, schedule="dualpipe-v")
     assert not asked.possible()
-    assert all("zero3" not in words for words, _ in replace(asked, sharding="none").alternatives())
+    assert all("dualpipe-v" not in words for words, _ in replace(asked, schedule="1f1b").alternatives())
+
+
+@pytest.mark.parametrize("sharding", ["zero3", "fsdp", "fsdp2"])
+def test_weights_that_are_gathered_are_planned(sharding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--phase", "train", "--context", "256", "--dp", "2", "--sharding", sharding, "--chip", "910B3"]
+    assert main(["plan", str(CONFIG), *words]) == 0
+    assert "peak" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

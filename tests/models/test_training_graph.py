@@ -255,8 +255,8 @@ def test_experts_are_trained_where_they_are(family_models: Mapping[str, ModelCon
 def test_what_has_no_order_is_refused(family_models: Mapping[str, ModelConfig], small: ModelConfig) -> None:
     with pytest.raises(InputError, match="dualpipe-v"):
         training_graph(small, Layout(), replace(RECIPE, schedule=Schedule.DUALPIPE_V))
-    with pytest.raises(InputError, match="zero3"):
-        training_graph(small, Layout(), replace(RECIPE, sharding=Sharding.ZERO3))
+    with pytest.raises(InputError, match="instances"):
+        training_graph(small, Layout(data=4), replace(RECIPE, optimizer_instances=2))
     with pytest.raises(InputError, match="backward"):
         training_graph(family_models["kimi_linear"], Layout(), RECIPE)
     with pytest.raises(InputError, match="stages"):

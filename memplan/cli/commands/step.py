@@ -33,7 +33,7 @@ def command(
         typer.Option(
             help="Who serves (captured hides the host's work; vllm-ascend, vllm-ascend-synchronous, "
             "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm, mindie) or trains (megatron "
-            "launches one kernel at a time, captured runs a graph).",
+            "and, by default with fsdp2, pytorch launch one kernel at a time, captured runs a graph).",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +64,6 @@ def command(
     from memplan.serving import step_time, training_time
     from memplan.serving.constants import CAPTURED
     from memplan.serving.host_factor import check_host_shows
-    from memplan.serving.training_time import MEGATRON
 
     model, die = load_config(config), find_chip(chip)
     if asked.phase == TRAIN_PHASE:
@@ -74,7 +73,7 @@ def command(
                 remedy="memplan plan writes plans of training",
             )
         asked.check_parts(model)
-        trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine or MEGATRON)
+        trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine)
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
