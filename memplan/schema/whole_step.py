@@ -54,5 +54,7 @@ def planned_step(plan: Plan) -> PlannedStep | None:
         return None
     parts = {part.name: part.duration_ns for part in plan.step_parts}
     ops = max(end for _, end in spans) - min(start for start, _ in spans)
-    between = [parts.get(name.value, 0) for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING)]
-    return PlannedStep(ops, *between, plan.step_ns - ops - sum(between))
+    running, gaps, waiting = (
+        parts.get(name.value, 0) for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING)
+    )
+    return PlannedStep(ops, running, gaps, waiting, plan.step_ns - ops - running - gaps - waiting)
