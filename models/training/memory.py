@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
@@ -30,8 +31,14 @@ from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 
 _HALF, _SINGLE = 2, 4
-MEGATRON, ADAPTERS, PYTORCH = "megatron", "adapters", "pytorch"
-"""Kinds of training whose peaks have intervals of their own: by who has the states, or that adapters are trained."""
+
+
+class Trained(str, Enum):
+    """Kinds of training whose peaks have intervals of their own: by who has the states, or that adapters are trained."""
+
+    BY_MEGATRON = "megatron"
+    BY_PYTORCH = "pytorch"
+    ADAPTERS = "adapters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class TrainingMemory:
     phases: tuple[tuple[str, int], ...]
     gathering_bytes: int = 0
     first_step_bytes: int = 0
-    kind: str = MEGATRON
+    kind: Trained = Trained.BY_MEGATRON
 
     @property
     def peak_bytes(self) -> int:
@@ -74,9 +81,9 @@ class TrainingMemory:
     @property
     def interval_bytes(self) -> tuple[int, int]:
         """Between which the peaks of four of five public runs of this kind lie that the model gives the same."""
-        if self.kind != MEGATRON:
+        if self.kind is not Trained.BY_MEGATRON:
             # What their allocators take is told, of which tensors fill less.
-            (low, high), (least, most) = _measured_shares(self.kind), _measured_shares("reserved")
+            (low, high), (least, most) = _measured_shares(self.kind.value), _measured_shares("reserved")
             return round(self.peak_bytes * low / most), round(self.peak_bytes * high / least)
         states = min(self.between_steps, self.peak_bytes)
         low, high = (
@@ -92,8 +99,8 @@ class TrainingMemory:
 
         Public runs that tell both say by how much it is more; those of other kinds than Megatron's tell it alone.
         """
-        if self.kind != MEGATRON:
-            low, high = _measured_shares(self.kind)
+        if self.kind is not Trained.BY_MEGATRON:
+            low, high = _measured_shares(self.kind.value)
             return round(self.reserved_bytes * low), round(self.reserved_bytes * high)
         low, high = (held * more for held, more in zip(self.interval_bytes, _measured_shares("reserved"), strict=True))
         return round(low + self.gathering_bytes), round(high + self.gathering_bytes)
@@ -265,11 +272,11 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     )
 
 
-def _kind(recipe: Recipe) -> str:
+def _kind(recipe: Recipe) -> Trained:
     if recipe.lora_rank:
-        return ADAPTERS
+        return Trained.ADAPTERS
     megatron = recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP) and not recipe.half_weights
-    return MEGATRON if megatron else PYTORCH
+    return Trained.BY_MEGATRON if megatron else Trained.BY_PYTORCH
 
 
 def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> StageRank:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.framework_memory import framework_rows, framework_runs, fullest_stage, reserved_shares, told
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
-from memplan.models.training.memory import ADAPTERS, MEGATRON, PYTORCH, TrainingMemory
+from memplan.models.training.memory import Trained, TrainingMemory
 from memplan.models.training.phases import MemoryPart
 
 FIRST_SEEN = Path(__file__).parents[2] / "benchmarks" / "training_first_seen.json"
@@ -19,24 +19,28 @@ _OTHERS = 8
 """The first set of other frameworks; before it those of `fully_shard` are torchtitan's."""
 
 
-def memory_of(kind: str) -> TrainingMemory:
+def memory_of(kind: Trained) -> TrainingMemory:
     """A peak of 10^9 bytes, nothing of it between steps."""
     return TrainingMemory(0, 0, "", (MemoryPart("all", 10**9, ""),), (), 0, 0, (), kind=kind)
 
 
-def first_seen(kind: str) -> list[float]:
+def first_seen(kind: Trained) -> list[float]:
     """What the allocator had over predicted, of runs whose recipes had words for all of them."""
     found = []
     for run in json.loads(FIRST_SEEN.read_text("utf-8"))["runs"]:
-        ours = run["kind"] == kind if run["set"] >= _OTHERS else kind == PYTORCH and "fully_shard" in run["kind"]
+        ours = (
+            run["kind"] == kind.value
+            if run["set"] >= _OTHERS
+            else kind is Trained.BY_PYTORCH and "fully_shard" in run["kind"]
+        )
         if ours and "reserved" in run and "not_told" not in run and "refused" not in run:
             predicted, measured = run["reserved"]
             found.append(measured / predicted)
     return found
 
 
-@pytest.mark.parametrize("kind", [ADAPTERS, PYTORCH])
-def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: str) -> None:
+@pytest.mark.parametrize("kind", [Trained.ADAPTERS, Trained.BY_PYTORCH])
+def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: Trained) -> None:
     shares = first_seen(kind)
     assert len(shares) >= 10
     cuts = quantiles(shares, n=10, method="inclusive")
@@ -47,7 +51,7 @@ def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: str) -
 
 def test_what_the_allocator_takes_is_that_of_runs_that_tell_both() -> None:
     cuts = quantiles(reserved_shares(), n=10, method="inclusive")
-    memory = memory_of(MEGATRON)
+    memory = memory_of(Trained.BY_MEGATRON)
     taken = zip(memory.reserved_interval_bytes, memory.interval_bytes, strict=True)
     assert [more / held for more, held in taken] == pytest.approx((cuts[0], cuts[-1]), abs=0.01)
 
