@@ -34,7 +34,7 @@ _HALF, _SINGLE = 2, 4
 
 
 class Trained(str, Enum):
-    """Kinds of training whose peaks have intervals of their own: by who has the states, or that adapters are trained."""
+    """Kinds of training whose peaks have intervals of their own: who has the states, or that adapters are trained."""
 
     BY_MEGATRON = "megatron"
     BY_PYTORCH = "pytorch"
