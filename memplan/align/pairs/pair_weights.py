@@ -69,4 +69,5 @@ def fit_alone(
 def mass_between(until: Floats, begin: int, stop: int) -> float:
     """What lies in the rows `[begin, stop)`, as far as they are there, of which `until` is the running sum."""
     width = len(until) - 1
-    return until[min(max(stop, 0), width)] - until[min(max(begin, 0), width)]
+    mass: float = until[min(max(stop, 0), width)] - until[min(max(begin, 0), width)]
+    return mass
