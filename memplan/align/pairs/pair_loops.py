@@ -17,7 +17,7 @@ import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
 from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
-from memplan.align.pairs.pair_weights import ACROSS, NEIGHBOURS, REACH, lasting, mass_between, standing
+from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats
 from memplan.core.jit import jit_inner, jit_numpy_division
 
@@ -68,7 +68,7 @@ def forward(
 
     `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
     again, the factors of names that are equal or differ, the prices of a jump within `REACH` rows and of one among
-    `NEIGHBOURS`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
+    `NEARBY`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
     stands before each op. The first op is a sentinel that no kernel runs.
     """
     ops, spans = OpColumns(*of_ops), OpSpans(*of_spans)
@@ -120,8 +120,8 @@ def forward(
                 first = jump * mass
                 begin, stop = max(at - 1 - REACH, spans.block_from[at]), min(at + REACH, spans.block_to[at])
                 first += near * mass_between(until, begin - was, stop - was)
-                begin = min(max(at - 1 - NEIGHBOURS, spans.block_from[at]), at - 1 - ACROSS)
-                stop = max(min(at + NEIGHBOURS, spans.block_to[at]), at + ACROSS)
+                begin = min(max(at - 1 - NEARBY, spans.block_from[at]), at - 1 - ACROSS)
+                stop = max(min(at + NEARBY, spans.block_to[at]), at + ACROSS)
                 first += beside * mass_between(until, begin - was, stop - was)
                 if spans.group_to[at] - spans.group_from[at] > 1:
                     first += ops.loose[at] * mass_between(until, spans.group_from[at] - was, spans.group_to[at] - was)

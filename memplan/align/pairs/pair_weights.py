@@ -12,7 +12,7 @@ _NEAR, _AMONG_OTHERS = 5.0, 3
 """Places by which order between streams is commonly disturbed, and how many of them a kernel in no plan counts for."""
 
 
-REACH, NEIGHBOURS, ACROSS = 48, 10, 3
+REACH, NEARBY, ACROSS = 48, 10, 3
 """
 Rows by which a run departs from the plan's order within a layer now and then, and often: ops that don't need one
 another. From one layer to another it is no more than a few.

@@ -8,7 +8,7 @@ import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
 from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
-from memplan.align.pairs.pair_weights import ACROSS, NEIGHBOURS, REACH, lasting, mass_between, standing
+from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
 
@@ -182,8 +182,8 @@ def posterior(
                 leave = jumped
                 begin, stop = max(at + 1 - REACH, spans.block_from[at]), min(at + 2 + REACH, spans.block_to[at])
                 leave += near * mass_between(until, begin - shift, stop - shift)
-                begin = min(max(at + 1 - NEIGHBOURS, spans.block_from[at]), at + 1 - ACROSS)
-                stop = max(min(at + 2 + NEIGHBOURS, spans.block_to[at]), at + 2 + ACROSS)
+                begin = min(max(at + 1 - NEARBY, spans.block_from[at]), at + 1 - ACROSS)
+                stop = max(min(at + 2 + NEARBY, spans.block_to[at]), at + 2 + ACROSS)
                 leave += beside * mass_between(until, begin - shift, stop - shift)
                 if spans.group_to[at] - spans.group_from[at] > 1:
                     leave += ops.loose[at] * mass_between(
