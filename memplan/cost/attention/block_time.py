@@ -165,7 +165,7 @@ def _blocks(
     }
     groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
-    if deal is not None:
+    if deal is not None and walk is not None:
         # A core waits for its own keys, the others read meanwhile; who is left in the last round reads no faster.
         slowness = _walk_cycles_per_byte(machine, walk, hot_share)
         keys_ns, last_ns = (keys * p.kv_row * slowness * cycle for keys in (deal.walked, deal.last_walked))
