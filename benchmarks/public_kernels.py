@@ -76,8 +76,8 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
         return Kernel("GemmaRmsNorm", inputs, (Operand(shape, dtype), Operand((rows, 1), "float32")))
     same = Operand(shape, dtype)
     if row["type"] == "AddRmsNorm":
-        outputs = (same, Operand((shape[0], 1), "float32"), same)
-        return Kernel("AddRmsNorm", (same, same, Operand(shape[1:], dtype)), outputs)
+        normed = (same, Operand((shape[0], 1), "float32"), same)
+        return Kernel("AddRmsNorm", (same, same, Operand(shape[1:], dtype)), normed)
     if row["type"] in ("Mul", "SoftmaxV2"):
         return Kernel(row["type"], (same, same) if row["type"] == "Mul" else (same,), (same,))
     assert row["type"] == "SwiGlu", row["type"]
