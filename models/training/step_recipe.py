@@ -352,7 +352,7 @@ class Recipe:
         if self.half_weights:
             self._check_half_weights()
         if self.four_bit_base and self.sharding in (Sharding.ZERO3, Sharding.FSDP):
-            raise InputError("weights in 4 bits that zero3 or fsdp gathers are not modelled", remedy="--sharding fsdp2")
+            raise InputError("weights in 4 bits that zero3 or fsdp gathers are not modelled")
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:
