@@ -30,6 +30,7 @@ from benchmarks.first_generation import (
     told_total,
 )
 from benchmarks.first_generation_tables import table_totals
+from benchmarks.framework_memory import framework_rows
 from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
@@ -73,6 +74,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
     )
     behind = (
         *training_rows(configs),
+        *framework_rows(configs),
         *training_step_rows(data),
         *logged_steps(configs),
         *published_steps(configs),

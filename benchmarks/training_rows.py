@@ -64,10 +64,10 @@ def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMem
     """What memplan predicts for a stage of a run; raises `InputError` or `TypeError` for what it can't be told."""
     if "unknown" in run:
         raise InputError(run["unknown"])
-    return training_memory(*_described(run, configs), stage)
+    return training_memory(*described(run, configs), stage)
 
 
-def _described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layout, Recipe]:
+def described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layout, Recipe]:
     config = run["config"]
     model = load_config(json.loads((configs / config).read_text("utf-8")) if isinstance(config, str) else config)
     layout = dict(run["layout"])
@@ -114,7 +114,7 @@ def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
     why = run.get("step_unknown", run.get("unknown"))
     if why:
         raise InputError(why)
-    return training_time(*_described(run, configs), chip(run["chip"]), engine=run.get("engine"))
+    return training_time(*described(run, configs), chip(run["chip"]), engine=run.get("engine"))
 
 
 def _step_row(kind: str, run: Mapping[str, Any], configs: Path) -> MeasuredRow:

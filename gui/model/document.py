@@ -14,7 +14,7 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.hardware import chips
-from memplan.schema import Plan
+from memplan.schema import Plan, PlannedStep, planned_step
 
 if TYPE_CHECKING:
     from memplan.compare import Comparison
@@ -91,14 +91,17 @@ class Document:
         """
         How long the planned step takes from its first to its last kernel, as it is compared with a run.
 
-        What a plan moves after the last kernel is in `Plan.makespan_ns` and not in here.
+        What is before the first kernel and after the last is in `Plan.step_ns` and not in here.
         """
-        if self.plan is None or not self.plan.timed:
-            return None
-        if self.comparison is not None:
-            return self.comparison.summary.planned_makespan_ns
-        spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in self.plan.ops if op.launches]
-        return max(end for _, end in spans) - min(start for start, _ in spans) if spans else None
+        return self.planned_step.span_ns if self.planned_step is not None else None
+
+    @property
+    def planned_step(self) -> PlannedStep | None:
+        """The planned step in its parts, beside a simulated run its ops alone: such a run executes nothing else."""
+        found = None if self.plan is None else planned_step(self.plan)
+        if found is None or self.comparison is None or not self.comparison.simulated:
+            return found
+        return PlannedStep(found.ops_ns)
 
     @property
     def span_ns(self) -> tuple[int, int]:

@@ -127,7 +127,9 @@ class Summary:
 
     Peaks in bytes and the ops during which they are reached (`None` without a measured curve, and where it can't be
     told). Makespans are nanoseconds from the first op's (kernel's) start to the last one's end, busy times those of
-    them in which some op or kernel runs; transfers count in neither.
+    them in which some op or kernel runs; transfers count in neither. `planned_step_ns` is the planned makespan with
+    what the step has beyond the plan's ops between its first kernel and its last, as far as the run can have it: gaps,
+    waiting for other stages.
     Planned times are `None` for a plan that has none. `planned_ops` counts ops that launch a kernel, `matched_ops`
     those found; `measured_coverage` is the share of the measured kernel time that they account for,
     `compute_coverage` that without communication, which waits for other ranks. `whole` is false
@@ -142,6 +144,7 @@ class Summary:
     measured_peak: int | None
     measured_peak_op: int | None
     planned_makespan_ns: int | None
+    planned_step_ns: int | None
     measured_makespan_ns: int
     planned_busy_ns: int | None
     measured_busy_ns: int
@@ -175,10 +178,10 @@ class Summary:
 
     @property
     def makespan_change(self) -> float | None:
-        """Measured over planned makespan, less one."""
-        if not self.planned_makespan_ns:
+        """Measured makespan over that of the planned step, less one."""
+        if not self.planned_step_ns:
             return None
-        return self.measured_makespan_ns / self.planned_makespan_ns - 1.0
+        return self.measured_makespan_ns / self.planned_step_ns - 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from memplan.compare.measured import MeasuredOps
 from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
-from memplan.schema import Plan
+from memplan.schema import Plan, PlannedStep
 
 _MOST = 3
 """Parts named beside a cause."""
@@ -67,17 +67,24 @@ class StepCause:
 
 @dataclass(frozen=True, slots=True)
 class StepCauses:
-    """A step `planned` and `measured` from first op to last, and the causes of the difference, largest first."""
+    """
+    A step `planned` and `measured` from first kernel to last, and the causes of the difference, largest first.
+
+    `planned_computing` and `measured_computing` are those nanoseconds of them in which it computes.
+    """
 
     planned: int
     measured: int
+    planned_computing: int
+    measured_computing: int
     causes: tuple[StepCause, ...]
 
 
-def step_causes(of_step: ComparedStep, whats: Sequence[str]) -> StepCauses | None:
+def step_causes(of_step: ComparedStep, whats: Sequence[str], whole: PlannedStep | None) -> StepCauses | None:
     """
     The causes for the kernels of a step; `whats[row]` is what a kernel without an op is.
 
+    `whole` is the planned step with what it has beyond the plan's ops, `None` where the run can have nothing of it.
     `None` for a plan without times and for a step without kernels.
     """
     plan, ops = of_step.plan, of_step.ops
@@ -94,14 +101,26 @@ def step_causes(of_step: ComparedStep, whats: Sequence[str]) -> StepCauses | Non
     measured = _split(ops.start_ns, ops.end_ns, np.isin(measured_families, list(apart)))
     sides = _Sides(plan, ops, of_step.owner, of_step.aligned, whats, families, measured_families)
     computing = sides.computing()
+    beyond = whole or PlannedStep(sum(planned))
     causes = [
-        StepCause(CauseKind.COMMUNICATION, "", planned[1], measured[1], sides.communication()),
-        StepCause(CauseKind.IDLE, "", planned[2], measured[2]),
+        StepCause(CauseKind.COMMUNICATION, "", planned[1] + beyond.waiting_ns, measured[1], sides.communication()),
+        StepCause(CauseKind.IDLE, "", planned[2] + beyond.gaps_ns, measured[2]),
         *computing,
-        StepCause(CauseKind.REST, "", 0, measured[0] - planned[0] - sum(cause.delta for cause in computing)),
+        StepCause(
+            CauseKind.REST,
+            "",
+            beyond.running_ns,
+            measured[0] - planned[0] - sum(cause.delta for cause in computing),
+        ),
     ]
     causes = [cause for cause in causes if cause.delta or cause.measured]
-    return StepCauses(sum(planned), sum(measured), tuple(sorted(causes, key=lambda cause: -abs(cause.delta))))
+    return StepCauses(
+        planned=beyond.span_ns,
+        measured=sum(measured),
+        planned_computing=planned[0] + beyond.running_ns,
+        measured_computing=measured[0],
+        causes=tuple(sorted(causes, key=lambda cause: -abs(cause.delta))),
+    )
 
 
 def _split(starts: Int64s, ends: Int64s, apart: NDArray[np.bool_]) -> tuple[int, int, int]:

@@ -33,6 +33,7 @@ def training_report(
     else:
         answer, goal = f"does not fit: {format_bytes(-left)} over {format_bytes(capacity)}", "To fit"
     low, high = (format_bytes(size) for size in memory.interval_bytes)
+    taken = " and ".join(format_bytes(size) for size in memory.reserved_interval_bytes)
     between = " and ".join(format_bytes(size) for size in memory.between_interval_bytes)
     parts = tuple((part.name, part.nbytes, part.formula) for part in memory.parts)
     found = ReportTable(_WAYS, tuple((way.what, way.memory.peak_bytes) for way in ways))
@@ -47,7 +48,8 @@ def training_report(
                 bar_chart([(part.name, part.nbytes) for part in memory.parts], Quantity.BYTES),
                 f"peak in: {memory.phase}; {memory.parameters:,} parameters on the rank; "
                 f"{format_bytes(memory.between_steps)} stay between steps; of public runs that nobody had looked at "
-                f"four of five with this prediction peak between {low} and {high}, and keep between {between}",
+                f"four of five with this prediction peak between {low} and {high}, for which their allocator has taken "
+                f"between {taken}, and keep between {between}",
             ),
             section(goal, found if ways else none),
         ),
@@ -68,6 +70,7 @@ def _document(
         "parameters": memory.parameters,
         "phase": memory.phase,
         "interval_bytes": list(memory.interval_bytes),
+        "reserved_interval_bytes": list(memory.reserved_interval_bytes),
         "between_steps_bytes": memory.between_steps,
         "between_interval_bytes": list(memory.between_interval_bytes),
         "parts": [dataclasses.asdict(part) for part in memory.parts],

@@ -101,6 +101,13 @@ class RecipeRequest:
     half_moments: bool = option(
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
     )
+    half_weights: bool = option(
+        "--half-weights",
+        "--pure-bf16",
+        default=False,
+        about="Weights in 16 bits alone, as their gradients and Adam's moments are.",
+        panel=_PANEL,
+    )
     muon: bool = option(
         "--muon",
         default=False,
@@ -379,6 +386,12 @@ class RecipeRequest:
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
     lora_experts: bool = option("--lora-experts", default=False, about="Each expert has adapters too.", panel=_PANEL)
+    lora_gathered: bool = option(
+        "--lora-gathered",
+        default=False,
+        about="Adapters keep what sequence-parallel ranks gather for them, as Megatron-Bridge's do by default.",
+        panel=_PANEL,
+    )
     qlora: bool = option(
         "--qlora", default=False, about="Weights beside adapters stand in 4 bits where a layer is linear.", panel=_PANEL
     )

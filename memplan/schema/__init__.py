@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from memplan.schema.source import Source
     from memplan.schema.summary import plan_headline
     from memplan.schema.tier import Tier
+    from memplan.schema.whole_step import PlannedStep, StepPartName, planned_step
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -58,10 +59,12 @@ __all__ = [
     "PlannedOp",
     "PlannedOperand",
     "PlannedProgram",
+    "PlannedStep",
     "PlannedTensor",
     "PlannedTiling",
     "Source",
     "StepPart",
+    "StepPartName",
     "Tier",
     "TierUse",
     "Transfer",
@@ -73,6 +76,7 @@ __all__ = [
     "plan_json_schema",
     "plan_peak",
     "plan_to_json",
+    "planned_step",
     "step_starts",
 ]
 
@@ -107,6 +111,7 @@ __getattr__ = lazy_names(
             ),
             "memplan.schema.plan",
         ),
+        **dict.fromkeys(("PlannedStep", "StepPartName", "planned_step"), "memplan.schema.whole_step"),
         **dict.fromkeys(("OnChipBuffer", "OnChipPlan", "OnChipUse", "PlannedTiling"), "memplan.schema.planned_tiling"),
         "Tier": "memplan.schema.tier",
         "plan_headline": "memplan.schema.summary",

@@ -13,11 +13,10 @@ from memplan.models.steps import ServedStep, training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.pipeline_order import PipelinePass, pass_before, pipeline_order
 from memplan.models.training.step_recipe import Recipe, Schedule
-from memplan.schema import StepPart
+from memplan.schema import StepPart, StepPartName
 from memplan.serving.constants import constants
 from memplan.serving.steptime import StepTime, step_time
 
-OPS_PART = "ops of the plan"
 FORWARD_PHASES = frozenset({"embedding", "forward", "loss"})
 BACKWARD_PHASES = frozenset({"backward", "recompute"})
 
@@ -36,24 +35,25 @@ def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int
     running = sum(item.running_ns for item in own)
     gaps = sum(item.duration_ns - item.running_ns for item in own)
     launches = sum(item.launches for item in own)
+    ops = kernels if makespan_ns is None else makespan_ns
     parts = [
-        StepPart(OPS_PART, kernels if makespan_ns is None else makespan_ns, "kernels one after the other"),
+        StepPart(StepPartName.OPS.value, ops, "kernels one after the other"),
         StepPart(
-            "in a running model", running - kernels,
+            StepPartName.RUNNING.value, running - kernels,
             f"products reach {table.product_share:.1%} of their rate alone, fused ops need no launch, side streams run "
             "beside, collectives between dies by measured constants",
         ),
-        StepPart("gaps between kernels", gaps, f"before {launches:,} kernels on the main chain and beside it"),
-        StepPart("other pipeline stages", sum(item.duration_ns for item in others), "one after the other"),
+        StepPart(StepPartName.GAPS.value, gaps, f"before {launches:,} kernels on the main chain and beside it"),
+        StepPart(StepPartName.OTHER_STAGES.value, sum(item.duration_ns for item in others), "one after the other"),
     ]  # fmt: skip
     known = sum(item.duration_ns for item in result.stages)
     runs = 1 + result.step.speculative
     launch = result.duration_ns - known - result.host_ns
-    parts.append(StepPart("launch of the step", launch, f"the host, {runs} run(s) of the model"))
+    parts.append(StepPart(StepPartName.LAUNCH.value, launch, f"the host, {runs} run(s) of the model"))
     parts.append(
-        StepPart("host of the engine", result.host_ns, f"{result.engine}: scheduler, inputs, sampling, launches")
+        StepPart(StepPartName.HOST.value, result.host_ns, f"{result.engine}: scheduler, inputs, sampling, launches")
     )
-    return tuple(part for part in parts if part.duration_ns or part.name == OPS_PART)
+    return tuple(part for part in parts if part.duration_ns or part.name == StepPartName.OPS)
 
 
 def training_parts(
@@ -65,7 +65,11 @@ def training_parts(
     That wait is what 1F1B (interleaved or not) or GPipe leaves between a stage's own micro-batches, for stages that
     take turns without a gap. Time of the host and waiting for other replicas are in no part.
     """
-    parts = [StepPart(OPS_PART, makespan_ns, f"all {recipe.micro_batches} micro-batches, exchange and optimiser")]
+    parts = [
+        StepPart(
+            StepPartName.OPS.value, makespan_ns, f"all {recipe.micro_batches} micro-batches, exchange and optimiser"
+        )
+    ]
     if layout.pipeline > 1:
         times = _stage_times(model, layout, recipe, chip, stage, graph)
         span = pipeline_span_ns(times, layout, recipe)
@@ -73,7 +77,7 @@ def training_parts(
         slowest = max(range(layout.pipeline), key=lambda number: sum(times[number]))
         order = f"{recipe.schedule.value} of {recipe.micro_batches} micro-batches on {layout.pipeline} stages"
         note = f"{order}; stage {slowest} is the slowest"
-        parts.append(StepPart("waiting for other stages", max(0, wait), note))
+        parts.append(StepPart(StepPartName.WAITING.value, max(0, wait), note))
     return tuple(parts)
 
 

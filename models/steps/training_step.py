@@ -47,6 +47,10 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     """
     if recipe.reference_model:
         raise InputError("a reference model is in no graph of training", remedy="memplan train-memory counts it")
+    if recipe.half_weights:
+        raise InputError(
+            "weights in 16 bits alone are in no graph of training", remedy="memplan train-memory counts them"
+        )
     if recipe.muon:
         raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.fp8:

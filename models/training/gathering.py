@@ -60,7 +60,7 @@ def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans:
     """
     counts = _layer_sizes(model, layout, None, spans)
     most = max((count for layer, count in counts.items() if layer is not None), default=0)
-    each = recipe.each + (_HALF if recipe.half_gradients else _SINGLE)
+    each = recipe.each + (_HALF if recipe.half_gradients or recipe.half_weights else _SINGLE)
     return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
 
 
@@ -71,7 +71,7 @@ def root_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tu
     The root's are spread last, when the way back has come to its end (`fully_shard`).
     """
     outer = _layer_sizes(model, layout, None, spans).get(None, 0)
-    each = recipe.each + (_HALF if recipe.half_gradients else _SINGLE)
+    each = recipe.each + (_HALF if recipe.half_gradients or recipe.half_weights else _SINGLE)
     its_own = recipe.each + (0 if recipe.float32 else _SINGLE)
     counted = its_own * (model.vocab_size * model.hidden_size // layout.tensor)
     formula = f"{each} B x {outer:,} outside the layers and their copy, of which {counted:,} B are counted"

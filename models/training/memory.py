@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
@@ -32,6 +33,14 @@ from memplan.models.training.trained_model import kept_around, trained_model
 _HALF, _SINGLE = 2, 4
 
 
+class Trained(str, Enum):
+    """Kinds of training whose peaks have intervals of their own: who has the states, or that adapters are trained."""
+
+    BY_MEGATRON = "megatron"
+    BY_PYTORCH = "pytorch"
+    ADAPTERS = "adapters"
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
     """
@@ -43,8 +52,8 @@ class TrainingMemory:
     held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
     exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) and
     gradients are spread into (fsdp2) by streams of their own, whose memory the allocator keeps apart, so that it is
-    taken though it is free when the peak is reached. HCCL's buffers and the kernels' own workspace are outside the
-    allocator and outside this figure; `notes` says so.
+    taken though it is free when the peak is reached. `kind` says by which public runs its interval is told. HCCL's
+    buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
     """
 
     stage: int
@@ -57,6 +66,7 @@ class TrainingMemory:
     phases: tuple[tuple[str, int], ...]
     gathering_bytes: int = 0
     first_step_bytes: int = 0
+    kind: Trained = Trained.BY_MEGATRON
 
     @property
     def peak_bytes(self) -> int:
@@ -70,13 +80,30 @@ class TrainingMemory:
 
     @property
     def interval_bytes(self) -> tuple[int, int]:
-        """Between which the peaks of four of five public runs lie that the model gives the same."""
+        """Between which the peaks of four of five public runs of this kind lie that the model gives the same."""
+        if self.kind is not Trained.BY_MEGATRON:
+            # What their allocators take is told, of which tensors fill less.
+            (low, high), (least, most) = _measured_shares(self.kind.value), _measured_shares("reserved")
+            return round(self.peak_bytes * low / most), round(self.peak_bytes * high / least)
         states = min(self.between_steps, self.peak_bytes)
         low, high = (
             states * own + (self.peak_bytes - states) * beyond
             for own, beyond in zip(_measured_shares("states"), _measured_shares("beyond"), strict=True)
         )
         return round(low), round(high)
+
+    @property
+    def reserved_interval_bytes(self) -> tuple[int, int]:
+        """
+        The same of what the allocator takes from the device, which tensors don't fill.
+
+        Public runs that tell both say by how much it is more; those of other kinds than Megatron's tell it alone.
+        """
+        if self.kind is not Trained.BY_MEGATRON:
+            low, high = _measured_shares(self.kind.value)
+            return round(self.reserved_bytes * low), round(self.reserved_bytes * high)
+        low, high = (held * more for held, more in zip(self.interval_bytes, _measured_shares("reserved"), strict=True))
+        return round(low + self.gathering_bytes), round(high + self.gathering_bytes)
 
     @property
     def between_interval_bytes(self) -> tuple[int, int]:
@@ -86,7 +113,10 @@ class TrainingMemory:
 
 
 def _measured_shares(part: str) -> tuple[float, float]:
-    """Measured over predicted, of `states` or of what a peak holds `beyond` them: the ends of its interval."""
+    """
+    Measured over predicted, of `states`, of what a peak holds `beyond` them or of all that the allocator has in other
+    kinds of training; and what it has `reserved` over what tensors hold: the ends of the interval.
+    """
     row = table("memplan.models.training", "intervals.json")[part]
     return float(row["low"]), float(row["high"])
 
@@ -219,15 +249,16 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
-        still_there = () if recipe.sharding is Sharding.FSDP2 else left
+        still_there = () if recipe.lets_gradients_go else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
     elif recipe.sharding in (Sharding.ZERO1, Sharding.ZERO2):
         over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
         phases["optimizer"] = [over, widened_gradients(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
-    # Shares of gradients come from a stream of their own, whose memory stays taken.
-    gathering += max(map(with_gradients_come, phases.values())) - held_by[phase]
+    if recipe.sharding.gathers:
+        # Shares of gradients come from a stream of their own, whose memory stays taken.
+        gathering += max(map(with_gradients_come, phases.values())) - held_by[phase]
     parts += held
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     standing = sum(part.nbytes for part in parts)
@@ -237,8 +268,15 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     notes = _notes(rank, scores=SCORES_PHASE in phases)
     parts += phases[phase]
     return TrainingMemory(
-        stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step
+        stage, parameters, phase, tuple(parts), notes, between, moments, held_in, gathering, first_step, _kind(recipe)
     )
+
+
+def _kind(recipe: Recipe) -> Trained:
+    if recipe.lora_rank:
+        return Trained.ADAPTERS
+    megatron = recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP) and not recipe.half_weights
+    return Trained.BY_MEGATRON if megatron else Trained.BY_PYTORCH
 
 
 def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> StageRank:
@@ -262,7 +300,7 @@ def _left_parts(rank: StageRank, gradients: int) -> list[MemoryPart]:
         left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
         left.append(gathered_ahead(rank.model, rank.layout, recipe, rank.spans))
-    if recipe.sharding is Sharding.FSDP2:
+    if recipe.lets_gradients_go:
         left.append(MemoryPart("gradients let go", -gradients, "when the step is over"))
     return left
 

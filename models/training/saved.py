@@ -276,6 +276,8 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
                 )
                 kept.append(Saved(f"statistics of the norm behind {name}", "norm", _SINGLE / shards))
                 kept += _norm_steps(f"norm behind {name}", model.hidden_size / shards, recipe)
+            if recipe.lora_gathered and shards > 1 and not isinstance(part, MoeFfn):
+                kept.append(Saved(f"{name} norm, gathered for adapters", "norm", recipe.each * model.hidden_size))
             if recipe.dropout:
                 kept.append(Saved(f"dropout mask behind {name}", "residual", model.hidden_size / shards))
     if layer.mixer is not None:

@@ -127,13 +127,15 @@ def stage_phases(
         if recipe.deferred_head and layout.pipeline > 1:
             for parts in found.values():
                 parts.append(deferred_head(model, layout, recipe, rank.tokens))
+    if recipe.lets_gradients_go and not recipe.lora_rank and recipe.micro_batches == 1:
+        _leave_gradients_to_come(found, rank, gradients)
     if not recipe.sharding.gathers:
         return found, 0
     outer, one, two = (gathered_weights(model, layout, recipe, rank.spans, layers=layers) for layers in range(3))
     for name, parts in found.items():
         parts.append(two if name == BACKWARD_PHASE else one)
     if recipe.sharding is Sharding.FSDP2 and not recipe.lora_rank:
-        _add_spread_gradients(found, rank, gradients)
+        _add_spread_gradients(found, rank)
     return found, outer.nbytes
 
 
@@ -145,20 +147,27 @@ def _passes_to_come(rank: StageRank, held: PassesHeld) -> list[MemoryPart]:
     return [MemoryPart("passes to come", -round(rank.tokens * fewer), "through runs without the loss")] if fewer else []
 
 
-def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, gradients: int) -> None:
+def _leave_gradients_to_come(found: dict[str, list[MemoryPart]], rank: StageRank, gradients: int) -> None:
     """
-    Add to phases what `fully_shard` makes of gradients, of whose shares a rank holds `gradients` bytes in the end.
+    Take from phases the `gradients` bytes that a step of one micro-batch hasn't made yet when its way back begins.
 
-    A step of one micro-batch has none of them yet when its way back begins.
+    Where nobody else adds gradients up, the embedding's is the one that the rank has in the end.
     """
+    for name in (BACKWARD_PHASE, LOSS_PHASE, HEAD_PHASE):
+        if name in found:
+            found[name].append(MemoryPart(_TO_COME, -gradients, "those of layers and the embedding"))
+    if _EMBEDDING in found and not rank.recipe.sharding.gathers:
+        table = rank.recipe.each * (rank.model.vocab_size * rank.model.hidden_size // rank.layout.tensor)
+        found[_EMBEDDING].append(MemoryPart("gradient counted", -table, "the embedding's, among all gradients"))
+
+
+def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank) -> None:
+    """Add to phases what `fully_shard` makes of gradients on their way to the ranks' shares."""
     found[BACKWARD_PHASE].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
     if LOSS_PHASE in found:
         found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout, rank.recipe))
     if _EMBEDDING in found:
         found[_EMBEDDING].append(root_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
-    for name in (BACKWARD_PHASE, LOSS_PHASE, HEAD_PHASE):
-        if name in found and rank.recipe.micro_batches == 1:
-            found[name].append(MemoryPart(_TO_COME, -gradients, "shares of them, when layers ran back"))
 
 
 def with_gradients_come(parts: Sequence[MemoryPart]) -> int:

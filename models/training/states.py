@@ -24,6 +24,9 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     the weights are float32 themselves the states are the moments, but for Megatron-FSDP, which has originals apart.
     """
     sharding = recipe.sharding
+    if recipe.half_weights:
+        shared = ranks if sharding is Sharding.FSDP2 else 1
+        return _HALF / shared, _HALF / shared, 2.0 * _HALF / shared
     if recipe.float32 and sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
         return float(_SINGLE), float(_SINGLE), 2.0 * _SINGLE / (ranks if sharding is Sharding.DISTRIBUTED else 1)
     states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
@@ -71,8 +74,9 @@ def static_parts(
     """
     dense, experts = held_elements(model, layout, spans)
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
-    single = recipe.sharding is Sharding.FSDP2 or (recipe.float32 and recipe.sharding is not Sharding.FSDP)
-    format_of = "float32 weights" if single or recipe.float32 else "16-bit weights"
+    alone = recipe.sharding is Sharding.FSDP2 or (recipe.float32 and recipe.sharding is not Sharding.FSDP)
+    single = alone or recipe.half_weights
+    format_of = "float32 weights" if (alone or recipe.float32) and not recipe.half_weights else "16-bit weights"
     named = (format_of, "moments" if single else "float32 master weights and moments")
     parts = []
     if recipe.reference_model:
@@ -95,7 +99,7 @@ def static_parts(
             parts.append(_part(STANDING, named[0], (each, still), (each_expert, still_experts)))
     if recipe.lora_rank:
         dense, experts = adapter_elements(model, layout, spans, recipe)
-    second, moments = _HALF if recipe.half_moments else _SINGLE, 0.0
+    second, moments = _HALF if recipe.half_moments or recipe.half_weights else _SINGLE, 0.0
     for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
         each = state_bytes(recipe, data_ranks)[number]
         each_expert = state_bytes(recipe, expert_ranks)[number]
@@ -107,11 +111,11 @@ def static_parts(
             part = MemoryPart(name, part.nbytes - less, f"{part.formula}, less {less:,} B of weights in 8 bits")
         if name == "optimizer":
             size = each * dense + each_expert * experts
-            alone = (0 if single else _SINGLE) + 2 * second
-            moments = 2 * second * size / alone
+            of_one = (0 if single else _SINGLE) + 2 * second
+            moments = 2 * second * size / of_one
             if recipe.muon:
                 counts = _matrices(model, layout, spans)
-                saved = second * (each * counts[0] + each_expert * counts[1]) / alone
+                saved = second * (each * counts[0] + each_expert * counts[1]) / of_one
                 size, moments = size - saved, moments - saved
                 formula = f"{part.formula}, less the second moments of {sum(counts):,} in matrices"
                 part = MemoryPart(name, round(size), formula)

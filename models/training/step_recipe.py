@@ -128,6 +128,12 @@ class Recipe:
     """
     half_moments: bool = False
     """Keeps Adam's two moments in 16 bits (`--o2-optimizer`, `--exp-avg-dtype`)."""
+    half_weights: bool = False
+    """
+    Trains weights that are there in 16 bits alone: PyTorch's optimiser works on them, so that gradients and moments
+    have as many and gradients are let go when a step is over (a model in bfloat16 without autocast: torchtune's
+    `dtype: bf16`, LLaMA-Factory's `pure_bf16`). Beside adapters the weights that stand still have 16 bits then too.
+    """
     muon: bool = False
     """Keeps one moment of matrices within layers (`--optimizer muon`) and Adam's two of all else."""
     loss: Loss = Loss.IN_PLACE
@@ -140,6 +146,11 @@ class Recipe:
     """
     lora_experts: bool = False
     """Has adapters beside those of each expert too."""
+    lora_gathered: bool = False
+    """
+    Has adapters keep the whole of what sequence-parallel ranks gather for them, beside their own part of it
+    (Megatron-Bridge without `sequence_parallel_input_regather`).
+    """
     four_bit_base: bool = False
     """Has the weights of linear layers beside adapters stand there in 4 bits (QLoRA)."""
     float32: bool = False
@@ -336,6 +347,10 @@ class Recipe:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
+        if self.lora_gathered and not (self.lora_rank and self.sequence_parallel):
+            raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
+        if self.half_weights:
+            self._check_half_weights()
         if self.four_bit_base and self.sharding.gathers:
             raise InputError("weights in 4 bits that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled")
         if self.lora_rank and self.mtp_layers:
@@ -348,6 +363,21 @@ class Recipe:
             self._check_float32()
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
+
+    def _check_half_weights(self) -> None:
+        if self.sharding not in (Sharding.NONE, Sharding.FSDP2):
+            raise InputError("weights in 16 bits alone go with --sharding none or fsdp2")
+        for name in (
+            "half_gradients",
+            "half_moments",
+            "reuse_fp32",
+            "swap_optimizer",
+            "muon",
+            "fp8_weights",
+            "float32",
+        ):
+            if getattr(self, name):
+                raise InputError("weights in 16 bits alone and --{} together are not modelled", name.replace("_", "-"))
 
     def _check_float32(self) -> None:
         if self.half_gradients and not (self.fp8_weights and self.sharding is Sharding.FSDP):
@@ -365,6 +395,11 @@ class Recipe:
     def each(self) -> int:
         """Bytes of a value of a weight or an activation."""
         return _SINGLE if self.float32 else _HALF
+
+    @property
+    def lets_gradients_go(self) -> bool:
+        """Whether gradients are PyTorch's own, which a step of one micro-batch makes layer by layer and lets go."""
+        return self.half_weights or self.sharding is Sharding.FSDP2
 
     @property
     def sums_in_halves(self) -> bool:

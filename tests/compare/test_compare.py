@@ -15,7 +15,7 @@ import memplan
 from memplan.compare import Comparison, Tolerance, compare
 from memplan.core.errors import InputError
 from memplan.graph.op_names import type_of_kernel
-from memplan.schema import Bound, Plan, memory_curve
+from memplan.schema import Bound, Plan, StepPart, StepPartName, memory_curve
 from memplan.simulator import Behaviour, simulate
 from memplan.traces.profile import Allocations, MemoryCurve, Slices, Track, TrackKind
 from tests.align.alexnet_run import alexnet_plan
@@ -208,6 +208,37 @@ def test_the_median_step_is_taken_unless_another_is_asked_for() -> None:
     assert compare(plan, rank, step=4).summary.makespan_change == pytest.approx(8.0)
     with pytest.raises(InputError, match="no step 7; it has 4, 5, 6"):
         compare(plan, rank, step=7)
+
+
+def _waiting(plan: Plan, waiting_ns: int) -> Plan:
+    """`plan` as that of one pipeline stage, which waits so long for others, with a host around its kernels."""
+    names = (StepPartName.OPS, StepPartName.WAITING, StepPartName.HOST)
+    lengths = (plan.makespan_ns, waiting_ns, 3_000)
+    parts = tuple(StepPart(name.value, length, "") for name, length in zip(names, lengths, strict=True))
+    return dataclasses.replace(plan, step_parts=parts)
+
+
+def test_a_run_is_held_against_the_whole_planned_step() -> None:
+    """Went wrong once: a pipeline stage's run, with its waits, was held against the plan's ops alone: +188 %."""
+    plan = layered_plan(3)
+    rows = as_planned(plan)
+    late = [*rows[:-1], (*rows[-1][:2], rows[-1][2] + 40_000, rows[-1][3])]
+    result = compare(_waiting(plan, 40_000), made_rank(kernels(late)))
+    assert result.summary.planned_makespan_ns == plan.makespan_ns
+    assert result.summary.planned_step_ns == result.summary.measured_makespan_ns == plan.makespan_ns + 40_000
+    assert not result.reasons
+    causes = result.causes
+    assert causes is not None
+    assert causes.planned == causes.measured == plan.makespan_ns + 40_000
+    assert causes.planned_computing == causes.measured_computing
+    assert sum(cause.delta for cause in causes.causes) == 0
+
+
+def test_a_simulated_run_executes_the_ops_of_a_plan_alone(tmp_path: Path) -> None:
+    plan = _waiting(layered_plan(3), 40_000)
+    result = simulated(plan, tmp_path, Behaviour.exact())
+    assert result.summary.planned_step_ns == result.summary.measured_makespan_ns == plan.makespan_ns
+    assert not result.reasons
 
 
 def test_steps_without_numbers_are_told_apart_by_repeated_ops() -> None:

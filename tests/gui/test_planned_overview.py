@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import memplan
+from memplan.compare import compare
+from memplan.core.units import format_duration
 from memplan.gui.i18n import catalogue
 from memplan.gui.model.kernel.kernel_analysis import kernel_facts
 from memplan.gui.model.overview.head_figures import head_figures
@@ -21,8 +25,9 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
-from memplan.schema import Bound, Plan
+from memplan.schema import Bound, Plan, planned_step
 from memplan.schema.communication import communication_outlook
+from memplan.simulator import Behaviour, simulate
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
 from tests.gui.two_documents import settle
 
@@ -54,17 +59,43 @@ def test_collectives_are_told_from_computing_in_the_planned_bar(split: Session, 
     assert bar.parts["communication: transfer"] == outlook.duration_ns, "one after the other, nothing hides them"
     computing = sum(op.duration_ns for op in split_plan.ops if op.launches and op.bound is not Bound.LINK)
     assert bar.parts["computing"] == computing
-    assert bar.length_ns == split.document.planned_step_ns
+    assert bar.parts["pipeline bubble"] > 0
+    assert bar.length_ns == split.document.planned_step_ns == split_plan.step_ns
 
 
 def test_the_head_of_a_plan_names_its_exposed_communication_and_the_whole_step(
     split: Session, split_plan: Plan
 ) -> None:
     told = {str(figure.title): f"{figure.value}; {figure.note}" for figure in head_figures(split)}
-    exposed = planned_parts(split_plan).exposed_ns
-    assert told["Exposed communication"].startswith(f"{exposed / split.document.planned_step_ns:.1%}; planned ")
+    step = planned_step(split_plan)
+    assert step is not None
+    told_apart = planned_parts(split_plan, step)
+    exposed = told_apart.exposed_ns + told_apart.waiting_ns
+    assert told["Exposed communication"].startswith(f"{exposed / step.span_ns:.1%}; planned ")
     assert split_plan.step_ns > split_plan.makespan_ns
-    assert "the whole step" in told["Step time"]
+    whole, alone = format_duration(split_plan.step_ns), format_duration(split_plan.makespan_ns)
+    assert told["Step time"] == f"{whole}; as planned; its ops alone {alone}"
+
+
+def test_a_measured_step_stands_beside_the_whole_planned_step_and_kernels_beside_kernels(
+    split_plan: Plan, tmp_path: Path
+) -> None:
+    """Went wrong once: a run's whole step stood beside the planned time of a stage's ops alone."""
+    path, run = tmp_path / "split.plan.json", tmp_path / "run"
+    split_plan.save(path)
+    simulate(split_plan, run, behaviour=Behaviour.exact())
+    session = open_session(Request(path, run))
+    document = session.document
+    assert document.comparison is not None
+    assert document.planned_step_ns == document.comparison.summary.planned_makespan_ns, "simulated: ops alone"
+    assert document.rank is not None
+    found = compare(split_plan, document.rank)
+    measured = Session(replace(document, comparison=found))
+    notes = {str(figure.title): str(figure.note) for figure in head_figures(measured)}
+    assert notes["Step time"].startswith(f"planned {format_duration(split_plan.step_ns)} (")
+    assert found.causes is not None
+    assert notes["Computing"] == f"planned {format_duration(found.causes.planned_computing)} (0.0%)"
+    assert "Computing" not in {str(figure.title) for figure in head_figures(session)}
 
 
 def test_a_plan_without_collectives_has_no_figure_of_them() -> None:

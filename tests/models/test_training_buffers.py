@@ -229,7 +229,6 @@ def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> N
         replace(RECIPE, recompute_products=True),
         replace(RECIPE, recompute_heads=True),
         replace(RECIPE, swap_attended=True),
-        replace(RECIPE, attention_in_steps=True),
         replace(RECIPE, optimizer_instances=2),
         replace(RECIPE, deferred_head=1),
     ],

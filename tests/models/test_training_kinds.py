@@ -240,6 +240,44 @@ def test_gathered_weights_beside_adapters_are_divided(mixtral: ModelConfig, shar
         replace(recipe, lora_rank=8, four_bit_base=True)
 
 
+def test_weights_in_16_bits_alone_take_eight_bytes(mixtral: ModelConfig) -> None:
+    """Gradients are let go when a step is over; beside adapters shared weights have 16 bits too."""
+    alone = training_memory(mixtral, Layout(), replace(RECIPE, sharding=Sharding.NONE, half_weights=True))
+    assert [part(alone, name) / alone.parameters for name in ("weights", "gradients", "optimizer")] == [2, 2, 4]
+    assert alone.moment_bytes == 4 * alone.parameters
+    assert 6 * alone.parameters <= alone.between_steps < 6.1 * alone.parameters
+    assert alone.peak_bytes == alone.reserved_bytes
+    shared = replace(RECIPE, sharding=Sharding.FSDP2, lora_rank=8)
+    single, half = (
+        training_memory(mixtral, Layout(data=4), replace(shared, half_weights=halved)) for halved in (False, True)
+    )
+    assert part(single, "weights that stand still") == 2 * part(half, "weights that stand still")
+    with pytest.raises(InputError, match="--sharding none or fsdp2"):
+        replace(RECIPE, half_weights=True, sharding=Sharding.DISTRIBUTED)
+    with pytest.raises(InputError, match="half-moments"):
+        replace(RECIPE, half_weights=True, sharding=Sharding.NONE, half_moments=True)
+
+
+def test_gradients_to_come_are_not_there_at_the_loss(mixtral: ModelConfig) -> None:
+    """A step of several micro-batches has them from the first one on."""
+    recipe = replace(RECIPE, sharding=Sharding.NONE, half_weights=True)
+    one, two = (dict(training_memory(mixtral, Layout(), replace(recipe, micro_batches=n)).phases) for n in (1, 2))
+    gradients = 2 * training_memory(mixtral, Layout(), recipe).parameters
+    assert two["loss"] - one["loss"] == gradients
+    assert two["optimizer"] == one["optimizer"]
+
+
+def test_adapters_keep_gathered_inputs_where_they_are_told_to(mixtral: ModelConfig) -> None:
+    """Of attention alone: experts' tokens are dispatched, not gathered."""
+    layout = Layout(tensor=2, expert=2)
+    recipe = replace(RECIPE, lora_rank=8, sequence_parallel=True, micro_batches=1)
+    plain, gathered = (training_memory(mixtral, layout, replace(recipe, lora_gathered=kept)) for kept in (False, True))
+    layers = len(mixtral.layers)
+    assert part(gathered, "activations") - part(plain, "activations") == layers * 2 * 4096 * RECIPE.sequence
+    with pytest.raises(InputError, match="--sequence-parallel"):
+        replace(recipe, lora_gathered=True, sequence_parallel=False)
+
+
 def test_states_on_the_host_are_divided_by_the_ranks_that_share_them(mixtral: ModelConfig) -> None:
     """Went wrong once: those of experts, which fewer ranks repeat, were counted like all others."""
     layout = Layout(data=4, expert=2)

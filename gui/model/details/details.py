@@ -61,7 +61,10 @@ def _plan_section(plan: Plan, session: Session) -> Section:
         fact("answer", _answer(plan)),
     ]
     if plan.timed:
-        facts.append(fact("step time", format_duration(session.document.planned_step_ns or plan.makespan_ns)))
+        step = session.document.planned_step
+        facts.append(fact("step time", format_duration(plan.makespan_ns if step is None else step.span_ns)))
+        if step is not None and step.span_ns != step.ops_ns:
+            facts.append(fact("of it its ops alone", format_duration(step.ops_ns)))
         after = max((move.end_ns for move in plan.transfers), default=0) - max(
             (op.start_ns + op.duration_ns for op in plan.ops), default=0
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from memplan.core.errors import MemplanError
 from memplan.core.sentence import Sentence, Text
-from memplan.core.units import format_bytes, format_change, format_duration, format_share
+from memplan.core.units import UNKNOWN, format_bytes, format_change, format_duration, format_share
 from memplan.findings.alike import folded
 from memplan.gui.model.compare.deviations import over_capacity, verdict
 from memplan.gui.model.overview.planned_parts import planned_parts
@@ -21,6 +21,8 @@ from memplan.traces.process_memory import process_memory
 if TYPE_CHECKING:
     from memplan.findings.step_breakdown import StepBreakdown
 
+_OFF = 0.1
+"""Share of the plan by which a time is off that is shown as one to look at."""
 _FULL = 0.9
 """Share of the capacity from which a peak is shown as one to look at."""
 
@@ -48,7 +50,8 @@ def head_figures(session: Session) -> list[HeadFigure]:
     """What is known of them; of a plan alone what it predicts."""
     steps = shown_steps_of(session)
     shares = _shares(steps) or _planned_share(session)
-    figures = [figure for figure in (_step_time(session, steps), *shares, _peak(session)) if figure is not None]
+    times = (_step_time(session, steps), _computing(session))
+    figures = [figure for figure in (*times, *shares, _peak(session)) if figure is not None]
     return [*figures, *_verdict(session)]
 
 
@@ -62,9 +65,10 @@ def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure |
     title = Sentence("Step time")
     if measured is None:
         plan = session.document.plan
-        longer = plan is not None and plan.step_ns > plan.makespan_ns
-        whole = Sentence("its ops; the whole step {}", (format_duration(plan.step_ns),)) if plan and longer else None
-        return HeadFigure(title, format_duration(planned or 0), whole or Sentence("as planned"), "timeline")
+        if plan is None or not plan.step_parts or plan.step_ns == plan.makespan_ns:
+            return HeadFigure(title, format_duration(planned or 0), Sentence("as planned"), "timeline")
+        alone = Sentence("as planned; its ops alone {}", (format_duration(plan.makespan_ns),))
+        return HeadFigure(title, format_duration(plan.step_ns), alone, "timeline")
     if planned is None:
         note = (
             Sentence("median of {} [step|steps]", (f"{len(steps):,}",))
@@ -72,8 +76,20 @@ def _step_time(session: Session, steps: Sequence[StepBreakdown]) -> HeadFigure |
             else Sentence("the only step")
         )
         return HeadFigure(title, format_duration(measured), note, "timeline")
-    values = (format_duration(planned), format_change(measured / planned - 1) if planned else "–")
-    off = planned > 0 and abs(measured / planned - 1) > 0.1
+    return _against_plan(title, measured, planned)
+
+
+def _computing(session: Session) -> HeadFigure | None:
+    """Computing beside that of the plan, where the step is more than the plan's ops: kernels against kernels."""
+    step, found = session.document.planned_step, session.document.comparison
+    if step is None or found is None or found.causes is None or step.span_ns == step.ops_ns:
+        return None
+    return _against_plan(Sentence("Computing"), found.causes.measured_computing, found.causes.planned_computing)
+
+
+def _against_plan(title: Sentence, measured: int, planned: int) -> HeadFigure:
+    values = (format_duration(planned), format_change(measured / planned - 1) if planned else UNKNOWN)
+    off = planned > 0 and abs(measured / planned - 1) > _OFF
     return HeadFigure(title, format_duration(measured), Sentence("planned {} ({})", values), "plan", warns=off)
 
 
@@ -98,15 +114,17 @@ def _shares(steps: Sequence[StepBreakdown]) -> list[HeadFigure]:
 
 
 def _planned_share(session: Session) -> list[HeadFigure]:
-    """Exposed communication of a plan that is open alone, where it has collectives."""
-    plan, planned = session.document.plan, session.document.planned_step_ns
-    if plan is None or session.document.profile is not None or not planned:
+    """Exposed communication and waiting for stages of a plan that is open alone, where it has any: as of a run."""
+    plan, planned = session.document.plan, session.document.planned_step
+    if plan is None or session.document.profile is not None or planned is None or not planned.span_ns:
         return []
-    exposed = planned_parts(plan).exposed_ns
+    told = planned_parts(plan, planned)
+    exposed = told.exposed_ns + told.waiting_ns
     if not exposed:
         return []
     note, title = Sentence("planned {}", (format_duration(exposed),)), Sentence("Exposed communication")
-    return [HeadFigure(title, format_share(exposed / planned), note, "timeline", warns=exposed > planned / 4)]
+    share = exposed / planned.span_ns
+    return [HeadFigure(title, format_share(share), note, "timeline", warns=share > 1 / 4)]
 
 
 def _peak(session: Session) -> HeadFigure | None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.core.intervals import Intervals, interval_difference, interval_total, interval_union
-from memplan.schema import Bound, Plan, PlannedOp
+from memplan.schema import Bound, Plan, PlannedOp, PlannedStep
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedParts:
     """
-    Nanoseconds of computing, `overlapped_ns` of it beside collectives, and of collectives that nothing hides.
+    Nanoseconds of computing, `overlapped_ns` of it beside collectives, of collectives that nothing hides, of waiting
+    for other pipeline stages, and of nothing.
 
     A collective is what the link bounds, as in the report of a plan.
     """
@@ -21,14 +22,18 @@ class PlannedParts:
     computing_ns: int
     overlapped_ns: int
     exposed_ns: int
+    waiting_ns: int
+    idle_ns: int
 
 
-def planned_parts(plan: Plan) -> PlannedParts:
-    """The parts of the step of `plan`, which has times."""
+def planned_parts(plan: Plan, step: PlannedStep) -> PlannedParts:
+    """The parts of `step`, of which the ops of `plan` are those that compute and exchange; they add up to its span."""
     computing = _spans([op for op in plan.ops if op.launches and op.bound is not Bound.LINK])
     linked = _spans([op for op in plan.ops if op.launches and op.bound is Bound.LINK])
     exposed = interval_total(*interval_difference(linked, computing))
-    return PlannedParts(interval_total(*computing), interval_total(*linked) - exposed, exposed)
+    hiding = interval_total(*linked) - exposed
+    works = max(interval_total(*computing) + step.running_ns, hiding)
+    return PlannedParts(works, hiding, exposed, step.waiting_ns, step.span_ns - works - exposed - step.waiting_ns)
 
 
 def _spans(ops: list[PlannedOp]) -> Intervals:

@@ -40,15 +40,15 @@ class StepBar:
 def step_bars(session: Session) -> list[StepBar]:
     """The planned step where there is a plan with times, then the steps of the shown rank in order."""
     bars = []
-    planned = session.document.planned_step_ns
+    planned = session.document.planned_step
     plan = session.document.plan
-    if planned and plan is not None:
-        told = planned_parts(plan)
-        working, hiding, exposed = told.computing_ns, told.overlapped_ns, told.exposed_ns
-        values = (working - hiding, hiding, exposed, 0, 0, 0, planned - working - exposed)
+    if planned is not None and planned.span_ns and plan is not None:
+        told = planned_parts(plan, planned)
+        hiding = told.overlapped_ns
+        values = (told.computing_ns - hiding, hiding, told.exposed_ns, 0, told.waiting_ns, 0, told.idle_ns)
         parts = dict(zip(STEP_PARTS, values, strict=True))
         start = session.document.axis.to_profile(min(op.start_ns for op in plan.ops))
-        bars.append(StepBar(Sentence("planned"), parts, (start, start + planned)))
+        bars.append(StepBar(Sentence("planned"), parts, (start, start + planned.span_ns)))
     for place, step in enumerate(shown_steps_of(session)[:MOST_STEP_BARS], 1):
         number = place if step.step is None else step.step
         span = None if step.start_ns is None else (step.start_ns, step.start_ns + step.length_ns)

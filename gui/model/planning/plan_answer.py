@@ -36,8 +36,8 @@ class PlanAnswer:
 
     @property
     def step_ns(self) -> int | None:
-        """How long the step takes with its moves, which may go on after the last op; `None` without times."""
-        return self.plan.makespan_ns if self.plan.timed else None
+        """How long the whole step takes with its moves, which may outlast its ops; `None` without times."""
+        return self.plan.step_ns if self.plan.timed else None
 
 
 def tried_plan(

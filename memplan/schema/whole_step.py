@@ -1,0 +1,60 @@
+"""The whole step that the ops of a plan are a part of: from its first kernel to its last, and what is around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from memplan.schema.plan import Plan
+
+
+class StepPartName(str, Enum):
+    """What the parts of a planned step are called."""
+
+    OPS = "ops of the plan"
+    RUNNING = "in a running model"
+    """What the ops take more there than one after the other, or less."""
+    GAPS = "gaps between kernels"
+    WAITING = "waiting for other stages"
+    """Of a training step, between this stage's own micro-batches."""
+    OTHER_STAGES = "other pipeline stages"
+    """Of a prefill or decode step, before this stage's kernels and after them."""
+    LAUNCH = "launch of the step"
+    HOST = "host of the engine"
+
+    __str__ = str.__str__  # the same text in every version of Python
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """
+    Nanoseconds of a planned step.
+
+    `ops_ns` is from the start of the first op that launches a kernel to the end of the last, `running_ns` (less than
+    zero: saved), `gaps_ns` and `waiting_ns` are what a run has beyond that between its first kernel and its last.
+    `around_ns` is before and after them: the launch, the engine's host, other stages, moves that outlast the ops.
+    """
+
+    ops_ns: int
+    running_ns: int = 0
+    gaps_ns: int = 0
+    waiting_ns: int = 0
+    around_ns: int = 0
+
+    @property
+    def span_ns(self) -> int:
+        """From the first kernel to the last: what a measured step is held against."""
+        return self.ops_ns + self.running_ns + self.gaps_ns + self.waiting_ns
+
+
+def planned_step(plan: Plan) -> PlannedStep | None:
+    """The step of `plan`; `None` where the plan has no times or launches nothing."""
+    spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches]
+    if not plan.timed or not spans:
+        return None
+    parts = {part.name: part.duration_ns for part in plan.step_parts}
+    ops = max(end for _, end in spans) - min(start for start, _ in spans)
+    running, gaps, waiting = (
+        parts.get(name.value, 0) for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING)
+    )
+    return PlannedStep(ops, running, gaps, waiting, plan.step_ns - ops - running - gaps - waiting)
