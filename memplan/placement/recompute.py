@@ -23,8 +23,9 @@ from memplan.graph.repeats import RepeatRules, along_repeats, repeated_ops, with
 from memplan.graph.saved import SavedTensors
 from memplan.hardware import HostTier
 from memplan.placement.memory_layout import storages_of
-from memplan.placement.move_bound import MOST_LP_ROWS, MoveBound, RecomputeColumns, move_bound
+from memplan.placement.move_bound import MOST_LP_ROWS, MoveBound, move_bound
 from memplan.placement.move_problem import MoveProblem, move_problem
+from memplan.placement.move_program.move_rows import RecomputeColumns
 from memplan.placement.recompute_options import (
     RecomputeOption,
     RecomputeTarget,

@@ -99,7 +99,7 @@ def align_near(
 
 def align_band(model: PairPrices, band: Band, spans: OpSpans | None = None) -> PairResult:
     """The posterior of the kernels of `band`; `spans` are those of `model`, where several bands share them."""
-    from memplan.align.pairs.pair_loops import posterior
+    from memplan.align.pairs.posterior_loops import posterior
 
     kernels = len(band.low)
     final = band.final(model)

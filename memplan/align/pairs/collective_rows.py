@@ -150,7 +150,7 @@ class _Collectives:
 
     def aligned(self, mine: Bools, some: PairPrices, whole: Int64s, found: PairResult) -> PairResult:
         """Those of `mine` aligned with the rows `whole`, whose prices are `some`."""
-        from memplan.align.pairs.pair_loops import fit_alone
+        from memplan.align.pairs.pair_weights import fit_alone
 
         both, chosen = self.both, self.which[mine]
         place, times = some.ops.place, both.times[chosen]
