@@ -73,7 +73,24 @@ class EngineRow:
         """What its accuracy is summed up with."""
         what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
         what += ", inputs assumed" if "assumed" in self.told else ""
-        return f"served by {self.family}{what}{', blind' if self.told.get('blind') else ''}"
+        what += ", rate beside a time" if self.repeated else ""
+        return f"served by {self.family}{what}{self._set}"
+
+    @property
+    def _set(self) -> str:
+        """Which of the sets that were predicted before they were seen it is of."""
+        later = f", set of {self.told['seen']}, {self.half}" if self.half else ""
+        return later or (", blind" if self.told.get("blind") else "")
+
+    @property
+    def half(self) -> str:
+        """Whether sources like its own of a later set are worked with or judged once; empty of a row of no such set."""
+        return str(self.told.get("half", ""))
+
+    @property
+    def repeated(self) -> bool:
+        """Whether another row has the time a token of the very run, so that it counts once where runs do."""
+        return bool(self.told.get("same_run"))
 
     @property
     def alike(self) -> bool:
@@ -246,12 +263,13 @@ def sequences_under_way(told: Mapping[str, Any]) -> int:
     return int(min(told["batch"], told["data"] * told.get("most_sequences", told["batch"])))
 
 
-def engine_rows(data: Path) -> list[EngineRow]:
-    """Every row of `public_serving.json`; `data` is the shared data folder."""
+def engine_rows(data: Path, *, later: bool = False) -> list[EngineRow]:
+    """Every row of `public_serving.json`, or those of `later` sets alone; `data` is the shared data folder."""
     document = json.loads(ROWS.read_text("utf-8"))
     # Rows of one source share the reading of a prompt and the step of one sequence.
     timed = cache(_captured)
-    rows = ({**document["servers"].get(_family(told), {}), **told} for told in document["rows"])
+    wanted = [told for told in document["rows"] if "seen" in told or not later]
+    rows = ({**document["servers"].get(_family(told), {}), **told} for told in wanted)
     return [_row(told, data, document["drafted_acceptance"], timed) for told in rows]
 
 

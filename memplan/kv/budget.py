@@ -10,7 +10,6 @@ from memplan.core.units import format_bytes
 from memplan.hardware import Chip
 from memplan.kv.activations import activation_peak
 from memplan.kv.budget_parts import (
-    GIVEN,
     BudgetItem,
     BudgetPart,
     KvBudget,
@@ -25,6 +24,7 @@ from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool
 from memplan.kv.served_weights import ServedWeights, held_weights, served_weights, weight_notes
 from memplan.kv.settings import EngineSettings, ServingOptions, resolve
+from memplan.kv.settings.serving_options import GIVEN
 from memplan.kv.stage_pools import settings_load, settings_pools
 from memplan.kv.static_budget import static_budget
 from memplan.models import ModelConfig

@@ -13,12 +13,10 @@ from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.kv.engine import DEFAULT_SEQUENCES, Engine
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.settings import Choice, ServingOptions
+from memplan.kv.settings.serving_options import GIVEN
 from memplan.kv.token_pools import TokenPools
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-
-GIVEN = Sentence("given")
-"""The source of what a user says."""
 
 
 class BudgetPart(str, Enum):

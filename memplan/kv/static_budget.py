@@ -9,13 +9,14 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import MIB, format_bytes, round_up
 from memplan.hardware import Chip
 from memplan.kv.activations import activation_peak
-from memplan.kv.budget_parts import GIVEN, BudgetItem, BudgetPart, KvBudget, Memory, card_items, check_share
+from memplan.kv.budget_parts import BudgetItem, BudgetPart, KvBudget, Memory, card_items, check_share
 from memplan.kv.collective_buffers import communication
 from memplan.kv.engine import Engine
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.served_weights import ServedWeights, held_weights, weight_notes
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
+from memplan.kv.settings.serving_options import GIVEN
 from memplan.kv.token_pools import StaticMemory, TokenPools, attention_ranks, sees, start_up, static_share, token_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, stage_spans

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from memplan.core.resources import table
 from memplan.models.architecture import ModelConfig
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, sharing_ranks
 from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights
 from memplan.models.training.step_recipe import Recipe
-from memplan.models.weight_shapes import WeightGroup
+from memplan.models.weight_shapes import Weight, WeightGroup
 
-_HALF = 2
 STANDING = "weights that stand still"
 _QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
@@ -44,22 +43,36 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
     return recipe.lora_rank * dense, recipe.lora_rank * experts
 
 
-def four_bit_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:
-    """The weights beside adapters on one rank where those of linear layers have 4 bits, all else 16 (QLoRA)."""
+def in_four_bits(item: Weight, recipe: Recipe) -> bool:
+    """Whether a weight stands in 4 bits: those of linear layers, which head and routers are not (QLoRA)."""
+    return recipe.four_bit_base and item.linear and item.layer is not None and item.group in _QUANTISED
+
+
+def four_bit_weights(
+    model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe, each: float
+) -> MemoryPart:
+    """
+    The weights beside adapters on one rank where those of linear layers have 4 bits, all else `each` bytes (QLoRA).
+
+    `fully_shard` divides weights, not the scales of those in 4 bits, which are no parameters (bitsandbytes); all are
+    divided by the replicas of what isn't experts.
+    """
     whole = linear = 0
     for item, count in trained_weights(model, layout, spans):
-        if item.linear and item.group in _QUANTISED and item.layer is not None:
+        if in_four_bits(item, recipe):
             linear += count
         else:
             whole += count
-    four_bits = _four_bit_bytes()
-    formula = f"16-bit weights: {_HALF} B x {whole:,}, and {four_bits:.3f} B x {linear:,} in 4 bits with their scales"
-    return MemoryPart(STANDING, round(_HALF * whole + four_bits * linear), formula)
+    ranks = sharing_ranks(layout, recipe.optimizer_instances)[0] if recipe.sharding.gathers else 1
+    weight, scales = four_bit_bytes()
+    four_bits = weight / ranks + scales
+    formula = f"{each:g} B x {whole:,}, and {four_bits:.3f} B x {linear:,} in 4 bits with their scales"
+    return MemoryPart(STANDING, round(each * whole + four_bits * linear), formula)
 
 
-def _four_bit_bytes() -> float:
-    """Bytes of a weight in 4 bits: its own, and its part of the scales and of those that scale them."""
+def four_bit_bytes() -> tuple[float, float]:
+    """Bytes of a weight in 4 bits, and of its part of the scales and of those that scale them."""
     row = table("memplan.models.training", "four_bits.json")
     scale, block = float(row["scale_bytes"]), int(row["block"])
     second = float(row["second_scale_bytes"]) / (block * int(row["second_block"]))
-    return float(row["bits"]) / 8 + scale / block + second
+    return float(row["bits"]) / 8, scale / block + second

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
+from memplan.models.training.adapters import four_bit_bytes, in_four_bits
 from memplan.models.training.phases import MemoryPart, trained_weights
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
@@ -92,8 +93,14 @@ def _layer_sizes(
     Bytes of the weights of each layer of `spans` on one rank as `recipe` gathers them, and of those outside the layers;
     elements where there is no recipe.
     """
-    sizes: dict[int | None, int] = {}
+    sizes: dict[int | None, float] = {}
     for item, count in trained_weights(model, layout, spans):
-        each = 1 if recipe is None else _BYTE if in_eight_bits(item, recipe) else recipe.each
-        sizes[item.layer] = sizes.get(item.layer, 0) + each * count
-    return sizes
+        each = 1.0 if recipe is None else _gathered_bytes(item, recipe)
+        sizes[item.layer] = sizes.get(item.layer, 0.0) + each * count
+    return {layer: round(size) for layer, size in sizes.items()}
+
+
+def _gathered_bytes(item: Weight, recipe: Recipe) -> float:
+    if in_four_bits(item, recipe):
+        return four_bit_bytes()[0]
+    return float(_BYTE if in_eight_bits(item, recipe) else recipe.each)

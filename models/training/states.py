@@ -85,7 +85,8 @@ def static_parts(
         )
         parts.append(_part("reference model", f"its {format_of}", (each, dense), (each_expert, experts)))
     if recipe.four_bit_base:
-        parts.append(four_bit_weights(model, layout, spans))
+        each = state_bytes(recipe, data_ranks)[0] if recipe.sharding.gathers else float(recipe.each)
+        parts.append(four_bit_weights(model, layout, spans, recipe, each))
     elif recipe.lora_rank or recipe.frozen_vision:
         # Weights that are gathered are divided whether they are trained or not.
         gathers = recipe.sharding.gathers

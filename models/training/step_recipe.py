@@ -351,8 +351,8 @@ class Recipe:
             raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
         if self.half_weights:
             self._check_half_weights()
-        if self.four_bit_base and self.sharding.gathers:
-            raise InputError("weights in 4 bits that are gathered layer by layer (zero3, fsdp, fsdp2) are not modelled")
+        if self.four_bit_base and self.sharding in (Sharding.ZERO3, Sharding.FSDP):
+            raise InputError("weights in 4 bits that zero3 or fsdp gathers are not modelled")
         if self.lora_rank and self.mtp_layers:
             raise InputError("adapters and layers that predict further tokens together are not modelled")
         if self.attention_in_steps and self.alibi_masks:

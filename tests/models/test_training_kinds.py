@@ -236,8 +236,21 @@ def test_gathered_weights_beside_adapters_are_divided(mixtral: ModelConfig, shar
     divided = each / 4 * (whole.parameters - experts) + each / 2 * experts
     assert part(adapted, "weights that stand still") == divided == part(whole, "weights")
     assert not part(adapted, "gradients being spread")
-    with pytest.raises(InputError, match="gathered layer by layer"):
-        replace(recipe, lora_rank=8, four_bit_base=True)
+
+
+def test_weights_in_four_bits_are_divided_and_their_scales_are_not(mixtral: ModelConfig) -> None:
+    """Layers are gathered in 4 bits, too."""
+    recipe = replace(RECIPE, sharding=Sharding.FSDP2, half_weights=True, lora_rank=8, four_bit_base=True)
+    single, shared = (training_memory(mixtral, Layout(data=ranks), recipe) for ranks in (1, 4))
+    wide = training_memory(mixtral, Layout(data=4), replace(recipe, four_bit_base=False))
+    whole, divided = (part(memory, "weights that stand still") for memory in (single, shared))
+    outer = 2 * 32000 * 4096
+    scales = (whole - 2 * outer) / (0.5 + 1 / 64) / 64
+    assert divided == pytest.approx((whole - scales) / 4 + scales, rel=0.002)
+    assert part(wide, "gathered weights") > 2 * part(shared, "gathered weights")
+    for sharding in (Sharding.ZERO3, Sharding.FSDP):
+        with pytest.raises(InputError, match="zero3 or fsdp"):
+            replace(RECIPE, sharding=sharding, lora_rank=8, four_bit_base=True)
 
 
 def test_weights_in_16_bits_alone_take_eight_bytes(mixtral: ModelConfig) -> None:

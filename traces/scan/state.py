@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.traces.scan import scanner
+from memplan.traces.scan import event_tables as tables
 from memplan.traces.timeline.events import FlowRows, SampleRows, SliceRows
 
 _WIDE = (
-    scanner.SLICE_TS, scanner.SLICE_DUR, scanner.SLICE_AT, scanner.SAMPLE_TS, scanner.SAMPLE_INSTANCE,
-    scanner.SAMPLE_VALUE, scanner.FLOW_TS, scanner.FLOW_ID,
+    tables.SLICE_TS, tables.SLICE_DUR, tables.SLICE_AT, tables.SAMPLE_TS, tables.SAMPLE_INSTANCE,
+    tables.SAMPLE_VALUE, tables.FLOW_TS, tables.FLOW_ID,
 )  # fmt: skip
 _NARROW = (
-    scanner.SLICE_THREAD, scanner.SLICE_NAME, scanner.SLICE_CAT, scanner.SLICE_SIZE, scanner.SAMPLE_THREAD,
-    scanner.SAMPLE_NAME, scanner.SAMPLE_KEY, scanner.FLOW_THREAD, scanner.FLOW_PHASE, scanner.FLOW_CAT,
+    tables.SLICE_THREAD, tables.SLICE_NAME, tables.SLICE_CAT, tables.SLICE_SIZE, tables.SAMPLE_THREAD,
+    tables.SAMPLE_NAME, tables.SAMPLE_KEY, tables.FLOW_THREAD, tables.FLOW_PHASE, tables.FLOW_CAT,
 )  # fmt: skip
 _PADDING = 8
 
@@ -30,7 +30,7 @@ class ScanState:
     """
 
     def __init__(self, rows: int) -> None:
-        self._state = np.zeros(scanner.STATE, dtype=np.int64)
+        self._state = np.zeros(tables.STATE, dtype=np.int64)
         self._columns: dict[int, NDArray[Any]] = {}
         self.grow_rows(rows)
         self._slots = np.empty(0, dtype=np.int32)
@@ -43,7 +43,7 @@ class ScanState:
         self._tids = np.empty(0, dtype=np.int32)
         self.grow_tables(1 << 14, 1 << 17, 1 << 10)
         self._hashes[0], self._string_sizes[0], self._string_at[0] = 0, 0, 0
-        self._state[scanner.N_STRINGS] = 1
+        self._state[tables.N_STRINGS] = 1
 
     @property
     def address(self) -> int:
@@ -53,20 +53,20 @@ class ScanState:
     def grow_rows(self, rows: int) -> None:
         """Make room for `rows` of each sort; those that are there are dropped."""
         for entry in _WIDE:
-            dtype = np.float64 if entry == scanner.SAMPLE_VALUE else np.int64
+            dtype = np.float64 if entry == tables.SAMPLE_VALUE else np.int64
             self._columns[entry] = np.empty(rows, dtype=dtype)
         for entry in _NARROW:
             self._columns[entry] = np.empty(rows, dtype=np.int32)
-        for entry in (scanner.META_AT, scanner.META_SIZE):
+        for entry in (tables.META_AT, tables.META_SIZE):
             self._columns[entry] = np.empty(rows, dtype=np.int64)
         for entry, column in self._columns.items():
             self._state[entry] = column.ctypes.data
-        self._state[scanner.ROWS] = self._state[scanner.META_ROWS] = rows
+        self._state[tables.ROWS] = self._state[tables.META_ROWS] = rows
 
     @property
     def rows(self) -> int:
         """How many rows of each sort there is room for."""
-        return int(self._state[scanner.ROWS])
+        return int(self._state[tables.ROWS])
 
     def grow(self) -> None:
         """Double the tables of strings and threads."""
@@ -83,27 +83,31 @@ class ScanState:
         self._slots = np.full(strings * 2, -1, dtype=np.int32)
         self._thread_slots = np.full(threads * 2, -1, dtype=np.int32)
         for entry, array in (
-            (scanner.STRING_SLOTS, self._slots),
-            (scanner.STRING_HASHES, self._hashes),
-            (scanner.STRING_AT, self._string_at),
-            (scanner.STRING_SIZES, self._string_sizes),
-            (scanner.STRING_POOL, self._pool),
-            (scanner.THREAD_SLOTS, self._thread_slots),
-            (scanner.THREAD_PIDS, self._pids),
-            (scanner.THREAD_TIDS, self._tids),
+            (tables.STRING_SLOTS, self._slots),
+            (tables.STRING_HASHES, self._hashes),
+            (tables.STRING_AT, self._string_at),
+            (tables.STRING_SIZES, self._string_sizes),
+            (tables.STRING_POOL, self._pool),
+            (tables.THREAD_SLOTS, self._thread_slots),
+            (tables.THREAD_PIDS, self._pids),
+            (tables.THREAD_TIDS, self._tids),
         ):
             state[entry] = array.ctypes.data
-        state[scanner.STRING_MASK], state[scanner.THREAD_MASK] = strings * 2 - 1, threads * 2 - 1
-        state[scanner.STRING_ROWS], state[scanner.POOL_WORDS], state[scanner.THREAD_ROWS] = strings, words, threads
-        scanner.rebuild(self.address)
+        state[tables.STRING_MASK], state[tables.THREAD_MASK] = strings * 2 - 1, threads * 2 - 1
+        state[tables.STRING_ROWS], state[tables.POOL_WORDS], state[tables.THREAD_ROWS] = (
+            strings,
+            words,
+            threads,
+        )
+        tables.rebuild(self.address)
 
     def take(self) -> tuple[SliceRows, SampleRows, FlowRows, NDArray[np.int64]]:
         """The rows so far, as copies, and where metadata events are; makes room for the next ones."""
         state = self._state
-        slices = slice(int(state[scanner.N_SLICES]))
-        samples = slice(int(state[scanner.N_SAMPLES]))
-        flows = slice(int(state[scanner.N_FLOWS]))
-        metas = slice(int(state[scanner.N_META]))
+        slices = slice(int(state[tables.N_SLICES]))
+        samples = slice(int(state[tables.N_SAMPLES]))
+        flows = slice(int(state[tables.N_FLOWS]))
+        metas = slice(int(state[tables.N_META]))
 
         def wide(entry: int, rows: slice) -> NDArray[np.int64]:
             return self._columns[entry][rows].copy()
@@ -113,49 +117,49 @@ class ScanState:
 
         taken = (
             SliceRows(
-                wide(scanner.SLICE_TS, slices),
-                wide(scanner.SLICE_DUR, slices),
-                narrow(scanner.SLICE_THREAD, slices),
-                narrow(scanner.SLICE_NAME, slices),
-                narrow(scanner.SLICE_CAT, slices),
-                wide(scanner.SLICE_AT, slices),
-                narrow(scanner.SLICE_SIZE, slices),
+                wide(tables.SLICE_TS, slices),
+                wide(tables.SLICE_DUR, slices),
+                narrow(tables.SLICE_THREAD, slices),
+                narrow(tables.SLICE_NAME, slices),
+                narrow(tables.SLICE_CAT, slices),
+                wide(tables.SLICE_AT, slices),
+                narrow(tables.SLICE_SIZE, slices),
             ),
             SampleRows(
-                wide(scanner.SAMPLE_TS, samples),
-                narrow(scanner.SAMPLE_THREAD, samples),
-                narrow(scanner.SAMPLE_NAME, samples),
-                narrow(scanner.SAMPLE_KEY, samples),
-                wide(scanner.SAMPLE_INSTANCE, samples),
-                self._columns[scanner.SAMPLE_VALUE][samples].copy(),
+                wide(tables.SAMPLE_TS, samples),
+                narrow(tables.SAMPLE_THREAD, samples),
+                narrow(tables.SAMPLE_NAME, samples),
+                narrow(tables.SAMPLE_KEY, samples),
+                wide(tables.SAMPLE_INSTANCE, samples),
+                self._columns[tables.SAMPLE_VALUE][samples].copy(),
             ),
             FlowRows(
-                wide(scanner.FLOW_TS, flows),
-                narrow(scanner.FLOW_THREAD, flows),
-                narrow(scanner.FLOW_PHASE, flows),
-                narrow(scanner.FLOW_CAT, flows),
-                wide(scanner.FLOW_ID, flows),
+                wide(tables.FLOW_TS, flows),
+                narrow(tables.FLOW_THREAD, flows),
+                narrow(tables.FLOW_PHASE, flows),
+                narrow(tables.FLOW_CAT, flows),
+                wide(tables.FLOW_ID, flows),
             ),
-            np.stack([wide(scanner.META_AT, metas), wide(scanner.META_SIZE, metas)], axis=1),
+            np.stack([wide(tables.META_AT, metas), wide(tables.META_SIZE, metas)], axis=1),
         )
         self.clear()
         return taken
 
     def clear(self) -> None:
         """Drop the rows so far."""
-        for entry in (scanner.N_SLICES, scanner.N_SAMPLES, scanner.N_FLOWS, scanner.N_META):
+        for entry in (tables.N_SLICES, tables.N_SAMPLES, tables.N_FLOWS, tables.N_META):
             self._state[entry] = 0
 
     def trouble(self) -> NDArray[np.int64]:
         """Counts from `N_DAMAGED` on since the last call."""
-        counts = self._state[scanner.N_DAMAGED :].copy()
-        self._state[scanner.N_DAMAGED :] = 0
+        counts = self._state[tables.N_DAMAGED :].copy()
+        self._state[tables.N_DAMAGED :] = 0
         return counts
 
     def strings(self) -> list[str]:
         """All strings, decoded."""
         pool = self._pool.view(np.uint8)
-        count = int(self._state[scanner.N_STRINGS])
+        count = int(self._state[tables.N_STRINGS])
         texts = []
         for at, size in zip(self._string_at[:count].tolist(), self._string_sizes[:count].tolist(), strict=True):
             texts.append(decoded(pool[at * 8 : at * 8 + size].tobytes()))
@@ -163,7 +167,7 @@ class ScanState:
 
     def threads(self) -> list[tuple[int, int]]:
         """String numbers of pid and tid of each thread."""
-        count = int(self._state[scanner.N_THREADS])
+        count = int(self._state[tables.N_THREADS])
         return list(zip(self._pids[:count].tolist(), self._tids[:count].tolist(), strict=True))
 
 

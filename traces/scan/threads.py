@@ -27,7 +27,7 @@ from memplan.core.errors import InputError, reason
 from memplan.core.progress import Progress
 from memplan.core.workers import most_workers
 from memplan.traces.notes import Notebook
-from memplan.traces.scan import json_text, scanner
+from memplan.traces.scan import event_tables, json_text, scanner
 from memplan.traces.scan.growable_array import GrowableArray
 from memplan.traces.scan.state import ScanState
 from memplan.traces.timeline.events import (
@@ -51,7 +51,11 @@ _MARGIN = 32  # readable bytes before and after the text
 _LIST = re.compile(rb'"traceEvents"\s*:\s*\[')
 
 # Where `trouble` arrays hold what they count; they begin at the state's `N_DAMAGED`.
-_DAMAGED, _FIRST, _UNUSABLE = 0, scanner.FIRST_DAMAGED - scanner.N_DAMAGED, scanner.N_UNUSABLE - scanner.N_DAMAGED
+_DAMAGED, _FIRST, _UNUSABLE = (
+    0,
+    event_tables.FIRST_DAMAGED - event_tables.N_DAMAGED,
+    event_tables.N_UNUSABLE - event_tables.N_DAMAGED,
+)
 
 _WIDE = ("start_ns", "duration_ns", "arguments_at", "time_ns", "instance", "id")
 _NARROW = ("thread", "name", "category", "arguments_size", "key", "phase")
@@ -126,7 +130,7 @@ class _Scan:
         self.stopped = False
         self.slices, self.samples, self.flows = _Columns(SliceRows), _Columns(SampleRows), _Columns(FlowRows)
         self.metadata: list[tuple[int, int]] = []
-        self.trouble = np.zeros(scanner.STATE - scanner.N_DAMAGED, dtype=np.int64)
+        self.trouble = np.zeros(event_tables.STATE - event_tables.N_DAMAGED, dtype=np.int64)
 
     def accept(self, piece: _Piece) -> None:
         """Keep what `piece` gave."""
@@ -190,7 +194,7 @@ class _Scan:
     @staticmethod
     def _skip_giant(piece: _Piece, base: int) -> None:
         """Note an event that is longer than any real one; its piece ends where the text does."""
-        piece.trouble = np.zeros(scanner.STATE - scanner.N_DAMAGED, dtype=np.int64)
+        piece.trouble = np.zeros(event_tables.STATE - event_tables.N_DAMAGED, dtype=np.int64)
         piece.trouble[_DAMAGED] = 1
         piece.trouble[_FIRST] = base
 
@@ -277,7 +281,7 @@ def _report(path: Path, trouble: NDArray[np.int64], notes: Notebook) -> None:
         notes.add(path, damaged_note(int(trouble[_DAMAGED]), int(trouble[_FIRST])))
     if trouble[_UNUSABLE]:
         notes.add(path, unusable_note(int(trouble[_UNUSABLE])))
-    others = trouble[scanner.N_OTHER - scanner.N_DAMAGED :]
+    others = trouble[event_tables.N_OTHER - event_tables.N_DAMAGED :]
     for phase in np.flatnonzero(others).tolist():
         notes.add(path, unknown_note(chr(phase) if phase else "", int(others[phase])))
 

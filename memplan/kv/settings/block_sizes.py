@@ -10,7 +10,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
 from memplan.kv.layers import block_sizes, cache_parts, engine_of
 from memplan.kv.settings.attention_choice import attention_kind
-from memplan.kv.settings.serving_options import AS_GIVEN, ServingOptions
+from memplan.kv.settings.serving_options import GIVEN, ServingOptions
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
 
@@ -46,7 +46,7 @@ def chosen_block(
     # Tokens in flight given as such are what a planner was told: so is the block size then.
     if engine.forced_block is not None and forced and not hybrid and options.in_flight_tokens is None:
         return engine.forced_block, Sentence("forced with prefix caching and chunked prefill")
-    size, reason = (asked, AS_GIVEN) if asked is not None else _default_block(engine, backend)
+    size, reason = (asked, GIVEN) if asked is not None else _default_block(engine, backend)
     allowed = block_sizes(model, engine) if kind == "compressed" or engine.forced_block is None else None
     if asked is not None and allowed is not None and size not in allowed and engine.compressed_block is not None:
         return engine.compressed_block, Sentence("in place of {}, which compressed caches can't have", (str(size),))

@@ -12,7 +12,7 @@ from memplan.kv.runnable import NGRAM, check_drafts, check_float_cache, check_he
 from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.kv.settings.attention_choice import asked_kv, attention_kind, chosen_backend, draft_type, plain_type
 from memplan.kv.settings.block_sizes import chosen_block, kernel_block, state_tokens
-from memplan.kv.settings.serving_options import AS_GIVEN, Choice, EngineSettings, ServingOptions
+from memplan.kv.settings.serving_options import GIVEN, Choice, EngineSettings, ServingOptions
 from memplan.kv.state_pages import with_states_aligned
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
@@ -162,7 +162,7 @@ def _cache_types(
     name = asked_kv(model, engine, asked)
     kv = backend.kv[name]
     first = Sentence("the first of the engine's that takes the model and its cache type")
-    reason = AS_GIVEN if asked.attention is not None and engine.named_kernels else first
+    reason = GIVEN if asked.attention is not None and engine.named_kernels else first
     kernel = Choice(Sentence("attention kernel"), backend.name, reason)
     if model.model_type in engine.untyped:
         draft = draft_type(model, engine, backend, asked.kv)
@@ -195,12 +195,12 @@ def _scheduling_choices(options: ServingOptions, scheduling: _Scheduling) -> tup
         Choice(
             Sentence("asynchronous scheduling"),
             Sentence("on" if scheduling.asynchronous else "off"),
-            AS_GIVEN if options.asynchronous is not None else Sentence("the engine's default"),
+            GIVEN if options.asynchronous is not None else Sentence("the engine's default"),
         ),
         Choice(
             Sentence("tokens in flight"),
             f"{scheduling.in_flight:,}",
-            AS_GIVEN if options.in_flight_tokens is not None else of_batches,
+            GIVEN if options.in_flight_tokens is not None else of_batches,
         ),
     )
 
@@ -275,7 +275,7 @@ def _own_layouts(
 
 def _prefix_caching(model: ModelConfig, engine: Engine, options: ServingOptions) -> tuple[bool, Text]:
     if options.prefix_caching is not None:
-        return options.prefix_caching, AS_GIVEN
+        return options.prefix_caching, GIVEN
     if all(part.content is not CacheContent.RECURRENT for part in cache_parts(model)):
         return engine.paged, Sentence("the engine's default")
     if not engine.states.hybrid(model):

@@ -61,5 +61,5 @@ class EngineSettings:
     choices: tuple[Choice, ...]
 
 
-AS_GIVEN = Sentence("given")
-"""Why a setting has a value that was asked for."""
+GIVEN = Sentence("given")
+"""Why a figure or a setting is what it is: the user said so."""
