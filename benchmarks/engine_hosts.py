@@ -4,10 +4,10 @@ What hosts take, found from the rows of `benchmarks/engine_rows.py`, and how the
 Times are medians over sources, each of which counts once: of a kernel that is launched by itself what eager steps take;
 of a step what was measured beyond the captured graph that is predicted, and then of models whose layers engines run in
 kernels that reference stacks fuse, by layer of theirs; of graphs captured in pieces what small batches take a layer; of
-first tokens of such models, by layer again. What a request takes is that with which other first tokens are missed
-least, as where kernels take most of them what is left says little of it. Baselines, which runs must reach and may be
-ahead of by any amount, are in none. Each row is also predicted with what the other sources say; rows that were
-predicted blind are in none of them.
+first tokens of such models that launching sets, by layer again. What a request takes is that with which other first
+tokens are missed least, as where kernels take most of them what is left says little of it. Baselines, which runs must
+reach and may be ahead of by any amount, are in none. Each row is also predicted with what the other sources say; rows
+that were predicted blind are in none of them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from memplan.serving.constants import CAPTURED, EngineHost, engine_host, host_in
 
 _FINE_NS, _MOST_FINE = 250_000, 120
 """How fine a time between machines is looked for, and up to how many times as much."""
+_HOSTS_PART = 0.5
+"""What kernels take at most of a first token that launching them sets."""
 _FEW = 2
 """Sequences with which a step of captured pieces is its host's."""
 
@@ -63,9 +65,10 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     unlaunched = _between(mindie, replace(engine_host(MINDIE), step_ns=0), "step_ns")
     own = {MINDIE: unlaunched, CAPTURED: engine_host(CAPTURED)}
     host = _least_missed([row for row in first if not _unfused(row)], host, own, "request_ns")
-    host = _solved([row for row in first if _unfused(row)], host, ("prompt_unfused_layer_ns",))
+    launched = [row for row in first if _unfused(row) and _mostly_launched(row)]
+    host = _solved(launched, host, ("prompt_unfused_layer_ns",))
     host = _solved([row for row in whole if _unfused(row)], host, ("unfused_layer_ns",))
-    launched = median(
+    pieces_of_layer = median(
         _by_source(
             (row.source, row.measured * row.yielded * 1e6 / row.work.layers)
             for row in rows
@@ -76,7 +79,7 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
             and not row.told.get("mean")
         )
     )
-    pieces, eager = replace(host, layer_ns=round(launched)), replace(host, kernel_ns=host.launch_ns)
+    pieces, eager = replace(host, layer_ns=round(pieces_of_layer)), replace(host, kernel_ns=host.launch_ns)
     hosts: dict[tuple[str, bool], EngineHost] = {}
     for one in (False, True):
         launching = {PIECEWISE: host if one else pieces, EAGER: eager}
@@ -88,13 +91,20 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
 
 def _unfused(row: EngineRow) -> bool:
     """Whether its engine runs layers of the row's in kernels that reference stacks fuse."""
-    return engine_host(row.engine).unfused(row.work) > 0
+    own = engine_host(row.engine)
+    if not row.first:
+        return own.unfused(row.work) > 0
+    return row.prompt_work.unfused + row.prompt_work.recurrent * own.prompt_recurrence_counts > 0
+
+
+def _mostly_launched(row: EngineRow) -> bool:
+    """Whether the kernels of its prompt take so little of a first token that launching them sets it."""
+    return row.prompt_ns < _HOSTS_PART * row.measured * 1e6
 
 
 def _like(engine: str, host: EngineHost) -> EngineHost:
     """`host` as one that fuses and captures as `engine` does."""
-    own = engine_host(engine)
-    return replace(host, recurrence_counts=own.recurrence_counts, captured_tokens=own.captured_tokens)
+    return host.counting_like(engine_host(engine))
 
 
 def _solved(rows: Iterable[EngineRow], host: EngineHost, names: Sequence[str]) -> EngineHost:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
+from memplan.cost.chunk_kernels import chunk_ns
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
@@ -173,6 +174,9 @@ def _modelled(
         return _on_cpu(kernel, machine)
     if problem.rule.kind == "collective":
         return _collective(kernel, problem.rule, machine)
+    chunks = chunk_ns(kernel, machine)
+    if chunks is not None:
+        return _of_chunks(kernel, problem, machine, chunks)
     if problem.matmul is not None:
         if not problem.matmul.mac_rate:
             return _without_cube(problem.matmul, machine, kernel.block_count)
@@ -187,6 +191,14 @@ def _modelled(
         return _launch_alone(head, "attention", "the lengths of the sequences in the pages are not told")
     moved = of_tokens_alone(kernel)
     return _vector(moved, problem.rule, machine, hot, cold_code=cold_code, kept=kept)
+
+
+def _of_chunks(kernel: Kernel, problem: KernelProblem, machine: Machine, chunks: float) -> KernelCost:
+    """A kernel of chunks that take `chunks` nanoseconds one after the other, and the launch."""
+    moved = kernel.read_bytes + kernel.written_bytes
+    flops = problem.matmul.flops if problem.matmul is not None else 0
+    time = chunks + machine.head_ns(machine.cubes, machine.vectors)
+    return KernelCost(round(time), "vector", {"vector": chunks}, flops, moved, moved, problem.rule.kind)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:

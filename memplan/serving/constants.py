@@ -89,7 +89,8 @@ class EngineHost:
 
     `step_ns` comes beside the kernels, and `sequence_ns` for each sequence: scheduler, inputs, sampling;
     `unfused_layer_ns` with each layer of latent or compressed attention, for which engines run kernels that reference
-    stacks fuse; a layer of a recurrence counts as `recurrence_counts` of these. Where the host launches while the step
+    stacks fuse; a layer of a recurrence counts as `recurrence_counts` of these, in steps that read prompts as
+    `prompt_recurrence_counts`. Where the host launches while the step
     runs, a step that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads
     prompts than `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens`
     tokens is captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
@@ -105,12 +106,14 @@ class EngineHost:
     prompt_unfused_layer_ns: int
     request_ns: int
     recurrence_counts: int
+    prompt_recurrence_counts: int
     captured_tokens: int
 
     @property
     def hidden(self) -> bool:
         """Whether steps show nothing of it."""
-        return not any(astuple(replace(self, request_ns=0, recurrence_counts=0, captured_tokens=0)))
+        counts = dict.fromkeys(("request_ns", "recurrence_counts", "prompt_recurrence_counts", "captured_tokens"), 0)
+        return not any(astuple(replace(self, **counts)))
 
     def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: bool = False) -> int:
         """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
@@ -121,19 +124,28 @@ class EngineHost:
     def launched(self, work: HostWork, *, reads: bool) -> int:
         """The least that a step takes in which the host launches `work`."""
         if reads and work.tokens > self.captured_tokens:
-            return work.kernels * self.launch_ns + self.unfused(work) * self.prompt_unfused_layer_ns
+            unfused = work.unfused + work.recurrent * self.prompt_recurrence_counts
+            return work.kernels * self.launch_ns + unfused * self.prompt_unfused_layer_ns
         return work.layers * self.layer_ns + work.kernels * self.kernel_ns
 
     def unfused(self, work: HostWork) -> int:
-        """Layers of `work` for which it runs kernels that reference stacks fuse."""
+        """Layers of `work` for which it runs kernels that reference stacks fuse, where tokens are made."""
         return work.unfused + work.recurrent * self.recurrence_counts
 
     def slower(self, factor: float) -> EngineHost:
         """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
         if not 0 <= factor < inf:
             raise InputError("a host can't take {:g} times as long", factor)
-        slower = EngineHost(*(round(value * factor) for value in astuple(self)))
-        return replace(slower, recurrence_counts=self.recurrence_counts, captured_tokens=self.captured_tokens)
+        return EngineHost(*(round(value * factor) for value in astuple(self))).counting_like(self)
+
+    def counting_like(self, other: EngineHost) -> EngineHost:
+        """A host that takes as long, and counts recurrences and captures steps as `other` does."""
+        return replace(
+            self,
+            recurrence_counts=other.recurrence_counts,
+            prompt_recurrence_counts=other.prompt_recurrence_counts,
+            captured_tokens=other.captured_tokens,
+        )
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
@@ -155,6 +167,7 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
         request_ns=0 if engine == CAPTURED else int(_launches()["request"]["ns"]),
         recurrence_counts=int(entry.get("recurrence_counts", 0)),
+        prompt_recurrence_counts=int(entry.get("prompt_recurrence_counts", 0)),
         captured_tokens=int(entry.get("captured_tokens", 0)),
     )
 

@@ -19,6 +19,8 @@ from memplan.models.steps.emit import StepEmitter
 
 DELTA_RULE = "ChunkFwdO"
 """The last kernel of the rule: what its output's gradient comes back to."""
+_WALK = "ChunkGatedDeltaRuleFwdH"
+"""The kernel that takes every head's state from chunk to chunk."""
 _CHUNK = 64
 
 
@@ -43,7 +45,7 @@ def delta_net_training(e: StepEmitter, mixer: GatedDeltaNet, x: int) -> int:
     e.op("gates", "GatedDeltaGates", (small, *e.spend("dt_bias", "A_log")), (decay, beta))
     summed = e.act("decay.sum", (tokens, heads), "float32")
     e.op("decay_sum", "ChunkLocalCumsum", (decay,), (summed,))
-    out = _Rule(e, heads, mixer.key_dim, mixer.value_dim).forward(query, key, value, summed, beta)
+    out = DeltaRule(e, heads, mixer.key_dim, mixer.value_dim).forward(query, key, value, summed, beta)
     normed, statistics = e.act("norm.out", (tokens, inner)), e.act("norm.rstd", (tokens, heads), "float32")
     e.op("gated_norm", "RmsNormGated", (out, z, *e.spend("norm")), (normed, statistics))
     return e.linear(normed, ("out_proj",), hidden, inner)
@@ -68,17 +70,22 @@ def delta_rule_back(e: StepEmitter, last: Op, made_by: Mapping[int, Op], gradien
     """
     _, _, _, states, decay = last.inputs
     _, key, value = e.shape(states)
-    return _Rule(e, e.shape(decay)[-1], key, value).backward(last, made_by, gradient)
+    return DeltaRule(e, e.shape(decay)[-1], key, value).backward(last, made_by, gradient)
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
-    """The kernels of the delta rule of so many heads, each a `key x value` state."""
+class DeltaRule:
+    """
+    The kernels of the delta rule of so many heads, each a `key x value` state.
+
+    Served ones are Triton's; they begin with the `state` that a sequence has and leave their last one in it.
+    """
 
     e: StepEmitter
     heads: int
     key: int
     value: int
+    state: int | None = None
 
     @property
     def _chunks(self) -> int:
@@ -88,8 +95,14 @@ class _Rule:
         """A kernel that multiplies and adds `terms` times `64 x value` elements in every chunk of every head."""
         self.e.op(
             name, type_, inputs, outputs,
-            chunks=self._chunks, rows=_CHUNK, columns=self.value, terms=terms,
+            chunks=self._chunks, rows=_CHUNK, columns=self.value, terms=terms, **self._served(type_),
         )  # fmt: skip
+
+    def _served(self, type_: str) -> dict[str, int]:
+        """Of kernels in Triton, how many chains of chunks there are of which each waits for the one before it."""
+        if self.state is None:
+            return {}
+        return {"chains": self.e.sequences * self.heads if type_ == _WALK else self._chunks}
 
     def _terms(self, *, states: int = 0, keys: int = 0, values: int = 0, triangles: int = 0) -> int:
         """
@@ -110,7 +123,10 @@ class _Rule:
         scores = self._wide("chunk.scores", _CHUNK, "float32")
         self._kernel("chunk.kkt", "ChunkScaledDotKkt", (key, decay, beta), (scores,), self._terms(keys=1))
         solved = self._wide("chunk.solved", _CHUNK)
-        self.e.op("chunk.solve", "SolveTril", (scores,), (solved,))
+        self.e.op(
+            "chunk.solve", "SolveTril", (scores,), (solved,),
+            chunks=self._chunks, rows=_CHUNK, columns=_CHUNK, terms=_CHUNK, **self._served("SolveTril"),
+        )  # fmt: skip
         w, u = self._narrow_keys(key, value, decay, beta, solved)
         states, fresh = self._walk(key, w, u, decay)
         out = self._wide("delta.out", self.value)
@@ -131,8 +147,9 @@ class _Rule:
     def _walk(self, key: int, w: int, u: int, decay: int, again: str = "") -> tuple[int, int]:
         """The state before every chunk, and the values that each chunk adds."""
         states, fresh = self._states("chunk.states"), self._wide("chunk.values", self.value)
-        name, inputs = f"chunk.walk{again}", (key, w, u, decay)
-        self._kernel(name, "ChunkGatedDeltaRuleFwdH", inputs, (states, fresh), self._terms(states=2))
+        kept = () if self.state is None else (self.state,)
+        name, inputs, outputs = f"chunk.walk{again}", (key, w, u, decay, *kept), (states, fresh, *kept)
+        self._kernel(name, _WALK, inputs, outputs, self._terms(states=2))
         return states, fresh
 
     def backward(self, last: Op, made_by: Mapping[int, Op], gradient: int) -> tuple[tuple[int, int], ...]:

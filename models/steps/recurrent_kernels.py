@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, KimiDelta, Mamba1, Mamba2, ShortConvolution
+from memplan.models.steps.delta_rule_training import DeltaRule
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.options import Phase
 
@@ -26,8 +27,9 @@ def delta_net(e: StepEmitter, mixer: GatedDeltaNet, x: int) -> int:
     inner = heads * mixer.value_dim
     projected = e.linear(x, ("in_proj_qkv", "in_proj_z", "in_proj_ba"), conv + inner + 2 * heads, hidden)
     mixed = _convolve(e, projected, ("conv1d",), conv, mixer.conv_kernel)
-    small = e.spend("dt_bias", "A_log")
-    out = _state(e, mixed, small, heads, mixer.key_dim, mixer.value_dim, mixer.state_dtype, delta=True)
+    gates = e.view("ba", projected, (e.tokens, 2 * heads), e.tokens * heads * 4)
+    state = _kept_state(e, heads, mixer.key_dim, mixer.value_dim, mixer.state_dtype)
+    out = _delta_rule(e, mixed, (gates, *e.spend("dt_bias", "A_log")), state, mixer.key_dim, key_heads, heads, heads)
     out = _gated_norm(e, out, projected, inner, "norm")
     return e.linear(out, ("out_proj",), hidden, inner)
 
@@ -40,7 +42,7 @@ def mamba(e: StepEmitter, mixer: Mamba2, x: int) -> int:
     projected = e.linear(x, ("in_proj",), inner + conv + heads, hidden)
     mixed = _convolve(e, projected, ("conv1d", "conv1d.bias"), conv, mixer.conv_kernel)
     small = e.spend("dt_bias", "A_log", "D")
-    out = _state(e, mixed, small, heads, mixer.state, mixer.head_dim, mixer.state_dtype, delta=False)
+    out = _state_space(e, mixed, small, heads, mixer.state, mixer.head_dim, mixer.state_dtype)
     out = _gated_norm(e, out, projected, inner, "norm") if mixer.normed else _gate(e, out, projected, inner)
     return e.linear(out, ("out_proj",), hidden, inner)
 
@@ -89,8 +91,8 @@ def kimi_delta(e: StepEmitter, mixer: KimiDelta, x: int) -> int:
     beta = e.linear(x, ("b_proj",), heads, hidden)
     names = ("q_conv1d", "k_conv1d", "v_conv1d")
     mixed = _convolve(e, qkv, names, 3 * width, mixer.conv_kernel)
-    small = e.spend("dt_bias", "A_log")
-    out = _state(e, mixed, [decay, beta, *small], heads, dim, dim, mixer.state_dtype, delta=True)
+    state = _kept_state(e, heads, dim, dim, mixer.state_dtype)
+    out = _delta_rule(e, mixed, (decay, beta, *e.spend("dt_bias", "A_log")), state, dim, heads, heads, width)
     out = _gated_norm(e, out, gate, width, "o_norm")
     return e.linear(out, ("o_proj",), hidden, width)
 
@@ -104,25 +106,53 @@ def _convolve(e: StepEmitter, projected: int, names: Sequence[str], channels: in
     return out
 
 
-def _state(
-    e: StepEmitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str, *, delta: bool
-) -> int:
-    """The recurrence over a `key x value` state of every head."""
+def _kept_state(e: StepEmitter, heads: int, key: int, value: int, dtype: str) -> int:
+    """The `key x value` numbers that every head of a sequence has."""
     kind = _STATE_DTYPES.get(dtype, e.dtype)
-    state = e.cache("state", e.sequences * heads * key * value * e.graph_bytes(kind), kind)
+    return e.cache("state", e.sequences * heads * key * value * e.graph_bytes(kind), kind)
+
+
+def _delta_rule(
+    e: StepEmitter, mixed: int, gates: tuple[int, ...], state: int, key: int, key_heads: int, heads: int, decays: int
+) -> int:
+    """
+    The delta rule of convolved queries, keys of width `key` and values, with step sizes and `decays` of a token that
+    `gates` give.
+
+    In prompts these are kernels of their own, those of vLLM Ascend and SGLang in Triton: the parts of what was
+    convolved, unit lengths, gates, and the rule in chunks.
+    """
+    tokens, narrow = e.tokens, key_heads * key
+    inner = e.shape(mixed)[-1] - 2 * narrow
+    if e.step.phase is Phase.DECODE:
+        out = e.act("state.out", (tokens, inner))
+        e.op("recurrence", "RecurrentGatedDeltaRule", (mixed, state, *gates), (out, state))
+        return out
+    query, keys, value = e.act("q", (tokens, narrow)), e.act("k", (tokens, narrow)), e.act("v", (tokens, inner))
+    e.op("split_qkv", "SplitVD", (mixed,), (query, keys, value))
+    units = []
+    for name, x in (("q", query), ("k", keys)):
+        units.append(e.act(f"{name}.unit", e.shape(x)))
+        e.op(f"{name}_norm", "L2Norm", (x,), (units[-1],))
+    decay, beta = e.act("decay", (tokens, decays), "float32"), e.act("beta", (tokens, heads))
+    e.op("gates", "GatedDeltaGates", gates, (decay, beta))
+    summed = e.act("decay.sum", (tokens, decays), "float32")
+    e.op("decay_sum", "ChunkLocalCumsum", (decay,), (summed,))
+    return DeltaRule(e, heads, key, inner // heads, state).forward(units[0], units[1], value, summed, beta)
+
+
+def _state_space(e: StepEmitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str) -> int:
+    """Mamba-2's recurrence over a `key x value` state of every head."""
+    state = _kept_state(e, heads, key, value, dtype)
     out = e.act("state.out", (e.tokens, heads * value))
     if e.step.phase is Phase.DECODE:
-        e.op("recurrence", "RecurrentGatedDeltaRule" if delta else "MambaUpdate", (mixed, state, *small), (out, state))
+        e.op("recurrence", "MambaUpdate", (mixed, state, *small), (out, state))
         return out
     chunks = max(1, e.sequences * -(-e.queries // _CHUNK)) * heads
     keys = e.view("chunk.k", mixed, (chunks, _CHUNK, key), e.tokens * heads * key * 2)
     values = e.view("chunk.v", mixed, (chunks, _CHUNK, value), e.tokens * heads * value * 2)
     scores = e.act("chunk.scores", (chunks, _CHUNK, _CHUNK))
     e.op("chunk.scores", "BatchMatMul", (keys, keys), (scores,), transpose_a=False, transpose_b=True)
-    if delta:
-        solved = e.act("chunk.solved", (chunks, _CHUNK, _CHUNK))
-        e.op("chunk.solve", "ChunkSolve", (scores, *small), (solved,))
-        scores = solved
     inside = e.act("chunk.inside", (chunks, _CHUNK, value))
     e.op("chunk.inside", "BatchMatMul", (scores, values), (inside,), transpose_a=False, transpose_b=False)
     states = e.act("chunk.states", (chunks, key, value))
