@@ -452,6 +452,7 @@ class RecipeRequest:
         """Raise `InputError` for options about parts that `model` lacks, which would change nothing."""
         from memplan.models.feed_forward import MoeFfn
         from memplan.models.mixers.compressed_attention import CompressedAttention
+        from memplan.models.mixers.grouped_attention import GroupedAttention
         from memplan.models.mixers.latent_attention import LatentAttention
         from memplan.models.mixers.recurrent_mixers import Mamba2
 
@@ -461,6 +462,7 @@ class RecipeRequest:
         latent = any(isinstance(mixer, LatentAttention) for mixer in mixers)
         sparse = [mixer for mixer in mixers if isinstance(mixer, LatentAttention | CompressedAttention)]
         indexed = any(mixer.indexer is not None for mixer in sparse)
+        windows = any(isinstance(mixer, GroupedAttention) and mixer.window is not None for mixer in mixers)
         for name, there, part in (
             ("lora_experts", bool(experts), "experts"),
             ("split_experts", bool(experts), "experts"),
@@ -469,7 +471,7 @@ class RecipeRequest:
             ("scan_in_steps", scans, "layers of Mamba-2"),
             ("gated_norm_in_steps", scans, "layers of Mamba-2"),
             ("padded_scan", scans, "layers of Mamba-2"),
-            ("window_masks", any(getattr(mixer, "window", None) for mixer in mixers), "sliding windows"),
+            ("window_masks", windows, "sliding windows"),
             ("expert_capacity", bool(experts), "experts"),
             ("padded_heads", latent, "latent attention"),
             ("recompute_heads", latent, "latent attention"),

@@ -2,7 +2,7 @@
 The way back through a part of a graph: for every op, last first, the ops that its gradient takes.
 
 Each rule names what of the forward pass it reads; that is what keeps those tensors alive. Gradients of weights are
-added to float32 buffers that live as long as the weights (Megatron's `main_grad`).
+added to buffers, float32 or of their own 16 bits, that live as long as the weights (Megatron's `main_grad`).
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import layer_weights
 
 MAIN, SIDE = 0, 1
+"""Streams: the chain of a layer, and work beside it that nothing waits for until it joins (shared experts)."""
 DROPOUT = "DropOutDoMask"
 """Drops elements and makes the mask of those that stay."""
-"""Streams: the chain of a layer, and work beside it that nothing waits for until it joins (shared experts)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class SpreadBackward(Backward):
             recompute_attention=recipe.recompute_attention,
             half_gradients=recipe.sums_in_halves,
         )
-        self.shards = e
+        self.gathering = e
         self._copies = recipe.optimizer_instances
         self._stay = recipe.sharding is not Sharding.FSDP2
         self._spread_in = e.dtype if recipe.sums_in_halves else "float32"
@@ -39,15 +39,15 @@ class SpreadBackward(Backward):
 
     def is_weight(self, tensor: int) -> bool:
         """Whether `tensor` is a weight, whose gradient is spread."""
-        return self.shards.is_gathered(tensor) or super().is_weight(tensor)
+        return self.gathering.is_gathered(tensor) or super().is_weight(tensor)
 
     def current(self, tensor: int) -> int:
         """Where the way back reads what the way forward read as `tensor`."""
-        return self.shards.current(tensor)
+        return self.gathering.current(tensor)
 
     def add_to_buffer(self, name: str, weight: int, fresh: int) -> None:
         """Keep `fresh`, the gradient of `weight` or of a part of it, until the unit's are spread."""
-        e = self.shards
+        e = self.gathering
         known = self._fresh.setdefault(e.parameter(weight).unit, {})
         if weight in known:
             total = e.view(f"{name}.sum", known[weight], e.shape(known[weight]))
@@ -58,14 +58,14 @@ class SpreadBackward(Backward):
     def spread(self, layer: Layer | None) -> None:
         """Spread the gradients of `layer`, or of what is outside all layers, over the ranks that share its weights."""
         scope, self.e.scope = self.e.scope, ""
-        for unit in self.shards.units(layer):
+        for unit in self.gathering.units(layer):
             fresh = self._fresh.pop(unit, {})
             if fresh:
                 self._spread(unit, list(fresh.values()))
         self.e.scope = scope
 
     def _spread(self, unit: ShardUnit, fresh: list[int]) -> None:
-        e, ranks = self.shards, self.shards.ranks(unit)
+        e, ranks = self.gathering, self.gathering.ranks(unit)
         own = e.shape(e.shard(unit))[0]
         name = f"{unit.scope}gradients"
         whole = e.act(f"{name}.copied", (own * ranks,), self._spread_in)
@@ -92,7 +92,7 @@ class SpreadBackward(Backward):
 
     def optimise(self, recipe: Recipe) -> None:
         """Adam on the rank's share of every weight."""
-        e, owned = self.shards, []
+        e, owned = self.gathering, []
         e.phase = "optimizer"
         for name, item in e.parameters.items():
             if item.unit not in self.shares:

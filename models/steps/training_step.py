@@ -38,10 +38,11 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
     The graph of rank `data_rank` of the data-parallel group of pipeline stage `stage`: every micro-batch forward and
     backward in the order of 1F1B (interleaved or not) or GPipe, the exchange of gradients between replicas, and Adam.
 
-    Gradients of weights are float32 buffers that live throughout; what a backward op reads lives from forward to
-    backward. Recomputed layers keep their input alone and run again before their backward. Weights that ranks divide
-    are gathered a layer ahead, both ways, and their gradients are spread when a layer's way back is over; those outside
-    the layers stay gathered from their pass forward on, and their gradients are spread last.
+    Gradients of weights are added up in buffers that live throughout, float32 unless `recipe.sums_in_halves`; what a
+    backward op reads lives from forward to backward. Recomputed layers keep their input alone and run again before
+    their backward. Weights that ranks divide are gathered a layer ahead, both ways, and their gradients are spread when
+    a layer's way back is over; those outside the layers stay gathered from their pass forward on, and their gradients
+    are spread last.
 
     Raises `InputError` for a schedule or a kind of layer whose order of ops is not known.
     """
@@ -105,13 +106,13 @@ class _Training:
             *(NORMS if recipe.makes_anew(norm=True) else ()),
             *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
         ]
-        self.shards: SpreadBackward | None = None
+        self.divided: SpreadBackward | None = None
         self.e: StepEmitter
         self.backward: Backward
         if recipe.sharding.gathers:
             gathering = GatheringEmitter(model, layout, step, recipe)
-            self.shards = SpreadBackward(gathering, recipe, made_anew=anew)
-            self.e, self.backward = gathering, self.shards
+            self.divided = SpreadBackward(gathering, recipe, made_anew=anew)
+            self.e, self.backward = gathering, self.divided
         else:
             self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
             self.backward = Backward(
@@ -133,8 +134,8 @@ class _Training:
             else:
                 self._back(running.pop((item.micro_batch, item.chunk)), item)
         self.e.run, self.e.micro_batch = "", None
-        if self.shards is not None:
-            self.shards.optimise(self.recipe)
+        if self.divided is not None:
+            self.divided.optimise(self.recipe)
         else:
             optimise(self.e, self.backward.buffers, self.recipe, stage=self.stage, data_rank=self.data_rank)
         return self.e.finish(f"{self.e.model.name} training, stage {self.stage}", ())
@@ -162,10 +163,10 @@ class _Training:
 
     def _gather(self, layer: Layer | None) -> None:
         """Gather the weights of `layer`, or all outside the layers that the stage has, where ranks divide them."""
-        if self.shards is None:
+        if self.divided is None:
             return
         if layer is not None:
-            self.shards.shards.gather_layer(layer)
+            self.divided.gathering.gather_layer(layer)
             return
         outer, tied = self.pieces.outer, self.e.model.tied_embeddings
         first, last = self.stage == 0, self.stage == self.layout.pipeline - 1
@@ -174,18 +175,18 @@ class _Training:
             looked_up = name.startswith("embed_")
             return (looked_up and first) or (last and (not looked_up or (tied and name == "embed_tokens")))
 
-        self.shards.shards.gather_outer({name: held for name, held in outer.items() if here(name)})
+        self.divided.gathering.gather_outer({name: held for name, held in outer.items() if here(name)})
         self.pieces.table = self.pieces.head_weight = None
 
     def _arrive(self, layer: Layer | None) -> None:
         """Have gathered weights stand where they are read."""
-        if self.shards is not None:
-            self.shards.shards.arrive(layer)
+        if self.divided is not None:
+            self.divided.gathering.arrive(layer)
 
     def _spread(self, layer: Layer | None) -> None:
         """Spread the gradients of `layer` over the ranks that divide it, or of what is outside the layers."""
-        if self.shards is not None:
-            self.shards.spread(layer)
+        if self.divided is not None:
+            self.divided.spread(layer)
 
     def _forward(self, chunk: int) -> _Forward:
         ops = self.e.graph.ops

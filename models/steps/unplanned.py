@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from memplan.core.errors import InputError
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Recipe, option_of
 
 _TIMES = ("fused_exchanges", "exchange_pieces", "whole_attention")
 """What changes times alone."""
@@ -38,5 +38,6 @@ def refuse_unplanned(recipe: Recipe) -> None:
         )
     for name in told:
         if name in (*_KEPT, *_BESIDE):
-            flag = "--split-experts" if name == "grouped_experts" else f"--{name.replace('_', '-')}"
-            raise InputError("{} is in no graph of training", flag, remedy="memplan train-memory counts its memory")
+            raise InputError(
+                "{} is in no graph of training", option_of(name), remedy="memplan train-memory counts its memory"
+            )

@@ -57,11 +57,11 @@ def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans:
     """
     A layer's gradients as its way back makes them, and the copy that is spread over the ranks (`fully_shard`).
 
-    The copy is float32 unless gradients are added up in 16 bits (`reduce_dtype`).
+    That copy has the format that gradients are added up in.
     """
     counts = _layer_sizes(model, layout, None, spans)
     most = max((count for layer, count in counts.items() if layer is not None), default=0)
-    each = recipe.each + (_HALF if recipe.half_gradients or recipe.half_weights else _SINGLE)
+    each = recipe.each + _spread_bytes(recipe)
     return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
 
 
@@ -72,7 +72,7 @@ def root_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tu
     The root's are spread last, when the way back has come to its end (`fully_shard`).
     """
     outer = _layer_sizes(model, layout, None, spans).get(None, 0)
-    each = recipe.each + (_HALF if recipe.half_gradients or recipe.half_weights else _SINGLE)
+    each = recipe.each + _spread_bytes(recipe)
     its_own = recipe.each + (0 if recipe.float32 else _SINGLE)
     counted = its_own * (model.vocab_size * model.hidden_size // layout.tensor)
     formula = f"{each} B x {outer:,} outside the layers and their copy, of which {counted:,} B are counted"
@@ -84,6 +84,11 @@ def head_gradient(model: ModelConfig, layout: Layout, recipe: Recipe) -> MemoryP
     table = model.vocab_size * model.hidden_size // layout.tensor
     each = recipe.each
     return MemoryPart("gradient of the head", each * table, f"{each} B x {table:,}, until the root's are spread")
+
+
+def _spread_bytes(recipe: Recipe) -> int:
+    """Bytes of a gradient on its way to the ranks: float32 unless it is added up in 16 bits (`reduce_dtype`)."""
+    return _HALF if recipe.half_gradients or recipe.half_weights else _SINGLE
 
 
 def _layer_sizes(

@@ -30,7 +30,7 @@ from memplan.models.training.states import hosted_bytes, left_over, static_parts
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.models.training.trained_model import kept_around, trained_model
 
-_HALF, _SINGLE = 2, 4
+_HALF = 2
 
 
 class Trained(str, Enum):

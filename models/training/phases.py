@@ -92,7 +92,7 @@ def backward_parts(
         MemoryPart(
             "gradient of one weight",
             recipe.each * largest,
-            f"{recipe.each} B x {largest:,} before it is added to the float32 buffer",
+            f"{recipe.each} B x {largest:,} before it is added to its buffer",
         ),
     ]
     if recomputed:

@@ -284,8 +284,8 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
         kept_by = _MIXERS.get(type(layer.mixer))
         if kept_by is None:
             raise InputError("the activations of training with {} are not modelled", type(layer.mixer).__name__)
-        plain = isinstance(layer.mixer, GroupedAttention | LatentAttention)
-        if recipe.float32 and (not plain or getattr(layer.mixer, "indexer", None) is not None):
+        latent = isinstance(layer.mixer, LatentAttention) and layer.mixer.indexer is None
+        if recipe.float32 and not (latent or isinstance(layer.mixer, GroupedAttention)):
             raise InputError("float32 activations of {} are not modelled", type(layer.mixer).__name__)
         learned = model.position_rows > 0
         kept += (item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.rotary))

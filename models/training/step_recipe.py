@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from memplan.core.errors import InputError
 
 _HALF, _SINGLE = 2, 4
+_OPTIONS = MappingProxyType(
+    {
+        "alibi_masks": "--alibi",
+        "four_bit_base": "--qlora",
+        "fused_gradients": "--split-gradients",
+        "grouped_experts": "--split-experts",
+    }
+)
+"""Options that say a word of a recipe by another name or its opposite."""
+
+
+def option_of(name: str) -> str:
+    """The option by which commands are told the word `name` of a recipe."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 class Sharding(str, Enum):
@@ -377,17 +392,17 @@ class Recipe:
             "float32",
         ):
             if getattr(self, name):
-                raise InputError("weights in 16 bits alone and --{} together are not modelled", name.replace("_", "-"))
+                raise InputError("weights in 16 bits alone and {} together are not modelled", option_of(name))
 
     def _check_float32(self) -> None:
         if self.half_gradients and not (self.fp8_weights and self.sharding is Sharding.FSDP):
-            raise InputError("float32 weights and --{} together are not modelled", "half-gradients")
+            raise InputError("float32 weights and {} together are not modelled", option_of("half_gradients"))
         for name in ("half_moments", "reuse_fp32", "swap_optimizer", "muon", "lora_rank"):
             if getattr(self, name):
-                raise InputError("float32 weights and --{} together are not modelled", name.replace("_", "-"))
+                raise InputError("float32 weights and {} together are not modelled", option_of(name))
         for name in ("expert_capacity", "recompute_products", "legacy_layers", "alibi_masks", "zero_memory_layers"):
             if getattr(self, name):
-                raise InputError("float32 activations and --{} together are not modelled", name.replace("_", "-"))
+                raise InputError("float32 activations and {} together are not modelled", option_of(name))
         if self.sharding in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3):
             raise InputError("float32 weights that DeepSpeed divides (zero1, zero2, zero3) are not modelled")
 

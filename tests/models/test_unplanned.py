@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from memplan.core.errors import InputError
 from memplan.graph import live_curve
+from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.model_graph import model_graph
 from memplan.models.training.memory import training_memory
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+from memplan.requests.recipe_request import RecipeRequest
 
 RECIPE = Recipe(sequence=256, micro_batches=4)
 OTHERWISE = {
@@ -90,3 +93,14 @@ def test_what_recipes_change_of_states_is_the_same_by_graph_and_by_formula(
     by_graph = peak(model, layout, told, 0) - peak(model, layout, RECIPE, 0)
     formula = [training_memory(model, layout, recipe, 0).peak_bytes for recipe in (RECIPE, told)]
     assert by_graph == pytest.approx(formula[1] - formula[0], rel=0.01)
+
+
+def test_windows_of_latents_have_no_masks(shared_data: Path) -> None:
+    """Only those of grouped attention are counted: of others the option would change nothing."""
+    windows, latents = (
+        load_config(shared_data / "configs" / f"{name}.json")
+        for name in ("openai--gpt-oss-120b", "deepseek-ai--DeepSeek-V4-Flash")
+    )
+    with pytest.raises(InputError, match="--window-masks is about sliding windows"):
+        RecipeRequest(window_masks=True).check_parts(latents)
+    RecipeRequest(window_masks=True).check_parts(windows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.options import options_of, words
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe, Schedule, Sharding, option_of
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest, ServingRequest
 from memplan.requests.layout_request import LayoutRequest
@@ -74,6 +75,12 @@ def test_every_flag_is_given_once_and_explained(request_type: Any) -> None:
     flags = [flag for _, spec in options_of(request_type) for flag in spec.flags]
     assert len(flags) == len(set(flags))
     assert all(spec.help.endswith(".") for _, spec in options_of(request_type))
+
+
+def test_refusals_name_words_of_a_recipe_by_their_options() -> None:
+    flags = {flag for _, spec in options_of(RecipeRequest) for flag in spec.flags}
+    elsewhere = {"sequence", "micro_batches", "sequence_parallel"}
+    assert {option_of(item.name) for item in fields(Recipe) if item.name not in elsewhere} <= flags
 
 
 def test_the_same_layout_options_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
