@@ -17,8 +17,8 @@ from statistics import median
 from benchmarks.engine_hosts import host_spread
 from benchmarks.engine_rows import EngineRow, engine_rows, shipped_hosts
 from benchmarks.markdown import table
-from benchmarks.public_kernels import public_kernels
-from memplan.cost import kernel_cost, machine
+from benchmarks.public_kernels import public_cost, public_kernels
+from memplan.cost import machine
 from memplan.cost.uncertainty import time_interval
 from memplan.hardware import chip
 from memplan.serving.constants import step_interval
@@ -76,7 +76,7 @@ def later_kernels() -> list[LaterRow]:
         if "seen" not in row:
             continue
         core = machine(chip(row["chip"]))
-        cost = kernel_cost(kernel, core)
+        cost = public_cost(row, kernel, core)
         interval = time_interval(kernel, cost, core)
         measured = row["us"] * 1e3
         inside = interval is not None and interval.low_ns <= measured <= interval.high_ns

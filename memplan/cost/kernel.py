@@ -48,6 +48,19 @@ class Operand:
         return self.stored if self.stored >= 0 else (self.count * DTYPE_BITS.get(self.dtype, 8) + 7) // 8
 
 
+def logical_row(operand: Operand) -> int:
+    """
+    Elements that a norm or a sum goes along: the last dimension; in blocked layouts that of the matrix, and of images
+    all that one block of channels has of an image, since those are reduced over pixels.
+    """
+    shape = operand.shape
+    if operand.layout == "NZ" and len(shape) >= 4:
+        return max(shape[-4] * shape[-1], 1)
+    if operand.layout == "NC1HWC0" and len(shape) == 5:
+        return max(shape[2] * shape[3] * shape[4], 1)
+    return max(shape[-1], 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """

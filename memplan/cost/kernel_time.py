@@ -198,7 +198,7 @@ def _of_chunks(kernel: Kernel, problem: KernelProblem, machine: Machine, chunks:
     moved = kernel.read_bytes + kernel.written_bytes
     flops = problem.matmul.flops if problem.matmul is not None else 0
     time = chunks + machine.head_ns(machine.cubes, machine.vectors)
-    return KernelCost(round(time), "vector", {"vector": chunks}, flops, moved, moved, problem.rule.kind)
+    return KernelCost(round(time), VECTOR, {"vector": chunks}, flops, moved, moved, problem.rule.kind)
 
 
 def _without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:

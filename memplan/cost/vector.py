@@ -15,6 +15,7 @@ from memplan.cost.kernel import (
     OpClass,
     Operand,
     index_rows,
+    logical_row,
     one_row_at_a_time,
     takes_all_cores,
     writes_cache,
@@ -330,19 +331,6 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         if 0 < updates < written:
             return 2 * updates, updates, 0.0
     return read, written, 0.0
-
-
-def logical_row(operand: Operand) -> int:
-    """
-    Elements that a norm or a sum goes along: the last dimension; in blocked layouts that of the matrix, and of images
-    all that one block of channels has of an image, since those are reduced over pixels.
-    """
-    shape = operand.shape
-    if operand.layout == "NZ" and len(shape) >= 4:
-        return max(shape[-4] * shape[-1], 1)
-    if operand.layout == "NC1HWC0" and len(shape) == 5:
-        return max(shape[2] * shape[3] * shape[4], 1)
-    return max(shape[-1], 1)
 
 
 def _rows(operand: Operand) -> float:

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.kernel import kernel_of_row, op_class
+from memplan.cost.kernel import kernel_of_row, logical_row, op_class
 from memplan.cost.runs import Runs, contiguous_runs
-from memplan.cost.vector import logical_row
 from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))

@@ -97,15 +97,15 @@ def _paged(cores: int, batch: int, heads: int, kv_heads: int, keys: int) -> Deal
         pages = ceil(keys / BLOCK_ROWS)
         each = ceil(pages / (cores if is_long else ceil(cores / batch)))
         parts = ceil(pages / each)
-        split = heads if batch * parts >= _LONG_HEADS * cores else ceil(heads / ceil(cores / (batch * parts)))
-        split = min(split, _MOST_HEADS)
-        blocks, part = batch * parts * ceil(heads / split), min(each * BLOCK_ROWS, keys)
-        share = split * part / (batch * heads * keys)
-        return _in_rounds(cores, blocks, ceil(split / group) * part, part, share, split=parts > 1)
-    split = min(ceil(heads / ceil(cores / batch)), _MOST_HEADS)
-    loop = ceil(heads / split)
+        heads_each = heads if batch * parts >= _LONG_HEADS * cores else ceil(heads / ceil(cores / (batch * parts)))
+        heads_each = min(heads_each, _MOST_HEADS)
+        blocks, part = batch * parts * ceil(heads / heads_each), min(each * BLOCK_ROWS, keys)
+        share = heads_each * part / (batch * heads * keys)
+        return _in_rounds(cores, blocks, ceil(heads_each / group) * part, part, share, split=parts > 1)
+    heads_each = min(ceil(heads / ceil(cores / batch)), _MOST_HEADS)
+    loop = ceil(heads / heads_each)
     blocks = batch * loop
-    walked, share = ceil(split / group) * keys, split / (batch * heads)
+    walked, share = ceil(heads_each / group) * keys, heads_each / (batch * heads)
     rounds = blocks // cores
     tail = batch - floor(rounds * cores / loop)
     if not rounds or tail * loop >= _FEW_LEFT or not 0 < tail <= (cores if group == 1 else cores // 2):

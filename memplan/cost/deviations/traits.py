@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernel import Kernel, Operand, logical_row
 
 _STEPS = 16
 """Steps in which shares in L2 are told apart, so that equal kernels meet equal costs."""
@@ -138,12 +138,7 @@ def row_length(operand: Operand) -> int:
 
     Of an image in blocks of channels it is the pixels of one channel: the last dimension is 16 or 8 for all of them.
     """
-    shape = operand.shape
-    if _is_image(operand):
-        return shape[2] * shape[3]
-    if operand.layout == "NZ" and len(shape) >= 4:
-        return shape[-4] * shape[-1]
-    return shape[-1]
+    return operand.shape[2] * operand.shape[3] if _is_image(operand) else logical_row(operand)
 
 
 def _is_image(operand: Operand) -> bool:
