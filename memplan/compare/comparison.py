@@ -68,8 +68,8 @@ def compare(
     progress(3, 4, "ranking deviations")
     found = [*memory.deviations, *(time_deviations(of_step) if anchored else ())]
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    step = planned_step(plan, simulated=simulated)
-    summary = _summary(of_step, planned, memory.curves, step)
+    whole = planned_step(plan, simulated=simulated)
+    summary = _summary(of_step, planned, memory.curves, whole)
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
     memory_alone = not len(of_step.everything) and memory.blocks is not None
@@ -94,7 +94,7 @@ def compare(
         deviates=bool(reasons),
         reasons=tuple(reasons),
         notes=(*of_step.notes(), *memory.notes, *_left_out(plan, summary, named)),
-        causes=step_causes(of_step, kernel_whats(of_step.ops, of_step.aligned), step) if anchored else None,
+        causes=step_causes(of_step, kernel_whats(of_step.ops, of_step.aligned), whole) if anchored else None,
         aligned=of_step.aligned,
         holders=memory.holders(of_step, measured_rank),
         process=process_memory(measured_rank.memory_curves(progress)),
