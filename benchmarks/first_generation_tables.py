@@ -22,7 +22,7 @@ _IMAGES, _BLOCK = 32, 16
 _STAGES = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
 """Blocks, channels within them and pixels of a side of the four stages of ResNet-50."""
 _DECAYED, _DECAYED_FUSED = 55, 54
-"""Parameters that decay, by the tables: as many multiplications, and as many fused ones, the last bias not with them."""
+"""Parameters that decay, as many as the tables have multiplications; those of 2021 leave out the last bias."""
 
 
 @dataclass(frozen=True, slots=True)
