@@ -152,8 +152,9 @@ def _single(path: Path, notes: Notebook) -> RankSource:
         suffixes = "".join(path.suffixes[-2:]).lower()
         by_suffix = {".json": FileKind.TRACE, ".json.gz": FileKind.TRACE, ".db": FileKind.DATABASE}
         kind = by_suffix.get(suffixes, by_suffix.get(path.suffix.lower(), kind))
-        if kind is FileKind.TRACE and not any(key in _head(path, _MOST_HEAD) for key in _TRACE_KEYS):
-            kind = None
+        if kind is FileKind.TRACE:
+            head = _head(path, _MOST_HEAD)
+            kind = kind if any(key in head for key in _TRACE_KEYS) else None
     if kind in (None, FileKind.LOG, FileKind.IGNORED) and _tells(path, notes):
         return RankSource(0, path.parent, "log", {FileKind.LOG: [path]})
     if kind not in PROFILE_KINDS | _ALONE:

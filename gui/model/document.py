@@ -93,15 +93,15 @@ class Document:
 
         What is before the first kernel and after the last is in `Plan.step_ns` and not in here.
         """
-        return self.planned_step.span_ns if self.planned_step is not None else None
+        step = self.planned_step
+        return None if step is None else step.span_ns
 
     @property
     def planned_step(self) -> PlannedStep | None:
-        """The planned step in its parts, beside a simulated run its ops alone: such a run executes nothing else."""
-        found = None if self.plan is None else planned_step(self.plan)
-        if found is None or self.comparison is None or not self.comparison.simulated:
-            return found
-        return PlannedStep(found.ops_ns)
+        """The planned step in its parts, as the run that it is compared with can have it."""
+        if self.plan is None:
+            return None
+        return planned_step(self.plan, simulated=self.comparison is not None and self.comparison.simulated)
 
     @property
     def span_ns(self) -> tuple[int, int]:

@@ -68,8 +68,7 @@ def compare(
     progress(3, 4, "ranking deviations")
     found = [*memory.deviations, *(time_deviations(of_step) if anchored else ())]
     found.sort(key=lambda item: (-item.cost, item.start_ns, item.what, str(item.where)))
-    # A simulated run executes the plan's ops alone: no host is late in it, no other stage waited for.
-    whole = None if simulated else planned_step(plan)
+    whole = planned_step(plan, simulated=simulated)
     summary = _summary(of_step, planned, memory.curves, whole)
     # At steps of which the plan's file doesn't say what runs, any kernel may run.
     named = all(op.launches is not None for op in plan.ops)
@@ -177,7 +176,7 @@ def _busy(start_ns: Int64s, end_ns: Int64s) -> int:
 
 
 def _summary(
-    of_step: ComparedStep, expected: Curve, memory: ComparedMemory | None, whole: PlannedStep | None
+    of_step: ComparedStep, expected: Curve, memory: ComparedMemory | None, step: PlannedStep | None
 ) -> Summary:
     plan, ops, matches, owner = of_step.plan, of_step.ops, of_step.matches, of_step.owner
     aligned_as = of_step.aligned
@@ -187,15 +186,16 @@ def _summary(
     counted = np.array([plan.ops[index].launches for index in matches.op.tolist()], dtype=bool)
     peak = int(np.argmax(expected.values))
     reached_ns = int(memory.axis_ns[int(np.argmax(memory.measured))]) if memory is not None else None
-    makespan = (int(spans[:, 1].max() - spans[0, 0]) if len(spans) else 0) if plan.timed else None
+    # Of a plan that launches nothing no step is known: it takes no time.
+    known = PlannedStep(0) if step is None and plan.timed else step
     return Summary(
         planned_peak=int(expected.values[peak]),
         planned_peak_op=op_at(plan, int(expected.time_ns[peak])),
         measured_peak=int(memory.measured.max()) if memory is not None else None,
         # Without anchors there is no telling which op a measured time belongs to.
         measured_peak_op=op_at(plan, reached_ns) if reached_ns is not None and len(matches) else None,
-        planned_makespan_ns=makespan,
-        planned_step_ns=makespan if whole is None else whole.span_ns,
+        planned_makespan_ns=None if known is None else known.ops_ns,
+        planned_step_ns=None if known is None else known.span_ns,
         measured_makespan_ns=int(ops.end_ns.max() - ops.start_ns.min()) if len(ops) else 0,
         planned_busy_ns=_busy(spans[:, 0], spans[:, 1]) if plan.timed else None,
         measured_busy_ns=_busy(ops.start_ns, ops.end_ns),

@@ -80,16 +80,15 @@ class StepCauses:
     causes: tuple[StepCause, ...]
 
 
-def step_causes(of_step: ComparedStep, whats: Sequence[str], whole: PlannedStep | None) -> StepCauses | None:
+def step_causes(of_step: ComparedStep, whats: Sequence[str], step: PlannedStep | None) -> StepCauses | None:
     """
     The causes for the kernels of a step; `whats[row]` is what a kernel without an op is.
 
-    `whole` is the planned step with what it has beyond the plan's ops, `None` where the run can have nothing of it.
-    `None` for a plan without times and for a step without kernels.
+    `step` is the planned step as the run can have it. `None` without one and for a step without kernels.
     """
     plan, ops = of_step.plan, of_step.ops
     launched = [op for op in plan.ops if op.launches]
-    if not plan.timed or not launched or not len(ops):
+    if step is None or not len(ops):
         return None
     apart = family_table().apart
     starts = np.array([op.start_ns for op in launched], dtype=np.int64)
@@ -101,23 +100,22 @@ def step_causes(of_step: ComparedStep, whats: Sequence[str], whole: PlannedStep 
     measured = _split(ops.start_ns, ops.end_ns, np.isin(measured_families, list(apart)))
     sides = _Sides(plan, ops, of_step.owner, of_step.aligned, whats, families, measured_families)
     computing = sides.computing()
-    beyond = whole or PlannedStep(sum(planned))
     causes = [
-        StepCause(CauseKind.COMMUNICATION, "", planned[1] + beyond.waiting_ns, measured[1], sides.communication()),
-        StepCause(CauseKind.IDLE, "", planned[2] + beyond.gaps_ns, measured[2]),
+        StepCause(CauseKind.COMMUNICATION, "", planned[1] + step.waiting_ns, measured[1], sides.communication()),
+        StepCause(CauseKind.IDLE, "", planned[2] + step.gaps_ns, measured[2]),
         *computing,
         StepCause(
             CauseKind.REST,
             "",
-            beyond.running_ns,
+            step.running_ns,
             measured[0] - planned[0] - sum(cause.delta for cause in computing),
         ),
     ]
     causes = [cause for cause in causes if cause.delta or cause.measured]
     return StepCauses(
-        planned=beyond.span_ns,
+        planned=step.span_ns,
         measured=sum(measured),
-        planned_computing=planned[0] + beyond.running_ns,
+        planned_computing=planned[0] + step.running_ns,
         measured_computing=measured[0],
         causes=tuple(sorted(causes, key=lambda cause: -abs(cause.delta))),
     )

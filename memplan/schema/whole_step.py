@@ -47,13 +47,19 @@ class PlannedStep:
         return self.ops_ns + self.running_ns + self.gaps_ns + self.waiting_ns
 
 
-def planned_step(plan: Plan) -> PlannedStep | None:
-    """The step of `plan`; `None` where the plan has no times or launches nothing."""
+def planned_step(plan: Plan, *, simulated: bool = False) -> PlannedStep | None:
+    """
+    The step of `plan`; `None` where the plan has no times or launches nothing.
+
+    As a `simulated` run has it, it is the plan's ops alone: no host is late in such a run, no other stage waited for.
+    """
     spans = [(op.start_ns, op.start_ns + op.duration_ns) for op in plan.ops if op.launches]
     if not plan.timed or not spans:
         return None
-    parts = {part.name: part.duration_ns for part in plan.step_parts}
     ops = max(end for _, end in spans) - min(start for start, _ in spans)
+    if simulated:
+        return PlannedStep(ops)
+    parts = {part.name: part.duration_ns for part in plan.step_parts}
     running, gaps, waiting = (
         parts.get(name.value, 0) for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING)
     )

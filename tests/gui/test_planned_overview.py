@@ -25,7 +25,7 @@ from memplan.gui.window.main_window import MainWindow
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe
-from memplan.schema import Bound, Plan, planned_step
+from memplan.schema import Bound, Plan, PlannedStep, planned_step
 from memplan.schema.communication import communication_outlook
 from memplan.simulator import Behaviour, simulate
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES
@@ -61,6 +61,16 @@ def test_collectives_are_told_from_computing_in_the_planned_bar(split: Session, 
     assert bar.parts["computing"] == computing
     assert bar.parts["pipeline bubble"] > 0
     assert bar.length_ns == split.document.planned_step_ns == split_plan.step_ns
+
+
+def test_no_part_of_a_planned_step_is_less_than_nothing(split_plan: Plan) -> None:
+    """Went wrong: of a step that saves what its collectives run beside, idle was below zero."""
+    computes = next(op for op in split_plan.ops if op.launches and op.bound is not Bound.LINK)
+    links = next(op for op in split_plan.ops if op.launches and op.bound is Bound.LINK)
+    ops = (replace(computes, start_ns=0, duration_ns=100), replace(links, start_ns=0, duration_ns=80))
+    step = PlannedStep(ops_ns=100, running_ns=-50)
+    told = planned_parts(replace(split_plan, ops=ops), step)
+    assert (told.computing_ns, told.overlapped_ns, told.exposed_ns, told.idle_ns) == (50, 50, 0, 0)
 
 
 def test_the_head_of_a_plan_names_its_exposed_communication_and_the_whole_step(

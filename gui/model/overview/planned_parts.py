@@ -31,8 +31,9 @@ def planned_parts(plan: Plan, step: PlannedStep) -> PlannedParts:
     computing = _spans([op for op in plan.ops if op.launches and op.bound is not Bound.LINK])
     linked = _spans([op for op in plan.ops if op.launches and op.bound is Bound.LINK])
     exposed = interval_total(*interval_difference(linked, computing))
-    hiding = interval_total(*linked) - exposed
-    works = max(interval_total(*computing) + step.running_ns, hiding)
+    # What a running model saves of computing may be more than what nothing runs beside.
+    works = max(interval_total(*computing) + step.running_ns, 0)
+    hiding = min(interval_total(*linked) - exposed, works)
     return PlannedParts(works, hiding, exposed, step.waiting_ns, step.span_ns - works - exposed - step.waiting_ns)
 
 

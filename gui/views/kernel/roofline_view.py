@@ -20,8 +20,8 @@ from memplan.gui.views.view import ViewServices
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
 
 _ROOM = 1.5  # decades above the highest ceiling and below the lowest point, so that no name is cut
-_ABOVE_LINES = 10
 _LEGEND_PX = 8
+_ABOVE_LINES = 10
 """Names lie in the line that they name, over those of other roofs and never under them."""
 
 

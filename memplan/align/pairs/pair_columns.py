@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from memplan.core.arrays import Float32s, Int32s, Int64s
 
+PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
+"""States of a cell, a kernel at an op: parts so far, core seen, kernel in no plan, op left out."""
+
 
 class OpColumns(NamedTuple):
     """What the loops read of planned ops, by row."""

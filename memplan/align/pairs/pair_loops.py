@@ -1,5 +1,5 @@
 """
-Forward and backward sums over all alignments of planned ops with measured kernels.
+Forward sums over all alignments of planned ops with measured kernels; `posterior_loops` goes back through them.
 
 A pair hidden Markov model: a path goes through ops and kernels in order. A kernel is the *core* of an op, a *part* of
 one that several kernels run, fused into the kernel of the op before, or in no plan; an op may be left out. A path may
@@ -16,13 +16,10 @@ from typing import Any
 import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
-from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
+from memplan.align.pairs.pair_columns import CORE, MISSED, PART, UNPLACED, OpColumns, OpSpans, RunColumns
 from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats
 from memplan.core.jit import jit_inner, jit_numpy_division
-
-PART, CORE, UNPLACED, MISSED = 0, 1, 2, 3
-"""States of a cell: parts so far, core seen, kernel in no plan, op left out."""
 
 
 @jit_inner
@@ -36,9 +33,9 @@ def _done(ops: OpColumns, column: Float32s, low: int, before: Floats, until: Flo
     mass = round_again = 0.0
     for i in range(width):
         at = low + i
-        done = column[i, 1] + column[i, 2]
+        done = column[i, CORE] + column[i, UNPLACED]
         if at < total:
-            done += ops.bare[at] * column[i, 0] + ops.passed[at] * column[i, 3]
+            done += ops.bare[at] * column[i, PART] + ops.passed[at] * column[i, MISSED]
         before[i] = done
         until[i] = mass
         mass += done
@@ -111,8 +108,8 @@ def forward(
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
-                was_a, was_c = cells[j - 1, old, 0], cells[j - 1, old, 1]
-                was_u, was_m = cells[j - 1, old, 2], ops.passed[at] * cells[j - 1, old, 3]
+                was_a, was_c = cells[j - 1, old, PART], cells[j - 1, old, CORE]
+                was_u, was_m = cells[j - 1, old, UNPLACED], ops.passed[at] * cells[j - 1, old, MISSED]
             if j == 0:
                 first = start[i]
             else:
@@ -131,18 +128,18 @@ def forward(
             new_c = fit * (first + was_a) + helps * ops.stay[at] * (was_c + back * was_u) + more * was_c
             new_a = ops.lead[at] * (opens * first + leads * was_a)
             if i > 0:
-                new_c += ratios.fused[kind, cls] * cells[j, i - 1, 1]
+                new_c += ratios.fused[kind, cls] * cells[j, i - 1, CORE]
             new_u = unplanned * (was_c + ops.bare[at] * was_a + was_m) + unplanned_on * was_u
             if j == 0:
                 new_u += unplanned * start[i + 1]
             new_m = 0.0
             if i > 0:
-                own = cells[j, i - 1, 1] + ops.bare[at - 1] * cells[j, i - 1, 0] + cells[j, i - 1, 2]
-                new_m = ops.skip[at] * own + ops.skip_on[at] * cells[j, i - 1, 3]
-            cells[j, i, 0] = new_a
-            cells[j, i, 1] = new_c
-            cells[j, i, 2] = new_u
-            cells[j, i, 3] = new_m
+                own = cells[j, i - 1, CORE] + ops.bare[at - 1] * cells[j, i - 1, PART] + cells[j, i - 1, UNPLACED]
+                new_m = ops.skip[at] * own + ops.skip_on[at] * cells[j, i - 1, MISSED]
+            cells[j, i, PART] = new_a
+            cells[j, i, CORE] = new_c
+            cells[j, i, UNPLACED] = new_u
+            cells[j, i, MISSED] = new_m
             column += new_a + new_c + new_u + new_m
         if column <= 0.0:
             column = 1.0
@@ -153,7 +150,7 @@ def forward(
     for i in range(width):
         at = run.low[kernels - 1] + i
         if at < total:
-            end[i] = cells[kernels - 1, i, 1] + cells[kernels - 1, i, 2] + cells[kernels - 1, i, 3]
-            end[i] += ops.bare[at] * cells[kernels - 1, i, 0]
+            end[i] = cells[kernels - 1, i, CORE] + cells[kernels - 1, i, UNPLACED] + cells[kernels - 1, i, MISSED]
+            end[i] += ops.bare[at] * cells[kernels - 1, i, PART]
         else:
             end[i] = 0.0

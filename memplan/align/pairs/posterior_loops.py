@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
-from memplan.align.pairs.pair_columns import OpColumns, OpSpans, RunColumns
+from memplan.align.pairs.pair_columns import CORE, PART, UNPLACED, OpColumns, OpSpans, RunColumns
 from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
@@ -58,8 +58,8 @@ def _likeliest(column: Float32s, now_a: Floats, now_c: Floats, now_u: Floats) ->
     """The mass of a kernel's likeliest op, its row (-1: none), the mass of no op, and the row that is current there."""
     top, top_at, none, where, where_at = 0.0, -1, 0.0, -1.0, -1
     for i in range(column.shape[0]):
-        mine = column[i, 1] * now_c[i] + column[i, 0] * now_a[i]
-        free = column[i, 2] * now_u[i]
+        mine = column[i, CORE] * now_c[i] + column[i, PART] * now_a[i]
+        free = column[i, UNPLACED] * now_u[i]
         none += free
         if mine > top:
             top, top_at = mine, i
@@ -84,9 +84,9 @@ def _of_scope(
     for i in range(width):
         at = offset + i
         if at < total and ops.scope[at] == scope:
-            alike += column[i, 1] * now_c[i] + column[i, 0] * now_a[i]
+            alike += column[i, CORE] * now_c[i] + column[i, PART] * now_a[i]
             if i + 1 < width and at + 1 < total and ops.scope[at + 1] == scope:
-                alike -= column[i, 1] * joined[i]
+                alike -= column[i, CORE] * joined[i]
     return alike
 
 
@@ -103,14 +103,14 @@ def _fused(
 ) -> tuple[int, int]:
     """The first and last row of the ops fused in the kernel of row `at`: each is in it with `least` and more."""
     first = last = at
-    while first > 0 and column[first - 1, 1] * now_c[first - 1] > least:
+    while first > 0 and column[first - 1, CORE] * now_c[first - 1] > least:
         if ratios.fused[kind, ops.token[offset + first]] <= 0.0:
             break
         first -= 1
     while (
         last + 1 < column.shape[0]
         and offset + last + 1 < ops.token.shape[0]
-        and column[last + 1, 1] * now_c[last + 1] > least
+        and column[last + 1, CORE] * now_c[last + 1] > least
     ):
         if ratios.fused[kind, ops.token[offset + last + 1]] <= 0.0:
             break

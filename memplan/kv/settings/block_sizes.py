@@ -39,6 +39,11 @@ def kernel_block(model: ModelConfig, backend: AttentionBackend | None) -> int:
 def chosen_block(
     model: ModelConfig, engine: Engine, options: ServingOptions, backend: AttentionBackend | None
 ) -> tuple[int, Text]:
+    """
+    The tokens of a block and why it has so many.
+
+    Raises `InputError` for a size that the engine does not take.
+    """
     asked = options.caches.block_size
     kind = attention_kind(model, engine_of(model, engine))
     hybrid = engine.states.hybrid(model)

@@ -17,8 +17,8 @@ class ServingOptions:
     scheduled ahead, `prefix_caching` whether blocks are kept for later requests. `in_flight_tokens` sets directly what
     windows must hold beside their own tokens, as a planner is told it; the block size given with it is taken as it is.
     `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of blocks. `runner` is the
-    model runner asked for (`V2`). `requests` are the most that may run
-    at once, where the engine sizes memory for them. `fits_length` shortens the sequence to the longest that fits.
+    model runner asked for (`V2`). `requests` are the most that may run at once, where the engine sizes memory for them.
+    `fits_length` shortens the sequence to the longest that fits.
     """
 
     length: int

@@ -21,21 +21,21 @@ _STEPS = 4
 
 def host_in_backward(job: FaultyJob, strength: float) -> FaultyJob:
     """The loss is read before backward, whose ops the host then launches more slowly than they run."""
+    return each_rank(job, lambda _, program: launched_slowly(program, strength))
 
-    def change(_: int, program: RankProgram) -> RankProgram:
-        forward, backward, update = phases(program)
-        kernels = sum(item.doing is Doing.KERNEL for item in backward)
-        extra = strength * computing_ns(program) / kernels
-        found: list[Item] = [Item(Doing.SYNCHRONISE, "drained", "quiet", 0)]
-        for item in backward:
-            if item.doing is Doing.KERNEL:
-                found.append(
-                    Item(Doing.HOST, "autograd::engine::evaluate_function", "", round(item.duration_ns + extra))
-                )
-            found.append(item)
-        return (*forward, *found, Item(Doing.SYNCHRONISE, "drained", "quiet", 0), *update)
 
-    return each_rank(job, change)
+def launched_slowly(program: RankProgram, strength: float) -> RankProgram:
+    """`program` whose host launches backward more slowly than it runs, by this share of a step's computing."""
+    forward, backward, update = phases(program)
+    kernels = sum(item.doing is Doing.KERNEL for item in backward)
+    extra = strength * computing_ns(program) / kernels
+    found: list[Item] = [Item(Doing.SYNCHRONISE, "drained", "quiet", 0)]
+    for item in backward:
+        if item.doing is Doing.KERNEL:
+            length = round(item.duration_ns + extra)
+            found.append(Item(Doing.HOST, "autograd::engine::evaluate_function", "", length))
+        found.append(item)
+    return (*forward, *found, Item(Doing.SYNCHRONISE, "drained", "quiet", 0), *update)
 
 
 def reads_values(job: FaultyJob, strength: float) -> FaultyJob:

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 
 from memplan.simulator.faults.field_device_faults import awaited, each_rank, unlike_rank
+from memplan.simulator.faults.field_host_faults import launched_slowly
 from memplan.simulator.job_layouts import phases
 from memplan.simulator.job_program import (
     LINK_BYTES_PER_NS,
@@ -69,18 +70,7 @@ def starved_host(job: FaultyJob, strength: float) -> FaultyJob:
     """One rank's host has too few processors: in backward it launches more slowly than the device runs."""
 
     def change(rank: int, program: RankProgram) -> RankProgram:
-        if rank != unlike_rank(job):
-            return program
-        forward, backward, update = phases(program)
-        kernels = sum(item.doing is Doing.KERNEL for item in backward)
-        extra = strength * computing_ns(program) / kernels
-        found: list[Item] = [Item(Doing.SYNCHRONISE, "drained", "quiet", 0)]
-        for item in backward:
-            if item.doing is Doing.KERNEL:
-                length = round(item.duration_ns + extra)
-                found.append(Item(Doing.HOST, "autograd::engine::evaluate_function", "", length))
-            found.append(item)
-        return (*forward, *found, Item(Doing.SYNCHRONISE, "drained", "quiet", 0), *update)
+        return launched_slowly(program, strength) if rank == unlike_rank(job) else program
 
     return each_rank(job, change)
 
