@@ -21,6 +21,8 @@ TABLES = Path(__file__).with_suffix(".json")
 _IMAGES, _BLOCK = 32, 16
 _STAGES = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
 """Blocks, channels within them and pixels of a side of the four stages of ResNet-50."""
+_DECAYED, _DECAYED_FUSED = 55, 54
+"""Parameters that decay, as many as the tables have multiplications; those of 2021 leave out the last bias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ def _resnet_in_float32() -> list[Kernel]:
     one = _operand((1,), full)
     for place, shape in enumerate(_parameters()):
         own = _operand(shape, full)
-        if place < 55:
+        if place < _DECAYED:
             made.append(Kernel("Mul", (own, one), (own,)))
             made.append(Kernel("AddN", (own, own), (own,)))
         made.append(Kernel("Adam", (own, own, own, *(one,) * 6, own), (own, own, own)))
@@ -296,7 +298,7 @@ def _resnet_fused() -> list[Kernel]:
     one = _operand((1,), full)
     for place, shape in enumerate(_parameters()):
         own = _operand(shape, full)
-        if place < 54:
+        if place < _DECAYED_FUSED:
             made.append(Kernel("FusedMulAddN", (own, one, own), (own,)))
         made.append(Kernel("FusedMulApplyMomentum", (own, own, one, own, one, one), (own, own)))
     return made

@@ -122,7 +122,7 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     sides = (kernel.present[0], kernel.outputs[0])
     plain = next((side for side in sides if side.layout == "ND" and len(side.shape) == _IMAGE_DIMS), None)
     blocked = next((side for side in sides if side.layout in ("NC1HWC0", "FRACTAL_Z")), None)
-    if plain is None or blocked is None or not plain.count:
+    if plain is None or blocked is None or not plain.count or not blocked.shape or not blocked.count:
         return None
     cores = kernel.block_count or _cores(plain, blocked, machine)
     cycles = 0.0

@@ -16,11 +16,9 @@ from memplan.models.parallel import Layout
 from memplan.models.training.phases import MemoryPart, linear_shapes, trained_weights
 from memplan.models.training.placed_experts import tokens_of_an_expert
 from memplan.models.training.stage_phases import BACKWARD_PHASE, LOSS_PHASE
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Sharding
+from memplan.models.training.step_recipe import Gpu, Loss, Recipe
 from memplan.models.weight_shapes import WeightGroup
 
-_MEGATRON = (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
-"""What only Megatron-Core has, whose routers need a workspace."""
 _THREADS = 2
 """Those that run forward and back, each with a handle of cuBLAS of its own, for which PyTorch keeps a workspace."""
 _TESTED = Gpu.HOPPER
@@ -108,7 +106,7 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
     if recipe.transformer_engine:
         spaces = 1 + (_OVERLAP_STREAMS if recipe.overlap_tensor else 0)
         spaces += _GROUP_STREAMS if recipe.grouped_experts and routers else 0
-    elif routers and recipe.sharding in _MEGATRON:
+    elif routers and recipe.sharding.of_megatron:  # Only Megatron-Core's routers need one.
         spaces = 1
     if spaces:
         nbytes += spaces * sizes.transformer_engine

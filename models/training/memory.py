@@ -247,12 +247,11 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     passes = held_passes(layout, recipe, stage, run_bytes, most)
     held = _held_parts(rank, passes, by_run, looked_up)
     phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
+    over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
-        over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
         still_there = () if recipe.lets_gradients_go else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
     elif recipe.sharding in (Sharding.ZERO1, Sharding.ZERO2):
-        over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
         phases["optimizer"] = [over, widened_gradients(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
@@ -275,7 +274,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
 def _kind(recipe: Recipe) -> Trained:
     if recipe.lora_rank:
         return Trained.ADAPTERS
-    megatron = recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP) and not recipe.half_weights
+    megatron = recipe.sharding.of_megatron and not recipe.half_weights
     return Trained.BY_MEGATRON if megatron else Trained.BY_PYTORCH
 
 

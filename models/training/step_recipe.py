@@ -50,6 +50,16 @@ class Sharding(str, Enum):
         """Whether weights are divided, and gathered layer by layer."""
         return self in (Sharding.ZERO3, Sharding.FSDP, Sharding.FSDP2)
 
+    @property
+    def of_megatron(self) -> bool:
+        """Whether Megatron has the states."""
+        return self in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP)
+
+    @property
+    def of_deepspeed(self) -> bool:
+        """Whether DeepSpeed has the states."""
+        return self in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3)
+
 
 class Loss(str, Enum):
     """
@@ -382,15 +392,8 @@ class Recipe:
     def _check_half_weights(self) -> None:
         if self.sharding not in (Sharding.NONE, Sharding.FSDP2):
             raise InputError("weights in 16 bits alone go with --sharding none or fsdp2")
-        for name in (
-            "half_gradients",
-            "half_moments",
-            "reuse_fp32",
-            "swap_optimizer",
-            "muon",
-            "fp8_weights",
-            "float32",
-        ):
+        states = ("half_gradients", "half_moments", "reuse_fp32", "swap_optimizer", "muon")
+        for name in (*states, "fp8_weights", "float32"):
             if getattr(self, name):
                 raise InputError("weights in 16 bits alone and {} together are not modelled", option_of(name))
 
@@ -403,7 +406,7 @@ class Recipe:
         for name in ("expert_capacity", "recompute_products", "legacy_layers", "alibi_masks", "zero_memory_layers"):
             if getattr(self, name):
                 raise InputError("float32 activations and {} together are not modelled", option_of(name))
-        if self.sharding in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3):
+        if self.sharding.of_deepspeed:
             raise InputError("float32 weights that DeepSpeed divides (zero1, zero2, zero3) are not modelled")
 
     @property
@@ -419,7 +422,7 @@ class Recipe:
     @property
     def sums_in_halves(self) -> bool:
         """Whether gradients are added up in 16 bits: DeepSpeed's are."""
-        return self.half_gradients or self.sharding in (Sharding.ZERO1, Sharding.ZERO2, Sharding.ZERO3)
+        return self.half_gradients or self.sharding.of_deepspeed
 
     def forward_passes_first(self, stages: int) -> bool:
         """Whether every micro-batch of a pipeline of `stages` has run forward before the first one runs back."""

@@ -115,6 +115,15 @@ def test_picked_keys_of_a_query_are_one_core_s() -> None:
     assert one.duration == pytest.approx(two.duration, rel=0.2)
 
 
+@pytest.mark.parametrize("walk", [Walk.FUSED, Walk.PAGED])
+@pytest.mark.parametrize("latent", [False, True])
+def test_queries_that_meet_no_key_take_a_kernel_even_so(walk: Walk, *, latent: bool) -> None:
+    """Went wrong once: with fewer tokens than one compressed key is of there was nothing to share out."""
+    none = AttentionProblem(23, 12, 2, 1, 2, page=16, ratio=4, shared_kv=latent, paged_by=walk)
+    assert none.visible == 0
+    assert 0 < time_ns(none) <= time_ns(replace(none, kv_len=64))
+
+
 def test_the_operator_says_how_its_keys_are_dealt() -> None:
     sizes = {"batch": 200, "heads": 32, "kv_heads": 8, "q_len": 1, "kv_len": 300, "d_qk": 128, "d_v": 128, "page": 128}
     query, cache = Operand((200, 4096), "bfloat16"), Operand((3000, 128, 2048), "bfloat16")

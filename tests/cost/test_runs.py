@@ -89,3 +89,11 @@ def test_a_fused_kernel_is_its_heaviest_part_with_the_others_behind() -> None:
     assert both.kind == "matmul"
     assert alone.duration_ns < both.duration_ns < 3 * alone.duration_ns
     assert op_class("FusionOp_").rule == "unknown"
+
+
+@pytest.mark.parametrize("layout", ["NC1HWC0", "FRACTAL_Z"])
+@pytest.mark.parametrize("shape", [(), (0,), (4, 0), (2, 0, 7, 7, 16)])
+def test_changes_to_blocks_without_elements_have_a_time(layout: str, shape: tuple[int, ...]) -> None:
+    """Went wrong once: rows of edited profiles that tell no blocks were divided by none."""
+    image = Operand((4, 4, 16, 16), "float16")
+    assert kernel_cost(Kernel("TransData", (image,), (Operand(shape, "float16", layout),)), CORE).duration_ns > 0

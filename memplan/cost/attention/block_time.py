@@ -199,8 +199,9 @@ def _blocks(
 
 
 def _dealt(p: AttentionProblem, walk: Walk, cores: int, blocks: int, met: int) -> Dealt:
+    # Blocks of queries that meet no key, as fewer tokens than one compressed key is of leave none, are dealt even so.
     return dealt(
-        walk, cores, batch=p.batch, heads=p.heads, kv_heads=p.kv_heads, q_len=p.q_len, blocks=blocks, keys=met
+        walk, cores, batch=p.batch, heads=p.heads, kv_heads=p.kv_heads, q_len=p.q_len, blocks=blocks, keys=max(met, 1)
     )  # fmt: skip
 
 
