@@ -19,7 +19,7 @@ _TILE = 64
 """Elements of a side of the tile that a transposition of the last dimension goes through (assumption)."""
 _JOINS = frozenset({"concat", "concatd", "concatv2", "pack", "stack", "sequenceconcat"})
 _PARTS = frozenset({"split", "splitd", "splitv", "splitvd", "splitwithsize", "splittensor", "unpack", "chunk"})
-_BLOCK_BYTES, _IMAGE_DIMS, _WORD_BITS = 32, 4, 32
+_IMAGE_DIMS, _WORD_BITS = 4, 32
 
 
 @dataclass(frozen=True, slots=True)
