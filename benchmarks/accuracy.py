@@ -31,7 +31,7 @@ from benchmarks.first_generation import (
 )
 from benchmarks.first_generation_tables import table_totals
 from benchmarks.framework_memory import framework_rows
-from benchmarks.markdown import table
+from benchmarks.markdown import section, table
 from benchmarks.measured_row import MeasuredRow
 from benchmarks.public_kernels import public_kernel_rows
 from benchmarks.serving import exchange_rows, serving_rows
@@ -204,13 +204,11 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
     errors = ("median", "worst", "bias")
     header = ("kind", "predicted", "rows without constants", *errors, "rows of sources left out", *errors)
     yield from table(header, list(summary(rows)))
-    yield "## Kernels of profiles, uncalibrated"
-    yield ""
-    yield (
+    yield from section(
+        "Kernels of profiles, uncalibrated",
         "Errors are sums of absolute deviations over the time measured. The roofline has peak rates and moves every "
-        "operand once."
+        "operand once.",
     )
-    yield ""
     profile_header = ("profile", "taken as", "kernels", "error", "bias", "roofline's error", "constants from it")
     yield from table(profile_header, profiles)
     yield "## Every row"

@@ -22,7 +22,7 @@ import numpy as np
 import memplan
 from benchmarks.aicore_published import published
 from benchmarks.aicore_tilings import speed, tilings
-from benchmarks.markdown import percent, table
+from benchmarks.markdown import percent, section, table
 from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
@@ -121,13 +121,11 @@ def utilisations(data: Path) -> Iterator[str]:
     """Utilisations and MoE communication published for a 910C die."""
     rows = list(json.loads((data / "hardware/validation.json").read_text("utf-8")))
     core = machine(chip("910C"))
-    yield "## Published utilisations of a 910C die"
-    yield ""
-    yield (
+    yield from section(
+        "Published utilisations of a 910C die",
         "Shares of the vendor's 376 TFLOP/s BF16, 752 TOP/s INT8 and 1.6 TB/s. The sources do not give the shapes: "
-        "those of the predictions are in the table. MoE rows send the bytes that latency and rate published give."
+        "those of the predictions are in the table. MoE rows send the bytes that latency and rate published give.",
     )
-    yield ""
     yield from table(
         ("op", "published", "predicted"),
         [(row.name, f"{row.measured:.3f}", f"{row.predicted:.3f}") for row in utilisation_rows(data)],
@@ -156,15 +154,13 @@ def kernels_of(path: Path, rank: int | None) -> Kernels | None:
 
 def profiles(data: Path) -> Iterator[str]:
     """Errors over the compute kernels of each profile, uncalibrated and calibrated, and bounds against PMU ratios."""
-    yield "## Profiles"
-    yield ""
-    yield (
+    yield from section(
+        "Profiles",
         "All compute kernels, rows without shapes included. Cores and clock are the profile's own; no profile names "
         "its chip: it was taken by cores and, for the first one, by the rate of its large streams (0.6-0.8 TB/s), "
         "which only the 32 GB part has. Calibrated on odd rows, checked on even ones, which mostly repeat their "
-        "shapes; shapes never seen and other profiles are in [kernel_calibration.md](kernel_calibration.md)."
+        "shapes; shapes never seen and other profiles are in [kernel_calibration.md](kernel_calibration.md).",
     )
-    yield ""
     rows: list[tuple[str, ...]] = []
     bounds = []
     for name, folder, rank, chip_name in PROFILES:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.markdown import table
+from benchmarks.markdown import section, table
 from memplan.cost import machine, op_costs
 from memplan.cost.buffers import matmul_buffers
 from memplan.cost.kernel_report import traffic_bound
@@ -68,14 +68,12 @@ def tilings(zigzag: str | None) -> Iterator[str]:
                 "fits" if plan.fits else f"{plan.shortfall} B too many",
             )
         )
-    yield "## Tilings of one core against ZigZag"
-    yield ""
-    yield (
+    yield from section(
+        "Tilings of one core against ZigZag",
         f"{len(shapes)} fp16 products m x n x k on one 2201 core: millions of elements between GM and the core, C "
         "included. ZigZag 3.9.1, LOMA, lpf_limit 6, the better of its answers for energy and latency. The lower bound "
-        "is the larger of each operand once and 2MNK/sqrt(S) - 2S, S all L1, L0A, L0B and L0C."
+        "is the larger of each operand once and 2MNK/sqrt(S) - 2S, S all L1, L0A, L0B and L0C.",
     )
-    yield ""
     summary = [
         ("shapes with more GM traffic than ZigZag's", worse),
         ("buffer plans that do not fit or fail the validator", invalid),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.calibration_profiles import Mask, Profiled
-from benchmarks.markdown import percent, table
+from benchmarks.markdown import percent, section, table
 from memplan.cost.deviations import Member, Trait, fitted_deviations, mean_place, trait_of
 from memplan.cost.kernel_time import plain_times
 from memplan.cost.l2 import kernel_accesses, l2_states
@@ -23,14 +23,12 @@ _ALIKE = 0.05
 
 def floors(every: Sequence[Profiled]) -> Iterator[str]:
     """What any calibration leaves at least, and what factors fitted to the very kernels leave."""
-    yield "## What there is to be had"
-    yield ""
-    yield (
+    yield from section(
+        "What there is to be had",
         "Left of the model's error by the best factor for each class, type, type and bound, and shape, each found on "
         "the very kernels that it is checked on; over all kernels, then over those of types with three shapes or more. "
-        "The last one is what repetitions of a kernel differ by: the floor."
+        "The last one is what repetitions of a kernel differ by: the floor.",
     )
-    yield ""
     rows = []
     for each in every:
         for name, own in (("all", np.ones(len(each.kernels), bool)), ("known types", each.known_by(each.time > 0))):
@@ -55,14 +53,12 @@ def left_by_factors(each: Profiled, own: Mask, group: NDArray[np.generic]) -> fl
 
 def spread(every: Sequence[Profiled]) -> Iterator[str]:
     """What tells how shapes deviate: the variance that groups explain, by as many kernels as they have."""
-    yield "## What deviations go with"
-    yield ""
-    yield (
+    yield from section(
+        "What deviations go with",
         "The share of the variance of logarithms of measured over modelled time, shapes weighted by the root of their "
         "time, that groups of shapes explain beyond what as many groups drawn at random would (adjusted R squared); "
-        "and the variance that repetitions of a shape have."
+        "and the variance that repetitions of a shape have.",
     )
-    yield ""
     rows = []
     for each in every:
         first = np.unique(each.shape, return_index=True)[1]
@@ -112,15 +108,13 @@ def _explained(off: Array, weights: Array, group: Sequence[Hashable]) -> float |
 
 def twins(every: Sequence[Profiled]) -> Iterator[str]:
     """What kernels next to identical tell of each other."""
-    yield "## Near twins"
-    yield ""
-    yield (
+    yield from section(
+        "Near twins",
         "Kernels with another one of their type and data type whose time by the model, rows and columns differ by no "
         "more than 5 % and which finds as much in L2: the model's error on them, that of what their nearest twin "
         "tells, and that of the best of no, a quarter, half, three quarters and all of it, chosen for each kernel with "
-        "its own time known. What is left there no calibration by kernels like these can tell."
+        "its own time known. What is left there no calibration by kernels like these can tell.",
     )
-    yield ""
     rows = []
     for each in every:
         names, first = np.unique(each.shape, return_index=True)
@@ -165,16 +159,14 @@ def _traits(each: Profiled) -> list[Trait]:
 
 def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
     """How far fits to halves of the shapes would get with the best choice for each class, the answers known."""
-    yield "## Halves with the answers known"
-    yield ""
-    yield (
+    yield from section(
+        "Halves with the answers known",
         f"Halves of the distinct kernels, {draws} times; of the model's error on types of which the fit has enough is "
         "left: by the prior and share of it that are best for all kernels checked, by those that are best for each "
         "class, and by those that are best for each type, in each half of each draw chosen on the very kernels that "
         "are checked. Where even the best for each class leaves more than 67 %, a third less is out of reach of any "
-        "choice among these priors."
+        "choice among these priors.",
     )
-    yield ""
     rows = []
     for each in every:
         found = [left for seed in range(draws) if (left := _left_knowing(each, seed)) is not None]

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.calibration_bounds import floors, hindsight, left_by_factors, spread, twins
 from benchmarks.calibration_profiles import Mask, Profiled, public_profiles
-from benchmarks.markdown import percent, table
+from benchmarks.markdown import percent, section, table
 from memplan.cost.calibration_fit import calibrate, rows_predicted, unseen_times
 from memplan.cost.measured_kernels import calibration_choice, merged_kernels
 from memplan.cost.overlap import Array
@@ -65,14 +65,12 @@ def _given(more: Sequence[tuple[str, str, str]]) -> str:
 
 def halves(every: Sequence[Profiled]) -> Iterator[str]:
     """Each half of the distinct kernels predicted by a fit to the other, halves drawn at random."""
-    yield "## By halves of the shapes"
-    yield ""
-    yield (
+    yield from section(
+        "By halves of the shapes",
         f"Halves of the distinct kernels drawn at random, {DRAWS} times, each predicted by a fit to the other: means. "
         f"Classes are worse where their error is larger than the model's by more than {NOTICED:.2%} of their time: in "
-        "means over the draws, and in single draws."
+        "means over the draws, and in single draws.",
     )
-    yield ""
     rows, classes = [], []
     for each in every:
         drawn = [_drawn(each, seed) for seed in range(DRAWS)]
@@ -162,14 +160,12 @@ def _change(model: float, fit: float) -> str:
 
 def growth(every: Sequence[Profiled]) -> Iterator[str]:
     """How the error falls with the share of shapes that a fit has seen, on the same kernels throughout."""
-    yield "## By the share of shapes seen"
-    yield ""
-    yield (
+    yield from section(
+        "By the share of shapes seen",
         "Left of the model's error by fits to so much of the distinct kernels, checked on the rest, "
         f"{TENTHS} times, on "
-        "kernels whose type is known in each of all these draws; and by the median of each of their shapes, the floor."
+        "kernels whose type is known in each of all these draws; and by the median of each of their shapes, the floor.",
     )
-    yield ""
     rows = []
     for each in every:
         drawn = [[_drawn(each, seed, count) for seed in range(TENTHS)] for count in PARTS]
@@ -186,14 +182,12 @@ def growth(every: Sequence[Profiled]) -> Iterator[str]:
 
 def between(every: Sequence[Profiled]) -> Iterator[str]:
     """Fits to one profile, and to all others of its generation, checked on another one."""
-    yield "## By other profiles"
-    yield ""
-    yield (
+    yield from section(
+        "By other profiles",
         "Fitted to one profile, or to all others of its generation together, and checked on another. Kernels spoken "
         "for are those that were measured there and those of types known and sizes near what is known; where they take "
-        "less than 0.1 % of the time, the pair is left out. Classes are worse as above."
+        "less than 0.1 % of the time, the pair is left out. Classes are worse as above.",
     )
-    yield ""
     rows = []
     fits = {each.name: calibrate(each.kernels, each.machine, each.name, shapes=False) for each in every}
     for checked in every:
