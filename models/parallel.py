@@ -206,21 +206,26 @@ def check_divides(model: ModelConfig, layout: Layout) -> None:
         raise InputError("a vocabulary of {} can't be divided among {} ranks", words, layout.tensor)
 
 
-def on_stages(model: ModelConfig, spans: Sequence[range], group: str, layer: int | None, *, copied: bool) -> bool:
+def on_stages(model: ModelConfig, spans: Sequence[range], item: Weight | StoredPart, *, copied: bool) -> bool:
     """
-    Whether a rank of the pipeline stages that run the layers of `spans` holds a weight of `group`, a `WeightGroup` or
-    another one of stored weights, in `layer`.
+    Whether a rank of the pipeline stages that run the layers of `spans` holds `item`.
 
-    The first stage holds the embedding and the vision tower, the last one layers of multi-token prediction, the final
-    norm and the head, and the embedding again where it is `copied`.
+    The first stage holds the embedding, what works on its rows before the first layer, and the vision tower, the last
+    one layers of multi-token prediction, the final norm and the head, and the embedding again where it is `copied`.
     """
     first = any(span.start == 0 for span in spans)
     last = any(span.stop >= len(model.layers) for span in spans)
+    layer = _layer_of(model, item)
     if layer is not None:
         return any(layer in span for span in spans) or (last and layer >= len(model.layers))
-    if group == WeightGroup.EMBEDDING:
+    if item.group == WeightGroup.EMBEDDING:
         return first or (last and copied)
-    return first if group == WeightGroup.VISION else last
+    return first if item.looked_up or item.group == WeightGroup.VISION else last
+
+
+def _layer_of(model: ModelConfig, item: Weight | StoredPart) -> int | None:
+    """The layer of `item`, the first one behind the decoder for all of stored drafts."""
+    return len(model.layers) if isinstance(item, StoredPart) and item.drafts else item.layer
 
 
 def rank_weights(
@@ -234,7 +239,7 @@ def rank_weights(
     for item in _weights(model, mtp):
         if item.group is WeightGroup.LOOKUP or (item.group is WeightGroup.VISION and not vision):
             continue
-        if on_stages(model, (span,), item.group, item.layer, copied=model.tied_embeddings):
+        if on_stages(model, (span,), item, copied=model.tied_embeddings):
             yield item, rank_elements(item, layout)
 
 
@@ -266,11 +271,11 @@ def _stored_bytes(
     found: dict[str, int] = {}
     behind = len(model.layers)
     for part in stored.parts:
-        layer = behind if part.drafts else part.layer
+        layer = _layer_of(model, part)
         left_out = (WeightGroup.LOOKUP,) if vision else (WeightGroup.LOOKUP, WeightGroup.VISION)
         if part.group in left_out or (layer is not None and layer >= behind and not mtp):
             continue
-        if on_stages(model, (span,), part.group, layer, copied=model.tied_embeddings):
+        if on_stages(model, (span,), part, copied=model.tied_embeddings):
             size = part.whole + -(-part.nbytes // _stored_shards(model, part, layout))
             found[part.group] = found.get(part.group, 0) + size
     return found

@@ -29,13 +29,15 @@ class StoredPart:
     """
     Bytes of all tensors of one layer (`None` outside the layers, `drafts` those of multi-token prediction) that belong
     to one `group` and are divided alike: by `width`, `row`, `kv` heads, `fused` heads of all three kinds, `vocabulary`,
-    `expert`, or on every rank (`none`). `whole` bytes are scales and biases of rows that every rank has.
+    `expert`, or on every rank (`none`). `whole` bytes are scales and biases of rows that every rank has. `looked_up`
+    is as that of `Weight`.
     """
 
     layer: int | None
     drafts: bool
     group: str
     split: str
+    looked_up: bool
     nbytes: int
     whole: int
 
@@ -71,13 +73,13 @@ def read_stored_weights(folder: Path) -> StoredWeights | None:
     missing = [name for name in wanted if name not in present]
     if missing:
         return StoredWeights((), 0, len(missing), 0, total)
-    sums: dict[tuple[int | None, bool, str, str], list[int]] = {}
+    sums: dict[tuple[int | None, bool, str, str, bool], list[int]] = {}
     rules, unknown = _rules(), 0
     for name in wanted:
         for tensor, shape, size in _header(folder / name):
-            layer, drafts, group, split = rules.of(tensor)
+            layer, drafts, group, split, looked_up = rules.of(tensor)
             unknown += group == "other"
-            held = sums.setdefault((layer, drafts, group, split), [0, 0])
+            held = sums.setdefault((layer, drafts, group, split, looked_up), [0, 0])
             # Of a matrix whose rows are kept whole, scales and biases are as many as rows.
             held[split == "row" and (len(shape) < 2 or shape[-1] == 1)] += size
     parts = tuple(StoredPart(*key, *held) for key, held in sums.items())
@@ -128,22 +130,25 @@ def _header(path: Path) -> Iterator[tuple[str, tuple[int, ...], int]]:
 
 @dataclass(frozen=True, slots=True)
 class _NameRules:
-    rows: tuple[tuple[re.Pattern[str], str, str], ...]
+    rows: tuple[tuple[re.Pattern[str], str, str, bool], ...]
     drafts: re.Pattern[str]
     layer: re.Pattern[str]
 
-    def of(self, name: str) -> tuple[int | None, bool, str, str]:
-        """Layer, whether of the drafts, group and split of the tensor called `name`."""
+    def of(self, name: str) -> tuple[int | None, bool, str, str, bool]:
+        """Layer, whether of the drafts, group, split and whether it is looked up, of the tensor called `name`."""
         place = self.layer.search(name)
         layer = None if place is None else int(place[3])
         drafts = self.drafts.search(name) is not None
-        for pattern, group, split in self.rows:
+        for pattern, group, split, looked_up in self.rows:
             if pattern.search(name):
-                return None if group == "vision" else layer, drafts, group, split
-        return layer, drafts, "other", "none"
+                return None if group == "vision" else layer, drafts, group, split, looked_up
+        return layer, drafts, "other", "none", False
 
 
 def _rules() -> _NameRules:
     document: Mapping[str, Any] = table("memplan.models", "stored_tensors.json")
-    rows = tuple((re.compile(row["pattern"]), row["group"], row["split"]) for row in document["rules"])
+    rows = tuple(
+        (re.compile(row["pattern"]), row["group"], row["split"], row.get("looked_up", False))
+        for row in document["rules"]
+    )
     return _NameRules(rows, re.compile(document["drafts"]), re.compile(document["layer"]))

@@ -48,7 +48,8 @@ class Weight:
 
     `units` is what a rank gets a whole number of along the split side: heads, key/value heads, columns. `linear` is
     true for the matrices of products, which quantisation applies to unless they are `wide`. `layer` is `None` outside
-    the layers, and for the layers of multi-token prediction counts on behind the decoder's last one.
+    the layers, and for the layers of multi-token prediction counts on behind the decoder's last one. `looked_up` is
+    true outside the layers for what makes the first layer's input: embeddings and what works on their rows.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Weight:
     linear: bool = False
     layer: int | None = None
     wide: bool = False
+    looked_up: bool = False
 
     @property
     def elements(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.models.architecture import AlternatingStreams, HyperConnections, Layer, LookupTable, ModelConfig
 from memplan.models.feed_forward import MoeFfn
@@ -130,14 +130,15 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
     """The weights outside the layers: embedding, final norm, head, vision tower."""
     hidden, vocab = config.hidden_size, config.vocab_size
     found = [
-        Weight("embed_tokens", WeightGroup.EMBEDDING, (vocab, hidden), Split.VOCABULARY, vocab),
+        Weight("embed_tokens", WeightGroup.EMBEDDING, (vocab, hidden), Split.VOCABULARY, vocab, looked_up=True),
     ]
     if config.final_norm:
         found += _norm("norm", hidden, bias=config.norm_bias)
     if config.position_rows:
-        found.append(table_weight("embed_positions", WeightGroup.EMBEDDING, config.position_rows, hidden))
+        positions = table_weight("embed_positions", WeightGroup.EMBEDDING, config.position_rows, hidden)
+        found.append(replace(positions, looked_up=True))
     if config.embedding_norm:
-        found += _norm("embed_norm", hidden, bias=config.norm_bias)
+        found += [replace(item, looked_up=True) for item in _norm("embed_norm", hidden, bias=config.norm_bias)]
     if config.hyper is not None and config.hyper.learnt_head:
         streams = config.hyper.streams
         found += (
@@ -154,19 +155,19 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
     if config.alternating is not None:
         others = (config.alternating.streams - 1) * hidden
         found += [
-            matrix_weight("altup_projections", WeightGroup.DENSE_FFN, others, hidden),
+            replace(matrix_weight("altup_projections", WeightGroup.DENSE_FFN, others, hidden), looked_up=True),
             matrix_weight("altup_unembed_projections", WeightGroup.DENSE_FFN, others, hidden),
         ]
     if config.per_layer_inputs is not None:
         extra = config.per_layer_inputs
         width = len(config.layers) * extra.width
-        found += [
-            Weight(
-                PER_LAYER_TABLE, WeightGroup.EMBEDDING, (extra.vocab_size, width), Split.VOCABULARY, extra.vocab_size
-            ),
+        words = extra.vocab_size
+        own = (
+            Weight(PER_LAYER_TABLE, WeightGroup.EMBEDDING, (words, width), Split.VOCABULARY, words),
             matrix_weight("per_layer_model_projection", WeightGroup.DENSE_FFN, width, hidden),
             vector_weight("per_layer_projection_norm", WeightGroup.NORM, extra.width),
-        ]
+        )
+        found += [replace(item, looked_up=True) for item in own]
     if not config.tied_embeddings:
         found.append(Weight("lm_head", WeightGroup.LM_HEAD, (vocab, hidden), Split.VOCABULARY, vocab))
     if config.head_bias:

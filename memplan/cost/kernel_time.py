@@ -137,7 +137,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
     shaped = _product(kernel, rule, machine)
     if shaped.matmul is not None:
         hot_bytes = hot_share * (shaped.matmul.a_total + shaped.matmul.b_total)
-        scaled = 0.0 if _scaled_on_the_way(kernel, machine) else vector_passes(rule, machine)
+        scaled = 0.0 if _scaled_on_the_way(kernel, rule, machine) else vector_passes(rule, machine)
         passes = scaled + _activation(kernel, machine)
         matmul = replace(shaped.matmul, hot_bytes=hot_bytes)
         return KernelProblem(rule, matmul=matmul, passes=passes, assumed=shaped.assumed)
@@ -232,17 +232,19 @@ def _product_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, pass
     )
 
 
-_FIXPIPE_SCALES = "uint64", "int64"
+_FIXPIPE_SCALES = frozenset({"uint64", "int64"})
 
 
-def _scaled_on_the_way(kernel: Kernel, machine: Machine) -> bool:
+def _scaled_on_the_way(kernel: Kernel, rule: OpClass, machine: Machine) -> bool:
     """
-    Whether FixPipe scales sums as it writes them, for which scales have a type of 64 bits (aclnnTransQuantParam), or
-    they stay as they are. Else vector cores do (ops-nn, QuantBatchMatmulV3: results of bfloat16, scales of tokens).
+    Whether FixPipe scales sums as it writes them, for which scales have a type of 64 bits, one for all columns or one
+    for each (aclnnTransQuantParam), or they stay as they are. Else vector cores do (ops-nn, QuantBatchMatmulV3: results
+    of bfloat16, scales of tokens). Grouped products of this kind also gate or quantise, and their int64 operands tell
+    where groups end.
     """
-    if machine.direct:
+    if machine.direct or rule.kind == "grouped_matmul":
         return False
-    scales = [operand.dtype for operand in kernel.present[2:] if operand.count > 1]
+    scales = [operand.dtype for operand in kernel.present[2:]]
     sums = [operand.dtype for operand in kernel.outputs[:1]]
     return any(dtype in _FIXPIPE_SCALES for dtype in scales) or sums == ["int32"]
 

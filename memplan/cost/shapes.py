@@ -162,7 +162,9 @@ def _transposed(
     options = [(ta, tb) for ta in (False, True) for tb in (False, True)]
     options = [(ta, tb) for ta, tb in options if named[0] in (None, ta) and named[1] in (None, tb)]
     # Layers keep a row of weights for each result, and only layers add a bias: that tells what square weights don't.
-    biased = len(kernel.present) == _BIASED and kernel.present[-1].shape == (b[0],)
+    # What stands in its place beside weights of 8 bits or less are scales.
+    plain = _width(kernel.present[1].dtype) > 1
+    biased = plain and len(kernel.present) == _BIASED and kernel.present[-1].shape == (b[0],)
 
     def wrong(option: tuple[bool, bool]) -> tuple[int, bool]:
         ta, tb = option

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memplan.core.errors import InputError
 from memplan.graph import Graph, Op
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.parallel import Layout, training_layout
+from memplan.models.parallel import Layout, on_stages, training_layout
 from memplan.models.steps.backward import ACTIVATIONS, NORMS, Backward
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.gathered_weights import GatheringEmitter
@@ -92,6 +92,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
 class _Training:
     def __init__(self, model: ModelConfig, layout: Layout, recipe: Recipe, stage: int, data_rank: int) -> None:
         spans = training_spans(model, layout, recipe, stage)
+        self.spans = spans
         self.chunks = [model.layers[span.start : span.stop] for span in spans]
         self.order = list(pipeline_order(layout, recipe, stage))
         self.layout, self.recipe, self.stage, self.data_rank = layout, recipe, stage, data_rank
@@ -168,14 +169,13 @@ class _Training:
         if layer is not None:
             self.divided.gathering.gather_layer(layer)
             return
-        outer, tied = self.pieces.outer, self.e.model.tied_embeddings
-        first, last = self.stage == 0, self.stage == self.layout.pipeline - 1
-
-        def here(name: str) -> bool:
-            looked_up = name.startswith("embed_")
-            return (looked_up and first) or (last and (not looked_up or (tied and name == "embed_tokens")))
-
-        self.divided.gathering.gather_outer({name: held for name, held in outer.items() if here(name)})
+        model = self.e.model
+        outer = {
+            name: held
+            for name, held in self.pieces.outer.items()
+            if on_stages(model, self.spans, held.weight, copied=model.tied_embeddings and name == "embed_tokens")
+        }
+        self.divided.gathering.gather_outer(outer)
         self.pieces.table = self.pieces.head_weight = None
 
     def _arrive(self, layer: Layer | None) -> None:

@@ -33,7 +33,7 @@ def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]
     """The weights of the layers of `spans`, and of what stands around them, each with its elements on one rank."""
     again = model.tied_embeddings or bool(model.mtp_layers)
     for item in _weights(model):
-        if on_stages(model, spans, item.group, item.layer, copied=again and item.name == "embed_tokens"):
+        if on_stages(model, spans, item, copied=again and item.name == "embed_tokens"):
             yield item, rank_elements(item, layout)
 
 

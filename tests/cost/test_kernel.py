@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.kernel import op_class
+from memplan.cost.kernel_time import problem_of
 from memplan.cost.shapes import attention_of, matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
 from memplan.hardware import chip
@@ -131,6 +132,31 @@ def test_vector_cores_that_scale_sums_are_started_as_well() -> None:
     started = B3["head_ns_per_vector_core"] * 0.8 * B3.vectors
     assert by_vector.duration_ns - by_fixpipe.duration_ns >= started + B3["core_start_ns"]
     assert "vector" not in _scaled("int32").pipes
+    assert "vector" not in _scaled("float16", Operand((1,), "uint64")).pipes
+
+
+def test_ends_of_groups_are_no_scales() -> None:
+    inputs = (Operand((512, 1024), "int8"), Operand((8, 1024, 2048), "int8"), Operand((8, 2048), "float32"))
+    out = (Operand((512, 2048), "bfloat16"),)
+    ends = Operand((8,), "int64")
+    alone, with_ends = (
+        problem_of(Kernel("QuantGroupedMatmulDequant", operands, out), B3) for operands in (inputs, (*inputs, ends))
+    )
+    assert alone.matmul is not None
+    assert alone.passes == with_ends.passes > 0
+
+
+def test_scales_of_square_weights_turn_nothing() -> None:
+    for kind, told, last in (("int8", "uint64", False), ("float16", "float16", True)):
+        inputs = (Operand((256, 4096), kind), Operand((4096, 4096), kind), Operand((4096,), told))
+        out = (Operand((256, 4096), "float16"),)
+        untold, turned = (
+            matmul_of(Kernel("QuantBatchMatmulV3", inputs, out, attributes), B3).matmul
+            for attributes in ((), (("transpose_x2", True),))
+        )
+        assert untold is not None
+        assert turned is not None
+        assert (untold == turned) is last
 
 
 def test_vector_cores_beside_the_cube_cost_no_start_where_both_share_a_buffer() -> None:

@@ -13,7 +13,8 @@ from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.memory import training_memory
+from memplan.models.training.memory import training_memory, training_spans
+from memplan.models.training.phases import trained_weights
 from memplan.models.training.step_recipe import Recipe, Sharding
 
 from .test_step_graph import PRODUCTS, flops
@@ -156,3 +157,20 @@ def test_divided_weights_take_the_same_memory_by_graph_and_by_formula(
             predicted = training_memory(model, layout, recipe).peak_bytes
             graph = training_graph(model, layout, recipe)
             assert int(live_curve(graph, alignment=512).max()) == pytest.approx(predicted, rel=0.12)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_stage_gathers_what_it_holds(stage: int) -> None:
+    """The norm of the embedding's rows runs before the first layer, so that the first stage has it."""
+    bloom = load_config({"model_type": "bloom", "hidden_size": 64, "n_layer": 4, "n_head": 4, "vocab_size": 512})
+    layout = Layout(data=2, pipeline=2)
+    recipe = Recipe(sequence=64, sharding=Sharding.FSDP, micro_batches=2)
+    spans = training_spans(bloom, layout, recipe, stage)
+    held = {item.name: count for item, count in trained_weights(bloom, layout, spans) if item.layer is None}
+    assert (
+        list(held) == (["embed_tokens", "embed_norm", "embed_norm.bias"], ["embed_tokens", "norm", "norm.bias"])[stage]
+    )
+    graph = training_graph(bloom, layout, recipe, stage=stage)
+    gathered = next(op for op in graph.ops if op.name == "micro_batch.0.weights.all_gather")
+    assert graph.tensors[gathered.outputs[0]].shape == (sum(held.values()),)
+    assert {"embed_norm", "norm"} & {tensor.name for tensor in graph.tensors} == {("embed_norm", "norm")[stage]}

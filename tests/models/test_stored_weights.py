@@ -16,7 +16,7 @@ from memplan.core.errors import InputError
 from memplan.hardware import chip
 from memplan.kv.served_weights import served_weights, weight_notes
 from memplan.models import ModelConfig, load_config
-from memplan.models.parallel import ONE_RANK, Layout, rank_weight_bytes
+from memplan.models.parallel import ONE_RANK, Layout, rank_weight_bytes, rank_weights
 from memplan.models.precision import PUBLISHED, precision
 from memplan.models.stored_weights import read_stored_weights
 
@@ -185,3 +185,23 @@ def test_a_description_decides_matrix_by_matrix(folder: Path) -> None:
     difference = sum(held(model).values()) - sum(rank_weight_bytes(model, ONE_RANK, narrow, range(2)).values())
     # One byte an element more for the outputs' matrices, without the scales of 64 rows.
     assert difference == 2 * (64 * 64 - 64 * 8)
+
+
+def test_the_first_stage_holds_the_norm_of_looked_up_rows(tmp_path: Path) -> None:
+    """As without files: BLOOM's norm behind the embedding is not the last stage's."""
+    config = {"model_type": "bloom", "hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 256}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "torch_dtype": "bfloat16"}), "utf-8")
+    norms = ("word_embeddings_layernorm", "h.0.input_layernorm", "h.1.input_layernorm", "ln_f")
+    tensors = {f"transformer.{name}.{kind}": ("BF16", (64,)) for name in norms for kind in ("weight", "bias")}
+    del tensors["transformer.ln_f.bias"]
+    planned = load_config(tmp_path)
+    write_tensors(
+        tmp_path / "model.safetensors", {"transformer.word_embeddings.weight": ("BF16", (256, 64)), **tensors}
+    )
+    stored, layout = load_config(tmp_path), Layout(pipeline=2)
+    assert [held(stored, layout, range(at, at + 1))["norm"] for at in (0, 1)] == [2 * 64 * 4, 2 * 64 * 3]
+    outer = [
+        [item.name for item, _ in rank_weights(planned, layout, range(at, at + 1)) if item.layer is None]
+        for at in (0, 1)
+    ]
+    assert outer == [["embed_tokens", "embed_norm", "embed_norm.bias"], ["embed_tokens", "norm", "norm.bias"]]
