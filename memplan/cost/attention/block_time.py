@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from memplan.cost.attention.attention_problem import AttentionProblem
 from memplan.cost.attention.block_work import (
     SUM_BYTES,
-    Blocks,
     BlockTraffic,
     BlockWork,
+    SharedBlocks,
     block_traffic,
     block_work,
     shared_out,
@@ -127,7 +127,7 @@ def _l2_rate(machine: Machine, busy: int) -> float:
     return machine.l2_read_per_second * busy / machine.cubes
 
 
-def _mte2_ns(p: AttentionProblem, machine: Machine, blocks: Blocks, traffic: BlockTraffic) -> float:
+def _mte2_ns(p: AttentionProblem, machine: Machine, blocks: SharedBlocks, traffic: BlockTraffic) -> float:
     """Of reading what passes GM. Few cores pull no faster from HBM than their own ports carry."""
     run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
     small = max(run, 512) / (max(run, 512) + machine["small_transfer_bytes"])
@@ -137,7 +137,7 @@ def _mte2_ns(p: AttentionProblem, machine: Machine, blocks: Blocks, traffic: Blo
 
 
 def _pipes_ns(
-    machine: Machine, blocks: Blocks, work: BlockWork, traffic: BlockTraffic, mte2_ns: float
+    machine: Machine, blocks: SharedBlocks, work: BlockWork, traffic: BlockTraffic, mte2_ns: float
 ) -> dict[str, float]:
     """Of each pipe on the core with most to do."""
     busy, balance = blocks.busy, blocks.balance
@@ -164,7 +164,7 @@ def _beside_gradient_ns(p: AttentionProblem, machine: Machine) -> float:
 def _span_ns(
     p: AttentionProblem,
     machine: Machine,
-    blocks: Blocks,
+    blocks: SharedBlocks,
     pipes: Mapping[str, float],
     traffic: BlockTraffic,
     hot_share: float,

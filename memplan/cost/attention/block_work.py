@@ -20,7 +20,7 @@ _MASK_PASSES, _DROP_PASSES, _DROP_BYTES = 3.0, 2.0, 0.125
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class SharedBlocks:
     """
     `count` blocks of up to `block_q` rows, each of which meets `met` keys, `block_kv` at a time.
 
@@ -41,7 +41,7 @@ class Blocks:
     deal: Dealt | None = None
 
 
-def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> Blocks:
+def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> SharedBlocks:
     """The queries in blocks of `block_q` rows on the cores that get any."""
     walk = None if machine.direct else p.walk
     together = p.rows
@@ -57,11 +57,11 @@ def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: in
             keys=max(met, 1),
         )  # fmt: skip
         balance = deal.share * deal.busy
-        return Blocks(block_q, block_kv, rows, count, row_pad, met, deal.busy, balance, walk, deal)
+        return SharedBlocks(block_q, block_kv, rows, count, row_pad, met, deal.busy, balance, walk, deal)
     parts = max(1, min(cores // count, ceil(met / 512))) if count < cores else 1
     units = count * parts
     busy = min(units, cores)
-    return Blocks(block_q, block_kv, rows, count, row_pad, met, busy, ceil(units / busy) * busy / units)
+    return SharedBlocks(block_q, block_kv, rows, count, row_pad, met, busy, ceil(units / busy) * busy / units)
 
 
 def _keys_met(p: AttentionProblem, walk: Walk | None, block_q: int, block_kv: int) -> int:
@@ -90,7 +90,7 @@ class BlockWork:
     partial: float
 
 
-def block_work(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: Blocks) -> BlockWork:
+def block_work(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: SharedBlocks) -> BlockWork:
     """What the pipes do for `blocks`; `mac_rate` is multiply-accumulates per cycle of one core."""
     cube, mte1 = _products(p, machine, mac_rate, blocks)
     # Only rows that are there leave the cube.
@@ -102,7 +102,7 @@ def block_work(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: B
     return BlockWork(cube, mte1, fixpipe, vector, pairs, scores, partial)
 
 
-def _products(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: Blocks) -> tuple[float, float]:
+def _products(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: SharedBlocks) -> tuple[float, float]:
     """Cycles of the cube, whose blocks are computed whole, and of what brings their operands from L1."""
     computed = blocks.count * blocks.row_pad * blocks.met
     products = 1 if p.indexer else (5 if p.gradient else 2)
@@ -137,7 +137,7 @@ class BlockTraffic:
 
 
 def block_traffic(
-    p: AttentionProblem, machine: Machine, blocks: Blocks, work: BlockWork, hot_share: float
+    p: AttentionProblem, machine: Machine, blocks: SharedBlocks, work: BlockWork, hot_share: float
 ) -> BlockTraffic:
     """What passes GM for `blocks`, of whose operands L2 holds `hot_share` beforehand."""
     keys = blocks.count * blocks.met * p.kv_row * (2 if p.gradient else 1)
