@@ -9,6 +9,8 @@ from memplan.cost import Kernel, Machine, Operand, kernel_cost
 from memplan.cost.kernel import kernel_of_op
 from memplan.cost.kernel_time import KernelCost
 from memplan.graph import Graph, Op
+from memplan.models.architecture import ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.training.step_recipe import Recipe
 from memplan.serving.eager_kernels import kernels_in_steps, op_phase
 
@@ -17,8 +19,8 @@ _GROUPED = "GroupedMatmul"
 _ROUTING = frozenset({"MoeInitRouting", "MoeFinalizeRouting", "MoeTokenPermuteGrad", "MoeTokenUnpermuteGrad"})
 _ATTENTION, _GRADIENT = "FlashAttentionScore", "FlashAttentionScoreGrad"
 _UPDATE = "ApplyAdamW"
-_EACH_EXPERT = 3
-"""Parameters of an expert that stands by itself: gate, up and down."""
+_GATED = 2
+"""Matrices that gate and up of a gated expert are, which a model without fused kernels has one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,18 @@ class OneByOne:
     norms are float32 op by op. An engine without a fused optimiser updates every parameter op by op.
     """
 
-    def __init__(self, engine: str, graph: Graph, recipe: Recipe, machine: Machine) -> None:
+    def __init__(self, engine: str, model: ModelConfig, graph: Graph, recipe: Recipe, machine: Machine) -> None:
         self.engine, self.graph, self.recipe, self.machine = engine, graph, recipe, machine
         self._experts = {} if recipe.grouped_experts else dict(_groups(graph))
+        parts = {layer.index: layer.ffn for layer in (*model.layers, *model.mtp_layers)}
+        self._gated = {index for index, ffn in parts.items() if isinstance(ffn, MoeFfn) and ffn.gated}
 
     def kernels(self, op: Op) -> list[StepKernel] | None:
         """The kernels in the place of `op`, `None` where it is one of its own."""
         count = self._count(op)
         if count and op.type == _GROUPED:
-            return [self._cost(kernel) for kernel in _products(kernel_of_op(op, self.graph), op, count)] * count
+            each = _products(kernel_of_op(op, self.graph), count, self._matrices(op))
+            return [self._cost(kernel) for kernel in each] * count
         if count:
             listed = self._listed("one_expert", op, count)
             return None if listed is None else listed * count
@@ -118,9 +123,13 @@ class OneByOne:
         """How many parameters the weight of `op` is: those that are multiplied as one, and experts by themselves."""
         part = "" if op.scope is None else op.scope.part
         if part.startswith(_EXPERTS) and op.scope is not None and op.scope.layer in self._experts:
-            # Two tensors hold the three of every expert.
-            return -(-self._experts[op.scope.layer] * _EACH_EXPERT // 2)
+            return self._experts[op.scope.layer] * self._matrices(op)
         return part.count("+") + 1
+
+    def _matrices(self, op: Op) -> int:
+        """How many matrices or biases of each expert the one that `op` works with holds: gate and up are one."""
+        scope = op.scope
+        return _GATED if scope is not None and scope.layer in self._gated and "up_proj" in scope.part else 1
 
 
 def _groups(graph: Graph) -> Iterator[tuple[int, int]]:
@@ -130,13 +139,12 @@ def _groups(graph: Graph) -> Iterator[tuple[int, int]]:
             yield op.scope.layer, groups
 
 
-def _products(kernel: Kernel, op: Op, count: int) -> list[Kernel]:
-    """The products of one of `count` experts that a grouped product is made of, gate and up each by itself."""
+def _products(kernel: Kernel, count: int, pieces: int) -> list[Kernel]:
+    """The products of one of `count` experts that a grouped product is made of, each of its `pieces` by itself."""
     attributes: Mapping[str, object] = dict(kernel.attributes)
     turned = bool(attributes.get("transpose_a"))
     first, second = kernel.present[:2]
     made = kernel.outputs[0]
-    pieces = 2 if op.scope is not None and "up_proj" in op.scope.part else 1
 
     def rows(operand: Operand) -> Operand:
         return Operand((max(1, operand.shape[0] // count), *operand.shape[1:]), operand.dtype)

@@ -234,7 +234,7 @@ def _stage_run(
     exposed = exposed_exchanges(graph, costs, recipe, core, beside)
     contexts = context_items(engine, graph, costs, layout, recipe, core, beside)
     behind = exchanges_of_weights(graph, beside)
-    steps = OneByOne(engine, graph, recipe, core)
+    steps = OneByOne(engine, model, graph, recipe, core)
     for place, (op, cost) in enumerate(zip(graph.ops, costs, strict=True)):
         if cost is None:
             continue

@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from memplan.cost import machine
 from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
+from memplan.models.steps import training_graph
 from memplan.models.training.step_recipe import Recipe, Sharding
 from memplan.serving import StageParts, training_time
+from memplan.serving.training_steps import OneByOne
 
 _CONFIG = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 1024, "intermediate_size": 3072,
@@ -69,3 +73,31 @@ def test_an_optimiser_that_is_not_fused_reads_states_again_and_again(model: Mode
     fused, steps = stage(model, _RECIPE, "megatron"), stage(model, _RECIPE)
     assert steps.launches > fused.launches
     assert steps.compute_ns > fused.compute_ns
+
+
+@pytest.mark.parametrize(("gated", "matrices"), [(True, 3), (False, 2)])
+@pytest.mark.parametrize("engine", ["megatron", "pytorch"])
+def test_an_expert_has_as_many_matrices_as_its_model_says(
+    model: ModelConfig, engine: str, gated: bool, matrices: int
+) -> None:
+    """One product of each forward, two backward; an optimiser in steps works on each alone."""
+    layers = []
+    for layer in model.layers:
+        assert isinstance(layer.ffn, MoeFfn)
+        layers.append(replace(layer, ffn=replace(layer.ffn, gated=gated)))
+    described = replace(model, layers=tuple(layers))
+    recipe, die = replace(_RECIPE, grouped_experts=False), machine(chip("910B3"))
+    graph = training_graph(described, Layout(data=4), replace(recipe, micro_batches=1))
+    steps = OneByOne(engine, described, graph, recipe, die)
+    experts, found = 16, {"GroupedMatmul": 0, "ApplyAdamW": 0, "activation": 0}
+    for op in graph.ops:
+        if op.scope is None or op.scope.layer != 0 or not op.scope.part.startswith("experts."):
+            continue
+        kind = op.type if op.type in found else "activation" if "activation" in op.scope.part else ""
+        if kind:
+            launched = steps.kernels(op)
+            found[kind] += 1 if launched is None else len(launched)
+    assert found["GroupedMatmul"] == 3 * matrices * experts
+    assert found["activation"] >= 2 * experts
+    if engine == "pytorch":
+        assert found["ApplyAdamW"] == matrices * experts * 10
