@@ -85,6 +85,18 @@ def test_scores_pass_through_gm_only_where_cube_and_vector_share_no_buffer() -> 
     assert attention_time(problem, B1, 4096.0).gm_bytes > 3 * attention_time(problem, PR, 4096.0).gm_bytes
 
 
+def test_blocks_that_are_dealt_have_a_time_even_where_l1_is_too_small() -> None:
+    """Went wrong once: blocks of one size that did not fit were none to choose from."""
+
+    def took(q_bytes: float) -> float:
+        latents = AttentionProblem(
+            16, 128, 1, 1, 4096, d_qk=576, d_v=512, q_bytes=q_bytes, kv_bytes=q_bytes, shared_kv=True, page=128
+        )
+        return attention_time(latents, B1, 8192).duration
+
+    assert took(2.0) < took(4.0) < 4 * took(2.0)
+
+
 def test_sparse_attention_is_cheaper_than_full() -> None:
     full = AttentionProblem(8, 128, 1, 1, 131072, d_qk=576, d_v=512, shared_kv=True)
     sparse = replace(full, top_k=2048)

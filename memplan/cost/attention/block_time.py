@@ -58,28 +58,38 @@ def attention_time(
     """
     The fastest of the legal block sizes; `mac_rate` is multiply-accumulates per cycle of one core.
 
-    L2 holds `hot_share` of the operands beforehand. The first library had one size of blocks.
+    L2 holds `hot_share` of the operands beforehand.
     """
-    sizes = [(block_q, block_kv) for block_q in _BLOCKS_Q for block_kv in _BLOCKS_KV]
-    if problem.in_turn:
-        sizes = [(int(machine["first_attention_queries"]), int(machine["first_attention_keys"]))]
     legal = [
         _block_time(problem, machine, mac_rate, hot_share, block_q, block_kv)
-        for block_q, block_kv in sizes
-        if (_fits(problem, machine, block_q, block_kv) or problem.in_turn)
-        and _is_dealt(problem, machine, block_q, block_kv)
+        for block_q, block_kv in _legal_blocks(problem, machine)
     ]
     return min(legal, key=lambda time: (time.duration, time.gm_bytes))
 
 
+def _legal_blocks(problem: AttentionProblem, machine: Machine) -> list[tuple[int, int]]:
+    """
+    Sizes that a kernel may have: one of the first library, else those that fit L1.
+
+    Where none does, as of wide heads in float32, the smallest one passes L1 in parts.
+    """
+    if problem.in_turn:
+        return [(int(machine["first_attention_queries"]), int(machine["first_attention_keys"]))]
+    sizes = [
+        (block_q, block_kv)
+        for block_q in _BLOCKS_Q
+        for block_kv in _BLOCKS_KV
+        if _is_dealt(problem, machine, block_q, block_kv)
+    ]
+    return [size for size in sizes if _fits(problem, machine, *size)] or sizes[:1]
+
+
 def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
     """
-    Whether queries stay in L1 beside double-buffered slices of keys and probabilities; the smallest blocks always do.
+    Whether queries stay in L1 beside double-buffered slices of keys and probabilities.
 
     A block of keys passes L1 in slices of a fractal multiple, its scores wait in GM (2201) or by slices in UB.
     """
-    if (block_q, block_kv) == (_BLOCKS_Q[0], _BLOCKS_KV[0]):
-        return True
     part = min(block_kv, SLICE)
     rows = block_q * problem.d_qk * problem.q_bytes * (2 if problem.gradient else 1)
     keys = 2 * part * max(problem.d_qk, problem.d_v) * problem.kv_bytes
