@@ -106,7 +106,7 @@ def _workspaces(layers: Sequence[Layer], recipe: Recipe) -> list[MemoryPart]:
     if recipe.transformer_engine:
         spaces = 1 + (_OVERLAP_STREAMS if recipe.overlap_tensor else 0)
         spaces += _GROUP_STREAMS if recipe.grouped_experts and routers else 0
-    elif routers and recipe.sharding.of_megatron:  # Only Megatron-Core's routers need one.
+    elif routers and recipe.of_megatron:  # Only Megatron-Core's routers need one.
         spaces = 1
     if spaces:
         nbytes += spaces * sizes.transformer_engine

@@ -274,8 +274,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
 def _kind(recipe: Recipe) -> Trained:
     if recipe.lora_rank:
         return Trained.ADAPTERS
-    megatron = recipe.sharding.of_megatron and not recipe.half_weights
-    return Trained.BY_MEGATRON if megatron else Trained.BY_PYTORCH
+    return Trained.BY_MEGATRON if recipe.of_megatron else Trained.BY_PYTORCH
 
 
 def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) -> StageRank:

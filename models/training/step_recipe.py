@@ -415,6 +415,11 @@ class Recipe:
         return _SINGLE if self.float32 else _HALF
 
     @property
+    def of_megatron(self) -> bool:
+        """Whether Megatron's layers and optimiser train: weights in 16 bits alone are PyTorch's."""
+        return self.sharding.of_megatron and not self.half_weights
+
+    @property
     def lets_gradients_go(self) -> bool:
         """Whether gradients are PyTorch's own, which a step of one micro-batch makes layer by layer and lets go."""
         return self.half_weights or self.sharding is Sharding.FSDP2

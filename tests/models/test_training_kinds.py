@@ -16,7 +16,7 @@ from memplan.models.training.held_passes import held_passes
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
 from memplan.models.training.recipes import tightest_stage
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 INTERLEAVED = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)
@@ -269,6 +269,16 @@ def test_weights_in_16_bits_alone_take_eight_bytes(mixtral: ModelConfig) -> None
         replace(RECIPE, half_weights=True, sharding=Sharding.DISTRIBUTED)
     with pytest.raises(InputError, match="half-moments"):
         replace(RECIPE, half_weights=True, sharding=Sharding.NONE, half_moments=True)
+
+
+def test_pytorchs_own_training_has_no_router_of_megatrons(mixtral: ModelConfig) -> None:
+    """Its states are undivided as Megatron's may be; a router's product works in no buffer of TransformerEngine."""
+    recipe = replace(RECIPE, sharding=Sharding.NONE, gpu=Gpu.HOPPER)
+    megatron, pytorch, shared = (
+        part(training_memory(mixtral, Layout(), each), "workspaces")
+        for each in (recipe, replace(recipe, half_weights=True), replace(recipe, sharding=Sharding.FSDP2))
+    )
+    assert megatron > pytorch == shared > 0
 
 
 def test_gradients_to_come_are_not_there_at_the_loss(mixtral: ModelConfig) -> None:
