@@ -107,7 +107,7 @@ def align_band(model: PairPrices, band: Band, spans: OpSpans | None = None) -> P
     best, first_op, last_op, place = (np.empty(kernels, dtype=np.int64) for _ in range(4))
     chance, alone, of_scope = np.empty(kernels), np.empty(kernels), np.empty(kernels)
     posterior(
-        *read, model.prices, cells, scale, final, total if total > 0 else 1.0,
+        *read, tuple(model.prices), cells, scale, final, total if total > 0 else 1.0,
         best, chance, alone, of_scope, first_op, last_op, place,
     )  # fmt: skip
     row = np.where(chance > alone, best, -1)
@@ -137,7 +137,7 @@ def _summed(
     cells = np.empty((kernels, band.width, 4), dtype=np.float32)
     scale, end = np.empty(kernels), np.empty(band.width)
     columns = tuple(model.ops), tuple(spans), tuple(band.columns()), tuple(model.ratios.turned())
-    forward(*columns, model.prices, band.start(model), cells, scale, end)
+    forward(*columns, tuple(model.prices), band.start(model), cells, scale, end)
     return columns, cells, scale, float((end * final).sum())
 
 

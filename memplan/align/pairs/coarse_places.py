@@ -45,8 +45,7 @@ def coarse_places(both: PlanAndRun, model: PairPrices) -> Int64s:
     # A band may reach into the next step; where all rows are seen, the last goes on to the first.
     single = model.taken(heavy_rows).with_columns(entry=(np.arange(rows) == 0).astype(np.float32))
     rules = pair_model()["coarse"]
-    prices = model.prices.copy()
-    prices[7:9] = rules["near_jump"], rules["neighbour_jump"]
+    prices = model.prices._replace(near_jump=float(rules["near_jump"]), neighbour_jump=float(rules["neighbour_jump"]))
     skip_on = np.minimum(single.ops.skip_on, np.float32(rules["skip_on"]))
     single = replace(single, prices=prices).with_columns(skip_on=skip_on)
     doubled = single.repeated(2)

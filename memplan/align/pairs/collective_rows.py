@@ -62,7 +62,7 @@ def place_collectives(both: PlanAndRun, model: PairPrices, which: Int64s, found:
     usual = float(np.median(ratio)) * len(ratio) / (1 + len(ratio))
     spread = np.sqrt((SPREAD**2 + float(((ratio - usual) ** 2).sum())) / (1 + len(ratio)))
     if spread < SPREAD:
-        known = np.array([*model.prices[:-1], spread])
+        known = model.prices._replace(spread=float(spread))
         sharper = replace(model, prices=known).with_columns(time=model.ops.time * np.float32(np.exp(usual)))
         doubting = found.taken(which)
         _place(both, sharper, bounds, which, found)
@@ -129,8 +129,16 @@ class _Collectives:
         There are neither far jumps nor another step: places tell.
         """
         sequence, beside = self.both.sequence, pair_model()["beside"]
-        unplanned, names = beside["unplanned"], model.prices[5:7]
-        prices = np.array([unplanned, unplanned, 0.0, 0.0, 0.0, *names, 0.0, beside["swap"], model.prices[-1]])
+        unplanned, swap = float(beside["unplanned"]), float(beside["swap"])
+        prices = model.prices._replace(
+            unplanned=unplanned,
+            unplanned_on=unplanned,
+            back=0.0,
+            jump=0.0,
+            wrap=0.0,
+            near_jump=0.0,
+            neighbour_jump=swap,
+        )
         some = model.taken(whole % len(sequence))
         free = self.joined[whole]
         if kind in self.otherwise:  # most of its ops have others
@@ -175,7 +183,7 @@ class _Collectives:
         )
         fit = np.zeros(len(chosen))
         at = np.clip(np.searchsorted(whole, result.row), 0, len(whole) - 1)
-        fit_alone(place[at], *between, some.ops.time[at], times, float(some.prices[-1]), fit)
+        fit_alone(place[at], *between, some.ops.time[at], times, some.prices.spread, fit)
         alone = np.array([not rule.repeats for rule in both.sequence.rules])
         return _one_each(result, alone[both.sequence.token[result.row % len(both.sequence)]], fit)
 

@@ -50,6 +50,31 @@ class OpColumns(NamedTuple):
     """Number of the last one that may."""
 
 
+class StepPrices(NamedTuple):
+    """Prices and factors that are the same at every row of a plan."""
+
+    unplanned: float
+    """Of a kernel that no op runs."""
+    unplanned_on: float
+    """Of another one behind it."""
+    back: float
+    """Of coming back from those to the op before them."""
+    jump: float
+    """Of going on anywhere else."""
+    wrap: float
+    """Of beginning the step again."""
+    same_name: float
+    """Factor of names that are equal."""
+    other_name: float
+    """Factor of names that differ."""
+    near_jump: float
+    """Of a jump within `REACH` rows."""
+    neighbour_jump: float
+    """Of a jump to one among `NEARBY`."""
+    spread: float
+    """Standard deviation of the logarithm of a collective's time by the planned one."""
+
+
 class OpSpans(NamedTuple):
     """Where the groups and layers of planned ops lie, by row."""
 

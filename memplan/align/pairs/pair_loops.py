@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
-from memplan.align.pairs.pair_columns import CORE, MISSED, PART, UNPLACED, OpColumns, OpSpans, RunColumns
+from memplan.align.pairs.pair_columns import CORE, MISSED, PART, UNPLACED, OpColumns, OpSpans, RunColumns, StepPrices
 from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats
 from memplan.core.jit import jit_inner, jit_numpy_division
@@ -52,7 +52,7 @@ def forward(
     of_spans: tuple[Any, ...],
     of_run: tuple[Any, ...],
     of_ratios: tuple[Any, ...],
-    prices: Floats,
+    of_prices: tuple[Any, ...],
     start: Floats,
     cells: Float32s,
     scale: Floats,
@@ -61,18 +61,14 @@ def forward(
     """
     Fill `cells[j, i - run.low[j], state]` and `scale[j]`; `end` receives the finished mass of every op after the last.
 
-    The first four are what `OpColumns`, `OpSpans`, `RunColumns` and `Likelihoods.turned` hold.
-
-    `prices` are those of an unplanned kernel, of another one, of coming back from it, of a jump, of beginning the step
-    again, the factors of names that are equal or differ, the prices of a jump within `REACH` rows and of one among
-    `NEARBY`, and the standard deviation of the logarithm of durations by planned ones. `start` is the mass that
-    stands before each op. The first op is a sentinel that no kernel runs.
+    The first five are what `OpColumns`, `OpSpans`, `RunColumns`, `Likelihoods.turned` and `StepPrices` hold. `start` is
+    the mass that stands before each op. The first op is a sentinel that no kernel runs.
     """
     ops, spans = OpColumns(*of_ops), OpSpans(*of_spans)
     run, ratios = RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
+    prices = StepPrices(*of_prices)
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels):
@@ -82,7 +78,7 @@ def forward(
         mass = round_again = 0.0
         if j > 0:
             mass, round_again = _done(ops, cells[j - 1], run.low[j - 1], before, until)
-        round_again *= wrap
+        round_again *= prices.wrap
         column = 0.0
         for i in range(width):
             at = offset + i
@@ -95,7 +91,7 @@ def forward(
             leads, helps, opens = ratios.before[kind, cls], ratios.behind[kind, cls], ratios.opens[kind, cls]
             name = run.name[j]
             if name >= 0:
-                factor = same if ops.name[at] == name else other
+                factor = prices.same_name if ops.name[at] == name else prices.other_name
                 fit *= factor
                 leads *= factor
                 helps *= factor
@@ -103,7 +99,7 @@ def forward(
                 more *= factor
             if run.before[j] >= 0:
                 near_by = standing(ops, run, at, j)
-                fit *= near_by * lasting(ops.time[at], run.time[j], spread)
+                fit *= near_by * lasting(ops.time[at], run.time[j], prices.spread)
                 more *= near_by
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
@@ -114,24 +110,24 @@ def forward(
                 first = start[i]
             else:
                 was = at - old
-                first = jump * mass
+                first = prices.jump * mass
                 begin, stop = max(at - 1 - REACH, spans.block_from[at]), min(at + REACH, spans.block_to[at])
-                first += near * mass_between(until, begin - was, stop - was)
+                first += prices.near_jump * mass_between(until, begin - was, stop - was)
                 begin = min(max(at - 1 - NEARBY, spans.block_from[at]), at - 1 - ACROSS)
                 stop = max(min(at + NEARBY, spans.block_to[at]), at + ACROSS)
-                first += beside * mass_between(until, begin - was, stop - was)
+                first += prices.neighbour_jump * mass_between(until, begin - was, stop - was)
                 if spans.group_to[at] - spans.group_from[at] > 1:
                     first += ops.loose[at] * mass_between(until, spans.group_from[at] - was, spans.group_to[at] - was)
                 if old - 1 >= 0 and old - 1 < width:
                     first += before[old - 1]
                 first += ops.entry[at] * round_again
-            new_c = fit * (first + was_a) + helps * ops.stay[at] * (was_c + back * was_u) + more * was_c
+            new_c = fit * (first + was_a) + helps * ops.stay[at] * (was_c + prices.back * was_u) + more * was_c
             new_a = ops.lead[at] * (opens * first + leads * was_a)
             if i > 0:
                 new_c += ratios.fused[kind, cls] * cells[j, i - 1, CORE]
-            new_u = unplanned * (was_c + ops.bare[at] * was_a + was_m) + unplanned_on * was_u
+            new_u = prices.unplanned * (was_c + ops.bare[at] * was_a + was_m) + prices.unplanned_on * was_u
             if j == 0:
-                new_u += unplanned * start[i + 1]
+                new_u += prices.unplanned * start[i + 1]
             new_m = 0.0
             if i > 0:
                 own = cells[j, i - 1, CORE] + ops.bare[at - 1] * cells[j, i - 1, PART] + cells[j, i - 1, UNPLACED]

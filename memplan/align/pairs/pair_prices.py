@@ -11,17 +11,13 @@ from numpy.typing import NDArray
 
 from memplan.align.classes.likelihood import Likelihoods, pair_model
 from memplan.align.classes.op_families import family_table
-from memplan.align.pairs.pair_columns import OpColumns
+from memplan.align.pairs.pair_columns import OpColumns, StepPrices
 from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.planned_sequence import PlannedSequence
-from memplan.core.arrays import Float32s, Floats, Int32s, Int64s
+from memplan.core.arrays import Float32s, Int32s, Int64s
 
 SPREAD = 1.0
 """Standard deviation of the logarithm of a collective's time by the planned one, where the run tells no other."""
-_SAME_EVERYWHERE = (
-    "unplanned", "unplanned_on", "back", "jump", "wrap", "same_name", "other_name", "near_jump", "neighbour_jump",
-)  # fmt: skip
-"""Prices that are the same at every row, as the loops take them; the spread of collectives' times follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class PairPrices:
 
     ops: OpColumns
     ratios: Likelihoods
-    prices: Floats
+    prices: StepPrices
     start_inside: float
 
     def taken(self, rows: Int64s) -> PairPrices:
@@ -88,7 +84,8 @@ def pair_prices(both: PlanAndRun) -> PairPrices:
         since=np.zeros(len(sequence), dtype=np.int64),
         until=np.full(len(sequence), np.iinfo(np.int64).max),
     )
-    same = np.array([*(prices[name] for name in _SAME_EVERYWHERE), SPREAD])
+    told = {name: float(prices[name]) for name in StepPrices._fields if name in prices}
+    same = StepPrices(**told, spread=SPREAD)
     return PairPrices(columns, both.ratios, same, float(prices["start_inside"]))
 
 
@@ -132,6 +129,5 @@ def other_prices(model: PairPrices) -> PairPrices:
 
 def unsized_prices(model: PairPrices) -> PairPrices:
     """The model where no kernel tells sizes, without which nothing but neighbours can speak for another order."""
-    prices = model.prices.copy()
-    prices[_SAME_EVERYWHERE.index("near_jump")] = 0.0
+    prices = model.prices._replace(near_jump=0.0)
     return replace(model, prices=prices).with_columns(loose=np.zeros_like(model.ops.loose))

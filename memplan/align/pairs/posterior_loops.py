@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
-from memplan.align.pairs.pair_columns import CORE, PART, UNPLACED, OpColumns, OpSpans, RunColumns
+from memplan.align.pairs.pair_columns import CORE, PART, UNPLACED, OpColumns, OpSpans, RunColumns, StepPrices
 from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
@@ -18,7 +18,7 @@ def _entered(
     ops: OpColumns,
     run: RunColumns,
     ratios: Likelihoods,
-    prices: Floats,
+    prices: StepPrices,
     kernel: int,
     next_a: Floats,
     next_c: Floats,
@@ -30,7 +30,6 @@ def _entered(
 
     The sum, and that over ops that the step begins with.
     """
-    same, other, spread = prices[5], prices[6], prices[9]
     width, total = len(next_a), ops.token.shape[0]
     following, name, low = run.token[kernel], run.name[kernel], run.low[kernel]
     whole = again_from_first = 0.0
@@ -42,10 +41,10 @@ def _entered(
             cls = ops.token[at]
             factor = 1.0
             if name >= 0:
-                factor = same if ops.name[at] == name else other
+                factor = prices.same_name if ops.name[at] == name else prices.other_name
             fit, opens = ratios.core[following, cls] * factor, ratios.opens[following, cls] * factor
             if run.before[kernel] >= 0:
-                fit *= standing(ops, run, at, kernel) * lasting(ops.time[at], run.time[kernel], spread)
+                fit *= standing(ops, run, at, kernel) * lasting(ops.time[at], run.time[kernel], prices.spread)
             enter[i] = fit * next_c[i] + opens * ops.lead[at] * next_a[i]
             whole += enter[i]
             again_from_first += ops.entry[at] * enter[i]
@@ -124,7 +123,7 @@ def posterior(
     of_spans: tuple[Any, ...],
     of_run: tuple[Any, ...],
     of_ratios: tuple[Any, ...],
-    prices: Floats,
+    of_prices: tuple[Any, ...],
     cells: Float32s,
     scale: Floats,
     final: Floats,
@@ -149,7 +148,7 @@ def posterior(
     run, ratios = RunColumns(*of_run), Likelihoods(*of_ratios)
     kernels, width = cells.shape[0], cells.shape[1]
     total = ops.token.shape[0]
-    unplanned, unplanned_on, back, jump, wrap, same, other, near, beside, spread = prices
+    prices = StepPrices(*of_prices)
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
     joined = np.zeros(width)
@@ -163,8 +162,8 @@ def posterior(
         if j < kernels - 1:
             moved = run.low[j + 1] - offset
             jumped, again_from_first = _entered(ops, run, ratios, prices, j + 1, next_a, next_c, enter, until)
-            jumped *= jump
-            again_from_first *= wrap
+            jumped *= prices.jump
+            again_from_first *= prices.wrap
         for i in range(width - 1, -1, -1):
             at = offset + i
             if at >= total:
@@ -181,10 +180,10 @@ def posterior(
                 shift = at - new
                 leave = jumped
                 begin, stop = max(at + 1 - REACH, spans.block_from[at]), min(at + 2 + REACH, spans.block_to[at])
-                leave += near * mass_between(until, begin - shift, stop - shift)
+                leave += prices.near_jump * mass_between(until, begin - shift, stop - shift)
                 begin = min(max(at + 1 - NEARBY, spans.block_from[at]), at + 1 - ACROSS)
                 stop = max(min(at + 2 + NEARBY, spans.block_to[at]), at + 2 + ACROSS)
-                leave += beside * mass_between(until, begin - shift, stop - shift)
+                leave += prices.neighbour_jump * mass_between(until, begin - shift, stop - shift)
                 if spans.group_to[at] - spans.group_from[at] > 1:
                     leave += ops.loose[at] * mass_between(
                         until, spans.group_from[at] - shift, spans.group_to[at] - shift
@@ -196,22 +195,22 @@ def posterior(
                 if new >= 0 and new < width:
                     factor = 1.0
                     if run.name[j + 1] >= 0:
-                        factor = same if ops.name[at] == run.name[j + 1] else other
+                        factor = prices.same_name if ops.name[at] == run.name[j + 1] else prices.other_name
                     following = run.token[j + 1]
                     fit = ratios.core[following, cls] * factor
                     more = ratios.again[following, cls] * factor
                     if run.before[j + 1] >= 0:
                         near_by = standing(ops, run, at, j + 1)
-                        fit *= near_by * lasting(ops.time[at], run.time[j + 1], spread)
+                        fit *= near_by * lasting(ops.time[at], run.time[j + 1], prices.spread)
                         more *= near_by
                     helps = ratios.behind[following, cls] * ops.stay[at] * factor
                     leads = ratios.before[following, cls] * ops.lead[at] * factor
                     stay_c = (helps + more) * next_c[new]
                     stay_a = leads * next_a[new]
                     to_core = fit * next_c[new]
-                    stay_u = helps * back * next_c[new]
-                    next_none = unplanned * next_u[new]
-                    none_on = unplanned_on * next_u[new]
+                    stay_u = helps * prices.back * next_c[new]
+                    next_none = prices.unplanned * next_u[new]
+                    none_on = prices.unplanned_on * next_u[new]
             missed = missed_on = joint = 0.0
             if i + 1 < width and at + 1 < total:
                 missed = ops.skip[at + 1] * now_m[i + 1]
