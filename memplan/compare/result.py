@@ -10,6 +10,7 @@ from memplan.compare.op_matches import Matches
 from memplan.compare.timemap import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
+from memplan.core.text_enum import TextEnum
 
 if TYPE_CHECKING:
     from memplan.align import ScopeTimes
@@ -28,7 +29,7 @@ class DeviationKind(str, Enum):
     MEMORY = "memory"
 
 
-class DeviationWhat(str, Enum):
+class DeviationWhat(TextEnum):
     """What of an op, or of the memory curve, differs."""
 
     DURATION = "duration"
@@ -49,8 +50,6 @@ class DeviationWhat(str, Enum):
     EXCESS = "excess"
     """The measured curve is above the planned one where no allocation explains it."""
     SHORTFALL = "shortfall"
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,14 @@ from memplan.compare.measured import MeasuredOps
 from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
+from memplan.core.text_enum import TextEnum
 from memplan.schema import Plan, PlannedStep
 
 _MOST = 3
 """Parts named beside a cause."""
 
 
-class CauseKind(str, Enum):
+class CauseKind(TextEnum):
     """Why a step takes another time than planned."""
 
     COMMUNICATION = "exposed communication and waiting"
@@ -40,8 +40,6 @@ class CauseKind(str, Enum):
     UNTOLD = "kernels that are not told apart"
     """They run some of the ops beside them, or none of the plan."""
     REST = "computing at once on several streams"
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)

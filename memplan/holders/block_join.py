@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memplan.align import Alignment
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.text_enum import TextEnum
 from memplan.graph.op_names import op_spellings
 from memplan.holders.makers import MadeBlocks, brief_blocks, made_by, makers_of_kernels, makers_of_plan
 from memplan.holders.standing import HeldTensor, held_tensors
@@ -37,15 +37,13 @@ _WORKSPACE = "workspace"
 _SURE, _LIKELY, _BY_SIZE, _BY_ORDER = 0.99, 0.9, 0.75, 0.6
 
 
-class JoinedBy(str, Enum):
+class JoinedBy(TextEnum):
     """How a block found its op: by `name`; by the `kernel` it was asked for; by `size` near there; by `order` alone."""
 
     NAME = "name"
     KERNEL = "kernel"
     SIZE = "size"
     ORDER = "order"
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 JOINED_BY = tuple(JoinedBy)

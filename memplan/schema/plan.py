@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
 from memplan.core.lazy_names import from_above
+from memplan.core.text_enum import TextEnum
 from memplan.schema.applied import AppliedPlan
 from memplan.schema.encode import encoded, save_json
 from memplan.schema.planned_tiling import OnChipPlan, PlannedTiling
@@ -28,7 +28,7 @@ still be read.
 """
 
 
-class Bound(str, Enum):
+class Bound(TextEnum):
     """What limits the time of an op; `NONE`: it launches nothing, `UNKNOWN`: nobody predicted its time."""
 
     CUBE = "cube"
@@ -38,8 +38,6 @@ class Bound(str, Enum):
     LINK = "link"
     NONE = "none"
     UNKNOWN = "unknown"
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,7 @@ class PlanOrigin:
     producer: str
 
 
-class Certainty(str, Enum):
+class Certainty(TextEnum):
     """
     How sure a setting of a plan is: `given` by who asked for it, `told` by a file in so many words, it `follows` from
     what was measured and fits nothing else, it is `likely`, or `assumed` for want of anything that tells it.
@@ -231,8 +229,6 @@ class Certainty(str, Enum):
     FOLLOWS = "follows"
     LIKELY = "likely"
     ASSUMED = "assumed"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
+from memplan.core.text_enum import TextEnum
 from memplan.schema.plan import Plan
 
 
-class StepPartName(str, Enum):
+class StepPartName(TextEnum):
     """What the parts of a planned step are called."""
 
     OPS = "ops of the plan"
@@ -21,8 +21,6 @@ class StepPartName(str, Enum):
     """Of a prefill or decode step, before this stage's kernels and after them."""
     LAUNCH = "launch of the step"
     HOST = "host of the engine"
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)

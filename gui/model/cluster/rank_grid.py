@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
+from memplan.core.text_enum import TextEnum
 from memplan.core.units import format_bytes, format_change, format_duration, format_rate
 from memplan.gui.model.cluster.heat_grid import HeatGrid
 from memplan.gui.model.session.session import Session
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from memplan.findings.step_breakdown import StepBreakdown
 
 
-class RankMeasure(str, Enum):
+class RankMeasure(TextEnum):
     """What a grid of ranks shows."""
 
     COMPUTING = "Computing"
@@ -30,8 +30,6 @@ class RankMeasure(str, Enum):
     IDLE = "Idle"
     STEP = "Step time"
     PEAK = "Memory peak"
-
-    __str__ = str.__str__
 
 
 _OF_STEP: dict[RankMeasure, Callable[[StepBreakdown], int]] = {

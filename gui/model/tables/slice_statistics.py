@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from memplan.core.arrays import Int64s
 from memplan.core.distinct import distinct
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
+from memplan.core.text_enum import TextEnum
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.gui.model.session.session import Session, SliceRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
@@ -31,7 +31,7 @@ MOST_GROUPS = 5_000
 _MOST_SPANS = 2_000
 
 
-class GroupBy(str, Enum):
+class GroupBy(TextEnum):
     """What slices are put together by."""
 
     TYPE = "Type"
@@ -39,8 +39,6 @@ class GroupBy(str, Enum):
     LAYER = "Place in the model"
     TRACK = "Track"
     EACH = "Each by itself"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True)
