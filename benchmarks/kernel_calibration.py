@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.calibration_bounds import floors, hindsight, left_by_factors, spread, twins
+from benchmarks.calibration_bounds import flexible, floors, hindsight, left_by_factors, spread, twins
 from benchmarks.calibration_profiles import Mask, Profiled, public_profiles
 from benchmarks.markdown import percent, section, table
 from memplan.cost.calibration_fit import calibrate, rows_predicted, unseen_times
@@ -54,6 +54,7 @@ def page(data: Path, more: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     yield from between(every)
     yield from growth(large)
     yield from hindsight(large, TENTHS)
+    yield from flexible(large, TENTHS)
     yield from twins(large)
     yield from floors(large)
     yield from spread(large)
