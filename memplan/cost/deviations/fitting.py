@@ -122,7 +122,7 @@ def _share(kind: str, measured: Sequence[Array], model: Array, apart: Array) -> 
     return surest_share(
         lambda share: _missed(measured, model * np.exp(share * apart)),
         int(calibration_choice("fewest_for_means" if cut else "fewest_of_kind")),
-        calibration_choice("cut_sureness" if cut else "kind_sureness"),
+        calibration_choice("cut_sureness") if cut else 0.0,
         [_spent(measured) ** (power - 1) for power in (_ALIKE, _BY_TIME)],
     )
 
@@ -134,17 +134,20 @@ def surest_share(
     The share (0 to 1) of a correction with which several kernels together gain most.
 
     `missed` says for each kernel by how many nanoseconds it is off with a share. The gain has to be more than
-    `sureness` times its standard error, with each of the `weights` of kernels (all alike if none are given). 0 where
-    there are not the `fewest` kernels or no share gains so.
+    `sureness` times its standard error, with each of the `weights` of kernels (all alike if none are given). Few
+    kernels tell by no mean what is chance: all of them have to gain. 0 where there are not the `fewest` or no share
+    gains so.
     """
     plain = missed(0.0)
     if len(plain) < max(fewest, _FEWEST_FOR_SPREAD):
         return 0.0
     ways = [way / (way @ plain) for way in weights or [np.ones(len(plain))] if way @ plain > 0]
+    few = len(plain) < calibration_choice("fewest_for_means")
     best, most = 0.0, 0.0
     for share in _SHARES if ways else ():
-        gains = [_sure_gain(way * (plain - missed(share)), sureness) for way in ways]
-        if min(gains) > 0 and sum(gains) > most:
+        gained = plain - missed(share)
+        gains = [_sure_gain(way * gained, sureness) for way in ways]
+        if min(gains) > 0 and sum(gains) > most and not (few and (gained <= 0).any()):
             best, most = share, sum(gains)
     return best
 
