@@ -171,16 +171,16 @@ def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
     )
     rows = []
     for each in every:
-        found = [left for seed in range(draws) if (left := _left_knowing(each, seed)) is not None]
+        traits = _traits(each)
+        found = [left for seed in range(draws) if (left := _left_knowing(each, traits, seed)) is not None]
         if found:
             rows.append((each.name, *(f"{share:.0%}" for share in np.mean(found, axis=0))))
     yield from table(("profile", "one choice", "one for each class", "one for each type"), rows)
 
 
-def _left_knowing(each: Profiled, seed: int) -> tuple[float, float, float] | None:
+def _left_knowing(each: Profiled, traits: Sequence[Trait], seed: int) -> tuple[float, float, float] | None:
     """Shares of the model's error left by the best choice for all, each class and each type, `None` without any."""
     part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
-    traits = _traits(each)
     whole, left = 0.0, [0.0, 0.0, 0.0]
     for number in (0, 1):
         own = (part == number) & each.known_by(part != number)
@@ -213,11 +213,11 @@ def _by_priors(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask)
     told = fitted_deviations(
         [mean_place([traits[row] for row in rows]) for rows in shapes], [each.time[rows] for rows in shapes]
     )
-    asked = [traits[row] for row in np.flatnonzero(own)]
+    asked, number = _numbered(traits, own)
     kept = dict.fromkeys(each.kind.tolist(), 1.0)
     for member in told.members:
         alone = replace(told, members=(Member(member.prior, 1.0, member.weights),), kept=kept).times_ns(asked)
-        yield Told("priors", np.asarray(np.log(alone / each.model[own])))
+        yield Told("priors", np.asarray(np.log(alone[number] / each.model[own])))
 
 
 def _by_learners(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> Iterator[Told]:
@@ -226,10 +226,16 @@ def _by_learners(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mas
     most = calibration_choice("largest_deviation")
     ratios = np.array([math.log(float(np.median(each.time[rows] / each.model[rows]))) for rows in shapes])
     spent = np.array([each.time[rows].sum() for rows in shapes])
-    asked: dict[Trait, int] = {}
-    number = np.array([asked.setdefault(traits[row], len(asked)) for row in np.flatnonzero(own)])
-    for told in learners(places, np.clip(ratios, -most, most), spent, list(asked)):
+    asked, number = _numbered(traits, own)
+    for told in learners(places, np.clip(ratios, -most, most), spent, asked):
         yield replace(told, ratios=told.ratios[number])
+
+
+def _numbered(traits: Sequence[Trait], own: Mask) -> tuple[list[Trait], NDArray[np.int64]]:
+    """The distinct traits of the rows `own`, and which of them each of these rows has."""
+    found: dict[Trait, int] = {}
+    number = [found.setdefault(traits[row], len(found)) for row in np.flatnonzero(own)]
+    return list(found), np.array(number, dtype=np.int64)
 
 
 def _shapes(each: Profiled, fitted: Mask) -> list[NDArray[np.int64]]:
