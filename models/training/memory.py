@@ -246,7 +246,7 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     run_bytes = (by_run[0] + looked_up, *by_run[1:])
     passes = held_passes(layout, recipe, stage, run_bytes, most)
     held = _held_parts(rank, passes, by_run, looked_up)
-    phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
+    phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most, per_pass[-1]), anew=anew, gradients=gradients)
     over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         still_there = () if recipe.lets_gradients_go else left

@@ -16,6 +16,7 @@ from memplan.models.weights import weights
 
 _SINGLE = 4
 _MATRIX = 2
+ONE_WEIGHT = "gradient of one weight"
 _BROUGHT_BACK = 2
 """Layers whose swapped tensors are on the device at once: the one that runs back and the one whose turn is next."""
 
@@ -90,7 +91,7 @@ def backward_parts(
             f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
         ),
         MemoryPart(
-            "gradient of one weight",
+            ONE_WEIGHT,
             recipe.each * largest,
             f"{recipe.each} B x {largest:,} before it is added to its buffer",
         ),
