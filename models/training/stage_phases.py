@@ -11,6 +11,7 @@ from memplan.models.training.gathering import gathered_weights, head_gradient, r
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import scores_of_loss, scores_of_pairs
 from memplan.models.training.phases import (
+    BROUGHT_BACK,
     ONE_WEIGHT,
     MemoryPart,
     backward_parts,
@@ -106,6 +107,10 @@ def stage_phases(
     """
     model, layout, recipe, layers = rank.model, rank.layout, rank.recipe, rank.layers
     found = {BACKWARD_PHASE: backward_parts(model, layers, rank.kept, layout, recipe, rank.tokens, anew)}
+    if recipe.swap_inputs:
+        formula = f"{BROUGHT_BACK} x {rank.boundary:,.0f} B a token: of the layer that runs back and the next one"
+        nbytes = round(BROUGHT_BACK * rank.tokens * rank.boundary)
+        found[BACKWARD_PHASE].append(MemoryPart("inputs brought back", nbytes, formula))
     begun = round(rank.tokens * rank.boundary)
     beside = {
         SCORES_PHASE: scores_of_loss(layers, rank.kept, layout, recipe, rank.tokens),
