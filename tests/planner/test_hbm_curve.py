@@ -62,7 +62,7 @@ def test_what_moves_is_said_by_kind_and_counts_every_byte() -> None:
 
 
 def test_steps_of_a_model_are_whole_steps() -> None:
-    """Went wrong once: the curve and `--max-slowdown` went by the plan's own ops, beside a headline of the whole step."""
+    """Went wrong once: the curve and `--max-slowdown` went by the plan's ops alone, the headline by the whole step."""
     config = load_config(
         {
             "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "intermediate_size": 512,
