@@ -21,7 +21,7 @@ from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK
 WHOLE, CUT, BAD = 0, 1, 2
 """How reading an event ended: behind it, at the end of the text, or at what no event has."""
 
-SLICE = ord("X")
+SLICE_PHASE = ord("X")
 """The phase of a slice; one end of a slice is read as a slice whose duration says which end it is."""
 _BEGIN, _END = ord("B"), ord("E")
 
@@ -177,7 +177,7 @@ def read_event(buf: int, quotes: int, q: int, i: int, n: int) -> tuple[int, int,
     is_end = phase in (_BEGIN, _END)
     if is_end:
         dur, has_dur = np.int64(BEGIN_MARK if phase == _BEGIN else END_MARK), True
-        phase = np.int64(SLICE)
+        phase = np.int64(SLICE_PHASE)
     fields = EventFields(
         phase, ts, has_ts, dur, has_dur, is_end, name, name_end, pid, pid_end, tid, tid_end, cat, cat_end,
         flow, flow_end, arguments, size, arguments_quote, task, task_end,

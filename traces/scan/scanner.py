@@ -17,7 +17,7 @@ import numpy as np
 
 from memplan.core.jit import jit_inlined, jit_numpy_division
 from memplan.traces.scan.addresses import i32, i64, put_f64, put_i32, put_i64, u8
-from memplan.traces.scan.event_fields import CUT, SLICE, WHOLE, EventFields, read_event
+from memplan.traces.scan.event_fields import CUT, SLICE_PHASE, WHOLE, EventFields, read_event
 from memplan.traces.scan.event_tables import (
     FIRST_DAMAGED,
     N_DAMAGED,
@@ -180,7 +180,7 @@ def _numbered(buf: int, event: EventFields, last: _Numbers, st: int) -> _Numbers
     elif other or thread < 0:
         thread = thread_number(pid, tid, st)
     cat, cat_end = event.cat, event.cat_end
-    if event.phase == SLICE and cat < 0 and event.task >= 0:
+    if event.phase == SLICE_PHASE and cat < 0 and event.task >= 0:
         cat, cat_end = event.task, event.task_end
     if cat_end <= cat or event.phase == _COUNTER:
         kind = np.int32(0)
@@ -196,11 +196,11 @@ def _put(buf: int, quotes: int, event: EventFields, numbers: _Numbers, base: int
     """Add the row of a slice, the samples of a counter or the end of a flow: `DONE`, or what was full."""
     phase = event.phase
     title = np.int32(0)
-    if phase in (SLICE, _COUNTER):
+    if phase in (SLICE_PHASE, _COUNTER):
         title = string_number(buf + event.name, event.name_end - event.name, st)
     if numbers.kind < 0 or title < 0:
         return MORE_STRINGS
-    if phase == SLICE:
+    if phase == SLICE_PHASE:
         size = event.arguments_size if event.arguments_size > 2 else 0
         at = base + event.arguments if size else 0
         if not put_slice(st, event.ts, event.dur, at, size, numbers.thread, title, numbers.kind):
@@ -262,11 +262,11 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
         if phase == _META:
             if not put_meta(st, base + i, k - i):
                 return MORE_ROWS, i
-        elif phase not in (SLICE, _COUNTER, _FLOW_START, _FLOW_STEP, _FLOW_END):
+        elif phase not in (SLICE_PHASE, _COUNTER, _FLOW_START, _FLOW_STEP, _FLOW_END):
             count_one(st, N_OTHER + phase)
         elif (
             not event.has_ts
-            or (phase == SLICE and not event.is_end and (not event.has_dur or event.dur < 0))
+            or (phase == SLICE_PHASE and not event.is_end and (not event.has_dur or event.dur < 0))
             or (phase == _COUNTER and event.arguments_size == 0)
         ):
             count_one(st, N_UNUSABLE)
