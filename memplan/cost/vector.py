@@ -22,7 +22,7 @@ from memplan.cost.kernel import (
 )
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.runs import Runs, contiguous_runs, relayout_of
+from memplan.cost.runs import BLOCK_BYTES, Runs, contiguous_runs, relayout_of, turned_bytes
 from memplan.cost.tiling import MatmulProblem
 from memplan.cost.transfer import Copy, CopyTime, copy_time
 from memplan.cost.windows import Windows, windows_of
@@ -86,7 +86,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     """Bytes and instructions of `kernel` by its class."""
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     read, written, run = _traffic(kernel, rule)
-    runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
+    joined = bool(machine["short_runs_join"])
+    runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
+    turned = turned_bytes(kernel, rule) if joined else 0.0
+    if turned:
+        read = max(read, float(kernel.read_bytes))
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
@@ -104,7 +108,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read=read,
         written=written,
         elements=count,
-        instructions=count * passes / lanes / machine["vector_efficiency"],
+        instructions=count * passes / lanes / machine["vector_efficiency"] + turned / BLOCK_BYTES,
         rows=rows,
         row_elements=largest.count / rows if rows else 0.0,
         runs=runs,
@@ -425,8 +429,14 @@ def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) ->
 
 
 def _cores_of_rows(problem: MatmulProblem, machine: Machine) -> int:
-    """Rows are dealt out in equal parts, to one core alone if they are few or what a core writes is no whole blocks."""
+    """
+    Rows are dealt out in equal parts, to one core alone if they are few or what a core writes is no whole blocks.
+
+    Of many products it is they that are dealt out (CANN 8.1, impl/batch_matmul_vector.py).
+    """
     rows = problem.m
+    if problem.batch > 1:
+        return ceil(problem.batch / ceil(problem.batch / machine.vectors)) if problem.n % 8 == 0 else 1
     cores = next((count for count in range(machine.vectors, 0, -1) if rows % count == 0), 1)
     whole = problem.n * rows // cores % 16 == 0 if problem.a_run == "m" else problem.n % 8 == 0
     return cores if rows >= machine.vectors and whole else 1
