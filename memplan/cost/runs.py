@@ -107,7 +107,7 @@ def turned_bytes(kernel: Kernel, rule: OpClass) -> float:
         return 0.0
     source, result, name = kernel.present[0], kernel.outputs[0], kernel.type.casefold()
     if rule.kind == "slice":
-        whole, parts = source, (result,)
+        whole, parts = (source, (result,)) if source.count >= result.count else (result, (source,))
     elif name in _JOINS:
         whole, parts = result, kernel.present
     elif name in _PARTS:

@@ -8,7 +8,7 @@ instructions side by side, plus the launch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, log2, prod
 
 from memplan.cost.kernel import (
     Kernel,
@@ -89,8 +89,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     joined = bool(machine["short_runs_join"])
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
     turned = turned_bytes(kernel, rule) if joined else 0.0
-    if turned:
-        read = max(read, float(kernel.read_bytes))
+    if joined and rule.kind == "slice":
+        # Rows that are turned are read whole; what the gradient of a slice is set into is written alone.
+        read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
+    elif joined and rule.rule == "scatter":
+        read, written, runs = _added_rows(kernel)
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
@@ -335,6 +338,21 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         if 0 < updates < written:
             return 2 * updates, updates, 0.0
     return read, written, 0.0
+
+
+def _added_rows(kernel: Kernel) -> tuple[float, float, Runs]:
+    """
+    Bytes that a scatter reads and writes where memory itself adds what is written, and its runs.
+
+    Each row that is added is a transfer of its own, whatever there was (CANN 8.1, impl/unsorted_segment_sum_d.py,
+    `set_atomic_add`; zeros before are a kernel of their own).
+    """
+    table = kernel.outputs[0] if kernel.outputs else kernel.present[0]
+    added = [each for each in kernel.present if each.dtype == table.dtype and each.shape != table.shape]
+    rows = max(added, key=lambda each: each.count, default=table)
+    indices = sum(each.nbytes for each in kernel.present if each.dtype != table.dtype)
+    run = rows.nbytes / max(rows.count, 1) * prod(table.shape[1:])
+    return rows.nbytes + float(indices), float(rows.nbytes), Runs(written=run)
 
 
 def _rows(operand: Operand) -> float:

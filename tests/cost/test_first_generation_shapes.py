@@ -117,3 +117,30 @@ def test_whole_rows_are_not_turned() -> None:
     kernel = Kernel("Slice", (_half(64, 8, 16),), (_half(64, 2, 16),))
     rule = op_class("Slice")
     assert contiguous_runs(kernel, rule, joined=True) == contiguous_runs(kernel, rule)
+
+
+@pytest.mark.parametrize("kind", ["UnsortedSegmentSum", "ScatterAdd"])
+def test_each_row_that_is_added_is_written_on_its_own(kind: str) -> None:
+    """Went wrong once: rows of one element each took what their bytes do, 30 times less than their transfers."""
+    indices = Operand((600_000,), "int32")
+    made = {}
+    for width in (1, 16, 256):
+        table, rows = Operand((200_000, width), "float32"), Operand((600_000, width), "float32")
+        inputs = (rows, indices) if kind == "UnsortedSegmentSum" else (table, indices, rows)
+        made[width] = kernel_cost(Kernel(kind, inputs, (table,)), CORE).duration_ns
+    assert made[1] > 200_000
+    assert made[16] < 1.2 * made[1] < made[256]
+
+
+def test_the_gradient_of_a_slice_reads_what_it_sets() -> None:
+    small, whole = _half(64, 512, 64), _half(64, 512, 512)
+    cost = kernel_cost(Kernel("StridedSliceGrad", (small,), (whole,)), CORE)
+    assert cost.gm_bytes == small.nbytes + whole.nbytes
+
+
+def test_maxima_without_their_places_take_whole_registers() -> None:
+    image, result = _half(64, 12, 71, 71, 16, layout="NC1HWC0"), _half(64, 12, 35, 35, 16, layout="NC1HWC0")
+    marks = Operand((64, 12, 9, 78, 16), "uint16", "NC1HWC0")
+    plain = kernel_cost(Kernel("MaxPool", (image,), (result,)), CORE)
+    placed = kernel_cost(Kernel("MaxPoolWithArgmax", (image,), (result, marks)), CORE)
+    assert 4 * plain.pipes["vector"] < placed.pipes["vector"]
