@@ -106,6 +106,7 @@ def turned_bytes(kernel: Kernel, rule: OpClass) -> float:
     if not kernel.present or not kernel.outputs:
         return 0.0
     source, result, name = kernel.present[0], kernel.outputs[0], kernel.type.casefold()
+    parts: tuple[Operand, ...]
     if rule.kind == "slice":
         whole, parts = (source, (result,)) if source.count >= result.count else (result, (source,))
     elif name in _JOINS:
