@@ -93,10 +93,8 @@ class EngineHost:
     `prompt_recurrence_counts`. Where the host launches while the step
     runs, a step that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads
     prompts than `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens`
-    tokens is captured even so. Where graphs are captured whole, attention takes its lengths from the host, which writes
-    them into the graph layer by layer while that runs: it takes no less than `updated_counts` times `replay_ns` and
-    `update_ns` for each such layer. Drafts that are launched one by one take `launch_ns` for each of their kernels
-    besides. `request_ns` is what a request takes beside all steps until its first token is with who asked.
+    tokens is captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
+    `request_ns` is what a request takes beside all steps until its first token is with who asked.
     """
 
     step_ns: int
@@ -105,31 +103,23 @@ class EngineHost:
     layer_ns: int
     kernel_ns: int
     launch_ns: int
-    replay_ns: int
-    update_ns: int
     prompt_unfused_layer_ns: int
     request_ns: int
     recurrence_counts: int
     prompt_recurrence_counts: int
     captured_tokens: int
-    updated_counts: int
 
     @property
     def hidden(self) -> bool:
         """Whether steps show nothing of it."""
-        times = replace(self, request_ns=0).counting_like(_NOTHING)
-        return not any(astuple(times))
+        counts = dict.fromkeys(("request_ns", "recurrence_counts", "prompt_recurrence_counts", "captured_tokens"), 0)
+        return not any(astuple(replace(self, **counts)))
 
     def step(self, captured_ns: float, work: HostWork, *, reads: bool, eager_drafts: bool = False) -> int:
         """The time of a step whose captured graph takes `captured_ns`, with drafts launched one by one."""
         beside = self.step_ns + work.sequences * self.sequence_ns + self.unfused(work) * self.unfused_layer_ns
         drafts = work.drafted * self.launch_ns if eager_drafts else 0
-        graph = captured_ns if reads else max(captured_ns, self.updated(work))
-        return round(max(graph + beside + drafts, self.launched(work, reads=reads)))
-
-    def updated(self, work: HostWork) -> int:
-        """The least that a captured graph takes whose attention is told its lengths while it runs."""
-        return self.updated_counts * (self.replay_ns + (work.layers - work.recurrent) * self.update_ns)
+        return round(max(captured_ns + beside + drafts, self.launched(work, reads=reads)))
 
     def launched(self, work: HostWork, *, reads: bool) -> int:
         """The least that a step takes in which the host launches `work`."""
@@ -155,11 +145,7 @@ class EngineHost:
             recurrence_counts=other.recurrence_counts,
             prompt_recurrence_counts=other.prompt_recurrence_counts,
             captured_tokens=other.captured_tokens,
-            updated_counts=other.updated_counts,
         )
-
-
-_NOTHING = EngineHost(*(0,) * len(fields(EngineHost)))
 
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
@@ -178,14 +164,11 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
         layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
         kernel_ns=shared["kernel"] if entry.get("launches_kernels") else 0,
         launch_ns=shared["kernel"],
-        replay_ns=shared["replay"],
-        update_ns=shared["update"],
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
         request_ns=0 if engine == CAPTURED else int(_launches()["request"]["ns"]),
         recurrence_counts=int(entry.get("recurrence_counts", 0)),
         prompt_recurrence_counts=int(entry.get("prompt_recurrence_counts", 0)),
         captured_tokens=int(entry.get("captured_tokens", 0)),
-        updated_counts=int(entry.get("updated_counts", 0)),
     )
 
 

@@ -111,20 +111,6 @@ def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dens
             assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns + unfused * host.unfused_layer_ns
 
 
-def test_a_captured_graph_takes_no_less_than_telling_its_attention_lengths(dense: ModelConfig) -> None:
-    """The host writes them into the graph layer by layer; states of a recurrence have none."""
-    host, small = engine_host("vllm-ascend"), ServedStep(Phase.DECODE, 1, 512)
-    recurrent = load_config(FAMILIES["qwen3_5_text"]["config"])
-    for model in (dense, recurrent):
-        attention = len(model.layers) - sum(isinstance(layer.mixer, GatedDeltaNet) for layer in model.layers)
-        plain, served = (
-            step_time(model, Layout(tensor=8), small, "910C", engine=engine) for engine in ("captured", "vllm-ascend")
-        )
-        least = host.replay_ns + attention * host.update_ns
-        assert served.duration_ns == max(plain.duration_ns, least) + host.step_ns + host.sequence_ns
-    assert engine_host("mindie").updated(served.work) == engine_host("vllm-ascend-eager").updated(served.work) == 0
-
-
 def test_short_prompts_are_read_in_captured_pieces(dense: ModelConfig) -> None:
     """As vLLM does up to its largest graph; went wrong once: chunks of 256 tokens were launched kernel by kernel."""
     host = engine_host("vllm-ascend-piecewise")
@@ -198,8 +184,8 @@ def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> 
     assert engine_host("sglang") == engine_host("xllm") == base
     assert engine_host("vllm-ascend-synchronous") == replace(base, recurrence_counts=1)
     eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
-    assert replace(eager, kernel_ns=base.kernel_ns, updated_counts=1) == base
-    assert replace(pieces, captured_tokens=0, updated_counts=1) == engine_host("vllm-ascend", alone=True)
+    assert replace(eager, kernel_ns=base.kernel_ns) == base
+    assert replace(pieces, captured_tokens=0) == engine_host("vllm-ascend", alone=True)
     assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
 
 
