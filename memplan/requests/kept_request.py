@@ -59,6 +59,9 @@ class KeptRequest:
     swap_attention: bool = option(
         "--swap-attention", default=False, about="What attention keeps waits on the host.", panel=_PANEL
     )
+    swap_inputs: bool = option(
+        "--swap-inputs", default=False, about="Inputs of layers made anew wait on the host.", panel=_PANEL
+    )
     swap_attended: bool = option(
         "--swap-attended",
         "--mla-swap-core-attn-out",
@@ -82,6 +85,13 @@ class KeptRequest:
     )
     half_moments: bool = option(
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
+    )
+    byte_moments: bool = option(
+        "--byte-moments",
+        "--adamw-8bit",
+        default=False,
+        about="Adam's moments in 8 bits with scales, as bitsandbytes keeps them.",
+        panel=_PANEL,
     )
     half_weights: bool = option(
         "--half-weights",

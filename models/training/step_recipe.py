@@ -70,13 +70,20 @@ class Loss(str, Enum):
     float32 copy. `compiled` is Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in a
     second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `eager`
     is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there
-    at once beside the logits. `fused` works through the head's product in pieces and keeps none.
+    at once beside the logits. `inductor` is the same compiled with its copy (`torch.compile`), whose kernels make that
+    copy value by value: logits in 16 bits are kept, and their gradient is made beside them. `chunked` makes it of one
+    piece of the tokens at a time, of which it keeps the logits (torchtune's chunked losses, compiled where layers are);
+    `pieces` sends each piece back through the head before the next one (torchtitan's since 2026). `fused` works through
+    the head's product in small pieces and keeps none.
     """
 
     IN_PLACE = "in-place"
     COPIED = "copied"
     COMPILED = "compiled"
     EAGER = "eager"
+    INDUCTOR = "inductor"
+    CHUNKED = "chunked"
+    PIECES = "pieces"
     FUSED = "fused"
 
 
@@ -134,6 +141,11 @@ class Recipe:
     """Whether tensor-parallel ranks share the tokens of what is not split among them."""
     recompute_layers: int = 0
     """How many layers of a stage keep only their input."""
+    swap_inputs: bool = False
+    """
+    Keeps the inputs of those layers on the host until their way back (torchtune's `enable_activation_offloading` with
+    checkpoints, axolotl's `gradient_checkpointing: offload`).
+    """
     recompute_cheap: bool = False
     """Drops what costs no matrix product."""
     recompute_norms: bool = False
@@ -153,6 +165,8 @@ class Recipe:
     """
     half_moments: bool = False
     """Keeps Adam's two moments in 16 bits (`--o2-optimizer`, `--exp-avg-dtype`)."""
+    byte_moments: bool = False
+    """Keeps Adam's two moments in 8 bits with a scale for every block (bitsandbytes' AdamW8bit)."""
     half_weights: bool = False
     """
     Trains weights that are there in 16 bits alone: PyTorch's optimiser works on them, so that gradients and moments
@@ -168,6 +182,15 @@ class Recipe:
     lora_rank: int = 0
     """
     Trains adapters of that rank beside the projections of attention and dense feed-forward parts, and nothing else.
+    """
+    lora_targets: tuple[str, ...] = ()
+    """
+    Has adapters beside those projections alone, by the names that a layer's weights end with (`q_proj`; PEFT's
+    `target_modules`).
+    """
+    lora_dropout: bool = False
+    """
+    Drops values of what each adapter reads, of which it keeps a copy of its own and a mask (PEFT's `lora_dropout`).
     """
     lora_experts: bool = False
     """Has adapters beside those of each expert too."""
@@ -290,6 +313,11 @@ class Recipe:
     Keeps of each layer its input, what attention makes and every second matrix product alone (torchtitan's selective
     activation checkpointing by operators).
     """
+    compiled_layers: bool = False
+    """
+    Has layers be compiled one by one (`torch.compile` with its Inductor): norms, rotary positions and activation
+    functions are fused, products keep what they read and what attention makes is kept once.
+    """
     recompute_heads: bool = False
     """Makes queries, keys and values anew of their latents (`--recompute-mla-up-proj`)."""
     swap_attended: bool = False
@@ -366,12 +394,16 @@ class Recipe:
             raise InputError("products are either fused with their exchanges or cut into pieces beside them")
         if self.fused_exchanges and not self.sequence_parallel:
             raise InputError("products fused with their exchanges go with --sequence-parallel (MindSpeed)")
+        if self.byte_moments and (self.half_moments or self.muon or self.swap_optimizer):
+            raise InputError("moments in 8 bits are those of an Adam that stays on the device")
         if self.muon and self.lora_rank:
             raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
+        if (self.lora_targets or self.lora_dropout) and not self.lora_rank:
+            raise InputError("projections with adapters and dropout before them go with --lora-rank")
         if self.lora_gathered and not (self.lora_rank and self.sequence_parallel):
             raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
         if self.half_weights:
@@ -386,6 +418,10 @@ class Recipe:
             raise InputError("a softmax in steps goes with attention in steps (--attention-in-steps)")
         if self.float32:
             self._check_float32()
+        if self.swap_inputs and not self.recompute_layers:
+            raise InputError("inputs of layers made anew go to the host with --recompute-layers")
+        if self.compiled_layers:
+            self._check_compiled()
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 
@@ -408,6 +444,14 @@ class Recipe:
                 raise InputError("float32 activations and {} together are not modelled", option_of(name))
         if self.sharding.of_deepspeed:
             raise InputError("float32 weights that DeepSpeed divides (zero1, zero2, zero3) are not modelled")
+
+    def _check_compiled(self) -> None:
+        for name in ("norms_in_steps", "silu_in_steps", "gelu_in_steps", "attention_in_steps", "copied_attention"):
+            if getattr(self, name):
+                raise InputError("{} is about ops that layers which are compiled fuse", option_of(name))
+        for name in ("transformer_engine", "legacy_layers", "alibi_masks", "float32", "fp8"):
+            if getattr(self, name):
+                raise InputError("layers that are compiled and {} together are not modelled", option_of(name))
 
     @property
     def each(self) -> int:

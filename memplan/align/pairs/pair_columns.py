@@ -68,11 +68,24 @@ class StepPrices(NamedTuple):
     other_name: float
     """Factor of names that differ."""
     near_jump: float
-    """Of a jump within `REACH` rows."""
+    """Of a jump within `_REACH` rows of `pair_weights`."""
     neighbour_jump: float
-    """Of a jump to one among `NEARBY`."""
+    """Of a jump to one among its `_NEARBY`."""
     spread: float
     """Standard deviation of the logarithm of a collective's time by the planned one."""
+
+
+class EndCosts(NamedTuple):
+    """What it costs a run to begin or end somewhere in a step: natural logarithms, as the prices."""
+
+    begin: float
+    """Of beginning with a step."""
+    begin_inside: float
+    """Of beginning inside one."""
+    end: float
+    """Of ending with a step."""
+    end_inside: float
+    """Of ending inside one."""
 
 
 class OpSpans(NamedTuple):
