@@ -3,9 +3,9 @@ Mixers with a state of fixed size: gated delta nets, Mamba-2, Kimi delta attenti
 
 Decoding reads the state of a sequence once and writes one for each of its tokens: where drafts are verified that of
 every draft is kept until it is known how many are accepted (`CopyOutState` for each token, vllm-project/vllm-ascend
-csrc/attention/recurrent_gated_delta_rule; SGLang keeps as many beside). A prompt is computed in chunks: within a chunk by matrix products of
-queries, keys and values, between chunks by the state (Mamba-2: Dao and Gu, arXiv 2405.21060; delta rule: Yang et al.,
-arXiv 2406.06484).
+csrc/attention/recurrent_gated_delta_rule; SGLang keeps as many beside). A prompt is
+computed in chunks: within a chunk by matrix products of queries, keys and values, between chunks by the state (Mamba-2:
+Dao and Gu, arXiv 2405.21060; delta rule: Yang et al., arXiv 2406.06484).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the busiest rank of an expert-parallel group gets, and which experts get any rows, where nobody balanced them."""
+"""What the busiest rank of an expert-parallel group gets, and which experts get any rows, if nobody balanced them."""
 
 from __future__ import annotations
 
