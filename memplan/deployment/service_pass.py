@@ -18,19 +18,8 @@ from memplan.deployment.service_model import (
     prompt_reading,
     reading_service,
 )
-from memplan.deployment.service_options import (
-    APART,
-    MIXED,
-    ServiceAsk,
-    ServiceOption,
-    ServicePool,
-    ServiceRejection,
-)
-from memplan.deployment.service_settings import (
-    InstanceRoom,
-    ServiceSetting,
-    instance_room,
-)
+from memplan.deployment.service_options import APART, MIXED, ServiceAsk, ServiceOption, ServicePool, ServiceRejection
+from memplan.deployment.service_settings import InstanceRoom, ServiceSetting, instance_room
 from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import Link
 from memplan.kv.served_weights import served_weights

@@ -8,9 +8,7 @@ from dataclasses import replace
 
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
-from memplan.deployment.service_model import (
-    most_rate,
-)
+from memplan.deployment.service_model import most_rate
 from memplan.deployment.service_options import (
     APART,
     MIXED,
@@ -21,12 +19,7 @@ from memplan.deployment.service_options import (
     ServiceSearch,
 )
 from memplan.deployment.service_pass import ServicePass, look_at, sequences_held
-from memplan.deployment.service_settings import (
-    ServiceSetting,
-    best_block,
-    cache_choices,
-    instance_layouts,
-)
+from memplan.deployment.service_settings import ServiceSetting, best_block, cache_choices, instance_layouts
 from memplan.hardware import links
 from memplan.models.parallel import Layout
 from memplan.serving.constants import step_interval

@@ -16,7 +16,7 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
-from memplan.placement.offsets.block_pairs import graph_pairs, interval_ranks, pairs_of, disjoint_parts
+from memplan.placement.offsets.block_pairs import disjoint_parts, graph_pairs, interval_ranks, pairs_of
 from memplan.placement.offsets.problem import Problem
 
 
