@@ -24,7 +24,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import Runs, contiguous_runs, relayout_of
 from memplan.cost.tiling import MatmulProblem
-from memplan.cost.transfer import Copy, CopyTime, copy_time
+from memplan.cost.transfer import Copy, CopyTime, copy_time, dirty_in_l2
 from memplan.cost.windows import Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
@@ -46,7 +46,7 @@ class VectorWork:
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
-    more, from L2.
+    more, from L2, and `over` bytes are written over.
     """
 
     read: float
@@ -65,6 +65,7 @@ class VectorWork:
     merged: float = 0.0
     row_starts: float = 1.0
     again: float = 0.0
+    over: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
+    if machine["keeps_registers"]:
+        # One function does all of them to a piece.
+        steps = min(steps, 1.0)
     lanes = machine.element_lanes(width)
     if rule.kind == "pooling":
         # Neighbouring pixels of the result have taps in common, blocks of channels have none.
@@ -117,6 +121,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         merged=cut.merged,
         row_starts=row_starts,
         again=_read_again(kernel, rule, machine),
+        over=min(read, written) if rule.kind == "optimizer" else 0.0,
     )
 
 
@@ -258,7 +263,7 @@ def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine
     on one row at a time, which is halved until a register holds what is left to add up.
     """
     row = logical_row(largest) if largest.shape else 1
-    if not one_row_at_a_time(kernel.type, row, machine.family):
+    if machine["keeps_registers"] or not one_row_at_a_time(kernel.type, row, machine.family):
         return 1.0
     return steps + max(log2(row / _SUMMED_LANES), 0.0)
 
@@ -345,15 +350,20 @@ def vector_time(
     kept: float | None = None,
     double_buffer: bool = True,
     code_ns: float = 0.0,
+    clean: bool = False,
 ) -> VectorTime:
     """
     Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there. `code_ns`
     is what its cores wait for their code, none where it ran just before.
 
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
-    while it runs.
+    while it runs. Where L2 was `clean` before, the last that passed through it stays: among others, what those wrote
+    has to make room.
     """
-    stays = machine.stays_in_l2(work.read + work.written)
+    if clean and work.written:
+        stays = dirty_in_l2(work.read - work.over, work.written, machine.l2) / work.written
+    else:
+        stays = machine.stays_in_l2(work.read + work.written)
     copy = Copy(
         read=work.read + work.again,
         written=work.written,
@@ -364,6 +374,7 @@ def vector_time(
         stride=work.runs.read,
         written_run=work.runs.written,
         apart=work.runs.apart,
+        clean=clean,
     )
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
