@@ -12,6 +12,10 @@ from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS
 
 
+_WORD = 4
+"""Bytes of an element that MTE1 turns slowly."""
+
+
 def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem | None:
     """
     The product of a convolution (implicit im2col), `None` if its operands make none: rows are pixels, columns filters.
@@ -58,6 +62,13 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     }.get(kind, (pixels, taps, count))
     if min(m, n, k) < 1:
         return None
+    of_image = kind == "convolution_input_gradient"
+    if of_image:
+        # The windows of the gradient around each pixel of the image, over all filters; no product with zeros counts.
+        made_pixels, made_channels = _pixels(made, blocked=blocked), _channels(made, blocked=blocked)
+        if min(made_pixels, made_channels) < 1:
+            return None
+        m, n, k = made_pixels, made_channels, max(ceil(m * n * k / (made_pixels * made_channels)), 1)
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
     problem = MatmulProblem(
         m, n, k, products, width, width, width, "nz", "nz", a_batch=products, b_batch=products, mac_rate=rate
@@ -65,6 +76,9 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if is_fused(kernel.type):
         own = sum(operand.nbytes for operand in (*tensors[:2], made))
         problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
+    if of_image:
+        turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
+        return replace(problem, unfolds=min(pixels_of.count / (m * k), 1.0), turned_cycles=turned)
     windows = tensors[0] if kind == "convolution" else image
     stride = _stride(windows, pixels_of, blocked=blocked)
     unfolded = kind == "convolution_filter_gradient" and products == 1 and stride <= machine["gradient_unfolds_steps"]

@@ -59,6 +59,7 @@ class MatmulProblem:
     widening: float = 0.0
     unfolds: float = 0.0
     stride: int = 1
+    turned_cycles: float = 0.0
 
     @property
     def flops(self) -> int:
@@ -259,6 +260,10 @@ def _tiles(
     return found
 
 
+_FRACTAL_BYTES = 512
+"""Bytes of the blocks in which operands lie in L1 and L0."""
+
+
 def _up(value: int, step: int) -> int:
     return -(-value // step) * step
 
@@ -369,8 +374,10 @@ def _core_cycles(
     k_steps = np.ceil(depth / k)
     macs = m * n * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
     cube: Array = macs + machine["mac_issue_cycles"] * k_steps
-    from_l1 = m * problem.a_bytes * problem.stride / machine.l1_to_l0a + n * problem.b_bytes / machine.l1_to_l0b
+    from_l1 = m * problem.a_bytes * problem.stride / machine.l1_to_l0a
     mte1: Array = depth * from_l1 / machine["mte1_efficiency"]
+    of_b = n * problem.b_bytes / machine.l1_to_l0b / machine["mte1_efficiency"]
+    mte1 = mte1 + depth * (n * problem.b_bytes * problem.turned_cycles / _FRACTAL_BYTES if problem.turned_cycles else of_b)
     rows = machine["fixpipe_row_cycles"] * m
     fixpipe: Array = m * n * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
     return cube, mte1, fixpipe, machine["scalar_cycles"] * k_steps

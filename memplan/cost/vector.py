@@ -15,8 +15,9 @@ from memplan.cost.kernel import (
     OpClass,
     Operand,
     index_rows,
-    logical_row,
     one_row_at_a_time,
+    reduced_row,
+    row_steps,
     takes_all_cores,
     writes_cache,
 )
@@ -147,8 +148,16 @@ def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
         return float(sum(operand.count * (8 if operand.dtype == "uint8" else 1) for operand in kernel.outputs) or 1)
     if windows is not None:
         return float(windows.count)
+    if rule.rule == "scatter" and kernel.present and kernel.outputs:
+        return float(max((operand.count for operand in _scattered(kernel)), default=1))
     given = rule.kind in ("gather", "slice", "pooling")
     return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
+
+
+def _scattered(kernel: Kernel) -> tuple[Operand, ...]:
+    """What a kernel brings to the rows that it updates: all operands but those rows themselves where they are given."""
+    in_place = kernel.present[0].shape == kernel.outputs[0].shape
+    return kernel.present[1:] if in_place else kernel.present
 
 
 def _instructions(
@@ -173,7 +182,7 @@ def _instructions(
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
         cast = ("bfloat16", "float16") if rule.widens else ("bfloat16",)
-        casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
+        casts = [min(op.count / count, 1.0) for op in kernel.operands if op.dtype in cast and op.count > 1]
         passes, steps = passes + sum(casts), steps + len(casts)
     if width == 8 and passes:
         # 64-bit integers are computed in 32-bit halves.
@@ -185,7 +194,7 @@ def _rows_alone(kernel: Kernel, rule: OpClass, largest: Operand) -> float:
     """Rows that a norm or a sum goes along, 0 for classes without."""
     if rule.kind not in ("rows", "reduction") or not largest.shape:
         return 0.0
-    rows = largest.count / logical_row(largest) if largest.count else 0.0
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.count else 0.0
     if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
         rows = float(kernel.outputs[0].count)
     return rows
@@ -231,6 +240,9 @@ def _cut(
     cores = min(cores, _most_cores(kernel, rule, machine))
     if not told:
         cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
+    if (turns := row_steps(kernel.type)) and kernel.present and kernel.present[0].shape:
+        each = ceil(_rows(kernel.present[0]) / cores)
+        return _Cut(cores, cores, each * turns * machine["instruction_start_ns"])
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return _Cut(dealt, cores, issued)
@@ -257,7 +269,7 @@ def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine
     Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
     on one row at a time, which is halved until a register holds what is left to add up.
     """
-    row = logical_row(largest) if largest.shape else 1
+    row = reduced_row(kernel.type, largest) if largest.shape else 1
     if not one_row_at_a_time(kernel.type, row, machine.family):
         return 1.0
     return steps + max(log2(row / _SUMMED_LANES), 0.0)
@@ -293,7 +305,8 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
 
 def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
-    rows, together = largest.count / logical_row(largest) if largest.shape else 1.0, index_rows(kernel.type)
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
+    together = index_rows(kernel.type)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
     return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)
@@ -326,8 +339,7 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         return min(read, written + others), written, run
     if rule.kind == "gather" and kernel.present and kernel.outputs:
         # Only the rows that are updated move, read and written.
-        in_place = kernel.present[0].shape == kernel.outputs[0].shape
-        updates = read - kernel.present[0].nbytes if in_place else read
+        updates = float(sum(operand.nbytes for operand in _scattered(kernel)))
         if 0 < updates < written:
             return 2 * updates, updates, 0.0
     return read, written, 0.0
