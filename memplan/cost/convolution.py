@@ -62,13 +62,9 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     }.get(kind, (pixels, taps, count))
     if min(m, n, k) < 1:
         return None
-    of_image = kind == "convolution_input_gradient"
+    of_image = kind == "convolution_input_gradient" and _channels(made, blocked=blocked) * made.count > 0
     if of_image:
-        # The windows of the gradient around each pixel of the image, over all filters; no product with zeros counts.
-        made_pixels, made_channels = _pixels(made, blocked=blocked), _channels(made, blocked=blocked)
-        if min(made_pixels, made_channels) < 1:
-            return None
-        m, n, k = made_pixels, made_channels, max(ceil(m * n * k / (made_pixels * made_channels)), 1)
+        m, n, k = _around_pixels(made, pixels_of, m * n * k, blocked=blocked)
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
     problem = MatmulProblem(
         m, n, k, products, width, width, width, "nz", "nz", a_batch=products, b_batch=products, mac_rate=rate
@@ -85,6 +81,16 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if kind != "convolution" and not unfolded:
         return problem
     return replace(problem, unfolds=min(windows.count / (m * k), 1.0), stride=stride)
+
+
+def _around_pixels(made: Operand, gradient: Operand, products: int, *, blocked: bool) -> tuple[int, int, int]:
+    """
+    The gradient of an image as a convolution: rows are its pixels, columns its channels, and so many terms each that
+    they come to `products`, windows of the result's `gradient` over all filters. Products with zeros count for none.
+    """
+    apart = _stride(made, gradient, blocked=blocked) > 1
+    pixels, channels = _pixels(made if apart else gradient, blocked=blocked), _channels(made, blocked=blocked)
+    return pixels, channels, max(ceil(products / (pixels * channels)), 1)
 
 
 def images_dealt(kernel: Kernel, machine: Machine) -> int:

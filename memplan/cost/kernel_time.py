@@ -379,7 +379,7 @@ def _side_by_side(kernel: Kernel, rule: OpClass, work: VectorWork, machine: Mach
     reads the next rows meanwhile (`rows_overlap`).
     """
     first = kernel.present[0] if kernel.present else None
-    if first is not None and rows_overlap(kernel.type, logical_row(first), first.dtype):
+    if first is not None and first.shape and rows_overlap(kernel.type, logical_row(first), first.dtype):
         return True
     return rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]
 
