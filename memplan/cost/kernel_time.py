@@ -360,7 +360,8 @@ def _vector(
         code_ns=machine["code_fetch_ns_per_vector_core"] * work.cores if cold_code else 0.0,
         hot=None if hot_share is None else hot_share * work.read,
         kept=None if kept else 0.0,
-        double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
+        double_buffer=not takes_turns(kernel.type)
+        and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
 

@@ -377,7 +377,9 @@ def _core_cycles(
     from_l1 = m * problem.a_bytes * problem.stride / machine.l1_to_l0a
     mte1: Array = depth * from_l1 / machine["mte1_efficiency"]
     of_b = n * problem.b_bytes / machine.l1_to_l0b / machine["mte1_efficiency"]
-    mte1 = mte1 + depth * (n * problem.b_bytes * problem.turned_cycles / _FRACTAL_BYTES if problem.turned_cycles else of_b)
+    mte1 = mte1 + depth * (
+        n * problem.b_bytes * problem.turned_cycles / _FRACTAL_BYTES if problem.turned_cycles else of_b
+    )
     rows = machine["fixpipe_row_cycles"] * m
     fixpipe: Array = m * n * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
     return cube, mte1, fixpipe, machine["scalar_cycles"] * k_steps

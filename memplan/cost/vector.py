@@ -121,6 +121,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     )
 
 
+_READ_THREE_TIMES = frozenset({"softmax", "masked_softmax", "log_softmax", "softmax_loss"})
+"""Rules of rows that are read for the largest element, for the sum, and for the result."""
 _ROW_BYTES = 16
 """Bytes of UB that an element of a row takes that is kept there: 12,288 in 192 KB (ops-nn, rms_norm_tiling.cpp)."""
 
@@ -139,7 +141,7 @@ def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
         for each in kernel.present
         if each.layout == "ND" and each.shape and _ROW_BYTES * each.shape[-1] > machine.ub
     ]
-    return float(sum(each.nbytes for each in long) * (2 if rule.rule == "softmax" else 1))
+    return float(sum(each.nbytes for each in long) * (2 if rule.rule in _READ_THREE_TIMES else 1))
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:

@@ -160,6 +160,10 @@ class AttentionProblem:
         Kernels of latent attention and of keys that an indexer picks fold up to a fractal of queries.
         """
         group = max(self.heads // max(self.kv_heads, 1), 1)
-        if self.gathers or self.q_len == 1 or ((self.shared_kv or self.indexer or self.top_k > 0) and self.q_len <= _FOLDED):
+        if (
+            self.gathers
+            or self.q_len == 1
+            or ((self.shared_kv or self.indexer or self.top_k > 0) and self.q_len <= _FOLDED)
+        ):
             return group
         return max(min(group, BLOCK_ROWS // self.q_len // _HALVES * _HALVES), 1)
