@@ -20,8 +20,8 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     The product of a convolution (implicit im2col), `None` if its operands make none: rows are pixels, columns filters.
 
     The windows of an image are unfolded between L1 and the cube, so that its pixels alone go through GM; so are those
-    of a result's gradient for the gradient of an image. How gradients of filters are cut is not known on all generations:
-    there each element counts as often as it is used.
+    of a result's gradient for the gradient of an image. How gradients of filters are cut is not known on all
+    generations: there each element counts as often as it is used.
 
     Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
     `transposed_convolution` spreads each pixel of its input over the taps of its filters. Frameworks give gradients'

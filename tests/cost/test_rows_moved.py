@@ -79,10 +79,10 @@ def test_training_puts_picked_keys_together_for_each_query() -> None:
     """Forward and back, however long the sequence; prompts in pages keep the former rule."""
     rate = B3.product_rate("bfloat16")
     assert rate is not None
-    sizes = {"batch": 1, "heads": 32, "kv_heads": 1, "q_len": 4096, "kv_len": 4096, "d_qk": 576, "d_v": 512}
+    latent = AttentionProblem(1, 32, 1, 4096, 4096, d_qk=576, d_v=512, shared_kv=True)
     times = {
         (top_k, page, gradient): attention_time(
-            AttentionProblem(**sizes, shared_kv=True, top_k=top_k, page=page, gradient=gradient), B3, rate
+            replace(latent, top_k=top_k, page=page, gradient=gradient), B3, rate
         ).duration
         for top_k, page, gradient in ((2048, 0, False), (2048, 128, False), (2048, 0, True), (0, 0, True))
     }
