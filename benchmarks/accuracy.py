@@ -156,8 +156,9 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
     notes = {
         "qwen3-0.6b-train-4rank": "kernel_floor in alignment's prices, code_fetch_ns_per_vector_core; "
         "short_row_elements and starts of rows one at a time chosen with it in view",
-        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share; cuts of "
-        "TransData, rows of windows and images dealt out to cores chosen with it in view",
+        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share, "
+        "turned_word_fractal_cycles; cuts of TransData, rows of windows and images dealt out to cores chosen with it "
+        "in view",
         "fixture: advisor_backend": "hbm_mixed_share, hbm_write_share, head_ns, head_ns_per_vector_core",
     }
     for name, folder, rank, chip_name in PROFILES:

@@ -158,6 +158,35 @@ def index_rows(op_type: str) -> int:
     return int(rule["rows_a_core"]) if op_type in rule["types"] else 0
 
 
+@cache
+def _goes_over_pixels(op_type: str) -> bool:
+    return op_type in _table()["image_rows"]["types"]
+
+
+_BEHIND_CHANNELS = 2
+
+
+def reduced_row(op_type: str, operand: Operand) -> int:
+    """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
+    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and _goes_over_pixels(op_type):
+        return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
+    return logical_row(operand)
+
+
+@cache
+def row_steps(op_type: str) -> int:
+    """Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0."""
+    return int(_table()["rows_in_turn"]["types"].get(op_type, 0))
+
+
+def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
+    """Whether kernels of `op_type` read the next rows while they work on those of `row` elements of `dtype`."""
+    return any(
+        op_type in rule["types"] and row <= rule["up_to_elements"] and dtype in rule.get("dtypes", (dtype,))
+        for rule in _table()["rows_overlap"]["rules"]
+    )
+
+
 def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
     return any(

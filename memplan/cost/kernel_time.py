@@ -15,7 +15,7 @@ from memplan.cost.chunk_kernels import chunk_ns
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
-from memplan.cost.kernel import Kernel, OpClass, of_tokens_alone, op_class, takes_turns
+from memplan.cost.kernel import Kernel, OpClass, logical_row, of_tokens_alone, op_class, rows_overlap, takes_turns
 from memplan.cost.layout_copies import layout_copies
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
@@ -365,7 +365,8 @@ def _vector(
         hot=None if hot_share is None else hot_share * work.read,
         kept=None if kept else 0.0,
         clean=clean,
-        double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(rule, work, machine)),
+        double_buffer=not takes_turns(kernel.type)
+        and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
 
@@ -375,14 +376,17 @@ def _launch_alone(head_ns: float, kind: str, assumed: str, moved: int = 0) -> Ke
     return KernelCost(round(head_ns), LAUNCH, {}, 0, moved, moved, kind, assumed=assumed, known=False)
 
 
-def _side_by_side(rule: OpClass, work: VectorWork, machine: Machine) -> bool:
+def _side_by_side(kernel: Kernel, rule: OpClass, work: VectorWork, machine: Machine) -> bool:
     """
     Whether rows pass pipes that run side by side.
 
     A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are so
-    short that many are worked on at once, and no sum over rows is carried along (gradients of norms). Where registers
-    keep what is known of a row, several rows are worked on while others come and go.
+    short that many are worked on at once, and no sum over rows is carried along (gradients of norms). Or the library
+    reads the next rows meanwhile (`rows_overlap`), as where registers keep what is known of a row.
     """
+    first = kernel.present[0] if kernel.present else None
+    if first is not None and first.shape and rows_overlap(kernel.type, logical_row(first), first.dtype):
+        return True
     together = work.row_elements <= machine["short_row_elements"] or bool(machine["keeps_registers"])
     return rule.rule != "norm_gradient" and 0 < work.row_elements and together
 

@@ -15,8 +15,9 @@ from memplan.cost.kernel import (
     OpClass,
     Operand,
     index_rows,
-    logical_row,
     one_row_at_a_time,
+    reduced_row,
+    row_steps,
     takes_all_cores,
     writes_cache,
 )
@@ -125,6 +126,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     )
 
 
+_READ_THREE_TIMES = frozenset({"softmax", "masked_softmax", "log_softmax", "softmax_loss"})
+"""Rules of rows that are read for the largest element, for the sum, and for the result."""
 _ROW_BYTES = 16
 """Bytes of UB that an element of a row takes that is kept there: 12,288 in 192 KB (ops-nn, rms_norm_tiling.cpp)."""
 
@@ -143,7 +146,7 @@ def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
         for each in kernel.present
         if each.layout == "ND" and each.shape and _ROW_BYTES * each.shape[-1] > machine.ub
     ]
-    return float(sum(each.nbytes for each in long) * (2 if rule.rule == "softmax" else 1))
+    return float(sum(each.nbytes for each in long) * (2 if rule.rule in _READ_THREE_TIMES else 1))
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
@@ -152,8 +155,16 @@ def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
         return float(sum(operand.count * (8 if operand.dtype == "uint8" else 1) for operand in kernel.outputs) or 1)
     if windows is not None:
         return float(windows.count)
+    if rule.rule == "scatter" and kernel.present and kernel.outputs:
+        return float(max((operand.count for operand in _scattered(kernel)), default=1))
     given = rule.kind in ("gather", "slice", "pooling")
     return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
+
+
+def _scattered(kernel: Kernel) -> tuple[Operand, ...]:
+    """What a kernel brings to the rows that it updates: all operands but those rows themselves where they are given."""
+    in_place = kernel.present[0].shape == kernel.outputs[0].shape
+    return kernel.present[1:] if in_place else kernel.present
 
 
 def _instructions(
@@ -178,7 +189,7 @@ def _instructions(
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
         cast = ("bfloat16", "float16") if rule.widens else ("bfloat16",)
-        casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
+        casts = [min(op.count / count, 1.0) for op in kernel.operands if op.dtype in cast and op.count > 1]
         passes, steps = passes + sum(casts), steps + len(casts)
     if width == 8 and passes:
         # 64-bit integers are computed in 32-bit halves.
@@ -190,7 +201,7 @@ def _rows_alone(kernel: Kernel, rule: OpClass, largest: Operand) -> float:
     """Rows that a norm or a sum goes along, 0 for classes without."""
     if rule.kind not in ("rows", "reduction") or not largest.shape:
         return 0.0
-    rows = largest.count / logical_row(largest) if largest.count else 0.0
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.count else 0.0
     if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
         rows = float(kernel.outputs[0].count)
     return rows
@@ -236,6 +247,9 @@ def _cut(
     cores = min(cores, _most_cores(kernel, rule, machine))
     if not told:
         cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
+    if (turns := row_steps(kernel.type)) and kernel.present and kernel.present[0].shape:
+        each = ceil(_rows(kernel.present[0]) / cores)
+        return _Cut(cores, cores, each * turns * machine["instruction_start_ns"])
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return _Cut(dealt, cores, issued)
@@ -262,7 +276,7 @@ def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine
     Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
     on one row at a time, which is halved until a register holds what is left to add up.
     """
-    row = logical_row(largest) if largest.shape else 1
+    row = reduced_row(kernel.type, largest) if largest.shape else 1
     if machine["keeps_registers"] or not one_row_at_a_time(kernel.type, row, machine.family):
         return 1.0
     return steps + max(log2(row / _SUMMED_LANES), 0.0)
@@ -298,7 +312,8 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
 
 def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
-    rows, together = largest.count / logical_row(largest) if largest.shape else 1.0, index_rows(kernel.type)
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
+    together = index_rows(kernel.type)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
     return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)
@@ -331,8 +346,7 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         return min(read, written + others), written, run
     if rule.kind == "gather" and kernel.present and kernel.outputs:
         # Only the rows that are updated move, read and written.
-        in_place = kernel.present[0].shape == kernel.outputs[0].shape
-        updates = read - kernel.present[0].nbytes if in_place else read
+        updates = float(sum(operand.nbytes for operand in _scattered(kernel)))
         if 0 < updates < written:
             return 2 * updates, updates, 0.0
     return read, written, 0.0
