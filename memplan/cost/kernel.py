@@ -140,9 +140,14 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
 
 
 @cache
-def takes_turns(op_type: str) -> bool:
-    """Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled."""
-    return op_type.casefold() in {name.casefold() for name in _table()["takes_turns"]["types"]}
+def takes_turns(op_type: str, generation: str = "") -> bool:
+    """
+    Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled, on any
+    generation or in the kernels of `generation`.
+    """
+    entry = _table()["takes_turns"]
+    types = (*entry["types"], *entry["generations"].get(generation, ()))
+    return op_type.casefold() in {name.casefold() for name in types}
 
 
 @cache

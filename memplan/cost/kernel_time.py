@@ -365,7 +365,7 @@ def _vector(
         hot=None if hot_share is None else hot_share * work.read,
         kept=None if kept else 0.0,
         clean=clean,
-        double_buffer=not takes_turns(kernel.type)
+        double_buffer=not takes_turns(kernel.type, machine.npu_arch)
         and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)

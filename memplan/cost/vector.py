@@ -157,7 +157,7 @@ def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
         return float(windows.count)
     if rule.rule == "scatter" and kernel.present and kernel.outputs:
         return float(max((operand.count for operand in _scattered(kernel)), default=1))
-    given = rule.kind in ("gather", "slice", "pooling")
+    given = rule.kind in ("gather", "slice", "pooling") or rule.rule == "swiglu_quant"
     return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
 
 
@@ -178,7 +178,10 @@ def _instructions(
         if width == _HALF and any(operand.dtype == "float32" for operand in kernel.outputs):
             # Sums are carried in the type of the result: each element is cast to it first.
             width, passes, steps = 2 * _HALF, passes + 1, steps + 1
-    if rule.widens:
+    if rule.rule == "swiglu_quant" and kernel.present and kernel.present[0].dtype == "int32":
+        # Each half by the factors of its columns and of its row.
+        passes, steps = passes + 4, steps + 4
+    if rule.widens or rule.rule == "swiglu_quant":
         # Norms and softmax compute in float32 whatever they are given.
         width = max(width, 4)
     if rule.kind == "sort":
@@ -393,6 +396,9 @@ def vector_time(
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * work.row_starts * machine["row_cycles"]) * cycle
+    if work.row_starts <= 1:
+        # Each instruction starts anew with every piece; what the first ones wait for is counted below.
+        vector += work.steps * (work.pieces - 1) * machine["row_cycles"] * cycle * work.cores
     vector = max(vector, work.issued_ns)
     if double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
