@@ -192,6 +192,11 @@ def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
     )
 
 
+def reads_rows_behind_sum(op_type: str) -> bool:
+    """Whether kernels of `op_type` that work on one row at a time read the next one as soon as a row is summed up."""
+    return op_type in _table()["next_row_behind_sum"]["types"]
+
+
 def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
     return any(

@@ -16,6 +16,7 @@ from memplan.cost.kernel import (
     Operand,
     index_rows,
     one_row_at_a_time,
+    reads_rows_behind_sum,
     reduced_row,
     row_steps,
     takes_all_cores,
@@ -47,7 +48,8 @@ class VectorWork:
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
-    more, from L2, and `over` bytes are written over.
+    more, from L2, and `over` bytes are written over. Where rows are read `behind_sum` of the one before, the first half
+    of their instructions waits for them.
     """
 
     read: float
@@ -67,6 +69,7 @@ class VectorWork:
     row_starts: float = 1.0
     again: float = 0.0
     over: float = 0.0
+    behind_sum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         row_starts=row_starts,
         again=_read_again(kernel, rule, machine),
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
+        behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
     )
 
 
@@ -400,12 +404,18 @@ def vector_time(
         # Each instruction starts anew with every piece; what the first ones wait for is counted below.
         vector += work.steps * (work.pieces - 1) * machine["row_cycles"] * cycle * work.cores
     vector = max(vector, work.issued_ns)
-    if double_buffer:
+    in_turn = moved.read_ns + moved.write_ns + vector
+    if work.behind_sum:
+        each = ceil(work.rows / work.cores)
+        ahead = vector / 2 + overlapped((moved.read_ns, vector / 2), machine["pipe_norm"])
+        # Only the first row of a core comes in alone; each waits for its way in and for a scalar.
+        busy = max(ahead + (in_turn - ahead) / each, moved.together_ns) + 2 * each * machine["instruction_start_ns"]
+    elif double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.
-        busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
+        busy += (in_turn - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
     else:
-        busy = max(moved.read_ns + moved.write_ns + vector, moved.together_ns)
+        busy = max(in_turn, moved.together_ns)
     start = machine["instruction_start_ns"] * work.steps + code_ns
     if work.stages:
         # All cores are waited for as they are when a kernel starts.
