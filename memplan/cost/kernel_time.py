@@ -165,7 +165,13 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
 
 
 def _modelled(
-    kernel: Kernel, machine: Machine, hot: float | None, cold_code: bool = False, *, kept: bool = True, clean: bool = False
+    kernel: Kernel,
+    machine: Machine,
+    hot: float | None,
+    cold_code: bool = False,
+    *,
+    kept: bool = True,
+    clean: bool = False,
 ) -> KernelCost:
     """
     The cost with the share `hot` of its reads in L2, without any of its vector work's results `kept` there, or in an
@@ -351,8 +357,14 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
 
 
 def _vector(
-    kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, cold_code: bool, kept: bool,
-    clean: bool
+    kernel: Kernel,
+    rule: OpClass,
+    machine: Machine,
+    hot_share: float | None,
+    *,
+    cold_code: bool,
+    kept: bool,
+    clean: bool,
 ) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
@@ -388,7 +400,7 @@ def _side_by_side(kernel: Kernel, rule: OpClass, work: VectorWork, machine: Mach
     if first is not None and first.shape and rows_overlap(kernel.type, logical_row(first), first.dtype):
         return True
     together = work.row_elements <= machine["short_row_elements"] or bool(machine["keeps_registers"])
-    return rule.rule != "norm_gradient" and 0 < work.row_elements and together
+    return rule.rule != "norm_gradient" and work.row_elements > 0 and together
 
 
 def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCost:
