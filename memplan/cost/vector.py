@@ -40,6 +40,10 @@ _BLOCK, _BLOCKED_DIMS = 16, 5
 """Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
 
 
+_PIECEWISE = frozenset({"vector", "optimizer", "fill", "slice", "gather", "transpose"})
+"""Kinds whose instructions go over a piece each, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class VectorWork:
     """
@@ -48,7 +52,8 @@ class VectorWork:
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
-    more, from L2, and `over` bytes are written over. Where rows are read `behind_sum` of the one before, the first half
+    more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
+    are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the first half
     of their instructions waits for them.
     """
 
@@ -68,6 +73,7 @@ class VectorWork:
     merged: float = 0.0
     row_starts: float = 1.0
     again: float = 0.0
+    piece_starts: float = 0.0
     over: float = 0.0
     behind_sum: bool = False
 
@@ -95,6 +101,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
+    piecewise = rule.kind in _PIECEWISE and machine["piece_cycles"] > 0
     if machine["keeps_registers"]:
         # One function does all of them to a piece.
         steps = min(steps, 1.0)
@@ -112,7 +119,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read=read,
         written=written,
         elements=count,
-        instructions=count * passes / lanes / machine["vector_efficiency"],
+        instructions=count * passes / lanes / (1.0 if piecewise else machine["vector_efficiency"]),
         rows=rows,
         row_elements=largest.count / rows if rows else 0.0,
         runs=runs,
@@ -125,6 +132,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         merged=cut.merged,
         row_starts=row_starts,
         again=_read_again(kernel, rule, machine),
+        piece_starts=steps if piecewise else 0.0,
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
     )
@@ -400,9 +408,8 @@ def vector_time(
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * work.row_starts * machine["row_cycles"]) * cycle
-    if work.row_starts <= 1:
-        # Each instruction starts anew with every piece; what the first ones wait for is counted below.
-        vector += work.steps * (work.pieces - 1) * machine["row_cycles"] * cycle * work.cores
+    # What the instructions of the first piece wait for is counted below.
+    vector += work.piece_starts * (work.pieces - 1) * machine["piece_cycles"] * cycle * work.cores
     vector = max(vector, work.issued_ns)
     in_turn = moved.read_ns + moved.write_ns + vector
     if work.behind_sum:
