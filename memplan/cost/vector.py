@@ -114,6 +114,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     cut = _cut(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
+    if piecewise:
+        # What is computed with lies there as wide as it is computed.
+        room *= min(largest.nbytes / max(largest.count, 1) / width, 1.0)
     piece = max(min(room, (read + written) / operands / cut.parts), 32.0)
     return VectorWork(
         read=read,
