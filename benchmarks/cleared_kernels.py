@@ -20,7 +20,7 @@ from memplan.cost.uncertainty import interval_class, time_interval
 from memplan.hardware import chip
 
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
-WORKED_WITH = "worked with"
+WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
 _FAR = 0.4
 
 

@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 
 from benchmarks.accuracy import SERVED, accuracy_rows, cells, page, parse, profile_cells
-from benchmarks.cleared_kernels import WORKED_WITH, cleared_table
+from benchmarks.cleared_kernels import SUMMED_UP, WORKED_WITH, cleared_table
 from memplan.serving.constants import step_interval
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "accuracy.md"
@@ -27,7 +27,7 @@ def test_kernels_behind_cleared_caches_are_as_summed_up() -> None:
     """Half of those of the sources that were worked with within 20 %, of the others within 20 %."""
     lines = parse(PAGE.read_text("utf-8"))[2]
     assert lines == cleared_table()
-    for half in (WORKED_WITH, "judged in sums"):
+    for half in (WORKED_WITH, SUMMED_UP):
         line = next(line for line in lines if line[:3] == (half, "all", "all"))
         assert float(line[4].split(" -> ")[1].rstrip("%")) < 20
 

@@ -53,8 +53,8 @@ class VectorWork:
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
     more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
-    are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the first half
-    of their instructions waits for them.
+    are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
+    first half of their instructions waits for them.
     """
 
     read: float

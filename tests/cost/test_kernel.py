@@ -426,7 +426,7 @@ def test_kernels_of_training_on_old_libraries_have_a_class(op_type: str, kind: s
     ("fused", "plain"),
     [
         ("GemmaRmsNorm", "RmsNorm"),
-        ("AddRmsNormDynamicQuantV2", "AddRmsNormQuant"),
+        ("AddRmsNormDynamicQuantV2", "AddRmsNormDynamicQuant"),
         ("SwiGluDynamicQuant", "SwiGlu"),
         ("DynamicMxQuant", "DynamicQuant"),
         ("InplacePartialRotaryMul", "RotaryMul"),
