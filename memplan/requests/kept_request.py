@@ -59,6 +59,9 @@ class KeptRequest:
     swap_attention: bool = option(
         "--swap-attention", default=False, about="What attention keeps waits on the host.", panel=_PANEL
     )
+    swap_inputs: bool = option(
+        "--swap-inputs", default=False, about="Inputs of layers made anew wait on the host.", panel=_PANEL
+    )
     swap_attended: bool = option(
         "--swap-attended",
         "--mla-swap-core-attn-out",

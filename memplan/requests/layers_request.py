@@ -119,6 +119,12 @@ class LayersRequest:
         about="SwiGLU in two ops, as MindSpeed's without --use-fused-swiglu.",
         panel=_PANEL,
     )
+    compiled_layers: bool = option(
+        "--compiled-layers",
+        default=False,
+        about="Layers are compiled one by one by torch.compile, as torchtitan's and torchtune's are.",
+        panel=_PANEL,
+    )
     gelu_in_steps: bool = option(
         "--gelu-in-steps",
         "--gelu-tanh",

@@ -24,7 +24,12 @@ _PANEL = "Recipe: what is trained"
 class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
     """How a step is trained: its schedule, what it keeps, how its layers compute, and which weights learn."""
 
-    loss: str = option("--loss", default="in-place", about="in-place, copied, compiled, eager or fused.", panel=_PANEL)
+    loss: str = option(
+        "--loss",
+        default="in-place",
+        about="in-place, copied, compiled, eager, inductor, chunked, pieces or fused.",
+        panel=_PANEL,
+    )
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )

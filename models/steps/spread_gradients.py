@@ -69,6 +69,9 @@ class SpreadBackward(Backward):
         own = e.shape(e.shard(unit))[0]
         name = f"{unit.scope}gradients"
         whole = e.act(f"{name}.copied", (own * ranks,), self._spread_in)
+        if unit.layer is None and self._stay:
+            # The root's stay gathered, or are gathered again, for the way back through the embedding.
+            e.graph.op(f"{e.run}{name}.let_go", "KeepAlive", (e.buffer(unit),), (), launches=False)
         e.op(f"{name}.copy_in", "ConcatD", fresh, (whole,))
         share = e.collective(f"{name}.reduce_scatter", "ReduceScatter", whole, (own,), ranks, unit.group)
         if not self._stay:

@@ -53,7 +53,9 @@ def gathered_weights(
     return MemoryPart("gathered weights", nbytes, f"{outer:,} B outside the layers, and of {layers} layers")
 
 
-def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:
+def reduced_gradients(
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]
+) -> tuple[MemoryPart, MemoryPart]:
     """
     A layer's gradients as its way back makes them, and the copy that is spread over the ranks (`fully_shard`).
 
@@ -61,8 +63,11 @@ def reduced_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans:
     """
     counts = _layer_sizes(model, layout, None, spans)
     most = max((count for layer, count in counts.items() if layer is not None), default=0)
-    each = recipe.each + _spread_bytes(recipe)
-    return MemoryPart("gradients being spread", each * most, f"{each} B x {most:,} of a layer, and their copy")
+    copied = _spread_bytes(recipe)
+    return (
+        MemoryPart("gradients of a layer", recipe.each * most, f"{recipe.each} B x {most:,}"),
+        MemoryPart("gradients being spread", copied * most, f"{copied} B x {most:,} of the layer behind it"),
+    )
 
 
 def root_gradients(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> MemoryPart:

@@ -246,7 +246,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     run_bytes = (by_run[0] + looked_up, *by_run[1:])
     passes = held_passes(layout, recipe, stage, run_bytes, most)
     held = _held_parts(rank, passes, by_run, looked_up)
-    phases, gathering = stage_phases(rank, PassesHeld(run_bytes, passes, most), anew=anew, gradients=gradients)
+    on_their_way = PassesHeld(run_bytes, passes, most, per_pass[-1])
+    phases, gathering = stage_phases(rank, on_their_way, anew=anew, gradients=gradients)
     over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         still_there = () if recipe.lets_gradients_go else left
@@ -309,7 +310,7 @@ def _kept_of_a_pass(rank: StageRank) -> tuple[list[float], int]:
     if recipe.recompute_products:
         return [kept_products(rank.model, layer, rank.layout, recipe) for layer in rank.layers], len(rank.layers)
     kept = [
-        rank.boundary
+        (0.0 if recipe.swap_inputs else rank.boundary)
         if number < rank.input_only
         else _layer_bytes(items, recipe, no_experts=number < recipe.zero_memory_layers)
         for number, items in enumerate(rank.kept)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, on_stages, rank_elements, sharing_ranks
@@ -16,7 +17,8 @@ from memplan.models.weights import weights
 
 _SINGLE = 4
 _MATRIX = 2
-_BROUGHT_BACK = 2
+ONE_WEIGHT = "gradient of one weight"
+BROUGHT_BACK = 2
 """Layers whose swapped tensors are on the device at once: the one that runs back and the one whose turn is next."""
 
 
@@ -90,7 +92,7 @@ def backward_parts(
             f"({widest:,.0f} + {second:,.0f} + {hidden:,.0f}) B a token: of the two widest tensors and the residual",
         ),
         MemoryPart(
-            "gradient of one weight",
+            ONE_WEIGHT,
             recipe.each * largest,
             f"{recipe.each} B x {largest:,} before it is added to its buffer",
         ),
@@ -104,7 +106,7 @@ def backward_parts(
         )
     if recipe.swap_attention or recipe.swap_attended:
         back = sorted((sum(item.nbytes for item in items if swapped(item, recipe)) for items in kept), reverse=True)
-        brought = sum(back[:_BROUGHT_BACK])
+        brought = sum(back[:BROUGHT_BACK])
         parts.append(
             MemoryPart(
                 "attention brought back",
@@ -182,6 +184,34 @@ _SPREAD_LOSS = (4, "float32 logarithms of the softmax, their gradient, the softm
 """The same of PyTorch's `loss_parallel`, whose way back is written out op by op (`tensor/parallel/loss.py`)."""
 
 
+_PIECES = 8
+"""In how many pieces losses work that do so: the default of torchtune's and torchtitan's chunked ones."""
+_CHUNKED = (Loss.INDUCTOR, Loss.CHUNKED, Loss.PIECES)
+
+
+def _chunked_loss(recipe: Recipe, logits: float, *, spread: bool) -> list[MemoryPart]:
+    """Of so many `logits` what PyTorch's loss holds whose kernels are compiled, or which works piece by piece."""
+    if spread and recipe.loss is not Loss.PIECES:
+        raise InputError("a loss of a spread vocabulary is not modelled with --loss {}", recipe.loss.value)
+    compiled = recipe.loss is Loss.INDUCTOR or recipe.compiled_layers
+    pieces = 1 if recipe.loss is Loss.INDUCTOR else _PIECES
+    kept = recipe.each * logits / (_PIECES if recipe.loss is Loss.PIECES else 1)
+    what = f"{recipe.each} B a token and vocabulary entry"
+    if compiled and not spread:
+        made, how = recipe.each * logits / pieces, f"{recipe.each} B: the gradient"
+    else:
+        copies, how = _SPREAD_LOSS if spread else _LOSSES[Loss.EAGER]
+        if recipe.loss is Loss.CHUNKED:
+            # Logarithms of every piece are kept in the place of its logits.
+            kept, copies, what = _SINGLE * logits, copies - 1, f"{_SINGLE} B: float32 logarithms of the softmax"
+        made = copies * _SINGLE * logits / pieces
+    of = f", of one of {pieces} pieces" if pieces > 1 else ""
+    return [
+        MemoryPart("logits", round(kept), what + (of if recipe.loss is Loss.PIECES else "")),
+        MemoryPart("loss", round(made), how + of),
+    ]
+
+
 def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
     """What is alive of the logits when their gradient is made, and what the head keeps."""
     width = model.hidden_size / (layout.tensor if recipe.sequence_parallel else 1)
@@ -193,6 +223,8 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if recipe.loss is Loss.FUSED:
         return [read]
     logits = tokens * model.vocab_size / layout.tensor
+    if recipe.loss in _CHUNKED:
+        return [read, *_chunked_loss(recipe, logits, spread=layout.tensor > 1)]
     copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
     if recipe.float32 and recipe.loss is not Loss.EAGER:
         copies, what = copies - 1, "the first float32 copy are the logits themselves"
@@ -226,7 +258,8 @@ def head_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if fused or recipe.lora_rank or recipe.loss is Loss.FUSED or (recipe.deferred_head and layout.pipeline > 1):
         return []
     table = model.vocab_size * model.hidden_size // layout.tensor
-    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor)
+    pieces = _PIECES if recipe.loss in (Loss.CHUNKED, Loss.PIECES) else 1
+    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor / pieces)
     hidden = round(recipe.each * tokens * model.hidden_size)
     return [
         MemoryPart("gradient of the logits", logits, f"{recipe.each} B a token and vocabulary entry"),

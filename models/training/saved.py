@@ -44,11 +44,12 @@ def _norm(name: str, width: int, shards: int, recipe: Recipe, each: int) -> Iter
 def _norm_steps(name: str, width: float, recipe: Recipe) -> Iterator[Saved]:
     """
     Of `(x.float() * rsqrt(...)).type_as(x) * weight`: the float32 copy, which float32 itself needs none of, and the
-    factor of the weight are kept.
+    factor of the weight are kept, that one for the weight's gradient, of which adapters' models have none.
     """
     if recipe.norms_in_steps:
         copy = 0 if recipe.float32 else _SINGLE
-        yield Saved(f"steps of the {name}", "norm", (copy + recipe.each) * width, cheap=True)
+        factor = 0 if recipe.lora_rank else recipe.each
+        yield Saved(f"steps of the {name}", "norm", (copy + factor) * width, cheap=True)
 
 
 def _attended(width: float, recipe: Recipe) -> Iterator[Saved]:
@@ -84,15 +85,18 @@ def _grouped(mixer: GroupedAttention, layout: Layout, _shards: int, recipe: Reci
     if mixer.gated:
         yield Saved("gate of the attention output", "attention", recipe.each * queries)
     if mixer.qk_norm is not QkNorm.NONE:
-        # The norm of the keys keeps a part of the joint projection, which keeps all of it.
-        yield Saved("qkv projection", "attention", recipe.each * (queries + keys + values))
-        # The queries leave the joint projection as a copy, which their norm keeps as its input.
-        yield Saved("queries before their norm", "attention", recipe.each * queries)
+        if recipe.compiled_layers:
+            yield Saved("queries and keys before their norms", "attention", recipe.each * (queries + keys))
+        else:
+            # The norm of the keys keeps a part of the joint projection, which keeps all of it.
+            yield Saved("qkv projection", "attention", recipe.each * (queries + keys + values))
+            # The queries leave the joint projection as a copy, which their norm keeps as its input.
+            yield Saved("queries before their norm", "attention", recipe.each * queries)
         yield Saved("query and key norm statistics", "norm", _SINGLE * (heads + kv_heads))
         yield from _norm_steps("query and key norms", queries + keys, recipe)
     elif recipe.legacy_layers and not recipe.alibi_masks:
         yield Saved("qkv projection", "attention", recipe.each * (queries + keys + values))
-    if not recipe.alibi_masks:
+    if not (recipe.alibi_masks or recipe.compiled_layers):
         yield Saved("cosines and sines of queries and keys", "attention", 4 * recipe.each * mixer.head_dim, rotary=True)
     yield Saved("queries and keys", "attention", recipe.each * (queries + again * keys))
     yield Saved("values", "attention", recipe.each * again * values)

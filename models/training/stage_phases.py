@@ -11,6 +11,8 @@ from memplan.models.training.gathering import gathered_weights, head_gradient, r
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.indexers import scores_of_loss, scores_of_pairs
 from memplan.models.training.phases import (
+    BROUGHT_BACK,
+    ONE_WEIGHT,
     MemoryPart,
     backward_parts,
     deferred_head,
@@ -84,12 +86,14 @@ class PassesHeld:
     """
     How many passes through each run of layers are on their way when most bytes are held, `most` of them at once.
 
-    `run_bytes` are what a run keeps of a token, those of an embedded token among the first one's.
+    `run_bytes` are what a run keeps of a token, those of an embedded token among the first one's, `last_layer` what its
+    last layer does.
     """
 
     run_bytes: tuple[float, ...]
     passes: tuple[float, ...]
     most: int
+    last_layer: float
 
 
 def stage_phases(
@@ -103,6 +107,10 @@ def stage_phases(
     """
     model, layout, recipe, layers = rank.model, rank.layout, rank.recipe, rank.layers
     found = {BACKWARD_PHASE: backward_parts(model, layers, rank.kept, layout, recipe, rank.tokens, anew)}
+    if recipe.swap_inputs:
+        formula = f"{BROUGHT_BACK} x {rank.boundary:,.0f} B a token: of the layer that runs back and the next one"
+        nbytes = round(BROUGHT_BACK * rank.tokens * rank.boundary)
+        found[BACKWARD_PHASE].append(MemoryPart("inputs brought back", nbytes, formula))
     begun = round(rank.tokens * rank.boundary)
     beside = {
         SCORES_PHASE: scores_of_loss(layers, rank.kept, layout, recipe, rank.tokens),
@@ -127,15 +135,16 @@ def stage_phases(
         if recipe.deferred_head and layout.pipeline > 1:
             for parts in found.values():
                 parts.append(deferred_head(model, layout, recipe, rank.tokens))
-    if recipe.lets_gradients_go and not recipe.lora_rank and recipe.micro_batches == 1:
-        _leave_gradients_to_come(found, rank, gradients)
+    if recipe.lets_gradients_go and not recipe.lora_rank and recipe.micro_batches <= held.most:
+        _leave_gradients_to_come(found, rank, held, gradients)
     if not recipe.sharding.gathers:
         return found, 0
     outer, one, two = (gathered_weights(model, layout, recipe, rank.spans, layers=layers) for layers in range(3))
+    by_phase = {BACKWARD_PHASE: two, _EMBEDDING: outer}
     for name, parts in found.items():
-        parts.append(two if name == BACKWARD_PHASE else one)
+        parts.append(by_phase.get(name, one))
     if recipe.sharding is Sharding.FSDP2 and not recipe.lora_rank:
-        _add_spread_gradients(found, rank)
+        _add_spread_gradients(found, rank, round(rank.tokens * held.last_layer))
     return found, outer.nbytes
 
 
@@ -147,23 +156,37 @@ def _passes_to_come(rank: StageRank, held: PassesHeld) -> list[MemoryPart]:
     return [MemoryPart("passes to come", -round(rank.tokens * fewer), "through runs without the loss")] if fewer else []
 
 
-def _leave_gradients_to_come(found: dict[str, list[MemoryPart]], rank: StageRank, gradients: int) -> None:
+def _leave_gradients_to_come(
+    found: dict[str, list[MemoryPart]], rank: StageRank, held: PassesHeld, gradients: int
+) -> None:
     """
-    Take from phases the `gradients` bytes that a step of one micro-batch hasn't made yet when its way back begins.
+    Take from phases the `gradients` bytes that a step hasn't made yet when the first way back begins.
 
-    Where nobody else adds gradients up, the embedding's is the one that the rank has in the end.
+    Where all micro-batches are on their way by then that is where most is held, or at the second way back, when the
+    gradients are there and the first pass is over. Of a single one whose gradients nobody else adds up, the embedding's
+    is the one that the rank has in the end.
     """
+    alone = rank.recipe.micro_batches == 1
+    to_come = gradients if alone else min(gradients, round(rank.tokens * sum(held.run_bytes)))
     for name in (BACKWARD_PHASE, LOSS_PHASE, HEAD_PHASE):
         if name in found:
-            found[name].append(MemoryPart(_TO_COME, -gradients, "those of layers and the embedding"))
-    if _EMBEDDING in found and not rank.recipe.sharding.gathers:
+            found[name].append(MemoryPart(_TO_COME, -to_come, "those of layers and the embedding"))
+    if _EMBEDDING in found and alone and not rank.recipe.sharding.gathers:
         table = rank.recipe.each * (rank.model.vocab_size * rank.model.hidden_size // rank.layout.tensor)
         found[_EMBEDDING].append(MemoryPart("gradient counted", -table, "the embedding's, among all gradients"))
 
 
-def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank) -> None:
-    """Add to phases what `fully_shard` makes of gradients on their way to the ranks' shares."""
-    found[BACKWARD_PHASE].append(reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans))
+def _add_spread_gradients(found: dict[str, list[MemoryPart]], rank: StageRank, layer: int) -> None:
+    """
+    Add to phases what `fully_shard` makes of gradients on their way to the ranks' shares.
+
+    The copy of one layer's waits while the layer before it runs back, by when the `layer` bytes are free that the first
+    one kept.
+    """
+    own, copied = reduced_gradients(rank.model, rank.layout, rank.recipe, rank.spans)
+    over = MemoryPart("freed activations", -min(layer, copied.nbytes), "of the layer whose gradients are spread")
+    back = [part for part in found[BACKWARD_PHASE] if part.name != ONE_WEIGHT]  # It is among those of its layer.
+    found[BACKWARD_PHASE] = [*back, own, copied, over]
     if LOSS_PHASE in found:
         found[BACKWARD_PHASE].append(head_gradient(rank.model, rank.layout, rank.recipe))
     if _EMBEDDING in found:

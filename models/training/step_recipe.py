@@ -70,13 +70,20 @@ class Loss(str, Enum):
     float32 copy. `compiled` is Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in a
     second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `eager`
     is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there
-    at once beside the logits. `fused` works through the head's product in pieces and keeps none.
+    at once beside the logits. `inductor` is the same compiled with its copy (`torch.compile`), whose kernels make that
+    copy value by value: logits in 16 bits are kept, and their gradient is made beside them. `chunked` makes it of one
+    piece of the tokens at a time, of which it keeps the logits (torchtune's chunked losses, compiled where layers are);
+    `pieces` sends each piece back through the head before the next one (torchtitan's since 2026). `fused` works through
+    the head's product in small pieces and keeps none.
     """
 
     IN_PLACE = "in-place"
     COPIED = "copied"
     COMPILED = "compiled"
     EAGER = "eager"
+    INDUCTOR = "inductor"
+    CHUNKED = "chunked"
+    PIECES = "pieces"
     FUSED = "fused"
 
 
@@ -134,6 +141,11 @@ class Recipe:
     """Whether tensor-parallel ranks share the tokens of what is not split among them."""
     recompute_layers: int = 0
     """How many layers of a stage keep only their input."""
+    swap_inputs: bool = False
+    """
+    Keeps the inputs of those layers on the host until their way back (torchtune's `enable_activation_offloading` with
+    checkpoints, axolotl's `gradient_checkpointing: offload`).
+    """
     recompute_cheap: bool = False
     """Drops what costs no matrix product."""
     recompute_norms: bool = False
@@ -290,6 +302,11 @@ class Recipe:
     Keeps of each layer its input, what attention makes and every second matrix product alone (torchtitan's selective
     activation checkpointing by operators).
     """
+    compiled_layers: bool = False
+    """
+    Has layers be compiled one by one (`torch.compile` with its Inductor): norms, rotary positions and activation
+    functions are fused, products keep what they read and what attention makes is kept once.
+    """
     recompute_heads: bool = False
     """Makes queries, keys and values anew of their latents (`--recompute-mla-up-proj`)."""
     swap_attended: bool = False
@@ -386,6 +403,10 @@ class Recipe:
             raise InputError("a softmax in steps goes with attention in steps (--attention-in-steps)")
         if self.float32:
             self._check_float32()
+        if self.swap_inputs and not self.recompute_layers:
+            raise InputError("inputs of layers made anew go to the host with --recompute-layers")
+        if self.compiled_layers:
+            self._check_compiled()
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
 
@@ -408,6 +429,14 @@ class Recipe:
                 raise InputError("float32 activations and {} together are not modelled", option_of(name))
         if self.sharding.of_deepspeed:
             raise InputError("float32 weights that DeepSpeed divides (zero1, zero2, zero3) are not modelled")
+
+    def _check_compiled(self) -> None:
+        for name in ("norms_in_steps", "silu_in_steps", "gelu_in_steps", "attention_in_steps", "copied_attention"):
+            if getattr(self, name):
+                raise InputError("{} is about ops that layers which are compiled fuse", option_of(name))
+        for name in ("transformer_engine", "legacy_layers", "alibi_masks", "float32", "fp8"):
+            if getattr(self, name):
+                raise InputError("layers that are compiled and {} together are not modelled", option_of(name))
 
     @property
     def each(self) -> int:

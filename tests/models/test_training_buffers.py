@@ -16,7 +16,6 @@ from memplan.models.training.gathering import gathered_weights
 from memplan.models.training.left_buffers import timed_phases
 from memplan.models.training.memory import training_memory
 from memplan.models.training.phases import MemoryPart, linear_shapes
-from memplan.models.training.products import kept_products
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
@@ -207,20 +206,6 @@ def test_norms_in_steps_keep_a_float32_copy_and_what_the_weight_meets(llama: Mod
         for recipe in (told, RECIPE)
     )
     assert kept - plain == 2 * 6 * llama.hidden_size
-
-
-def test_every_second_product_is_kept(llama: ModelConfig) -> None:
-    """Of seven: queries, values, the gate and the way back; beside them the input and what attention makes."""
-    recipe = replace(RECIPE, recompute_products=True)
-    hidden, values, inner, heads = 4096, 1024, 14336, 32
-    kept = 2 * (hidden + hidden + hidden + values + inner + hidden) + 4 * heads
-    assert kept_products(llama, llama.layers[0], Layout(), recipe) == kept
-    assert part(training_memory(llama, Layout(), recipe), "activations") == 4096 * 4 * kept
-
-
-def test_only_products_that_are_known_are_told_apart(deepseek: ModelConfig) -> None:
-    with pytest.raises(InputError, match="dense layers with grouped attention"):
-        training_memory(deepseek, Layout(), replace(RECIPE, recompute_products=True))
 
 
 @pytest.mark.parametrize(
