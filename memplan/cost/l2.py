@@ -17,7 +17,7 @@ from itertools import repeat
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.deviations import L2State
-from memplan.cost.kernel import Kernel, Operand, kernel_of_op
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op, of_tokens_alone
 from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
@@ -141,7 +141,7 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
     ]
 
 
-def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
+def kernel_accesses(kernels: Sequence[Kernel], *, reused: bool = False) -> list[L2Access]:
     """
     What a profile's kernels, in the order in which they ran, are likely to touch, right or wrong.
 
@@ -151,7 +151,8 @@ def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
 
     A read is taken for the tensor last touched, read or written, that has as many elements of its type and was not read
     by another operand of the kernel; where there is none, for something that L2 does not hold. Weights that a step back
-    reads again so count as held, as they do in a graph.
+    reads again so count as held, as they do in a graph. A result is a storage of its own, or with `reused` the one last
+    touched that is like it and not read meanwhile.
     """
     touched: dict[tuple[int, str], list[int]] = {}
     found, made = [], 0
@@ -168,10 +169,16 @@ def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
         for key, storage in taken:
             touched.setdefault(key, []).append(storage)
         writes = []
+        read = {key for key, _ in reads}
         for operand in kernel.outputs:
-            made += 1
-            touched.setdefault((operand.count, operand.dtype), []).append(made)
-            writes.append((made, operand.nbytes))
+            alike = touched.setdefault((operand.count, operand.dtype), [])
+            free = next((each for each in reversed(alike) if each not in read), None) if reused else None
+            if free is None:
+                made += 1
+            else:
+                alike.remove(free)
+            alike.append(made if free is None else free)
+            writes.append((alike[-1], operand.nbytes))
         found.append(L2Access(tuple(reads), tuple(writes)))
     return found
 
@@ -321,7 +328,7 @@ def costs_in_order(kernels: Sequence[Kernel], machine: Machine, *, pushing: bool
     last: object = None
     pushed: Iterable[tuple[float, float]] = repeat((1.0, 0.0), len(kernels))
     if pushing and machine["product_reads_push"]:
-        accesses = kernel_accesses(kernels)
+        accesses = kernel_accesses(list(map(of_tokens_alone, kernels)), reused=True)
         pushed = zip(hot_shares(accesses, machine.l2), pushed_shares(accesses, machine.l2), strict=True)
     held = hot_shares_of_rows(kernels, machine["rows_held"] * machine.l2)
     for kernel, share, (found, out) in zip(kernels, held, pushed, strict=True):

@@ -58,3 +58,14 @@ def test_a_thin_product_waits_for_what_its_weights_push_out() -> None:
         assert first == kernel_cost(product, B1)
         assert (behind.duration_ns > first.duration_ns) == waits
         assert costs_in_order([fill, product], B1, pushing=False)[1] == first
+
+
+def test_a_cache_that_tokens_are_written_into_pushes_out_no_more_than_these() -> None:
+    """Went wrong once: a step of decode had its weights wait for the whole cache to reach HBM."""
+    weights, rows = Operand((4096, 8192), "float32"), Operand((16, 4096), "float32")
+    thin = Kernel("MatMul", (rows, weights), (Operand((16, 8192), "float32"),))
+    tokens, cache = Operand((16, 8, 128), "float16"), Operand((2048, 128, 8, 128), "float16")
+    places = Operand((16,), "int32")
+    write = Kernel("ReshapeAndCache", (tokens, tokens, cache, cache, places), (cache, cache))
+    assert cache.nbytes > B1.l2
+    assert costs_in_order([write, thin], B1)[1] == kernel_cost(thin, B1)
