@@ -36,6 +36,11 @@ def jit_inner(loop: _Loop) -> _Loop:
     return cast(_Loop, numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop))
 
 
+def jit_inlined(loop: _Loop) -> _Loop:
+    """`loop` written into the compiled loops that call it, once each: a piece of a loop that is read on its own."""
+    return cast(_Loop, numba.njit(inline="always", no_cpython_wrapper=True, no_cfunc_wrapper=True)(loop))
+
+
 def _compiled(loop: _Loop, error_model: str) -> _Loop:
     try:
         return cast(_Loop, numba.njit(cache=True, nogil=True, error_model=error_model)(loop))

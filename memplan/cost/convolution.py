@@ -13,6 +13,8 @@ from memplan.graph.model import DTYPE_BITS
 
 _WORD = 4
 """Bytes of an element that MTE1 turns slowly."""
+_SINGLE_CHANNEL_DIMS = 6
+"""Dimensions of filters of single channels in blocks (C1HWNCoC0)."""
 
 
 def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem | None:
@@ -21,7 +23,8 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
 
     The windows of an image are unfolded between L1 and the cube, so that its pixels alone go through GM; so are those
     of a result's gradient for the gradient of an image. How gradients of filters are cut is not known on all
-    generations: there each element counts as often as it is used.
+    generations: there each element counts as often as it is used, but for those of groups of channels where these are
+    multiplied apart.
 
     Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
     `transposed_convolution` spreads each pixel of its input over the taps of its filters. Frameworks give gradients'
@@ -47,27 +50,33 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     blocked = len(pixels_of.shape) == 5 and len(filters.shape) != 5
     image = made if kind == "convolution_input_gradient" else tensors[products - 1]
     if kind == "convolution_filter_gradient" and products == 1:
-        count, _ = _filter(filters, width, (0, 0), blocked=blocked)
+        count, *_ = _filter(filters, width, (0, 0), blocked=blocked)
         pixels_of = min(
             tensors[:2], key=lambda op: (_channels(op, blocked=blocked) != count, _pixels(op, blocked=blocked))
         )
         image = tensors[1] if pixels_of is tensors[0] else tensors[0]
     known = kind != "transposed_convolution"
     channels = (_channels(image, blocked=blocked), _channels(pixels_of, blocked=blocked)) if known else (0, 0)
-    count, taps = _filter(filters, width, channels, blocked=blocked)
-    pixels = _pixels(pixels_of, blocked=blocked)
+    count, taps, parts = _filter(filters, width, channels, blocked=blocked)
+    parts = parts if machine["groups_apart"] else 1
+    pixels, batch, count = _pixels(pixels_of, blocked=blocked), products * parts, ceil(count / parts)
     m, n, k = {
         "convolution": (pixels, count, taps),
         "convolution_filter_gradient": (taps, count, pixels),
     }.get(kind, (pixels, taps, count))
+    spread = kind == "convolution_input_gradient" and parts > 1
+    if spread:
+        # Each block of channels is the convolution of its gradient, with zeros between for a stride.
+        own = max(channels[0] // parts, 1)
+        m, n, k = _pixels(image, blocked=blocked), own, count * max(taps // own, 1)
     if min(m, n, k) < 1:
         return None
-    of_image = kind == "convolution_input_gradient" and _channels(made, blocked=blocked) * made.count > 0
+    of_image = kind == "convolution_input_gradient" and not spread and _channels(made, blocked=blocked) * made.count > 0
     if of_image:
         m, n, k = _around_pixels(made, pixels_of, m * n * k, blocked=blocked)
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
     problem = MatmulProblem(
-        m, n, k, products, width, width, width, "nz", "nz", a_batch=products, b_batch=products, mac_rate=rate
+        m, n, k, batch, width, width, width, "nz", "nz", a_batch=batch, b_batch=batch, mac_rate=rate
     )
     if is_fused(kernel.type):
         own = sum(operand.nbytes for operand in (*tensors[:2], made))
@@ -75,12 +84,12 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if of_image:
         turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
         return replace(problem, unfolds=min(pixels_of.count / (m * k), 1.0), turned_cycles=turned)
-    windows = tensors[0] if kind == "convolution" else image
+    windows = tensors[0] if kind == "convolution" else pixels_of if spread else image
     stride = _stride(windows, pixels_of, blocked=blocked)
     unfolded = kind == "convolution_filter_gradient" and products == 1 and stride <= machine["gradient_unfolds_steps"]
-    if kind != "convolution" and not unfolded:
+    if kind != "convolution" and not unfolded and not spread:
         return problem
-    return replace(problem, unfolds=min(windows.count / (m * k), 1.0), stride=stride)
+    return replace(problem, unfolds=min(windows.count / (parts * m * k), 1.0), stride=1 if spread else stride)
 
 
 def _around_pixels(made: Operand, gradient: Operand, products: int, *, blocked: bool) -> tuple[int, int, int]:
@@ -118,28 +127,33 @@ def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Op
     return (first, second) if unlike(first, second) <= unlike(second, first) else (second, first)
 
 
-def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocked: bool) -> tuple[int, int]:
+def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocked: bool) -> tuple[int, int, int]:
     """
-    Filters, and taps of each (input channels x kernel area), between so many channels of the image and of the result.
+    Filters, taps of each (input channels x kernel area), and in how many parts of them none share a channel.
 
-    Filters of groups of channels are multiplied for as many groups at once as fill the blocks of the cube on either
-    side, with zeros for the channels of the other groups, which count as multiplied (TBE, `calculate_group` of
-    convolutions and of both gradients); so are those of single channels. 0 channels are not known.
+    `channels` are those of the image and of the result, 0 where they are not known. Filters of groups of channels are
+    multiplied for as many groups at once as fill the blocks of the cube on either side, with zeros for the channels of
+    the other groups, which count as multiplied (TBE, `calculate_group` of convolutions and of both gradients); so are
+    those of single channels.
     """
     shape, (image, result) = operand.shape, channels
+    if blocked and len(shape) == _SINGLE_CHANNEL_DIMS:
+        shape = (prod(shape[:3]), *shape[3:])
     if blocked and len(shape) == 4 and shape[-1] * width == 32 and shape[-2] == 16:
         count, taps = shape[1] * 16, shape[0] * shape[3]
         parts = max(result // max(count, 1), 1)
-        return (count * parts, taps // parts) if (result % max(count, 1), taps % parts) == (0, 0) else (count, taps)
+        if (result % max(count, 1), taps % parts) == (0, 0):
+            return count * parts, taps // parts, parts
+        return count, taps, 1
     count, each, area = shape[0], shape[1], prod(shape[2:])
     if each == image > 1 and result == count * image:  # one filter or more for each channel, named the other way round
         count, each = result, 1
     groups = image // each if each and image % each == 0 and count % (image // each or 1) == 0 else 1
     if groups < 2:
-        return count, each * area
+        return count, each * area, 1
     made, block = count // groups, int(32 / width)
     together = min(lcm(lcm(each, block) // each, lcm(made, 16) // made), groups)
-    return count, each * together * area
+    return count, each * together * area, ceil(groups / together)
 
 
 def _channels(operand: Operand, *, blocked: bool) -> int:

@@ -16,7 +16,7 @@ from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
 from memplan.cost.kernel import Kernel, OpClass, logical_row, of_tokens_alone, op_class, rows_overlap, takes_turns
-from memplan.cost.layout_copies import layout_copies
+from memplan.cost.layout_copies import as_cube_takes, layout_copies
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.shapes import (
@@ -152,7 +152,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
 def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     """The product that a kernel of class `rule` is computed by, none for classes that multiply no matrices."""
     if rule.kind in _CONVOLUTIONS:
-        return Shaped(convolution_of(kernel, machine, rule.kind))
+        return Shaped(convolution_of(as_cube_takes(kernel, machine, blocks_alone=False), machine, rule.kind))
     if rule.kind == "einsum":
         return einsum_of(kernel, machine)
     if rule.kind == "recurrent":
@@ -160,6 +160,7 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     if rule.kind == "chunk_products":
         return chunk_products_of(kernel, machine)
     if rule.kind in ("matmul", "grouped_matmul"):
+        kernel = as_cube_takes(kernel, machine, blocks_alone=True)
         return matmul_of(kernel, machine, grouped=rule.kind == "grouped_matmul", added=rule.rule == "added_matmul")
     return Shaped()
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel
+from memplan.cost.kernel import Kernel, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import line_share
 from memplan.cost.tiling import MatmulProblem
@@ -43,6 +43,29 @@ class LayoutCopies:
 @cache
 def _rule() -> Mapping[str, Any]:
     return dict(table("memplan.cost", "kernels.json")["copies_layout"])
+
+
+_IN_BLOCKS = frozenset({"NZ", "NC1HWC0", "FRACTAL_Z"})
+
+
+def as_cube_takes(kernel: Kernel, machine: Machine, *, blocks_alone: bool) -> Kernel:
+    """
+    `kernel` as a cube without float32 runs it, whose operands are halves then.
+
+    A framework may tell the type of a tensor in front of the cast that its kernel needs. Of products the library
+    multiplies float32 by vector units where it lies in rows (`blocks_alone`), in blocks the cube's types alone (CANN
+    8.1, impl/dynamic/mat_mul.py and batch_matmul.py, `base_op_select_format`; MindSpore's matmul.py lists them); of
+    convolutions it has no other kernel.
+    """
+    if machine.mac_rate("float32") or not machine.mac_rate("float16"):
+        return kernel
+
+    def halves(operand: Operand | None) -> Operand | None:
+        if operand is None or operand.dtype != "float32" or (blocks_alone and operand.layout not in _IN_BLOCKS):
+            return operand
+        return replace(operand, dtype="float16", stored=-1)
+
+    return replace(kernel, inputs=tuple(halves(each) for each in kernel.inputs))
 
 
 def layout_copies(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> LayoutCopies | None:

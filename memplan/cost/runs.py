@@ -8,6 +8,7 @@ lie together behind are moved one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -34,12 +35,15 @@ class Runs:
     apart: bool = False
 
 
-def contiguous_runs(kernel: Kernel, rule: OpClass) -> Runs:
+def contiguous_runs(kernel: Kernel, rule: OpClass, *, joined: bool = False) -> Runs:
     """
     The runs of `kernel`: a slice reads parts of rows, gated activations and rotary positions halves of them, joining
     and splitting move each part's rows, and a transposition the dimensions that stay innermost.
+
+    `joined` where kernels put short runs together in UB: rows whose parts are turned there lie together, parts have
+    runs of their own, tiles that hold whole rows are written as they lie. Else the shortest run is that of all.
     """
-    if not kernel.present or not kernel.outputs:
+    if not kernel.present or not kernel.outputs or (joined and turned_bytes(kernel, rule)):
         return Runs()
     source, result = kernel.present[0], kernel.outputs[0]
     if rule.kind == "slice":
@@ -53,15 +57,13 @@ def contiguous_runs(kernel: Kernel, rule: OpClass) -> Runs:
         return Runs(read=half, written=half)
     name = kernel.type.casefold()
     if name in _JOINS:
-        found = [run for operand in kernel.present if (run := _shared(result, operand))]
-        return Runs(written=min(found, default=0.0))
+        return Runs(written=_run_of_parts(result, kernel.present, joined=joined))
     if name in _PARTS:
-        found = [run for operand in kernel.outputs if (run := _shared(source, operand))]
-        return Runs(read=min(found, default=0.0))
+        return Runs(read=_run_of_parts(source, kernel.outputs, joined=joined))
     if name.startswith("transdata"):
         return _blocked_runs(source, result)
     if rule.kind == "transpose" and len(source.shape) == len(result.shape) > 1:
-        return _transposed_runs(source, result)
+        return _transposed_runs(source, result, joined=joined)
     return Runs()
 
 
@@ -82,6 +84,45 @@ def _shared(whole: Operand, part: Operand) -> float:
     return 0.0
 
 
+def _run_of_parts(whole: Operand, parts: Sequence[Operand], *, joined: bool) -> float:
+    """Bytes of a run of `parts` in `whole`, their mean or the least; 0 where all of them lie there in one."""
+    runs = [(part.nbytes, run) for part in parts if (run := _shared(whole, part))]
+    if not joined:
+        return min((run for _, run in runs), default=0.0)
+    return sum(size for size, _ in runs) / sum(size / run for size, run in runs) if runs else 0.0
+
+
+_TURNED_ROW_BYTES, BLOCK_BYTES = 256, 32
+"""Rows up to this long are turned in UB by sixteens, a block a cycle (CANN 8.1, strided_slice_for_last_dim.py)."""
+
+
+def turned_bytes(kernel: Kernel, rule: OpClass) -> float:
+    """
+    Bytes that a kernel turns in UB, there and back, to take or give parts of short rows; 0 where it doesn't.
+
+    Of joining and splitting those of equal parts of less than a block are turned (split_last_dim.py,
+    concat_last_dim.py), others moved one by one.
+    """
+    if not kernel.present or not kernel.outputs:
+        return 0.0
+    source, result, name = kernel.present[0], kernel.outputs[0], kernel.type.casefold()
+    parts: tuple[Operand, ...]
+    if rule.kind == "slice":
+        whole, parts = (source, (result,)) if source.count >= result.count else (result, (source,))
+    elif name in _JOINS:
+        whole, parts = result, kernel.present
+    elif name in _PARTS:
+        whole, parts = source, kernel.outputs
+    else:
+        return 0.0
+    rows = {part.shape[-1:] for part in parts}
+    cut = all(len(part.shape) == len(whole.shape) and part.shape[:-1] == whole.shape[:-1] for part in parts)
+    if not whole.shape or not cut or rows == {whole.shape[-1:]} or _bytes(whole, whole.shape[-1]) > _TURNED_ROW_BYTES:
+        return 0.0
+    short = len(rows) == 1 and _bytes(parts[0], parts[0].shape[-1]) < BLOCK_BYTES
+    return float(whole.nbytes + sum(part.nbytes for part in parts)) if short or rule.kind == "slice" else 0.0
+
+
 def _blocked_runs(source: Operand, result: Operand) -> Runs:
     """Between (N, C, H, W) and blocks of channels: all of a channel of an image lies together, or all of a filter."""
     apart = 1 if "FRACTAL_Z" in (source.layout, result.layout) else 2
@@ -92,7 +133,7 @@ def _blocked_runs(source: Operand, result: Operand) -> Runs:
     return Runs()
 
 
-def _transposed_runs(source: Operand, result: Operand) -> Runs:
+def _transposed_runs(source: Operand, result: Operand, *, joined: bool) -> Runs:
     """Dimensions that are innermost before and behind move as they are; else tiles of both are turned."""
     if source.shape == result.shape:
         return Runs()
@@ -104,6 +145,18 @@ def _transposed_runs(source: Operand, result: Operand) -> Runs:
     if inner > 1:
         return Runs(read=_bytes(source, inner))
     sides = [min(operand.shape[-1], _TILE) for operand in (source, result)]
+    if joined:
+        # A tile of few rows is as much longer, and what it holds of whole rows lies together.
+        sides = [
+            min(operand.shape[-1], _TILE * _TILE // other)
+            for operand, other in zip((source, result), sides[::-1], strict=True)
+        ]
+        area = sides[0] * sides[1]
+        whole = [side == operand.shape[-1] for operand, side in zip((source, result), sides, strict=True)]
+        if whole[0] and source.shape[-2] == result.shape[-1]:
+            sides[0] = area
+        if whole[1] and result.shape[-2] == source.shape[-1]:
+            sides[1] = area
     return Runs(read=_bytes(source, sides[0]), written=_bytes(result, sides[1]))
 
 

@@ -32,10 +32,15 @@ def _width(dtype: str) -> float:
     return DTYPE_BITS.get(dtype, 16) / 8
 
 
+_SQUARE = (16, 16)
+"""A block of NZ whatever its type, where the cube's sums stay in its own blocks (910)."""
+
+
 def _matrix(operand: Operand) -> _Matrix:
     """Batch dimensions, rows and columns of a matrix; four more dimensions of NZ storage are folded back."""
     shape = operand.shape
-    if operand.layout == "NZ" and len(shape) >= 4 and shape[-1] * _width(operand.dtype) == 32:
+    in_blocks = shape[-2:] == _SQUARE or (len(shape) > 3 and shape[-1] * _width(operand.dtype) == 32)
+    if operand.layout == "NZ" and len(shape) >= 4 and in_blocks:
         return shape[:-4], shape[-3] * shape[-2], shape[-4] * shape[-1]
     if len(shape) < 2:
         return (), 1, shape[0] if shape else 1

@@ -8,7 +8,7 @@ instructions side by side, plus the launch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, log2, prod
 
 from memplan.cost.kernel import (
     Kernel,
@@ -24,7 +24,7 @@ from memplan.cost.kernel import (
 )
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
-from memplan.cost.runs import Runs, contiguous_runs, relayout_of
+from memplan.cost.runs import BLOCK_BYTES, Runs, contiguous_runs, relayout_of, turned_bytes
 from memplan.cost.tiling import MatmulProblem
 from memplan.cost.transfer import Copy, CopyTime, copy_time, dirty_in_l2
 from memplan.cost.windows import Windows, windows_of
@@ -97,7 +97,14 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     """Bytes and instructions of `kernel` by its class."""
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     read, written, run = _traffic(kernel, rule)
-    runs = Runs(read=run) if run else contiguous_runs(kernel, rule)
+    joined = bool(machine["short_runs_join"])
+    runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
+    turned = turned_bytes(kernel, rule) if joined else 0.0
+    if joined and rule.kind == "slice":
+        # Rows that are turned are read whole; what the gradient of a slice is set into is written alone.
+        read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
+    elif joined and rule.rule == "scatter":
+        read, written, runs = _added_rows(kernel)
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
@@ -122,7 +129,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read=read,
         written=written,
         elements=count,
-        instructions=count * passes / lanes / (1.0 if piecewise else machine["vector_efficiency"]),
+        instructions=count * passes / lanes / (1.0 if piecewise else machine["vector_efficiency"])
+        + turned / BLOCK_BYTES,
         rows=rows,
         row_elements=largest.count / rows if rows else 0.0,
         runs=runs,
@@ -370,6 +378,21 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
     return read, written, 0.0
 
 
+def _added_rows(kernel: Kernel) -> tuple[float, float, Runs]:
+    """
+    Bytes that a scatter reads and writes where memory itself adds what is written, and its runs.
+
+    Each row that is added is a transfer of its own, whatever there was (CANN 8.1, impl/unsorted_segment_sum_d.py,
+    `set_atomic_add`; zeros before are a kernel of their own).
+    """
+    table = kernel.outputs[0] if kernel.outputs else kernel.present[0]
+    added = [each for each in kernel.present if each.dtype == table.dtype and each.shape != table.shape]
+    rows = max(added, key=lambda each: each.count, default=table)
+    indices = sum(each.nbytes for each in kernel.present if each.dtype != table.dtype)
+    run = rows.nbytes / max(rows.count, 1) * prod(table.shape[1:])
+    return rows.nbytes + float(indices), float(rows.nbytes), Runs(written=run)
+
+
 def _rows(operand: Operand) -> float:
     return operand.count / max(operand.shape[-1], 1) if operand.shape else 1.0
 
@@ -476,8 +499,14 @@ def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) ->
 
 
 def _cores_of_rows(problem: MatmulProblem, machine: Machine) -> int:
-    """Rows are dealt out in equal parts, to one core alone if they are few or what a core writes is no whole blocks."""
+    """
+    Rows are dealt out in equal parts, to one core alone if they are few or what a core writes is no whole blocks.
+
+    Of many products it is they that are dealt out (CANN 8.1, impl/batch_matmul_vector.py).
+    """
     rows = problem.m
+    if problem.batch > 1:
+        return ceil(problem.batch / ceil(problem.batch / machine.vectors)) if problem.n % 8 == 0 else 1
     cores = next((count for count in range(machine.vectors, 0, -1) if rows % count == 0), 1)
     whole = problem.n * rows // cores % 16 == 0 if problem.a_run == "m" else problem.n % 8 == 0
     return cores if rows >= machine.vectors and whole else 1

@@ -60,12 +60,12 @@ def hbm_curve(plan_with: Callable[[int], Plan], *, points: int = 15) -> HbmCurve
     best: int | None = None
     for number in range(1, points):
         budget = peak * (number + 1) // (points + 1)
-        if best is None or best > whole.makespan_ns:
+        if best is None or best > whole.step_ns:
             plan = plan_with(budget)
             if plan.fits:
-                best = plan.makespan_ns if best is None else min(best, plan.makespan_ns)
+                best = plan.step_ns if best is None else min(best, plan.step_ns)
         found.append(HbmPoint(budget, best))
-    return HbmCurve((*found, HbmPoint(peak, whole.makespan_ns)), whole.makespan_ns)
+    return HbmCurve((*found, HbmPoint(peak, whole.step_ns)), whole.step_ns)
 
 
 def smallest_hbm(plan_with: Callable[[int], Plan], slowdown: float) -> Plan:
@@ -77,13 +77,13 @@ def smallest_hbm(plan_with: Callable[[int], Plan], slowdown: float) -> Plan:
     if not slowdown >= 0:
         raise InputError("a slowdown of {:.3g} is below 0", slowdown, remedy="give a share such as 5%")
     whole = plan_with(_UNLIMITED)
-    peak, limit = _peak(whole), whole.makespan_ns * (1 + slowdown)
+    peak, limit = _peak(whole), whole.step_ns * (1 + slowdown)
     kept = {0: plan_with(peak)}
 
     def fits(parts: int) -> bool:
         plan = plan_with(max(peak * (_PARTS - parts) // _PARTS, 1))
         kept[parts] = plan
-        return plan.fits and plan.makespan_ns <= limit
+        return plan.fits and plan.step_ns <= limit
 
     return kept[largest_fitting(fits, _PARTS - 1)]
 

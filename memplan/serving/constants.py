@@ -213,10 +213,10 @@ def step_interval(
     Measured over predicted time of a step of `engine`: between these lie four of five public rows.
 
     The part `host` of it is the host's, which differs more from machine to machine than kernels do: the interval is as
-    wide as what both say of their parts, where that is wider than what all steps say, and wider again by what sources
-    first seen need beyond those that rules were made from. `hosts` may be told otherwise than `host_interval` has them.
-    Where an engine's host shows on some machines alone, a step predicted to take `duration_ns` may take that much
-    longer besides.
+    wide as what both say of their parts, where that is wider than what all steps say, and wider again at either end by
+    what sources first seen need beyond those that rules were made from. `hosts` may be told otherwise than
+    `host_interval` has them. Where an engine's host shows on some machines alone, a step predicted to take
+    `duration_ns` may take that much longer besides.
     """
     told = _engine(engine)
     entry, hosts = told["interval"], hosts or host_interval()
@@ -224,8 +224,14 @@ def step_interval(
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
     beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
-    wider = 1.0 if engine == CAPTURED else float(_document()["first_seen"]["wider"])
-    return min(float(entry["low"]), low) ** wider, max(max(float(entry["high"]), high) ** wider, beside)
+    quicker, slower = (1.0, 1.0) if engine == CAPTURED else _first_seen()
+    return min(float(entry["low"]), low) ** quicker, max(max(float(entry["high"]), high) ** slower, beside)
+
+
+def _first_seen() -> tuple[float, float]:
+    """By how much the lower and the upper end of intervals lie further off, as logarithms, for sources first seen."""
+    entry = _document()["first_seen"]
+    return float(entry["quicker"]), float(entry["slower"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +310,9 @@ def sources() -> tuple[Source, ...]:
 
 def _first_seen_source() -> Source:
     """How much wider intervals are for sources that nobody has seen, with where that comes from."""
-    entry = _document()["first_seen"]
-    return Source(f"intervals of engines are {entry['wider']:g} times as wide in logarithms", entry["source"])
+    quicker, slower = _first_seen()
+    ends = f"{quicker:g} times as wide in logarithms at the lower end, {slower:g} at the upper one"
+    return Source(f"intervals of engines are {ends}", _document()["first_seen"]["source"])
 
 
 def _hosts_source(hosts: HostInterval) -> Source:

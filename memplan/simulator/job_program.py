@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import pairwise
 from math import ceil
 
 from memplan.schema import Plan, PlannedOp
@@ -135,6 +137,29 @@ def scaled_kernels(program: RankProgram, factor: float, *, bound: str | None = N
         else item
         for item in program
     )
+
+
+def copied_beside(program: RankProgram, way: str, count: int, length: Callable[[int, int], int]) -> RankProgram:
+    """
+    `program` cut before `count` kernels that are spread evenly, with a copy beside all but the first of its stretches.
+
+    A copy goes the `way` that its type says (`host to device`) and takes the `length` of how many copies follow it and
+    of the time of its stretch; the next stretch waits for it. The host has run ahead, but no copy begins before what it
+    replaces, or takes away, has been used.
+    """
+    kernels = [place for place, one in enumerate(program) if one.doing is Doing.KERNEL]
+    places = sorted({kernels[(number + 1) * len(kernels) // (count + 1)] for number in range(count)})
+    found = list(program[: places[0]])
+    for number, (begin, end) in enumerate(pairwise((*places, len(program))), 1):
+        stretch = program[begin:end]
+        copied = length(len(places) - number, sum(one.duration_ns for one in stretch))
+        found += [
+            Item(Doing.AWAIT, "await", "copy", 0),
+            Item(Doing.SYNCHRONISE, "drained", "quiet", 0),
+            Item(Doing.COPY, "MEMCPY_ASYNC", way, copied, beside=True),
+            *stretch,
+        ]
+    return (*found, Item(Doing.AWAIT, "await", "copy", 0))
 
 
 def spread_out(program: RankProgram, item: Item, count: int) -> RankProgram:

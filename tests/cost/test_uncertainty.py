@@ -125,7 +125,7 @@ def test_the_first_generation_is_as_much_wider_as_its_profiles_need(shared_data:
     )
     for source in {ratio.source for ratio in ratios}:
         without = generation_factor(ratio for ratio in ratios if ratio.source != source)
-        assert abs(without - shipped) < 0.06, source
+        assert abs(without - shipped) < 0.11, source
         own = groups(needed_factors(ratio for ratio in ratios if ratio.source == source))
         assert held(own[source], without) >= 0.8, source
 

@@ -10,6 +10,8 @@ import memplan
 from memplan.core.errors import InputError
 from memplan.core.units import parse_share
 from memplan.deployment.hbm_curve import hbm_curve, smallest_hbm
+from memplan.models import load_config
+from memplan.models.steps import Phase, ServedStep
 from memplan.readers import read_graph
 from memplan.reports.plan_moves import move_actions
 from memplan.schema import Plan
@@ -57,3 +59,24 @@ def test_what_moves_is_said_by_kind_and_counts_every_byte() -> None:
         "stream in from the host", "move out to the host", "move out to the host and back",
     }  # fmt: skip
     assert sum(action.tensors for action in actions) == len({transfer.tensor for transfer in plan.transfers})
+
+
+def test_steps_of_a_model_are_whole_steps() -> None:
+    """Went wrong once: the curve and `--max-slowdown` went by the plan's ops alone, the headline by the whole step."""
+    config = load_config(
+        {
+            "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "intermediate_size": 512,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
+            "vocab_size": 1024, "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
+        }
+    )  # fmt: skip
+
+    def model_with(hbm: int) -> Plan:
+        return memplan.plan(config, chip="910B3", recipe=ServedStep(Phase.DECODE, 4, 1024), hbm=hbm, quick=True)
+
+    curve, whole = hbm_curve(model_with, points=4), model_with(2**50)
+    assert whole.step_ns > whole.makespan_ns  # the launch, the gaps between kernels
+    assert curve.points[-1].step_ns == curve.unlimited_ns == whole.step_ns
+    least = smallest_hbm(model_with, 0.5)
+    assert least.fits
+    assert whole.makespan_ns * 1.5 < least.step_ns <= whole.step_ns * 1.5

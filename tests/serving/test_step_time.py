@@ -218,9 +218,9 @@ def test_what_an_engine_takes_is_known_from_its_other_sources(shared_data: Path)
     bare = [
         row.predicted(hidden) / row.measured - 1 for row in rows if row.kind == "served by vllm-ascend" and not row.why
     ]
-    assert median(abs(error) for error in served) < 0.17 < 0.35 < median(abs(error) for error in bare)
-    # A bias of 6 % stands since attention is dealt to cores as its library deals it; it was 1 % before.
-    assert abs(median(served)) < 0.07
+    assert median(abs(error) for error in served) < 0.15 < 0.35 < median(abs(error) for error in bare)
+    # It was 6 % while rows of which inputs were assumed had a say in the constants.
+    assert abs(median(served)) < 0.05
     # Hosts differ by more: a page of small models has a fourth of the usual one, containers have three times as much.
     assert sum(abs(error) > 0.4 for error in served) <= 0.16 * len(served)
     # First tokens of five engines: all were too fast once, and three of a server's first requests still are.

@@ -11,10 +11,13 @@ what the tests hold this against.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from memplan.core.jit import jit_numpy_division
+from memplan.core.jit import jit_inlined, jit_numpy_division
 from memplan.traces.scan.addresses import i32, i64, put_f64, put_i32, put_i64, u8
+from memplan.traces.scan.event_fields import CUT, SLICE_PHASE, WHOLE, EventFields, read_event
 from memplan.traces.scan.event_tables import (
     FIRST_DAMAGED,
     N_DAMAGED,
@@ -41,22 +44,39 @@ from memplan.traces.scan.json_text import (
     closing_quote,
     decimal_float,
     next_event,
-    quote_from,
-    scaled_ns,
     skip,
-    skip_object,
     space,
 )
-from memplan.traces.timeline.begin_end import BEGIN_MARK, END_MARK
 
 # Results of `scan`.
 DONE, MORE_INPUT, MORE_ROWS, MORE_STRINGS, LIST_END = 0, 1, 2, 3, 4
 
-# Fields of an event that are read.
-_PH, _TS, _DUR, _NAME, _PID, _TID, _CAT, _ID, _ARGS = range(1, 10)
+# Phases of events that are read.
+_COUNTER, _META = (ord(phase) for phase in "CM")
+_FLOW_START, _FLOW_STEP, _FLOW_END = (ord(phase) for phase in "stf")
 
 _MOST_NUMBERS = 64  # in one counter sample
 _MOST_OVERRUNS = 64  # events that never end: each is looked for to the end of the text
+
+
+class _Numbers(NamedTuple):
+    """
+    Of an event the numbers of its strings and thread, -1 where the tables are full, and where the strings stand.
+
+    Events of one thread, process or category come in runs: what the last one was called is looked at first.
+    """
+
+    pid_at: int
+    pid_size: int
+    pid: int
+    tid_at: int
+    tid_size: int
+    tid: int
+    thread: int
+    cat_at: int
+    cat_size: int
+    kind: int
+    """Of the category."""
 
 
 @jit_numpy_division
@@ -142,32 +162,63 @@ def _event_from(buf: int, i: int, n: int) -> tuple[int, bool]:
     return i, closed
 
 
-@jit_numpy_division
-def _field(buf: int, key: int, size: int) -> int:
-    """Which field of an event the key of `size` bytes at `key` is, by its first letters."""
-    c0, c1 = u8(buf + key), u8(buf + key + 1)
-    if size == 2:
-        if c0 == 112 and c1 == 104:
-            return _PH
-        if c0 == 116 and c1 == 115:
-            return _TS
-        if c0 == 105 and c1 == 100:
-            return _ID
-    elif size == 3:
-        if c0 == 112 and c1 == 105:
-            return _PID
-        if c0 == 116 and c1 == 105:
-            return _TID
-        if c0 == 100 and c1 == 117:
-            return _DUR
-        if c0 == 99 and c1 == 97:
-            return _CAT
-    elif size == 4:
-        if c0 == 110 and c1 == 97:
-            return _NAME
-        if c0 == 97 and c1 == 114 and u8(buf + key + 2) == 103:
-            return _ARGS
-    return 0
+@jit_inlined
+def _numbered(buf: int, event: EventFields, last: _Numbers, st: int) -> _Numbers:
+    """The numbers of the event's thread and category, those of the `last` one where they are called the same."""
+    pid_at, pid_size, pid, tid_at, tid_size, tid, thread, cat_at, cat_size, kind = last
+    other = False
+    if not same_bytes(buf + event.pid, event.pid_end - event.pid, buf + pid_at, pid_size):
+        pid = string_number(buf + event.pid, event.pid_end - event.pid, st)
+        pid_at, pid_size = event.pid, event.pid_end - event.pid
+        other = True
+    if not same_bytes(buf + event.tid, event.tid_end - event.tid, buf + tid_at, tid_size):
+        tid = string_number(buf + event.tid, event.tid_end - event.tid, st)
+        tid_at, tid_size = event.tid, event.tid_end - event.tid
+        other = True
+    if pid < 0 or tid < 0:
+        thread = np.int32(-1)
+    elif other or thread < 0:
+        thread = thread_number(pid, tid, st)
+    cat, cat_end = event.cat, event.cat_end
+    if event.phase == SLICE_PHASE and cat < 0 and event.task >= 0:
+        cat, cat_end = event.task, event.task_end
+    if cat_end <= cat or event.phase == _COUNTER:
+        kind = np.int32(0)
+        cat_size = -1
+    elif thread >= 0 and not same_bytes(buf + cat, cat_end - cat, buf + cat_at, cat_size):
+        kind = string_number(buf + cat, cat_end - cat, st)
+        cat_at, cat_size = cat, cat_end - cat
+    return _Numbers(pid_at, pid_size, pid, tid_at, tid_size, tid, thread, cat_at, cat_size, kind)
+
+
+@jit_inlined
+def _put(buf: int, quotes: int, event: EventFields, numbers: _Numbers, base: int, st: int) -> int:
+    """Add the row of a slice, the samples of a counter or the end of a flow: `DONE`, or what was full."""
+    phase = event.phase
+    title = np.int32(0)
+    if phase in (SLICE_PHASE, _COUNTER):
+        title = string_number(buf + event.name, event.name_end - event.name, st)
+    if numbers.kind < 0 or title < 0:
+        return MORE_STRINGS
+    if phase == SLICE_PHASE:
+        size = event.arguments_size if event.arguments_size > 2 else 0
+        at = base + event.arguments if size else 0
+        if not put_slice(st, event.ts, event.dur, at, size, numbers.thread, title, numbers.kind):
+            return MORE_ROWS
+    elif phase == _COUNTER:
+        row = i64(st + 8 * N_SAMPLES)
+        if row + _MOST_NUMBERS > i64(st + 8 * ROWS):
+            return MORE_ROWS
+        begin, end = event.arguments, event.arguments + event.arguments_size
+        if not _samples(buf, quotes, event.arguments_quote, begin, end, event.ts, numbers.thread, title, st):
+            return MORE_STRINGS
+        if i64(st + 8 * N_SAMPLES) == row:
+            count_one(st, N_UNUSABLE)
+    else:
+        part = np.int32(0 if phase == _FLOW_START else (1 if phase == _FLOW_STEP else 2))
+        if not put_flow(st, event.ts, _flow_id(buf, event.flow, event.flow_end), numbers.thread, part, numbers.kind):
+            return MORE_ROWS
+    return DONE
 
 
 @jit_numpy_division
@@ -182,9 +233,7 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
     """
     q = np.int64(0)
     overruns = 0
-    # Events of one thread, process or category come in runs: what the last one was called is looked at first.
-    pid_at, pid_size, tid_at, tid_size, cat_at, cat_size = 0, -1, 0, -1, 0, -1
-    p, t, thread, kind = np.int32(0), np.int32(0), np.int32(-1), np.int32(0)
+    last_numbers = _Numbers(0, -1, np.int32(0), 0, -1, np.int32(0), np.int32(-1), 0, -1, np.int32(0))
     while True:
         i, closed = _event_from(buf, i, n)
         if i >= n:
@@ -193,81 +242,9 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             return DONE, i
         if closed and u8(buf + i) != 123:
             return LIST_END, i
-        ts, dur, at, size = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        has_ts, has_dur = False, False
-        phase = np.int64(0)
-        name, name_end, cat, cat_end, flow, flow_end = 0, 0, -1, -1, 0, 0
-        pid, pid_end, tid, tid_end, task, task_end = 0, 0, 0, 0, -1, -1
-        k = i + 1
-        q = quote_from(quotes, q, i)
-        arguments_quote = q
-        bad = u8(buf + i) != 123
-        complete = False
-        while not bad:
-            k = space(buf, k, n)
-            if k >= n:
-                break
-            if u8(buf + k) == 125:
-                k += 1
-                complete = True
-                break
-            if u8(buf + k) != 34:
-                bad = True
-                break
-            key = k + 1
-            q = closing_quote(buf, quotes, q, n)
-            k = np.int64(i32(quotes + 4 * q))
-            q += 1
-            key_size = k - key
-            k = space(buf, k + 1, n)
-            if k >= n:
-                break
-            if u8(buf + k) != 58:
-                bad = True
-                break
-            k = space(buf, k + 1, n)
-            if k >= n:
-                break
-            value = k
-            field = _field(buf, key, key_size)
-            if field == _ARGS and u8(buf + k) == 123:
-                arguments_quote = q
-                k, q, task, task_end = skip_object(buf, quotes, q, k, n)
-                at, size = value, k - value
-            else:
-                k, q = skip(buf, quotes, q, k, n)
-                if k < 0:
-                    bad = True
-                    break
-                text = np.int64(u8(buf + value) == 34)
-                a, b = value + text, k - text
-                if k >= n:
-                    break
-                if field == _PH:
-                    phase = np.int64(u8(buf + a)) if b - a == 1 else np.int64(0)
-                elif field == _TS:
-                    ts, has_ts = scaled_ns(buf, a, b)
-                elif field == _DUR:
-                    dur, has_dur = scaled_ns(buf, a, b)
-                elif field == _NAME:
-                    name, name_end = a, b
-                elif field == _PID:
-                    pid, pid_end = a, b
-                elif field == _TID:
-                    tid, tid_end = a, b
-                elif field == _CAT:
-                    cat, cat_end = a, b
-                elif field == _ID:
-                    flow, flow_end = a, b
-            k = space(buf, k, n)
-            if k >= n:
-                break
-            if u8(buf + k) == 44:
-                k += 1
-            elif u8(buf + k) != 125:
-                bad = True
-        if not complete:
-            if not bad and not last:
+        ended, k, q, event = read_event(buf, quotes, q, i, n)
+        if ended != WHOLE:
+            if ended == CUT and not last:
                 return MORE_INPUT, i
             following = next_event(buf, i + 1, n)
             if following >= n and not last:
@@ -275,66 +252,29 @@ def scan(buf: int, quotes: int, i: int, stop: int, n: int, last: bool, base: int
             if i64(st + 8 * N_DAMAGED) == 0:
                 put_i64(st + 8 * FIRST_DAMAGED, base + i)
             count_one(st, N_DAMAGED)
-            overruns += not bad
+            overruns += ended == CUT
             if overruns > _MOST_OVERRUNS:
                 return DONE, n
             i = following
             q = np.int64(0) if i < n and i32(quotes + 4 * q) > i else q
             continue
-        half = phase == 66 or phase == 69
-        if half:  # one end of a slice, as a row whose duration says which
-            dur, has_dur = np.int64(BEGIN_MARK if phase == 66 else END_MARK), True
-            phase = np.int64(88)
-        if phase == 77:
+        phase = event.phase
+        if phase == _META:
             if not put_meta(st, base + i, k - i):
                 return MORE_ROWS, i
-        elif phase != 88 and phase != 67 and phase != 115 and phase != 102 and phase != 116:
+        elif phase not in (SLICE_PHASE, _COUNTER, _FLOW_START, _FLOW_STEP, _FLOW_END):
             count_one(st, N_OTHER + phase)
-        elif not has_ts or (phase == 88 and not half and (not has_dur or dur < 0)) or (phase == 67 and size == 0):
+        elif (
+            not event.has_ts
+            or (phase == SLICE_PHASE and not event.is_end and (not event.has_dur or event.dur < 0))
+            or (phase == _COUNTER and event.arguments_size == 0)
+        ):
             count_one(st, N_UNUSABLE)
         else:
-            other = False
-            if not same_bytes(buf + pid, pid_end - pid, buf + pid_at, pid_size):
-                p = string_number(buf + pid, pid_end - pid, st)
-                pid_at, pid_size = pid, pid_end - pid
-                other = True
-            if not same_bytes(buf + tid, tid_end - tid, buf + tid_at, tid_size):
-                t = string_number(buf + tid, tid_end - tid, st)
-                tid_at, tid_size = tid, tid_end - tid
-                other = True
-            if p < 0 or t < 0:
+            last_numbers = _numbered(buf, event, last_numbers, st)
+            if last_numbers.thread < 0:
                 return MORE_STRINGS, i
-            if other or thread < 0:
-                thread = thread_number(p, t, st)
-                if thread < 0:
-                    return MORE_STRINGS, i
-            if phase == 88 and cat < 0 and task >= 0:
-                cat, cat_end = task, task_end
-            if cat_end <= cat or phase == 67:
-                kind = np.int32(0)
-                cat_size = -1
-            elif not same_bytes(buf + cat, cat_end - cat, buf + cat_at, cat_size):
-                kind = string_number(buf + cat, cat_end - cat, st)
-                cat_at, cat_size = cat, cat_end - cat
-            title = np.int32(0)
-            if phase == 88 or phase == 67:
-                title = string_number(buf + name, name_end - name, st)
-            if kind < 0 or title < 0:
-                return MORE_STRINGS, i
-            if phase == 88:
-                size = size if size > 2 else 0
-                if not put_slice(st, ts, dur, base + at if size else 0, size, thread, title, kind):
-                    return MORE_ROWS, i
-            elif phase == 67:
-                row = i64(st + 8 * N_SAMPLES)
-                if row + _MOST_NUMBERS > i64(st + 8 * ROWS):
-                    return MORE_ROWS, i
-                if not _samples(buf, quotes, arguments_quote, at, at + size, ts, thread, title, st):
-                    return MORE_STRINGS, i
-                if i64(st + 8 * N_SAMPLES) == row:
-                    count_one(st, N_UNUSABLE)
-            else:
-                part = np.int32(0 if phase == 115 else (1 if phase == 116 else 2))
-                if not put_flow(st, ts, _flow_id(buf, flow, flow_end), thread, part, kind):
-                    return MORE_ROWS, i
+            full = _put(buf, quotes, event, last_numbers, base, st)
+            if full != DONE:
+                return full, i
         i = k

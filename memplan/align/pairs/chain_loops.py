@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memplan.align.pairs.pair_columns import EndCosts
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.jit import jit_numpy_division
 
@@ -51,7 +52,7 @@ def chain_of(
     rank: Int64s,
     place: Floats,
     among_all: Floats,
-    edges: Floats,
+    of_ends: tuple[float, ...],
     score: Floats,
     back: Int64s,
     offset: Int64s,
@@ -62,16 +63,17 @@ def chain_of(
     Measured landmarks are of `kind` and stand `at` kernels from the beginning, of `count`, and `among` those of all
     kinds. Planned ones are rows `mark[first[kind]:first[kind + 1]]`, ascending; row `r` is the `rank[r]`-th of all and
     stands at `place[r]` in kernels and at `among_all[r]` among those of all kinds, whose last values are of a whole
-    step. `edges` are the costs of beginning with a step, of beginning inside one, and of ending either way. Pair
-    `offset[f] + j` is that of measured landmark `f` and the `j`-th planned one of its kind.
+    step. `of_ends` are what `EndCosts` holds. Pair `offset[f] + j` is that of measured landmark `f` and the `j`-th
+    planned one of its kind.
     """
+    ends = EndCosts(*of_ends)
     best, best_at = 0.0, -1
     top, top_at = 0.0, -1
     for f in range(len(kind)):
         begin, end = first[kind[f]], first[kind[f] + 1]
         for j in range(end - begin):
             row = mark[begin + j]
-            value, source = _WORTH - min(_gap(at[f], place[row]) + edges[0], edges[1]), -1
+            value, source = _WORTH - min(_gap(at[f], place[row]) + ends.begin, ends.begin_inside), -1
             if best_at >= 0 and best - _JUMP + _WORTH > value:
                 value, source = best - _JUMP + _WORTH, best_at
             score[offset[f] + j], back[offset[f] + j] = value, source
@@ -103,7 +105,7 @@ def chain_of(
             if value > best:
                 best, best_at = value, offset[f] + j
             left = place[-1] - place[mark[begin + j]]
-            value -= min(_gap(count - at[f], left) + edges[2], edges[3])
+            value -= min(_gap(count - at[f], left) + ends.end, ends.end_inside)
             if value > top:
                 top, top_at = value, offset[f] + j
     return top_at

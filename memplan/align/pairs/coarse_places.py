@@ -10,6 +10,7 @@ from memplan.align.classes.likelihood import pair_model
 from memplan.align.classes.op_families import family_table
 from memplan.align.pairs.banded_alignment import Band, align_band, align_near
 from memplan.align.pairs.landmarks import ABLE, LandmarkChain, landmark_chain
+from memplan.align.pairs.pair_columns import EndCosts
 from memplan.align.pairs.pair_prices import PairPrices
 from memplan.align.pairs.pair_result import PairResult
 from memplan.align.plan_and_run import PlanAndRun
@@ -52,8 +53,8 @@ def coarse_places(both: PlanAndRun, model: PairPrices) -> Int64s:
     classes, names = kernel_class[heavy_kernels], kernel_names[heavy_kernels]
     planned = np.concatenate(([0], np.cumsum(sequence.op >= 0)))
     every = planned[np.append(heavy_rows, len(sequence))].astype(np.float64)
-    edges = _edges(every, heavy_kernels, len(kernel_class))
-    chain = landmark_chain(single, classes, heavy_kernels, every, edges)
+    ends = _end_costs(every, heavy_kernels, len(kernel_class))
+    chain = landmark_chain(single, classes, heavy_kernels, every, ends)
     if chain is not None:
         near = _along(both.of_kernels(heavy_kernels), single, chain)
         return _between(sequence, heavy_rows, heavy_kernels, near.row, near.chance >= _SURE, len(kernel_class))
@@ -84,15 +85,15 @@ def coarse_places(both: PlanAndRun, model: PairPrices) -> Int64s:
     return _between(sequence, heavy_rows, heavy_kernels, places, certain, len(kernel_class))
 
 
-def _edges(planned: Floats, kernels: Int64s, count: int) -> Floats:
+def _end_costs(planned: Floats, kernels: Int64s, count: int) -> EndCosts:
     """
-    What it costs a run to begin with a step, to begin inside one, and to end either way.
+    What it costs a run to begin and end where its `kernels`, the heavy ones of `count`, say.
 
     Before the first heavy op of a step and after its last stand others, such as the updates: so many, or as few as
     usually stand between two. `planned` ops stand before each heavy one, and in all.
     """
     if not len(kernels):
-        return np.zeros(4)
+        return EndCosts(0.0, 0.0, 0.0, 0.0)
     inside = -float(np.log(pair_model()["prices"]["start_inside"]))
     usual = count / len(kernels)
     costs = []
@@ -103,7 +104,7 @@ def _edges(planned: Floats, kernels: Int64s, count: int) -> Floats:
         whole = abs(float(np.log((ran + usual) / (step + usual))))
         part = max(0.0, float(np.log((ran + usual) / (2.0 * usual))))
         costs += [_EDGE * whole, inside + _EDGE * part]
-    return np.array(costs)
+    return EndCosts(*costs)
 
 
 def _along(heavy: PlanAndRun, model: PairPrices, chain: LandmarkChain) -> PairResult:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memplan.align.pairs.pair_columns import EndCosts
 from memplan.align.pairs.pair_prices import PairPrices
 from memplan.core.arrays import Floats, Int32s, Int64s
 
@@ -74,24 +75,24 @@ class LandmarkChain:
 
 
 def landmark_chain(
-    model: PairPrices, kernel_class: Int32s, among: Int64s, every: Floats, edges: Floats
+    model: PairPrices, kernel_class: Int32s, among: Int64s, every: Floats, ends: EndCosts
 ) -> LandmarkChain | None:
     """
     The landmarks of a run among the rows of `model`; `None` where nothing is rare, or where it isn't found.
 
     `among` is where each kernel stands among those of all kinds, `every` how many ops of any kind a step has before
-    each row and as a whole; `edges` as `chain_of` takes them.
+    each row and as a whole; `ends` what it costs to begin and end in a step.
     """
     rows, ran = _kinds(model, kernel_class)
     for planned, seen in ((rows, ran), (_following(rows), _following(ran))):
         landmarks = _rare(planned, seen)
         found = []
         for place in _places(rows, ran):
-            chain = _chained(*landmarks, among, place, every, edges)
+            chain = _chained(*landmarks, among, place, every, ends)
             # How many kernels a step has isn't known of a run of a part of one until its landmarks tell.
             scale = 1.0 if chain is None else chain.scale()
             if chain is not None and abs(scale - 1.0) > _OFF:
-                chain = _chained(*landmarks, among, place * scale, every, edges)
+                chain = _chained(*landmarks, among, place * scale, every, ends)
             if chain is not None:
                 found.append(chain)
         if found:
@@ -100,7 +101,7 @@ def landmark_chain(
 
 
 def _chained(
-    planned: Int64s, seen: Int64s, among: Int64s, place: Floats, every: Floats, edges: Floats
+    planned: Int64s, seen: Int64s, among: Int64s, place: Floats, every: Floats, ends: EndCosts
 ) -> LandmarkChain | None:
     """The chain of landmarks among rows and kernels, -1 where they are none."""
     from memplan.align.pairs.chain_loops import chain_of
@@ -118,8 +119,9 @@ def _chained(
     # As many kernels of all kinds for each op as of the heavy ones.
     all_kinds = every * (float(among[-1] + 1) / len(seen) * float(place[-1]) / float(every[-1]))
     last = chain_of(
-        seen[found], found, among[found], len(seen), ordered, first, rank, place, all_kinds, edges, score, back, offset
-    )
+        seen[found], found, among[found], len(seen), ordered, first, rank, place, all_kinds,
+        tuple(ends), score, back, offset,
+    )  # fmt: skip
     worth = float(score[last]) if last >= 0 else 0.0
     chained = []
     while last >= 0:

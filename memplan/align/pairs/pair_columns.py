@@ -75,6 +75,19 @@ class StepPrices(NamedTuple):
     """Standard deviation of the logarithm of a collective's time by the planned one."""
 
 
+class EndCosts(NamedTuple):
+    """What it costs a run to begin or end somewhere in a step: natural logarithms, as the prices."""
+
+    begin: float
+    """Of beginning with a step."""
+    begin_inside: float
+    """Of beginning inside one."""
+    end: float
+    """Of ending with a step."""
+    end_inside: float
+    """Of ending inside one."""
+
+
 class OpSpans(NamedTuple):
     """Where the groups and layers of planned ops lie, by row."""
 

@@ -20,6 +20,7 @@ from memplan.simulator.job_program import (
     RankProgram,
     collective,
     computing_ns,
+    copied_beside,
     scaled_kernels,
     spread_out,
 )
@@ -260,25 +261,12 @@ def deep_prefetch(job: FaultyJob, strength: float) -> FaultyJob:
 
     def change(_: int, program: RankProgram) -> RankProgram:
         forward, backward, update = phases(program)
-        kernels = [place for place, item in enumerate(backward) if item.doing is Doing.KERNEL]
-        count = 8
-        places = [kernels[(number + 1) * len(kernels) // (count + 1)] for number in range(count)]
-        total = computing_ns(program)
-        found: list[Item] = []
-        since = 0
-        for place, item in enumerate(backward):
-            if place in places:
-                number = places.index(place)
-                found.append(Item(Doing.AWAIT, "await", "copy", 0))
-                late = strength * total / 4 if number >= count - 4 else 0.0
-                room = sum(one.duration_ns for one in backward[place : (*places, len(backward))[number + 1]])
-                length = round(0.8 * room if not late else room + late)
-                # The host has run ahead; the copy can't begin before what it replaces has been used.
-                found.append(Item(Doing.SYNCHRONISE, "drained", "quiet", 0))
-                found.append(Item(Doing.COPY, "MEMCPY_ASYNC", "host to device", length, beside=True))
-                since = place
-            found.append(item)
-        return (*forward, *found, Item(Doing.AWAIT, "await", "copy", 0), *update) if since else program
+        late = strength * computing_ns(program) / 4
+
+        def length(behind: int, hidden_ns: int) -> int:
+            return round(hidden_ns + late if behind < 4 else 0.8 * hidden_ns)
+
+        return (*forward, *copied_beside(backward, "host to device", 8, length), *update)
 
     return each_rank(job, change)
 

@@ -20,6 +20,7 @@ from memplan.simulator.job_program import (
     RankProgram,
     collective,
     computing_ns,
+    copied_beside,
     spread_out,
 )
 from memplan.simulator.job_settings import FaultyJob
@@ -108,25 +109,13 @@ def launches_one_by_one(job: FaultyJob, strength: float) -> FaultyJob:
 
 def late_swap(job: FaultyJob, strength: float) -> FaultyJob:
     """Activations go to the host in forward; what comes after needs their memory and waits until they are gone."""
+    count = 6
 
     def change(_: int, program: RankProgram) -> RankProgram:
         forward, backward, update = phases(program)
-        kernels = [place for place, item in enumerate(forward) if item.doing is Doing.KERNEL]
-        count = 6
-        places = [kernels[(number + 1) * len(kernels) // (count + 1)] for number in range(count)]
         late = strength * computing_ns(program) / count
-        found: list[Item] = []
-        for place, item in enumerate(forward):
-            if place in places:
-                number = places.index(place)
-                room = sum(one.duration_ns for one in forward[place : (*places, len(forward))[number + 1]])
-                found += [
-                    Item(Doing.AWAIT, "await", "copy", 0),
-                    Item(Doing.SYNCHRONISE, "drained", "quiet", 0),
-                    Item(Doing.COPY, "MEMCPY_ASYNC", "device to host", round(room + late), beside=True),
-                ]
-            found.append(item)
-        return (*found, Item(Doing.AWAIT, "await", "copy", 0), *backward, *update)
+        gone = copied_beside(forward, "device to host", count, lambda _, hidden_ns: round(hidden_ns + late))
+        return (*gone, *backward, *update)
 
     return each_rank(job, change)
 
