@@ -86,6 +86,13 @@ class KeptRequest:
     half_moments: bool = option(
         "--half-moments", default=False, about="Adam's moments in 16 bits, its weights in float32.", panel=_PANEL
     )
+    byte_moments: bool = option(
+        "--byte-moments",
+        "--adamw-8bit",
+        default=False,
+        about="Adam's moments in 8 bits with scales, as bitsandbytes keeps them.",
+        panel=_PANEL,
+    )
     half_weights: bool = option(
         "--half-weights",
         "--pure-bf16",

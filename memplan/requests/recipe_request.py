@@ -33,6 +33,15 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
+    lora_targets: str = option(
+        "--lora-targets",
+        default="",
+        about="Projections with adapters, as q_proj,v_proj; all of attention and dense parts if not told.",
+        panel=_PANEL,
+    )
+    lora_dropout: bool = option(
+        "--lora-dropout", default=False, about="Adapters drop values of what they read, and keep a copy.", panel=_PANEL
+    )
     lora_experts: bool = option("--lora-experts", default=False, about="Each expert has adapters too.", panel=_PANEL)
     lora_gathered: bool = option(
         "--lora-gathered",
@@ -77,6 +86,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             "loss": member_named(Loss, self.loss, "loss"),
             "run_layers": numbers_of(self.run_layers, "--run-layers"),
             "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
+            "lora_targets": tuple(name for name in self.lora_targets.split(",") if name),
             "four_bit_base": self.qlora,
             "grouped_experts": not self.split_experts,
             "alibi_masks": self.alibi,

@@ -52,6 +52,8 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError(
             "weights in 16 bits alone are in no graph of training", remedy="memplan train-memory counts them"
         )
+    if recipe.byte_moments:
+        raise InputError("moments in 8 bits are in no graph of training", remedy="memplan train-memory counts them")
     if recipe.muon:
         raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.fp8:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from memplan.core.resources import table
-from memplan.models.architecture import ModelConfig
+from memplan.models.architecture import Layer, ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, sharing_ranks
-from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights
+from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights, weights_of
+from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
 
@@ -13,21 +17,31 @@ STANDING = "weights that stand still"
 _QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
+def has_adapter(item: Weight, recipe: Recipe) -> bool:
+    """Whether adapters are trained beside a weight."""
+    if not recipe.lora_rank or not item.linear or item.layer is None:
+        return False
+    name = item.name.rpartition(".")[2]
+    return item.group in _adapted(recipe) and (not recipe.lora_targets or name in recipe.lora_targets)
+
+
+def _adapted(recipe: Recipe) -> tuple[WeightGroup, ...]:
+    dense = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN)
+    return (*dense, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS) if recipe.lora_experts else dense
+
+
 def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, int]:
     """
     Elements of adapters beside the linear layers of attention and dense feed-forward parts on one rank, and of experts.
 
     Each is a matrix from its layer's input to `lora_rank` values and one from those to its output; the side that tensor
-    parallelism splits is split in the adapter too (MindSpeed-LLM, `--lora-target-modules`). Experts have theirs one by
-    one (`lora_experts`).
+    parallelism splits is split in the adapter too (MindSpeed-LLM, `--lora-target-modules`). Projections that are one
+    parameter in Megatron share the first of theirs there. Experts have theirs one by one (`lora_experts`).
     """
-    groups = [WeightGroup.ATTENTION, WeightGroup.DENSE_FFN]
     inputs: dict[tuple[int | None, str], tuple[int, bool]] = {}
     dense = experts = 0
-    if recipe.lora_experts:
-        groups += [WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS]
     for item, own in trained_weights(model, layout, spans):
-        if not item.linear or item.group not in groups or item.layer is None:
+        if not has_adapter(item, recipe):
             continue
         out, into = item.shape
         routed = item.group is WeightGroup.EXPERTS
@@ -35,12 +49,60 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
         if item.name.rpartition(".")[2] in ROWS_SPLIT:
             count = own // out + copies * out
         else:
-            inputs[item.layer, parameter_of(item)] = copies * into, routed
+            inputs[item.layer, _adapter_of(item, recipe)] = copies * into, routed
             count = own // into
         dense, experts = (dense, experts + count) if routed else (dense + count, experts)
     dense += sum(count for count, routed in inputs.values() if not routed)
     experts += sum(count for count, routed in inputs.values() if routed)
     return recipe.lora_rank * dense, recipe.lora_rank * experts
+
+
+def _adapter_of(item: Weight, recipe: Recipe) -> str:
+    return parameter_of(item) if recipe.of_megatron else item.name
+
+
+_PARTS = {
+    WeightGroup.ATTENTION: "attention",
+    WeightGroup.DENSE_FFN: "ffn",
+    WeightGroup.SHARED_EXPERTS: "ffn",
+    WeightGroup.EXPERTS: "experts",
+}
+
+
+def kept_by_adapters(
+    model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe, kept: list[Saved]
+) -> Iterator[Saved]:
+    """
+    Of what a layer keeps where its own weights are trained what is left with adapters, and what those keep.
+
+    A product whose weight stands still needs its input for an adapter alone: outputs of norms and activation functions
+    and tokens on their way to experts are not kept for others.
+    """
+    beside = [item for item in weights_of(model, layer) if has_adapter(item, recipe)]
+    names = {(_PARTS[item.group], item.name.rpartition(".")[2]) for item in beside}
+    reading = {part for part, name in names if name not in ROWS_SPLIT}
+    unread = {
+        ("attention norm output", "norm"): "attention" not in reading,
+        ("feed-forward norm output", "norm"): not reading & {"ffn", "experts"},
+        ("activation function", "ffn"): ("ffn", "down_proj") not in names,
+        ("activation function", "experts"): ("experts", "down_proj") not in names,
+        ("dispatched tokens", "experts"): "experts" not in reading,
+    }
+    yield from (item for item in kept if not unread.get((item.name, item.part), False))
+    if not recipe.lora_dropout:
+        return
+    widths: dict[tuple[str, str], float] = {}
+    for item in beside:
+        part, split = _PARTS[item.group], item.name.rpartition(".")[2] in ROWS_SPLIT
+        if part == "experts" and isinstance(layer.ffn, MoeFfn):
+            pairs = layer.ffn.per_token * layout.expert_shards / layout.tensor
+            widths[part, _adapter_of(item, recipe)] = pairs * item.shape[1] / (layout.expert_shards if split else 1)
+        else:
+            shards = layout.tensor if split or recipe.sequence_parallel else 1
+            widths[part, _adapter_of(item, recipe)] = item.shape[1] / shards
+    for part in dict.fromkeys(part for part, _ in widths):
+        width = sum(size for (of, _), size in widths.items() if of == part)
+        yield Saved("inputs of adapters, dropped, and masks", part, (recipe.each + 1) * width)
 
 
 def in_four_bits(item: Weight, recipe: Recipe) -> bool:

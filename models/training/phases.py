@@ -44,6 +44,11 @@ def _weights(model: ModelConfig) -> tuple[Weight, ...]:
     return weights(model, mtp=True)
 
 
+def weights_of(model: ModelConfig, layer: Layer) -> Iterator[Weight]:
+    """The weights of one layer, whole."""
+    return (item for item in _weights(model) if item.layer == layer.index)
+
+
 def made_anew(item: Saved, recipe: Recipe) -> bool:
     return (item.cheap and recipe.makes_anew(norm=item.part == "norm")) or (item.heads and recipe.recompute_heads)
 

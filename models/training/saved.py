@@ -20,6 +20,7 @@ from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
+from memplan.models.training.adapters import kept_by_adapters
 from memplan.models.training.entries import compressed
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_in_steps
@@ -295,4 +296,4 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
         kept += (item for item in kept_by(layer.mixer, layout, shards, recipe) if not (learned and item.rotary))
     if layer.ffn is not None:
         kept += _ffn(layer.ffn, model.hidden_size, layout, shards, recipe)
-    return tuple(kept)
+    return tuple(kept_by_adapters(model, layer, layout, recipe, kept) if recipe.lora_rank else kept)

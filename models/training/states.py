@@ -16,6 +16,17 @@ _HALF, _SINGLE = 2, 4
 _MATRIX = 2
 
 
+_BLOCK = 256
+"""Moments in 8 bits that share a float32 scale: bitsandbytes' `BLOCK_SIZE` of its block-wise optimisers."""
+
+
+def moment_bytes(recipe: Recipe) -> float:
+    """Bytes of one of Adam's moments."""
+    if recipe.byte_moments:
+        return 1 + _SINGLE / _BLOCK
+    return float(_HALF if recipe.half_moments or recipe.half_weights else _SINGLE)
+
+
 def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     """
     Bytes a parameter of weights, gradients and optimiser states, with `ranks` that share them.
@@ -26,10 +37,11 @@ def state_bytes(recipe: Recipe, ranks: int) -> tuple[float, float, float]:
     sharding = recipe.sharding
     if recipe.half_weights:
         shared = ranks if sharding is Sharding.FSDP2 else 1
-        return _HALF / shared, _HALF / shared, 2.0 * _HALF / shared
+        return _HALF / shared, _HALF / shared, 2 * moment_bytes(recipe) / shared
     if recipe.float32 and sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
-        return float(_SINGLE), float(_SINGLE), 2.0 * _SINGLE / (ranks if sharding is Sharding.DISTRIBUTED else 1)
-    states = _SINGLE + 2.0 * (_HALF if recipe.half_moments else _SINGLE)
+        shared = ranks if sharding is Sharding.DISTRIBUTED else 1
+        return float(_SINGLE), float(_SINGLE), 2 * moment_bytes(recipe) / shared
+    states = _SINGLE + 2 * moment_bytes(recipe)
     gradients = _HALF if recipe.half_gradients and not recipe.float32 else _SINGLE
     if sharding in (Sharding.NONE, Sharding.DISTRIBUTED):
         shared = ranks if sharding is Sharding.DISTRIBUTED else 1
@@ -100,7 +112,7 @@ def static_parts(
             parts.append(_part(STANDING, named[0], (each, still), (each_expert, still_experts)))
     if recipe.lora_rank:
         dense, experts = adapter_elements(model, layout, spans, recipe)
-    second, moments = _HALF if recipe.half_moments or recipe.half_weights else _SINGLE, 0.0
+    second, moments = moment_bytes(recipe), 0.0
     for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
         each = state_bytes(recipe, data_ranks)[number]
         each_expert = state_bytes(recipe, expert_ranks)[number]

@@ -165,6 +165,8 @@ class Recipe:
     """
     half_moments: bool = False
     """Keeps Adam's two moments in 16 bits (`--o2-optimizer`, `--exp-avg-dtype`)."""
+    byte_moments: bool = False
+    """Keeps Adam's two moments in 8 bits with a scale for every block (bitsandbytes' AdamW8bit)."""
     half_weights: bool = False
     """
     Trains weights that are there in 16 bits alone: PyTorch's optimiser works on them, so that gradients and moments
@@ -180,6 +182,15 @@ class Recipe:
     lora_rank: int = 0
     """
     Trains adapters of that rank beside the projections of attention and dense feed-forward parts, and nothing else.
+    """
+    lora_targets: tuple[str, ...] = ()
+    """
+    Has adapters beside those projections alone, by the names that a layer's weights end with (`q_proj`; PEFT's
+    `target_modules`).
+    """
+    lora_dropout: bool = False
+    """
+    Drops values of what each adapter reads, of which it keeps a copy of its own and a mask (PEFT's `lora_dropout`).
     """
     lora_experts: bool = False
     """Has adapters beside those of each expert too."""
@@ -383,12 +394,16 @@ class Recipe:
             raise InputError("products are either fused with their exchanges or cut into pieces beside them")
         if self.fused_exchanges and not self.sequence_parallel:
             raise InputError("products fused with their exchanges go with --sequence-parallel (MindSpeed)")
+        if self.byte_moments and (self.half_moments or self.muon or self.swap_optimizer):
+            raise InputError("moments in 8 bits are those of an Adam that stays on the device")
         if self.muon and self.lora_rank:
             raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:
             raise InputError("weights in 8 bits go with products in 8 bits (--fp8)")
         if (self.lora_experts or self.four_bit_base) and not self.lora_rank:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
+        if (self.lora_targets or self.lora_dropout) and not self.lora_rank:
+            raise InputError("projections with adapters and dropout before them go with --lora-rank")
         if self.lora_gathered and not (self.lora_rank and self.sequence_parallel):
             raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
         if self.half_weights:

@@ -1,0 +1,84 @@
+"""What adapters beside some projections train and keep, as PEFT has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from memplan.core.errors import InputError
+from memplan.models import ModelConfig, load_config
+from memplan.models.parallel import Layout
+from memplan.models.training.adapters import adapter_elements
+from memplan.models.training.saved import saved_tensors
+from memplan.models.training.states import state_bytes
+from memplan.models.training.step_recipe import Recipe, Sharding
+
+RECIPE = Recipe(sequence=2048, sharding=Sharding.NONE, lora_rank=8, half_weights=True)
+TARGETS = ("q_proj", "v_proj")
+
+
+@pytest.fixture(scope="module")
+def llama() -> ModelConfig:
+    sizes = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096}
+    return load_config({"model_type": "llama", **sizes, **heads})
+
+
+def kept(model: ModelConfig, recipe: Recipe) -> dict[tuple[str, str], float]:
+    return {(item.part, item.name): item.nbytes for item in saved_tensors(model, model.layers[-1], Layout(), recipe)}
+
+
+def test_adapters_have_as_many_parameters_as_peft_says(llama: ModelConfig) -> None:
+    """Of Llama 7B with rank 8: beside all projections, and beside queries and values alone."""
+    spans = (range(len(llama.layers)),)
+    assert adapter_elements(llama, Layout(), spans, RECIPE) == (19_988_480, 0)
+    assert adapter_elements(llama, Layout(), spans, replace(RECIPE, lora_targets=TARGETS)) == (4_194_304, 0)
+
+
+def test_projections_that_are_one_in_megatron_share_one_input_matrix(llama: ModelConfig) -> None:
+    spans = (range(len(llama.layers)),)
+    joined = adapter_elements(llama, Layout(), spans, replace(RECIPE, half_weights=False))[0]
+    assert 19_988_480 - joined == 8 * 32 * 3 * 4096
+
+
+def test_nobody_keeps_what_only_products_that_stand_still_read(llama: ModelConfig) -> None:
+    """With adapters beside queries and values the feed-forward part keeps what its activation function reads alone."""
+    every, few = kept(llama, RECIPE), kept(llama, replace(RECIPE, lora_targets=TARGETS))
+    assert set(every) - set(few) == {("norm", "feed-forward norm output"), ("ffn", "activation function")}
+    assert sum(every.values()) - sum(few.values()) == 2 * (4096 + 11008)
+
+
+def test_experts_without_adapters_keep_no_tokens(family_models: Mapping[str, ModelConfig]) -> None:
+    model = family_models["glm4_moe"]
+    beside, without = (kept(model, replace(RECIPE, lora_experts=told)) for told in (True, False))
+    gone = {name for part, name in set(beside) - set(without)}
+    assert gone == {"dispatched tokens", "activation function", "feed-forward norm output"}
+
+
+def test_dropout_before_adapters_keeps_a_copy_and_a_mask_of_each(llama: ModelConfig) -> None:
+    """Queries, keys, values, gate and up read the hidden size, each with a copy of its own."""
+    dropped = replace(RECIPE, lora_dropout=True)
+    more = sum(kept(llama, dropped).values()) - sum(kept(llama, RECIPE).values())
+    assert more == 3 * (6 * 4096 + 11008)
+    with pytest.raises(InputError, match="with --lora-rank"):
+        replace(RECIPE, lora_rank=0, lora_dropout=True)
+
+
+def test_published_mixture(shared_data: Path) -> None:
+    """Each pair of token and expert has a copy where experts have adapters, one of gate and up together."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    recipe = replace(RECIPE, lora_experts=True)
+    dropped, plain = kept(model, replace(recipe, lora_dropout=True)), kept(model, recipe)
+    of_experts = sum(nbytes for (part, _), nbytes in dropped.items() if part == "experts")
+    assert of_experts - sum(nbytes for (part, _), nbytes in plain.items() if part == "experts") == 3 * 8 * (2048 + 768)
+
+
+def test_moments_in_eight_bits_have_a_scale_for_every_block() -> None:
+    plain, small = replace(RECIPE, lora_rank=0), replace(RECIPE, lora_rank=0, byte_moments=True)
+    assert state_bytes(plain, 1) == (2, 2, 4)
+    assert state_bytes(small, 1) == (2, 2, 2 * (1 + 4 / 256))
+    with pytest.raises(InputError, match="stays on the device"):
+        replace(small, swap_optimizer=True, half_weights=False)
