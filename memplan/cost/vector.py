@@ -255,11 +255,23 @@ def _cut(
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return _Cut(dealt, cores, issued)
+    if machine["short_runs_join"] and _pads_rows(kernel):
+        # Each row comes in and goes out before the next one (CANN 8.1, impl/pad_d.py, whose loops are serial).
+        rows = kernel.outputs[0].count / kernel.outputs[0].shape[-1]
+        return _Cut(cores, cores, ceil(rows / cores) * 2 * machine["instruction_start_ns"])
     # The way back adds to the windows one after the other on every generation.
     unfolds = machine["windows_unfold"] and rule.rule == "max_pooling"
     if windows is not None and not unfolds:
         return _Cut(cores, cores, windows.instructions(cores) * machine["instruction_start_ns"])
     return _Cut(cores, cores)
+
+
+def _pads_rows(kernel: Kernel) -> bool:
+    """Whether a padding makes rows longer that are no blocks of channels."""
+    if not kernel.type.startswith("Pad") or not kernel.present or not kernel.outputs:
+        return False
+    source, result = kernel.present[0].shape, kernel.outputs[0].shape
+    return len(source) == len(result) > 0 < source[-1] < result[-1]
 
 
 def _token_copies(kernel: Kernel, machine: Machine) -> tuple[int, float]:
