@@ -33,7 +33,6 @@ def go_commands(
     show_commands: Callable[[], object],
 ) -> list[Command]:
     """The Go menu; `say` shows a line, `show_commands` all commands by name."""
-
     jumps = Jumps(documents, docks, search, say)
     return [
         Command("find", "Go", "Find …", search.open, ("Ctrl+F", "/"), enabled=jumps.opened),
