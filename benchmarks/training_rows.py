@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured_row import MeasuredRow
+from benchmarks.measured_row import MeasuredRow, later_set
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.hardware import chip
@@ -88,18 +88,39 @@ def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
 def published_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step by every throughput of `training_published.json`, of each half on its own."""
     for run in _runs(PUBLISHED):
-        yield _step_row("published training" if run["set"] == "check" else "published training, in view", run, configs)
+        kind = later_set(run) or (", in view" if run["set"] == "development" else "")
+        yield _step_row(f"published training{kind}", run, configs)
 
 
 def steps_inside(configs: Path) -> Iterator[tuple[str, bool]]:
-    """Of every step that is predicted its framework's engine and whether it lies inside the interval told for it."""
-    for run in (*_logged(), *_runs(PUBLISHED)):
-        try:
-            time = _step_time(run, configs)
-        except InputError:
-            continue
-        low, high = time.interval_ns
-        yield time.engine, low <= run["step_ms"] * 1e6 <= high
+    """
+    Of every step that is predicted its framework's engine and whether it lies inside the interval told for it.
+
+    Those of later sets are apart (`later_steps`).
+    """
+    for run in (*_logged(), *(run for run in _runs(PUBLISHED) if not later_set(run))):
+        found = _timed_step(run, configs)
+        if found is not None:
+            time, inside = found
+            yield time.engine, inside
+
+
+def later_steps(configs: Path) -> Iterator[tuple[Mapping[str, Any], TrainingTime, bool]]:
+    """Of every step of later sets that is predicted how it is told, its time and whether the interval holds it."""
+    for run in _runs(PUBLISHED):
+        found = _timed_step(run, configs) if later_set(run) else None
+        if found is not None:
+            yield run, *found
+
+
+def _timed_step(run: Mapping[str, Any], configs: Path) -> tuple[TrainingTime, bool] | None:
+    """What is predicted of a step, and whether the interval holds it; `None` where nothing can be."""
+    try:
+        time = _step_time(run, configs)
+    except InputError:
+        return None
+    low, high = time.interval_ns
+    return time, low <= run["step_ms"] * 1e6 <= high
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:
