@@ -21,7 +21,7 @@ from benchmarks.framework_memory import framework_runs, fullest_stage, held, tol
 from benchmarks.markdown import table
 from benchmarks.measured_row import later_set
 from benchmarks.public_kernels import public_cost, public_kernels
-from benchmarks.training_rows import later_steps
+from benchmarks.training_rows import PUBLISHED, run_time, runs_of
 from memplan.core.units import GIB
 from memplan.cost import machine
 from memplan.cost.uncertainty import time_interval
@@ -80,11 +80,15 @@ def _groups(row: EngineRow) -> frozenset[str]:
 
 
 def later_trained(data: Path) -> list[LaterRow]:
-    """Trained steps of later sets that are predicted."""
+    """Trained steps of later sets that were predicted when they were first seen."""
     found = []
-    for run, time, inside in later_steps(data / "configs"):
+    for run in runs_of(PUBLISHED):
+        if not later_set(run) or "first_seen_ms" not in run:
+            continue
+        time = run_time(run, data / "configs")
+        low, high = time.interval_ns
         first = Said(run["first_seen_ms"] / run["step_ms"] - 1, run["first_inside"])
-        now = Said(time.duration_ns / 1e6 / run["step_ms"] - 1, inside)
+        now = Said(time.duration_ns / 1e6 / run["step_ms"] - 1, low <= run["step_ms"] * 1e6 <= high)
         inputs = "some inputs assumed" if "assumed" in run else "inputs told"
         found.append(LaterRow(run["source"], frozenset({time.engine, run["half"], inputs}), first, now))
     return found

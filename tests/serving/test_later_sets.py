@@ -85,7 +85,8 @@ def test_what_was_first_said_of_trained_runs_stands_on_its_page(name: str) -> No
 )
 def test_what_was_first_said_of_kernels_stands_on_its_page(name: str, rows: list[Mapping[str, Any]]) -> None:
     errors = [row["first_seen"] / row["us"] - 1 for row in rows]
-    assert _line("docs/cost.md", "Public kernels that were predicted blind", name) == _cells(errors, (row["first_inside"] for row in rows))
+    found = _line("docs/cost.md", "Public kernels that were predicted blind", name)
+    assert found == _cells(errors, (row["first_inside"] for row in rows))
 
 
 def test_no_source_is_in_two_sets_or_halves() -> None:
