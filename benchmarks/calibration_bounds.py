@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.calibration_learners import Told, learners
 from benchmarks.calibration_profiles import Mask, Profiled
 from benchmarks.markdown import percent, section, table
 from memplan.cost.deviations import Member, Trait, fitted_deviations, mean_place, trait_of
 from memplan.cost.kernel_time import plain_times
 from memplan.cost.l2 import kernel_accesses, l2_states
+from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -169,16 +171,16 @@ def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
     )
     rows = []
     for each in every:
-        found = [left for seed in range(draws) if (left := _left_knowing(each, seed)) is not None]
+        traits = _traits(each)
+        found = [left for seed in range(draws) if (left := _left_knowing(each, traits, seed)) is not None]
         if found:
             rows.append((each.name, *(f"{share:.0%}" for share in np.mean(found, axis=0))))
     yield from table(("profile", "one choice", "one for each class", "one for each type"), rows)
 
 
-def _left_knowing(each: Profiled, seed: int) -> tuple[float, float, float] | None:
+def _left_knowing(each: Profiled, traits: Sequence[Trait], seed: int) -> tuple[float, float, float] | None:
     """Shares of the model's error left by the best choice for all, each class and each type, `None` without any."""
     part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
-    traits = _traits(each)
     whole, left = 0.0, [0.0, 0.0, 0.0]
     for number in (0, 1):
         own = (part == number) & each.known_by(part != number)
@@ -195,15 +197,95 @@ def _left_knowing(each: Profiled, seed: int) -> tuple[float, float, float] | Non
 
 def _missed_by_choice(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> NDArray[np.float64]:
     """Nanoseconds missed of each kernel of `own`, a row for the model and one for each prior with each share of it."""
-    shapes = [np.flatnonzero(fitted & (each.shape == number)) for number in np.unique(each.shape[fitted])]
+    found = [np.abs(each.model[own] - each.time[own])]
+    for told in _by_priors(each, traits, fitted, own):
+        found += _missed_by_shares(each, own, told)
+    return np.array(found)
+
+
+def _missed_by_shares(each: Profiled, own: Mask, told: Told) -> list[Array]:
+    return [np.abs(each.model[own] * np.exp(share * told.ratios) - each.time[own]) for share in SHARES[1:]]
+
+
+def _by_priors(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> Iterator[Told]:
+    """What each prior of the calibration tells of the kernels of `own` by those `fitted`."""
+    shapes = _shapes(each, fitted)
     told = fitted_deviations(
         [mean_place([traits[row] for row in rows]) for rows in shapes], [each.time[rows] for rows in shapes]
     )
-    asked = [traits[row] for row in np.flatnonzero(own)]
+    asked, number = _numbered(traits, own)
     kept = dict.fromkeys(each.kind.tolist(), 1.0)
-    found = [np.abs(each.model[own] - each.time[own])]
     for member in told.members:
         alone = replace(told, members=(Member(member.prior, 1.0, member.weights),), kept=kept).times_ns(asked)
-        factors = np.log(alone / each.model[own])
-        found += [np.abs(each.model[own] * np.exp(share * factors) - each.time[own]) for share in SHARES[1:]]
-    return np.array(found)
+        yield Told("priors", np.asarray(np.log(alone[number] / each.model[own])))
+
+
+def _by_learners(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> Iterator[Told]:
+    shapes = _shapes(each, fitted)
+    places = [mean_place([traits[row] for row in rows]) for rows in shapes]
+    most = calibration_choice("largest_deviation")
+    ratios = np.array([math.log(float(np.median(each.time[rows] / each.model[rows]))) for rows in shapes])
+    spent = np.array([each.time[rows].sum() for rows in shapes])
+    asked, number = _numbered(traits, own)
+    for told in learners(places, np.clip(ratios, -most, most), spent, asked):
+        yield replace(told, ratios=told.ratios[number])
+
+
+def _numbered(traits: Sequence[Trait], own: Mask) -> tuple[list[Trait], NDArray[np.int64]]:
+    """The distinct traits of the rows `own`, and which of them each of these rows has."""
+    found: dict[Trait, int] = {}
+    number = [found.setdefault(traits[row], len(found)) for row in np.flatnonzero(own)]
+    return list(found), np.array(number, dtype=np.int64)
+
+
+def _shapes(each: Profiled, fitted: Mask) -> list[NDArray[np.int64]]:
+    """The rows of each distinct kernel that is fitted."""
+    return [np.flatnonzero(fitted & (each.shape == number)) for number in np.unique(each.shape[fitted])]
+
+
+def flexible(every: Sequence[Profiled], draws: int) -> Iterator[str]:
+    """How far learners of several families get whose constants are the best there are, the answers known."""
+    yield from section(
+        "Flexible learners with the answers known",
+        f"Halves of the distinct kernels, {draws} times; of the model's error on types of which the fit has enough is "
+        "left by the best constants of each family of learners and the best share of what they tell, one choice for "
+        "all draws of a profile, made on the very kernels that are checked; by the best of all of them; and by the "
+        "best of all for each class of the profile, the model among them. Nobody knows these beforehand. Where 67 % "
+        "or less is left, a third less is within reach of the family, were its constants known.",
+    )
+    families: tuple[str, ...] = ("priors", "nearest", "kernel ridge", "boosted trees")
+    rows = []
+    for each in every:
+        left = _left_by_family(each, draws)
+        if left:
+            rows.append((each.name, *(f"{left[name]:.0%}" for name in (*families, "all", "classes"))))
+    yield from table(("profile", *families, "best of all", "best for each class"), rows)
+
+
+def _left_by_family(each: Profiled, draws: int) -> Mapping[str, float]:
+    """The share of the model's error that each family leaves, all of them, and all with a choice for each class."""
+    traits = _traits(each)
+    kinds, kind = np.unique(each.kind, return_inverse=True)
+    missed: dict[tuple[str, int, int], Array] = {}
+    plain = np.zeros(len(kinds))
+    for seed in range(draws):
+        part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
+        for half in (0, 1):
+            own = (part == half) & each.known_by(part != half)
+            if not own.any():
+                continue
+            plain += np.bincount(kind[own], np.abs(each.model - each.time)[own], len(kinds))
+            every = (*_by_priors(each, traits, part != half, own), *_by_learners(each, traits, part != half, own))
+            for number, told in enumerate(every):
+                for share, off in enumerate(_missed_by_shares(each, own, told)):
+                    key = (told.family, number, share)
+                    missed[key] = missed.get(key, 0.0) + np.bincount(kind[own], off, len(kinds))
+    whole = float(plain.sum())
+    if not whole:
+        return {}
+    left = {
+        family: min([whole, *(float(off.sum()) for key, off in missed.items() if key[0] == family)]) / whole
+        for family in dict.fromkeys(name for name, _, _ in missed)
+    }
+    best = np.min([plain, *missed.values()], axis=0)
+    return {**left, "all": min(left.values()), "classes": float(best.sum()) / whole}

@@ -52,8 +52,3 @@ def fullest_stage(run: Mapping[str, Any], configs: Path, figure: str) -> Trainin
 def held(memory: TrainingMemory, figure: str) -> int:
     """The bytes that `figure` is about."""
     return memory.reserved_bytes if figure == "reserved" else memory.peak_bytes
-
-
-def reserved_shares() -> list[float]:
-    """What the allocator had over what tensors held, of each run that tells both."""
-    return [row["reserved_gib"] / row["allocated_gib"] for row in json.loads(RESERVED.read_text("utf-8"))["runs"]]

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.calibration_bounds import floors, hindsight, left_by_factors, spread, twins
+from benchmarks.calibration_bounds import flexible, floors, hindsight, left_by_factors, spread, twins
 from benchmarks.calibration_profiles import Mask, Profiled, public_profiles
 from benchmarks.markdown import percent, section, table
-from memplan.cost.calibration_fit import calibrate, rows_predicted, unseen_times
+from memplan.cost.calibration_fit import calibrate, rows_predicted, unseen_draws
 from memplan.cost.measured_kernels import calibration_choice, merged_kernels
 from memplan.cost.overlap import Array
 
@@ -54,6 +54,7 @@ def page(data: Path, more: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     yield from between(every)
     yield from growth(large)
     yield from hindsight(large, TENTHS)
+    yield from flexible(large, TENTHS)
     yield from twins(large)
     yield from floors(large)
     yield from spread(large)
@@ -73,7 +74,7 @@ def halves(every: Sequence[Profiled]) -> Iterator[str]:
     )
     rows, classes = [], []
     for each in every:
-        drawn = [_drawn(each, seed) for seed in range(DRAWS)]
+        drawn = _drawn(each, DRAWS)
         by_class = {
             str(kind): np.array([each.errors(draw.predicted, each.kind == kind) for draw in drawn])
             for kind in np.unique(each.kind)
@@ -107,7 +108,7 @@ def halves(every: Sequence[Profiled]) -> Iterator[str]:
     yield ""
     rows = []
     for each in every:
-        drawn = [_drawn(each, seed, 10) for seed in range(TENTHS)]
+        drawn = _drawn(each, TENTHS, 10)
         rows.append((each.name, *(cell for pick in (_all, _seen, _known) for cell in _mean(each, drawn, pick))))
     yield from table((header[0], *header[2:14]), rows)
     yield "Halves again, each class, known types and others; the worst draw in points of the class's own time."
@@ -126,14 +127,17 @@ class Draw:
     known: Mask
 
 
-def _drawn(each: Profiled, seed: int, count: int = 2) -> Draw:
-    part = (np.random.default_rng(seed).permutation(each.shapes) % count)[each.shape]
-    predicted, _ = unseen_times(each.kernels, each.machine, each.name, parts=part)
-    seen, known = np.zeros(len(part), bool), np.zeros(len(part), bool)
-    for number in range(count):
-        asked = part == number
-        seen[asked], known[asked] = each.known_by(~asked, 1)[asked], each.known_by(~asked)[asked]
-    return Draw(predicted, seen, known)
+def _drawn(each: Profiled, draws: int, count: int = 2) -> list[Draw]:
+    """As many draws of the distinct kernels into `count` parts, each predicted by a fit to all others."""
+    parts = [(np.random.default_rng(seed).permutation(each.shapes) % count)[each.shape] for seed in range(draws)]
+    found = []
+    for part, predicted in zip(parts, unseen_draws(each.kernels, each.machine, each.name, parts), strict=True):
+        seen, known = np.zeros(len(part), bool), np.zeros(len(part), bool)
+        for number in range(count):
+            asked = part == number
+            seen[asked], known[asked] = each.known_by(~asked, 1)[asked], each.known_by(~asked)[asked]
+        found.append(Draw(predicted, seen, known))
+    return found
 
 
 def _all(draw: Draw) -> Mask:
@@ -168,7 +172,7 @@ def growth(every: Sequence[Profiled]) -> Iterator[str]:
     )
     rows = []
     for each in every:
-        drawn = [[_drawn(each, seed, count) for seed in range(TENTHS)] for count in PARTS]
+        drawn = [_drawn(each, TENTHS, count) for count in PARTS]
         own = np.logical_and.reduce([draw.known for draws in drawn for draw in draws])
         if not own.any():
             continue

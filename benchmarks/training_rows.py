@@ -29,7 +29,7 @@ _GPUS = {"A100": Gpu.AMPERE, "H100": Gpu.HOPPER, "H800": Gpu.HOPPER, "GB200": Gp
 
 def training_rows(configs: Path) -> Iterator[MeasuredRow]:
     """Every figure of `training_cases.json`; `configs` is the folder of published configs."""
-    for run in _runs(RUNS):
+    for run in runs_of(RUNS):
         stages = sorted({stage for figures in ("stages", *_PEAKS) for stage in run.get(figures, {})}, key=int)
         for stage in stages:
             yield from _stage_rows(run, int(stage), configs)
@@ -81,36 +81,28 @@ def described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layou
 
 def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step of every run that tells it, on the chip that its publisher's scripts are for."""
-    for run in _logged():
+    for run in logged_runs():
         yield _step_row("trained steps", run, configs)
 
 
 def published_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step by every throughput of `training_published.json`, of each half on its own."""
-    for run in _runs(PUBLISHED):
+    for run in runs_of(PUBLISHED):
         yield _step_row("published training" if run["set"] == "check" else "published training, in view", run, configs)
 
 
-def steps_inside(configs: Path) -> Iterator[tuple[str, bool]]:
-    """Of every step that is predicted its framework's engine and whether it lies inside the interval told for it."""
-    for run in (*_logged(), *_runs(PUBLISHED)):
-        try:
-            time = _step_time(run, configs)
-        except InputError:
-            continue
-        low, high = time.interval_ns
-        yield time.engine, low <= run["step_ms"] * 1e6 <= high
-
-
-def _runs(path: Path) -> list[dict[str, Any]]:
+def runs_of(path: Path) -> list[dict[str, Any]]:
+    """The runs of one of the tables, as they are told."""
     return list(json.loads(path.read_text("utf-8"))["runs"])
 
 
-def _logged() -> Iterator[dict[str, Any]]:
-    return ({**run, "chip": _A2} for run in _runs(RUNS) if "step_ms" in run)
+def logged_runs() -> Iterator[dict[str, Any]]:
+    """Runs that log the time of a step, on the chip that their publisher's scripts are for."""
+    return ({**run, "chip": _A2} for run in runs_of(RUNS) if "step_ms" in run)
 
 
-def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
+def run_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
+    """What memplan predicts for the step of a run; raises `InputError` for what it can't be told."""
     why = run.get("step_unknown", run.get("unknown"))
     if why:
         raise InputError(why)
@@ -120,7 +112,7 @@ def _step_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
 def _step_row(kind: str, run: Mapping[str, Any], configs: Path) -> MeasuredRow:
     predicted, why = None, ""
     try:
-        predicted = _step_time(run, configs).duration_ns / 1e6
+        predicted = run_time(run, configs).duration_ns / 1e6
     except InputError as error:
         why = str(error).splitlines()[0]
     unit, measured = ("ms", run["step_ms"]) if "step_ms" in run else next(iter(run["measured"].items()))

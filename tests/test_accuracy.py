@@ -67,7 +67,7 @@ def test_published_training_that_was_left_out_is_met() -> None:
     """
     Half within 8 %, little bias, seven of eight within 25 %.
 
-    Of the others two are steps of sparse attention, three to four times as long as predicted.
+    Of the others two are steps of sparse attention, two to four times as long as predicted.
     """
     rows = [row for row in parse(PAGE.read_text("utf-8"))[0] if row[0] == "published training"]
     assert all("(" in row[3] for row in rows if row[7] == "-"), "rows without a prediction say why"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,13 +75,17 @@ def unseen_times(
     to all others. `parts` numbers the one that a kernel's shape is in; by default every other one of its type.
     """
     chosen = np.array(_numbered(kernels.kernels)) % 2 if parts is None else parts
-    predicted = np.zeros(len(kernels))
     rows = _Rows.of(kernels, machine, chosen >= 0)
-    for part in np.unique(chosen):
-        asked = chosen == part
-        others = replace(rows, fitted=~asked)
-        predicted[asked] = others.predicted(others.calibration(machine, profile), asked)[asked]
-    return predicted, rows.model
+    return rows.by_other_parts(machine, profile, chosen), rows.model
+
+
+def unseen_draws(
+    kernels: MeasuredKernels, machine: Machine, profile: str, draws: Iterable[NDArray[np.int64]]
+) -> Iterator[Array]:
+    """What fits to other shapes give each kernel, for each of several `draws` of parts as `unseen_times` has them."""
+    rows = _Rows.of(kernels, machine, np.zeros(len(kernels), bool))
+    for parts in draws:
+        yield rows.by_other_parts(machine, profile, parts)
 
 
 def rows_predicted(
@@ -133,15 +137,25 @@ class _Rows:
             fitted,
         )
 
+    def by_other_parts(self, machine: Machine, profile: str, parts: NDArray[np.int64]) -> Array:
+        """What each row gets by a fit to all rows of other `parts` than its own."""
+        predicted = np.zeros(len(self.truth))
+        for part in np.unique(parts):
+            asked = parts == part
+            others = replace(self, fitted=~asked)
+            predicted[asked] = others.predicted(others.calibration(machine, profile), asked)[asked]
+        return predicted
+
     def predicted(self, calibration: Calibration, asked: NDArray[np.bool_] | None = None) -> Array:
         """The corrected time of every row, of those not `asked` for the model's."""
         found = self.model.copy()
         rows = np.flatnonzero(np.ones(len(found), bool) if asked is None else asked).tolist()
-        told = calibration.deviations
-        other = [row for row in rows if self.plain[row].known and told.covers(self.traits[row])]
-        if other:
-            found[other] = told.times_ns([self.traits[row] for row in other])
+        known = dict.fromkeys(self.traits[row] for row in rows if self.plain[row].known)
+        told = [trait for trait in known if calibration.deviations.covers(trait)]
+        times = dict(zip(told, calibration.deviations.times_ns(told).tolist(), strict=True)) if told else {}
         for row in rows:
+            if self.plain[row].known:
+                found[row] = times.get(self.traits[row], found[row])
             seen = calibration.seen_time_ns(self.keys[row], self.plain[row], self.traits[row].hot)
             found[row] = found[row] if seen is None else seen
         return np.maximum(np.round(found), 1.0)

@@ -20,6 +20,10 @@ from memplan.graph.op_names import table_names
 from memplan.schema import Plan, PlannedAttribute, PlannedKernel, PlannedOperand
 
 Attribute = str | int | float | bool | None
+CONVOLUTIONS = (
+    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
+)  # fmt: skip
+"""Kinds whose kernels unfold images into products."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,16 @@ from memplan.cost.chunk_kernels import chunk_ns
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
-from memplan.cost.kernel import Kernel, OpClass, logical_row, of_tokens_alone, op_class, rows_overlap, takes_turns
+from memplan.cost.kernel import (
+    CONVOLUTIONS,
+    Kernel,
+    OpClass,
+    logical_row,
+    of_tokens_alone,
+    op_class,
+    rows_overlap,
+    takes_turns,
+)
 from memplan.cost.layout_copies import as_cube_takes, layout_copies
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
@@ -35,9 +44,6 @@ from memplan.hardware import Link
 CUBE, VECTOR, MEMORY, LAUNCH, LINK, NONE = "cube", "vector", "hbm", "launch", "link", "none"
 REREAD_KINDS = ("matmul", "attention")
 """Formulas whose constants were found on operands that are cold, as these kernels read them many times over."""
-_CONVOLUTIONS = (
-    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
 
 def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
     """The product that a kernel of class `rule` is computed by, none for classes that multiply no matrices."""
-    if rule.kind in _CONVOLUTIONS:
+    if rule.kind in CONVOLUTIONS:
         return Shaped(convolution_of(as_cube_takes(kernel, machine, blocks_alone=False), machine, rule.kind))
     if rule.kind == "einsum":
         return einsum_of(kernel, machine)

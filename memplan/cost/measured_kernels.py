@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.kernel import CONVOLUTIONS, Kernel, op_class
 from memplan.cost.kernel_columns import KernelColumns, kernel_at
 from memplan.cost.overlap import Array
 from memplan.hardware import Chip, chips
@@ -17,8 +17,7 @@ from memplan.hardware import Chip, chips
 _NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")
 _CUBE_KINDS = (
     "matmul", "grouped_matmul", "attention", "attention_gradient",
-    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution", "recurrent",
-    "einsum", "chunk_products",
+    *CONVOLUTIONS, "recurrent", "einsum", "chunk_products",
 )  # fmt: skip
 _VECTOR_KINDS = ("vector", "fill", "optimizer", "rows", "reduction")
 

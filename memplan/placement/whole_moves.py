@@ -30,17 +30,47 @@ class WholeBound:
     moved: Floats | None
 
 
-class _Rows:
-    """Rows `low <= sum(value * column) <= high` of a program, added one after the other."""
+class _Program:
+    """
+    Columns and rows `low <= sum(value * column) <= high` of the program, added one after the other.
 
-    def __init__(self) -> None:
+    The first columns are the units, 1 where they are moved; then come the waits of all parts. A step has three parts:
+    its wait for what leaves, its wait for what comes back, and its op; a last part is what lasts after the end. Times
+    are shares of `total_ns`, bytes of the capacity.
+    """
+
+    def __init__(self, problem: MoveProblem) -> None:
+        self.total_ns = float(max(int(problem.durations.sum()), 1))
+        self.units, self.steps, self.parts = problem.units, problem.steps, 3 * problem.steps + 1
+        self.wait = problem.units
+        self.count = problem.units + 2 * problem.steps + 1
+        self.whole = set(range(problem.units))
+        self.most: dict[int, float] = {}
+        self.room: list[list[tuple[int, float]]] = [[] for _ in range(self.steps)]
+        """What changes the bytes that are live at each step."""
+        self.link_in: list[list[tuple[int, float]]] = [[] for _ in range(self.parts)]
+        self.link_out: list[list[tuple[int, float]]] = [[] for _ in range(self.parts)]
         self.row: list[int] = []
         self.column: list[int] = []
         self.value: list[float] = []
         self.low: list[float] = []
         self.high: list[float] = []
 
+    def share(self, most: float) -> int:
+        """A further column, between 0 and `most`."""
+        self.most[self.count] = most
+        self.count += 1
+        return self.count - 1
+
+    def choices(self, number: int) -> list[int]:
+        """So many further columns, each 0 or 1."""
+        found = list(range(self.count, self.count + number))
+        self.whole.update(found)
+        self.count += number
+        return found
+
     def add(self, terms: list[tuple[int, float]], low: float = -np.inf, high: float = np.inf) -> None:
+        """A further row."""
         for column, value in terms:
             self.row.append(len(self.low))
             self.column.append(column)
@@ -48,123 +78,137 @@ class _Rows:
         self.low.append(low)
         self.high.append(high)
 
+    def solved(self, nodes: int) -> WholeBound | None:
+        """The bound after at most so many `nodes` of the search; `None` where nothing fits."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import coo_array
+
+        cost = np.zeros(self.count)
+        cost[self.wait : self.wait + 2 * self.steps + 1] = 1.0
+        upper = np.full(self.count, np.inf)
+        for column, limit in self.most.items():
+            upper[column] = limit
+        integral = np.zeros(self.count, dtype=int)
+        integral[list(self.whole)] = 1
+        upper[list(self.whole)] = 1.0
+        matrix = coo_array((self.value, (self.row, self.column)), shape=(len(self.low), self.count)).tocsc()
+        answer = milp(
+            cost, integrality=integral, bounds=Bounds(np.zeros(self.count), upper),
+            constraints=LinearConstraint(matrix, np.array(self.low), np.array(self.high)),
+            options={"node_limit": nodes},
+        )  # fmt: skip
+        if answer.status == 2 or answer.mip_dual_bound is None:
+            return None
+        proven = max(float(answer.mip_dual_bound) - 1e-6, 0.0)
+        moved_units = None if answer.x is None else np.asarray(answer.x)[: self.units].round()
+        return WholeBound(int((1 + proven) * self.total_ns), moved_units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """
+    A gap of the program and its columns: the unit that is `moved`, and out or `returned` by the start of each step.
+
+    `copied` says whether its bytes are copied out, -1 where they never are; `back` is the step that needs them again,
+    -1 where none does.
+    """
+
+    start: int
+    end: int
+    back: int
+    moved: int
+    gone: list[int]
+    returned: list[int]
+    copied: int
+    into: float
+    out: float
+
 
 def whole_bound(
     problem: MoveProblem, capacity: int, nodes: int = _NODES, cells: int = LARGEST_CASE
 ) -> WholeBound | None:
     """The bound with at most `capacity` bytes in HBM; `None` where gaps have over `cells` steps or nothing fits."""
-    columns, steps = problem.columns, problem.steps
+    columns = problem.columns
     if int((columns.end - columns.start).sum()) + len(columns.gaps) > cells or not problem.units:
         return None
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import coo_array
-
-    total = float(max(int(problem.durations.sum()), 1))
-    spans = problem.durations / total
+    program = _Program(problem)
     makers = _copy_makers(problem)
-    rows = _Rows()
-    count = problem.units
-    # Parts of each step: its wait for what leaves, its wait for what comes back, its op; then what lasts after the end.
-    wait = count
-    count += 2 * steps + 1
-    parts = 3 * steps + 1
-    high: dict[int, float] = {}
-    room: list[list[tuple[int, float]]] = [[] for _ in range(steps)]
-    link_in: list[list[tuple[int, float]]] = [[] for _ in range(parts)]
-    link_out: list[list[tuple[int, float]]] = [[] for _ in range(parts)]
-    whole = set(range(problem.units))
     for gap in range(len(columns.gaps)):
-        start, end, back = int(columns.start[gap]), int(columns.end[gap]), int(columns.returns[gap])
-        moved = int(problem.unit[gap])
-        size = columns.size[gap] / capacity
-        into, out = columns.in_ns[gap] / total, columns.out_ns[gap] / total
-        opens = problem.before[gap] < 0
-        # Out by the start of each step, and back from each on.
-        gone = [moved if opens or makers[gap] is None else count + step for step in range(end - start)]
-        if not opens and makers[gap] is not None:
-            whole.update(gone)
-            count += end - start
-        returned: list[int] = []
-        if back >= 0:
-            returned = [count + step for step in range(end - start)]
-            whole.update(returned)
-            count += end - start
-        for place in range(end - start):
-            terms = [(gone[place], -size)]
-            if returned:
-                terms.append((returned[place], size))
-                rows.add([(returned[place], 1.0), (gone[place], -1.0)], high=0)
-                if place:
-                    rows.add([(returned[place - 1], 1.0), (returned[place], -1.0)], high=0)
-            room[start + place] += terms
-            if gone[place] != moved:
-                rows.add([(gone[place], 1.0), (moved, -1.0)], high=0)
-                if place:
-                    rows.add([(gone[place - 1], 1.0), (gone[place], -1.0)], high=0)
-        done_in: list[tuple[int, float]] = []
-        done_out: list[tuple[int, float]] = []
-        copied = -1
-        last = 3 * back + 1 if back >= 0 else 3 * steps
-        if makers[gap] is not None and not opens:
-            copied = count
-            count += 1
-            high[copied] = 1.0
-            rows.add([(copied, 1.0), (moved, -1.0), *((unit, 1.0) for unit in makers[gap] or ())], low=0)
-            rows.add([(copied, 1.0), (moved, -1.0)], high=0)
-        for part in range(3 * start, last + 1):
-            step, kind = divmod(part, 3)
-            if copied >= 0:
-                high[count] = out
-                link_out[part].append((count, 1.0))
-                done_out.append((count, 1 / out))
-                count += 1
-                if kind == 0 and step < end:
-                    # Gone: nothing to copy, or copied by then.
-                    rows.add([(gone[step - start], -1.0), (moved, 1.0), (copied, -1.0), *done_out], low=0)
-            if back >= 0 and part > 3 * start:
-                # What is under way goes on; what begins in this step does so once all has left that leaves before it.
-                since = step - 1 if kind == 0 else step
-                allowed = moved if since >= back else returned[since - start]
-                high[count] = into
-                link_in[part].append((count, 1.0))
-                rows.add([(count, 1 / into), (allowed, -1.0)], high=0)
-                done_in.append((count, 1 / into))
-                count += 1
-                if copied >= 0:
-                    minus = [(column, -value) for column, value in done_in]
-                    rows.add([(moved, 1.0), (copied, -1.0), *done_out, *minus], low=0)
-        if done_in:
-            rows.add([*done_in, (moved, -1.0)], low=0, high=0)
-        if done_out:
-            rows.add([*done_out, (copied, -1.0)], low=0, high=0)
-    for step in range(steps):
-        rows.add(room[step], high=1 - problem.live[step] / capacity)
-    for part in range(parts):
+        _add_transfers(program, _added_gap(program, problem, gap, makers[gap], capacity))
+    for step in range(program.steps):
+        program.add(program.room[step], high=1 - problem.live[step] / capacity)
+    spans = problem.durations / program.total_ns
+    for part in range(program.parts):
         step, kind = divmod(part, 3)
-        for link in (link_in[part], link_out[part]):
+        for link in (program.link_in[part], program.link_out[part]):
             if link and kind < 2:
-                rows.add([*link, (wait + 2 * step + kind, -1.0)], high=0)
+                program.add([*link, (program.wait + 2 * step + kind, -1.0)], high=0)
             elif link:
-                rows.add(link, high=spans[step])
-    cost = np.zeros(count)
-    cost[wait : wait + 2 * steps + 1] = 1.0
-    upper = np.full(count, np.inf)
-    for column, limit in high.items():
-        upper[column] = limit
-    integral = np.zeros(count, dtype=int)
-    integral[list(whole)] = 1
-    upper[list(whole)] = 1.0
-    matrix = coo_array((rows.value, (rows.row, rows.column)), shape=(len(rows.low), count)).tocsc()
-    answer = milp(
-        cost, integrality=integral, bounds=Bounds(np.zeros(count), upper),
-        constraints=LinearConstraint(matrix, np.array(rows.low), np.array(rows.high)),
-        options={"node_limit": nodes},
-    )  # fmt: skip
-    if answer.status == 2 or answer.mip_dual_bound is None:
-        return None
-    proven = max(float(answer.mip_dual_bound) - 1e-6, 0.0)
-    moved_units = None if answer.x is None else np.asarray(answer.x)[: problem.units].round()
-    return WholeBound(int((1 + proven) * total), moved_units)
+                program.add(link, high=spans[step])
+    return program.solved(nodes)
+
+
+def _added_gap(
+    program: _Program, problem: MoveProblem, gap: int, makers: tuple[int, ...] | None, capacity: int
+) -> _Gap:
+    """Columns of a gap, and rows that say in which steps its bytes are in HBM and whether they are copied."""
+    columns = problem.columns
+    start, end, back = int(columns.start[gap]), int(columns.end[gap]), int(columns.returns[gap])
+    moved, size = int(problem.unit[gap]), columns.size[gap] / capacity
+    copies = makers is not None and problem.before[gap] >= 0
+    gone = program.choices(end - start) if copies else [moved] * (end - start)
+    returned = program.choices(end - start) if back >= 0 else []
+    for place in range(end - start):
+        terms = [(gone[place], -size)]
+        if returned:
+            terms.append((returned[place], size))
+            program.add([(returned[place], 1.0), (gone[place], -1.0)], high=0)
+            if place:
+                program.add([(returned[place - 1], 1.0), (returned[place], -1.0)], high=0)
+        program.room[start + place] += terms
+        if copies:
+            program.add([(gone[place], 1.0), (moved, -1.0)], high=0)
+            if place:
+                program.add([(gone[place - 1], 1.0), (gone[place], -1.0)], high=0)
+    copied = -1
+    if copies:
+        copied = program.share(1.0)
+        program.add([(copied, 1.0), (moved, -1.0), *((unit, 1.0) for unit in makers or ())], low=0)
+        program.add([(copied, 1.0), (moved, -1.0)], high=0)
+    into, out = columns.in_ns[gap] / program.total_ns, columns.out_ns[gap] / program.total_ns
+    return _Gap(start, end, back, moved, gone, returned, copied, into, out)
+
+
+def _add_transfers(program: _Program, gap: _Gap) -> None:
+    """Columns and rows of the link time that a gap takes in each part, out and back."""
+    done_in: list[tuple[int, float]] = []
+    done_out: list[tuple[int, float]] = []
+    last = 3 * gap.back + 1 if gap.back >= 0 else 3 * program.steps
+    for part in range(3 * gap.start, last + 1):
+        step, kind = divmod(part, 3)
+        if gap.copied >= 0:
+            leaves = program.share(gap.out)
+            program.link_out[part].append((leaves, 1.0))
+            done_out.append((leaves, 1 / gap.out))
+            if kind == 0 and step < gap.end:
+                # Gone: nothing to copy, or copied by then.
+                gone = gap.gone[step - gap.start]
+                program.add([(gone, -1.0), (gap.moved, 1.0), (gap.copied, -1.0), *done_out], low=0)
+        if gap.back >= 0 and part > 3 * gap.start:
+            # What is under way goes on; what begins in this step does so once all has left that leaves before it.
+            since = step - 1 if kind == 0 else step
+            allowed = gap.moved if since >= gap.back else gap.returned[since - gap.start]
+            comes = program.share(gap.into)
+            program.link_in[part].append((comes, 1.0))
+            program.add([(comes, 1 / gap.into), (allowed, -1.0)], high=0)
+            done_in.append((comes, 1 / gap.into))
+            if gap.copied >= 0:
+                minus = [(column, -value) for column, value in done_in]
+                program.add([(gap.moved, 1.0), (gap.copied, -1.0), *done_out, *minus], low=0)
+    if done_in:
+        program.add([*done_in, (gap.moved, -1.0)], low=0, high=0)
+    if done_out:
+        program.add([*done_out, (gap.copied, -1.0)], low=0, high=0)
 
 
 def _copy_makers(problem: MoveProblem) -> list[tuple[int, ...] | None]:

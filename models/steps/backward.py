@@ -103,6 +103,10 @@ class Backward:
         """Whether `tensor` is a weight, whose gradient is added up."""
         return self.e.graph.kinds[self.e.graph.storage(tensor)] is TensorKind.WEIGHT
 
+    def learns(self, weight: int) -> bool:
+        """Whether a weight has a gradient: all do."""
+        return self.is_weight(weight)
+
     def current(self, tensor: int) -> int:
         """Where the way back reads what the way forward read as `tensor`."""
         return tensor
@@ -173,8 +177,9 @@ class Backward:
             back = e.act(f"{self._short(op)}.dx", e.shape(x))
             attributes = {"transpose_a": False, "transpose_b": False, **_groups(op)}
             e.op(f"{self._short(op)}.dx", op.type, (gradient, weight), (back,), **attributes)
-        if not self.is_weight(weight):
-            self._collect(op, x, gradient if back is None else back)
+        if not self.learns(weight):
+            if back is not None or not self.is_weight(weight):
+                self._collect(op, x, gradient if back is None else back)
             return
         source = x
         if x in producers:
@@ -232,6 +237,8 @@ class Backward:
         What rows of positions were added to, has the same gradient.
         """
         e, table, name = self.e, op.inputs[0], self._short(op)
+        if not self.learns(table):
+            return
         wide = e.act(f"{name}.dw.sum", e.shape(table), "float32")
         e.op(f"{name}.dw.sum", "EmbeddingDenseGrad", (gradient, op.inputs[1]), (wide,))
         fresh = e.act(f"{name}.dw", e.shape(table))
@@ -263,7 +270,7 @@ class Backward:
                 f"{self._short(op)}.all_reduce", "AllReduce", source[0], e.shape(source[0]), e.tensor, "tp"
             )
         fresh = [e.act(f"{self._short(op)}.dx", e.shape(index)) for index in targets]
-        small = [index for index in op.inputs if self.is_weight(index)]
+        small = [index for index in op.inputs if self.is_weight(index) and self.learns(index)]
         small_gradients = [e.act(f"{self._short(op)}.dgamma", e.shape(index), "float32") for index in small]
         kept = {key: value for key, value in op.attrs.items() if key != "fused"}
         e.graph.op(

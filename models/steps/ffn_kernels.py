@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from memplan.core.errors import InputError
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
+from memplan.models.routing import busiest_rank, share_hit
 from memplan.models.steps.emit import SIDE, StepEmitter
 
 
@@ -70,8 +73,8 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
         own = e.linear(own, ("fc1_latent_proj",), ffn.latent, hidden)
         if ffn.latent_norm:
             own = e.norm("latent_norm", own, "latent_norm")
-    rows = mine * ffn.per_token
     local = -(-ffn.experts // parallel)
+    rows = _rows(e, ffn, mine * ffn.per_token, local)
     types = e.types("experts.up_proj")
     kind = types.activation if types.quantised else e.dtype
     routed = e.act("routed", (rows, working), kind)
@@ -114,12 +117,22 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
     return out
 
 
+def _rows(e: StepEmitter, ffn: MoeFfn, rows: int, local: int) -> int:
+    """Rows for the `local` experts of the rank that others wait for, where each gets `rows` on average."""
+    return rows if _even(e, ffn) else ceil(rows * busiest_rank(e.layout.expert, local, rows))
+
+
+def _even(e: StepEmitter, ffn: MoeFfn) -> bool:
+    """Whether experts get as many tokens as each other: ranks beyond theirs hold copies, which whoever has balances."""
+    return e.step.even_routing or e.layout.expert > ffn.experts
+
+
 def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
     """Experts of a rank that get any of the group's `tokens`."""
-    if e.step.even_routing:
-        return max(1, min(local, -(-tokens * ffn.per_token * local // ffn.experts)))
-    missed = (1 - ffn.per_token / ffn.experts) ** tokens
-    return max(1, min(local, round(local * (1 - missed))))
+    each = tokens * ffn.per_token / ffn.experts
+    if _even(e, ffn):
+        return max(1, min(local, ceil(each * local)))
+    return max(1, min(local, round(local * share_hit(each * busiest_rank(e.layout.expert, local, each * local)))))
 
 
 def _grouped(e: StepEmitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:

@@ -39,7 +39,8 @@ class ServedStep:
     parallel (`finegrained_tp_config` of vllm-ascend). `sequence_parallel` spreads the residual stream over the
     tensor-parallel ranks. With `whole_shared` each of these has the shared experts whole and runs them on its own
     tokens, where experts are parallel (`enable_shared_expert_dp` of vllm-ascend). `even_routing` gives every expert
-    as many tokens as the next, as balanced experts have; otherwise experts are hit at random.
+    as many tokens as the next, as balanced experts have; otherwise some are chosen more often than others, and the
+    rank is that with most rows of those that share them (`models.routing`), which all wait for.
     """
 
     phase: Phase

@@ -1,9 +1,11 @@
 """
 Mixers with a state of fixed size: gated delta nets, Mamba-2, Kimi delta attention.
 
-Decoding reads and writes the state once a token. A prompt is computed in chunks: within a chunk by matrix products of
-queries, keys and values, between chunks by the state (Mamba-2: Dao and Gu, arXiv 2405.21060; delta rule: Yang et al.,
-arXiv 2406.06484).
+Decoding reads the state of a sequence once and writes one for each of its tokens: where drafts are verified that of
+every draft is kept until it is known how many are accepted (`CopyOutState` for each token, vllm-project/vllm-ascend
+csrc/attention/recurrent_gated_delta_rule; SGLang keeps as many beside). A prompt is
+computed in chunks: within a chunk by matrix products of queries, keys and values, between chunks by the state (Mamba-2:
+Dao and Gu, arXiv 2405.21060; delta rule: Yang et al., arXiv 2406.06484).
 """
 
 from __future__ import annotations
@@ -107,9 +109,15 @@ def _convolve(e: StepEmitter, projected: int, names: Sequence[str], channels: in
 
 
 def _kept_state(e: StepEmitter, heads: int, key: int, value: int, dtype: str) -> int:
-    """The `key x value` numbers that every head of a sequence has."""
+    """The `key x value` numbers that every head of a sequence has, once for each token that is decoded at once."""
     kind = _STATE_DTYPES.get(dtype, e.dtype)
-    return e.cache("state", e.sequences * heads * key * value * e.graph_bytes(kind), kind)
+    states = e.tokens if e.step.phase is Phase.DECODE else e.sequences
+    return e.cache("state", states * heads * key * value * e.graph_bytes(kind), kind)
+
+
+def _read_state(e: StepEmitter, state: int) -> int:
+    """The states that a decode step begins with, one of each sequence."""
+    return state if e.queries == 1 else e.part("state.read", state, e.graph.nbytes[state] // e.queries)
 
 
 def _delta_rule(
@@ -126,7 +134,7 @@ def _delta_rule(
     inner = e.shape(mixed)[-1] - 2 * narrow
     if e.step.phase is Phase.DECODE:
         out = e.act("state.out", (tokens, inner))
-        e.op("recurrence", "RecurrentGatedDeltaRule", (mixed, state, *gates), (out, state))
+        e.op("recurrence", "RecurrentGatedDeltaRule", (mixed, _read_state(e, state), *gates), (out, state))
         return out
     query, keys, value = e.act("q", (tokens, narrow)), e.act("k", (tokens, narrow)), e.act("v", (tokens, inner))
     e.op("split_qkv", "SplitVD", (mixed,), (query, keys, value))
@@ -146,7 +154,7 @@ def _state_space(e: StepEmitter, mixed: int, small: Sequence[int], heads: int, k
     state = _kept_state(e, heads, key, value, dtype)
     out = e.act("state.out", (e.tokens, heads * value))
     if e.step.phase is Phase.DECODE:
-        e.op("recurrence", "MambaUpdate", (mixed, state, *small), (out, state))
+        e.op("recurrence", "MambaUpdate", (mixed, _read_state(e, state), *small), (out, state))
         return out
     chunks = max(1, e.sequences * -(-e.queries // _CHUNK)) * heads
     keys = e.view("chunk.k", mixed, (chunks, _CHUNK, key), e.tokens * heads * key * 2)

@@ -8,6 +8,7 @@ from memplan.core.errors import InputError
 from memplan.graph import Graph, Op
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, on_stages, training_layout
+from memplan.models.steps.adapter_steps import AdapterBackward, AdapterEmitter, refuse_adapters
 from memplan.models.steps.backward import ACTIVATIONS, NORMS, Backward
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.gathered_weights import GatheringEmitter
@@ -58,8 +59,7 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
         raise InputError("Muon is in no graph of training", remedy="memplan train-memory counts it")
     if recipe.fp8:
         raise InputError("products in 8 bits are in no graph of training", remedy="memplan train-memory counts them")
-    if recipe.lora_rank:
-        raise InputError("adapters (LoRA) are not modelled as a graph", remedy="memplan train-memory counts them")
+    refuse_adapters(recipe)
     if recipe.alibi_masks:
         raise InputError("the bias of positions (ALiBi) is in no graph", remedy="memplan train-memory counts it")
     if recipe.noop_layers:
@@ -116,6 +116,9 @@ class _Training:
             gathering = GatheringEmitter(model, layout, step, recipe)
             self.divided = SpreadBackward(gathering, recipe, made_anew=anew)
             self.e, self.backward = gathering, self.divided
+        elif recipe.lora_rank:
+            adapters = AdapterEmitter(model, layout, step, recipe)
+            self.e, self.backward = adapters, AdapterBackward(adapters, recipe, made_anew=anew)
         else:
             self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
             self.backward = Backward(

@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 import pytest
 
-from benchmarks.framework_memory import framework_rows, framework_runs, fullest_stage, reserved_shares, told
+from benchmarks.framework_memory import RESERVED, framework_rows, framework_runs, fullest_stage, told
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.models.training.memory import Trained, TrainingMemory
@@ -61,7 +61,8 @@ def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: Traine
 
 
 def test_what_the_allocator_takes_is_that_of_runs_that_tell_both() -> None:
-    cuts = quantiles(reserved_shares(), n=10, method="inclusive")
+    runs = json.loads(RESERVED.read_text("utf-8"))["runs"]
+    cuts = quantiles((run["reserved_gib"] / run["allocated_gib"] for run in runs), n=10, method="inclusive")
     memory = memory_of(Trained.BY_MEGATRON)
     taken = zip(memory.reserved_interval_bytes, memory.interval_bytes, strict=True)
     assert [more / held for more, held in taken] == pytest.approx((cuts[0], cuts[-1]), abs=0.01)

@@ -68,9 +68,9 @@ class StepPrices(NamedTuple):
     other_name: float
     """Factor of names that differ."""
     near_jump: float
-    """Of a jump within `REACH` rows."""
+    """Of a jump within `_REACH` rows of `pair_weights`."""
     neighbour_jump: float
-    """Of a jump to one among `NEARBY`."""
+    """Of a jump to one among its `_NEARBY`."""
     spread: float
     """Standard deviation of the logarithm of a collective's time by the planned one."""
 

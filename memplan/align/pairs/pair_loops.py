@@ -17,7 +17,7 @@ import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
 from memplan.align.pairs.pair_columns import CORE, MISSED, PART, UNPLACED, OpColumns, OpSpans, RunColumns, StepPrices
-from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
+from memplan.align.pairs.pair_weights import fill_fits, fill_jumps
 from memplan.core.arrays import Float32s, Floats
 from memplan.core.jit import jit_inner, jit_numpy_division
 
@@ -71,6 +71,7 @@ def forward(
     prices = StepPrices(*of_prices)
     before = np.zeros(width + 1)
     until = np.zeros(width + 1)
+    core, again, by_name, jumped = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
     for j in range(kernels):
         offset = run.low[j]
         moved = offset - run.low[j - 1] if j > 0 else 0
@@ -78,6 +79,8 @@ def forward(
         mass = round_again = 0.0
         if j > 0:
             mass, round_again = _done(ops, cells[j - 1], run.low[j - 1], before, until)
+            fill_jumps(ops, spans, prices, until, run.low[j - 1], mass, offset, -1, jumped)
+        fill_fits(ops, run, ratios, prices, j, core, again, by_name)
         round_again *= prices.wrap
         column = 0.0
         for i in range(width):
@@ -87,41 +90,18 @@ def forward(
                     cells[j, i, state] = 0.0
                 continue
             cls = ops.token[at]
-            fit, more = ratios.core[kind, cls], ratios.again[kind, cls]
-            leads, helps, opens = ratios.before[kind, cls], ratios.behind[kind, cls], ratios.opens[kind, cls]
-            name = run.name[j]
-            if name >= 0:
-                factor = prices.same_name if ops.name[at] == name else prices.other_name
-                fit *= factor
-                leads *= factor
-                helps *= factor
-                opens *= factor
-                more *= factor
-            if run.before[j] >= 0:
-                near_by = standing(ops, run, at, j)
-                fit *= near_by * lasting(ops.time[at], run.time[j], prices.spread)
-                more *= near_by
+            leads, helps = ratios.before[kind, cls] * by_name[i], ratios.behind[kind, cls] * by_name[i]
+            opens = ratios.opens[kind, cls] * by_name[i]
             old = i + moved
             was_a = was_c = was_u = was_m = 0.0
             if j > 0 and old >= 0 and old < width:
                 was_a, was_c = cells[j - 1, old, PART], cells[j - 1, old, CORE]
                 was_u, was_m = cells[j - 1, old, UNPLACED], ops.passed[at] * cells[j - 1, old, MISSED]
-            if j == 0:
-                first = start[i]
-            else:
-                was = at - old
-                first = prices.jump * mass
-                begin, stop = max(at - 1 - REACH, spans.block_from[at]), min(at + REACH, spans.block_to[at])
-                first += prices.near_jump * mass_between(until, begin - was, stop - was)
-                begin = min(max(at - 1 - NEARBY, spans.block_from[at]), at - 1 - ACROSS)
-                stop = max(min(at + NEARBY, spans.block_to[at]), at + ACROSS)
-                first += prices.neighbour_jump * mass_between(until, begin - was, stop - was)
-                if spans.group_to[at] - spans.group_from[at] > 1:
-                    first += ops.loose[at] * mass_between(until, spans.group_from[at] - was, spans.group_to[at] - was)
-                if old - 1 >= 0 and old - 1 < width:
-                    first += before[old - 1]
+            first = start[i]
+            if j > 0:
+                first = jumped[i] + (before[old - 1] if old - 1 >= 0 and old - 1 < width else 0.0)
                 first += ops.entry[at] * round_again
-            new_c = fit * (first + was_a) + helps * ops.stay[at] * (was_c + prices.back * was_u) + more * was_c
+            new_c = core[i] * (first + was_a) + helps * ops.stay[at] * (was_c + prices.back * was_u) + again[i] * was_c
             new_a = ops.lead[at] * (opens * first + leads * was_a)
             if i > 0:
                 new_c += ratios.fused[kind, cls] * cells[j, i - 1, CORE]

@@ -8,18 +8,19 @@ import numpy as np
 
 from memplan.align.classes.likelihood import Likelihoods
 from memplan.align.pairs.pair_columns import CORE, PART, UNPLACED, OpColumns, OpSpans, RunColumns, StepPrices
-from memplan.align.pairs.pair_weights import ACROSS, NEARBY, REACH, lasting, mass_between, standing
+from memplan.align.pairs.pair_weights import fill_fits, fill_jumps
 from memplan.core.arrays import Float32s, Floats, Int64s
 from memplan.core.jit import jit_inner, jit_numpy_division
 
 
-@jit_numpy_division
+@jit_inner
 def _entered(
     ops: OpColumns,
-    run: RunColumns,
     ratios: Likelihoods,
-    prices: StepPrices,
-    kernel: int,
+    following: int,
+    low: int,
+    core: Floats,
+    by_name: Floats,
     next_a: Floats,
     next_c: Floats,
     enter: Floats,
@@ -28,24 +29,18 @@ def _entered(
     """
     Fill `enter` with what lies behind entering each op at a kernel, `until` with its running sum, from 0 to all.
 
-    The sum, and that over ops that the step begins with.
+    The kernel's class is `following`, its band begins at row `low`, `core` and `by_name` say how well it fits. Returns
+    the sum, and that over ops that the step begins with.
     """
     width, total = len(next_a), ops.token.shape[0]
-    following, name, low = run.token[kernel], run.name[kernel], run.low[kernel]
     whole = again_from_first = 0.0
     for i in range(width):
         at = low + i
         enter[i] = 0.0
         until[i] = whole
         if at < total:
-            cls = ops.token[at]
-            factor = 1.0
-            if name >= 0:
-                factor = prices.same_name if ops.name[at] == name else prices.other_name
-            fit, opens = ratios.core[following, cls] * factor, ratios.opens[following, cls] * factor
-            if run.before[kernel] >= 0:
-                fit *= standing(ops, run, at, kernel) * lasting(ops.time[at], run.time[kernel], prices.spread)
-            enter[i] = fit * next_c[i] + opens * ops.lead[at] * next_a[i]
+            opens = ratios.opens[following, ops.token[at]] * by_name[i]
+            enter[i] = core[i] * next_c[i] + opens * ops.lead[at] * next_a[i]
             whole += enter[i]
             again_from_first += ops.entry[at] * enter[i]
     until[width] = whole
@@ -151,66 +146,43 @@ def posterior(
     prices = StepPrices(*of_prices)
     next_a, next_c, next_u = np.zeros(width), np.zeros(width), np.zeros(width)
     now_a, now_c, now_u, now_m = np.zeros(width), np.zeros(width), np.zeros(width), np.zeros(width)
+    core, again, by_name, jumped = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
     joined = np.zeros(width)
     enter = np.zeros(width + 1)
     until = np.zeros(width + 1)
     for j in range(kernels - 1, -1, -1):
         offset = run.low[j]
         kind = run.token[j]
-        moved = 0
-        jumped = again_from_first = 0.0
+        moved, following = 0, -1
+        again_from_first = 0.0
         if j < kernels - 1:
-            moved = run.low[j + 1] - offset
-            jumped, again_from_first = _entered(ops, run, ratios, prices, j + 1, next_a, next_c, enter, until)
-            jumped *= prices.jump
+            low, following = run.low[j + 1], run.token[j + 1]
+            moved = low - offset
+            fill_fits(ops, run, ratios, prices, j + 1, core, again, by_name)
+            whole, again_from_first = _entered(ops, ratios, following, low, core, by_name, next_a, next_c, enter, until)
+            fill_jumps(ops, spans, prices, until, low, whole, offset, 1, jumped)
             again_from_first *= prices.wrap
         for i in range(width - 1, -1, -1):
             at = offset + i
             if at >= total:
                 now_a[i] = now_c[i] = now_u[i] = now_m[i] = joined[i] = 0.0
                 continue
-            cls = ops.token[at]
-            if j == kernels - 1:
-                leave = final[i]
-                stay_c = stay_a = stay_u = next_none = 0.0
-                to_core = 0.0
-                none_on = 0.0
-            else:
-                new = i - moved
-                shift = at - new
-                leave = jumped
-                begin, stop = max(at + 1 - REACH, spans.block_from[at]), min(at + 2 + REACH, spans.block_to[at])
-                leave += prices.near_jump * mass_between(until, begin - shift, stop - shift)
-                begin = min(max(at + 1 - NEARBY, spans.block_from[at]), at + 1 - ACROSS)
-                stop = max(min(at + 2 + NEARBY, spans.block_to[at]), at + 2 + ACROSS)
-                leave += prices.neighbour_jump * mass_between(until, begin - shift, stop - shift)
-                if spans.group_to[at] - spans.group_from[at] > 1:
-                    leave += ops.loose[at] * mass_between(
-                        until, spans.group_from[at] - shift, spans.group_to[at] - shift
-                    )
-                if new + 1 >= 0 and new + 1 < width and at + 1 < total:
-                    leave += enter[new + 1]
+            new = i - moved
+            leave = final[i]
+            if j < kernels - 1:
+                leave = jumped[i] + (enter[new + 1] if new + 1 >= 0 and new + 1 < width and at + 1 < total else 0.0)
                 leave += ops.ends[at] * again_from_first
-                stay_c = stay_a = stay_u = next_none = to_core = none_on = 0.0
-                if new >= 0 and new < width:
-                    factor = 1.0
-                    if run.name[j + 1] >= 0:
-                        factor = prices.same_name if ops.name[at] == run.name[j + 1] else prices.other_name
-                    following = run.token[j + 1]
-                    fit = ratios.core[following, cls] * factor
-                    more = ratios.again[following, cls] * factor
-                    if run.before[j + 1] >= 0:
-                        near_by = standing(ops, run, at, j + 1)
-                        fit *= near_by * lasting(ops.time[at], run.time[j + 1], prices.spread)
-                        more *= near_by
-                    helps = ratios.behind[following, cls] * ops.stay[at] * factor
-                    leads = ratios.before[following, cls] * ops.lead[at] * factor
-                    stay_c = (helps + more) * next_c[new]
-                    stay_a = leads * next_a[new]
-                    to_core = fit * next_c[new]
-                    stay_u = helps * prices.back * next_c[new]
-                    next_none = prices.unplanned * next_u[new]
-                    none_on = prices.unplanned_on * next_u[new]
+            stay_c = stay_a = stay_u = next_none = to_core = none_on = 0.0
+            if j < kernels - 1 and new >= 0 and new < width:
+                cls = ops.token[at]
+                helps = ratios.behind[following, cls] * ops.stay[at] * by_name[new]
+                leads = ratios.before[following, cls] * ops.lead[at] * by_name[new]
+                stay_c = (helps + again[new]) * next_c[new]
+                stay_a = leads * next_a[new]
+                to_core = core[new] * next_c[new]
+                stay_u = helps * prices.back * next_c[new]
+                next_none = prices.unplanned * next_u[new]
+                none_on = prices.unplanned_on * next_u[new]
             missed = missed_on = joint = 0.0
             if i + 1 < width and at + 1 < total:
                 missed = ops.skip[at + 1] * now_m[i + 1]

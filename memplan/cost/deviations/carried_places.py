@@ -19,7 +19,8 @@ def carried_places(kernels: Sequence[tuple[Array, Array]]) -> float:
     Every measurement is told by the median of all others of its kernel; 0, the plain median, where more may be chance.
     """
     several = [(times, places) for times, places in kernels if len(times) > 1 and np.ptp(places) > 0]
-    return surest_share(lambda power: _missed(several, power), int(calibration_choice("fewest_for_means")))
+    fewest, sureness = calibration_choice("fewest_for_means"), calibration_choice("carry_sureness")
+    return surest_share(lambda power: _missed(several, power), int(fewest), sureness)
 
 
 def _missed(kernels: Sequence[tuple[Array, Array]], power: float) -> Array:

@@ -19,23 +19,29 @@ import numpy as np
 from memplan.cost.deviations.measured_deviations import Deviations, Member
 from memplan.cost.deviations.prior import Columns, Prior, SharedTraits, spread_priors
 from memplan.cost.deviations.traits import Trait
+from memplan.cost.kernel import CONVOLUTIONS
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
 _FLOOR = 1e-3
 """Variance that no repetition of a kernel is without: 3 % of its time."""
+_FEWEST_FOR_SPREAD = 3
+"""Kernels below which `_quantile` tells nothing."""
 _ROUNDS = 3
 """Times that kernels are weighed anew by how far they went their own way; weights hardly move after that."""
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 """Parts of a correction that are tried: a quarter changes less than repetitions of a kernel do."""
+_BY_TIME, _ALIKE = 1.0, 0.0
+"""Powers of their time by which kernels count as evidence: as much as they take, or all alike."""
 
 
 def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Deviations:
     """
     Deviations of distinct kernels, each with all the times (ns) it took.
 
-    A kind keeps the share of its deviations with which its kernels come out best when each is predicted by all others,
-    and none where that may be chance. That is judged by types of which enough are left when one is taken away.
+    A kind keeps the share of its deviations with which its kernels come out best when each is predicted by all others:
+    by time, where a few count for all, and with each kernel alike. It keeps none where one of the two says otherwise.
+    That is judged by types of which enough are left when one is taken away.
     """
     least, evidence = (int(calibration_choice(name)) for name in ("fewest_of_type", "fewest_for_evidence"))
     chosen = _chosen(measured)
@@ -50,15 +56,15 @@ def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Dev
     enough = np.array([counts[trait.type, trait.dtype] >= evidence for trait in traits])
     priors, shared = spread_priors(), SharedTraits(columns, columns)
     weights, apart = zip(*(_predicted_apart(shared, columns, ratios, prior) for prior in priors), strict=True)
-    alone = _missed(measured, model)[enough].sum()
-    missed = np.array([_missed(measured, model * np.exp(each))[enough].sum() for each in apart])
-    shares = np.exp(-(missed - missed.min()) / max(calibration_choice("prior_patience") * alone, 1e-9))
+    missed = np.array([_missed(measured, model * np.exp(each)) for each in apart])
+    left = _left(missed[:, enough], _missed(measured, model)[enough], _spent(measured)[enough])
+    shares = np.exp(-(left - left.min()) / calibration_choice("prior_patience"))
     shares = shares / shares.sum()
     together = np.asarray(shares @ np.array(apart))
     kept: dict[str, float] = {}
     for kind in np.unique(columns.kind).tolist():
         own = np.flatnonzero((columns.kind == kind) & enough)
-        share = _share([measured[index] for index in own], model[own], together[own])
+        share = _share(kind, [measured[index] for index in own], model[own], together[own])
         if share:
             kept[kind] = share
     members = zip(priors, shares.tolist(), weights, strict=True)
@@ -69,9 +75,27 @@ def fitted_deviations(traits: Sequence[Trait], measured: Sequence[Array]) -> Dev
 
 def _chosen(measured: Sequence[Array]) -> list[int]:
     """The kernels with the most time in all, as many as are fitted."""
-    spent = np.array([float(np.sum(own)) for own in measured])
     most = int(calibration_choice("most_shapes"))
-    return sorted(np.argsort(-spent, kind="stable")[:most].tolist())
+    return sorted(np.argsort(-_spent(measured), kind="stable")[:most].tolist())
+
+
+def _spent(measured: Sequence[Array]) -> Array:
+    """Nanoseconds that all measurements of each kernel took."""
+    return np.array([float(np.sum(own)) for own in measured])
+
+
+def _left(missed: Array, plain: Array, spent: Array) -> Array:
+    """
+    For each row of what is `missed` the share of what is missed plainly that it leaves, the mean of both ways to count.
+
+    Columns are kernels, which `spent` so much time; 1 where nothing is missed plainly.
+    """
+    found = np.zeros(len(missed))
+    for power in (_ALIKE, _BY_TIME):
+        weights = spent ** (power - 1)
+        whole = float(plain @ weights)
+        found = found + ((missed @ weights) / whole if whole else 1.0)
+    return np.asarray(found / 2)
 
 
 def _predicted_apart(shared: SharedTraits, columns: Columns, ratios: Array, prior: Prior) -> tuple[Array, Array]:
@@ -92,37 +116,44 @@ def _missed(measured: Sequence[Array], times: Array) -> Array:
     return np.array([float(np.abs(own - time).sum()) for own, time in zip(measured, times, strict=True)])
 
 
-def _share(measured: Sequence[Array], model: Array, apart: Array) -> float:
-    """The share of the deviations predicted `apart` from each kernel's own with which a kind comes out best."""
-    fewest = int(calibration_choice("fewest_of_kind"))
-    return surest_share(lambda share: _missed(measured, model * np.exp(share * apart)), fewest)
+def _share(kind: str, measured: Sequence[Array], model: Array, apart: Array) -> float:
+    """The share of the deviations predicted `apart` from each kernel's own with which `kind` comes out best."""
+    cut = kind in CONVOLUTIONS
+    return surest_share(
+        lambda share: _missed(measured, model * np.exp(share * apart)),
+        int(calibration_choice("fewest_for_means" if cut else "fewest_of_kind")),
+        calibration_choice("cut_sureness") if cut else 0.0,
+        [_spent(measured) ** (power - 1) for power in (_ALIKE, _BY_TIME)],
+    )
 
 
-def surest_share(missed: Callable[[float], Array], fewest: int) -> float:
+def surest_share(
+    missed: Callable[[float], Array], fewest: int, sureness: float, weights: Sequence[Array] | None = None
+) -> float:
     """
-    The share (0 to 1) of a correction with which several kernels together gain most that is hardly chance.
+    The share (0 to 1) of a correction with which several kernels together gain most.
 
-    `missed` says for each kernel by how many nanoseconds it is off with a share. 0 where there are not the `fewest`
-    kernels, three or more, or no gain is sure. Few kernels tell by no mean what is chance: they have to agree.
+    `missed` says for each kernel by how many nanoseconds it is off with a share. The gain has to be more than
+    `sureness` times its standard error, with each of the `weights` of kernels (all alike if none are given). Few
+    kernels tell by no mean what is chance: all of them have to gain. 0 where there are not the `fewest` or no share
+    gains so.
     """
     plain = missed(0.0)
-    if len(plain) < fewest:
+    if len(plain) < max(fewest, _FEWEST_FOR_SPREAD):
         return 0.0
-    gains = {share: _sure_gain(plain - missed(share)) for share in _SHARES}
-    best = max(gains, key=gains.__getitem__)
-    if gains[best] <= 0 or (len(plain) < calibration_choice("fewest_for_means") and not _agreed(plain, missed(best))):
-        return 0.0
+    ways = [way / (way @ plain) for way in weights or [np.ones(len(plain))] if way @ plain > 0]
+    few = len(plain) < calibration_choice("fewest_for_means")
+    best, most = 0.0, 0.0
+    for share in _SHARES if ways else ():
+        gained = plain - missed(share)
+        gains = [_sure_gain(way * gained, sureness) for way in ways]
+        if min(gains) > 0 and sum(gains) > most and not (few and (gained <= 0).any()):
+            best, most = share, sum(gains)
     return best
 
 
-def _agreed(plain: Array, corrected: Array) -> bool:
-    """Whether every kernel gains by a correction, and all together enough of what they are off."""
-    gains = plain - corrected
-    return bool((gains > 0).all() and gains.sum() > calibration_choice("agreed_gain") * plain.sum())
-
-
-def _sure_gain(gains: Array) -> float:
-    sure = _quantile(calibration_choice("carry_sureness"), len(gains) - 1)
+def _sure_gain(gains: Array, sureness: float) -> float:
+    sure = _quantile(sureness, len(gains) - 1)
     return float(gains.sum() - sure * math.sqrt(len(gains)) * gains.std(ddof=1))
 
 
