@@ -129,7 +129,7 @@ class AttentionProblem:
 
     @property
     def walked_row(self) -> float:
-        """Bytes of a token's keys and values that a core reads: values of latent keys again where these lie in no pages."""
+        """Bytes of a token's keys and values that a core reads: of latent keys outside of pages values again."""
         again = self.shared_kv and self.walk is Walk.INCREMENTAL
         return self.kv_row + (self.d_v * self.kv_bytes if again else 0.0)
 
