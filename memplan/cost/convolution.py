@@ -110,7 +110,7 @@ def images_dealt(kernel: Kernel, machine: Machine) -> int:
 
 def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
     """Pixels of a row from one window to the next, as the widths of `image` and of the image of `windows` tell."""
-    width, count = ((op.shape[-2] if blocked else op.shape[-1]) for op in (image, windows))
+    width, count = (max(op.shape[-2:-1] if blocked else op.shape[-1:], default=1) for op in (image, windows))
     return max(round(width / max(count, 1)), 1)
 
 
