@@ -291,12 +291,11 @@ def _row(
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
-    # Nobody has balanced the experts of a service, as reference tables say that they did.
     step = ServedStep(
         Phase.DECODE, sequences_under_way(told), context,
-        speculative=told["drafts"], precision=precision, even_routing=False,
+        speculative=told["drafts"], precision=precision,
     )  # fmt: skip
-    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=False)
+    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision)
     if told.get("foreign_drafts") or "draft" in told:
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:
