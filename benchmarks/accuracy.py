@@ -17,6 +17,7 @@ from statistics import median
 
 from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_rows
 from benchmarks.aicore_published import published_rows
+from benchmarks.cleared_kernels import CLEARED_HEADER, cleared_table
 from benchmarks.engine_hosts import measured_engine_rows
 from benchmarks.engine_rows import engine_rows
 from benchmarks.first_generation import (
@@ -156,8 +157,9 @@ def profile_cells(data: Path) -> Iterator[tuple[str, ...]]:
     notes = {
         "qwen3-0.6b-train-4rank": "kernel_floor in alignment's prices, code_fetch_ns_per_vector_core; "
         "short_row_elements and starts of rows one at a time chosen with it in view",
-        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share; cuts of "
-        "TransData, rows of windows and images dealt out to cores chosen with it in view",
+        "alexnet-ddp-2rank, level 2": "head_ns, head_ns_per_cube_core, core_start_ns, hf32_share, "
+        "turned_word_fractal_cycles; cuts of TransData, rows of windows and images dealt out to cores chosen with it "
+        "in view",
         "fixture: advisor_backend": "hbm_mixed_share, hbm_write_share, head_ns, head_ns_per_vector_core",
     }
     for name, folder, rank, chip_name in PROFILES:
@@ -185,7 +187,12 @@ def _profile_cell(name: str, chip_name: str, total: tuple[int, float, float, flo
     return name, chip_name, f"{count:,}", f"{error:.1%}", signed(bias), f"{plain:.1%}", constants
 
 
-def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> Iterator[str]:
+_CLEARED = "Kernels of a benchmark that clears caches, first seen -> now"
+
+
+def page(
+    rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]], cleared: Sequence[Sequence[str]]
+) -> Iterator[str]:
     """The lines of `accuracy.md` from the cells of its tables."""
     yield "# Predictions against public figures"
     yield ""
@@ -211,13 +218,19 @@ def page(rows: Sequence[Sequence[str]], profiles: Sequence[Sequence[str]]) -> It
     )
     profile_header = ("profile", "taken as", "kernels", "error", "bias", "roofline's error", "constants from it")
     yield from table(profile_header, profiles)
+    yield from section(
+        _CLEARED,
+        "Without kernels of which a constant came, and without such that launching may decide "
+        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up.",
+    )
+    yield from table(CLEARED_HEADER, cleared)
     yield "## Every row"
     yield ""
     yield from table(HEADER, rows)
 
 
-def parse(text: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The cells of the rows and of the profiles that a page holds."""
+def parse(text: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """The cells of the rows, of the profiles and of the kernels summed up that a page holds."""
     found: dict[str, list[tuple[str, ...]]] = {}
     name = ""
     for line in text.splitlines():
@@ -225,7 +238,7 @@ def parse(text: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
             name = line[3:]
         elif line.startswith("| "):
             found.setdefault(name, []).append(tuple(cell.strip() for cell in line.strip("|").split("|")))
-    return found["Every row"][1:], found["Kernels of profiles, uncalibrated"][1:]
+    return found["Every row"][1:], found["Kernels of profiles, uncalibrated"][1:], found[_CLEARED][1:]
 
 
 def main() -> None:
@@ -235,7 +248,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write the page here")
     options = parser.parse_args()
     rows = [cells(row) for row in accuracy_rows(options.data)]
-    text = "\n".join(page(rows, list(profile_cells(options.data))))
+    text = "\n".join(page(rows, list(profile_cells(options.data)), cleared_table()))
     if options.output:
         options.output.write_text(text, "utf-8")
     else:

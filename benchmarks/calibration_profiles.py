@@ -95,7 +95,7 @@ def _first_generation(data: Path) -> Iterator[tuple[str, Machine, MeasuredKernel
 
 def _profiled(name: str, core: Machine, kernels: MeasuredKernels) -> Profiled:
     _, shape = np.unique([kernel_key(kernel) for kernel in kernels.kernels], return_inverse=True)
-    costs = costs_in_order(kernels.kernels, core)
+    costs = costs_in_order(kernels.kernels, core, pushing=False)
     return Profiled(
         name,
         core,

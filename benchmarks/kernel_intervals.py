@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.aicore import HERE, measured_profiles
+from benchmarks.cleared_kernels import WORKED_WITH, cleared_kernels
 from benchmarks.markdown import table
 from benchmarks.public_kernels import public_cost, public_kernels
 from memplan.cost import Kernel, kernel_cost, machine
@@ -61,12 +62,25 @@ class Ratio:
 
 
 def kernel_ratios(data: Path) -> Iterator[Ratio]:
-    """Every kernel of the profiles at hand, and of the public rows of their generation from which no constant came."""
+    """
+    Every kernel of the profiles at hand, and of the public rows of their generation from which no constant came: of the
+    benchmark that clears caches of the half that was worked with.
+    """
     for name, core, kernels in measured_profiles(data):
         for kernel, time in zip(kernels.kernels, kernels.duration_ns, strict=True):
             cost = kernel_cost(kernel, core)
             yield Ratio(name, interval_class(kernel, cost), float(time) / cost.duration_ns, kernel)
     yield from public_ratios(GENERATION)
+    yield from cleared_ratios(GENERATION)
+
+
+def cleared_ratios(generation: str, half: str = WORKED_WITH) -> Iterator[Ratio]:
+    """Kernels behind cleared caches of chips of `generation`, of one half and without those that gave a constant."""
+    for each in cleared_kernels():
+        if each.half != half or each.is_source or each.doubtful or machine(chip(each.chip)).npu_arch != generation:
+            continue
+        cost = each.cost()
+        yield Ratio(each.source, interval_class(each.kernel, cost), each.measured_ns / cost.duration_ns, each.kernel)
 
 
 def public_ratios(generation: str) -> Iterator[Ratio]:

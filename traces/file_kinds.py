@@ -106,6 +106,7 @@ _KINDS = tuple(kind for kind, _ in _NAMES)
 _PATTERN = re.compile("|".join(rf"({pattern})(?:\.gz)?" for _, pattern in _NAMES), re.IGNORECASE)
 """One group for each kind, in their order: the first that fits the whole name counts."""
 
+_MEMSCOPE_HEADER = b"ID,Event,Event Type,Name,Timestamp(ns),"
 UNPACK_BY_HAND = "unpack it yourself"
 """What to do about an archive that can't be read."""
 
@@ -140,3 +141,17 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sorting key under which numbers inside a name count as numbers."""
     parts = re.findall(r"\d{1,30}|\D+|\d+", text)
     return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
+
+
+def file_kind(path: Path) -> FileKind | None:
+    """What a file holds, by its name and, for tables of no known name, by its first line."""
+    kind = kind_by_name(path.name)
+    if kind is FileKind.TABLE:
+        try:
+            with path.open("rb") as file:
+                head = file.read(256)
+        except OSError:
+            return kind
+        if head.startswith(_MEMSCOPE_HEADER):
+            return FileKind.MEMSCOPE
+    return kind

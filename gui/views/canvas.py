@@ -1,4 +1,4 @@
-"""What every view on the common time axis shares: its columns, its navigation and the parts all of them draw."""
+"""What every view on the common time axis shares: its image of a frame, and the way about with mouse and keys."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import (
-    QColor,
-    QFont,
-    QFontMetrics,
     QHideEvent,
     QImage,
     QKeyEvent,
@@ -20,32 +17,26 @@ from PySide6.QtGui import (
     QPaintEngine,
     QPainter,
     QPaintEvent,
-    QPen,
     QResizeEvent,
     QShowEvent,
     QWheelEvent,
 )
 from PySide6.QtWidgets import QWidget
 
-from memplan.gui.i18n import say, tr
+from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
-from memplan.gui.model.ruler import Tick, event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.viewport import ZOOM_STEP
-from memplan.gui.views.tags import Tags
+from memplan.gui.views.time_axis import GUTTER_PX, RULER_PX, TimeAxis
 from memplan.gui.views.view import ViewServices
 
-GUTTER_PX = 210
-RULER_PX = 26
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
-_MOST_PLACES = 2000
-"""Places of one thing that are marked."""
 
 
-class TimeCanvas(QWidget):
+class TimeCanvas(TimeAxis):
     """
-    A widget whose columns are moments: `GUTTER_PX` of labels at the left, then the viewport of its session.
+    A picture over a time axis, and the way about in it.
 
     Sub-classes paint pixels in `paint_pixels` (one numpy image a frame, kept until something changes) and everything
     else in `paint_over`. Wheel with Ctrl, W, S zoom at the mouse; A, D, arrows and dragging pan; Shift and dragging
@@ -53,33 +44,21 @@ class TimeCanvas(QWidget):
     """
 
     hovered = Signal(str)
-    ruler_px = RULER_PX
     own_ruler = False  # whether it has a ruler also under another view of the same columns
-    strip_px = 0  # what lies between the ruler and the plot, part of `ruler_px`
-    covered_px = 0  # what a scroll bar takes at the right edge
     by_loops = False  # whether there is nothing to see before the session's loops are loaded
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(session, palette, parent)
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(GUTTER_PX + 80, 60)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
-        self.colours = palette
-        self.text_font = QFont(self.font())
-        self.text_font.setPixelSize(12)
-        self.small_font = QFont(self.font())
-        self.small_font.setPixelSize(11)
-        self.small_metrics = QFontMetrics(self.small_font)
-        self._pens: dict[tuple[str, float, int], QPen] = {}
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
         self._image: QImage | None = None
-        self._tags = Tags()
         self._press: QPointF | None = None
         self._drag: str | None = None
         self._mouse: QPointF | None = None
         self._listening: list[tuple[Any, Any]] = []
-        self.session = session
         self._listen()
 
     # -- the session ---------------------------------------------------------------------------------------------
@@ -120,8 +99,7 @@ class TimeCanvas(QWidget):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
-        self.colours = palette
-        self._pens.clear()
+        super().set_palette(palette)
         self.refresh()
 
     def refresh(self) -> None:
@@ -133,31 +111,7 @@ class TimeCanvas(QWidget):
             self.moved(self._mouse)
         self.update()
 
-    # -- geometry ------------------------------------------------------------------------------------------------
-
-    @property
-    def plot(self) -> QRect:
-        """The part of the widget whose columns are moments."""
-        return QRect(GUTTER_PX, self.ruler_px, max(self.width() - GUTTER_PX, 1), max(self.height() - self.ruler_px, 1))
-
-    @property
-    def ns_per_px(self) -> float:
-        """Nanoseconds per logical pixel."""
-        return self.session.viewport.span / self.plot.width()
-
-    def time_at(self, x: float) -> float:
-        """The moment at widget column `x`, in nanoseconds from the origin."""
-        return self.session.viewport.start + (x - GUTTER_PX) * self.ns_per_px
-
-    def x_of(self, time: float) -> float:
-        """Widget column of a moment."""
-        return GUTTER_PX + (time - self.session.viewport.start) / self.ns_per_px
-
-    def whole_start(self) -> tuple[int, float]:
-        """The viewport's start on the profile's clock: whole nanoseconds, and the rest."""
-        start = self.session.viewport.start
-        whole = int(np.floor(start))
-        return self.session.origin_ns + whole, start - whole
+    # -- the ruler -----------------------------------------------------------------------------------------------
 
     def share_ruler(self, others: Sequence[TimeCanvas]) -> None:
         """Do without a ruler where one of the `others` of the window, of the same columns, is right above."""
@@ -215,21 +169,20 @@ class TimeCanvas(QWidget):
         elif engine is not None and engine.type() is QPaintEngine.Type.SVG:
             self.block(painter, QRectF(plot), self.colours.role("ground"))
             painter.setPen(self.pen("grid"))
-            for x in (self.x_of(tick.value) for tick in self._ticks()):
+            for x in (self.x_of(tick.value) for tick in self.ticks()):
                 painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
             self.paint_vectors(painter)
             self.paint_over(painter)
         else:
             painter.drawImage(plot.topLeft(), self._frame(plot))
             self.paint_over(painter)
-        self._paint_marks(painter, plot)
-        painter.setFont(self.small_font)
-        self._tags.paint(painter, self.small_metrics.ascent(), self.colour(self.colours.role("ground"), 215))
+        self.paint_marks(painter, plot)
+        self.paint_tags(painter)
         painter.setClipping(False)
         self.block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
         self.paint_gutter(painter)
         if self.ruler_px:
-            self._paint_ruler(painter)
+            self.paint_ruler(painter)
         painter.setPen(self.pen("line"))
         painter.drawLine(GUTTER_PX - 1, 0, GUTTER_PX - 1, self.height())
         self.paint_top(painter)
@@ -252,7 +205,7 @@ class TimeCanvas(QWidget):
         if self._pixels.shape != (rows, columns):
             self._pixels = np.empty((rows, columns), dtype=np.uint32)
         self._pixels[:] = self.colours.role("ground")
-        for tick in self._ticks():
+        for tick in self.ticks():
             column = round((tick.value - self.session.viewport.start) / self.session.viewport.span * columns)
             if 0 <= column < columns:
                 self._pixels[:, column] = self.colours.role("grid")
@@ -262,108 +215,10 @@ class TimeCanvas(QWidget):
         self._image = image
         return image
 
-    def block(self, painter: QPainter, rectangle: QRectF, colour: int, alpha: int = 255) -> None:
-        """A filled rectangle; `QPainter.fillRect` is avoided because it leaks references to None."""
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(self.colour(colour, alpha))
-        painter.drawRect(rectangle)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-
-    def colour(self, value: int, alpha: int = 255) -> QColor:
-        """A palette's colour for Qt."""
-        return QColor(value >> 16 & 255, value >> 8 & 255, value & 255, alpha)
-
-    def pen(self, role: str, width: float = 1.0, alpha: int = 255) -> QPen:
-        """A pen in the theme's colour for `role`."""
-        kept = self._pens.get((role, width, alpha))
-        if kept is None:
-            kept = self._pens[role, width, alpha] = QPen(self.colour(self.colours.role(role), alpha))
-            kept.setWidthF(width)
-        return kept
-
-    def add_tag(self, x: float, baseline: float, text: str, pen: QPen) -> None:
-        """A small text to be read over whatever the frame holds; below others of it that it would hide."""
-        metrics = self.small_metrics
-        width = metrics.horizontalAdvance(text) + 4
-        self._tags.add(QRectF(x - 2, baseline - metrics.ascent(), width, metrics.height()), text, pen)
-
-    def _paint_ruler(self, painter: QPainter) -> None:
-        bottom = self.ruler_px - self.strip_px
-        self.block(painter, QRectF(0, 0, self.width(), self.ruler_px), self.colours.role("window"))
-        painter.setFont(self.small_font)
-        metrics = self.small_metrics
-        painter.setPen(self.pen("faint"))
-        painter.drawText(8, bottom - 9, f"⟷ {say(self.session.length_text(self.session.viewport.span))}")
-        free = float(GUTTER_PX - 1)
-        for tick in self._ticks():
-            x = self.x_of(tick.value)
-            painter.setPen(self.pen("line"))
-            painter.drawLine(QPointF(x, bottom - 6), QPointF(x, bottom))
-            end = x + 4 + metrics.horizontalAdvance(tick.text)
-            if free <= x and end < self.width():
-                painter.setPen(self.pen("text"))
-                painter.drawText(QPointF(x + 4, bottom - 9), tick.text)
-                free = end
-        painter.setPen(self.pen("line"))
-        painter.drawLine(0, bottom - 1, self.width(), bottom - 1)
-        self.paint_ruler_marks(painter, bottom)
-
-    def _ticks(self) -> list[Tick]:
-        """The round moments of the ruler, which lines in the plot lead down."""
-        ticks = event_ticks if self.session.counted else time_ticks
-        return ticks(self.session.viewport.start, self.session.viewport.end, max(self.plot.width() // 130, 2))
-
-    def paint_ruler_marks(self, painter: QPainter, bottom: int) -> None:
-        """Paint what is marked on the ruler, which ends at row `bottom`."""
-
-    def _paint_marks(self, painter: QPainter, plot: QRect) -> None:
-        viewport, warning = self.session.viewport, self.colours.role("warning")
-        if viewport.selected_range is not None:
-            left, right = (self.x_of(time) for time in viewport.selected_range)
-            area = QRectF(left, plot.top(), max(right - left, 1.0), plot.height())
-            self.block(painter, area, self.colours.role("selection"), 40)
-            painter.setPen(self.pen("selection"))
-            painter.drawLine(QPointF(left, plot.top()), QPointF(left, plot.bottom()))
-            painter.drawLine(QPointF(right, plot.top()), QPointF(right, plot.bottom()))
-        for start, end in self.session.marked_spans()[:_MOST_PLACES]:
-            left, right = (self.x_of(float(time - self.session.origin_ns)) for time in (start, end))
-            if right < plot.left() or left > plot.right():
-                continue
-            self.block(painter, QRectF(left, plot.top(), max(right - left, 1.0), plot.height()), warning, 45)
-            painter.setPen(self.pen("warning"))
-            for x in (left, right):
-                painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-        for marker in self.session.markers:
-            x = self.x_of(marker)
-            painter.setPen(self.pen("warning", 1.5))
-            painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-            self.add_tag(x + 3, plot.bottom() - 5, self.session.marker_name(marker), self.pen("warning"))
-        if viewport.cursor is not None:
-            painter.setPen(self.pen("faint", 1.0, 160))
-            x = self.x_of(viewport.cursor)
-            painter.drawLine(QPointF(x, plot.top()), QPointF(x, plot.bottom()))
-
     def paint_hover(self, painter: QPainter, lines: Sequence[str]) -> None:
-        """A box of text beside the mouse, kept inside the widget."""
-        if self._mouse is None or not lines:
-            return
-        painter.setFont(self.text_font)
-        metrics = QFontMetrics(self.text_font)
-        longest = max(self.width() - self.covered_px - 60, 120)
-        shown = [metrics.elidedText(line, Qt.TextElideMode.ElideMiddle, min(longest, 640)) for line in lines]
-        width = max(metrics.horizontalAdvance(line) for line in shown) + 16
-        height = metrics.height() * len(shown) + 10
-        x = max(min(self._mouse.x() + 14, self.width() - self.covered_px - width - 4), 2)
-        y = self._mouse.y() + 16
-        if y + height > self.height():
-            y = max(self._mouse.y() - height - 8, 2)
-        painter.setPen(self.pen("line"))
-        painter.setBrush(self.colour(self.colours.role("window"), 245))
-        painter.drawRoundedRect(QRectF(x, y, width, height), 4, 4)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        for row, line in enumerate(shown):
-            painter.setPen(self.pen("text" if row == 0 else "faint"))
-            painter.drawText(QPointF(x + 8, y + 5 + metrics.ascent() + row * metrics.height()), line)
+        """A box of text beside the mouse."""
+        if self._mouse is not None and lines:
+            self.paint_box(painter, self._mouse, lines)
 
     # -- input ---------------------------------------------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QSettings, QSize, Qt
+from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QTabBar, QToolBar, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QMainWindow, QVBoxLayout, QWidget
 
 from memplan.gui.commands import Command, Commands
-from memplan.gui.i18n import choose_language, say, tr
-from memplan.gui.icons import app_icon, icon
+from memplan.gui.i18n import choose_language, tr
+from memplan.gui.icons import app_icon
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.open_documents import OpenDocuments
 from memplan.gui.model.session.open_request import Request, remarks_on
@@ -29,6 +28,7 @@ from memplan.gui.views.view import ViewServices
 from memplan.gui.views.view_specs import PAGES, VIEW_SPECS
 from memplan.gui.views.welcome_page import WayToBegin, WelcomeView
 from memplan.gui.window.document_opener import DocumentOpener
+from memplan.gui.window.document_tabs import DocumentTabs
 from memplan.gui.window.export_dialogs import ExportDialogs
 from memplan.gui.window.file_menu import file_commands
 from memplan.gui.window.go_menu import StepNavigator, go_commands
@@ -36,6 +36,7 @@ from memplan.gui.window.page_switcher import PageLayout, PageStack, PageSwitcher
 from memplan.gui.window.rank_switcher import RankSwitcher
 from memplan.gui.window.sharing import Sharing
 from memplan.gui.window.side_by_side_controller import SideBySideController
+from memplan.gui.window.tool_bar import ToolBar
 from memplan.gui.window.tracks_menu import track_commands
 from memplan.gui.window.view_docks import ViewDocks
 from memplan.gui.window.view_menu import view_commands
@@ -45,16 +46,8 @@ from memplan.gui.work.loader import DocumentLoader
 
 _RIGHT = Qt.DockWidgetArea.RightDockWidgetArea
 _SAID_MS, _PROBLEM_MS = 5_000, 10_000
-_ICON_PX = 16
 _FIRST_PX = (1600, 1000)
 """The size of the first window, where the screen has room for it."""
-
-TOOLS: Sequence[tuple[str, str] | None] = (
-    ("open-file", "Open plan"), ("open-folder", "Open profile"), None, ("back", ""), ("show-all", ""),
-    ("find", "Find"), None, ("peak", "Memory peak"), ("costliest", "Costliest difference"), None,
-    ("report", "Report"), ("export-plan", "Export plan"), ("save-place", ""), ("commands", ""),
-)  # fmt: skip
-"""The commands in the tool bar with their short names, of which some need none; `None` is a gap."""
 
 
 class MainWindow(QMainWindow):
@@ -158,19 +151,7 @@ class MainWindow(QMainWindow):
         self.pages.put_middle("timeline", self.side_by_side.make_page(timeline))
         self.stacked.insertWidget(1, self.search)
         self.commands = Commands(self, self._commands())
-        self.toolbar.setWindowTitle(tr("Tools"))
-        self.toolbar.clear()
-        for tool in TOOLS:
-            if tool is None:
-                self.toolbar.addSeparator()
-                continue
-            action = self.commands.actions[tool[0]]
-            if tool[1]:
-                action.setIconText(tr(tool[1]))
-            self.toolbar.addAction(action)
-            button = self.toolbar.widgetForAction(action)
-            if tool[1] and isinstance(button, QToolButton):
-                button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.toolbar.show_commands(self.commands)
         self.commands.set_palette(self.colours)
         self.rail.name_pages()
 
@@ -232,11 +213,7 @@ class MainWindow(QMainWindow):
 
     def _make_middle(self) -> None:
         """The tabs of the documents, room for the search bar, and the middles of pages or the welcome."""
-        self.tabs = QTabBar(self)
-        self.tabs.setExpanding(False)
-        self.tabs.setDocumentMode(True)
-        self.tabs.currentChanged.connect(self.documents.select)
-        self.tabs.tabCloseRequested.connect(self.opener.close)
+        self.tabs = DocumentTabs(self.documents, self.opener.close, self)
         self.middle = PageStack(self)
         middle = QWidget(self)
         middle.setAutoFillBackground(True)  # bars of tabs that Qt keeps lie below: margins would show their ends
@@ -254,10 +231,7 @@ class MainWindow(QMainWindow):
 
     def _make_bars(self) -> None:
         """The bars at the edges, once: a bar that is taken away and put back moves everything beside it."""
-        self.toolbar = QToolBar(self)
-        self.toolbar.setObjectName("tools")
-        self.toolbar.setMovable(False)
-        self.toolbar.setIconSize(QSize(_ICON_PX + 4, _ICON_PX))
+        self.toolbar = ToolBar(self)
         self.addToolBar(self.toolbar)
         self.rail = PageRail(PAGES, self.show_page, self.colours, self)
         self.addToolBar(Qt.ToolBarArea.LeftToolBarArea, self.rail)
@@ -292,7 +266,7 @@ class MainWindow(QMainWindow):
         if session.document.empty:
             self.welcome.show_recent(self.settings.recent)
         self._turn_to_page()
-        self._show_tabs()
+        self.tabs.show_documents(self.side_by_side.letter, self.colours)
         name = session.document.name
         mark = f" [{tr('simulated profile')}]" if session.document.simulated else ""
         self.simulated_mark.setText(tr("simulated profile"))
@@ -326,27 +300,8 @@ class MainWindow(QMainWindow):
         self.commands.refresh()
 
     def _side_by_side_changed(self) -> None:
-        self._show_tabs()
+        self.tabs.show_documents(self.side_by_side.letter, self.colours)
         self.commands.refresh()
-
-    def _show_tabs(self) -> None:
-        """One tab a document, the two of a side by side with their letters."""
-        self.tabs.blockSignals(True)
-        while self.tabs.count():
-            self.tabs.removeTab(0)
-        for item, called in zip(self.documents.opened, self.documents.names(), strict=True):
-            name, letter = say(called) or tr("Empty"), self.side_by_side.letter(item)
-            place = self.tabs.addTab(f"{letter} · {name}" if letter else name)
-            close = QToolButton(self.tabs)
-            close.setAutoRaise(True)
-            close.setIcon(icon("close", self.colours.css("faint")))
-            close.setToolTip(tr("Close the document"))
-            close.clicked.connect(lambda *_, place=place: self.tabs.tabCloseRequested.emit(place))
-            self.tabs.setTabButton(place, QTabBar.ButtonPosition.RightSide, close)
-            self.tabs.setTabToolTip(place, "\n".join(str(path) for path in item.request.paths))
-        self.tabs.setCurrentIndex(self.documents.index)
-        self.tabs.blockSignals(False)
-        self.tabs.setVisible(len(self.documents.opened) > 1)
 
     def say(self, text: str) -> None:
         """Show a line for a while."""
@@ -396,7 +351,7 @@ class MainWindow(QMainWindow):
         self.side_by_side.set_palette()
         self.rail.set_palette(palette)
         self.commands.set_palette(palette)
-        self._show_tabs()
+        self.tabs.show_documents(self.side_by_side.letter, self.colours)
 
     def set_language(self, code: str) -> None:
         """Speak another language, now and at the next start: every view is made anew."""

@@ -18,9 +18,9 @@ from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, mo
 from memplan.gui.model.event import Event
 from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
 from memplan.gui.model.session.session import Session
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.view import ViewServices
 from memplan.gui.window.dialogs import ask_item

@@ -1,13 +1,14 @@
 """How long each kernel takes on a given chip, what limits it, and how its buffers and L2 are used."""
 
 from memplan.cost.calibration import Calibration, load_calibration, save_calibration
-from memplan.cost.deviations import L2State
+from memplan.cost.deviations import CLEARED_L2, L2State
 from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
 from memplan.cost.kernel_time import KernelCost, kernel_cost
 from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.opcost import OpCost, costs_and_advice, op_costs
 
 __all__ = [
+    "CLEARED_L2",
     "Calibration",
     "Kernel",
     "KernelCost",

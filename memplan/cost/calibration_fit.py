@@ -121,7 +121,7 @@ class _Rows:
     @staticmethod
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
         """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
-        ordered = costs_in_order(kernels.kernels, machine)
+        ordered = costs_in_order(kernels.kernels, machine, pushing=False)
         plain = tuple(
             plain_times(kernel, machine, cost.duration_ns)
             for kernel, cost in zip(kernels.kernels, ordered, strict=True)

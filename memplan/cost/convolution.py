@@ -11,6 +11,8 @@ from memplan.cost.machine import Machine
 from memplan.cost.tiling import MatmulProblem
 from memplan.graph.model import DTYPE_BITS
 
+_WORD = 4
+"""Bytes of an element that MTE1 turns slowly."""
 _SINGLE_CHANNEL_DIMS = 6
 """Dimensions of filters of single channels in blocks (C1HWNCoC0)."""
 
@@ -19,9 +21,10 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     """
     The product of a convolution (implicit im2col), `None` if its operands make none: rows are pixels, columns filters.
 
-    The windows of an image are unfolded between L1 and the cube, so that its pixels alone go through GM. Of the
-    gradients it is not known how they are cut: each element counts as often as it is used, but for those of groups of
-    channels where these are multiplied apart.
+    The windows of an image are unfolded between L1 and the cube, so that its pixels alone go through GM; so are those
+    of a result's gradient for the gradient of an image. How gradients of filters are cut is not known on all
+    generations: there each element counts as often as it is used, but for those of groups of channels where these are
+    multiplied apart.
 
     Understands NCHW, its forms of one and three dimensions, and the stored NC1HWC0 with FRACTAL_Z filters. A
     `transposed_convolution` spreads each pixel of its input over the taps of its filters. Frameworks give gradients'
@@ -68,6 +71,9 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
         m, n, k = _pixels(image, blocked=blocked), own, count * max(taps // own, 1)
     if min(m, n, k) < 1:
         return None
+    of_image = kind == "convolution_input_gradient" and not spread and _channels(made, blocked=blocked) * made.count > 0
+    if of_image:
+        m, n, k = _around_pixels(made, pixels_of, m * n * k, blocked=blocked)
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
     problem = MatmulProblem(
         m, n, k, batch, width, width, width, "nz", "nz", a_batch=batch, b_batch=batch, mac_rate=rate
@@ -75,12 +81,25 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if is_fused(kernel.type):
         own = sum(operand.nbytes for operand in (*tensors[:2], made))
         problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
+    if of_image:
+        turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
+        return replace(problem, unfolds=min(pixels_of.count / (m * k), 1.0), turned_cycles=turned)
     windows = tensors[0] if kind == "convolution" else pixels_of if spread else image
     stride = _stride(windows, pixels_of, blocked=blocked)
     unfolded = kind == "convolution_filter_gradient" and products == 1 and stride <= machine["gradient_unfolds_steps"]
     if kind != "convolution" and not unfolded and not spread:
         return problem
     return replace(problem, unfolds=min(windows.count / (parts * m * k), 1.0), stride=1 if spread else stride)
+
+
+def _around_pixels(made: Operand, gradient: Operand, products: int, *, blocked: bool) -> tuple[int, int, int]:
+    """
+    The gradient of an image as a convolution: rows are its pixels, columns its channels, and so many terms each that
+    they come to `products`, windows of the result's `gradient` over all filters. Products with zeros count for none.
+    """
+    apart = _stride(made, gradient, blocked=blocked) > 1
+    pixels, channels = _pixels(made if apart else gradient, blocked=blocked), _channels(made, blocked=blocked)
+    return pixels, channels, max(ceil(products / (pixels * channels)), 1)
 
 
 def images_dealt(kernel: Kernel, machine: Machine) -> int:
@@ -91,7 +110,7 @@ def images_dealt(kernel: Kernel, machine: Machine) -> int:
 
 def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
     """Pixels of a row from one window to the next, as the widths of `image` and of the image of `windows` tell."""
-    width, count = ((op.shape[-2] if blocked else op.shape[-1]) for op in (image, windows))
+    width, count = (max(op.shape[-2:-1] if blocked else op.shape[-1:], default=1) for op in (image, windows))
     return max(round(width / max(count, 1)), 1)
 
 

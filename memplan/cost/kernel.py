@@ -144,9 +144,14 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
 
 
 @cache
-def takes_turns(op_type: str) -> bool:
-    """Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled."""
-    return op_type.casefold() in {name.casefold() for name in _table()["takes_turns"]["types"]}
+def takes_turns(op_type: str, generation: str = "") -> bool:
+    """
+    Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled, on any
+    generation or in the kernels of `generation`.
+    """
+    entry = _table()["takes_turns"]
+    types = (*entry["types"], *entry["generations"].get(generation, ()))
+    return op_type.casefold() in {name.casefold() for name in types}
 
 
 @cache
@@ -160,6 +165,40 @@ def index_rows(op_type: str) -> int:
     """Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types."""
     rule = _table()["index_rows"]
     return int(rule["rows_a_core"]) if op_type in rule["types"] else 0
+
+
+@cache
+def _goes_over_pixels(op_type: str) -> bool:
+    return op_type in _table()["image_rows"]["types"]
+
+
+_BEHIND_CHANNELS = 2
+
+
+def reduced_row(op_type: str, operand: Operand) -> int:
+    """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
+    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and _goes_over_pixels(op_type):
+        return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
+    return logical_row(operand)
+
+
+@cache
+def row_steps(op_type: str) -> int:
+    """Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0."""
+    return int(_table()["rows_in_turn"]["types"].get(op_type, 0))
+
+
+def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
+    """Whether kernels of `op_type` read the next rows while they work on those of `row` elements of `dtype`."""
+    return any(
+        op_type in rule["types"] and row <= rule["up_to_elements"] and dtype in rule.get("dtypes", (dtype,))
+        for rule in _table()["rows_overlap"]["rules"]
+    )
+
+
+def reads_rows_behind_sum(op_type: str) -> bool:
+    """Whether kernels of `op_type` that work on one row at a time read the next one as soon as a row is summed up."""
+    return op_type in _table()["next_row_behind_sum"]["types"]
 
 
 def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:

@@ -15,7 +15,16 @@ from memplan.cost.chunk_kernels import chunk_ns
 from memplan.cost.collective import collective_time
 from memplan.cost.convolution import convolution_of, images_dealt
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
-from memplan.cost.kernel import CONVOLUTIONS, Kernel, OpClass, of_tokens_alone, op_class, takes_turns
+from memplan.cost.kernel import (
+    CONVOLUTIONS,
+    Kernel,
+    OpClass,
+    logical_row,
+    of_tokens_alone,
+    op_class,
+    rows_overlap,
+    takes_turns,
+)
 from memplan.cost.layout_copies import as_cube_takes, layout_copies
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
@@ -67,13 +76,13 @@ def kernel_cost(kernel: Kernel, machine: Machine, l2: L2State = UNKNOWN_L2, *, c
 
     With `cold_code` its vector cores fetch their instructions first, as they do behind another kernel.
     """
-    asked = L2State(l2.hot) if machine.calibration is None else l2
+    asked = L2State(l2.hot, clean=l2.clean) if machine.calibration is None else l2
     return _cached(kernel, machine, asked.stepped(), cold_code)
 
 
 @lru_cache(maxsize=65536)
 def _cached(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool) -> KernelCost:
-    cost = _modelled(kernel, machine, l2.hot, cold_code)
+    cost = _modelled(kernel, machine, l2.hot, cold_code, clean=l2.clean)
     if machine.calibration is None:
         return cost
     plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, l2.hot))
@@ -163,9 +172,18 @@ def _product(kernel: Kernel, rule: OpClass, machine: Machine) -> Shaped:
 
 
 def _modelled(
-    kernel: Kernel, machine: Machine, hot: float | None, cold_code: bool = False, *, kept: bool = True
+    kernel: Kernel,
+    machine: Machine,
+    hot: float | None,
+    cold_code: bool = False,
+    *,
+    kept: bool = True,
+    clean: bool = False,
 ) -> KernelCost:
-    """The cost with the share `hot` of its reads in L2, and with none of its vector work's results `kept` there."""
+    """
+    The cost with the share `hot` of its reads in L2, without any of its vector work's results `kept` there, or in an
+    L2 that was `clean` before.
+    """
     share = hot or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
@@ -188,7 +206,7 @@ def _modelled(
         head = machine.head_ns(machine.cubes, machine.vectors)
         return _launch_alone(head, "attention", "the lengths of the sequences in the pages are not told")
     moved = of_tokens_alone(kernel)
-    return _vector(moved, problem.rule, machine, hot, cold_code=cold_code, kept=kept)
+    return _vector(moved, problem.rule, machine, hot, cold_code=cold_code, kept=kept, clean=clean)
 
 
 def _of_chunks(kernel: Kernel, problem: KernelProblem, machine: Machine, chunks: float) -> KernelCost:
@@ -346,7 +364,14 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
 
 
 def _vector(
-    kernel: Kernel, rule: OpClass, machine: Machine, hot_share: float | None, *, cold_code: bool, kept: bool
+    kernel: Kernel,
+    rule: OpClass,
+    machine: Machine,
+    hot_share: float | None,
+    *,
+    cold_code: bool,
+    kept: bool,
+    clean: bool,
 ) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
@@ -358,7 +383,9 @@ def _vector(
         code_ns=machine["code_fetch_ns_per_vector_core"] * work.cores if cold_code else 0.0,
         hot=None if hot_share is None else hot_share * work.read,
         kept=None if kept else 0.0,
-        double_buffer=not takes_turns(kernel.type) and (rule.kind != "rows" or _side_by_side(rule, work, machine)),
+        clean=clean,
+        double_buffer=not takes_turns(kernel.type, machine.npu_arch)
+        and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
 
@@ -368,14 +395,19 @@ def _launch_alone(head_ns: float, kind: str, assumed: str, moved: int = 0) -> Ke
     return KernelCost(round(head_ns), LAUNCH, {}, 0, moved, moved, kind, assumed=assumed, known=False)
 
 
-def _side_by_side(rule: OpClass, work: VectorWork, machine: Machine) -> bool:
+def _side_by_side(kernel: Kernel, rule: OpClass, work: VectorWork, machine: Machine) -> bool:
     """
     Whether rows pass pipes that run side by side.
 
     A row's statistics have to be known before the row is passed over again: its pipes take turns, unless rows are so
-    short that many are worked on at once, and no sum over rows is carried along (gradients of norms).
+    short that many are worked on at once, and no sum over rows is carried along (gradients of norms). Or the library
+    reads the next rows meanwhile (`rows_overlap`), as where registers keep what is known of a row.
     """
-    return rule.rule != "norm_gradient" and 0 < work.row_elements <= machine["short_row_elements"]
+    first = kernel.present[0] if kernel.present else None
+    if first is not None and first.shape and rows_overlap(kernel.type, logical_row(first), first.dtype):
+        return True
+    together = work.row_elements <= machine["short_row_elements"] or bool(machine["keeps_registers"])
+    return rule.rule != "norm_gradient" and work.row_elements > 0 and together
 
 
 def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCost:

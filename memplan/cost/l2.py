@@ -11,12 +11,13 @@ that it is in L2 still is said only while no more was moved since than what L2 h
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.deviations import L2State
-from memplan.cost.kernel import Kernel, Operand, kernel_of_op
+from memplan.cost.kernel import Kernel, Operand, kernel_of_op, of_tokens_alone
 from memplan.cost.kernel_time import REREAD_KINDS, KernelCost, kernel_cost
 from memplan.cost.machine import Machine, shared_constants
 from memplan.graph import Graph, TensorKind
@@ -140,7 +141,7 @@ def graph_accesses(graph: Graph) -> list[L2Access]:
     ]
 
 
-def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
+def kernel_accesses(kernels: Sequence[Kernel], *, reused: bool = False) -> list[L2Access]:
     """
     What a profile's kernels, in the order in which they ran, are likely to touch, right or wrong.
 
@@ -150,7 +151,8 @@ def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
 
     A read is taken for the tensor last touched, read or written, that has as many elements of its type and was not read
     by another operand of the kernel; where there is none, for something that L2 does not hold. Weights that a step back
-    reads again so count as held, as they do in a graph.
+    reads again so count as held, as they do in a graph. A result is a storage of its own, or with `reused` the one last
+    touched that is like it and not read meanwhile.
     """
     touched: dict[tuple[int, str], list[int]] = {}
     found, made = [], 0
@@ -167,10 +169,16 @@ def kernel_accesses(kernels: Sequence[Kernel]) -> list[L2Access]:
         for key, storage in taken:
             touched.setdefault(key, []).append(storage)
         writes = []
+        read = {key for key, _ in reads}
         for operand in kernel.outputs:
-            made += 1
-            touched.setdefault((operand.count, operand.dtype), []).append(made)
-            writes.append((made, operand.nbytes))
+            alike = touched.setdefault((operand.count, operand.dtype), [])
+            free = next((each for each in reversed(alike) if each not in read), None) if reused else None
+            if free is None:
+                made += 1
+            else:
+                alike.remove(free)
+            alike.append(made if free is None else free)
+            writes.append((alike[-1], operand.nbytes))
         found.append(L2Access(tuple(reads), tuple(writes)))
     return found
 
@@ -309,21 +317,41 @@ def advice(graph: Graph, costs: Sequence[KernelCost | None], machine: Machine) -
     return lines
 
 
-def costs_in_order(kernels: Sequence[Kernel], machine: Machine) -> list[KernelCost]:
+def costs_in_order(kernels: Sequence[Kernel], machine: Machine, *, pushing: bool = True) -> list[KernelCost]:
     """
     The cost of each of a profile's `kernels`, in order of start, with L2 and the code in vector cores as those before
     it left them; the operands of products and attention count as cold.
+
+    With `pushing` products wait for what their reads push out of L2 (`pushed_shares`, which a calibration asks itself).
     """
     costs = []
     last: object = None
-    for kernel, share in zip(kernels, hot_shares_of_rows(kernels, machine["rows_held"] * machine.l2), strict=True):
-        if kernel_cost(kernel, machine).kind in REREAD_KINDS:
-            costs.append(kernel_cost(kernel, machine))
+    pushed: Iterable[tuple[float, float]] = repeat((1.0, 0.0), len(kernels))
+    if pushing and machine["product_reads_push"]:
+        accesses = kernel_accesses(list(map(of_tokens_alone, kernels)), reused=True)
+        pushed = zip(hot_shares(accesses, machine.l2), pushed_shares(accesses, machine.l2), strict=True)
+    held = hot_shares_of_rows(kernels, machine["rows_held"] * machine.l2)
+    for kernel, share, (found, out) in zip(kernels, held, pushed, strict=True):
+        alone = kernel_cost(kernel, machine)
+        if alone.kind in REREAD_KINDS:
+            costs.append(_pushing(kernel, alone, 1.0 - found, out, machine) if alone.kind == "matmul" else alone)
             continue
         code = kernel.type, tuple((operand.dtype, operand.layout) for operand in kernel.operands)
         costs.append(kernel_cost(kernel, machine, L2State(share), cold_code=code != last))
         last = code
     return costs
+
+
+def _pushing(kernel: Kernel, alone: KernelCost, cold: float, out: float, machine: Machine) -> KernelCost:
+    """
+    A product that takes no less than HBM does for the share `cold` of its reads that comes from there and the share
+    `out` that is pushed out for them. Only thin products are bound by that: others compute longer.
+    """
+    if out <= machine["mixed_traffic_from"] * (cold + out):
+        return alone
+    read = max(alone.hbm_bytes - kernel.written_bytes, 0)
+    least = round(read * (cold + out) / (machine.hbm_bytes_per_second * machine["hbm_mixed_share"]) * 1e9)
+    return replace(alone, duration_ns=max(alone.duration_ns, least))
 
 
 def hot_shares_of_rows(kernels: Sequence[Kernel], room: float) -> Iterator[float]:

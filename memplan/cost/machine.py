@@ -106,7 +106,8 @@ class Machine:
 
     def head_ns(self, cubes: int, vectors: int) -> float:
         """What a launch on that many cores costs before and after its work, in nanoseconds."""
-        spread = self["head_ns_per_cube_core"] * cubes + self["head_ns_per_vector_core"] * max(vectors - 1, 0)
+        each = self["head_ns_per_vector_core_beside" if cubes else "head_ns_per_vector_core"]
+        spread = self["head_ns_per_cube_core"] * cubes + each * max(vectors - 1, 0)
         return self["head_ns"] + spread + self["core_start_ns"]
 
 

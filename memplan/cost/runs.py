@@ -48,7 +48,7 @@ def contiguous_runs(kernel: Kernel, rule: OpClass, *, joined: bool = False) -> R
     source, result = kernel.present[0], kernel.outputs[0]
     if rule.kind == "slice":
         return Runs(read=_shared(source, result), apart=True)
-    if rule.rule in ("swiglu", "swiglu_gradient"):
+    if rule.rule in ("swiglu", "swiglu_gradient", "swiglu_quant"):
         wide = max(kernel.operands, key=lambda operand: operand.shape[-1] if operand.shape else 0)
         half = _bytes(wide, wide.shape[-1] // 2) if wide.shape else 0.0
         return Runs(read=half, written=half if rule.rule == "swiglu_gradient" else 0.0)

@@ -39,7 +39,7 @@ class MatmulProblem:
     on each element of B that make it what the cube multiplies with A, 0 where the cube takes it as it is stored.
     `unfolds` is the share of the elements of A that lie in GM where A is made of the windows of an image on the way
     from L1 to L0A, 0 where A lies there whole; windows lie `stride` pixels apart, of which one in so many is used at a
-    time.
+    time. `turned_cycles` are those of MTE1 for a block of B that it turns on the way, 0 where B lies as it is taken.
     """
 
     m: int
@@ -59,6 +59,7 @@ class MatmulProblem:
     widening: float = 0.0
     unfolds: float = 0.0
     stride: int = 1
+    turned_cycles: float = 0.0
 
     @property
     def flops(self) -> int:
@@ -259,6 +260,10 @@ def _tiles(
     return found
 
 
+_FRACTAL_BYTES = 512
+"""Bytes of the blocks in which operands lie in L1 and L0."""
+
+
 def _up(value: int, step: int) -> int:
     return -(-value // step) * step
 
@@ -369,8 +374,11 @@ def _core_cycles(
     k_steps = np.ceil(depth / k)
     macs = m * n * np.ceil(depth / fractal_k) * fractal_k / problem.mac_rate
     cube: Array = macs + machine["mac_issue_cycles"] * k_steps
-    from_l1 = m * problem.a_bytes * problem.stride / machine.l1_to_l0a + n * problem.b_bytes / machine.l1_to_l0b
-    mte1: Array = depth * from_l1 / machine["mte1_efficiency"]
+    of_a = m * problem.a_bytes * problem.stride / machine.l1_to_l0a / machine["mte1_efficiency"]
+    of_b = n * problem.b_bytes / machine.l1_to_l0b / machine["mte1_efficiency"]
+    if problem.turned_cycles:
+        of_b = n * problem.b_bytes / _FRACTAL_BYTES * problem.turned_cycles
+    mte1: Array = depth * (of_a + of_b)
     rows = machine["fixpipe_row_cycles"] * m
     fixpipe: Array = m * n * 4 / machine["fixpipe_bytes_per_cycle"] + machine["fixpipe_drain_cycles"] + rows
     return cube, mte1, fixpipe, machine["scalar_cycles"] * k_steps

@@ -23,7 +23,8 @@ class Copy:
     in L2), in instructions of `instruction` bytes with rows of `row` contiguous bytes that begin `stride` bytes apart.
 
     `written_run` are the bytes of a run that is written, 0 for runs as long as they can be. Rows that lie `apart` bring
-    the rest of their lines from HBM along.
+    the rest of their lines from HBM along. Where L2 was `clean` before, what is read and what is written pass at one
+    rate, whether or not it goes on to HBM.
     """
 
     read: float
@@ -37,6 +38,7 @@ class Copy:
     converts: bool = False
     written_run: float = 0.0
     apart: bool = False
+    clean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
         from_hbm *= machine["alignment"] / copy.row
     read_rate = hbm * machine["hbm_nd2nz_share" if copy.converts else "hbm_read_share"]
     write_rate = hbm * machine["hbm_write_share"]
-    both = min(from_hbm, to_hbm) > machine["mixed_traffic_from"] * (from_hbm + to_hbm)
+    out = copy.written if copy.clean else to_hbm
+    both = min(from_hbm, out) > machine["mixed_traffic_from"] * (from_hbm + out)
     shared_rate = hbm * machine["hbm_mixed_share"] if both else 0.0
     size = max(copy.instruction, machine["small_transfer_from_bytes"])
     lost = size / (size + machine["small_transfer_bytes"])
@@ -79,7 +82,7 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
     # On a core's own way an instruction's cycles come on top of those of its bytes, beside what all cores share.
     read = max(read, copy.read / port / lost + issue)
     beside = (from_hbm + to_hbm) / shared_rate / lost if shared_rate else 0.0
-    if shared_rate or machine["l2_one_way"]:
+    if machine["l2_one_way"] or (shared_rate and not copy.clean):
         beside += min(copy.hot, copy.read) / port / lost + min(copy.kept, copy.written) / into_l2
     together = max(beside, read, write)
     return CopyTime(read * 1e9, write * 1e9, together * 1e9, from_hbm + to_hbm)
@@ -88,7 +91,7 @@ def copy_time(copy: Copy, machine: Machine, cores: int) -> CopyTime:
 def dirty_in_l2(read: float, written: float, l2_bytes: int, *, bypass: bool = False) -> float:
     """
     Bytes that a kernel run alone leaves in L2 unwritten: the last that passed through it, reads included unless they
-    bypass it.
+    bypass it. `read` is what is not written over.
     """
     through = written + (0.0 if bypass else read)
     return written if through <= l2_bytes else l2_bytes * written / through

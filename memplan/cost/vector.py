@@ -15,8 +15,10 @@ from memplan.cost.kernel import (
     OpClass,
     Operand,
     index_rows,
-    logical_row,
     one_row_at_a_time,
+    reads_rows_behind_sum,
+    reduced_row,
+    row_steps,
     takes_all_cores,
     writes_cache,
 )
@@ -24,7 +26,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.runs import BLOCK_BYTES, Runs, contiguous_runs, relayout_of, turned_bytes
 from memplan.cost.tiling import MatmulProblem
-from memplan.cost.transfer import Copy, CopyTime, copy_time
+from memplan.cost.transfer import Copy, CopyTime, copy_time, dirty_in_l2
 from memplan.cost.windows import Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
@@ -38,6 +40,10 @@ _BLOCK, _BLOCKED_DIMS = 16, 5
 """Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
 
 
+_PIECEWISE = frozenset({"vector", "optimizer", "fill", "slice", "gather", "transpose"})
+"""Kinds whose instructions go over a piece each, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class VectorWork:
     """
@@ -46,7 +52,9 @@ class VectorWork:
     `issued_ns` is what starting the instructions of the busiest core takes, however little they do. `stages` come
     behind what all cores do side by side, each when all of them are done, with `merged` elements of one core in all.
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
-    more, from L2.
+    more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
+    are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
+    first half of their instructions waits for them.
     """
 
     read: float
@@ -65,6 +73,9 @@ class VectorWork:
     merged: float = 0.0
     row_starts: float = 1.0
     again: float = 0.0
+    piece_starts: float = 0.0
+    over: float = 0.0
+    behind_sum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,10 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
+    piecewise = rule.kind in _PIECEWISE and machine["piece_cycles"] > 0
+    if machine["keeps_registers"]:
+        # One function does all of them to a piece.
+        steps = min(steps, 1.0)
     lanes = machine.element_lanes(width)
     if rule.kind == "pooling":
         # Neighbouring pixels of the result have taps in common, blocks of channels have none.
@@ -106,12 +121,16 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     cut = _cut(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
+    if piecewise:
+        # What is computed with lies there as wide as it is computed.
+        room *= min(largest.nbytes / max(largest.count, 1) / width, 1.0)
     piece = max(min(room, (read + written) / operands / cut.parts), 32.0)
     return VectorWork(
         read=read,
         written=written,
         elements=count,
-        instructions=count * passes / lanes / machine["vector_efficiency"] + turned / BLOCK_BYTES,
+        instructions=count * passes / lanes / (1.0 if piecewise else machine["vector_efficiency"])
+        + turned / BLOCK_BYTES,
         rows=rows,
         row_elements=largest.count / rows if rows else 0.0,
         runs=runs,
@@ -124,9 +143,14 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         merged=cut.merged,
         row_starts=row_starts,
         again=_read_again(kernel, rule, machine),
+        piece_starts=steps if piecewise else 0.0,
+        over=min(read, written) if rule.kind == "optimizer" else 0.0,
+        behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
     )
 
 
+_READ_THREE_TIMES = frozenset({"softmax", "masked_softmax", "log_softmax", "softmax_loss"})
+"""Rules of rows that are read for the largest element, for the sum, and for the result."""
 _ROW_BYTES = 16
 """Bytes of UB that an element of a row takes that is kept there: 12,288 in 192 KB (ops-nn, rms_norm_tiling.cpp)."""
 
@@ -145,7 +169,7 @@ def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
         for each in kernel.present
         if each.layout == "ND" and each.shape and _ROW_BYTES * each.shape[-1] > machine.ub
     ]
-    return float(sum(each.nbytes for each in long) * (2 if rule.rule == "softmax" else 1))
+    return float(sum(each.nbytes for each in long) * (2 if rule.rule in _READ_THREE_TIMES else 1))
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
@@ -154,8 +178,16 @@ def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
         return float(sum(operand.count * (8 if operand.dtype == "uint8" else 1) for operand in kernel.outputs) or 1)
     if windows is not None:
         return float(windows.count)
-    given = rule.kind in ("gather", "slice", "pooling")
+    if rule.rule == "scatter" and kernel.present and kernel.outputs:
+        return float(max((operand.count for operand in _scattered(kernel)), default=1))
+    given = rule.kind in ("gather", "slice", "pooling") or rule.rule == "swiglu_quant"
     return float(max((operand.count for operand in (kernel.outputs if given else kernel.operands)), default=1))
+
+
+def _scattered(kernel: Kernel) -> tuple[Operand, ...]:
+    """What a kernel brings to the rows that it updates: all operands but those rows themselves where they are given."""
+    in_place = kernel.present[0].shape == kernel.outputs[0].shape
+    return kernel.present[1:] if in_place else kernel.present
 
 
 def _instructions(
@@ -169,7 +201,10 @@ def _instructions(
         if width == _HALF and any(operand.dtype == "float32" for operand in kernel.outputs):
             # Sums are carried in the type of the result: each element is cast to it first.
             width, passes, steps = 2 * _HALF, passes + 1, steps + 1
-    if rule.widens:
+    if rule.rule == "swiglu_quant" and kernel.present and kernel.present[0].dtype == "int32":
+        # Each half by the factors of its columns and of its row.
+        passes, steps = passes + 4, steps + 4
+    if rule.widens or rule.rule == "swiglu_quant":
         # Norms and softmax compute in float32 whatever they are given.
         width = max(width, 4)
     if rule.kind == "sort":
@@ -180,7 +215,7 @@ def _instructions(
     if passes and count and "cast" not in kernel.type.casefold():
         # What the vector unit can't add as it is stored is cast on the way in and out.
         cast = ("bfloat16", "float16") if rule.widens else ("bfloat16",)
-        casts = [op.count / count for op in kernel.operands if op.dtype in cast and op.count > 1]
+        casts = [min(op.count / count, 1.0) for op in kernel.operands if op.dtype in cast and op.count > 1]
         passes, steps = passes + sum(casts), steps + len(casts)
     if width == 8 and passes:
         # 64-bit integers are computed in 32-bit halves.
@@ -192,7 +227,7 @@ def _rows_alone(kernel: Kernel, rule: OpClass, largest: Operand) -> float:
     """Rows that a norm or a sum goes along, 0 for classes without."""
     if rule.kind not in ("rows", "reduction") or not largest.shape:
         return 0.0
-    rows = largest.count / logical_row(largest) if largest.count else 0.0
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.count else 0.0
     if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
         rows = float(kernel.outputs[0].count)
     return rows
@@ -238,6 +273,9 @@ def _cut(
     cores = min(cores, _most_cores(kernel, rule, machine))
     if not told:
         cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
+    if (turns := row_steps(kernel.type)) and kernel.present and kernel.present[0].shape:
+        each = ceil(_rows(kernel.present[0]) / cores)
+        return _Cut(cores, cores, each * turns * machine["instruction_start_ns"])
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return _Cut(dealt, cores, issued)
@@ -276,8 +314,8 @@ def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine
     Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
     on one row at a time, which is halved until a register holds what is left to add up.
     """
-    row = logical_row(largest) if largest.shape else 1
-    if not one_row_at_a_time(kernel.type, row, machine.family):
+    row = reduced_row(kernel.type, largest) if largest.shape else 1
+    if machine["keeps_registers"] or not one_row_at_a_time(kernel.type, row, machine.family):
         return 1.0
     return steps + max(log2(row / _SUMMED_LANES), 0.0)
 
@@ -312,7 +350,8 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
 
 def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
-    rows, together = largest.count / logical_row(largest) if largest.shape else 1.0, index_rows(kernel.type)
+    rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
+    together = index_rows(kernel.type)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
     return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)
@@ -345,8 +384,7 @@ def _traffic(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
         return min(read, written + others), written, run
     if rule.kind == "gather" and kernel.present and kernel.outputs:
         # Only the rows that are updated move, read and written.
-        in_place = kernel.present[0].shape == kernel.outputs[0].shape
-        updates = read - kernel.present[0].nbytes if in_place else read
+        updates = float(sum(operand.nbytes for operand in _scattered(kernel)))
         if 0 < updates < written:
             return 2 * updates, updates, 0.0
     return read, written, 0.0
@@ -379,15 +417,20 @@ def vector_time(
     kept: float | None = None,
     double_buffer: bool = True,
     code_ns: float = 0.0,
+    clean: bool = False,
 ) -> VectorTime:
     """
     Time of `work`; `hot` bytes of its reads are in L2 (none by default) and `kept` of its writes stay there. `code_ns`
     is what its cores wait for their code, none where it ran just before.
 
     Writes go into L2; by default they stay as far as all that the kernel moves fits there, the rest is written back
-    while it runs.
+    while it runs. Where L2 was `clean` before, the last that passed through it stays: among others, what those wrote
+    has to make room.
     """
-    stays = machine.stays_in_l2(work.read + work.written)
+    if clean and work.written:
+        stays = dirty_in_l2(work.read - work.over, work.written, machine.l2) / work.written
+    else:
+        stays = machine.stays_in_l2(work.read + work.written)
     copy = Copy(
         read=work.read + work.again,
         written=work.written,
@@ -398,17 +441,26 @@ def vector_time(
         stride=work.runs.read,
         written_run=work.runs.written,
         apart=work.runs.apart,
+        clean=clean,
     )
     moved = copy_time(copy, machine, work.cores)
     cycle = 1e9 / machine.vector_clock_hz / work.cores
     vector = (work.instructions + work.rows * work.row_starts * machine["row_cycles"]) * cycle
+    # What the instructions of the first piece wait for is counted below.
+    vector += work.piece_starts * (work.pieces - 1) * machine["piece_cycles"] * cycle * work.cores
     vector = max(vector, work.issued_ns)
-    if double_buffer:
+    in_turn = moved.read_ns + moved.write_ns + vector
+    if work.behind_sum:
+        each = ceil(work.rows / work.cores)
+        ahead = vector / 2 + overlapped((moved.read_ns, vector / 2), machine["pipe_norm"])
+        # Only the first row of a core comes in alone; each waits for its way in and for a scalar.
+        busy = max(ahead + (in_turn - ahead) / each, moved.together_ns) + 2 * each * machine["instruction_start_ns"]
+    elif double_buffer:
         busy = overlapped((moved.together_ns, vector), machine["pipe_norm"])
         # The first piece is read before, and the last one written after, anything runs beside it.
-        busy += (moved.read_ns + moved.write_ns + vector - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
+        busy += (in_turn - max(moved.read_ns, moved.write_ns, vector)) / work.pieces
     else:
-        busy = max(moved.read_ns + moved.write_ns + vector, moved.together_ns)
+        busy = max(in_turn, moved.together_ns)
     start = machine["instruction_start_ns"] * work.steps + code_ns
     if work.stages:
         # All cores are waited for as they are when a kernel starts.

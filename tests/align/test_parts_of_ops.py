@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memplan.align.classes.likelihood import likelihoods, rule_of
+from memplan.align.classes.likelihood import likelihoods
+from memplan.align.classes.lowering import rule_of
 from memplan.align.classes.op_families import family_table
 from memplan.align.classes.tokens import TokenClass, plan_tokens, token_classes
 from memplan.align.classes.weight_pieces import pieces_of_ops

@@ -46,7 +46,7 @@ def test_no_text_in_a_profile_is_too_strange(op_type: str, shapes: str, dtypes: 
         ("FlashAttentionScoreGrad", "attention_gradient"),
         ("ApplyAdamWV2", "adam"),
         ("ReduceSumD", "reduction"),
-        ("LayerNormV3", "norm"),
+        ("LayerNormV3", "layer_norm"),
         ("hcom_allReduce_", "all_reduce"),
         ("AddExt", "one pass"),
         ("MaxPoolGradWithArgmaxV1", "max_pooling_gradient"),
@@ -426,7 +426,7 @@ def test_kernels_of_training_on_old_libraries_have_a_class(op_type: str, kind: s
     ("fused", "plain"),
     [
         ("GemmaRmsNorm", "RmsNorm"),
-        ("AddRmsNormDynamicQuantV2", "AddRmsNormQuant"),
+        ("AddRmsNormDynamicQuantV2", "AddRmsNormDynamicQuant"),
         ("SwiGluDynamicQuant", "SwiGlu"),
         ("DynamicMxQuant", "DynamicQuant"),
         ("InplacePartialRotaryMul", "RotaryMul"),

@@ -42,7 +42,7 @@ def test_pipe_times_of_published_kernels_are_met(shared_data: Path) -> None:
             pipes.setdefault(name, []).append(abs(predicted / truth - 1))
     assert set(pipes) == {"cube", "mte1", "mte2", "vector"}
     for name, errors in pipes.items():
-        assert median(errors) < 0.15, name
+        assert median(errors) < 0.17, name
 
 
 def test_the_profile_shows_its_cores_clock_and_streams(qwen: Kernels) -> None:

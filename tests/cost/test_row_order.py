@@ -45,3 +45,27 @@ def test_products_take_their_operands_for_cold_and_leave_the_code_of_vector_core
     _, between, again = costs_in_order([RELU, product, RELU], B1)
     assert between == kernel_cost(product, B1)
     assert again == kernel_cost(RELU, B1, L2State(1.0))
+
+
+def test_a_thin_product_waits_for_what_its_weights_push_out() -> None:
+    """No product waits longer that computes longer, and none behind nothing that was written."""
+    weights, rows = Operand((4096, 8192), "float32"), Operand((16, 4096), "float32")
+    thin = Kernel("MatMul", (rows, weights), (Operand((16, 8192), "float32"),))
+    wide = Kernel("MatMul", (Operand((8192, 4096), "float32"), weights), (Operand((8192, 8192), "float32"),))
+    fill = Kernel("ZerosLike", (), (WIDE,))
+    for product, waits in ((thin, True), (wide, False)):
+        first, behind = costs_in_order([product], B1)[0], costs_in_order([fill, product], B1)[1]
+        assert first == kernel_cost(product, B1)
+        assert (behind.duration_ns > first.duration_ns) == waits
+        assert costs_in_order([fill, product], B1, pushing=False)[1] == first
+
+
+def test_a_cache_that_tokens_are_written_into_pushes_out_no_more_than_these() -> None:
+    """Went wrong once: a step of decode had its weights wait for the whole cache to reach HBM."""
+    weights, rows = Operand((4096, 8192), "float32"), Operand((16, 4096), "float32")
+    thin = Kernel("MatMul", (rows, weights), (Operand((16, 8192), "float32"),))
+    tokens, cache = Operand((16, 8, 128), "float16"), Operand((2048, 128, 8, 128), "float16")
+    places = Operand((16,), "int32")
+    write = Kernel("ReshapeAndCache", (tokens, tokens, cache, cache, places), (cache, cache))
+    assert cache.nbytes > B1.l2
+    assert costs_in_order([write, thin], B1)[1] == kernel_cost(thin, B1)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.generation_intervals import (
+    REGISTERS,
     first_seen_ratios,
     generation_factor,
     generation_ratios,
     groups,
     held,
     needed_factors,
+    registers_ratios,
 )
 from benchmarks.kernel_intervals import (
     INTERVALS,
@@ -62,7 +64,7 @@ def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(rati
 
 def test_four_of_five_kernels_of_a_profile_are_inside_without_it(ratios: list[Ratio]) -> None:
     for source, (kernels, share) in held_by_source(ratios).items():
-        if kernels >= SEVERAL_KERNELS:
+        if kernels >= 2 * SEVERAL_KERNELS:
             assert 0.7 <= share <= 1.0, source
         if kernels >= 10 * SEVERAL_KERNELS:
             assert 0.75 <= share <= 0.88, source
@@ -126,6 +128,12 @@ def test_the_first_generation_is_as_much_wider_as_its_profiles_need(shared_data:
         assert abs(without - shipped) < 0.11, source
         own = groups(needed_factors(ratio for ratio in ratios if ratio.source == source))
         assert held(own[source], without) >= 0.8, source
+
+
+def test_950_is_as_much_wider_as_its_kernels_need() -> None:
+    """Twice as wide held all but one of 500: no interval of four of five."""
+    shipped = json.loads(INTERVALS.read_text("utf-8"))["generation_factors"]["value"][REGISTERS]
+    assert shipped == pytest.approx(generation_factor(registers_ratios()), abs=0.06)
 
 
 def test_kernels_of_the_first_generation_as_first_seen_are_inside() -> None:

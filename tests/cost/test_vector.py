@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memplan.cost import KernelCost, kernel_cost, kernel_of_row, machine
+from memplan.cost import CLEARED_L2, KernelCost, kernel_cost, kernel_of_row, machine
 from memplan.cost.kernel import Kernel, Operand, of_tokens_alone, op_class
 from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
-from memplan.cost.vector import vector_work
+from memplan.cost.vector import vector_time, vector_work
 from memplan.cost.windows import Windows, windows_of
 from memplan.hardware import chip
 
@@ -209,3 +211,57 @@ def test_rows_that_the_buffer_does_not_hold_are_read_again() -> None:
 
     assert [again("SoftmaxV2", row) for row in (8192, 65536)] == [0, 2]
     assert [again("RmsNorm", row) for row in (8192, 65536)] == [0, 1]
+
+
+def _stream(megabytes: int) -> Kernel:
+    operand = Operand((megabytes, 2**19), "float16")
+    return Kernel("Relu", (operand,), (operand,))
+
+
+@pytest.mark.parametrize("name", ["910B2", "Ascend950PR_9589"])
+def test_what_an_emptied_l2_takes_last_need_not_be_written_back(name: str) -> None:
+    """Among others their results have to make room, which costs as much: then all of a long stream goes on to HBM."""
+    core = machine(chip(name))
+    long, short = _stream(400), _stream(20)
+    moved = long.read_bytes + long.written_bytes
+    assert kernel_cost(long, core).hbm_bytes == moved
+    assert kernel_cost(long, core, CLEARED_L2).hbm_bytes == pytest.approx(moved - core.l2 / 2, abs=2)
+    assert kernel_cost(short, core, CLEARED_L2).hbm_bytes == short.read_bytes
+
+
+def test_what_an_optimiser_writes_over_takes_no_room_of_its_own() -> None:
+    core = machine(chip("910B2"))
+    state = Operand((400, 2**19), "float16")
+    adam = Kernel("ApplyAdamW", (state,) * 4, (state,) * 3)
+    found = kernel_cost(adam, core, CLEARED_L2)
+    assert found.hbm_bytes == pytest.approx(7 * state.nbytes - 0.75 * core.l2, abs=2)
+
+
+def test_registers_keep_rows_while_others_come_and_go() -> None:
+    """On 950 a norm of long rows takes hardly longer than what it moves, on 910B instructions wait for each row."""
+    x, gain = Operand((4096, 4096), "bfloat16"), Operand((4096,), "bfloat16")
+    norm, plain = Kernel("RmsNorm", (x, gain), (x,)), Kernel("Relu", (x,), (x,))
+    longer = {
+        name: kernel_cost(norm, core, CLEARED_L2).duration_ns / kernel_cost(plain, core, CLEARED_L2).duration_ns
+        for name, core in ((name, machine(chip(name))) for name in ("910B2", "Ascend950PR_9589"))
+    }
+    assert longer["Ascend950PR_9589"] < 1.25
+    assert longer["910B2"] > 1.7
+
+
+def test_the_next_row_comes_in_behind_the_sum_of_the_one_before() -> None:
+    """Not earlier, so that a norm of many long rows takes longer than either, and not as long as both."""
+    x, gain = Operand((4096, 8192), "float32"), Operand((8192,), "float32")
+    found = kernel_cost(Kernel("RmsNorm", (x, gain), (x,)), machine(chip("910B2")), CLEARED_L2)
+    pipes = found.pipes
+    assert max(pipes["mte2"], pipes["vector"]) < found.duration_ns
+    assert found.duration_ns < pipes["mte2"] + pipes["vector"] + pipes["mte3"]
+
+
+def test_small_pieces_start_their_instructions_more_often() -> None:
+    """An optimiser's state leaves little room for each operand: the same elements take longer in more pieces."""
+    core, state = machine(chip("910B2")), Operand((64, 2**19), "bfloat16")
+    adam = Kernel("ApplyAdamW", (state,) * 4, (state,) * 3)
+    work = vector_work(adam, op_class("ApplyAdamW"), core)
+    fewer = replace(work, pieces=work.pieces / 2)
+    assert vector_time(work, core).vector > 1.2 * vector_time(fewer, core).vector

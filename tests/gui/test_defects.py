@@ -27,10 +27,10 @@ from memplan.gui.model.slices.shown_steps import ShownStep, step_beside
 from memplan.gui.model.slices.slice_text import argument_text
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from memplan.simulator import simulate

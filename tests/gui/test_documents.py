@@ -20,10 +20,10 @@ from memplan.gui.model.session.open_request import Request, open_session, reques
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.timeline_tracks import TimelineTracks
 from memplan.gui.settings import Settings
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.colours_dialog import ColoursDialog
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.window.main_window import MainWindow
 from memplan.traces.rank import RankProfile
 from memplan.traces.readers.text import TextReader

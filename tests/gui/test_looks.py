@@ -17,9 +17,9 @@ from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.session import Session
 from memplan.gui.screenshots import render_window
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.title_bar import TitleBar
 from tests.gui.conftest import PLAN, PROFILE, pixels

@@ -14,8 +14,8 @@ from memplan.core.units import format_bytes
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.session import OpRef, SliceRef
 from memplan.gui.model.slices.slice_text import slice_lines
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.details_panel import DetailsView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN

@@ -16,8 +16,8 @@ from memplan.gui.model.compare.ab_differences import (
 from memplan.gui.model.compare.viewport_link import AlignBy
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.session import SliceRef
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.compare.side_by_side_view import CURVE, MAP, NO_MEMORY
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.window.main_window import MainWindow
 from memplan.gui.window.side_by_side_controller import TABLE
 from tests.gui.conftest import PLAN, slower

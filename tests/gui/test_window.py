@@ -23,7 +23,6 @@ from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.tables.table import TableRow
 from memplan.gui.views import search_bar as search
 from memplan.gui.views import table_view as table
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.command_palette import CommandPalette
 from memplan.gui.views.compare.deviations_view import DeviationsView
 from memplan.gui.views.details_panel import DetailsView
@@ -32,6 +31,7 @@ from memplan.gui.views.memory.live_tensors_view import LiveTensorsView
 from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.table_view import RowsModel
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 

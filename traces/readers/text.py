@@ -16,7 +16,6 @@ from memplan.traces.communication_times import read_communication_times
 from memplan.traces.decimals import ABSENT
 from memplan.traces.devices import DEVICE_HEADERS
 from memplan.traces.dictionary_array import concatenate_texts, dictionary_encoded, take_rows
-from memplan.traces.discover import KINETO
 from memplan.traces.file_kinds import FileKind
 from memplan.traces.notes import Notebook
 from memplan.traces.op_totals import types_by_name
@@ -42,6 +41,7 @@ from memplan.traces.readers.memory_tables import (
 from memplan.traces.readers.metric_columns import with_metrics
 from memplan.traces.readers.mindspore_memory import curve_of, read_memory_usage
 from memplan.traces.readers.trace_file import load_timeline
+from memplan.traces.search.described_rank import KINETO
 from memplan.traces.tables.csv_table import read_batches, read_table
 from memplan.traces.tables.step_tables import iterations_of, step_times_of
 from memplan.traces.tables.text_table import TextTable

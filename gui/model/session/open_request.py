@@ -73,8 +73,7 @@ def request_for(paths: list[Path], current: Request = Request()) -> Request:
 
 def _stands_alone(path: Path) -> bool:
     """Whether a file is a profile by itself, as a snapshot is: its neighbours are other moments, not its parts."""
-    from memplan.traces.discover import file_kind  # with its readers: a window starts without
-    from memplan.traces.file_kinds import FileKind
+    from memplan.traces.file_kinds import FileKind, file_kind
 
     return file_kind(path) is FileKind.SNAPSHOT
 

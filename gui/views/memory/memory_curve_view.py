@@ -21,8 +21,9 @@ from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_map_view import ShowTier, tier_entries
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.vector_shapes import draw_area, draw_steps, visible_steps
 from memplan.gui.views.view import MenuEntry, ViewServices
 

@@ -13,8 +13,9 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_curve_view import signed_bytes
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.vector_shapes import draw_area
 
 

@@ -21,9 +21,10 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import op_rectangles
 from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.memory.map_layers import MapLayer, MeasuredLayer, PlannedLayer
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.vector_shapes import draw_boxes
 from memplan.gui.views.view import MenuEntry, ViewServices
 from memplan.schema import Tier

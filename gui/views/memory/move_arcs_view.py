@@ -15,7 +15,8 @@ from memplan.gui.model.memory.move_arcs import MoveArcs, arcs_headline, arcs_she
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.time_axis import GUTTER_PX
 
 _BAND_PX = 16
 _HEAD_PX = 22

@@ -12,8 +12,8 @@ from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.gui.model.palette import tinted
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.memory.memory_curve_view import CurveView
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.traces.process_memory import ProcessPart
 
 _STRONG = 0.75

@@ -10,8 +10,8 @@ from PySide6.QtGui import QFontMetricsF, QPainter, QPen
 from memplan.gui.model.slices.slice_text import short_name
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import Placed
-from memplan.gui.views.canvas import GUTTER_PX
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 
 _LABEL_PX = 34

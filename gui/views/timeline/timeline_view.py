@@ -30,7 +30,7 @@ from memplan.gui.model.timeline.timeline_tracks import (
     Placed,
     TimelineTrack,
 )
-from memplan.gui.views.canvas import GUTTER_PX, RULER_PX
+from memplan.gui.views.time_axis import GUTTER_PX, RULER_PX
 from memplan.gui.views.timeline.counter_shapes import draw_counters, paint_counters
 from memplan.gui.views.timeline.family_legend import FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip

@@ -13,7 +13,8 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, TimelineTrack
-from memplan.gui.views.canvas import GUTTER_PX, TimeCanvas
+from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.marked_bar import MarkedBar
 
 _SLACK_PX = 3

@@ -10,7 +10,7 @@ from PySide6.QtGui import QFont, QFontMetrics, QImage, QPaintEngine, QPainter
 from memplan.gui.i18n import say
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, group_name
-from memplan.gui.views.canvas import GUTTER_PX
+from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 
 _NAME_PX = GUTTER_PX - 26  # from the pin on, and a little room at the end

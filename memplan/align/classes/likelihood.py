@@ -9,67 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memplan.align.classes.lowering import LoweringRule
 from memplan.align.classes.op_families import UNKNOWN_FAMILY, family_table
+from memplan.align.classes.operand_relation import OperandRelation, operand_relation
 from memplan.align.classes.tokens import TokenClass, TokenClasses, token_classes
-from memplan.core.arrays import Bools, Float32s, Floats
+from memplan.core.arrays import Float32s, Floats
 from memplan.core.resources import table
 
-_MOST_PIECES = 256
-"""Kernels at most that update one planned weight: experts and their parts that the plan has as one."""
 _OF_MASKS = ("fill", "select", "compare", "logical", "add", "sub", "mul")
 """Families that make a mask of squares of tokens."""
 _BLOCK = 4
 """Families from which a kernel runs a block of a layer, such as experts with their exchanges."""
-_ANY_PARTS = range(1, 5)
-"""Equal parts into which a matrix may be cut where a plan doesn't tell: keys, values and queries, or gate and up."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoweringRule:
-    """
-    What runs an op of a family: families of the kernel itself (the usual one first) and of parts before and after it.
-
-    `seldom` are parts that it hardly has. `repeats` is whether several such kernels may run it, `written_out` whether
-    parts alone may, `piecewise` whether each may do an equal share of it, `first_alone` whether parts work on its first
-    operand and on nothing of the size of the others alone.
-    """
-
-    kernels: tuple[int, ...]
-    parts: frozenset[int]
-    repeats: bool
-    written_out: bool
-    piecewise: bool = False
-    seldom: frozenset[int] = frozenset()
-    first_alone: bool = False
-
-
-@cache
-def lowering_rules() -> Mapping[int, LoweringRule]:
-    """The rules of `lowering.json` by family."""
-    known = family_table()
-    found = {}
-    for name, rule in table("memplan.align", "lowering.json")["ops"].items():
-        found[known.number(name)] = LoweringRule(
-            tuple(known.number(item) for item in rule["kernels"]),
-            frozenset(known.number(item) for item in (*rule["parts"], *rule.get("seldom", ()))),
-            bool(rule.get("repeats", False)),
-            bool(rule.get("written_out", False)),
-            bool(rule.get("piecewise", False)),
-            frozenset(known.number(item) for item in rule.get("seldom", ())),
-            bool(rule.get("first_alone", False)),
-        )
-    return found
-
-
-def rule_of(family: int) -> LoweringRule:
-    """The rule of a family; one without its own is run by a kernel of that family and nothing else."""
-    return lowering_rules().get(family) or LoweringRule((family,), frozenset(), False, False)
 
 
 def pair_model() -> Mapping[str, Any]:
@@ -161,7 +116,7 @@ def _as_classes(ops: TokenClasses, row: int) -> TokenClasses:
 def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenClasses) -> _Logarithms:
     weights, known = pair_model()["weights"], family_table()
     movers = kernels.among(known.movers)
-    relation = _relation(ops, row, kernels)
+    relation = operand_relation(ops, row, kernels)
     sized = _shape_weight(ops, row, kernels, relation, weights)
     usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
     # A kernel of many ops runs those that its type tells, and none that its main one could run instead.
@@ -273,139 +228,8 @@ def _piece_weight(ops: TokenClasses, row: int, weights: Mapping[str, float]) -> 
     return weights["other_piece"] if known else weights["piece"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Relation:
-    """
-    How the operands of one class of ops compare with those of all classes of kernels.
-
-    `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
-    has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
-    whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
-    rows, `strange_output` whether the kernel makes what the op only reads, `aside` whether a kernel's largest operand
-    is of the size of one that the op only reads, beside its larger first one; `piece` and `covers` are for products:
-    one dimension is smaller or larger, the others equal.
-    """
-
-    kernel_share: NDArray[np.float64]
-    op_share: NDArray[np.float64]
-    output: Bools
-    inputs_known: Bools
-    piece: Bools
-    covers: Bools
-    largest: Bools
-    half: Bools
-    even: Bools
-    in_order: Bools
-    some: Bools
-    reduced: Bools
-    strange_output: Bools
-    aside: Bools
-
-
-def _relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> _Relation:
-    mine = [size for size in ops.operands[row].tolist() if size > 0]
-    made = [size for size in ops.outputs[row].tolist() if size > 0]
-    operands = kernels.operands
-    there = operands > 0
-    count = there.sum(axis=1)
-    of_size = {size: operands == size for size in mine}
-    hits = sum(of_size.values(), np.zeros(operands.shape, dtype=np.bool_)).sum(axis=1)  # no operand has two sizes
-    kernel_share = np.where(count > 0, hits / np.maximum(count, 1), 0.0)
-    has = {size: equal.any(axis=1) for size, equal in of_size.items()}
-    found = [has[size] for size in mine]
-    op_share = np.mean(found, axis=0) if found else np.zeros(len(kernels))
-    output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
-    nothing = np.zeros(len(kernels), dtype=np.bool_)
-    piece = covers = in_order = nothing
-    if int(ops.main[row]) in family_table().matrix_products and len(made) >= 1:
-        piece, covers, in_order = _pieces(ops, row, kernels)
-        if ops.groups[row] > 1:
-            of_group, as_planned = _of_one_group(ops, row, kernels)
-            piece, in_order = piece | of_group, in_order | as_planned
-    most = operands.max(axis=1)
-    largest, half = np.isin(most, mine) & (most > 0), np.isin(most * 2, mine) & (most > 0)
-    some = np.zeros(len(kernels), dtype=np.bool_)
-    for width in ops.widths[row]:
-        some |= (most > 0) & (most % width == 0) & (most < max(mine, default=0))
-    size = max(mine, default=0)
-    even = (most > 0) & (size % np.maximum(most, 1) == 0) & (size // np.maximum(most, 1) <= _MOST_PIECES)
-    reduced = np.isin(most, ops.reduced[row]) & (most > 0)
-    makes = kernels.outputs.max(axis=1)
-    strange = (makes > 0) & np.isin(makes, mine) & ~np.isin(makes, made)
-    beside = [item for item in ops.inputs[row, 1:].tolist() if 0 < item < ops.inputs[row, 0] and item not in made]
-    aside = np.isin(most, beside)
-    return _Relation(
-        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
-        reduced, strange, aside,
-    )  # fmt: skip
-
-
-def _pieces(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools, Bools]:
-    """
-    Products with one dimension cut or grown: two of the three sizes scale alike, the third is equal.
-
-    Also whether the factors stand in the op's order.
-    """
-    a, b = (float(size) for size in ops.inputs[row, :2])
-    c = float(ops.outputs[row, 0])
-    x, y, z = _factors(kernels)
-    piece, covers = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
-    in_order = (x == a) & (y == b)
-    if min(a, b, c) <= 0:
-        return piece, covers, in_order
-    for first, second in ((x, y), (y, x)):
-        for equal, grown in (
-            ((first, a), ((second, b), (z, c))),
-            ((second, b), ((first, a), (z, c))),
-            ((z, c), ((first, a), (second, b))),
-        ):
-            same = equal[0] == equal[1]
-            ratios = [size / own for size, own in grown]
-            alike = np.isclose(ratios[0], ratios[1], rtol=1e-9) & same & (z > 0)
-            piece |= alike & (ratios[0] < 1.0) & (ratios[0] > 0.0)
-            covers |= alike & (ratios[0] > 1.0)
-            if first is x:
-                in_order |= alike
-    return piece, covers, in_order
-
-
-def _factors(kernels: TokenClasses) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sizes of both factors and of the product."""
-    return (
-        kernels.inputs[:, 0].astype(np.float64),
-        kernels.inputs[:, 1].astype(np.float64),
-        kernels.outputs[:, 0].astype(np.float64),
-    )
-
-
-def _of_one_group(ops: TokenClasses, row: int, kernels: TokenClasses) -> tuple[Bools, Bools]:
-    """Products with the matrix of one group, or a part it may be cut in, and some tokens; whether in the op's order."""
-    a, b = (float(size) for size in ops.inputs[row, :2])
-    c, groups = float(ops.outputs[row, 0]), int(ops.groups[row])
-    x, y, z = _factors(kernels)
-    found, in_order = (np.zeros(len(kernels), dtype=np.bool_) for _ in range(2))
-    of_weight = bool(ops.makes_groups[row])
-    known = (x > 0) & (y > 0) & (z > 0)
-    each = (c if of_weight else b) / groups
-    cuts = {round(each / size) for made, out in ops.pieces[row] if (size := out[0] if of_weight else made[1])}
-    for first, second in ((x, y), (y, x)):
-        matrix, tokens, others, whole, wide, narrow = (
-            (z, first, second, c, a, b) if of_weight else (second, first, z, b, a, c)
-        )
-        parts = whole / groups / np.where(known, matrix, 1.0)
-        share, other = tokens / wide, others / narrow
-        some = known & (share <= 1.0) & (other <= 1.0)
-        equal = np.isclose(parts, np.round(parts)) & np.isin(np.round(parts), list(cuts or _ANY_PARTS))
-        alike = np.isclose(share, other) | np.isclose(share, other * parts) | np.isclose(share * parts, other)
-        found |= some & equal & alike
-        if first is x:
-            in_order |= some & equal & alike
-    return found, in_order
-
-
 def _shape_weight(
-    ops: TokenClasses, row: int, kernels: TokenClasses, relation: _Relation, weights: Mapping[str, float]
+    ops: TokenClasses, row: int, kernels: TokenClasses, relation: OperandRelation, weights: Mapping[str, float]
 ) -> NDArray[np.float64]:
     """What operand sizes and the output's dtype add to the weight of a family that fits."""
     if not ops.known[row]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align.classes.likelihood import rule_of
+from memplan.align.classes.lowering import rule_of
 from memplan.align.classes.op_families import family_table
 from memplan.align.classes.tokens import TokenClass
 from memplan.align.classes.weight_pieces import WeightPiece

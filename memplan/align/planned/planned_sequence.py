@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.align.classes.likelihood import LoweringRule, rule_of
+from memplan.align.classes.lowering import LoweringRule, rule_of
 from memplan.align.classes.op_families import family_table
 from memplan.align.classes.tokens import TokenClass, TokenClasses, plan_tokens, token_classes
 from memplan.align.classes.update_units import unit_class

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align.classes.likelihood import LoweringRule, pair_model
+from memplan.align.classes.likelihood import pair_model
+from memplan.align.classes.lowering import LoweringRule
 from memplan.align.rematch.part_stretches import PartStretch
 from memplan.align.rematch.recipe_counts import KernelSymbols, OpKind, OpPlace, OpRecipe, RecipeCounts
 from memplan.core.arrays import Bools, Floats, Int64s

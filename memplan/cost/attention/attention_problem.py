@@ -80,14 +80,23 @@ class AttentionProblem:
         if self.indexer or self.gradient or self.in_turn:
             return None
         if self.top_k:
-            # Prompts of a service of DeepSeek-V3.2 are read faster than blocks of one query would be.
-            return Walk.PICKED if self.q_len <= _FOLDED else None
+            return Walk.PICKED if self.gathers else None
         if not self.page:
             return None
         if self.shared_kv:
             return Walk.LATENT if self.q_len <= _FOLDED else None
         # How PagedAttention's library deals out prompts was not measured.
         return None if self.paged_by is Walk.PAGED and self.q_len > 1 else self.paged_by
+
+    @property
+    def gathers(self) -> bool:
+        """
+        Whether vector cores put the keys that a query picks together for it, so that a block has one query.
+
+        The kernels of training do so however long the sequence is, forward and back. Prompts of a service of
+        DeepSeek-V3.2, whose keys lie in pages, are read faster than that.
+        """
+        return self.top_k > 0 and not self.indexer and (self.q_len <= _FOLDED or not self.page)
 
     @property
     def keys_per_query(self) -> float:
@@ -137,7 +146,7 @@ class AttentionProblem:
     @property
     def rows(self) -> int:
         """Rows of queries of a sequence that share what is read of its keys."""
-        return self.folded * (1 if self.walk is Walk.PICKED else self.q_len)
+        return self.folded * (1 if self.gathers else self.q_len)
 
     @property
     def folded(self) -> int:
@@ -151,6 +160,10 @@ class AttentionProblem:
         Kernels of latent attention and of keys that an indexer picks fold up to a fractal of queries.
         """
         group = max(self.heads // max(self.kv_heads, 1), 1)
-        if self.q_len == 1 or ((self.shared_kv or self.indexer or self.top_k > 0) and self.q_len <= _FOLDED):
+        if (
+            self.gathers
+            or self.q_len == 1
+            or ((self.shared_kv or self.indexer or self.top_k > 0) and self.q_len <= _FOLDED)
+        ):
             return group
         return max(min(group, BLOCK_ROWS // self.q_len // _HALVES * _HALVES), 1)

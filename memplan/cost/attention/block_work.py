@@ -47,7 +47,7 @@ def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: in
     together = p.rows
     sequences = p.batch * p.heads * p.q_len // together
     rows, count = sequences * together, sequences * ceil(together / block_q)
-    met = _keys_met(p, walk, block_q, block_kv)
+    met = _keys_met(p, block_q, block_kv)
     row_pad = min(block_q, ceil(together / 16) * 16)
     cores = machine.cubes
     if walk is not None:
@@ -64,10 +64,10 @@ def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: in
     return SharedBlocks(block_q, block_kv, rows, count, row_pad, met, busy, ceil(units / busy) * busy / units)
 
 
-def _keys_met(p: AttentionProblem, walk: Walk | None, block_q: int, block_kv: int) -> int:
+def _keys_met(p: AttentionProblem, block_q: int, block_kv: int) -> int:
     """Keys that a block of queries is computed with: blocks on the diagonal whole, fractals whole."""
     keys = p.visible / p.q_len
-    diagonal = p.causal and p.q_len > 1 and walk is not Walk.PICKED
+    diagonal = p.causal and p.q_len > 1 and not p.gathers
     waste = (min(block_q, p.q_len) + min(block_kv, keys)) / 2 if diagonal else 0.0
     return ceil(min(keys + waste, p.kv_len) / 16) * 16
 
@@ -97,9 +97,14 @@ def block_work(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: S
     pairs = blocks.rows * blocks.met
     scores = pairs * (2 if p.gradient else 1)
     partial = 0.0 if p.indexer else pairs / blocks.block_kv * p.d_v * (2.5 if p.gradient else 1.0)
-    fixpipe = (scores * _SCORE_BYTES + partial * SUM_BYTES) / machine["fixpipe_bytes_per_cycle"]
+    fixpipe = (scores * _SCORE_BYTES + partial * SUM_BYTES + _scattered(p, blocks)) / machine["fixpipe_bytes_per_cycle"]
     vector = (pairs * _passes(p, machine) + partial * 4) / machine.element_lanes(4) / machine["vector_efficiency"]
     return BlockWork(cube, mte1, fixpipe, vector, pairs, scores, partial)
+
+
+def _scattered(p: AttentionProblem, blocks: SharedBlocks) -> float:
+    """Bytes of the gradients of picked keys and values, which each query's block adds to those of others in GM."""
+    return blocks.count * blocks.met * (p.d_qk + p.d_v) * SUM_BYTES if p.gradient and p.gathers else 0.0
 
 
 def _products(p: AttentionProblem, machine: Machine, mac_rate: float, blocks: SharedBlocks) -> tuple[float, float]:
@@ -127,7 +132,7 @@ class BlockTraffic:
     """
     Bytes that pass `gm`, which is L2 or HBM, and of them those that are `cold`: L2 did not hold them.
 
-    `keys` are those read of keys and values, `gathered` what vector cores write of picked ones.
+    `keys` are those read of keys and values, `gathered` what vector cores write of picked ones and their gradients.
     """
 
     gm: float
@@ -147,8 +152,9 @@ def block_traffic(
     if not machine.direct:
         written_back = work.pairs * p.q_bytes * (5 if p.gradient else 2) if not p.indexer else 0.0
         exchange = 2 * work.scores * _SCORE_BYTES + written_back + 2 * work.partial * SUM_BYTES
-    # Vector cores put the keys of a query together in GM, from where its core reads them.
-    gathered = keys if blocks.walk is Walk.PICKED else 0.0
+    # Vector cores put the keys of a query together in GM, from where its core reads them, and take gradients apart.
+    gathered = 0.0 if machine.direct or not p.gathers else blocks.count * blocks.met * p.kv_row
+    gathered += _scattered(p, blocks)
     exchange += 2 * gathered
     beside = work.pairs * (p.mask_bytes + (_DROP_BYTES if p.dropout else 0.0))
     return BlockTraffic(max(keys + queries, once) + exchange + beside, once * (1 - hot_share), keys, gathered)

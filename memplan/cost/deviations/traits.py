@@ -19,15 +19,17 @@ class L2State:
 
     `hot` is the share that L2 holds, `None` where nobody knows what ran before it; each operand then comes from HBM
     when it is first touched. `pushed` is the share whose reading pushes results of others out to HBM, `None` where
-    nobody knows or asks: only a calibration does.
+    nobody knows or asks: only a calibration does. `clean` where nothing in L2 has to be written back, as when it was
+    emptied before: kernels among others meet what those wrote.
     """
 
     hot: float | None = None
     pushed: float | None = None
+    clean: bool = False
 
     def stepped(self) -> L2State:
         """The state in steps as costs tell it apart."""
-        return L2State(_stepped(self.hot), _stepped(self.pushed))
+        return L2State(_stepped(self.hot), _stepped(self.pushed), self.clean)
 
 
 def _stepped(share: float | None) -> float | None:
@@ -36,6 +38,8 @@ def _stepped(share: float | None) -> float | None:
 
 UNKNOWN_L2 = L2State()
 """That of a kernel of which nobody knows what ran before it."""
+CLEARED_L2 = L2State(0.0, clean=True)
+"""That of a kernel before which caches were cleared, as benchmarks do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.placement.offsets.blocks import Blocks, overlapping_pairs
+from memplan.placement.offsets.block_pairs import overlapping_pairs
+from memplan.placement.offsets.blocks import Blocks
 from memplan.placement.offsets.bounds import granule_of
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.kernel_arrays import SearchArrays

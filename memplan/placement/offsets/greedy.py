@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.placement.offsets.blocks import FAR, Blocks
+from memplan.placement.offsets.block_pairs import FAR
+from memplan.placement.offsets.blocks import Blocks
 from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, PoolArrays
 
 BUCKETS = 4096

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.jit import jit, jit_inner, longer
-from memplan.placement.offsets.blocks import FAR
+from memplan.placement.offsets.block_pairs import FAR
 from memplan.placement.offsets.kernel_arrays import BlockArrays, PlacedBlocks, PoolArrays
 
 FIRST_FIT, BEST_FIT = 0, 1

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.placement.offsets.blocks import Blocks, forbidden_differences
+from memplan.placement.offsets.block_pairs import forbidden_differences
+from memplan.placement.offsets.blocks import Blocks
 from memplan.placement.offsets.problem import Problem
 from memplan.placement.offsets.reuse import Penalty
 

@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 
 from memplan.core.arrays import Int64s
-from memplan.placement.offsets.blocks import FAR, Blocks, take
+from memplan.placement.offsets.block_pairs import FAR
+from memplan.placement.offsets.blocks import Blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.exact import (
     MOST_BLOCKS,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.placement.offsets.blocks import FAR, Blocks, with_pairs
+from memplan.placement.offsets.block_pairs import FAR
+from memplan.placement.offsets.blocks import Blocks, with_pairs
 from memplan.placement.offsets.exact import searchable, sections_over
 from memplan.placement.offsets.greedy import Space
 from memplan.placement.offsets.pool_search import Packing, pack

@@ -15,7 +15,7 @@ import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.jit import jit, jit_inner, longer
-from memplan.placement.offsets.blocks import FAR
+from memplan.placement.offsets.block_pairs import FAR
 from memplan.placement.offsets.kernel_arrays import SearchArrays
 from memplan.placement.offsets.work_limit import FOUND, GAVE_UP, INFEASIBLE
 

@@ -11,7 +11,8 @@ import numpy as np
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
-from memplan.placement.offsets.blocks import FAR, Blocks, compile_blocks, take
+from memplan.placement.offsets.block_pairs import FAR
+from memplan.placement.offsets.blocks import Blocks, compile_blocks, take
 from memplan.placement.offsets.bounds import peak_bound
 from memplan.placement.offsets.greedy import Space, place_general
 from memplan.placement.offsets.infeasible import explain

@@ -1,0 +1,153 @@
+"""
+A public benchmark's kernels on 910B2 and 950, before which caches were cleared, and what was first said of them.
+
+Prints the summary of `accuracy.md`: `python -m benchmarks.cleared_kernels`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.markdown import table
+from memplan.cost import CLEARED_L2, Kernel, KernelCost, Operand, kernel_cost, machine
+from memplan.cost.deviations import UNKNOWN_L2
+from memplan.cost.uncertainty import interval_class, time_interval
+from memplan.hardware import chip
+
+CLEARED = Path(__file__).with_name("cleared_kernels.json")
+WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
+_FAR = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedKernel:
+    """
+    A measured kernel: nanoseconds, what was said of it when it was first seen and whether the interval held it then.
+
+    `half` is that of its source, which is worked with or only summed up. `is_source` where a constant came from it.
+    `doubtful` says why its time may not be a device's own, "" where it is.
+    """
+
+    source: str
+    half: str
+    chip: str
+    kernel: Kernel
+    measured_ns: float
+    first_ns: float
+    first_inside: bool
+    cleared: bool
+    is_source: bool
+    doubtful: str
+
+    def cost(self) -> KernelCost:
+        """What memplan says now."""
+        return kernel_cost(self.kernel, machine(chip(self.chip)), CLEARED_L2 if self.cleared else UNKNOWN_L2)
+
+
+def cleared_kernels() -> Iterator[ClearedKernel]:
+    """Every kernel of the set."""
+    for entry in json.loads(CLEARED.read_text("utf-8"))["sources"]:
+        for row in entry["kernels"]:
+            yield ClearedKernel(
+                source=entry["source"],
+                half=entry["half"],
+                chip=row["chip"],
+                kernel=_kernel(row),
+                measured_ns=row["us"] * 1e3,
+                first_ns=row["first_seen"] * 1e3,
+                first_inside=row["first_inside"],
+                cleared=entry["cleared"],
+                is_source=row["chip"] in entry.get("is_source", ()),
+                doubtful=entry.get("doubtful", ""),
+            )
+
+
+def _kernel(row: Mapping[str, Any]) -> Kernel:
+    inputs, outputs = (tuple(_operand(text) for text in row[side].split("; ")) for side in ("in", "out"))
+    return Kernel(
+        row["type"], inputs, tuple(each for each in outputs if each), tuple(sorted(row.get("attributes", {}).items()))
+    )
+
+
+def _operand(text: str) -> Operand | None:
+    """`float16 32x128`, a dtype alone for a scalar, `-` for what is left out."""
+    if text == "-":
+        return None
+    dtype, _, sizes = text.partition(" ")
+    return Operand(tuple(int(size) for size in sizes.split("x") if size), dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Signed relative error of a prediction, and whether its interval holds the time."""
+
+    error: float
+    inside: bool
+
+
+def cleared_table() -> list[tuple[str, ...]]:
+    """
+    Cells of a line for each half of each chip and of each class of kernels in it, as first seen -> now: kernels that no
+    constant came from, their median error, bias, how many are beyond 40 % and how many inside.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[_Said, _Said]]] = {}
+    counts: dict[tuple[str, str, str], set[str]] = {}
+    for each in cleared_kernels():
+        cost, core = each.cost(), machine(chip(each.chip))
+        if each.is_source or each.doubtful:
+            continue
+        interval = time_interval(each.kernel, cost, core)
+        inside = interval is not None and interval.low_ns <= each.measured_ns <= interval.high_ns
+        first = _Said(each.first_ns / each.measured_ns - 1, each.first_inside)
+        said = first, _Said(cost.duration_ns / each.measured_ns - 1, inside)
+        name = interval_class(each.kernel, cost)
+        for key in ((each.half, "all", "all"), (each.half, each.chip, "all"), (each.half, each.chip, name)):
+            groups.setdefault(key, []).append(said)
+            counts.setdefault(key, set()).add(each.source)
+    return [
+        (*key, f"{len(said)} of {len(counts[key])}", *_cells(said)) for key, said in sorted(groups.items(), key=_order)
+    ]
+
+
+def _order(item: tuple[tuple[str, str, str], object]) -> tuple[bool, bool, str, bool, str]:
+    (half, name, kind), _ = item
+    return half != WORKED_WITH, name != "all", name, kind != "all", kind
+
+
+def _cells(said: Sequence[tuple[_Said, _Said]]) -> Iterator[str]:
+    for measure in (_middle, _bias, _far, _inside):
+        first, now = (measure([pair[place] for pair in said]) for place in (0, 1))
+        yield f"{first} -> {now}"
+
+
+def _middle(said: Sequence[_Said]) -> str:
+    return f"{median(abs(each.error) for each in said):.1%}"
+
+
+def _bias(said: Sequence[_Said]) -> str:
+    return f"{median(each.error for each in said):+.1%}"
+
+
+def _far(said: Sequence[_Said]) -> str:
+    return str(sum(abs(each.error) > _FAR for each in said))
+
+
+def _inside(said: Sequence[_Said]) -> str:
+    return str(sum(each.inside for each in said))
+
+
+CLEARED_HEADER = ("half", "chip", "class", "kernels, of sources", "median", "bias", "beyond 40 %", "inside")
+
+
+def main() -> None:
+    """Print the table."""
+    print("\n".join(table(CLEARED_HEADER, cleared_table())))
+
+
+if __name__ == "__main__":
+    main()

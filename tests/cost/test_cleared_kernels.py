@@ -1,0 +1,34 @@
+"""Kernels of a benchmark that clears caches: each is read as it is told, and halves are kept apart."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from benchmarks.cleared_kernels import SUMMED_UP, WORKED_WITH, cleared_kernels
+from benchmarks.kernel_intervals import cleared_ratios
+
+EVERY = list(cleared_kernels())
+
+
+def test_halves_share_no_source_and_no_constant_comes_from_the_one_that_is_summed_up() -> None:
+    halves = {half: {each.source for each in EVERY if each.half == half} for half in (WORKED_WITH, SUMMED_UP)}
+    assert not halves[WORKED_WITH] & halves[SUMMED_UP]
+    assert all(len(sources) >= 10 for sources in halves.values())
+    assert {each.half for each in EVERY if each.is_source} == {WORKED_WITH}
+    assert not {ratio.source for ratio in cleared_ratios("2201")} & halves[SUMMED_UP]
+
+
+def test_operands_are_told_whole() -> None:
+    """Each has operands on either side, and a prediction."""
+    assert len(EVERY) == 607
+    for each in EVERY:
+        assert each.kernel.inputs
+        assert each.kernel.outputs
+        assert each.cost().known
+
+
+def test_kernels_that_gave_a_constant_are_met() -> None:
+    """Within 5 % at the median: the constants are theirs."""
+    errors = [abs(each.cost().duration_ns / each.measured_ns - 1) for each in EVERY if each.is_source]
+    assert len(errors) == 54
+    assert median(errors) < 0.05
