@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.closed_loops import ClosedLoop
+from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
 from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
@@ -79,8 +80,7 @@ class EngineRow:
     @property
     def _set(self) -> str:
         """Which of the sets that were predicted before they were seen it is of."""
-        later = f", set of {self.told['seen']}, {self.half}" if self.half else ""
-        return later or (", blind" if self.told.get("blind") else "")
+        return later_set(self.told) or (", blind" if self.told.get("blind") else "")
 
     @property
     def half(self) -> str:
@@ -291,11 +291,12 @@ def _row(
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
+    even = bool(told.get("balanced"))
     step = ServedStep(
         Phase.DECODE, sequences_under_way(told), context,
-        speculative=told["drafts"], precision=precision,
+        speculative=told["drafts"], precision=precision, even_routing=even,
     )  # fmt: skip
-    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision)
+    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=even)
     if told.get("foreign_drafts") or "draft" in told:
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:

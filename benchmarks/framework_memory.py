@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured_row import MeasuredRow
+from benchmarks.measured_row import MeasuredRow, later_set
 from benchmarks.training_rows import described
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
@@ -27,6 +27,7 @@ def framework_rows(configs: Path) -> Iterator[MeasuredRow]:
         except InputError as error:
             predicted, why = None, str(error).splitlines()[0]
         name, kind = f"{run['framework']}: {run['name']}", f"training memory of other frameworks: {_KINDS[figure]}"
+        kind += later_set(run)
         yield MeasuredRow(kind, run["source"], run["chip"], name, "GiB", run[figure], predicted, why=why)
 
 

@@ -1,9 +1,10 @@
 """
 Later sets of public rows, as first seen and as predicted now: `python -m benchmarks.later_sets`.
 
-All of a set was predicted before any of it had been looked at (`first_seen` in `public_serving.json` and
-`public_kernels.json`). No constant comes from it; of served rows one half of the sources is worked with since, the
-other is judged in sums. Prints the tables of docs/serving.md and docs/cost.md.
+All of a set was predicted before any of it had been looked at (`first_seen` in `public_serving.json`,
+`public_kernels.json` and `training_frameworks.json`, `first_seen_ms` in `training_published.json`). No constant comes
+from it; but for kernels one half of the sources is worked with since, the other is judged in sums. Prints the tables of
+docs/cost.md, docs/serving.md and benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from statistics import median
 
 from benchmarks.engine_hosts import host_spread
 from benchmarks.engine_rows import EngineRow, engine_rows, shipped_hosts
+from benchmarks.framework_memory import framework_runs, fullest_stage, held, told
 from benchmarks.markdown import table
+from benchmarks.measured_row import later_set
 from benchmarks.public_kernels import public_cost, public_kernels
+from benchmarks.training_rows import PUBLISHED, run_time, runs_of
+from memplan.core.units import GIB
 from memplan.cost import machine
 from memplan.cost.uncertainty import time_interval
 from memplan.hardware import chip
 from memplan.serving.constants import step_interval
 
 HERE = Path(__file__).parent
+SERVED_SETS = 3, 4
+"""Numbers of the sets of served rows; those before them are blind alone."""
 _FAR = 0.4
+MEASURED, BASELINES, FOREIGN = "measured", "baselines (*at least*)", "another engine stands in"
+HALVES = "worked with", "judged once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +54,10 @@ class LaterRow:
     now: Said
 
 
-def later_served(data: Path) -> list[LaterRow]:
-    """Rows of serving of later sets; `data` is the shared data folder."""
-    hosts, found = shipped_hosts(), []
+def later_served(data: Path) -> dict[int, list[LaterRow]]:
+    """Rows of serving of each later set; `data` is the shared data folder."""
+    hosts = shipped_hosts()
+    found: dict[int, list[LaterRow]] = {}
     for row in engine_rows(data, later=True):
         assert not row.why, row.told["name"]
         spread = host_spread(row, hosts)
@@ -55,18 +65,48 @@ def later_served(data: Path) -> list[LaterRow]:
         error = row.predicted(hosts[row.engine, row.alone]) / row.measured - 1
         now = Said(error, low <= spread.times <= high)
         first = Said(row.told["first_seen"] / row.measured - 1, row.told["first_inside"])
-        found.append(LaterRow(row.source, _groups(row), first, now))
+        found.setdefault(row.told["set"], []).append(LaterRow(row.source, _groups(row), first, now))
     return found
 
 
 def _groups(row: EngineRow) -> frozenset[str]:
     """What a served row is counted with."""
-    baseline = "at_least" in row.told
     what = "first tokens" if row.first else "times a token" if row.timed else "tokens a second"
     told = "some inputs assumed" if "assumed" in row.told else "inputs told"
     once = () if row.repeated else ("each run once",)
-    kind = "baselines (*at least*)" if baseline else "measured"
-    return frozenset({row.half, told, kind, *once, what if not baseline else "", f"{kind}, {row.half}"} - {""})
+    kind = BASELINES if "at_least" in row.told else FOREIGN if "foreign" in row.told else MEASURED
+    own = {row.half, told, kind, *once, f"{kind}, {row.half}"}
+    return frozenset({*own, what} if kind == MEASURED else own)
+
+
+def later_trained(data: Path) -> list[LaterRow]:
+    """Trained steps of later sets that were predicted when they were first seen."""
+    found = []
+    for run in runs_of(PUBLISHED):
+        if not later_set(run) or "first_seen_ms" not in run:
+            continue
+        time = run_time(run, data / "configs")
+        low, high = time.interval_ns
+        first = Said(run["first_seen_ms"] / run["step_ms"] - 1, run["first_inside"])
+        now = Said(time.duration_ns / 1e6 / run["step_ms"] - 1, low <= run["step_ms"] * 1e6 <= high)
+        inputs = "some inputs assumed" if "assumed" in run else "inputs told"
+        found.append(LaterRow(run["source"], frozenset({time.engine, run["half"], inputs}), first, now))
+    return found
+
+
+def later_memory(data: Path) -> list[LaterRow]:
+    """What allocators of trained runs of later sets took, of those that were predicted when they were first seen."""
+    found = []
+    for run in framework_runs():
+        if not later_set(run) or "first_seen" not in run:
+            continue
+        figure = told(run)
+        memory = fullest_stage(run, data / "configs", figure)
+        low, high = memory.reserved_interval_bytes if figure == "reserved" else memory.interval_bytes
+        now = Said(held(memory, figure) / GIB / run[figure] - 1, low <= run[figure] * GIB <= high)
+        first = Said(run["first_seen"] / run[figure] - 1, run["first_inside"])
+        found.append(LaterRow(run["source"], frozenset({memory.kind.value, run["half"]}), first, now))
+    return found
 
 
 def later_kernels() -> list[LaterRow]:
@@ -113,11 +153,13 @@ def _summed(rows: Sequence[LaterRow], said: Sequence[Said]) -> tuple[str, ...]:
 
 
 SERVED_GROUPS = (
-    "each run once", "inputs told", "some inputs assumed", "measured", "times a token", "tokens a second",
-    "first tokens", "baselines (*at least*)", "worked with", "measured, worked with",
-    "baselines (*at least*), worked with", "judged once", "measured, judged once",
-    "baselines (*at least*), judged once",
+    "each run once", "inputs told", "some inputs assumed", MEASURED, "times a token", "tokens a second",
+    "first tokens", BASELINES, FOREIGN, *(
+        name for half in HALVES for name in (half, f"{MEASURED}, {half}", f"{BASELINES}, {half}")
+    ),
 )  # fmt: skip
+STEP_GROUPS = ("captured", "megatron", "inputs told", "some inputs assumed", *HALVES)
+MEMORY_GROUPS = ("adapters", "megatron", "pytorch", *HALVES)
 KERNEL_GROUPS = (
     "the device's own time", "launching may decide", "MatMul", "BatchMatMul", "QuantMatmul", "GroupedMatmul",
     "FusedInferAttentionScore", "AddRmsNorm", "SoftmaxV2", "Mul",
@@ -125,12 +167,19 @@ KERNEL_GROUPS = (
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data", help="the shared data folder")
     options = parser.parse_args()
     print("\n".join(summary_table(later_kernels(), KERNEL_GROUPS)))
-    print("\n".join(summary_table(later_served(options.data), SERVED_GROUPS)))
+    served = later_served(options.data)
+    for number in SERVED_SETS:
+        print(f"Served, set {number}:\n")
+        print("\n".join(summary_table(served[number], SERVED_GROUPS)))
+    print("Trained steps, set 4:\n")
+    print("\n".join(summary_table(later_trained(options.data), STEP_GROUPS)))
+    print("Memory of training, set 4:\n")
+    print("\n".join(summary_table(later_memory(options.data), MEMORY_GROUPS)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,8 @@ class MeasuredRow:
     def error(self) -> float | None:
         """Signed relative error."""
         return None if self.predicted is None else self.predicted / self.measured - 1
+
+
+def later_set(told: Mapping[str, Any]) -> str:
+    """What the kind of a row of a later set ends with, from its entry; empty of a row of none."""
+    return f", set {told['set']}, {told['half']}" if "half" in told else ""

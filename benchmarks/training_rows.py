@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured_row import MeasuredRow
+from benchmarks.measured_row import MeasuredRow, later_set
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB
 from memplan.hardware import chip
@@ -88,7 +88,8 @@ def logged_steps(configs: Path) -> Iterator[MeasuredRow]:
 def published_steps(configs: Path) -> Iterator[MeasuredRow]:
     """The time of a step by every throughput of `training_published.json`, of each half on its own."""
     for run in runs_of(PUBLISHED):
-        yield _step_row("published training" if run["set"] == "check" else "published training, in view", run, configs)
+        kind = later_set(run) or (", in view" if run["set"] == "development" else "")
+        yield _step_row(f"published training{kind}", run, configs)
 
 
 def runs_of(path: Path) -> list[dict[str, Any]]:
