@@ -92,7 +92,7 @@ def utilisation_rows(data: Path) -> Iterator[MeasuredRow]:
     What HBM of the die reaches is that of the attention that reads the most.
     """
     core = machine(chip("910C"))
-    dense = AttentionProblem(96, 128, 1, 2, 4096, d_qk=576, d_v=512, shared_kv=True)
+    dense = AttentionProblem(96, 128, 1, 2, 4096, d_qk=576, d_v=512, shared_kv=True, page=128)
     thin = replace(dense, heads=16, q_len=1)
     product = MatmulProblem(m=4096, n=7168, k=7168, a_bytes=1, b_bytes=1, mac_rate=core.macs["int8"])
     found = {

@@ -111,74 +111,121 @@ def view_scenes(files: SceneFiles) -> dict[str, Scene]:
     several = open_session(Request(None, files.ranks))
     empty = open_session(Request())
 
-    def differences(window: MainWindow) -> None:
-        window.docks.bring("deviations")
-        view = window.docks.view(DeviationsView)
-        slower = (row for row in range(view.sorted.rowCount()) if view.row_at(view.sorted.index(row, 0)).cells[0] ==
-                  Sentence("duration"))  # fmt: skip
-        view.jump(view.sorted.index(next(slower, 0), 0))
+    arranged = {
+        "welcome": (empty, lambda _: None),
+        "window": (session, _page("timeline")),
+        "finding": (session, _finding),
+        "cluster": (several, _front("cluster")),
+        "peak": (session, _command("peak")),
+        "tensor": (session, _tensor),
+        "moves": (offloading, _front("transfers")),
+        "arcs": (offloading, _front("arcs")),
+        "differences": (session, _differences),
+        "side-by-side": (session, _side_by_side(files.offloading, offloading)),
+        "selection": (session, _selection),
+        "search": (session, _search),
+        "model-words": (named, _model_words),
+        "roofline": (session, _roofline),
+        "kernel": (session, _kernel),
+        "kv-budget": (session, _kv_budget(files.config)),
+        "plan-model": (session, _command("plan-model")),
+        "commands": (session, _command("commands")),
+        "colours": (session, _command("colours")),
+        "problems": (session, _problems),
+        "blocks": (session, _blocks),
+        "planning": (session, _planning(files.plan.parent / "cnn.mindir")),
+        "own-clock": (session, _own_clock),
+    }
+    front = {spec.picture: (session, _front(spec.name)) for spec in VIEW_SPECS if spec.picture}
+    return {name: Scene(*scene) for name, scene in (front | arranged).items()}
 
-    def finding(window: MainWindow) -> None:
-        window.show_page("overview")
-        table = window.docks.view(OverviewView).findings
-        table.jump(table.sorted.index(0, 0))
 
-    def tensor(window: MainWindow) -> None:
-        window.commands.run("peak")
-        peak = window.session.peak
-        if peak is not None and peak.parts and peak.parts[0].largest:
-            window.session.select(TensorRef(peak.parts[0].largest[0][0]))
+def _differences(window: MainWindow) -> None:
+    window.docks.bring("deviations")
+    view = window.docks.view(DeviationsView)
+    slower = (row for row in range(view.sorted.rowCount()) if view.row_at(view.sorted.index(row, 0)).cells[0] ==
+              Sentence("duration"))  # fmt: skip
+    view.jump(view.sorted.index(next(slower, 0), 0))
 
-    def search(window: MainWindow) -> None:
-        window.search.open()
-        window.search.edit.setText("MatMul")
-        window.search.step()
 
-    def selection(window: MainWindow) -> None:
-        window.show_page("timeline")
-        low, high = window.session.viewport.bounds
-        window.session.add_marker(low + 0.3 * (high - low))
-        window.session.viewport.selected_range = low + 0.4 * (high - low), low + 0.6 * (high - low)
+def _finding(window: MainWindow) -> None:
+    window.show_page("overview")
+    table = window.docks.view(OverviewView).findings
+    table.jump(table.sorted.index(0, 0))
 
-    def model_words(window: MainWindow) -> None:
-        window.show_page("timeline")
-        window.search.open()
-        window.search.edit.setText("o_proj, forward")
-        window.search.step()
-        viewport = window.session.viewport
-        span = window.session.selected_span()
-        if span is not None:
-            length = span[1] - span[0]
-            viewport.show(span[0] - 12 * length, span[1] + 12 * length)
 
-    def roofline(window: MainWindow) -> None:
-        window.docks.show("roofline")
-        _select_largest(window)
+def _tensor(window: MainWindow) -> None:
+    window.commands.run("peak")
+    peak = window.session.peak
+    if peak is not None and peak.parts and peak.parts[0].largest:
+        window.session.select(TensorRef(peak.parts[0].largest[0][0]))
 
-    def kernel(window: MainWindow) -> None:
-        window.docks.show("kernel")
-        _select_largest(window)
 
-    def kv_budget(window: MainWindow) -> None:
+def _search(window: MainWindow) -> None:
+    window.search.open()
+    window.search.edit.setText("MatMul")
+    window.search.step()
+
+
+def _selection(window: MainWindow) -> None:
+    window.show_page("timeline")
+    low, high = window.session.viewport.bounds
+    window.session.add_marker(low + 0.3 * (high - low))
+    window.session.viewport.selected_range = low + 0.4 * (high - low), low + 0.6 * (high - low)
+
+
+def _model_words(window: MainWindow) -> None:
+    window.show_page("timeline")
+    window.search.open()
+    window.search.edit.setText("o_proj, forward")
+    window.search.step()
+    viewport = window.session.viewport
+    span = window.session.selected_span()
+    if span is not None:
+        length = span[1] - span[0]
+        viewport.show(span[0] - 12 * length, span[1] + 12 * length)
+
+
+def _roofline(window: MainWindow) -> None:
+    window.docks.show("roofline")
+    _select_largest(window)
+
+
+def _kernel(window: MainWindow) -> None:
+    window.docks.show("kernel")
+    _select_largest(window)
+
+
+def _kv_budget(config: Path) -> Arrange:
+    def arrange(window: MainWindow) -> None:
         from memplan.gui.views.kv.kv_budget_view import KvBudgetView
 
         window.docks.show("kv")
-        window.docks.view(KvBudgetView).show_model(files.config)
+        window.docks.view(KvBudgetView).show_model(config)
 
-    def side_by_side(window: MainWindow) -> None:
-        window.documents.show(Request(files.offloading), offloading, new_tab=True)
+    return arrange
+
+
+def _side_by_side(plan: Path, session: Session) -> Arrange:
+    def arrange(window: MainWindow) -> None:
+        window.documents.show(Request(plan), session, new_tab=True)
         window.documents.select(0)
         window.commands.run("side-by-side")
 
-    def blocks(window: MainWindow) -> None:
-        window.show_page("memory")
-        window.docks.view(MemoryMapView).show_layer("run")
+    return arrange
 
-    def planning(window: MainWindow) -> None:
+
+def _blocks(window: MainWindow) -> None:
+    window.show_page("memory")
+    window.docks.view(MemoryMapView).show_layer("run")
+
+
+def _planning(graph: Path) -> Arrange:
+    def arrange(window: MainWindow) -> None:
         window.show_page("planning")
         qt = application()
         view = window.docks.view(PlanningView)
-        view.form.show_source(files.plan.parent / "cnn.mindir")
+        view.form.show_source(graph)
         for _ in range(4):
             qt.processEvents()
         for place in (0, 3, 5):
@@ -186,42 +233,19 @@ def view_scenes(files: SceneFiles) -> dict[str, Scene]:
             for _ in range(4):
                 qt.processEvents()
 
-    def own_clock(window: MainWindow) -> None:
-        window.show_page("plan")
-        window.commands.run("own-clock")
-        low, high = window.session.viewport.bounds
-        window.session.viewport.show(low + 0.6 * (high - low), low + 0.7 * (high - low))
+    return arrange
 
-    def problems(window: MainWindow) -> None:
-        window.opener.open_request(Request(Path("moved-away.plan.json")))
 
-    def command(name: str) -> Arrange:
-        return lambda window: window.commands.run(name)
+def _own_clock(window: MainWindow) -> None:
+    window.show_page("plan")
+    window.commands.run("own-clock")
+    low, high = window.session.viewport.bounds
+    window.session.viewport.show(low + 0.6 * (high - low), low + 0.7 * (high - low))
 
-    arranged = {
-        "welcome": (empty, lambda _: None),
-        "window": (session, _page("timeline")),
-        "finding": (session, finding),
-        "cluster": (several, _front("cluster")),
-        "peak": (session, command("peak")),
-        "tensor": (session, tensor),
-        "moves": (offloading, _front("transfers")),
-        "arcs": (offloading, _front("arcs")),
-        "differences": (session, differences),
-        "side-by-side": (session, side_by_side),
-        "selection": (session, selection),
-        "search": (session, search),
-        "model-words": (named, model_words),
-        "roofline": (session, roofline),
-        "kernel": (session, kernel),
-        "kv-budget": (session, kv_budget),
-        "plan-model": (session, command("plan-model")),
-        "commands": (session, command("commands")),
-        "colours": (session, command("colours")),
-        "problems": (session, problems),
-        "blocks": (session, blocks),
-        "planning": (session, planning),
-        "own-clock": (session, own_clock),
-    }
-    front = {spec.picture: (session, _front(spec.name)) for spec in VIEW_SPECS if spec.picture}
-    return {name: Scene(*scene) for name, scene in (front | arranged).items()}
+
+def _problems(window: MainWindow) -> None:
+    window.opener.open_request(Request(Path("moved-away.plan.json")))
+
+
+def _command(name: str) -> Arrange:
+    return lambda window: window.commands.run(name)

@@ -102,16 +102,14 @@ def plan(
     if isinstance(source, str | Path | Graph):
         if kernels is not None:
             raise InputError("kernels is given with a program, not with a graph", remedy="leave it out")
-        graph, digest = _read(source, inputs, layers, shapes, progress)
-        given = _Given(graph, rounding(target.npu_arch or ""), may_repeat, digest=digest)
+        given = _of_graph(source, inputs, layers, shapes, target, may_repeat, progress)
     else:
         live = live_program(source, inputs, layers=layers, shapes=shapes, kernels=kernels)
         given = _of_program(live, target, room, may_repeat)
-    graph = given.graph
     core = machine(target)
     if calibration is not None:
         core = calibrated(core, load_calibration(calibration))
-    costs, advice = costs_and_advice(graph, core)
+    costs, advice = costs_and_advice(given.graph, core)
     launched = {cost.kernel: None for cost in costs if cost.kernel is not None}
     number = {kernel: place for place, kernel in enumerate(launched)}
     launches = [(cost.kernel, cost.l2) for cost in costs if cost.kernel is not None]
@@ -161,12 +159,16 @@ def plan(
     if wrong:
         raise MemplanError("the plan failed its own check and is withheld: {}", wrong[0])
     progress(3, 3, "done")
+    _log(result, placed, room)
+    return result
+
+
+def _log(result: Plan, placed: MemoryLayout, room: HbmRoom) -> None:
     _logger.info(
         "planned %s on %s: %d ops, peak %d of %s bytes of HBM, %d transfers, %s",
-        graph.name, target.name, len(graph.ops), placed.hbm.peak, room.capacity, len(result.transfers),
+        result.origin.graph, result.chip, len(result.ops), placed.hbm.peak, room.capacity, len(result.transfers),
         "fits" if result.fits else f"{placed.missing} bytes missing",
     )  # fmt: skip
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,31 @@ class _Given:
     program: PlannedProgram | None = None
     saved: SavedTensors | None = None
     """What alone may move of a program: what its layers save for the way back."""
+
+
+def _of_graph(
+    source: str | Path | Graph,
+    inputs: tuple[Any, ...],
+    layers: int | None,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    target: Chip,
+    may_repeat: bool,
+    progress: Progress,
+) -> _Given:
+    """A graph, or what its file holds, with as many of its layers as are asked for."""
+    if inputs:
+        raise InputError("inputs are given with a cell, not with a graph", remedy="bind shapes with shapes={...}")
+    round_size = rounding(target.npu_arch or "")
+    if isinstance(source, Graph):
+        return _Given(source if layers is None else replicate_layers(source, layers), round_size, may_repeat)
+    from memplan.readers import read_graph
+
+    graph = read_graph(source, shapes=shapes, progress=progress, layers=layers)
+    digest = hashlib.sha256()
+    with Path(source).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return _Given(graph, round_size, may_repeat, digest=digest.hexdigest())
 
 
 def _of_program(live: LiveProgram, target: Chip, room: HbmRoom, may_repeat: bool) -> _Given:
@@ -240,28 +267,6 @@ def _placed(
             break
         found = replace(closer, layout=replace(closer.layout, room=room))
     return found
-
-
-def _read(
-    source: str | Path | Graph,
-    inputs: tuple[Any, ...],
-    layers: int | None,
-    shapes: Mapping[str, tuple[int, ...]] | None,
-    progress: Progress,
-) -> tuple[Graph, str | None]:
-    """The graph, and the SHA-256 of the file it came from."""
-    if inputs:
-        raise InputError("inputs are given with a cell, not with a graph", remedy="bind shapes with shapes={...}")
-    if isinstance(source, Graph):
-        return (source if layers is None else replicate_layers(source, layers)), None
-    from memplan.readers import read_graph
-
-    graph = read_graph(source, shapes=shapes, progress=progress, layers=layers)
-    digest = hashlib.sha256()
-    with Path(source).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return graph, digest.hexdigest()
 
 
 def _peak(graph: Graph, round_size: Rounding) -> int:

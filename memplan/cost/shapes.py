@@ -125,6 +125,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in _beside(kernel) if op not in tensors[:2])),
             widening=_widening(tensors[0].dtype, tensors[1].dtype),
+            groups_told=grouped,
         )
     )
 

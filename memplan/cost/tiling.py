@@ -40,6 +40,7 @@ class MatmulProblem:
     `unfolds` is the share of the elements of A that lie in GM where A is made of the windows of an image on the way
     from L1 to L0A, 0 where A lies there whole; windows lie `stride` pixels apart, of which one in so many is used at a
     time. `turned_cycles` are those of MTE1 for a block of B that it turns on the way, 0 where B lies as it is taken.
+    `groups_told` where it is a grouped product, to which a list says where groups end.
     """
 
     m: int
@@ -60,6 +61,7 @@ class MatmulProblem:
     unfolds: float = 0.0
     stride: int = 1
     turned_cycles: float = 0.0
+    groups_told: bool = False
 
     @property
     def flops(self) -> int:
@@ -177,6 +179,8 @@ def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | Non
     """Every legal tiling of `problem` on `cores` cores (all of the machine's by default)."""
     cores = cores or machine.cubes
     grid = _candidates(problem, machine)
+    if _of_grouped_library(problem, machine):
+        return Search(problem, evaluate(problem, machine, _grouped_blocks(problem, grid), cores))
     result = evaluate(problem, machine, grid, cores)
     tiles = np.ceil(problem.m / grid["m"]) * np.ceil(problem.n / grid["n"]) * problem.batch
     splits = np.minimum(np.floor(cores / tiles), np.ceil(problem.k / np.maximum(grid["k"], 256)))
@@ -186,6 +190,29 @@ def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | Non
         other = evaluate(problem, machine, split_grid, cores)
         result = {name: np.concatenate((result[name], other[name])) for name in result}
     return Search(problem, result)
+
+
+_GROUPED_BLOCK = (128, 256)
+"""Rows and columns of a tile of a grouped product."""
+
+
+def _of_grouped_library(problem: MatmulProblem, machine: Machine) -> bool:
+    """
+    Whether `problem` is a grouped product of the library of 2201, whose tiles do not follow from its sizes.
+
+    All its cores start, look up where groups end and take tiles of 128 x 256 in turn, a group after the other
+    (`CalcMMTiling` and `usedCoreNum_`, hicann/ops-transformer gmm/grouped_matmul/op_host/op_tiling).
+    """
+    return problem.groups_told and bool(machine["group_list_ns"]) and problem.a_bytes == problem.b_bytes == 2
+
+
+def _grouped_blocks(problem: MatmulProblem, grid: Mapping[str, Array]) -> dict[str, Array]:
+    """Of `grid` the tilings with the blocks of a grouped product."""
+    rows, columns = (
+        min(size, _up(whole, FRACTAL)) for size, whole in zip(_GROUPED_BLOCK, (problem.m, problem.n), strict=True)
+    )
+    block = (grid["m"] == rows) & (grid["n"] == columns)
+    return {name: values[block] for name, values in grid.items()}
 
 
 def given(problem: MatmulProblem, machine: Machine, tiling: Tiling, *, cores: int | None = None) -> Search:
@@ -310,9 +337,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     engine += 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
 
     cycle = 1e9 / machine.clock_hz
-    hbm_rate = machine.hbm_bytes_per_second * machine["hbm_nd2nz_share"] * 1e-9
-    if problem.b_run == "nz":
-        hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * 1e-9
+    copied = machine["hbm_read_share" if problem.b_run == "nz" else "hbm_nd2nz_share"]
+    hbm_rate = machine.hbm_bytes_per_second * copied * machine["hbm_compute_share"] * 1e-9
     l2_rate = port * machine.clock_hz * machine.cubes * machine["l2_shared_reads"] * 1e-9
     nz = problem.b_run == "nz"
     own = machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9
@@ -348,6 +374,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
     starts = machine["head_ns_per_cube_core"] * used
     head = machine["head_ns"] + machine["core_start_ns"] + starts
+    if _of_grouped_library(problem, machine):
+        head = head - starts + machine["head_ns_per_cube_core"] * cores + machine["group_list_ns"]
     share = tiles / (waves * cores)
     return {
         **{name: grid[name] for name in ("m", "n", "k", "k_l1", "resident", "splits", "l0c_buffers", "l1_buffers")},

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int32s, Int64s
-from memplan.core.jit import jit_numpy_division
+from memplan.core.jit import jit_inlined, jit_inner, jit_numpy_division
 
 Shorts = NDArray[np.int16]
 Scores = NDArray[np.float32]
@@ -42,6 +42,20 @@ def _fits(block: int, output: int) -> float:
     if over <= _SLACK:
         return _TIGHT
     return _LOOSE if over * 16 <= output else 0.0
+
+
+@jit_inlined
+def _best_output(block: int, output: Int64s, begin: int, end: int, mask: int) -> tuple[int, float]:
+    """Which of the outputs `begin` to `end` that no bit of `mask` tells taken holds a block best, and how well."""
+    found, quality = -1, 0.0
+    for number in range(begin, end):
+        bit = np.int64(1) << min(number - begin, 62)
+        if mask & bit:
+            continue
+        fit = _fits(block, output[number])
+        if fit > quality:
+            found, quality = number - begin, fit
+    return found, quality
 
 
 @jit_numpy_division
@@ -100,14 +114,7 @@ def trace(
                 stay = score[maker - base]
                 if stay > reached:
                     reached, source, mask = stay, maker, used[maker - base]
-            found, quality = -1, 0.0
-            for number in range(first[maker], first[maker + 1]):
-                bit = np.int64(1) << min(number - first[maker], 62)
-                if mask & bit:
-                    continue
-                fit = _fits(size[block], output[number])
-                if fit > quality:
-                    found, quality = number - first[maker], fit
+            found, quality = _best_output(size[block], output, first[maker], first[maker + 1], mask)
             plain = _FOREIGN if brief[block] else _LONG_LIVED
             value = plain
             if found >= 0:
@@ -138,14 +145,21 @@ def trace(
         score, fresh = fresh, score
         used, taken = taken, used
         base = begin
-    maker_of = np.full(blocks, -1, dtype=np.int64)
-    output_of = np.full(blocks, -1, dtype=np.int64)
-    reached_by = np.zeros(blocks, dtype=np.float32)
     at, best = base, _NEVER
     for maker in range(base, min(base + width, makers)):
         value_end = score[maker - base] - np.float32(_END_EARLIER * (left[makers] - left[maker + 1]))
         if value_end > best:
             best, at = value_end, maker
+    return _followed_back(at, low, came, which, gain)
+
+
+@jit_inner
+def _followed_back(at: int, low: Int64s, came: Int32s, which: Shorts, gain: Scores) -> tuple[Int64s, Int64s, Scores]:
+    """The path that ends at maker `at`: of every block its maker, the output that it is, and its score."""
+    blocks, width = came.shape
+    maker_of = np.full(blocks, -1, dtype=np.int64)
+    output_of = np.full(blocks, -1, dtype=np.int64)
+    reached_by = np.zeros(blocks, dtype=np.float32)
     for block in range(blocks - 1, -1, -1):
         place = at - low[block]
         if place < 0 or place >= width:

@@ -20,14 +20,9 @@ from memplan.core.units import GIB, MIB
 from memplan.hardware import Chip
 from memplan.kv.engine import (
     AttentionBackend,
-    CompressedBlocks,
-    CompressedLayout,
     DraftRules,
     Engine,
-    EntryFormat,
     HeldRules,
-    IndexFormat,
-    LatentLayout,
     PlannerRules,
     ProfileRules,
     RuntimeRules,
@@ -36,6 +31,7 @@ from memplan.kv.engine import (
     StepDefaults,
     TowerRules,
 )
+from memplan.kv.entry_formats import CompressedBlocks, CompressedLayout, EntryFormat, IndexFormat, LatentLayout
 from memplan.kv.loaded_weights import AllocatorRules, MxExpertRules
 from memplan.kv.sequence_lengths import LengthRules
 from memplan.kv.token_rules import token_pool_rules

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.core.units import round_up
-from memplan.kv.engine import CompressedLayout, Engine, EntryFormat, IndexFormat
+from memplan.kv.engine import Engine
+from memplan.kv.entry_formats import CompressedLayout, EntryFormat, IndexFormat
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.architecture import Layer

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from memplan.core.jit import jit
+from memplan.core.jit import jit, jit_inlined, jit_inner
 
 LINKS = 2
 """Links beside each other: to the host's own memory, and to memory pooled over the hosts."""
@@ -46,6 +46,68 @@ def _down(heap: Any, count: int) -> int:
     if count:
         heap[at] = last
     return count
+
+
+@jit_inner
+def _carried_ns(gaps: Any, lane: Any, each_ns: Any) -> Any:
+    """How long each link carries what moves in `gaps`."""
+    total = np.zeros(LINKS, np.int64)
+    for gap in gaps:
+        total[lane[gap]] += each_ns[gap]
+    return total
+
+
+@jit_inlined
+def _queue(pending: Any, head: int, tail: int, gap: int, out_start: Any, out_ns: Any) -> None:
+    """Add `gap` to those on their way out, `head` to `tail` of `pending`, by when they have left."""
+    end = out_start[gap] + out_ns[gap]
+    at = tail
+    while at > head and out_start[pending[at - 1]] + out_ns[pending[at - 1]] > end:
+        pending[at] = pending[at - 1]
+        at -= 1
+    pending[at] = gap
+
+
+@jit_inlined
+def _without_room(
+    full: Any,
+    step: int,
+    back: int,
+    most: int,
+    pending: Any,
+    head: int,
+    tail: int,
+    under_way: int,
+    out_start: Any,
+    out_ns: Any,
+    size: Any,
+    begin_here: int,
+    ready: int,
+    elapsed: Any,
+) -> int:
+    """
+    Up to which step there is no room for what would be back until step `back`; before `step` where there is now.
+
+    Room is up to `most` bytes. The last step is meant that has none whatever is still to leave, or `step` itself where
+    only what leaves too late is in the way.
+    """
+    fullest = most
+    for value in full[step:back]:
+        fullest = max(fullest, value)
+    worst = back - 1 if fullest > most else step - 1
+    while worst >= step and full[worst] <= most:
+        worst -= 1
+    slot, rest, later = head, under_way, step
+    while worst < step and slot < tail and later < back:
+        # What leaves while this step waits for its operands still holds its room when the step begins.
+        arrives = begin_here if later == step else ready + elapsed[later] - elapsed[step]
+        while slot < tail and out_start[pending[slot]] + out_ns[pending[slot]] <= arrives:
+            rest -= size[pending[slot]]
+            slot += 1
+        if full[later] + rest > most:
+            worst = step
+        later += 1
+    return worst
 
 
 @jit
@@ -91,12 +153,7 @@ def run_queues(
     at_leave = at_start = at_return = 0
     clock = last = 0
     out_free, in_free = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
-    # What the links have still to carry.
-    rest_out, rest_in = np.zeros(LINKS, np.int64), np.zeros(LINKS, np.int64)
-    for place in range(by_leave.size):
-        rest_out[lane[by_leave[place]]] += out_ns[by_leave[place]]
-    for place in range(by_return.size):
-        rest_in[lane[by_return[place]]] += in_ns[by_return[place]]
+    rest_out, rest_in = _carried_ns(by_leave, lane, out_ns), _carried_ns(by_return, lane, in_ns)  # still to come
     for step in range(steps):
         at_best = clock + elapsed[steps] - elapsed[step]
         for way in range(LINKS):
@@ -152,24 +209,10 @@ def run_queues(
             if soonest == by_return.size or blocked[by_return[soonest]] >= step:
                 break
             gap = by_return[soonest]
-            # It isn't tried again before the last step has passed that has no room for it whatever is still to leave.
-            ahead, most = full[step : returns[gap]], capacity - size[gap]
-            fullest = most
-            for value in ahead:
-                fullest = max(fullest, value)
-            worst = returns[gap] - 1 if fullest > most else step - 1
-            while worst >= step and full[worst] <= most:
-                worst -= 1
-            slot, rest, later = head, under_way, step
-            while worst < step and slot < tail and later < returns[gap]:
-                # What leaves while this step waits for its operands still holds its room when the step begins.
-                arrives = begin_here if later == step else ready + elapsed[later] - elapsed[step]
-                while slot < tail and out_start[pending[slot]] + out_ns[pending[slot]] <= arrives:
-                    rest -= size[pending[slot]]
-                    slot += 1
-                if full[later] + rest > most:
-                    worst = step
-                later += 1
+            worst = _without_room(
+                full, step, returns[gap], capacity - size[gap], pending, head, tail, under_way, out_start, out_ns, size,
+                begin_here, ready, elapsed,
+            )  # fmt: skip
             if worst >= step:
                 blocked[gap] = worst
                 break
@@ -180,6 +223,7 @@ def run_queues(
             in_start[gap] = max(begin_here, in_free[way])
             in_free[way] = in_start[gap] + in_ns[gap]
             rest_in[way] -= in_ns[gap]
+            ahead = full[step : returns[gap]]
             for later in range(ahead.size):
                 ahead[later] += size[gap]
         stalled[step] = ready - clock
@@ -192,11 +236,7 @@ def run_queues(
             out_start[gap] = max(clock, out_free[way])
             out_free[way] = out_start[gap] + out_ns[gap]
             rest_out[way] -= out_ns[gap]
-            at = tail
-            while at > head and out_start[pending[at - 1]] + out_ns[pending[at - 1]] > out_free[way]:
-                pending[at] = pending[at - 1]
-                at -= 1
-            pending[at] = gap
+            _queue(pending, head, tail, gap, out_start, out_ns)
             tail += 1
             under_way += size[gap]
         for way in range(LINKS):

@@ -140,8 +140,8 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     settle()
     view = window.docks.view(MemoryMapView)
     planned = pixels(view.grab().toImage())
-    assert view.switch["plan"].isChecked()
-    QTest.mouseClick(view.switch["run"], Qt.MouseButton.LeftButton)
+    assert view.switch.buttons["plan"].isChecked()
+    QTest.mouseClick(view.switch.buttons["run"], Qt.MouseButton.LeftButton)
     settle()
     blocks = window.session.blocks
     assert blocks is not None
@@ -164,7 +164,7 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     text = window.docks.view(DetailsView).toPlainText()
     assert "held longer by" in text
     assert any("longer than planned" in line for line in view.lines(row))
-    QTest.mouseClick(view.switch["plan"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(view.switch.buttons["plan"], Qt.MouseButton.LeftButton)
     assert view.layer.rectangles is window.session.map
 
 
@@ -179,7 +179,7 @@ def test_a_profile_alone_has_its_map_and_says_why_it_peaks(qtbot: Any) -> None:
     blocks = window.session.blocks
     assert blocks is not None
     assert view.isVisible()
-    assert not view.switch["plan"].isVisible(), "there is nothing to choose between"
+    assert not view.switch.buttons["plan"].isVisible(), "there is nothing to choose between"
     assert not blocks.joined
     assert OTHERS in blocks.kinds
     window.session.select(None)

@@ -196,7 +196,7 @@ class _User:
         """Turn the map to what is planned or what was measured."""
         self._window.show_page("memory")
         view = self._window.docks.view(MemoryMapView)
-        button = self._chance.choice(list(view.switch.values()))
+        button = self._chance.choice(list(view.switch.buttons.values()))
         if button.isVisible():
             button.click()
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
 from PySide6.QtGui import QBrush, QFontMetricsF, QPainter, QPen, QResizeEvent, QShowEvent, QWheelEvent
-from PySide6.QtWidgets import QPushButton, QWidget
+from PySide6.QtWidgets import QWidget
 
 from memplan.core.arrays import Int64s
 from memplan.gui.i18n import say, tr
@@ -23,6 +23,7 @@ from memplan.gui.model.slices.counterparts import op_rectangles
 from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.fitted_text import FittedText
+from memplan.gui.views.memory.layer_switch import SWITCH_PX, LayerSwitch
 from memplan.gui.views.memory.map_layers import MapLayer, MeasuredLayer, PlannedLayer
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.vector_shapes import draw_boxes
@@ -33,7 +34,6 @@ _NAME_PX = (60.0, 14.0)  # a name is written where this much of a rectangle show
 _MAX_NAMES = 300
 _PLANNED_PX = (2.0, 2.0)  # what was planned is outlined where so much of a block shows
 _MAX_PLANNED = 2000
-_SWITCH_PX = 26
 
 
 def _read_at_once(session: Session) -> None:
@@ -74,15 +74,7 @@ class MemoryMapView(TimeCanvas):
         self._show_tier = show_tier
         self._read_blocks = read_blocks or _read_at_once
         self.layer: MapLayer = PlannedLayer(session)
-        self.switch = {
-            "plan": QPushButton(tr("Planned"), self),
-            "run": QPushButton(tr("Measured"), self),
-        }
-        for name, button in self.switch.items():
-            button.setCheckable(True)
-            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-            button.clicked.connect(partial(self.show_layer, name))
-        self._style_switch(palette)
+        self.switch = LayerSwitch(self.show_layer, palette, self)
         self.low, self.high = 0.0, 1.0
         self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
@@ -102,7 +94,7 @@ class MemoryMapView(TimeCanvas):
             MenuEntry(
                 button.text(), partial(self.show_layer, name), checked=button.isChecked(), enabled=self._has(name)
             )
-            for name, button in self.switch.items()
+            for name, button in self.switch.buttons.items()
         ]
         return [*layers, None, *tier_entries(self.session, self._show_tier)]
 
@@ -114,8 +106,7 @@ class MemoryMapView(TimeCanvas):
     def show_layer(self, name: str) -> None:
         """Show the plan's rectangles (`plan`) or the run's blocks (`run`)."""
         self.layer = PlannedLayer(self.session) if name == "plan" else MeasuredLayer(self.session)
-        for other, button in self.switch.items():
-            button.setChecked(other == name)
+        self.switch.check(name)
         if name == "run":
             self._ask_blocks()
         self._tier_changed()
@@ -135,8 +126,7 @@ class MemoryMapView(TimeCanvas):
         self._listening.append((self.session.selected_changed, self.session.selected_changed.connect(self._tint)))
         self._listening.append((self.session.blocks_changed, self.session.blocks_changed.connect(self._tier_changed)))
         both = self._has("plan") and self._has("run")
-        for button in self.switch.values():
-            button.setVisible(both)
+        self.switch.show(both)
         self.show_layer("run" if self._has("run") and not self._has("plan") else "plan")
 
     def _tier_changed(self) -> None:
@@ -166,21 +156,10 @@ class MemoryMapView(TimeCanvas):
 
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
-        self._style_switch(palette)
+        self.switch.set_palette(palette)
         if self.layer.rectangles is not None:
             self._colours = self.layer.rectangles.colours(palette)
         super().set_palette(palette)
-
-    def _style_switch(self, palette: Palette) -> None:
-        """What is shown stands out in every theme."""
-        line, accent, text, ground = (palette.css(role) for role in ("line", "accent", "accent_text", "window"))
-        style = (
-            f"QPushButton {{ border: 1px solid {line}; background: {ground}; padding: 0 6px; }}"
-            f"QPushButton:checked {{ background: {accent}; color: {text}; border-color: {accent}; }}"
-            f"QPushButton:focus {{ border-color: {accent}; }}"
-        )
-        for button in self.switch.values():
-            button.setStyleSheet(style)
 
     @property
     def bytes_per_px(self) -> float:
@@ -351,7 +330,7 @@ class MemoryMapView(TimeCanvas):
             return
         metrics = self.small_metrics
         painter.setFont(self.small_font)
-        y = self.ruler_px + 36 + (_SWITCH_PX if not self.switch["plan"].isHidden() else 0)
+        y = self.ruler_px + 36 + (SWITCH_PX if self.switch.shown else 0)
         room = GUTTER_PX - 96
         if isinstance(mapped, BlockMap):
             painter.setPen(self.pen("faint"))
@@ -372,7 +351,7 @@ class MemoryMapView(TimeCanvas):
             row = self.y_of(tick.value)
             painter.setPen(self.pen("faint"))
             width = metrics.horizontalAdvance(tick.text)
-            beside = not self.switch["plan"].isHidden() and abs(row - self.ruler_px - 34) < _SWITCH_PX - 4
+            beside = self.switch.shown and abs(row - self.ruler_px - 34) < SWITCH_PX - 4
             if self.plot.top() + 8 < row < self.height() - 2 and not beside:
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + 4), tick.text)
                 painter.drawLine(QPointF(GUTTER_PX - 5, row), QPointF(GUTTER_PX - 1, row))
@@ -380,19 +359,12 @@ class MemoryMapView(TimeCanvas):
     def rule(self, ruled: bool) -> None:
         """Keep the switch under the title, wherever that is."""
         super().rule(ruled)
-        self._place_switch()
+        self.switch.place(self.ruler_px)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the switch under the title."""
         super().resizeEvent(event)
-        self._place_switch()
-
-    def _place_switch(self) -> None:
-        x = 8
-        for button in self.switch.values():
-            width = min(button.sizeHint().width() + 8, (GUTTER_PX - 16) // 2)
-            button.setGeometry(x, self.ruler_px + 22, width, _SWITCH_PX - 4)
-            x += width
+        self.switch.place(self.ruler_px)
 
     def paint_top(self, painter: QPainter) -> None:
         """What lies under the mouse."""

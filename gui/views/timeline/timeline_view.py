@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, Qt
-from PySide6.QtGui import QBrush, QPainter, QResizeEvent
+from PySide6.QtGui import QPainter, QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QWidget
 
 from memplan.core.arrays import Floats, Int64s
@@ -25,9 +25,7 @@ from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines
 from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
-    MAX_LANES,
     PINNED_GROUP,
-    Placed,
     TimelineTrack,
 )
 from memplan.gui.views.time_axis import GUTTER_PX, RULER_PX
@@ -35,6 +33,7 @@ from memplan.gui.views.timeline.counter_shapes import draw_counters, paint_count
 from memplan.gui.views.timeline.family_legend import FamilyLegend
 from memplan.gui.views.timeline.run_strip import STRIP_PX, RunStrip
 from memplan.gui.views.timeline.slice_labels import SliceLabels
+from memplan.gui.views.timeline.slice_marks import paint_arrows, paint_differences, paint_frames
 from memplan.gui.views.timeline.track_actions import TRACK_ACTIONS
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 from memplan.gui.views.timeline.track_names import TrackNames
@@ -46,7 +45,6 @@ _LEAST_ROOM_PX = 70  # under the strip: a group and two of its tracks
 _LEGEND_FROM_PX = 220  # lower timelines show tracks in place of the legend
 _PALE = 0.5
 _HOST = (TrackKind.CANN.value, TrackKind.SCOPE.value, TrackKind.HOST.value)
-_DIFFERENCE_PX = 2  # shorter differences between planned and measured can't be seen
 _MAX_LABELS = 300
 
 
@@ -81,7 +79,6 @@ class TimelineView(TrackCanvas):
         self._hover: SliceRef | None = None
         self._arrows: list[Arrow] = []
         self._framed: dict[str, list[int]] = {}
-        self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         self._names = TrackNames(self)
         self._labels = SliceLabels(self)
         self.session_changed()
@@ -169,7 +166,6 @@ class TimelineView(TrackCanvas):
         self._tables.clear()
         self._labels.renew()
         self._names.renew()
-        self._hatch = QBrush(self.colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
         super().set_palette(palette)
 
     # -- painting ------------------------------------------------------------------------------------------------
@@ -294,10 +290,10 @@ class TimelineView(TrackCanvas):
                 grounds = self._table(placed.track, lanes)
                 labels += self._labels.paint(painter, placed, lanes, y, grounds, _MAX_LABELS - labels)
                 if placed.track.planned is not None and placed.track.planned.measured_ns is not None:
-                    self._paint_differences(painter, placed, lanes, placed.track.planned.measured_ns, y)
-                self._paint_frames(painter, placed, lanes, y)
+                    paint_differences(self, painter, placed, lanes, placed.track.planned.measured_ns, y)
+                paint_frames(self, painter, placed, lanes, self._framed.get(placed.track.key, ()), y)
         painter.setClipRect(self.plot)
-        self._paint_arrows(painter)
+        paint_arrows(self, painter, self._arrows)
 
     def _paint_why_empty(self, painter: QPainter) -> None:
         if self.session.document.empty:
@@ -311,28 +307,6 @@ class TimelineView(TrackCanvas):
         painter.setFont(self.text_font)
         painter.setPen(self.pen("faint"))
         painter.drawText(self.plot, int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), text)
-
-    def _paint_arrows(self, painter: QPainter) -> None:
-        """Arrows of the selected slice, between the tracks that are on the screen."""
-        tops = {placed.track.key: self.ruler_px + top for placed, top in self.visible() if placed.track is not None}
-        lane_px = self.session.tracks.lane_px
-        painter.setPen(self.pen("text", 1.5))
-        for arrow in self._arrows:
-            if arrow.source.track not in tops or arrow.target.track not in tops:
-                continue
-            ends = [
-                QPointF(
-                    self.x_of(float(end.time_ns - self.session.origin_ns)),
-                    tops[end.track] + (min(end.lane, MAX_LANES - 1) + 0.5) * lane_px + 2,
-                )
-                for end in (arrow.source, arrow.target)
-            ]
-            painter.drawLine(*ends)
-            painter.drawEllipse(ends[0], 2, 2)
-            angle = float(np.arctan2(ends[1].y() - ends[0].y(), ends[1].x() - ends[0].x()))
-            for side in (-0.45, 0.45):
-                tip = QPointF(float(np.cos(angle + side)) * 8, float(np.sin(angle + side)) * 8)
-                painter.drawLine(ends[1], ends[1] - tip)
 
     def _selection_changed(self) -> None:
         self._follow_selected()
@@ -359,45 +333,6 @@ class TimelineView(TrackCanvas):
         self.strip.update()
         self._follow_selected()
         super().tracks_changed()
-
-    def _paint_frames(self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float) -> None:
-        """Frames around the slices of this track that stand for what is selected."""
-        lane_px = self.session.tracks.lane_px
-        for index in self._framed.get(placed.track.key, ()) if placed.track is not None else ():
-            depth = lanes.lane_of(index)
-            if depth >= self.lanes_shown(placed):
-                continue
-            start = float(lanes.slices.start_ns[index] - self.session.origin_ns)
-            left, right = self.x_of(start), self.x_of(start + float(lanes.slices.duration_ns[index]))
-            left, right = max(left, GUTTER_PX - 4), min(right, self.width() + 4)
-            painter.setPen(self.pen("text", 2))
-            painter.drawRect(QRectF(left, y + depth * lane_px + 2, max(right - left, 3), lane_px - 1))
-
-    def _paint_differences(
-        self, painter: QPainter, placed: Placed, lanes: TrackLanes, measured_ns: Int64s, y: float
-    ) -> None:
-        """Behind planned slices what the run took beyond them, hatched, and around what it saved, an outline."""
-        lane_px, px = self.session.tracks.lane_px, self.ns_per_px
-        whole, fraction = self.whole_start()
-        until = whole + int(self.plot.width() * px) + 1
-        for depth, lane in enumerate(lanes.lanes[: self.lanes_shown(placed)]):
-            first, last = lane.between(whole - int(self.plot.width() * px), until)
-            index = np.arange(first, last) if lane.indices is None else lane.indices[first:last]
-            took, planned = measured_ns[index], lane.duration_ns[first:last]
-            wide = np.flatnonzero((took >= 0) & (np.abs(took - planned) >= _DIFFERENCE_PX * px))
-            top, tall = y + depth * lane_px + 3, lane_px - 3
-            for place in wide[:_MAX_LABELS].tolist():
-                start = float(lane.start_ns[first + place] - whole) - fraction
-                low, high = sorted((start + float(planned[place]), start + float(took[place])))
-                area = QRectF(GUTTER_PX + low / px, top, (high - low) / px, tall)
-                if took[place] > planned[place]:
-                    painter.setPen(Qt.PenStyle.NoPen)
-                    painter.setBrush(self._hatch)
-                    painter.drawRect(area)
-                    painter.setBrush(Qt.BrushStyle.NoBrush)
-                else:
-                    painter.setPen(self.pen("planned"))
-                    painter.drawRect(area)
 
     def paint_gutter(self, painter: QPainter) -> None:
         """Group headers and track names."""

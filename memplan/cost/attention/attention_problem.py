@@ -82,7 +82,9 @@ class AttentionProblem:
         if self.top_k:
             return Walk.PICKED if self.gathers else None
         if not self.page:
-            return None
+            # Latent keys that prompts read one behind the other go through the same kernel.
+            few = self.q_len <= _FOLDED or self.shared_kv
+            return Walk.INCREMENTAL if few and not self.window and not self.chunk else None
         if self.shared_kv:
             return Walk.LATENT if self.q_len <= _FOLDED else None
         # How PagedAttention's library deals out prompts was not measured.
@@ -124,6 +126,12 @@ class AttentionProblem:
     def kv_row(self) -> float:
         """Bytes of one token's keys and values of one KV head."""
         return (self.d_qk + (0 if self.shared_kv or self.indexer else self.d_v)) * self.kv_bytes
+
+    @property
+    def walked_row(self) -> float:
+        """Bytes of a token's keys and values that a core reads: of latent keys outside of pages values again."""
+        again = self.shared_kv and self.walk is Walk.INCREMENTAL
+        return self.kv_row + (self.d_v * self.kv_bytes if again else 0.0)
 
     @property
     def compulsory_bytes(self) -> float:

@@ -31,6 +31,8 @@ from memplan.cost.overlap import overlapped
 
 _BLOCKS_Q = (16, 32, 64, 128, 256)
 _BLOCKS_KV = (128, 256, 512, 1024)
+_LATENT_BLOCK = (64, 128)
+"""Rows and keys of a block of latent attention on 3510, whose keys stay in L1 as values."""
 SLICE = 128
 """Keys of a block that pass L1 at a time."""
 
@@ -98,7 +100,9 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
 
 def _is_dealt(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
     """Whether a kernel has such blocks: those that cores walk over have one size, others are chosen freely."""
-    if p.walk is None or machine.direct:
+    if machine.direct:
+        return not p.shared_kv or (block_q, block_kv) == _LATENT_BLOCK
+    if p.walk is None:
         return True
     return (
         block_q == min(next((size for size in _BLOCKS_Q if size >= p.rows), BLOCK_ROWS), BLOCK_ROWS)
@@ -115,10 +119,8 @@ def _block_time(
     mte2 = _mte2_ns(p, machine, blocks, traffic)
     pipes = _pipes_ns(machine, blocks, work, traffic, mte2)
     span, mte2 = _span_ns(p, machine, blocks, pipes, traffic, hot_share, mte2)
-    launched = machine.cubes if blocks.deal is not None and blocks.walk is not Walk.PAGED else blocks.busy
-    head = machine.head_ns(launched, 0 if p.indexer else launched * machine.vectors // machine.cubes)
     return AttentionTime(
-        duration=span + _beside_gradient_ns(p, machine) + head,
+        duration=span + _beside_gradient_ns(p, machine) + _head_ns(p, machine, blocks),
         cube=pipes["cube"] / blocks.balance,
         mte1=pipes["mte1"] / blocks.balance,
         mte2=mte2,
@@ -132,6 +134,20 @@ def _block_time(
     )
 
 
+def _head_ns(p: AttentionProblem, machine: Machine, blocks: SharedBlocks) -> float:
+    """
+    Of launching and, of an indexer, of its first scores, their sums over heads and what is picked of them.
+
+    Kernels that deal blocks out by a rule start every core, PagedAttention but those that get any; so does the indexer
+    (`CalcTschBlockDim`, hicann/ops-transformer attention/lightning_indexer/op_host/lightning_indexer_tiling.cpp), whose
+    cube and vector cores wait for each other as those of attention do.
+    """
+    if p.indexer and not machine.direct:
+        return machine.head_ns(machine.cubes, machine.vectors) + machine["attention_block_ns"]
+    launched = machine.cubes if blocks.deal is not None and blocks.walk is not Walk.PAGED else blocks.busy
+    return machine.head_ns(launched, 0 if p.indexer else launched * machine.vectors // machine.cubes)
+
+
 def _l2_rate(machine: Machine, busy: int) -> float:
     """Bytes a second that `busy` cores read of L2."""
     return machine.l2_read_per_second * busy / machine.cubes
@@ -142,7 +158,7 @@ def _mte2_ns(p: AttentionProblem, machine: Machine, blocks: SharedBlocks, traffi
     run = p.kv_row * (p.page or p.kv_len) if not p.top_k else p.kv_row
     small = max(run, 512) / (max(run, 512) + machine["small_transfer_bytes"])
     l2_rate = _l2_rate(machine, blocks.busy)
-    hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * small
+    hbm_rate = machine.hbm_bytes_per_second * machine["hbm_read_share"] * machine["hbm_compute_share"] * small
     return (traffic.cold / min(hbm_rate, l2_rate) + max(traffic.gm - traffic.cold, 0.0) / l2_rate) * 1e9
 
 
@@ -188,11 +204,10 @@ def _span_ns(
     """
     walk, deal = blocks.walk, blocks.deal
     if walk is None or deal is None:
-        groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
-        return sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups), mte2_ns
+        return _side_by_side(p, machine, pipes), mte2_ns
     cycle = 1e9 / machine.clock_hz
-    slowness = _walk_cycles_per_byte(machine, walk, hot_share)
-    keys_ns, last_ns = (keys * p.kv_row * slowness * cycle for keys in (deal.walked, deal.last_walked))
+    slowness = _walk_cycles_per_byte(p, machine, walk, blocks, hot_share)
+    keys_ns, last_ns = (keys * p.walked_row * slowness * cycle for keys in (deal.walked, deal.last_walked))
     exchanged = (traffic.gm - traffic.keys) / _l2_rate(machine, blocks.busy) * 1e9 * blocks.balance
     if deal.rounds > 1:
         mte2_ns = (1 - deal.last) * mte2_ns + max(deal.last * mte2_ns, last_ns)
@@ -200,11 +215,45 @@ def _span_ns(
     return span, max(mte2_ns, keys_ns)
 
 
-def _walk_cycles_per_byte(machine: Machine, walk: Walk, hot_share: float) -> float:
-    """Of a core that walks over keys of which L2 has `hot_share`: PagedAttention waits longer for those of HBM."""
-    hot = 1 / machine["walk_bytes_per_cycle"]
-    cold = 1 / machine["paged_walk_bytes_per_cycle"] if walk is Walk.PAGED else hot
-    return hot_share * hot + (1 - hot_share) * cold
+def _side_by_side(p: AttentionProblem, machine: Machine, pipes: Mapping[str, float]) -> float:
+    """
+    From the first block to the last where cores choose their keys.
+
+    On 3510 a block of latent attention fills L0C with sums of values, so that its products, what brings their operands
+    from L1 and what takes sums away wait for each other, and the first block of a core starts as on 2201.
+    """
+    if p.shared_kv and machine.direct and not p.gradient:
+        cube = sum(pipes[name] for name in ("cube", "mte1", "fixpipe"))
+        beside = [pipes[name] for name in pipes if name not in ("cube", "mte1", "fixpipe")]
+        return overlapped([cube, *beside], machine["pipe_norm"]) + machine["attention_block_ns"]
+    groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
+    return sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
+
+
+_COLD_WALKS = {
+    Walk.FUSED: "walk_bytes_per_cycle",
+    Walk.LATENT: "walk_bytes_per_cycle",
+    Walk.PICKED: "walk_bytes_per_cycle",
+    Walk.PAGED: "paged_walk_bytes_per_cycle",
+    Walk.INCREMENTAL: "incremental_walk_bytes_per_cycle",
+}
+"""Constants of what a core reads of keys that L2 does not have."""
+
+
+def _walk_cycles_per_byte(
+    p: AttentionProblem, machine: Machine, walk: Walk, blocks: SharedBlocks, hot_share: float
+) -> float:
+    """
+    Of a core that walks over keys of which L2 has `hot_share`: PagedAttention waits longer for those of HBM, and so
+    does IncreFlashAttention, of whose blocks of the same keys all but one find them in L2.
+    """
+    cold = 1 / machine[_COLD_WALKS[walk]]
+    if walk is not Walk.INCREMENTAL:
+        return hot_share / machine["walk_bytes_per_cycle"] + (1 - hot_share) * cold
+    alike = blocks.count / (p.batch * p.kv_heads)
+    hot = max(1 / machine["l2_to_l1_bytes_per_cycle"], 2 * machine["mte2_row_cycles"] / p.walked_row)
+    first = (1 - hot_share) / alike
+    return first * cold + (1 - first) * hot
 
 
 def _walked(
@@ -221,7 +270,7 @@ def _walked(
     groups = (cube, vector) if deal.keys <= AHEAD * STACK else ([*cube, *vector],)
     span = sum(overlapped(group, machine["pipe_norm"]) for group in groups)
     start = machine["attention_block_ns"]
-    if walk is Walk.PAGED:
+    if walk in (Walk.PAGED, Walk.INCREMENTAL):
         again = combined = start * machine["paged_block_repeats"]
     else:
         again = start * machine["attention_block_repeats"]

@@ -11,6 +11,11 @@ stack of keys, two stacks ahead of what it adds up, and ends a block before the 
   dealt, and shares keys of long sequences (`SplitCoreND`, `SplitCoreBNND` and `SplitCoreBNSND`,
   hicann/ascend-transformer-boost src/kernels/mixkernels/pagedattention/tiling).
 - Latent attention shares all stacks evenly (`SplitCore`, the same operator's tiling for MLA).
+- IncreFlashAttention, which FusedInferAttentionScore calls for few queries over keys that lie one behind the other,
+  deals (sequence, key head) one by one; it shares out keys where these are no more than half as many as cores, of
+  several heads a key head 2,048 keys at least, and of latent keys no more than one query of 128 heads
+  (`IsFlashDecode` and `CheckCoreOkFlag`, hicann/ops-transformer
+  attention/incre_flash_attention/op_host/incre_flash_attention_tiling_check.cpp).
 - SparseFlashAttention has blocks of all heads of one query and shares no keys (vllm-project/vllm-ascend
   csrc/attention/sparse_flash_attention; `splitKVFlag_` is never set).
 """
@@ -29,6 +34,8 @@ _FEW_QUERIES = 16
 """Queries of a sequence up to which a kernel may share keys among cores."""
 _IDLE, _HALF_IDLE, _SHORTEST = 0.8, 0.4, 1024
 """Shares of the cores with so few blocks for which long keys are shared, and short ones, and how long those are."""
+_SPARE, _SPARE_KEYS = 0.5, 2048
+"""Share of the cores with so few blocks for which IncreFlashAttention shares keys, and keys that make up for it."""
 _LONG_PAGES, _LONG_HEADS, _MOST_HEADS, _FEW_LEFT = 2, 0.9, 32, 16
 """PagedAttention: pages a core that are long, cores with which no more heads are split, most heads, few last blocks."""
 
@@ -37,6 +44,7 @@ class Walk(Enum):
     """Whose rule deals blocks out."""
 
     FUSED = "FusedInferAttentionScore"
+    INCREMENTAL = "IncreFlashAttention"
     PAGED = "PagedAttention"
     LATENT = "latent"
     PICKED = "SparseFlashAttention"
@@ -71,6 +79,10 @@ def dealt(
     if walk is Walk.FUSED and q_len <= _FEW_QUERIES and q_len * (heads // kv_heads) <= BLOCK_ROWS:
         few = batch * kv_heads
         shares = (few <= _IDLE * cores and keys >= cores * STACK) or (few <= _HALF_IDLE * cores and keys >= _SHORTEST)
+    if walk is Walk.INCREMENTAL:
+        alone = heads == kv_heads and kv_heads > 1
+        folded = q_len > 1 and heads // kv_heads * q_len > BLOCK_ROWS
+        shares = batch * kv_heads <= _SPARE * cores and (alone or keys >= _SPARE_KEYS) and not folded
     if shares:
         stacks = blocks * ceil(keys / STACK)
         each = ceil(stacks / cores)

@@ -71,6 +71,20 @@ def _merge(listed: Any, first: int, middle: int, stop: int, base: Any, spare: An
         right -= 1
 
 
+@jit_inner
+def _one_rounding(order: Any, fixed: Any, modulus: Any, residue: Any) -> tuple[bool, int, int]:
+    """Whether blocks without an address are rounded in several ways; modulus and residue of all, 1 and 0 if so."""
+    mixed, mod, rest = False, -1, -1
+    for block in order:
+        if fixed[block] < 0:
+            if mod < 0:
+                mod, rest = modulus[block], residue[block]
+            mixed |= modulus[block] != mod or residue[block] != rest
+    if mixed or mod < 0:
+        return mixed, 1, 0
+    return mixed, mod, rest
+
+
 @jit
 def place_rectangles(
     order: Any,  # int64[k]: blocks in the order to place them
@@ -99,15 +113,7 @@ def place_rectangles(
     seen = np.full(size.size if levels[-1] - levels[-2] > 1 else 0, -1, np.int32)
     # Of placed blocks: first and last time, address, and the next free one, rounded where one rounding holds for all.
     spans = np.empty((size.size, 4), np.int64)
-    mixed = False
-    mod = rest = -1
-    for block in order:
-        if fixed[block] < 0:
-            if mod < 0:
-                mod, rest = modulus[block], residue[block]
-            mixed |= modulus[block] != mod or residue[block] != rest
-    common = 1 if mixed or mod < 0 else mod
-    offset = 0 if mixed or mod < 0 else rest
+    mixed, common, offset = _one_rounding(order, fixed, modulus, residue)
     peak = 0
     looked = 0
     for k in range(n):

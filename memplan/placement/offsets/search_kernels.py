@@ -100,35 +100,21 @@ def search_offsets(
                 levels[new, _FAIL] = level
             else:
                 if split:
-                    begin = levels[level, _BEGIN] if level >= 0 else 0
-                    listed = levels[level, _END] - begin if level >= 0 else n
-                    low = levels[level, _LOW] if level >= 0 else 0
-                    high = levels[level, _HIGH] if level >= 0 else max(blocks.timed, 1)
-                    while member_top + listed > len(members):
-                        members = np.append(members, members)
-                    while part_top + high - low > len(parts):
-                        parts = longer(parts)
-                    right = high
-                    while right > low:
-                        left = right - 1
-                        while left > low and state.crossing[left - 1] > 0:
-                            left -= 1
-                        first = member_top
-                        for k in range(listed):
-                            block = members[begin + k] if level >= 0 else order[k]
-                            if offset[block] < 0 and left <= blocks.first[block] < right:
-                                members[member_top] = block
-                                member_top += 1
-                        work += listed
-                        if member_top > first:
-                            if by_total:
-                                _sort_by_total(blocks, state.total, rank, members[first:member_top])
-                            part = parts[part_top]
-                            part[_BEGIN], part[_END], part[_LOW], part[_HIGH] = first, member_top, left, right
-                            part[_LEFT], part[_FAIL], part[_WAIT] = member_top - first, level, waiting
-                            waiting = part_top
-                            part_top += 1
-                        right = left
+                    members, member_top, parts, part_top, waiting, steps = _split(
+                        blocks,
+                        state,
+                        order,
+                        rank,
+                        by_total,
+                        levels,
+                        level,
+                        waiting,
+                        members,
+                        member_top,
+                        parts,
+                        part_top,
+                    )
+                    work += steps
                 if waiting < 0:
                     counts[0], counts[1] = nodes, work
                     return FOUND
@@ -186,6 +172,59 @@ def search_offsets(
                 break
             level -= 1
         failed = True
+
+
+@jit_inner
+def _split(
+    blocks: SearchArrays,
+    state: SearchState,
+    order: Int64s,
+    rank: Int64s,
+    by_total: int,
+    levels: Int64s,
+    level: int,
+    waiting: int,
+    members: Int64s,
+    member_top: int,
+    parts: Int64s,
+    part_top: int,
+) -> tuple[Int64s, int, Int64s, int, int, int]:
+    """
+    Add each component that the problem of `level` falls into to those that wait, and its blocks to `members`.
+
+    Gives both lists, longer where need be, with how many of their rows count, the next component that waits, and how
+    many blocks were looked at.
+    """
+    begin, listed, low, high = 0, len(order), 0, max(blocks.timed, 1)
+    if level >= 0:
+        begin, low, high = levels[level, _BEGIN], levels[level, _LOW], levels[level, _HIGH]
+        listed = levels[level, _END] - begin
+    while member_top + listed > len(members):
+        members = np.append(members, members)
+    while part_top + high - low > len(parts):
+        parts = longer(parts)
+    right, work = high, 0
+    while right > low:
+        left = right - 1
+        while left > low and state.crossing[left - 1] > 0:
+            left -= 1
+        first = member_top
+        for k in range(listed):
+            block = members[begin + k] if level >= 0 else order[k]
+            if state.offset[block] < 0 and left <= blocks.first[block] < right:
+                members[member_top] = block
+                member_top += 1
+        work += listed
+        if member_top > first:
+            if by_total:
+                _sort_by_total(blocks, state.total, rank, members[first:member_top])
+            part = parts[part_top]
+            part[_BEGIN], part[_END], part[_LOW], part[_HIGH] = first, member_top, left, right
+            part[_LEFT], part[_FAIL], part[_WAIT] = member_top - first, level, waiting
+            waiting = part_top
+            part_top += 1
+        right = left
+    return members, member_top, parts, part_top, waiting, work
 
 
 @jit_inner
