@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
@@ -17,7 +17,7 @@ _PANEL, _LAYOUT = "Step", "Layout"
 _PHASES = ("decode", "prefill")
 
 
-def even_routing_option(panel: str) -> bool:
+def even_routing_option(panel: str) -> Any:
     """`--even-routing`, which every question about the time of a served mixture has."""
     return option(
         "--even-routing",
