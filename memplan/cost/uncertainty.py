@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel, op_class
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine
 
 _CLASSES = {
