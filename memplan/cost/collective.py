@@ -45,8 +45,6 @@ _STEPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "broadcast": {"ring": ("(p-1)", "1"), "tree": ("log", "log")},
     "send_receive": {"direct": ("1", "1")},
 }
-
-
 _ADDING = {"reduce_scatter": 1.0, "all_reduce": 0.5}
 """The part of a collective's way on which what arrives is added up."""
 
@@ -91,12 +89,8 @@ def collective_time(
 
 _ALIKE = 0.9
 """Share of a link's rate from which another source counts as saying the same."""
-
-
 _SERVER_RANKS = 8
 """Chips of an A2 server, which HCCS joins one to one."""
-
-
 _EXPERT_LINKS = {"moe_dispatch": "deepep_dispatch", "moe_combine": "deepep_combine"}
 
 

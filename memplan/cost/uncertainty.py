@@ -21,8 +21,6 @@ _CLASSES = {
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
     "gather": "rearrangements",
 }  # fmt: skip
-
-
 UNKNOWN_CLASS, SHORT_CLASS = "unknown", "short"
 ATTENTION_CLASS, SERVED_ATTENTION_CLASS = "attention", "attention of serving"
 PRODUCT_CLASS, FLOAT32_PRODUCT_CLASS = "products", "float32 products"

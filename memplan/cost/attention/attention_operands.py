@@ -97,15 +97,9 @@ def _of_first_library(kernel: Kernel, *, gradient: bool) -> bool:
 
 _MASK, _MASK_OF_GRADIENT = 6, 7
 """Places of the attention mask among the inputs of `FlashAttentionScore` and of its gradient."""
-
-
 _FLOATS = frozenset({"float16", "bfloat16", "float32"})
-
-
 _MASKS = frozenset({"bool", "int8", "uint8"})
 """Types of masks of one element a pair (operator pages of FlashAttentionScore and FusedInferAttentionScore)."""
-
-
 _SPARE_BITS = 1024
 """Bits beyond one a pair that a mask of what is kept may have, for alignment."""
 

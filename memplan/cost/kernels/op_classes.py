@@ -153,8 +153,6 @@ def is_fused(op_type: str) -> bool:
 
 
 _FUSED = "FusionOp_"
-
-
 _WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "convolution_input_gradient",
            "transposed_convolution", "convolution", "grouped_matmul", "recurrent", "einsum", "chunk_products", "matmul",
            "rows", "reduction", "pooling", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip

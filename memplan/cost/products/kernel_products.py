@@ -26,8 +26,6 @@ class ProductOperands:
 
 
 _Matrix = tuple[tuple[int, ...], int, int]
-
-
 _SQUARE = (16, 16)
 """A block of NZ whatever its type, where the cube's sums stay in its own blocks (910)."""
 
@@ -141,11 +139,7 @@ def _widening(activations: str, weights: str) -> float:
 
 
 _WHOLE = ("int4", "int8")
-
-
 _WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}
-
-
 _BIASED = 3
 """Operands of a product with a bias."""
 

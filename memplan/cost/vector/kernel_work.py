@@ -16,14 +16,10 @@ from memplan.graph.model import DTYPE_BITS
 
 _PIECES = 2
 """Copies of every piece in UB."""
-
-
 _HALF = 2
 """Bytes of a half."""
 SUMMED_LANES = 64
 """Elements of 4 bytes that one reduction adds up, halving them."""
-
-
 _PIECEWISE = frozenset({"vector", "optimizer", "fill", "slice", "gather", "transpose"})
 """Kinds whose instructions go over a piece each, one after the other."""
 
@@ -125,8 +121,6 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
 
 _READ_THREE_TIMES = frozenset({"softmax", "masked_softmax", "log_softmax", "softmax_loss"})
 """Rules of rows that are read for the largest element, for the sum, and for the result."""
-
-
 _ROW_BYTES = 16
 """Bytes of UB that an element of a row takes that is kept there: 12,288 in 192 KB (ops-nn, rms_norm_tiling.cpp)."""
 
