@@ -291,7 +291,6 @@ def _row(
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
-    # Nobody has balanced the experts of a service, as reference tables say that they did.
     even = bool(told.get("balanced"))
     step = ServedStep(
         Phase.DECODE, sequences_under_way(told), context,

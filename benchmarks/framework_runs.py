@@ -17,7 +17,7 @@ import memplan
 from memplan.align import align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph, training_graph
+from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
@@ -103,7 +103,7 @@ def framework_plan(configs: Path, name: str, most: int | None = None, step: Serv
     model = load_config(configs / f"{config}.json")
     model = replace(model, layers=model.layers[: min(layers, most or layers)])
     if name in _SERVED:
-        graph = step_graph(model, layout, step or _SERVED[name][3])
+        graph = model_graph(model, None, layout, step or _SERVED[name][3])
     else:
         recipe, stage = _TRAINED[name][3:]
         graph = training_graph(model, layout, recipe, stage=stage)

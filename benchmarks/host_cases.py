@@ -14,7 +14,7 @@ from memplan.hardware import chip as find_chip
 from memplan.hardware import host_tier
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
+from memplan.models.steps import Phase, ServedStep, model_graph, training_graph
 from memplan.models.training.step_recipe import Recipe
 from memplan.placement.memory_layout import storages_of
 from memplan.placement.move_problem import MoveProblem, move_problem
@@ -33,7 +33,9 @@ def main_cases(data: Path) -> dict[str, Case]:
         return lambda: read_graph(path), "910B3"
 
     def served(config: str, chip: str, step: ServedStep, layout: Layout | None = None) -> Case:
-        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout or Layout(), step), chip
+        return lambda: model_graph(
+            load_config(data / "configs" / f"{config}.json"), None, layout or Layout(), step
+        ), chip
 
     def trained(config: str, chip: str, layout: Layout, recipe: Recipe) -> Case:
         return lambda: training_graph(load_config(data / "configs" / f"{config}.json"), layout, recipe), chip
@@ -72,7 +74,7 @@ def other_cases(data: Path) -> dict[str, Case]:
 
     def decoded(config: str, layout: Layout, batch: int, context: int) -> Case:
         step = ServedStep(Phase.DECODE, batch=batch, context=context)
-        return lambda: step_graph(load_config(data / "configs" / f"{config}.json"), layout, step), "910B3"
+        return lambda: model_graph(load_config(data / "configs" / f"{config}.json"), None, layout, step), "910B3"
 
     def trained(config: str, layout: Layout, recipe: Recipe, stage: int = 0) -> Case:
         model = data / "configs" / f"{config}.json"
@@ -112,7 +114,9 @@ def _served_and_trained(data: Path) -> tuple[Callable[..., Case], Callable[[str,
     model = partial(published_model, data)
 
     def served(config: str, layout: Layout, batch: int, context: int, phase: Phase = Phase.DECODE) -> Case:
-        return lambda: step_graph(model(config), layout, ServedStep(phase, batch=batch, context=context)), "910B3"
+        return lambda: model_graph(
+            model(config), None, layout, ServedStep(phase, batch=batch, context=context)
+        ), "910B3"
 
     def trained(config: str, layout: Layout, recipe: Recipe) -> Case:
         return lambda: training_graph(model(config), layout, recipe), "910B3"

@@ -39,7 +39,7 @@ from memplan.core.errors import InputError
 from memplan.graph import Graph
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, ServedStep, step_graph, training_graph
+from memplan.models.steps import Phase, ServedStep, model_graph, training_graph
 from memplan.models.training.step_recipe import Recipe
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.readers import read_graph
@@ -107,7 +107,7 @@ def published(data: Path, kept: int | None) -> Iterator[tuple[str, Callable[[], 
         title = name if layers is None else f"{name}, {len(model.layers)} layers"
         for phase, batch in ((Phase.DECODE, 16), (Phase.PREFILL, 1)):
             step = ServedStep(phase, batch=batch, context=4096)
-            yield f"{title} {phase.value}", partial(step_graph, model, layout, step)
+            yield f"{title} {phase.value}", partial(model_graph, model, None, layout, step)
         yield f"{title} training", partial(training_graph, model, layout, Recipe(sequence=4096))
 
 

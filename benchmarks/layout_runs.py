@@ -16,7 +16,7 @@ from benchmarks.framework_runs import right_shares
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph, training_graph
+from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
 from memplan.schema import Plan
@@ -87,7 +87,7 @@ def layout_plans(configs: Path) -> Iterator[tuple[str, Plan]]:
             memplan.plan(training_graph(model(config, layers), layout, recipe, stage=stage), chip="910B2", quick=True),
         )
     for name, (config, layers, layout, step) in _SERVED.items():
-        yield name, memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2", quick=True)
+        yield name, memplan.plan(model_graph(model(config, layers), None, layout, step), chip="910B2", quick=True)
 
 
 def layout_table(shared: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ from benchmarks.profile_labels import given_less_right
 from memplan.align import align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph
+from memplan.models.steps import model_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.block_runs import EITHER, block_run
@@ -130,7 +130,7 @@ def block_plan(configs: Path, name: str) -> Plan:
     """The plan of that name."""
     config, layers, layout, step = {**_SEEN, **_OTHERS}[name]
     model = load_config(configs / f"{config}.json")
-    graph = step_graph(replace(model, layers=model.layers[:layers]), layout, step)
+    graph = model_graph(replace(model, layers=model.layers[:layers]), None, layout, step)
     return memplan.plan(graph, chip="910B1", quick=True)
 
 

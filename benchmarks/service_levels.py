@@ -83,7 +83,8 @@ def prompt_rows(data: Path = DATA) -> Iterator[ServiceRow]:
     """Tokens of prompts a second of a package."""
     told, goals = _told()["prompts"], _told()["goals"]
     ranks, length = told["data"], told["length"]
-    step = ServedStep(Phase.DECODE, ranks, length, precision="w8a8")
+    # Each rank has a copy of one more expert, placed by a balancer.
+    step = ServedStep(Phase.DECODE, ranks, length, precision="w8a8", even_routing=True)
     model = load_config(data / "configs" / goals["config"])
     layout = Layout(data=ranks, expert=ranks)
     curve = StepCurve(model, layout, chip(goals["chip"]), "captured", step, None, exact=frozenset({length}))

@@ -31,11 +31,16 @@ def busiest_rank(ranks: int, experts: int, rows: float) -> float:
     return min(_largest(ranks, log1p(_variance() / experts + 1 / rows)), float(ranks))
 
 
-def share_hit(chosen: float) -> float:
-    """Share of experts that get any row where each gets `chosen` on average, some more and some less."""
+def share_hit(chance: float, tokens: int) -> float:
+    """
+    Share of experts that get any of so many `tokens`, each of which goes to an expert with that `chance` on average.
+
+    A token goes to different experts: one alone hits as many as it chooses.
+    """
     width = log1p(_variance())
-    quantiles = (_NORMAL.inv_cdf((part + 0.5) / _PARTS) for part in range(_PARTS))
-    return fmean(1 - exp(-chosen * exp(sqrt(width) * value - width / 2)) for value in quantiles)
+    popular = [exp(sqrt(width) * _NORMAL.inv_cdf((part + 0.5) / _PARTS)) for part in range(_PARTS)]
+    mean = fmean(popular)
+    return fmean(1 - (1 - min(1.0, chance * own / mean)) ** tokens for own in popular)
 
 
 def _expected_largest(ranks: int) -> float:

@@ -10,7 +10,7 @@ from memplan.kv.engine import ProfileRules
 from memplan.models import ModelConfig
 from memplan.models.architecture import Layer
 from memplan.models.parallel import Layout
-from memplan.models.steps import Phase, ServedStep, step_graph
+from memplan.models.steps import Phase, ServedStep, model_graph
 
 _TRANSIENT = tuple(kind for kind in TensorKind if not kind.persistent)
 
@@ -86,7 +86,9 @@ def activation_peak(
     """
     short = replace(model, layers=_kinds_of_layers(model), mtp_layers=())
     flat = layout.one_stage
-    graph = step_graph(short, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision))
+    graph = model_graph(
+        short, None, flat, ServedStep(Phase.PREFILL, batch=layout.data, context=tokens, precision=precision)
+    )
     return max(
         transient_peak(held_by_frames(graph) if eager else graph), profile.sampling_bytes(model, tokens, sequences)
     )

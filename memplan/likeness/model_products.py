@@ -12,7 +12,7 @@ from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.precision import PUBLISHED
-from memplan.models.steps import Phase, ServedStep, step_graph
+from memplan.models.steps import Phase, ServedStep, model_graph
 
 _DTYPE_NAMES = {
     "bf16": "bfloat16", "float": "float32", "double": "float64", "half": "float16",
@@ -41,7 +41,7 @@ def _graph(
     model: ModelConfig, layout: Layout, batch: int, context: int, precision: str, phase: Phase = Phase.DECODE
 ) -> Graph:
     step = ServedStep(phase, batch, context, precision=precision)
-    return step_graph(_short(model), layout, step)
+    return model_graph(_short(model), None, layout, step)
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from memplan.core.options import option
 from memplan.core.progress import Progress, silent
 from memplan.core.units import parse_duration
 from memplan.requests.kv_request import step_sequences_option
+from memplan.requests.step_request import even_routing_option
 
 if TYPE_CHECKING:
     from memplan.deployment.service_goal import ServiceGoal, Workload
@@ -71,6 +72,7 @@ class ServiceRequest:
         panel=_PANEL,
         least=0,
     )
+    even_routing: bool = even_routing_option(_PANEL)
     pareto: bool = option(
         "--pareto", default=False, about="Also show tokens/s a die against time a token.", panel=_PANEL
     )

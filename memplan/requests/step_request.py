@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 _PANEL, _LAYOUT = "Step", "Layout"
 _PHASES = ("decode", "prefill")
+
+
+def even_routing_option(panel: str) -> Any:
+    """`--even-routing`, which every question about the time of a served mixture has."""
+    return option(
+        "--even-routing",
+        default=False,
+        about="Experts are balanced (by copies, or forced): no rank is waited for. Memory and plans have even ones.",
+        panel=panel,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +55,7 @@ class StepRequest:
     )
     kv_dtype: str = option("--kv-dtype", default="bf16", about="bf16, int8 or fp8.", panel=_PANEL)
     index_c8: bool = option("--index-c8", default=False, about="Keys of the indexer in 8 bits.", panel=_PANEL)
-    random_routing: bool = option(
-        "--random-routing", default=False, about="Experts are hit at random, not evenly.", panel=_PANEL
-    )
+    even_routing: bool = even_routing_option(_PANEL)
     sequence_parallel: bool = sequence_parallel_option()
     whole_shared: bool = option(
         "--whole-shared", default=False, about="Shared experts are whole on each TP rank.", panel=_LAYOUT
@@ -82,7 +90,7 @@ class StepRequest:
             index_c8=self.index_c8,
             sequence_parallel=self.sequence_parallel,
             whole_shared=self.whole_shared,
-            even_routing=not self.random_routing,
+            even_routing=self.even_routing,
             output_parallel=self.output_tp,
             head_parallel=self.head_tp,
             dense_parallel=self.dense_tp,

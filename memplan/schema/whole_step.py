@@ -17,6 +17,8 @@ class StepPartName(TextEnum):
     GAPS = "gaps between kernels"
     WAITING = "waiting for other stages"
     """Of a training step, between this stage's own micro-batches."""
+    ROUTING = "experts chosen unevenly"
+    """Of a prefill or decode step, what the ops take more than in a plan: the rank with most rows is waited for."""
     OTHER_STAGES = "other pipeline stages"
     """Of a prefill or decode step, before this stage's kernels and after them."""
     LAUNCH = "launch of the step"
@@ -58,7 +60,9 @@ def planned_step(plan: Plan, *, simulated: bool = False) -> PlannedStep | None:
     if simulated:
         return PlannedStep(ops)
     parts = {part.name: part.duration_ns for part in plan.step_parts}
-    running, gaps, waiting = (
-        parts.get(name.value, 0) for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING)
+    running, gaps, stages, routing = (
+        parts.get(name.value, 0)
+        for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING, StepPartName.ROUTING)
     )
+    waiting = stages + routing
     return PlannedStep(ops, running, gaps, waiting, plan.step_ns - ops - running - gaps - waiting)

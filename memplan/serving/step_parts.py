@@ -8,6 +8,7 @@ from memplan.cost import machine, op_costs
 from memplan.graph import Graph
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
 from memplan.models.training.memory import training_spans
@@ -148,4 +149,10 @@ def model_step_parts(
     """The parts of the step that `graph` is stage `stage` of, when its plan takes `makespan_ns`."""
     if isinstance(recipe, Recipe):
         return training_parts(model, layout, recipe, chip, stage=stage, graph=graph, makespan_ns=makespan_ns)
-    return served_parts(step_time(model, layout, recipe, chip), stage, makespan_ns=makespan_ns)
+    even = step_time(model, layout, replace(recipe, even_routing=True), chip)
+    parts = served_parts(even, stage, makespan_ns=makespan_ns)
+    if recipe.even_routing or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+        return parts
+    more = step_time(model, layout, recipe, chip).duration_ns - even.duration_ns
+    note = "ranks wait for that with most rows, and fewer experts get any where tokens are few"
+    return (*parts, StepPart(StepPartName.ROUTING.value, more, note)) if more else parts

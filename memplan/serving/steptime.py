@@ -17,6 +17,7 @@ from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
+from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.compressed_attention import WindowedLatent
 from memplan.models.mixers.grouped_attention import GroupedAttention
@@ -176,6 +177,7 @@ def step_time(
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append("other requests' prompts in the same step are left out")
+    notes.extend(routing_notes(model, even=step.even_routing))
     by = attention_type(engine)
     stages = tuple(
         _stage(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
@@ -304,6 +306,13 @@ def _halves(graph: Graph, core: Machine, notes: list[str]) -> Graph:
 def step_layers(model: ModelConfig, step: ServedStep) -> int:
     """Layers that `step` runs, one for each draft with them."""
     return len(model.layers) + step.speculative
+
+
+def routing_notes(model: ModelConfig, *, even: bool) -> tuple[str, ...]:
+    """What to say of a mixture's time where its experts aren't `even`."""
+    if even or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+        return ()
+    return ("nobody balanced the experts, and ranks wait for that with most rows: --even-routing balances them",)
 
 
 def unfused_layers(model: ModelConfig, step: ServedStep) -> int:

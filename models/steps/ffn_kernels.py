@@ -132,7 +132,8 @@ def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
     each = tokens * ffn.per_token / ffn.experts
     if _even(e, ffn):
         return max(1, min(local, ceil(each * local)))
-    return max(1, min(local, round(local * share_hit(each * busiest_rank(e.layout.expert, local, each * local)))))
+    chance = ffn.per_token / ffn.experts * busiest_rank(e.layout.expert, local, each * local)
+    return max(1, min(local, round(local * share_hit(chance, tokens))))
 
 
 def _grouped(e: StepEmitter, ffn: MoeFfn, routed: int, rows: int, working: int, local: int, active: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -38,7 +38,9 @@ def model_graph(
 ) -> Graph:
     """
     The graph of one rank of pipeline stage `stage` for one step as `recipe` says: a `Recipe` trains, a `ServedStep`
-    serves. `phase` (`train`, `prefill` or `decode`) may be left out, as the recipe tells it.
+    serves. `phase` (`train`, `prefill` or `decode`) may be left out, as the recipe tells it. Of a served mixture it is
+    a rank with as many rows as the mean, whatever the routing: a plan holds for every rank, memory and the shapes of
+    grouped products among it, and the busiest one is waited for rather than planned.
 
     Raises `InputError` where there is no recipe, it is of another phase or says what changes times alone
     (`training_time` counts that), or the layout doesn't divide the model.
@@ -60,7 +62,7 @@ def model_graph(
         return training_graph(model, ranks, recipe, stage=stage, data_rank=data_rank)
     if not 0 <= stage < ranks.pipeline:
         raise InputError("there is no stage {} among {}", stage, ranks.pipeline)
-    return step_graph(model, ranks, recipe, stage=stage)
+    return step_graph(model, ranks, replace(recipe, even_routing=True), stage=stage)
 
 
 def model_settings(

@@ -38,9 +38,11 @@ class ServedStep:
     projection, the head, dense feed-forward layers and the embedding over so many ranks although attention is data
     parallel (`finegrained_tp_config` of vllm-ascend). `sequence_parallel` spreads the residual stream over the
     tensor-parallel ranks. With `whole_shared` each of these has the shared experts whole and runs them on its own
-    tokens, where experts are parallel (`enable_shared_expert_dp` of vllm-ascend). `even_routing` gives every expert
-    as many tokens as the next, as balanced experts have; otherwise some are chosen more often than others, and the
-    rank is that with most rows of those that share them (`models.routing`), which all wait for.
+    tokens, where experts are parallel (`enable_shared_expert_dp` of vllm-ascend).
+
+    Of experts some are chosen more often than others, and a step's time is that of the rank with most rows of those
+    that share them (`models.routing`), which all wait for. `even_routing` gives every expert as many tokens as the
+    next, as balancers do and benchmarks that force it.
     """
 
     phase: Phase
@@ -53,7 +55,7 @@ class ServedStep:
     index_c8: bool = False
     sequence_parallel: bool = False
     whole_shared: bool = False
-    even_routing: bool = True
+    even_routing: bool = False
     output_parallel: int = 1
     head_parallel: int = 1
     dense_parallel: int = 1

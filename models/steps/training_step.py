@@ -104,6 +104,8 @@ class _Training:
             context=recipe.sequence,
             precision="bf16",
             sequence_parallel=recipe.sequence_parallel,
+            # What trains a router balances it, by a loss or a bias (arXiv 2412.19437, 2.1.2).
+            even_routing=True,
         )
         anew = [
             *(NORMS if recipe.makes_anew(norm=True) else ()),

@@ -16,7 +16,7 @@ from memplan.align import Alignment, align
 from memplan.core.arrays import Int64s
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph, training_graph
+from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
@@ -100,7 +100,7 @@ def torch_plan(run: TorchRun, folder: Path) -> Plan:
     model = load_config(path)
     if not run.trains:
         return memplan.plan(
-            step_graph(model, Layout(), ServedStep(Phase.PREFILL, run.batch, run.sequence)), chip="910B2"
+            model_graph(model, None, Layout(), ServedStep(Phase.PREFILL, run.batch, run.sequence)), chip="910B2"
         )
     again = len(model.layers) if run.checkpoints else 0
     recipe = Recipe(

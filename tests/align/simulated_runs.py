@@ -20,7 +20,7 @@ from memplan.align import Alignment
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph, training_graph
+from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.models.training.step_recipe import Recipe, Schedule
 from memplan.schema import Plan, PlannedKernel
@@ -443,5 +443,5 @@ def model_plans(configs: Path) -> dict[str, Plan]:
         ),
     }
     for name, (config, layers, layout, step) in served.items():
-        found[name] = memplan.plan(step_graph(model(config, layers), layout, step), chip="910B2")
+        found[name] = memplan.plan(model_graph(model(config, layers), None, layout, step), chip="910B2")
     return found

@@ -14,7 +14,7 @@ from benchmarks.served_runs import block_plan, block_verdict
 from memplan.align import Alignment, align
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph
+from memplan.models.steps import model_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.block_runs import EITHER, block_run
@@ -29,7 +29,9 @@ def latent(shared_data: Path) -> Plan:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
     step = ServedStep(Phase.DECODE, 32, 2048, sequence_parallel=True, whole_shared=True, precision="w8a8")
     layout = Layout(tensor=4, data=2, expert=8)
-    return memplan.plan(step_graph(replace(model, layers=model.layers[:6]), layout, step), chip="910B1", quick=True)
+    return memplan.plan(
+        model_graph(replace(model, layers=model.layers[:6]), None, layout, step), chip="910B1", quick=True
+    )
 
 
 def runs_with(plan: Plan, kernel: str, most: int = 30) -> Iterator[tuple[SimulatedRun, Alignment]]:

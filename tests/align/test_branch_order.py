@@ -10,7 +10,7 @@ import memplan
 from memplan.align.planned.branch_order import branches_as_run
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph
+from memplan.models.steps import model_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.known_runs import torch_plan
@@ -58,7 +58,7 @@ def test_a_shared_expert_may_run_where_the_routed_ones_wait_for_other_ranks(shar
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
     model = replace(model, layers=model.layers[3:5])
     step = ServedStep(Phase.DECODE, 32, 1024)
-    plan = memplan.plan(step_graph(model, Layout(data=4, expert=4), step), chip="910B3", quick=True)
+    plan = memplan.plan(model_graph(model, None, Layout(data=4, expert=4), step), chip="910B3", quick=True)
     ops = launched(plan)
 
     def between(order: Sequence[int]) -> float:

@@ -13,7 +13,7 @@ from memplan.align.classes.tokens import kernel_tokens
 from memplan.align.planned.token_ratio import plan_of_as_many_tokens
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import step_graph
+from memplan.models.steps import model_graph
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.schema import Plan
 from tests.align.engine_runs import engine_run
@@ -42,7 +42,9 @@ _MODELS: Mapping[str, tuple[str, Layout, ServedStep, ServedStep]] = {
 
 def _planned(shared: Path, config: str, layout: Layout, step: ServedStep) -> Plan:
     model = load_config(shared / "configs" / f"{config}.json")
-    return memplan.plan(step_graph(replace(model, layers=model.layers[:6]), layout, step), chip="910B2", quick=True)
+    return memplan.plan(
+        model_graph(replace(model, layers=model.layers[:6]), None, layout, step), chip="910B2", quick=True
+    )
 
 
 @pytest.mark.parametrize("name", _MODELS)

@@ -41,15 +41,21 @@ def test_the_published_run_is_met() -> None:
 def test_the_busiest_rank_and_the_experts_hit_are_as_drawn(ranks: int, experts: int, rows: int) -> None:
     busiest, hit = drawn(ranks, experts, rows)
     assert busiest_rank(ranks, experts, rows) == pytest.approx(busiest, rel=0.16)
-    assert share_hit(rows / experts) == pytest.approx(hit, rel=0.08)
+    assert share_hit(1 / (ranks * experts), rows * ranks) == pytest.approx(hit, rel=0.08)
 
 
 def test_one_rank_and_no_rows_are_even() -> None:
     assert busiest_rank(1, 8, 100) == 1
     assert busiest_rank(8, 8, 0) == 1
     assert busiest_rank(2, 1, 0.01) <= 2
-    assert share_hit(0) == 0
-    assert share_hit(1e6) == pytest.approx(1)
+    assert share_hit(0.1, 0) == share_hit(0, 10) == 0
+    assert share_hit(0.1, 10**6) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("chosen", "experts"), [(8, 128), (8, 256), (10, 512)])
+def test_one_token_hits_as_many_experts_as_it_chooses(chosen: int, experts: int) -> None:
+    """Went wrong once: as if it could choose one twice, so that a sequence alone read the weights of seven of eight."""
+    assert experts * share_hit(chosen / experts, 1) == pytest.approx(chosen, rel=0.02)
 
 
 def test_more_ranks_and_fewer_experts_each_are_less_even() -> None:
@@ -65,7 +71,7 @@ def rows_of(model: ModelConfig, layout: Layout, step: ServedStep) -> tuple[int, 
 
 def test_a_step_waits_for_the_rank_with_most_rows(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
-    layout, step = Layout(data=32, expert=32), ServedStep(Phase.DECODE, 32 * 128, 4096, even_routing=False)
+    layout, step = Layout(data=32, expert=32), ServedStep(Phase.DECODE, 32 * 128, 4096)
     even, sent = rows_of(model, layout, replace(step, even_routing=True))
     most, as_many = rows_of(model, layout, step)
     assert (even, sent, as_many) == (1024, 128, 128)
@@ -74,7 +80,7 @@ def test_a_step_waits_for_the_rank_with_most_rows(shared_data: Path) -> None:
 
 def test_ranks_beyond_the_experts_hold_copies_and_are_even(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
-    step = ServedStep(Phase.DECODE, 288 * 4, 4096, even_routing=False)
+    step = ServedStep(Phase.DECODE, 288 * 4, 4096)
     assert rows_of(model, Layout(data=288, expert=288), step) == (32, 4)
 
 

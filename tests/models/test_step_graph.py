@@ -208,17 +208,19 @@ def test_a_decode_step_absorbs_and_a_dense_prefill_expands(family_models: Mappin
 def test_experts_that_get_no_token_are_not_read(family_models: Mapping[str, ModelConfig]) -> None:
     model = family_models["glm4_moe"]
     ffn = next(layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn))
-    few = step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 64))
-    many = step_graph(model, Layout(), ServedStep(Phase.DECODE, 512, 64))
-    random = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64, even_routing=False))
-    even = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64))
+    few, alone = (
+        step_graph(model, Layout(), ServedStep(Phase.DECODE, 1, 64, even_routing=even)) for even in (True, False)
+    )
+    many = step_graph(model, Layout(), ServedStep(Phase.DECODE, 512, 64, even_routing=True))
+    uneven = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64))
+    even = step_graph(model, Layout(), ServedStep(Phase.DECODE, 16, 64, even_routing=True))
 
     def hit(graph: Graph) -> object:
         return next(op.attrs["groups"] for op in graph.ops if op.type in GROUPED)
 
-    assert hit(few) == ffn.per_token
+    assert hit(few) == hit(alone) == ffn.per_token
     assert hit(many) == ffn.experts
-    assert int(str(hit(random))) < int(str(hit(even)))
+    assert int(str(hit(uneven))) < int(str(hit(even)))
 
 
 def test_ranks_with_the_same_tokens_send_each_once(shared_data: Path) -> None:
@@ -226,14 +228,16 @@ def test_ranks_with_the_same_tokens_send_each_once(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
     hit = []
     for batch in (1, 4, 16, 64):
-        graph = step_graph(model, Layout(tensor=16, expert=16), ServedStep(Phase.DECODE, batch, 64, precision="w8a8"))
+        step = ServedStep(Phase.DECODE, batch, 64, precision="w8a8", even_routing=True)
+        graph = step_graph(model, Layout(tensor=16, expert=16), step)
         hit.append(next(op.attrs["groups"] for op in graph.ops if op.type in GROUPED))
     assert hit == [1, 2, 8, 16]
 
 
 def test_dispatch_sends_every_token_to_its_experts_once(shared_data: Path) -> None:
     model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-R1.json")
-    graph = step_graph(model, Layout(data=32, expert=32), ServedStep(Phase.DECODE, 320, 4096, precision="w8a8"))
+    step = ServedStep(Phase.DECODE, 320, 4096, precision="w8a8", even_routing=True)
+    graph = step_graph(model, Layout(data=32, expert=32), step)
     dispatch = next(op for op in graph.ops if op.type == "MoeDistributeDispatch")
     combine = next(op for op in graph.ops if op.type == "MoeDistributeCombine")
     # Ten sequences a rank, eight experts a token, one byte an element out and two back.

@@ -43,6 +43,25 @@ def test_waits_for_the_host_come_on_top() -> None:
     assert tight.step_ns - whole.step_ns == tight.makespan_ns - whole.makespan_ns
 
 
+def test_ranks_wait_for_that_with_most_rows_though_a_plan_has_as_many_as_the_mean(shared_data: Path) -> None:
+    """
+    Went wrong once: rows of services were predicted for experts that nobody balanced, and commands told times of even
+    ones.
+    """
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    layout, step = Layout(data=16, expert=16), ServedStep(Phase.DECODE, 16 * 64, 2048)
+    uneven, even = (step_time(model, layout, replace(step, even_routing=even), "910C") for even in (False, True))
+    plan = memplan.plan(model, layout=layout, recipe=step, chip="910C", quick=True)
+    same = memplan.plan(model, layout=layout, recipe=even.step, chip="910C", quick=True)
+    assert even.duration_ns < uneven.duration_ns
+    assert [op.duration_ns for op in plan.ops] == [op.duration_ns for op in same.ops]
+    assert (plan.step_ns, same.step_ns) == (uneven.duration_ns, even.duration_ns)
+    more = {part.name: part.duration_ns for part in plan.step_parts}["experts chosen unevenly"]
+    assert more == uneven.duration_ns - even.duration_ns
+    assert any("--even-routing" in note for note in uneven.notes)
+    assert not any("--even-routing" in note for note in even.notes)
+
+
 def test_the_plan_that_a_step_writes_shows_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "step.json"
     assert main(["step", CONFIG, "--chip", "910B3", "--batch", "4", "-o", str(target), "--json"]) == 0

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from memplan.hardware import Chip
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
+    from memplan.models.steps import ServedStep
     from memplan.serving import StepTime
 
 _MOST_DIES, _LARGER_STEP = 384, 8192
@@ -68,7 +69,9 @@ def command(
     from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
+    from memplan.models.steps import Phase, ServedStep
     from memplan.reports.layouts_report import layouts_report
+    from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)
     length = asked.context or model.max_positions
@@ -88,25 +91,26 @@ def command(
             options = ServingOptions(length=length, batched_tokens=asked.batched_tokens)
             result = fit_serving(model, die, engine, options, npus, memory, progress)
         served = served_weights(model, die, asked.weights)
-        times = {} if train else _decode_times(model, die, result.fitting[:timed], length, served.precision, progress)
+        step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
+        times = {} if train else _decode_times(model, die, result.fitting[:timed], step, progress)
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
-    notes = () if train or served.note is None else (served.note,)
-    return layouts_report(result, times, title, training=train, notes=notes)
+    notes: list[Text] = [] if train or served.note is None else [served.note]
+    if times:
+        notes.extend(routing_notes(model, even=service.even_routing))
+    return layouts_report(result, times, title, training=train, notes=tuple(notes))
 
 
 def _decode_times(
-    model: ModelConfig, die: Chip, best: Sequence[Candidate], length: int, weights: str, progress: Progress
+    model: ModelConfig, die: Chip, best: Sequence[Candidate], step: ServedStep, progress: Progress
 ) -> dict[Layout, StepTime]:
-    """A decode step of every layout of `best`, with all sequences that fit; those that can't be timed are left out."""
-    from memplan.models.steps import Phase, ServedStep
+    """`step` with all sequences that fit in every layout of `best`; those that can't be timed are left out."""
     from memplan.serving import step_time
 
     found = {}
     for number, item in enumerate(best):
         progress(number, len(best), "decode steps")
-        step = ServedStep(Phase.DECODE, item.capacity, length, precision=weights)
         with suppress(InputError):
-            found[item.layout] = step_time(model, item.layout, step, die)
+            found[item.layout] = step_time(model, item.layout, replace(step, batch=item.capacity), die)
     return found
 
 
@@ -125,6 +129,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.reports.service_report import service_report
     from memplan.serving.constants import CAPTURED, host_of
     from memplan.serving.host_factor import check_host_shows
+    from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)
     engine = find_engine(asked.engine, die)
@@ -142,12 +147,16 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
         check_host_shows(host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
-    ask = ServiceAsk(case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor)
+    ask = ServiceAsk(
+        case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor,
+        even_routing=service.even_routing,
+    )  # fmt: skip
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)
     if served.note is not None:
         notes.append(served.note)
+    notes.extend(routing_notes(model, even=service.even_routing))
     if engine.name != host and host == CAPTURED:
         notes.append("the host's work is taken to be hidden: --host vllm-ascend has a served engine's")
     return service_report(found, ask.goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))
