@@ -18,7 +18,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from tests.align.simulated_runs import Disturbance, disturbance, simulate_run
 

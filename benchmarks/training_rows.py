@@ -15,7 +15,8 @@ from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory, training_memory
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.serving import TrainingTime, training_time
 
 RUNS = Path(__file__).with_name("training_cases.json")

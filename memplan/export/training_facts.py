@@ -13,7 +13,7 @@ from memplan.core.units import GIB, MIB, format_bytes
 from memplan.export.settings import PlannedFact
 from memplan.graph import TensorKind
 from memplan.models.parallel import Layout, stage_spans
-from memplan.models.training.step_recipe import Sharding
+from memplan.models.training.recipe_choices import Sharding
 from memplan.schema import Plan, PlannedTensor, Tier
 
 TRAINING_KINDS = frozenset({TensorKind.GRADIENT.value, TensorKind.OPTIMIZER_STATE.value})

@@ -8,7 +8,7 @@ from memplan.likeness.layer_passes import LayerPasses
 from memplan.likeness.setting import LikeSettings
 from memplan.likeness.training_shapes import TrainingShapes
 from memplan.models.architecture import ModelConfig
-from memplan.models.training.step_recipe import Schedule
+from memplan.models.training.recipe_choices import Schedule
 from memplan.schema import Certainty
 
 

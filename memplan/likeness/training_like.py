@@ -13,8 +13,8 @@ from memplan.likeness.training_shapes import TrainingShapes, tensor_ranks
 from memplan.models.architecture import ModelConfig
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.parallel import Layout, sharing_ranks, stage_spans
+from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.models.training.states import held_elements
-from memplan.models.training.step_recipe import Schedule, Sharding
 from memplan.schema import Certainty
 from memplan.traces.parallel_groups import ParallelGroups
 from memplan.traces.profile import LinkTraffic

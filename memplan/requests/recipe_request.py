@@ -72,7 +72,8 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+        from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
+        from memplan.models.training.step_recipe import Recipe
 
         mine, whole = ({item.name for item in fields(kind)} for kind in (RecipeRequest, Recipe))
         given = {name: getattr(self, name) for name in mine & whole}

@@ -18,7 +18,8 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving.constants import accepted, engine_host
-from memplan.serving.steptime import StepTime, launches, recurrent_layers, step_layers, step_time, unfused_layers
+from memplan.serving.stage_times import launches
+from memplan.serving.steptime import StepTime, recurrent_layers, step_layers, step_time, unfused_layers
 
 _FEW = 2
 _MOST_KINDS = 8

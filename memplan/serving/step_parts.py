@@ -13,7 +13,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.pipeline_order import PipelinePass, pass_before, pipeline_order
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import StepPart, StepPartName
 from memplan.serving.constants import constants
 from memplan.serving.steptime import StepTime, step_time

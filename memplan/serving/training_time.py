@@ -15,8 +15,9 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
+from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.states import hosted_bytes
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
 from memplan.serving.eager_kernels import (

@@ -11,7 +11,8 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks
 from memplan.models.steps.emit import Held, StepEmitter
 from memplan.models.steps.options import ServedStep
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 
 

@@ -13,7 +13,8 @@ from math import prod
 
 from memplan.graph import TensorKind, dense_bytes
 from memplan.models.steps.emit import StepEmitter
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 
 _STATES = ("master", "exp_avg", "exp_avg_sq")
 

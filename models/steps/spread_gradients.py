@@ -15,7 +15,8 @@ from memplan.models.architecture import Layer
 from memplan.models.steps.backward import Backward
 from memplan.models.steps.gathered_weights import GatheringEmitter, ShardUnit
 from memplan.models.steps.optimizer_step import own_gradient, update
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 
 
 class SpreadBackward(Backward):

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from memplan.models.parallel import Layout
 from memplan.models.training.pipeline_order import pipeline_order
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 
 
 def held_passes(

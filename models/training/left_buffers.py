@@ -15,8 +15,9 @@ from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.training.phases import MemoryPart, linear_shapes, trained_weights
 from memplan.models.training.placed_experts import tokens_of_an_expert
+from memplan.models.training.recipe_choices import Gpu, Loss
 from memplan.models.training.stage_phases import BACKWARD_PHASE, LOSS_PHASE
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 
 _THREADS = 2

@@ -23,11 +23,12 @@ from memplan.models.training.phases import (
 )
 from memplan.models.training.placed_experts import held_inputs
 from memplan.models.training.products import kept_products
+from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.stage_phases import SCORES_PHASE, PassesHeld, StageRank, stage_phases, with_gradients_come
 from memplan.models.training.states import hosted_bytes, left_over, static_parts, widened_gradients
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import kept_around, trained_model
 
 _HALF = 2

@@ -10,8 +10,9 @@ from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, on_stages, rank_elements, sharing_ranks
+from memplan.models.training.recipe_choices import Loss, Sharding
 from memplan.models.training.saved_item import Saved
-from memplan.models.training.step_recipe import Loss, Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
 from memplan.models.weights import weights
 
@@ -187,8 +188,6 @@ _LOSSES = {
 """Float32 copies of the logits that are alive at once."""
 _SPREAD_LOSS = (4, "float32 logarithms of the softmax, their gradient, the softmax and both together")
 """The same of PyTorch's `loss_parallel`, whose way back is written out op by op (`tensor/parallel/loss.py`)."""
-
-
 _PIECES = 8
 """In how many pieces losses work that do so: the default of torchtune's and torchtitan's chunked ones."""
 _CHUNKED = (Loss.INDUCTOR, Loss.CHUNKED, Loss.PIECES)

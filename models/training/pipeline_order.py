@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from memplan.models.training.phases import (
     tied_head,
 )
 from memplan.models.training.placed_experts import dispatch_parts
+from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.scans import scan_parts
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 
 SCORES_PHASE = "scores for an indexer's loss"
 """The phase in which an indexer learns from attention's scores."""

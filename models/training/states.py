@@ -9,13 +9,12 @@ from memplan.models.parallel import Layout, sharing_ranks, training_layout
 from memplan.models.training.adapters import STANDING, adapter_elements, four_bit_weights
 from memplan.models.training.gathering import in_eight_bits
 from memplan.models.training.phases import MemoryPart, trained_weights
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import WeightGroup
 
 _HALF, _SINGLE = 2, 4
 _MATRIX = 2
-
-
 _BLOCK = 256
 """Moments in 8 bits that share a float32 scale: bitsandbytes' `BLOCK_SIZE` of its block-wise optimisers."""
 

@@ -22,7 +22,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan, PlannedKernel
 from memplan.traces.profile import Kernels
 

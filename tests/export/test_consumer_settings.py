@@ -26,7 +26,8 @@ from memplan.hardware import chip
 from memplan.kv import CacheOptions, Memory, ServingOptions, engine
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.planner import plan as make_plan
 from memplan.schema import Plan, Tier

@@ -23,7 +23,8 @@ from memplan.likeness.training_shapes import head_columns
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Certainty, Tier
 from memplan.simulator import simulate
 from memplan.traces.operand_shapes import operand_shapes

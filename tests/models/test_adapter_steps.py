@@ -15,7 +15,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.adapters import adapter_elements
 from memplan.models.training.memory import training_memory
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.serving import training_time
 
 RECIPE = Recipe(sequence=4096, micro_batches=2, lora_rank=16)

@@ -12,9 +12,10 @@ from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.training.adapters import adapter_elements
+from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.states import state_bytes
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 
 RECIPE = Recipe(sequence=2048, sharding=Sharding.NONE, lora_rank=8, half_weights=True)
 TARGETS = ("q_proj", "v_proj")

@@ -16,8 +16,9 @@ from memplan.models.parallel import Layout
 from memplan.models.training.memory import training_memory
 from memplan.models.training.phases import loss_parts
 from memplan.models.training.products import kept_products
+from memplan.models.training.recipe_choices import Loss
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Loss, Recipe
+from memplan.models.training.step_recipe import Recipe
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)

@@ -15,7 +15,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_memory, training_spans
 from memplan.models.training.phases import trained_weights
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 
 from .test_step_graph import PRODUCTS, flops
 

@@ -14,7 +14,8 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_memory
 from memplan.models.training.pipeline_order import PipelinePass, pipeline_order
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 from memplan.serving.step_parts import pipeline_span_ns
 
 from .test_training_graph import peak

@@ -20,9 +20,10 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import in_flight, training_memory, training_spans
 from memplan.models.training.phases import hosted_output
+from memplan.models.training.recipe_choices import Loss, Schedule, Sharding
 from memplan.models.training.recipes import largest_micro_batch, tightest_stage, ways_to_double, ways_to_fit
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Loss, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from tests.models.memory_parts import part
 
 LAYOUT = Layout(pipeline=2, data=2)

@@ -16,9 +16,10 @@ from memplan.models.training.gathering import gathered_weights
 from memplan.models.training.left_buffers import timed_phases
 from memplan.models.training.memory import training_memory
 from memplan.models.training.phases import MemoryPart, linear_shapes
+from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)

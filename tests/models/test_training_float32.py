@@ -13,9 +13,10 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.gathering import gathered_weights
 from memplan.models.training.memory import training_memory
+from memplan.models.training.recipe_choices import Loss, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.states import held_elements, static_parts
-from memplan.models.training.step_recipe import Loss, Recipe, Sharding
+from memplan.models.training.step_recipe import Recipe
 
 SMALL = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 704,

@@ -18,7 +18,8 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_memory
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 
 from .test_step_graph import PRODUCTS, flops
 

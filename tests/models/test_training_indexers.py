@@ -15,8 +15,9 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_memory
+from memplan.models.training.recipe_choices import Loss, Schedule
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Loss, Recipe, Schedule
+from memplan.models.training.step_recipe import Recipe
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=1024, micro_batches=4, sequence_parallel=True)

@@ -14,9 +14,10 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.held_passes import held_passes
 from memplan.models.training.memory import TrainingMemory, in_flight, training_memory, training_spans
+from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
 from memplan.models.training.recipes import tightest_stage
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 INTERLEAVED = replace(RECIPE, schedule=Schedule.INTERLEAVED, chunks=2)

@@ -16,7 +16,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps.model_graph import model_graph
 from memplan.models.training.memory import training_memory
-from memplan.models.training.step_recipe import Gpu, Loss, Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.requests.recipe_request import RecipeRequest
 
 RECIPE = Recipe(sequence=256, micro_batches=4)

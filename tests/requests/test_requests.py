@@ -17,7 +17,8 @@ from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.options import options_of, words
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding, option_of
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe, option_of
 from memplan.reports.report import Report
 from memplan.requests.kv_request import KvRequest, ServingRequest
 from memplan.requests.layout_request import LayoutRequest

@@ -14,7 +14,8 @@ from memplan.cli import main
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.models.training.step_recipe import Recipe, Schedule
+from memplan.models.training.recipe_choices import Schedule
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from memplan.serving import step_time
 from memplan.serving.step_parts import pipeline_span_ns, served_parts

@@ -10,7 +10,8 @@ from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.serving import TrainingTime, training_time
 
 _CONFIG = {

@@ -13,7 +13,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
-from memplan.models.training.step_recipe import Recipe, Sharding
+from memplan.models.training.recipe_choices import Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.serving import StageParts, training_time
 from memplan.serving.training_steps import OneByOne
 

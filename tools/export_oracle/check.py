@@ -38,7 +38,8 @@ from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
-from memplan.models.training.step_recipe import Recipe, Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
+from memplan.models.training.step_recipe import Recipe
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.planner import plan
 from memplan.schema import Plan, Tier

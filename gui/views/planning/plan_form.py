@@ -14,7 +14,7 @@ from memplan.gui.model.planning.plan_answer import source_name
 from memplan.gui.model.session.open_request import PLAN_PATTERNS, kind_of_path
 from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, fill
 from memplan.models.precision import precision_names
-from memplan.models.training.step_recipe import Schedule, Sharding
+from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.requests.plan_request import PlanRequest
 
 _PHASES = (("train", "Training step"), ("prefill", "Prefill step"), ("decode", "Decode step"))
