@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil, inf
 
 import numpy as np
@@ -23,77 +24,40 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
 
     Pipes run in parallel; what they lose to each other is the `pipe_norm` of their times.
     """
-    m, n, k, k_l1, splits = (grid[name] for name in ("m", "n", "k", "k_l1", "splits"))
-    depth = np.ceil(problem.k / splits)
-    m_tiles, n_tiles = np.ceil(problem.m / m), np.ceil(problem.n / n)
-    tiles = m_tiles * n_tiles * problem.batch * splits
-    waves = np.ceil(tiles / cores)
-    used = np.minimum(tiles, cores)
-    # Edge tiles are smaller: with one wave the fullest tile decides, with several each core meets an average one.
-    m_mean, n_mean = round_up(problem.m, FRACTAL) / m_tiles, round_up(problem.n, FRACTAL) / n_tiles
-    single = waves == 1
-    m_work, n_work = (
-        np.where(single, np.minimum(m, round_up(problem.m, FRACTAL)), m_mean),
-        np.where(single, np.minimum(n, round_up(problem.n, FRACTAL)), n_mean),
-    )
+    dealt = _dealt(problem, grid, cores)
+    depth, tiles, waves = dealt.depth, dealt.tiles, dealt.waves
+    m_work, n_work = dealt.work
     fractal_k = 32 / max(problem.a_bytes, problem.b_bytes)
-    cube, mte1, fixpipe, scalar = _core_cycles(problem, machine, (m_work, n_work, k), depth, fractal_k)
-
-    # How often a core loads each operand: every tile, or once a row (column) of tiles where the panel stays.
-    a_loads = np.where(grid["resident"] == 1, np.ceil(waves / np.minimum(n_tiles, waves)), waves)
-    b_loads = np.where(grid["resident"] == 2, np.ceil(waves / np.minimum(m_tiles, waves)), waves)
-    stay_a, stay_b = a_loads / waves, b_loads / waves
-    once = cores == 1
-    if once:
-        stay_a = np.where(grid["resident"] == 1, 1 / n_tiles, 1.0)
-        stay_b = np.where(grid["resident"] == 2, 1 / m_tiles, 1.0)
-    a_read = tiles * np.minimum(m, problem.m / m_tiles) * depth * problem.a_bytes * stay_a * problem.share_of_a
-    b_read = tiles * np.minimum(n, problem.n / n_tiles) * depth * problem.b_bytes * stay_b
-    gm_read = np.maximum(a_read, problem.a_total) + np.maximum(b_read, problem.b_total) + problem.extra_bytes
+    cube, mte1, fixpipe, scalar = _core_cycles(problem, machine, (m_work, n_work, grid["k"]), depth, fractal_k)
+    loads = _loads(problem, grid, dealt)
+    gm_read = np.maximum(loads.a, problem.a_total) + np.maximum(loads.b, problem.b_total) + problem.extra_bytes
+    splits = grid["splits"]
     out = np.where(splits > 1, problem.batch * problem.m * problem.n * 4 * (splits + 1), 0.0) + problem.c_total
     hbm_read = np.minimum(max(_first_touch(problem, machine) - problem.hot_bytes, 0.0), gm_read)
-    port = machine["l2_to_l1_bytes_per_cycle"]
-    lines_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
-    lines_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
-    engine = stay_a * lines_a * problem.share_of_a + stay_b * lines_b
-    engine += 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
 
     cycle = 1e9 / machine.clock_hz
-    copied = machine["hbm_read_share" if problem.b_run == "nz" else "hbm_nd2nz_share"]
-    hbm_rate = machine.hbm_bytes_per_second * copied * machine["hbm_compute_share"] * 1e-9
-    l2_rate = port * machine.clock_hz * machine.cubes * machine["l2_shared_reads"] * 1e-9
-    nz = problem.b_run == "nz"
-    own = machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9
-    crooked_a = stride_share(problem.a_run, problem.m, problem.k, problem.a_bytes, machine)
-    crooked_b = stride_share(problem.b_run, problem.n, problem.k, problem.b_bytes, machine)
-    crooked = (a_read / crooked_a + b_read / crooked_b) / (a_read + b_read)
-    wide = a_read / crooked_a / run_share(problem.a_run, m_work, problem.a_bytes, machine)
-    wide = wide + b_read / crooked_b / run_share(problem.b_run, n_work, problem.b_bytes, machine)
-    fetched = hbm_read * wide / (a_read + b_read)
-
-    def shared(busy: Array) -> Array:
-        """Time of all GM reads if `busy` cores pull at once; few can't pull more than their own ports carry."""
-        ports = port * machine.clock_hz * busy * 1e-9
-        first: Array = fetched / np.minimum(hbm_rate, own * busy)
-        rest: Array = (gm_read - hbm_read) * crooked / np.minimum(l2_rate, ports)
-        return first + rest
-
-    write = out / min(machine.l2_write_per_second or inf, hbm_rate * 1e9 * 4) * 1e9
+    fetch = _fetch(problem, machine, loads, dealt, gm_read, hbm_read)
+    write = out / min(machine.l2_write_per_second or inf, fetch.hbm_rate * 1e9 * 4) * 1e9
     # What of the result does not stay in L2 goes on to HBM while the kernel runs, beside what is read from there.
     beyond = problem.c_total * (1.0 - machine.stays_in_l2(problem.a_total + problem.b_total + problem.c_total))
-    memory = fetched / hbm_rate + beyond / (machine.hbm_bytes_per_second * machine["hbm_write_share"]) * 1e9
+    written_ns = beyond / (machine.hbm_bytes_per_second * machine["hbm_write_share"]) * 1e9
+    memory = fetch.fetched / fetch.hbm_rate + written_ns
+    engine = _engine_cycles(problem, machine, grid["k_l1"], dealt, loads)
     left = tiles - (waves - 1) * cores
     last = left / tiles
-    full = shared(np.full_like(tiles, cores)) * (1 - last)
-    mte2 = np.maximum(engine * (waves - 1) * cycle, full) + np.maximum(engine * cycle, shared(left) * last)
+    full = fetch.nanoseconds(np.full_like(tiles, cores)) * (1 - last)
+    mte2 = np.maximum(engine * (waves - 1) * cycle, full)
+    mte2 = mte2 + np.maximum(engine * cycle, fetch.nanoseconds(left) * last)
     pipes = {"cube": cube * waves * cycle, "mte1": mte1 * waves * cycle, "mte2": mte2 + write}
     pipes["fixpipe"] = fixpipe * waves * cycle
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
-    loads = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
-    busy = [pipes["cube"], pipes["fixpipe"], np.maximum(loads[1], memory), np.where(serial, 0.0, loads[0])]
+    waited = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
+    busy = [pipes["cube"], pipes["fixpipe"], np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
     span = overlapped(busy, machine["pipe_norm"])
-    first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(k_l1, depth) / port + fixpipe
+    first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(grid["k_l1"], depth)
+    first = first / machine["l2_to_l1_bytes_per_cycle"] + fixpipe
+    used = np.minimum(tiles, cores)
     starts = machine["head_ns_per_cube_core"] * used
     head = machine["head_ns"] + machine["core_start_ns"] + starts
     if of_grouped_library(problem, machine):
@@ -114,6 +78,110 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
         **_occupied(problem, grid, depth, fractal_k),
         "blocks": used,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Dealt:
+    """
+    How each tiling is dealt to `cores`: its tiles along M and N and in all, how many the busiest core gets (`waves`),
+    the `depth` of K in each, and the rows and columns that count as a tile's `work`.
+    """
+
+    cores: int
+    m_tiles: Array
+    n_tiles: Array
+    tiles: Array
+    waves: Array
+    depth: Array
+    work: tuple[Array, Array]
+
+
+def _dealt(problem: MatmulProblem, grid: Mapping[str, Array], cores: int) -> _Dealt:
+    m, n, splits = grid["m"], grid["n"], grid["splits"]
+    m_tiles, n_tiles = np.ceil(problem.m / m), np.ceil(problem.n / n)
+    tiles = m_tiles * n_tiles * problem.batch * splits
+    waves = np.ceil(tiles / cores)
+    # Edge tiles are smaller: with one wave the fullest tile decides, with several each core meets an average one.
+    single = waves == 1
+    rows, columns = round_up(problem.m, FRACTAL), round_up(problem.n, FRACTAL)
+    m_work = np.where(single, np.minimum(m, rows), rows / m_tiles)
+    n_work = np.where(single, np.minimum(n, columns), columns / n_tiles)
+    return _Dealt(cores, m_tiles, n_tiles, tiles, waves, np.ceil(problem.k / splits), (m_work, n_work))
+
+
+@dataclass(frozen=True, slots=True)
+class _Loads:
+    """Bytes of A and of B that all tiles load, and for how many of its tiles a core loads each, as a share."""
+
+    a: Array
+    b: Array
+    a_share: Array
+    b_share: Array
+
+
+def _loads(problem: MatmulProblem, grid: Mapping[str, Array], dealt: _Dealt) -> _Loads:
+    """Each operand is loaded for every tile, or once a row (column) of tiles where its panel stays."""
+    waves, m_tiles, n_tiles = dealt.waves, dealt.m_tiles, dealt.n_tiles
+    if dealt.cores == 1:
+        a_share = np.where(grid["resident"] == 1, 1 / n_tiles, 1.0)
+        b_share = np.where(grid["resident"] == 2, 1 / m_tiles, 1.0)
+    else:
+        a_share = np.where(grid["resident"] == 1, np.ceil(waves / np.minimum(n_tiles, waves)), waves) / waves
+        b_share = np.where(grid["resident"] == 2, np.ceil(waves / np.minimum(m_tiles, waves)), waves) / waves
+    a = dealt.tiles * np.minimum(grid["m"], problem.m / m_tiles) * dealt.depth * problem.a_bytes * a_share
+    b = dealt.tiles * np.minimum(grid["n"], problem.n / n_tiles) * dealt.depth * problem.b_bytes * b_share
+    return _Loads(a * problem.share_of_a, b, a_share, b_share)
+
+
+def _engine_cycles(problem: MatmulProblem, machine: Machine, k_l1: Array, dealt: _Dealt, loads: _Loads) -> Array:
+    """Cycles of MTE2 on one tile: rows of both operands, and its instructions."""
+    (m_work, n_work), depth, port = dealt.work, dealt.depth, machine["l2_to_l1_bytes_per_cycle"]
+    of_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
+    of_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
+    engine: Array = loads.a_share * of_a * problem.share_of_a + loads.b_share * of_b
+    return engine + 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """
+    What is read from GM: `fetched` bytes of HBM, the rest of their lines with them, and the `rest` from L2; rates are
+    bytes a nanosecond, of all cores together or, `own` of HBM and `port` of L2, of one.
+    """
+
+    fetched: Array
+    rest: Array
+    hbm_rate: float
+    l2_rate: float
+    own: float
+    port: float
+
+    def nanoseconds(self, busy: Array) -> Array:
+        """Time of all GM reads if `busy` cores pull at once; few can't pull more than their own ports carry."""
+        first: Array = self.fetched / np.minimum(self.hbm_rate, self.own * busy)
+        rest: Array = self.rest / np.minimum(self.l2_rate, self.port * busy * 1e-9)
+        return first + rest
+
+
+def _fetch(
+    problem: MatmulProblem, machine: Machine, loads: _Loads, dealt: _Dealt, gm_read: Array, hbm_read: Array
+) -> _Fetch:
+    nz, (m_work, n_work) = problem.b_run == "nz", dealt.work
+    copied = machine["hbm_read_share" if nz else "hbm_nd2nz_share"]
+    port = machine["l2_to_l1_bytes_per_cycle"] * machine.clock_hz
+    crooked_a = stride_share(problem.a_run, problem.m, problem.k, problem.a_bytes, machine)
+    crooked_b = stride_share(problem.b_run, problem.n, problem.k, problem.b_bytes, machine)
+    crooked = (loads.a / crooked_a + loads.b / crooked_b) / (loads.a + loads.b)
+    wide = loads.a / crooked_a / run_share(problem.a_run, m_work, problem.a_bytes, machine)
+    wide = wide + loads.b / crooked_b / run_share(problem.b_run, n_work, problem.b_bytes, machine)
+    return _Fetch(
+        fetched=hbm_read * wide / (loads.a + loads.b),
+        rest=(gm_read - hbm_read) * crooked,
+        hbm_rate=machine.hbm_bytes_per_second * copied * machine["hbm_compute_share"] * 1e-9,
+        l2_rate=port * machine.cubes * machine["l2_shared_reads"] * 1e-9,
+        own=machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9,
+        port=port,
+    )
 
 
 def _core_cycles(
