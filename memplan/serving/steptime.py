@@ -10,9 +10,9 @@ import numpy as np
 
 from memplan.core.errors import InputError
 from memplan.cost import Machine, machine
-from memplan.cost.kernel import op_class
-from memplan.cost.kernel_time import KernelCost
-from memplan.cost.l2 import graph_costs
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.limits import KernelCost
+from memplan.cost.ordered_costs import graph_costs
 from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
