@@ -210,7 +210,10 @@ def routing_notes(model: ModelConfig, *, even: bool) -> tuple[str, ...]:
     """What to say of a mixture's time where its experts aren't `even`."""
     if even or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
         return ()
-    return ("nobody balanced the experts, and ranks wait for that with most rows: --even-routing balances them",)
+    return (
+        "nobody balanced the experts: ranks wait for that with most rows, and fewer experts get any where tokens are "
+        "few; --even-routing balances them",
+    )
 
 
 def unfused_layers(model: ModelConfig, step: ServedStep) -> int:
