@@ -139,7 +139,8 @@ def _engine_cycles(problem: MatmulProblem, machine: Machine, k_l1: Array, dealt:
     of_a = operand_cycles(problem.a_run, m_work, depth, k_l1, problem.a_bytes, problem.m, problem.k, port, machine)
     of_b = operand_cycles(problem.b_run, n_work, depth, k_l1, problem.b_bytes, problem.n, problem.k, port, machine)
     engine: Array = loads.a_share * of_a * problem.share_of_a + loads.b_share * of_b
-    return engine + 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
+    engine += 2 * machine["mte2_instruction_cycles"] * np.ceil(depth / k_l1)
+    return engine
 
 
 @dataclass(frozen=True, slots=True)
