@@ -29,7 +29,8 @@ class ClearedKernel:
     """
     A measured kernel: nanoseconds, what was said of it when it was first seen and whether the interval held it then.
 
-    `half` is that of its source, which is worked with or only summed up. `is_source` where a constant came from it.
+    `half` is that of its source, which is worked with or only summed up; intervals are made of both. `is_source` where
+    a constant came from it.
     `doubtful` says why its time may not be a device's own, "" where it is.
     """
 
