@@ -27,10 +27,11 @@ from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, Machine, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.calibration_fit import calibrate
-from memplan.cost.kernel_time import KernelCost, matmul_cost
-from memplan.cost.l2 import costs_in_order
+from memplan.cost.limits import KernelCost
 from memplan.cost.measured_kernels import MeasuredKernels, measured_kernels, observe
-from memplan.cost.tiling import MatmulProblem
+from memplan.cost.ordered_costs import costs_in_order
+from memplan.cost.product_costs import matmul_cost
+from memplan.cost.products import MatmulProblem
 from memplan.hardware import chip
 from memplan.traces.profile import Kernels
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured_row import MeasuredRow
-from memplan.cost.kernel import Kernel, Operand, op_class
-from memplan.cost.kernel_time import matmul_cost
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.machine import Machine, machine
-from memplan.cost.tiling import MatmulProblem, Tiling
+from memplan.cost.product_costs import matmul_cost
+from memplan.cost.products import MatmulProblem, Tiling
 from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
 from memplan.cost.vector import vector_passes, vector_time, vector_work
 from memplan.hardware import chip

@@ -16,7 +16,7 @@ from benchmarks.markdown import section, table
 from memplan.cost import machine, op_costs
 from memplan.cost.buffers import matmul_buffers
 from memplan.cost.kernel_report import traffic_bound
-from memplan.cost.tiling import MatmulProblem, search_tilings
+from memplan.cost.products import MatmulProblem, search_tilings
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 from memplan.placement.onchip import plan_onchip

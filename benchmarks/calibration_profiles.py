@@ -14,9 +14,9 @@ from benchmarks.aicore import kernels_of, measured_profiles
 from benchmarks.first_generation import LENET, OLDER, RESNET, RESNET_BACK, ROWS, costed_rows
 from memplan.cost import Machine, machine
 from memplan.cost.calibration import kernel_key
-from memplan.cost.kernel import op_class
-from memplan.cost.l2 import costs_in_order
+from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.measured_kernels import MeasuredKernels, calibration_choice, measured_kernels, observe
+from memplan.cost.ordered_costs import costs_in_order
 from memplan.cost.overlap import Array
 from memplan.hardware import chip
 

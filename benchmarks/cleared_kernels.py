@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.markdown import table
+from benchmarks.measured_row import Said, sums
 from memplan.cost import CLEARED_L2, Kernel, KernelCost, Operand, kernel_cost, machine
 from memplan.cost.deviations import UNKNOWN_L2
 from memplan.cost.uncertainty import interval_class, time_interval
@@ -21,7 +21,6 @@ from memplan.hardware import chip
 
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
 WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
-_FAR = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,8 @@ class ClearedKernel:
     A measured kernel: nanoseconds, what was said of it when it was first seen and whether the interval held it then.
 
     `half` is that of its source, which is worked with or only summed up; intervals are made of both. `is_source` where
-    a constant came from it.
+    a constant came from all kernels of its source on that chip, `gave` where one came from those of half of the shapes,
+    this one among them.
     `doubtful` says why its time may not be a device's own, "" where it is.
     """
 
@@ -43,6 +43,7 @@ class ClearedKernel:
     first_inside: bool
     cleared: bool
     is_source: bool
+    gave: bool
     doubtful: str
 
     def cost(self) -> KernelCost:
@@ -64,6 +65,7 @@ def cleared_kernels() -> Iterator[ClearedKernel]:
                 first_inside=row["first_inside"],
                 cleared=entry["cleared"],
                 is_source=row["chip"] in entry.get("is_source", ()),
+                gave=row.get("gave", False),
                 doubtful=entry.get("doubtful", ""),
             )
 
@@ -83,29 +85,21 @@ def _operand(text: str) -> Operand | None:
     return Operand(tuple(int(size) for size in sizes.split("x") if size), dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """Signed relative error of a prediction, and whether its interval holds the time."""
-
-    error: float
-    inside: bool
-
-
 def cleared_table() -> list[tuple[str, ...]]:
     """
     Cells of a line for each half of each chip and of each class of kernels in it, as first seen -> now: kernels that no
     constant came from, their median error, bias, how many are beyond 40 % and how many inside.
     """
-    groups: dict[tuple[str, str, str], list[tuple[_Said, _Said]]] = {}
+    groups: dict[tuple[str, str, str], list[tuple[Said, Said]]] = {}
     counts: dict[tuple[str, str, str], set[str]] = {}
     for each in cleared_kernels():
         cost, core = each.cost(), machine(chip(each.chip))
-        if each.is_source or each.doubtful:
+        if each.is_source or each.gave or each.doubtful:
             continue
         interval = time_interval(each.kernel, cost, core)
         inside = interval is not None and interval.low_ns <= each.measured_ns <= interval.high_ns
-        first = _Said(each.first_ns / each.measured_ns - 1, each.first_inside)
-        said = first, _Said(cost.duration_ns / each.measured_ns - 1, inside)
+        first = Said(each.first_ns / each.measured_ns - 1, each.first_inside)
+        said = first, Said(cost.duration_ns / each.measured_ns - 1, inside)
         name = interval_class(each.kernel, cost)
         for key in ((each.half, "all", "all"), (each.half, each.chip, "all"), (each.half, each.chip, name)):
             groups.setdefault(key, []).append(said)
@@ -120,26 +114,9 @@ def _order(item: tuple[tuple[str, str, str], object]) -> tuple[bool, bool, str, 
     return half != WORKED_WITH, name != "all", name, kind != "all", kind
 
 
-def _cells(said: Sequence[tuple[_Said, _Said]]) -> Iterator[str]:
-    for measure in (_middle, _bias, _far, _inside):
-        first, now = (measure([pair[place] for pair in said]) for place in (0, 1))
+def _cells(said: Sequence[tuple[Said, Said]]) -> Iterator[str]:
+    for first, now in zip(*(sums([pair[place] for pair in said]) for place in (0, 1)), strict=True):
         yield f"{first} -> {now}"
-
-
-def _middle(said: Sequence[_Said]) -> str:
-    return f"{median(abs(each.error) for each in said):.1%}"
-
-
-def _bias(said: Sequence[_Said]) -> str:
-    return f"{median(each.error for each in said):+.1%}"
-
-
-def _far(said: Sequence[_Said]) -> str:
-    return str(sum(abs(each.error) > _FAR for each in said))
-
-
-def _inside(said: Sequence[_Said]) -> str:
-    return str(sum(each.inside for each in said))
 
 
 CLEARED_HEADER = ("half", "chip", "class", "kernels, of sources", "median", "bias", "beyond 40 %", "inside")

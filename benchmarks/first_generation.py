@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.aicore import roofline_ns
 from benchmarks.measured_row import MeasuredRow
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, machine
-from memplan.cost.l2 import costs_in_order
+from memplan.cost.ordered_costs import costs_in_order
 from memplan.hardware import chip
 
 ROWS = Path(__file__).with_suffix(".json")

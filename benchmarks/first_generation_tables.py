@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.aicore import roofline_ns
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.l2 import costs_in_order
+from memplan.cost.ordered_costs import costs_in_order
 from memplan.hardware import chip
 
 TABLES = Path(__file__).with_suffix(".json")

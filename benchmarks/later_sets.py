@@ -19,7 +19,7 @@ from benchmarks.engine_hosts import host_spread
 from benchmarks.engine_rows import EngineRow, engine_rows, shipped_hosts
 from benchmarks.framework_memory import framework_runs, fullest_stage, held, told
 from benchmarks.markdown import table
-from benchmarks.measured_row import later_set
+from benchmarks.measured_row import Said, later_set, sums
 from benchmarks.public_kernels import public_cost, public_kernels
 from benchmarks.training_rows import PUBLISHED, run_time, runs_of
 from memplan.core.units import GIB
@@ -31,17 +31,8 @@ from memplan.serving.constants import step_interval
 HERE = Path(__file__).parent
 SERVED_SETS = 3, 4
 """Numbers of the sets of served rows; those before them are blind alone."""
-_FAR = 0.4
 MEASURED, BASELINES, FOREIGN = "measured", "baselines (*at least*)", "another engine stands in"
 HALVES = "worked with", "judged once"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What was said of a row: its signed relative error, and whether what was measured is inside of its interval."""
-
-    error: float
-    inside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +134,8 @@ def _summed(rows: Sequence[LaterRow], said: Sequence[Said]) -> tuple[str, ...]:
     sources: dict[str, list[float]] = {}
     for row, own in zip(rows, said, strict=True):
         sources.setdefault(row.source, []).append(abs(own.error))
-    return (
-        f"{median(abs(own.error) for own in said):.1%}",
-        f"{median(map(median, sources.values())):.1%}",
-        f"{median(own.error for own in said):+.1%}",
-        str(sum(abs(own.error) > _FAR for own in said)),
-        str(sum(own.inside for own in said)),
-    )
+    middle, *others = sums(said)
+    return middle, f"{median(map(median, sources.values())):.1%}", *others
 
 
 SERVED_GROUPS = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
+
+_FAR = 0.4
+"""Errors beyond this are counted as far off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +43,21 @@ class MeasuredRow:
 def later_set(told: Mapping[str, Any]) -> str:
     """What the kind of a row of a later set ends with, from its entry; empty of a row of none."""
     return f", set {told['set']}, {told['half']}" if "half" in told else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said of a row: its signed relative error, and whether what was measured is inside of its interval."""
+
+    error: float
+    inside: bool
+
+
+def sums(said: Sequence[Said]) -> tuple[str, str, str, str]:
+    """Median error, bias, how many are beyond 40 % and how many inside, as cells; `said` is not empty."""
+    return (
+        f"{median(abs(each.error) for each in said):.1%}",
+        f"{median(each.error for each in said):+.1%}",
+        str(sum(abs(each.error) > _FAR for each in said)),
+        str(sum(each.inside for each in said)),
+    )

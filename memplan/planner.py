@@ -15,7 +15,9 @@ from memplan.core.errors import InputError, MemplanError
 from memplan.core.progress import Progress, silent
 from memplan.core.version import MEMPLAN_VERSION
 from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration, machine
-from memplan.cost.kernel import Kernel, op_class, planned_kernel
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.kernels.op_kernels import planned_kernel
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
 from memplan.graph.repeats import along_repeats

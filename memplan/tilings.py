@@ -9,8 +9,8 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.deviations import L2State
-from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_report import KernelReport, kernel_report
+from memplan.cost.kernels.kernel import Kernel
 from memplan.cost.machine import Machine
 from memplan.hardware import Chip
 from memplan.placement.onchip import plan_onchip

@@ -3,15 +3,19 @@ How unevenly tokens choose experts that nobody has balanced: how much the busies
 
 How often an expert is chosen is log-normal about the mean. What a rank of several experts gets is taken for log-normal
 as well, with the variance of their sum and that of drawing so many rows (Fenton 1960); the busiest of `ranks` lies
-where the largest of so many normal values is expected (Blom 1958). The one width of it all is what `routing.json`
-has of a published run.
+where the largest of so many normal values is expected (Blom 1958). The one width of it all is the
+median over the models of `routing.json`, of which public runs tell a layer's busiest rank, entropy or busier half
+(of log-normal shares the entropy lacks half the variance of the logarithm, and the busier half has the normal
+distribution's value at the width).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from math import exp, log, log1p, sqrt
-from statistics import NormalDist, fmean
+from math import exp, expm1, log, log1p, sqrt
+from statistics import NormalDist, fmean, median
+from typing import Any
 
 from memplan.core.resources import table
 
@@ -55,8 +59,17 @@ def _largest(ranks: int, width: float) -> float:
 
 @cache
 def _variance() -> float:
-    """Of how often an expert is chosen, by its mean squared: that with which the published run is met."""
-    told = table("memplan.models", "routing.json")["busiest"]
-    place = _expected_largest(told["ranks"])
-    width = (place - sqrt(place**2 - 2 * log(told["max_over_mean"]))) ** 2
-    return float((exp(width) - 1 - 1 / told["rows"]) * told["experts"])
+    """Of how often an expert is chosen, by its mean squared: the median, in logarithms, of what models tell."""
+    told = table("memplan.models", "routing.json")["models"]
+    return exp(median(fmean(log(_told(figure)) for figure in figures) for figures in told.values()))
+
+
+def _told(figure: Mapping[str, Any]) -> float:
+    """The variance, by the mean squared, with which a published figure is met."""
+    if "busier_half" in figure:
+        return expm1(_NORMAL.inv_cdf(figure["busier_half"]) ** 2)
+    if "missing_entropy" in figure:
+        return expm1(2 * figure["missing_entropy"] * log(figure["experts"]))
+    place = _expected_largest(figure["ranks"])
+    width = (place - sqrt(place**2 - 2 * log(figure["max_over_mean"]))) ** 2
+    return float((expm1(width) - 1 / figure["rows"]) * figure["experts"])

@@ -24,7 +24,7 @@ def test_the_page_is_made_of_its_rows() -> None:
 
 
 def test_kernels_behind_cleared_caches_are_as_summed_up() -> None:
-    """Half of those of the sources that were worked with within 20 %, of the others within 20 %."""
+    """Half of either half within 20 %."""
     lines = parse(PAGE.read_text("utf-8"))[2]
     assert lines == cleared_table()
     for half in (WORKED_WITH, SUMMED_UP):

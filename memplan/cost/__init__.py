@@ -2,8 +2,11 @@
 
 from memplan.cost.calibration import Calibration, load_calibration, save_calibration
 from memplan.cost.deviations import CLEARED_L2, L2State
-from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_row
-from memplan.cost.kernel_time import KernelCost, kernel_cost
+from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel_rows import kernel_of_row
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine, calibrated, machine
 from memplan.cost.opcost import OpCost, costs_and_advice, op_costs
 

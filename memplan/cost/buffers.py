@@ -11,9 +11,10 @@ from math import ceil
 
 from memplan.core.units import round_up
 from memplan.cost.attention import SLICE, AttentionProblem, AttentionTime
-from memplan.cost.kernel import Kernel, op_class
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.machine import Machine
-from memplan.cost.tiling import MatmulProblem, Tiling
+from memplan.cost.products import MatmulProblem, Tiling
 from memplan.cost.vector import VectorWork
 from memplan.graph.model import DTYPE_BITS
 from memplan.schema.planned_tiling import Stage

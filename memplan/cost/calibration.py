@@ -19,7 +19,7 @@ from memplan.core.errors import InputError, reason
 from memplan.core.files import replacing_file
 from memplan.core.units import format_share
 from memplan.cost.deviations import Deviations, L2State, Member, PlainTimes, Prior, Trait, trait_of
-from memplan.cost.kernel import Kernel
+from memplan.cost.kernels.kernel import Kernel
 from memplan.schema import Source
 
 FORMAT = "memplan calibration"

@@ -20,11 +20,12 @@ from memplan.cost.deviations import (
     mean_place,
     trait_of,
 )
-from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import costs_in_order, kernel_accesses, l2_states
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.l2 import kernel_accesses, l2_states
 from memplan.cost.machine import Machine
 from memplan.cost.measured_kernels import MeasuredKernels
+from memplan.cost.ordered_costs import costs_in_order
 from memplan.cost.overlap import Array
 
 

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log2
 
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import OpClass
+from memplan.cost.limits import LINK, KernelCost, launch_alone
+from memplan.cost.machine import Machine
 from memplan.hardware import Link
 
 
@@ -41,8 +45,6 @@ _STEPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "broadcast": {"ring": ("(p-1)", "1"), "tree": ("log", "log")},
     "send_receive": {"direct": ("1", "1")},
 }
-
-
 _ADDING = {"reduce_scatter": 1.0, "all_reduce": 0.5}
 """The part of a collective's way on which what arrives is added up."""
 
@@ -83,3 +85,44 @@ def collective_time(
         transfer = _count(crossings, ranks) * payload / rate * slower * 1e9
         found.append(CollectiveTime(head_ns + latency + transfer, latency, transfer, algorithm))
     return min(found, key=lambda time: time.duration)
+
+
+_ALIKE = 0.9
+"""Share of a link's rate from which another source counts as saying the same."""
+_SERVER_RANKS = 8
+"""Chips of an A2 server, which HCCS joins one to one."""
+_EXPERT_LINKS = {"moe_dispatch": "deepep_dispatch", "moe_combine": "deepep_combine"}
+
+
+def collective_cost(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCost:
+    payload = float(max(kernel.read_bytes, kernel.written_bytes))
+    ranks = kernel.attribute("rank_size") or kernel.attribute("group_size")
+    links = {link.name: link for link in machine.interconnect}
+    link = links.get(_EXPERT_LINKS.get(rule.rule, "")) or links.get("ub") or links.get("hccs")
+    head = machine.head_ns(0, 1)
+    assumed = ""
+    if not isinstance(ranks, int):
+        ranks, assumed = 8, "the number of ranks is not known: 8"
+    # Chips of a server have a link to each other one; beyond a server, and over a switch, one link carries all.
+    mesh = int(ranks) - 1 if link is not None and link.name == "hccs" and int(ranks) <= _SERVER_RANKS else 1
+    time = (
+        collective_time(rule.rule, payload, int(ranks), link, mesh_links=max(mesh, 1), head_ns=head)
+        if link is not None and payload
+        else None
+    )
+    if time is None:
+        return launch_alone(head, rule.kind, "bytes or link are not known: the launch alone", round(payload))
+    return KernelCost(
+        round(time.duration), LINK, {}, 0, round(payload), round(payload), rule.kind,
+        assumed="; ".join(text for text in (assumed, _over(time.algorithm, link)) if text),
+    )  # fmt: skip
+
+
+def _over(algorithm: str, link: Link | None) -> str:
+    """The way of a collective, and how much longer it takes where another source's rate of the link holds."""
+    if link is None:
+        return algorithm
+    rates = [float(other.value) for other in link.also if isinstance(other.value, int | float)]
+    rate, least = link.bytes_per_second or 0.0, min(rates, default=0.0)
+    unsure = f"; up to {rate / least:.1f} times as long, as another source has it" if 0 < least < rate * _ALIKE else ""
+    return f"{algorithm} over {link.name}{unsure}"

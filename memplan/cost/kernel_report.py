@@ -13,6 +13,7 @@ from math import ceil
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_duration
 from memplan.cost.attention import AttentionProblem, AttentionTime, attention_time
+from memplan.cost.attention.attention_operands import in_pages
 from memplan.cost.buffers import (
     MATMUL_STAGES,
     VECTOR_STAGES,
@@ -23,11 +24,12 @@ from memplan.cost.buffers import (
     vector_buffers,
 )
 from memplan.cost.deviations import UNKNOWN_L2, L2State
-from memplan.cost.kernel import Kernel
-from memplan.cost.kernel_time import KernelCost, KernelProblem, kernel_cost, problem_of
+from memplan.cost.kernel_problem import KernelProblem, problem_of
+from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine
-from memplan.cost.shapes import in_pages
-from memplan.cost.tiling import MatmulProblem, Tiling
+from memplan.cost.products import MatmulProblem, Tiling
 from memplan.cost.uncertainty import time_interval
 from memplan.cost.vector import VectorWork, vector_work
 from memplan.schema.planned_tiling import Stage, TileSize

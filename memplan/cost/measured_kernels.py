@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.resources import table
-from memplan.cost.kernel import CONVOLUTIONS, Kernel, op_class
-from memplan.cost.kernel_columns import KernelColumns, kernel_at
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.kernel_columns import KernelColumns, kernel_at
+from memplan.cost.kernels.op_classes import CONVOLUTIONS, op_class
 from memplan.cost.overlap import Array
 from memplan.hardware import Chip, chips
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.cost.deviations import UNKNOWN_L2, L2State
-from memplan.cost.kernel import Kernel, kernel_of_op
-from memplan.cost.kernel_time import NONE
-from memplan.cost.l2 import advice, asked_states, graph_accesses, graph_costs
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.l2 import graph_accesses
+from memplan.cost.l2_advice import advice
+from memplan.cost.limits import NONE
 from memplan.cost.machine import Machine
+from memplan.cost.ordered_costs import asked_states, graph_costs
 from memplan.graph import Graph
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel, op_class
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine
 
 _CLASSES = {
@@ -20,8 +21,6 @@ _CLASSES = {
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
     "gather": "rearrangements",
 }  # fmt: skip
-
-
 UNKNOWN_CLASS, SHORT_CLASS = "unknown", "short"
 ATTENTION_CLASS, SERVED_ATTENTION_CLASS = "attention", "attention of serving"
 PRODUCT_CLASS, FLOAT32_PRODUCT_CLASS = "products", "float32 products"

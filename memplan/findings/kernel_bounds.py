@@ -244,7 +244,7 @@ def _predicted(kernels: Kernels, rows: Int64s, machine: Machine) -> Floats:
     for masks, lengths and routing divide the work. Experts whose weights take longest to read read no more than all.
     """
     from memplan.cost import kernel_cost
-    from memplan.cost.kernel_columns import kernel_at
+    from memplan.cost.kernels.kernel_columns import kernel_at
 
     first, number = signatures(kernels, rows)
     found = np.full(len(first), np.nan)

@@ -11,9 +11,11 @@ from memplan.core.sentence import Text
 from memplan.core.units import format_bytes, format_decimal, format_duration, format_rate, format_share
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.kernel_report import KernelCut, attention_cut, matmul_cut
-from memplan.cost.kernel_time import KernelCost, attention_cost_of, matmul_cost_of
+from memplan.cost.kernel_time import attention_cost_of
+from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine
-from memplan.cost.tiling import MatmulProblem, search_tilings
+from memplan.cost.product_costs import matmul_cost_of
+from memplan.cost.products import MatmulProblem, search_tilings
 from memplan.cost.uncertainty import (
     ATTENTION_CLASS,
     SERVED_ATTENTION_CLASS,

@@ -11,7 +11,7 @@ from memplan.core.sentence import Sentence
 from memplan.requests.kept_request import KeptRequest
 from memplan.requests.layers_request import LayersRequest
 from memplan.requests.schedule_request import ScheduleRequest
-from memplan.requests.words import member_named, numbers_of
+from memplan.requests.words import member_named, names_of, numbers_of
 
 if TYPE_CHECKING:
     from memplan.models.architecture import ModelConfig
@@ -86,7 +86,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             "loss": member_named(Loss, self.loss, "loss"),
             "run_layers": numbers_of(self.run_layers, "--run-layers"),
             "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
-            "lora_targets": tuple(name for name in self.lora_targets.split(",") if name),
+            "lora_targets": names_of(self.lora_targets, "--lora-targets"),
             "four_bit_base": self.qlora,
             "grouped_experts": not self.split_experts,
             "alibi_masks": self.alibi,
@@ -129,3 +129,16 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
                 flag = f"--{name.replace('_', '-')}"
                 what = Sentence("{} is about {}, which {} lacks", (flag, Sentence(part), model.name))
                 raise InputError(what, remedy="leave it out")
+        self._check_targets(model)
+
+    def _check_targets(self, model: ModelConfig) -> None:
+        from memplan.models.training.adapters import adapted_projections
+
+        targets = names_of(self.lora_targets, "--lora-targets")
+        if not targets:
+            return
+        known = adapted_projections(model, experts=self.lora_experts)
+        for name in targets:
+            if name not in known:
+                remedy = Sentence("known: {}", (", ".join(known),))
+                raise InputError("no {} is called {!r:.40}", Sentence("projection"), name, remedy=remedy)

@@ -103,7 +103,7 @@ class ServiceRequest:
         if self.trace is None:
             if self.rate is None and not self.pareto:
                 raise InputError("no rate is given", remedy="give --rate 20 (requests a second), or --trace FILE.jsonl")
-            return even_workload(self.rate or 1.0, self.input_length, self.output_length)
+            return even_workload(1.0 if self.rate is None else self.rate, self.input_length, self.output_length)
         tiers = [CacheTier("cache", self.prefix_cache)] if self.prefix_cache else []
         found = prefix_hits(
             read_arrivals(Path(self.trace), self.trace_block),

@@ -1,4 +1,4 @@
-"""Words of a command line that name a member of an enumeration, or are a list of numbers."""
+"""Words of a command line that name a member of an enumeration, or are a list of numbers or names."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def numbers_of(value: str, name: str) -> tuple[int, ...]:
         return tuple(int(item) for item in value.split(",") if item.strip())
     except ValueError:
         raise InputError("{} {!r:.40} is no list of numbers", name, value, remedy="write it as 61,62,63") from None
+
+
+def names_of(value: str, name: str) -> tuple[str, ...]:
+    """The names of a list as `q_proj,v_proj`, empty where none is given; raises `InputError` for one of no names."""
+    found = tuple(item.strip() for item in value.split(",") if item.strip())
+    if value and not found:
+        raise InputError("{} {!r:.40} is no list of names", name, value, remedy="write it as q_proj,v_proj")
+    return found
 
 
 def member_named(kind: type[_Named], value: str, what: str) -> _Named:

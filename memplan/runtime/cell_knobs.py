@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from memplan.core.units import GIB, format_bytes
-from memplan.cost.kernel import op_class
+from memplan.cost.kernels.op_classes import op_class
 from memplan.graph import TensorKind
 from memplan.graph.repeats import may_repeat
 from memplan.readers.mindir.op_table import op_table

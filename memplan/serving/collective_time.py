@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memplan.core.units import round_up
 from memplan.cost.collective import collective_time
-from memplan.cost.kernel import op_class
+from memplan.cost.kernels.op_classes import op_class
 from memplan.graph import DTYPE_BITS, Graph, Op, Tensor
 from memplan.hardware import Chip, Link
 from memplan.serving.constants import Constants

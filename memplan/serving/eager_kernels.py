@@ -11,8 +11,8 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.cost import Kernel, Machine, Operand, kernel_cost
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.limits import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout

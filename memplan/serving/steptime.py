@@ -10,9 +10,9 @@ import numpy as np
 
 from memplan.core.errors import InputError
 from memplan.cost import Machine, machine
-from memplan.cost.kernel import op_class
-from memplan.cost.kernel_time import KernelCost
-from memplan.cost.l2 import graph_costs
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.limits import KernelCost
+from memplan.cost.ordered_costs import graph_costs
 from memplan.graph import Graph, Op, TensorKind, live_curve
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
@@ -312,7 +312,10 @@ def routing_notes(model: ModelConfig, *, even: bool) -> tuple[str, ...]:
     """What to say of a mixture's time where its experts aren't `even`."""
     if even or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
         return ()
-    return ("nobody balanced the experts, and ranks wait for that with most rows: --even-routing balances them",)
+    return (
+        "nobody balanced the experts: ranks wait for that with most rows, and fewer experts get any where tokens are "
+        "few; --even-routing balances them",
+    )
 
 
 def unfused_layers(model: ModelConfig, step: ServedStep) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from memplan.cost import Kernel, Machine, Operand, kernel_cost
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.limits import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.parallel import Layout
 from memplan.models.training.step_recipe import Recipe

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from memplan.cost import Machine, Operand, kernel_cost
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.limits import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.training.step_recipe import Recipe
 from memplan.serving.eager_kernels import BesideProducts, op_phase

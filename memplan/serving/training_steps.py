@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from memplan.cost import Kernel, Machine, Operand, kernel_cost
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import KernelCost
+from memplan.cost.kernels.op_kernels import kernel_of_op
+from memplan.cost.limits import KernelCost
 from memplan.graph import Graph, Op
 from memplan.models.architecture import ModelConfig
 from memplan.models.feed_forward import MoeFfn

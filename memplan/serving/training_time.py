@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from memplan.core.units import format_rate
 from memplan.cost import Machine, machine
-from memplan.cost.l2 import graph_costs
+from memplan.cost.ordered_costs import graph_costs
 from memplan.graph import Op
 from memplan.hardware import Chip
 from memplan.hardware.host import host_tier

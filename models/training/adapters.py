@@ -21,13 +21,22 @@ def has_adapter(item: Weight, recipe: Recipe) -> bool:
     """Whether adapters are trained beside a weight."""
     if not recipe.lora_rank or not item.linear or item.layer is None:
         return False
-    name = item.name.rpartition(".")[2]
-    return item.group in _adapted(recipe) and (not recipe.lora_targets or name in recipe.lora_targets)
+    if item.group not in _adapted(experts=recipe.lora_experts):
+        return False
+    return not recipe.lora_targets or item.name.rpartition(".")[2] in recipe.lora_targets
 
 
-def _adapted(recipe: Recipe) -> tuple[WeightGroup, ...]:
+def adapted_projections(model: ModelConfig, *, experts: bool = False) -> tuple[str, ...]:
+    """Names of projections that may have adapters (`q_proj`), those of experts only if asked for."""
+    groups = _adapted(experts=experts)
+    items = (item for layer in model.layers for item in weights_of(model, layer))
+    names = (item.name.rpartition(".")[2] for item in items if item.linear and item.group in groups)
+    return tuple(dict.fromkeys(names))
+
+
+def _adapted(*, experts: bool) -> tuple[WeightGroup, ...]:
     dense = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN)
-    return (*dense, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS) if recipe.lora_experts else dense
+    return (*dense, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS) if experts else dense
 
 
 def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, int]:

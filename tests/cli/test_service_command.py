@@ -63,6 +63,7 @@ def test_traffic_takes_the_place_of_lengths(config: str, tmp_path: Path, capsys:
         (("--ttft", "2", "--rate", "1"), "is not a time"),
         (("--ttft", "2s"), "no rate is given"),
         (("--rate", "-1"), "asks for nothing"),
+        (("--rate", "0"), "asks for nothing"),  # went wrong once: one request a second
         (("--rate", "1", "--percentile", "100"), "not between 0 and 1"),
         (("--rate", "1", "--drafts", "a"), "no list of numbers"),
         (("--rate", "1", "--drafts", "1"), "no layers for drafts"),

@@ -138,6 +138,28 @@ def test_options_about_parts_that_a_model_lacks_are_refused(
     assert "lacks; leave it out" in text
 
 
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ("q_proj,nothing", "no projection is called 'nothing'; known: "),
+        ("router", "no projection is called 'router'; known: "),
+        (",", "--lora-targets ',' is no list of names; write it as q_proj,v_proj"),
+    ],
+)
+def test_adapters_stand_beside_projections_that_there_are(
+    config: Path, targets: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: a name that no projection has was left out without a word, and so was one behind a space."""
+    command = ["train-memory", str(config), "--sequence", "512", "--lora-rank", "8", "--json", "--lora-targets"]
+    assert main([*command, targets]) == 2
+    assert said in capsys.readouterr().err
+    told = []
+    for spelled in ("q_proj,v_proj", " q_proj, v_proj"):
+        main([*command, spelled])
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] != ""
+
+
 @pytest.mark.parametrize(("family", "option"), [("qwen2_moe", "--lora-experts"), ("mamba2", "--scan-in-steps")])
 def test_options_about_parts_that_a_model_has_are_taken(
     tmp_path: Path, family: str, option: str, capsys: pytest.CaptureFixture[str]

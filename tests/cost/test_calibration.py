@@ -20,9 +20,9 @@ from memplan.cost.deviations import L2State
 from memplan.cost.deviations.prior import spread_priors
 from memplan.cost.deviations.traits import row_length, trait_of
 from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import costs_in_order
 from memplan.cost.machine import bandwidths
 from memplan.cost.measured_kernels import MeasuredKernels, Observed, identify, merged_kernels
+from memplan.cost.ordered_costs import costs_in_order
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))

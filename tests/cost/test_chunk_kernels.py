@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memplan.cost import kernel_cost, machine
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.hardware import chip
 
 _ALONE = {"ChunkScaledDotKkt": 64, "RecomputeWU": 128, "ChunkFwdO": 256}

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.aicore import roofline_ns
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.kernel import op_class
-from memplan.cost.runs import Runs, contiguous_runs
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.vector.runs import Runs, contiguous_runs
 from memplan.hardware import chip
 
 CORE, LATER = machine(chip("910A")), machine(chip("910B3"))

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
-from memplan.cost.convolution import convolution_of, images_dealt
-from memplan.cost.kernel import op_class
-from memplan.cost.kernel_time import problem_of
-from memplan.cost.shapes import attention_of, matmul_of
+from memplan.cost.attention.attention_operands import attention_of
+from memplan.cost.kernel_problem import problem_of
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.products.convolution import convolution_of, images_dealt
+from memplan.cost.products.kernel_products import matmul_of
 from memplan.graph import Graph, Op, Tensor, TensorKind
 from memplan.hardware import chip
 

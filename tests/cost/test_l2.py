@@ -6,16 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, machine
-from memplan.cost.l2 import (
-    L2Access,
-    bypasses,
-    graph_costs,
-    held_share,
-    hot_shares,
-    kernel_accesses,
-    prefetches,
-    pushed_shares,
-)
+from memplan.cost.l2 import L2Access, held_share, hot_shares, kernel_accesses, pushed_shares
+from memplan.cost.l2_advice import bypasses, prefetches
+from memplan.cost.ordered_costs import graph_costs
 from memplan.graph import Graph, Op, Tensor, TensorKind, dense_bytes
 from memplan.hardware import chip
 

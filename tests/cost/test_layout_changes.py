@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.runs import relayout_of
+from memplan.cost.vector.runs import relayout_of
 from memplan.hardware import chip
 
 B2 = machine(chip("910B2"))

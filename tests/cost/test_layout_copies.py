@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.kernel import op_class
-from memplan.cost.kernel_time import problem_of
-from memplan.cost.layout_copies import layout_copies
+from memplan.cost.kernel_problem import problem_of
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.products.layout_copies import layout_copies
 from memplan.cost.vector import vector_work
 from memplan.hardware import chip
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.kernel import op_class
+from memplan.cost.kernels.op_classes import op_class
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))
@@ -83,7 +83,7 @@ def test_attention_of_the_standard_knows_its_heads() -> None:
 
 
 def test_every_formula_has_a_class_of_errors_and_a_weight() -> None:
-    from memplan.cost.kernel import _WEIGHT, _table
+    from memplan.cost.kernels.op_classes import _WEIGHT, _table
     from memplan.cost.uncertainty import interval_class
 
     kinds = {entry["kind"] for entry in _table()["classes"].values()} - {"collective", "sort"}

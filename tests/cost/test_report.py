@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from memplan.cost.deviations import L2State
-from memplan.cost.kernel import Kernel, Operand, kernel_of_op, kernel_of_plan, planned_kernel
 from memplan.cost.kernel_report import kernel_report
 from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_kernels import kernel_of_op, kernel_of_plan, planned_kernel
 from memplan.cost.machine import Machine, machine
 from memplan.graph import Graph, Op, Tensor, TensorKind
 from memplan.hardware import chip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.deviations import L2State
-from memplan.cost.l2 import costs_in_order, hot_shares_of_rows
+from memplan.cost.ordered_costs import costs_in_order, hot_shares_of_rows
 from memplan.hardware import chip
 
 B1 = machine(chip("910B1"))

@@ -8,9 +8,9 @@ import pytest
 
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
-from memplan.cost.convolution import convolution_of
-from memplan.cost.kernel import op_class, reduced_row, rows_overlap
-from memplan.cost.kernel_time import matmul_cost
+from memplan.cost.kernels.op_classes import op_class, reduced_row, rows_overlap
+from memplan.cost.product_costs import matmul_cost
+from memplan.cost.products.convolution import convolution_of
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
-from memplan.cost.kernel import kernel_of_row, logical_row, op_class
-from memplan.cost.runs import Runs, contiguous_runs
+from memplan.cost.kernels.kernel import logical_row
+from memplan.cost.kernels.kernel_rows import kernel_of_row
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.vector.runs import Runs, contiguous_runs
 from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))

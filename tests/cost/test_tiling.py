@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from memplan.cost import machine
 from memplan.cost.kernel_report import traffic_bound
-from memplan.cost.tiling import MatmulProblem, Search, Tiling, evaluate, search_tilings
-from memplan.cost.tiling import given as with_tiling
+from memplan.cost.products import MatmulProblem, Search, Tiling, search_tilings
+from memplan.cost.products import given as with_tiling
+from memplan.cost.products.tile_times import evaluate
 from memplan.hardware import chip
 
 B1 = machine(chip("910B1"))

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memplan.cost import CLEARED_L2, KernelCost, kernel_cost, kernel_of_row, machine
-from memplan.cost.kernel import Kernel, Operand, of_tokens_alone, op_class
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.kernels.token_operands import of_tokens_alone
 from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
 from memplan.cost.vector import vector_time, vector_work
-from memplan.cost.windows import Windows, windows_of
+from memplan.cost.vector.windows import Windows, windows_of
 from memplan.hardware import chip
 
 B1 = machine(chip("910B1"))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from memplan.core.arrays import Floats
-from memplan.cost.kernel import kernel_of_row
 from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.kernels.kernel_rows import kernel_of_row
 from memplan.cost.machine import machine
 from memplan.gui.model.document import make_document
 from memplan.gui.model.kernel.kernel_analysis import kernel_facts

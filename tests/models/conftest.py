@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,17 @@ def family_models() -> Mapping[str, ModelConfig]:
 @pytest.fixture(scope="session")
 def published_models(published_configs: list[Path]) -> list[ModelConfig]:
     return [load_config(path) for path in published_configs]
+
+
+@pytest.fixture(scope="session")
+def llama(shared_data: Path) -> ModelConfig:
+    """The first four layers of Llama 3.1 8B, as published."""
+    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
+    return replace(model, layers=model.layers[:4])
+
+
+@pytest.fixture(scope="session")
+def deepseek(shared_data: Path) -> ModelConfig:
+    """The first four layers of DeepSeek-V3, three dense ones and one of experts, without those that draft."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
+    return replace(model, layers=model.layers[:4], mtp_layers=())

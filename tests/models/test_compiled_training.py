@@ -23,18 +23,6 @@ from tests.models.memory_parts import part
 RECIPE = Recipe(sequence=4096, micro_batches=8)
 
 
-@pytest.fixture(scope="module")
-def llama(shared_data: Path) -> ModelConfig:
-    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
-    return replace(model, layers=model.layers[:4])
-
-
-@pytest.fixture(scope="module")
-def deepseek(shared_data: Path) -> ModelConfig:
-    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
-    return replace(model, layers=model.layers[:4], mtp_layers=())
-
-
 def test_every_second_product_is_kept(llama: ModelConfig) -> None:
     """Of seven: queries, values, the gate and the way back; beside them the input and what attention makes."""
     recipe = replace(RECIPE, recompute_products=True)

@@ -11,8 +11,8 @@ import pytest
 import memplan
 from memplan.core.errors import InputError
 from memplan.cost import machine
-from memplan.cost.kernel import kernel_of_op
-from memplan.cost.kernel_time import problem_of
+from memplan.cost.kernel_problem import problem_of
+from memplan.cost.kernels.op_kernels import kernel_of_op
 from memplan.graph import Graph, Op
 from memplan.hardware import chip
 from memplan.models import ModelConfig, load_config

@@ -26,18 +26,6 @@ SPLIT = Layout(tensor=2, pipeline=2)
 WORKSPACE = 32 << 20
 
 
-@pytest.fixture(scope="module")
-def llama(shared_data: Path) -> ModelConfig:
-    model = load_config(shared_data / "configs" / "meta-llama--Meta-Llama-3.1-8B.json")
-    return replace(model, layers=model.layers[:4])
-
-
-@pytest.fixture(scope="module")
-def deepseek(shared_data: Path) -> ModelConfig:
-    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V3.json")
-    return replace(model, layers=model.layers[:4], mtp_layers=())
-
-
 def test_split_projections_gather_their_input_into_a_buffer_that_stays(llama: ModelConfig) -> None:
     spread = replace(RECIPE, sequence_parallel=True)
     whole = 2 * 4096 * llama.hidden_size

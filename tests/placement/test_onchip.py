@@ -13,8 +13,8 @@ from memplan.core.errors import InputError
 from memplan.cost import Kernel, Operand, machine
 from memplan.cost.attention import AttentionProblem, attention_time
 from memplan.cost.buffers import BufferNeed, attention_buffers, matmul_buffers, vector_buffers
-from memplan.cost.kernel import op_class
-from memplan.cost.tiling import MatmulProblem, search_tilings
+from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.products import MatmulProblem, search_tilings
 from memplan.cost.vector import vector_work
 from memplan.hardware import chip
 from memplan.placement.onchip import onchip_picture, plan_onchip

@@ -15,8 +15,8 @@ import pytest
 import memplan
 from memplan.cost import machine
 from memplan.cost.deviations import L2State
-from memplan.cost.kernel import kernel_of_plan
 from memplan.cost.kernel_time import kernel_cost
+from memplan.cost.kernels.op_kernels import kernel_of_plan
 from memplan.export import export
 from memplan.graph import TensorKind
 from memplan.gui.model.kernel import kernel_analysis

@@ -10,8 +10,8 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.cost.buffers import BufferNeed
 from memplan.cost.deviations import UNKNOWN_L2, L2State
-from memplan.cost.kernel import Kernel
 from memplan.cost.kernel_report import kernel_report
+from memplan.cost.kernels.kernel import Kernel
 from memplan.cost.machine import Machine, machine
 from memplan.gui.model.kernel.kernel_facts import HINT, LANES, PIPES, BufferLane, KernelFacts, PipeTime
 from memplan.gui.model.kernel.kernel_roofline import roofline_sentences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_decimal, format_share
-from memplan.cost.kernel import Kernel
+from memplan.cost.kernels.kernel import Kernel
 from memplan.cost.machine import Machine
 from memplan.schema import PlannedTiling
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.cost.kernel import Kernel, Operand, kernel_of_plan
-from memplan.cost.kernel_columns import kernel_at
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel_columns import kernel_at
+from memplan.cost.kernels.op_kernels import kernel_of_plan
 from memplan.graph.op_names import op_spellings
 from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp

@@ -14,9 +14,9 @@ from memplan.reports.report import Report
 
 if TYPE_CHECKING:
     from memplan.cost.attention import AttentionProblem
-    from memplan.cost.kernel_time import KernelCost
+    from memplan.cost.limits import KernelCost
     from memplan.cost.machine import Machine
-    from memplan.cost.tiling import MatmulProblem
+    from memplan.cost.products import MatmulProblem
 
 op_app = typer.Typer(no_args_is_help=True, help="Cost one kernel: time, bound, tiling, on-chip buffers, traffic.")
 
@@ -67,7 +67,7 @@ def matmul(
 ) -> Report:
     """Cost a matmul: the best tiling of the enumerated class, or a curve over one dimension."""
     from memplan.cost.machine import machine
-    from memplan.cost.tiling import MatmulProblem
+    from memplan.cost.products import MatmulProblem
     from memplan.hardware import chip as find_chip
     from memplan.reports.kernel_op_report import matmul_op_report
 
@@ -105,7 +105,7 @@ def _with(problem: MatmulProblem, axis: str, value: int) -> MatmulProblem:
 
 
 def _passes(activation: str, core: Machine) -> float:
-    from memplan.cost.kernel import op_class
+    from memplan.cost.kernels.op_classes import op_class
     from memplan.cost.vector import vector_passes
 
     if not activation:
@@ -117,7 +117,7 @@ def _passes(activation: str, core: Machine) -> float:
 
 
 def _matmul_cost(problem: MatmulProblem, core: Machine, passes: float, cores: int) -> KernelCost:
-    from memplan.cost.kernel_time import matmul_cost
+    from memplan.cost.product_costs import matmul_cost
 
     return matmul_cost(problem, core, passes=passes, blocks=cores)
 

@@ -19,7 +19,7 @@ import numpy as np
 from memplan.cost.deviations.measured_deviations import Deviations, Member
 from memplan.cost.deviations.prior import Columns, Prior, SharedTraits, spread_priors
 from memplan.cost.deviations.traits import Trait
-from memplan.cost.kernel import CONVOLUTIONS
+from memplan.cost.kernels.op_classes import CONVOLUTIONS
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 

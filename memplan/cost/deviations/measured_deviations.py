@@ -10,7 +10,7 @@ import numpy as np
 
 from memplan.cost.deviations.prior import Columns, Prior, SharedTraits
 from memplan.cost.deviations.traits import Trait
-from memplan.cost.kernel import op_class
+from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 

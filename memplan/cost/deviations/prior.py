@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memplan.core.resources import table
 from memplan.cost.deviations.traits import Trait
-from memplan.cost.kernel import op_class
+from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 

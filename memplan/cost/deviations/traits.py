@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memplan.cost.kernel import Kernel, Operand, logical_row
+from memplan.cost.kernels.kernel import Kernel, Operand, logical_row
 
 _STEPS = 16
 """Steps in which shares in L2 are told apart, so that equal kernels meet equal costs."""

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from memplan.cost.kernel import Kernel, OpClass, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
+from memplan.cost.kernels.op_classes import OpClass
 from memplan.cost.machine import Machine
-from memplan.graph.model import DTYPE_BITS
 
 _TILE = 64
 """Elements of a side of the tile that a transposition of the last dimension goes through (assumption)."""
 _JOINS = frozenset({"concat", "concatd", "concatv2", "pack", "stack", "sequenceconcat"})
 _PARTS = frozenset({"split", "splitd", "splitv", "splitvd", "splitwithsize", "splittensor", "unpack", "chunk"})
-_IMAGE_DIMS, _WORD_BITS = 4, 32
+_IMAGE_DIMS, _WORD = 4, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def contiguous_runs(kernel: Kernel, rule: OpClass, *, joined: bool = False) -> R
 
 
 def _bytes(operand: Operand, elements: int) -> float:
-    return elements * DTYPE_BITS.get(operand.dtype, 16) / 8
+    return elements * element_bytes(operand.dtype)
 
 
 def _shared(whole: Operand, part: Operand) -> float:
@@ -182,7 +182,7 @@ def relayout_of(kernel: Kernel, machine: Machine) -> Relayout | None:
     if blocked.layout == "FRACTAL_Z":
         # Each block of a filter's channels lies with those of other filters behind, so that each is moved on its own.
         cycles = blocked.count / blocked.shape[-1] * machine["mte2_instruction_cycles"]
-    elif DTYPE_BITS.get(plain.dtype, 16) == _WORD_BITS:
+    elif element_bytes(plain.dtype) == _WORD:
         # Cores that can't turn such blocks put each pixel's together on its own; others take no time for that.
         cycles = blocked.count / blocked.shape[-1] * machine["word_block_cycles"]
     return Relayout(cores, cycles / cores)

@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.cost.kernel import Kernel, kernel_of_row, op_class
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.kernel_rows import kernel_of_row
+from memplan.cost.kernels.op_classes import op_class
 
 
 class KernelColumns(Protocol):

@@ -15,10 +15,10 @@ from functools import cache
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import line_share
-from memplan.cost.tiling import MatmulProblem
+from memplan.cost.products.matmul_problem import MatmulProblem
 from memplan.cost.transfer import Copy, copy_time
 
 _FRACTAL_BYTES, _FRACTAL_ROWS = 32, 16

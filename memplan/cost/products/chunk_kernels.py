@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from memplan.core.resources import table
-from memplan.cost.kernel import Kernel
+from memplan.cost.kernels.kernel import Kernel
 from memplan.cost.machine import Machine
 
 _COUNTED = 1024

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from memplan.cost.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand
 
-_BLOCK = 16
-"""Channels of a block where an image has no blocks."""
-_IMAGE_DIMS, _BLOCKED_DIMS = 4, 5
+BLOCK_CHANNELS, BLOCKED_DIMS = 16, 5
+"""Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
+_IMAGE_DIMS = 4
 _TAPS = 9
 """Taps of a window where no mask tells them: 3 x 3 is what the classes of `kernels.json` count."""
 
@@ -45,13 +45,13 @@ def windows_of(kernel: Kernel) -> Windows | None:
     if not images:
         return None
     pooled = min(images, key=lambda operand: operand.count)
-    blocked = len(pooled.shape) == _BLOCKED_DIMS
-    blocks = prod(pooled.shape[:2]) if blocked else pooled.shape[0] * -(-pooled.shape[1] // _BLOCK)
-    masks = [operand for operand in kernel.operands if "int" in operand.dtype and len(operand.shape) == _BLOCKED_DIMS]
+    blocked = len(pooled.shape) == BLOCKED_DIMS
+    blocks = prod(pooled.shape[:2]) if blocked else pooled.shape[0] * -(-pooled.shape[1] // BLOCK_CHANNELS)
+    masks = [operand for operand in kernel.operands if "int" in operand.dtype and len(operand.shape) == BLOCKED_DIMS]
     taps = masks[0].shape[2] if masks and blocked else _TAPS
     return Windows(blocks, pooled.shape[2], taps, pooled.count)
 
 
 def _is_image(operand: Operand) -> bool:
-    dims = _BLOCKED_DIMS if operand.layout == "NC1HWC0" else _IMAGE_DIMS
+    dims = BLOCKED_DIMS if operand.layout == "NC1HWC0" else _IMAGE_DIMS
     return len(operand.shape) == dims and "int" not in operand.dtype

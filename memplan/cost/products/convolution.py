@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, lcm, prod
 
-from memplan.cost.kernel import Kernel, Operand, is_fused
+from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
+from memplan.cost.kernels.op_classes import is_fused
 from memplan.cost.machine import Machine
-from memplan.cost.tiling import MatmulProblem
-from memplan.graph.model import DTYPE_BITS
+from memplan.cost.products.matmul_problem import MatmulProblem
 
 _WORD = 4
 """Bytes of an element that MTE1 turns slowly."""
@@ -34,7 +34,7 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     tensors = [op for op in kernel.present if len(op.shape) >= 3 and op.dtype not in ("int32", "int64")]
     if len(tensors) < 2 or not kernel.outputs:
         return None
-    made, width, products = kernel.outputs[0], DTYPE_BITS.get(tensors[0].dtype, 16) / 8, 1
+    made, width, products = kernel.outputs[0], element_bytes(tensors[0].dtype), 1
     if kind == "convolution_input_gradient":
         filters, pixels_of = _filters_and_gradient(tensors, made)
     elif kind == "convolution_filter_gradient":

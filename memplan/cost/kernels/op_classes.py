@@ -1,0 +1,182 @@
+"""What each op type does, by `kernels.json`: the formula of its kernels, its instructions, its way through rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from typing import Any
+
+from memplan.core.resources import table
+from memplan.cost.kernels.kernel import Operand, logical_row
+from memplan.graph.op_names import table_names
+
+CONVOLUTIONS = (
+    "convolution", "convolution_input_gradient", "convolution_filter_gradient", "transposed_convolution",
+)  # fmt: skip
+"""Kinds whose kernels unfold images into products."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpClass:
+    """
+    What an op type does: `kind` picks the formula, `rule` is the class's name in the table.
+
+    `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones; `widens`
+    where halves are computed as float32.
+    """
+
+    kind: str
+    passes: float = 1.0
+    transcendentals: float = 0.0
+    rule: str = ""
+    widens: bool = False
+
+
+def _table() -> Mapping[str, Any]:
+    return table("memplan.cost", "kernels.json")
+
+
+@cache
+def _classes(generation: str) -> Mapping[str, OpClass]:
+    """Classes by type, with those that kernels of `generation` have of their own."""
+    found = {}
+    own = _table()["generations"].get(generation, {"classes": {}})["classes"]
+    for name, entry in (*_table()["classes"].items(), *own.items()):
+        rule = OpClass(
+            kind=entry["kind"],
+            passes=entry.get("passes", 0.0 if entry["kind"] != "vector" else 1.0),
+            transcendentals=entry.get("transcendentals", 0.0),
+            rule=name,
+            widens=entry.get("widens", entry["kind"] == "rows"),
+        )
+        for op_type in entry["types"]:
+            found[op_type.casefold()] = rule
+    return found
+
+
+@cache
+def takes_turns(op_type: str, generation: str = "") -> bool:
+    """
+    Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled, on any
+    generation or in the kernels of `generation`.
+    """
+    entry = _table()["takes_turns"]
+    types = (*entry["types"], *entry["generations"].get(generation, ()))
+    return op_type.casefold() in {name.casefold() for name in types}
+
+
+@cache
+def takes_all_cores(op_type: str) -> bool:
+    """Whether kernels of `op_type` start on every vector core however little there is to do."""
+    return op_type in _table()["all_cores"]["types"]
+
+
+@cache
+def index_rows(op_type: str) -> int:
+    """Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types."""
+    rule = _table()["index_rows"]
+    return int(rule["rows_a_core"]) if op_type in rule["types"] else 0
+
+
+@cache
+def _goes_over_pixels(op_type: str) -> bool:
+    return op_type in _table()["image_rows"]["types"]
+
+
+_BEHIND_CHANNELS = 2
+
+
+def reduced_row(op_type: str, operand: Operand) -> int:
+    """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
+    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and _goes_over_pixels(op_type):
+        return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
+    return logical_row(operand)
+
+
+@cache
+def row_steps(op_type: str) -> int:
+    """Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0."""
+    return int(_table()["rows_in_turn"]["types"].get(op_type, 0))
+
+
+def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
+    """Whether kernels of `op_type` read the next rows while they work on those of `row` elements of `dtype`."""
+    return any(
+        op_type in rule["types"] and row <= rule["up_to_elements"] and dtype in rule.get("dtypes", (dtype,))
+        for rule in _table()["rows_overlap"]["rules"]
+    )
+
+
+def reads_rows_behind_sum(op_type: str) -> bool:
+    """Whether kernels of `op_type` that work on one row at a time read the next one as soon as a row is summed up."""
+    return op_type in _table()["next_row_behind_sum"]["types"]
+
+
+def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
+    """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
+    return any(
+        op_type in rule["types"] and row > rule["above_elements"] and family in rule.get("families", (family,))
+        for rule in _table()["one_row_at_a_time"]["rules"]
+    )
+
+
+_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
+
+
+@cache
+def op_class(op_type: str, generation: str = "") -> OpClass:
+    """
+    The class of `op_type`, by the instructions of kernels of `generation` (`npu_arch`) where those are known.
+
+    Version suffixes (`V2`, `D`, `Ext`) are dropped where the full name is not listed.
+
+    A kernel that graph engines fused (`FusionOp_Conv2D_ReLU`) has the class of its heaviest part, with the instructions
+    of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
+    `unknown`.
+    """
+    classes = _classes(generation)
+    for candidate in table_names(op_type):
+        if candidate in classes:
+            return classes[candidate]
+    if is_fused(op_type):
+        parts = [op_class(part, generation) for part in op_type.removeprefix(_FUSED).split("_") if part]
+        if parts:
+            return _joined(parts)
+    return _UNKNOWN
+
+
+def is_fused(op_type: str) -> bool:
+    """Whether a graph engine made one kernel of several."""
+    return op_type.startswith(_FUSED)
+
+
+_FUSED = "FusionOp_"
+_WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "convolution_input_gradient",
+           "transposed_convolution", "convolution", "grouped_matmul", "recurrent", "einsum", "chunk_products", "matmul",
+           "rows", "reduction", "pooling", "optimizer", "gather", "transpose", "slice", "vector", "fill")  # fmt: skip
+"""Kinds of formulas, the one that decides a fused kernel's time first."""
+
+
+def _joined(parts: Sequence[OpClass]) -> OpClass:
+    """One kernel of `parts`: operands pass through memory once, every part's instructions are carried out."""
+    order = {kind: place for place, kind in enumerate(_WEIGHT)}
+    heaviest = min(parts, key=lambda part: order.get(part.kind, len(order)))
+    return replace(
+        heaviest,
+        passes=sum(part.passes for part in parts),
+        transcendentals=sum(part.transcendentals for part in parts),
+        widens=any(part.widens for part in parts),
+    )
+
+
+@cache
+def _cache_writes() -> frozenset[str]:
+    return frozenset(name.casefold() for name in _table()["cache_writes"]["types"])
+
+
+@cache
+def writes_cache(op_type: str) -> bool:
+    """Whether kernels of `op_type` write tokens into caches of pages."""
+    return any(name in _cache_writes() for name in table_names(op_type))

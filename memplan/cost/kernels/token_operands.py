@@ -1,0 +1,58 @@
+"""Of caches and tables that kernels take whole, what their tokens touch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_classes import op_class, writes_cache
+
+
+def of_tokens_alone(kernel: Kernel) -> Kernel:
+    """
+    `kernel` with what its tokens touch of caches that it writes and of tables of rotary angles, others as they are.
+
+    A cache of pages is an operand like any other, and where a profile gives results it is one again, but only what the
+    tokens have is moved: what comes first. Of a table of every position a token reads one row.
+    """
+    if op_class(kernel.type).rule == "rotary":
+        kernel = _with_rows_of_tokens(kernel)
+    if not kernel.present or not writes_cache(kernel.type):
+        return kernel
+    tokens = kernel.present[0].count
+    inputs = tuple(each for each in kernel.present if not _is_cache(each, tokens))
+    if len(inputs) == len(kernel.present):
+        return kernel
+    others = tuple(each for each in kernel.outputs if not _is_cache(each, tokens))
+    written = tuple(each for each in inputs if each.count == tokens)
+    return replace(kernel, inputs=inputs, outputs=(*others, *written))
+
+
+_TABLE_DIMS, _HEAD_DIMS = 2, 2
+"""Axes of a table of angles by position, and those of heads and their elements behind the tokens of what is turned."""
+
+
+def _with_rows_of_tokens(kernel: Kernel) -> Kernel:
+    """`kernel` with its tables of angles cut to a row a token; without results it turns its operands in place."""
+    tokens = prod(kernel.present[0].shape[:-_HEAD_DIMS]) if kernel.present else 0
+    if not tokens:
+        return kernel
+    inputs: list[Operand | None] = []
+    turned: list[Operand] = []
+    for each in kernel.inputs:
+        if each is not None and len(each.shape) == _TABLE_DIMS and each.shape[0] > tokens:
+            inputs.append(replace(each, shape=(tokens, each.shape[1]), stored=-1))
+            continue
+        inputs.append(each)
+        turned += [each] if each is not None and len(each.shape) > _TABLE_DIMS else []
+    in_place = () if writes_cache(kernel.type) else tuple(turned)
+    return replace(kernel, inputs=tuple(inputs), outputs=kernel.outputs or in_place)
+
+
+_PAGED = 3
+"""Axes that a cache of pages has at least: pages, their tokens, and what is kept of each."""
+
+
+def _is_cache(operand: Operand, tokens: int) -> bool:
+    return len(operand.shape) >= _PAGED and operand.count > tokens
