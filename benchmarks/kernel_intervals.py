@@ -228,7 +228,7 @@ def first_factor(intervals: Mapping[str, ClassInterval], without: str = "") -> f
     networks.pop(without, None)
     return next(
         factor
-        for factor in np.round(np.arange(1, _WIDEST, _STEP), 2).tolist()
+        for factor in (round(1 + _STEP * step, 2) for step in range(round((_WIDEST - 1) / _STEP)))
         if np.mean([np.mean([inside(intervals, own, factor)[1] for own in of]) for of in networks.values()]) >= _HELD
     )
 
