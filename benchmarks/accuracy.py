@@ -221,7 +221,9 @@ def page(
     yield from section(
         _CLEARED,
         "Without kernels of which a constant came, and without such that launching may decide "
-        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up.",
+        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up. Intervals "
+        "of now are made of both halves; with each source left out they hold what "
+        "`python -m benchmarks.kernel_intervals` prints.",
     )
     yield from table(CLEARED_HEADER, cleared)
     yield "## Every row"

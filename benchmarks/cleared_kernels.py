@@ -28,8 +28,9 @@ class ClearedKernel:
     """
     A measured kernel: nanoseconds, what was said of it when it was first seen and whether the interval held it then.
 
-    `half` is that of its source, which is worked with or only summed up. `is_source` where a constant came from all
-    kernels of its source on that chip, `gave` where one came from those of half of the shapes, this one among them.
+    `half` is that of its source, which is worked with or only summed up; intervals are made of both. `is_source` where
+    a constant came from all kernels of its source on that chip, `gave` where one came from those of half of the shapes,
+    this one among them.
     `doubtful` says why its time may not be a device's own, "" where it is.
     """
 

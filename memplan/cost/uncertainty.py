@@ -35,6 +35,8 @@ _SERVED_RULES = "served_attention", "indexer"
 _WITHOUT = "unknown", "picked_attention"
 """Rules without an interval: of attention of picked keys one kernel was measured, and takes nine times as long."""
 _WHOLE = "int", "uint"
+_BASE = "2201"
+"""The generation whose classes are those of others that lack them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class TimeInterval:
     """
     Nanoseconds between which `share` of the kernels of class `class_name` lie that the model gives the same time.
 
-    It rests on `kernels` of `sources` publications and profiles. It is `widened` for a generation of chips, or a type
-    of kernels, of which none or few were measured.
+    It rests on `kernels`, different ones, of `sources`: publications, profiles and operators of a benchmark. It is
+    `widened` for a generation of chips that has no intervals of its own.
     """
 
     low_ns: int
@@ -85,28 +87,25 @@ def product_class(dtypes: Sequence[str], columns: int | None = None) -> str:
 
 def time_interval(kernel: Kernel, cost: KernelCost, machine: Machine) -> TimeInterval | None:
     """The interval of `cost`, the time of `kernel` on `machine`; `None` for a kernel that the model doesn't know."""
-    return class_interval(interval_class(kernel, cost), cost.duration_ns, machine, kernel.type)
+    return class_interval(interval_class(kernel, cost), cost.duration_ns, machine)
 
 
-def class_interval(name: str, duration_ns: int, machine: Machine, kernel_type: str = "") -> TimeInterval | None:
-    """
-    The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does; of a kernel of
-    `kernel_type` where that is told.
-    """
+def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterval | None:
+    """The interval of a predicted time of class `name` on `machine`, of a short kernel whatever it does."""
     document = _document()
-    short = duration_ns < document["short_ns"]["value"] and name not in (UNKNOWN_CLASS, SERVED_ATTENTION_CLASS)
-    entry = document["classes"].get(SHORT_CLASS if short else name)
+    if duration_ns < document["short_ns"]["value"] and name not in (UNKNOWN_CLASS, SERVED_ATTENTION_CLASS):
+        name = SHORT_CLASS
+    generations = document["generations"]
+    entry = generations.get(machine.npu_arch, {}).get(name) or generations[_BASE].get(name)
     if entry is None:
         return None
-    factors = document["generation_factors"]["value"]
-    wider = float(factors.get(machine.npu_arch, document["unmeasured_factor"]["value"]))
-    if kernel_type and kernel_type not in document["measured_types"]["value"]:
-        wider *= float(document["unmeasured_type_factor"]["value"])
+    unmeasured = 1.0 if machine.npu_arch in generations else document["unmeasured_factor"]["value"]
+    wider = float(document["wider"]["value"].get(machine.npu_arch, unmeasured))
     return TimeInterval(
         low_ns=round(duration_ns * entry["low"] / wider),
         high_ns=round(duration_ns * entry["high"] * wider),
         share=float(document["share"]["value"]),
-        class_name=SHORT_CLASS if short else name,
+        class_name=name,
         kernels=int(entry["kernels"]),
         sources=int(entry["sources"]),
         widened=wider > 1,

@@ -200,7 +200,7 @@ def _interval_words(interval: TimeInterval | None) -> str:
         return "how far the time may be off is not known"
     rests = f"{interval.kernels:,} measured kernels of this class from {interval.sources} sources"
     if interval.widened:
-        rests += ", widened: few or none of its type, or on this generation, were measured"
+        rests += ", widened: this generation has no intervals of its own"
     ends = f"{format_duration(interval.low_ns)} to {format_duration(interval.high_ns)}"
     return f"{format_share(interval.share, 0)} of such kernels take {ends} ({rests})"
 

@@ -7,31 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.generation_intervals import (
-    REGISTERS,
-    first_seen_ratios,
-    generation_factor,
-    generation_ratios,
-    groups,
-    held,
-    needed_factors,
-    registers_ratios,
-)
+from benchmarks.cleared_kernels import SUMMED_UP, cleared_kernels
 from benchmarks.kernel_intervals import (
-    INTERVALS,
-    LeftOut,
-    Ratio,
-    chance_range,
-    class_bounds,
-    classes_of,
-    coverage,
+    BASE,
+    FIRST,
+    OWN,
+    SEVERAL,
+    ClassInterval,
+    Measured,
+    class_intervals,
+    first_factor,
     held_by_source,
-    kernel_ratios,
-    measured_types,
-    span_shares,
-    type_factor,
+    inside,
+    written,
 )
-from benchmarks.kernel_intervals import class_interval as measured_interval
+from benchmarks.kernel_ratios import INTERVALS, Ratio, first_seen_ratios, kernel_ratios
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.uncertainty import UNKNOWN_CLASS, class_interval, interval_class, product_class, time_interval
 from memplan.hardware import chip
@@ -44,47 +34,66 @@ SEVERAL_KERNELS = 10
 
 @pytest.fixture(scope="module")
 def ratios(shared_data: Path) -> list[Ratio]:
-    return list(kernel_ratios(shared_data))
+    return kernel_ratios(shared_data)
 
 
-def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(ratios: list[Ratio]) -> None:
-    """And not many more: what holds nine of ten where four of five are said is too wide. Few say so but for chance."""
-    told = []
-    for name in classes_of(ratios):
-        apart = LeftOut.of(name, ratios)
-        kernels, sources = coverage(apart.held(span_shares(apart, class_bounds(name, ratios))))
-        different = {ratio.kernel for ratio in ratios if ratio.class_name == name}
-        least = 0.79 if len(different) >= SEVERAL_KERNELS else chance_range([1] * len(different))[0]
-        assert min(kernels, sources) >= least, name
-        if len(different) >= SEVERAL_KERNELS:
-            told.append(name)
-            assert kernels < 0.88, name
-    assert len(told) >= 8
+@pytest.fixture(scope="module")
+def intervals(ratios: list[Ratio]) -> dict[str, dict[str, ClassInterval]]:
+    measured = Measured.of(ratios)
+    return {generation: class_intervals(measured, generation) for generation in OWN}
 
 
-def test_four_of_five_kernels_of_a_profile_are_inside_without_it(ratios: list[Ratio]) -> None:
-    for source, (kernels, share) in held_by_source(ratios).items():
-        if kernels >= 2 * SEVERAL_KERNELS:
-            assert 0.7 <= share <= 1.0, source
+@pytest.mark.parametrize("generation", OWN)
+def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(
+    intervals: dict[str, dict[str, ClassInterval]], generation: str
+) -> None:
+    """And hardly more, as few sources allow: what holds all where four of five are said is too wide."""
+    told = {name: one for name, one in intervals[generation].items() if len(one.left_out) >= SEVERAL}
+    assert len(told) >= 5
+    for name, one in told.items():
+        assert 0.8 - 1e-9 <= min(one.held()) <= 0.94, name
+
+
+def test_four_of_five_kernels_of_all_classes_are_inside_without_their_source(
+    intervals: dict[str, dict[str, ClassInterval]],
+) -> None:
+    """Classes of few sources as well, and operators that no constant and no formula had in view when they were seen."""
+    unseen = {each.source for each in cleared_kernels() if each.half == SUMMED_UP}
+    for generation, classes in intervals.items():
+        told = held_by_source(classes)
+        for sources in (set(told), set(told) & unseen):
+            shares = [share for source, (_, share) in told.items() if source in sources]
+            assert 0.7 <= sum(shares) / len(shares) <= 0.9, generation
+
+
+def test_four_of_five_kernels_of_a_profile_are_inside_without_it(
+    intervals: dict[str, dict[str, ClassInterval]],
+) -> None:
+    for source, (kernels, share) in held_by_source(intervals[BASE]).items():
         if kernels >= 10 * SEVERAL_KERNELS:
             assert 0.75 <= share <= 0.88, source
 
 
-def test_the_shipped_intervals_are_those_of_the_measurements(ratios: list[Ratio]) -> None:
-    document = json.loads(INTERVALS.read_text("utf-8"))
-    assert document["measured_types"]["value"] == measured_types(ratios)
-    shipped = document["classes"]
-    assert set(shipped) == set(classes_of(ratios))
-    for name, entry in shipped.items():
-        low, high = measured_interval(name, ratios)
-        assert entry["low"] == pytest.approx(low, abs=0.01), name
-        assert entry["high"] == pytest.approx(high, abs=0.01), name
+def test_a_source_weighs_once_however_many_kernels_it_has() -> None:
+    """One profile with a thousand kernels speaks for itself alone; so does a kernel that ran a thousand times."""
+    kernels = [Kernel("Mul", (BIG,), (Operand((size, 64), "bfloat16"),)) for size in range(1, 42)]
+    few = [Ratio(BASE, f"source {place}", "elementwise", 1.0 + place / 10, kernels[0]) for place in range(4)]
+    many = [Ratio(BASE, "source 0", "elementwise", 1.0, kernel) for kernel in kernels]
+    once, often = (class_intervals(Measured.of(own), BASE)["elementwise"] for own in (few, [*few, *many, *many]))
+    assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=0.02)
 
 
-@pytest.mark.slow
-def test_intervals_of_types_not_measured_are_as_much_wider_as_left_out_ones_need(ratios: list[Ratio]) -> None:
-    shipped = json.loads(INTERVALS.read_text("utf-8"))["unmeasured_type_factor"]["value"]
-    assert shipped == pytest.approx(type_factor(ratios), abs=0.02)
+def test_the_shipped_intervals_are_those_of_the_measurements(
+    intervals: dict[str, dict[str, ClassInterval]],
+) -> None:
+    shipped = json.loads(INTERVALS.read_text("utf-8"))["generations"]
+    made = written(intervals)
+    assert {generation: set(classes) for generation, classes in shipped.items()} == {
+        generation: set(classes) for generation, classes in made.items()
+    }
+    for generation, classes in made.items():
+        for name, entry in classes.items():
+            assert shipped[generation][name] == pytest.approx(entry, abs=0.01), name
 
 
 def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_on() -> None:
@@ -94,8 +103,8 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
     assert found is not None
     assert found.low_ns < cost.duration_ns < found.high_ns
     assert (found.class_name, found.share) == ("products", 0.8)
-    assert found.kernels > 100
-    assert found.sources >= 5
+    assert found.kernels > 50
+    assert found.sources >= 10
 
 
 def test_what_the_model_does_not_know_has_no_interval() -> None:
@@ -115,33 +124,17 @@ def test_a_generation_of_which_nothing_was_measured_has_a_wider_one(name: str) -
     assert other.low_ns < here.low_ns < here.high_ns < other.high_ns
 
 
-def test_the_first_generation_is_as_much_wider_as_its_profiles_need(shared_data: Path) -> None:
-    """Twice as wide, as for generations never measured, held all of them: no interval of four of five."""
-    ratios = generation_ratios(shared_data)
-    shipped = json.loads(INTERVALS.read_text("utf-8"))["generation_factors"]["value"]["1001"]
-    assert shipped == generation_factor(ratios)
-    assert class_interval("products", 100_000, machine(chip("910A"))) != class_interval(
-        "products", 100_000, machine(chip("310P3"))
-    )
-    for source in {ratio.source for ratio in ratios}:
-        without = generation_factor(ratio for ratio in ratios if ratio.source != source)
-        assert abs(without - shipped) < 0.11, source
-        own = groups(needed_factors(ratio for ratio in ratios if ratio.source == source))
-        assert held(own[source], without) >= 0.8, source
-
-
-def test_950_is_as_much_wider_as_its_kernels_need() -> None:
-    """Twice as wide held all but one of 500: no interval of four of five."""
-    shipped = json.loads(INTERVALS.read_text("utf-8"))["generation_factors"]["value"][REGISTERS]
-    assert shipped == pytest.approx(generation_factor(registers_ratios()), abs=0.06)
-
-
-def test_kernels_of_the_first_generation_as_first_seen_are_inside() -> None:
-    """By what the model said before it had been held against them; the factor is of the same kernels as said now."""
-    shipped = json.loads(INTERVALS.read_text("utf-8"))["generation_factors"]["value"]["1001"]
-    for name, ratios in first_seen_ratios().items():
-        (every,) = (kernels for source, kernels in groups(needed_factors(ratios)).items() if source == ratios[0].source)
-        assert 0.75 <= held(every, shipped) <= 0.95, name
+def test_the_first_generation_is_as_much_wider_as_its_profiles_as_first_seen_need(
+    intervals: dict[str, dict[str, ClassInterval]], ratios: list[Ratio]
+) -> None:
+    """By what the model said before it had been held against them; as predicted now more are inside."""
+    shipped = json.loads(INTERVALS.read_text("utf-8"))["wider"]["value"][FIRST]
+    assert shipped == first_factor(intervals[BASE])
+    for name, own in first_seen_ratios().items():
+        without = first_factor(intervals[BASE], own[0].source)
+        assert abs(without - shipped) < 0.11, name
+        assert 0.74 <= inside(intervals[BASE], own, without)[1] <= 0.95, name
+    assert inside(intervals[BASE], [ratio for ratio in ratios if ratio.generation == FIRST], shipped)[1] <= 0.95
 
 
 @pytest.mark.parametrize(("dtype", "columns"), [("int8", 4096), ("float32", 4096), ("bfloat16", 4096), ("int8", 1)])
@@ -158,10 +151,10 @@ def test_a_short_kernel_has_the_interval_of_short_ones_whatever_it_does() -> Non
     assert found.class_name == "short"
 
 
-def test_a_type_of_which_next_to_nothing_was_measured_has_a_wider_interval() -> None:
-    known, other = (class_interval("elementwise", 100_000, CORE, name) for name in ("Mul", "Addcdiv"))
-    assert known is not None
+def test_a_class_that_a_generation_lacks_is_that_of_910b() -> None:
+    found, base = (class_interval("reductions", 100_000, machine(chip(name))) for name in ("Ascend950PR_9589", "910B3"))
+    assert found == base
+    own, other = (class_interval("elementwise", 100_000, machine(chip(name))) for name in ("Ascend950PR_9589", "910B3"))
+    assert own is not None
     assert other is not None
-    assert (known.widened, other.widened) == (False, True)
-    assert other.low_ns < known.low_ns < known.high_ns < other.high_ns
-    assert class_interval("elementwise", 100_000, CORE) == known
+    assert own.high_ns < other.high_ns

@@ -110,11 +110,11 @@ def test_a_run_with_two_figures_counts_once() -> None:
             assert row["name"].removesuffix(", rate") in {own["name"] for own in other}
 
 
-def test_intervals_hold_fewer_of_kernels_that_nobody_had_seen() -> None:
-    """Four of five are asked; of rows that no interval was made from two of three are inside, which cost.md says."""
+def test_intervals_hold_four_of_five_kernels_that_nobody_had_seen() -> None:
+    """Two of three were inside of intervals in which sources did not count once; these rows made none of either."""
     rows = later_kernels()
     for part in (rows, [row for row in rows if "the device's own time" in row.groups]):
-        assert 0.64 <= sum(row.now.inside for row in part) / len(part) < 0.8
+        assert 0.75 <= sum(row.now.inside for row in part) / len(part) <= 0.88
 
 
 @pytest.mark.slow
