@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-4B-Instruct.json")
     graph = training_graph(model, Layout(tensor=2, pipeline=4), Recipe(sequence=4096))
     problem = problem_of(graph, "910B3")
-    longer = []
+    longer, beyond = [], []
     for part in (0.5, 0.55, 0.6, 0.65):
         capacity = int(problem.live.max() * part)
         bound = move_bound(problem, capacity)
@@ -137,7 +138,9 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
         assert bound.share[huge].sum() > 1
         assert any(not share[huge].any() for share in bound.whole)
         chosen = choose_moves(problem, capacity, bound).makespan_ns
-        assert chosen < bound.makespan_ns * 1.18
+        beyond.append(chosen / bound.makespan_ns)
         longer.append(choose_moves(problem, capacity, replace(bound, solve_whole=tuple)).makespan_ns / chosen)
+    assert mean(beyond) < 1.17
+    assert max(beyond) < 1.2
     assert min(longer) > 0.998
     assert max(longer) > 1.015
