@@ -41,9 +41,7 @@ def share_hit(chance: float, tokens: int) -> float:
 
     A token goes to different experts: one alone hits as many as it chooses.
     """
-    width = log1p(_variance())
-    popular = [exp(sqrt(width) * _NORMAL.inv_cdf((part + 0.5) / _PARTS)) for part in range(_PARTS)]
-    mean = fmean(popular)
+    popular, mean = _popularities()
     return fmean(1 - (1 - min(1.0, chance * own / mean)) ** tokens for own in popular)
 
 
@@ -55,6 +53,14 @@ def _expected_largest(ranks: int) -> float:
 def _largest(ranks: int, width: float) -> float:
     """The largest of log-normal values of mean one, `width` the variance of their logarithm."""
     return exp(_expected_largest(ranks) * sqrt(width) - width / 2)
+
+
+@cache
+def _popularities() -> tuple[tuple[float, ...], float]:
+    """How often experts of equally likely parts are chosen, and the mean of it."""
+    width = sqrt(log1p(_variance()))
+    popular = tuple(exp(width * _NORMAL.inv_cdf((part + 0.5) / _PARTS)) for part in range(_PARTS))
+    return popular, fmean(popular)
 
 
 @cache
