@@ -21,6 +21,8 @@ _PARTS = {
     WeightGroup.EXPERTS: "experts",
 }
 """Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
+_READ_WITHIN = ROWS_SPLIT | {"out_proj", "o_a_proj", "o_b_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
+"""Projections that read what others made in their part of a layer, not what the norm before it gives."""
 _OF_EXPERTS = (WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -87,7 +89,7 @@ def kept_by_adapters(
     """
     beside = [item for item in weights_of(model, layer) if has_adapter(item, recipe)]
     names = {(_PARTS[item.group], item.own_name) for item in beside}
-    reading = {part for part, name in names if name not in ROWS_SPLIT}
+    reading = {part for part, name in names if name not in _READ_WITHIN}
     unread = {
         ("attention norm output", "norm"): "attention" not in reading,
         ("feed-forward norm output", "norm"): not reading & {"ffn", "experts"},
