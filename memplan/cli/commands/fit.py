@@ -99,8 +99,8 @@ def command(
         times = {} if train else _decode_times(model, die, result.fitting[:timed], step, progress)
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
     notes: list[Text] = [] if train or served.note is None else [served.note]
-    if times:
-        notes.extend(routing_notes(model, even=service.even_routing))
+    said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
+    notes.extend(dict.fromkeys(said))
     return layouts_report(result, times, title, training=train, notes=tuple(notes))
 
 
