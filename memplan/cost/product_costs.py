@@ -66,9 +66,9 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     columns, problem = found.columns, found.problem
     pipes = {name: float(columns[name][index]) for name in ("cube", "mte1", "mte2", "fixpipe", "scalar")}
     time, gm, hbm = (float(columns[name][index]) for name in ("time", "gm_bytes", "hbm_bytes"))
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
     if passes:
         elements = problem.batch * problem.m * problem.n
-        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
         pipes["vector"] = elements * passes / rate * 1e9
         if not machine.direct:
             exchange = 8.0 * elements
@@ -80,7 +80,6 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     if problem.widening:
         # Vector cores make factors of weights block by block while the cube multiplies those before.
         weights = problem.b_batch * problem.k * problem.n
-        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
         pipes["vector"] = pipes.get("vector", 0.0) + weights * problem.widening / rate * 1e9
         if not machine.direct:
             factors = weights * problem.a_bytes

@@ -10,12 +10,12 @@ from memplan.cost import machine
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.mixers.compressed_attention import WindowedLatent
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.models.parallel import Layout
+from memplan.models.parallel import ONE_RANK, Layout
+from memplan.models.routing import shared_evenly
 from memplan.models.steps import Phase, ServedStep
 from memplan.schema import Source
 from memplan.serving.constants import (
@@ -128,7 +128,7 @@ def step_time(
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append("other requests' prompts in the same step are left out")
-    notes.extend(routing_notes(model, even=step.even_routing))
+    notes.extend(routing_notes(model, layout, even=step.even_routing))
     by = attention_type(engine)
     stages = tuple(
         stage_time(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
@@ -206,13 +206,19 @@ def step_layers(model: ModelConfig, step: ServedStep) -> int:
     return len(model.layers) + step.speculative
 
 
-def routing_notes(model: ModelConfig, *, even: bool) -> tuple[str, ...]:
-    """What to say of a mixture's time where its experts aren't `even`."""
-    if even or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+def waits_for_busiest(model: ModelConfig, layout: Layout, *, even: bool) -> bool:
+    """Whether time of `model` goes by how unevenly experts are chosen."""
+    return not all(shared_evenly(layer.ffn, layout, even=even) for layer in model.layers)
+
+
+def routing_notes(model: ModelConfig, layout: Layout = ONE_RANK, *, even: bool) -> tuple[str, ...]:
+    """What to say of a mixture's time where its experts aren't `even`, in `layout` or in any."""
+    if not waits_for_busiest(model, layout, even=even):
         return ()
     return (
         "nobody balanced the experts: ranks wait for that with most rows, and fewer experts get any where tokens are "
-        "few; --even-routing balances them",
+        "few; models differ in how unevenly, which the interval has no part of its own for; --even-routing balances "
+        "them",
     )
 
 

@@ -12,6 +12,7 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
+from memplan.core.options import given_option
 from memplan.core.units import parse_size
 from memplan.reports.report import Report
 from memplan.requests.kv_request import ServingRequest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from memplan.serving import StepTime
 
 _MOST_DIES, _LARGER_STEP = 384, 8192
+_OF_ALL_SERVED = frozenset({"even_routing"})
+"""Of the options of services those that layouts are timed with, too."""
 
 
 @reporting
@@ -56,6 +59,7 @@ def command(
 
     Exits with 0 when one fits, 1 when none does, 2 when the input can't be used.
     """
+    _check_use(recipe, service, train)
     if service.asked and not train:
         with progress_bar() as progress:
             return _service(asked, service, npus or _MOST_DIES, progress)
@@ -95,9 +99,22 @@ def command(
         times = {} if train else _decode_times(model, die, result.fitting[:timed], step, progress)
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
     notes: list[Text] = [] if train or served.note is None else [served.note]
-    if times:
-        notes.extend(routing_notes(model, even=service.even_routing))
+    said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
+    notes.extend(dict.fromkeys(said))
     return layouts_report(result, times, title, training=train, notes=tuple(notes))
+
+
+def _check_use(recipe: RecipeRequest, service: ServiceRequest, train: bool) -> None:
+    """Raise `InputError` for an option that would change nothing: of services, of training where that isn't asked."""
+    idle = service.given if train else frozenset() if service.asked else service.given - _OF_ALL_SERVED
+    option = given_option(ServiceRequest, idle)
+    if option is not None and train:
+        raise InputError("{} means nothing with {}", option, "--train", remedy="leave it out")
+    if option is not None:
+        raise InputError("{} is of a service", option, remedy="give --ttft, --tpot and --rate, or leave it out")
+    option = None if train else given_option(RecipeRequest, recipe.given)
+    if option is not None:
+        raise InputError("{} is of training", option, remedy="give --train, or leave it out")
 
 
 def _decode_times(
