@@ -38,8 +38,7 @@ class KernelProblem:
 def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> KernelProblem:
     """The problem that `kernel` is on `machine`, with `hot_share` of a product's operands in L2 beforehand."""
     rule = op_class(kernel.type, machine.npu_arch)
-    core = str(kernel.attribute("core", "") or "").upper()
-    if core in ("AI_CPU", "AICPU", "HOST_CPU"):
+    if kernel.core.upper() in ("AI_CPU", "AICPU", "HOST_CPU"):
         return KernelProblem(rule, on_cpu=True)
     product = _product(kernel, rule, machine)
     if product.matmul is not None:

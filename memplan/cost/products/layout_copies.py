@@ -70,7 +70,7 @@ def as_cube_takes(kernel: Kernel, machine: Machine, *, blocks_alone: bool) -> Ke
 
 def layout_copies(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> LayoutCopies | None:
     """What vector cores copy before `problem`, `None` where the cube takes both operands as they lie."""
-    unit = str(kernel.attribute("core", "") or "").upper()
+    unit = kernel.core.upper()
     if machine.direct or kernel.type not in _rule()["types"] or unit not in ("", "MIX_AIC") or problem.batch > 1:
         return None
     sides = _sides(problem)
