@@ -12,6 +12,8 @@ from math import prod
 from memplan.graph.model import DTYPE_BITS
 
 Attribute = str | int | float | bool | None
+CPU_CORES = "AI_CPU", "AICPU", "HOST_CPU"
+"""Units of profiles that are no AI cores, in capitals."""
 BLOCKED_DIMS = 5
 """Dimensions of an image of blocks of channels (NC1HWC0)."""
 
