@@ -249,7 +249,7 @@ def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: QtBot, mon
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#123456"))
     QTest.mouseClick(dialog.change, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == 0xFF123456
-    assert 0xFF123456 in window.docks.view(MemoryMapView)._colours
+    assert 0xFF123456 in window.docks.view(MemoryMapView).painted
     QTest.mouseClick(dialog.reset, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == load_palette().kind("weight")
     dialog.reject()
