@@ -19,6 +19,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import op_rectangles
 from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.memory.layer_switch import SWITCH_PX, LayerSwitch
 from memplan.gui.views.memory.map_canvas import MapCanvas
@@ -160,7 +161,7 @@ class MemoryMapView(MapCanvas):
             self.add_tag(x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
         if self._tinted:
             painter.setPen(self.pen("text", 1.5))
-            painter.setBrush(self.colour(self.colours.role("accent"), 90))
+            painter.setBrush(qt_colour(self.colours.role("accent"), 90))
             for index in self._tinted:
                 painter.drawRect(self.rectangle(mapped, index))
             painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -178,7 +179,7 @@ class MemoryMapView(MapCanvas):
         """Around each block the life that its tensor has in the plan, and over what it was held longer a hatching."""
         found, _ = self.roomy(blocks, _PLANNED_PX)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        hatch = QBrush(self.colour(self.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
+        hatch = QBrush(qt_colour(self.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
         for index in found[:_MAX_PLANNED].tolist():
             end = int(blocks.planned_end_ns[index])
             if end < 0:
@@ -224,7 +225,7 @@ class MemoryMapView(MapCanvas):
         metrics = self.small_metrics
         bottom = self.plot.top() + self.plot.height()
         grounds = self.painted[found].tolist()
-        known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
+        known = {ground: qt_colour(self.colours.label_on(ground)) for ground in set(grounds)}
         line = self._peak_x()
         peak = line - GUTTER_PX if line is not None else None
         for index, ground, (left, right, low, high) in zip(found.tolist(), grounds, box.tolist(), strict=True):
