@@ -21,6 +21,8 @@ from memplan.hardware import chip
 
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
 WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
+BESIDE = "worked with, beside kernels that gave constants"
+"""What a line calls other kernels of sources of which a constant came: they check least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class ClearedKernel:
 
     `half` is that of its source, which is worked with or only summed up; intervals are made of both. `is_source` where
     a constant came from all kernels of its source on that chip, `gave` where one came from those of half of the shapes,
-    this one among them.
-    `doubtful` says why its time may not be a device's own, "" where it is.
+    this one among them; `shares_source` where one came from any kernel of its source, on whichever chip. `doubtful`
+    says why its time may not be a device's own, "" where it is.
     """
 
     source: str
@@ -44,6 +46,7 @@ class ClearedKernel:
     cleared: bool
     is_source: bool
     gave: bool
+    shares_source: bool
     doubtful: str
 
     def cost(self) -> KernelCost:
@@ -54,6 +57,7 @@ class ClearedKernel:
 def cleared_kernels() -> Iterator[ClearedKernel]:
     """Every kernel of the set."""
     for entry in json.loads(CLEARED.read_text("utf-8"))["sources"]:
+        shared = bool(entry.get("is_source")) or any(row.get("gave") for row in entry["kernels"])
         for row in entry["kernels"]:
             yield ClearedKernel(
                 source=entry["source"],
@@ -66,6 +70,7 @@ def cleared_kernels() -> Iterator[ClearedKernel]:
                 cleared=entry["cleared"],
                 is_source=row["chip"] in entry.get("is_source", ()),
                 gave=row.get("gave", False),
+                shares_source=shared,
                 doubtful=entry.get("doubtful", ""),
             )
 
@@ -88,7 +93,8 @@ def _operand(text: str) -> Operand | None:
 def cleared_table() -> list[tuple[str, ...]]:
     """
     Cells of a line for each half of each chip and of each class of kernels in it, as first seen -> now: kernels that no
-    constant came from, their median error, bias, how many are beyond 40 % and how many inside.
+    constant came from, their median error, bias, how many are beyond 40 % and how many inside. Those whose source gave
+    a constant are no part of a half: they have lines of their own.
     """
     groups: dict[tuple[str, str, str], list[tuple[Said, Said]]] = {}
     counts: dict[tuple[str, str, str], set[str]] = {}
@@ -101,7 +107,8 @@ def cleared_table() -> list[tuple[str, ...]]:
         first = Said(each.first_ns / each.measured_ns - 1, each.first_inside)
         said = first, Said(cost.duration_ns / each.measured_ns - 1, inside)
         name = interval_class(each.kernel, cost)
-        for key in ((each.half, "all", "all"), (each.half, each.chip, "all"), (each.half, each.chip, name)):
+        half = BESIDE if each.shares_source else each.half
+        for key in ((half, "all", "all"), (half, each.chip, "all"), (half, each.chip, name)):
             groups.setdefault(key, []).append(said)
             counts.setdefault(key, set()).add(each.source)
     return [
@@ -109,9 +116,9 @@ def cleared_table() -> list[tuple[str, ...]]:
     ]
 
 
-def _order(item: tuple[tuple[str, str, str], object]) -> tuple[bool, bool, str, bool, str]:
+def _order(item: tuple[tuple[str, str, str], object]) -> tuple[int, bool, str, bool, str]:
     (half, name, kind), _ = item
-    return half != WORKED_WITH, name != "all", name, kind != "all", kind
+    return (WORKED_WITH, SUMMED_UP, BESIDE).index(half), name != "all", name, kind != "all", kind
 
 
 def _cells(said: Sequence[tuple[Said, Said]]) -> Iterator[str]:

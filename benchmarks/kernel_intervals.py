@@ -31,8 +31,9 @@ from benchmarks.aicore import HERE
 from benchmarks.kernel_ratios import INTERVALS, Ratio, first_seen_ratios, kernel_ratios
 from benchmarks.markdown import table
 from memplan.cost import Kernel
+from memplan.cost.uncertainty import BASE_GENERATION
 
-BASE, REGISTERS, FIRST = "2201", "3510", "1001"
+BASE, REGISTERS, FIRST = BASE_GENERATION, "3510", "1001"
 """
 Generations of 910B, of most sources, whose classes stand in where another one has few; of 950; of 910.
 

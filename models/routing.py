@@ -18,10 +18,21 @@ from statistics import NormalDist, fmean, median
 from typing import Any
 
 from memplan.core.resources import table
+from memplan.models.feed_forward import Ffn, MoeFfn
+from memplan.models.parallel import Layout
 
 _NORMAL = NormalDist()
 _PARTS = 64
 """Equally likely parts that popularities are averaged over."""
+
+
+def shared_evenly(ffn: Ffn | None, layout: Layout, *, even: bool) -> bool:
+    """
+    Whether ranks of a step get as many rows of `ffn` as each other: all do without experts, or with `even` ones.
+
+    Ranks beyond the experts hold copies, which whoever has balances.
+    """
+    return even or not isinstance(ffn, MoeFfn) or layout.expert > ffn.experts
 
 
 def busiest_rank(ranks: int, experts: int, rows: float) -> float:
@@ -41,10 +52,16 @@ def share_hit(chance: float, tokens: int) -> float:
 
     A token goes to different experts: one alone hits as many as it chooses.
     """
-    width = log1p(_variance())
-    popular = [exp(sqrt(width) * _NORMAL.inv_cdf((part + 0.5) / _PARTS)) for part in range(_PARTS)]
+    return fmean(1 - (1 - min(1.0, chance * own)) ** tokens for own in _popularities())
+
+
+@cache
+def _popularities() -> tuple[float, ...]:
+    """How often experts are chosen, over the mean: one for each of the equally likely parts."""
+    width = sqrt(log1p(_variance()))
+    popular = [exp(width * _NORMAL.inv_cdf((part + 0.5) / _PARTS)) for part in range(_PARTS)]
     mean = fmean(popular)
-    return fmean(1 - (1 - min(1.0, chance * own / mean)) ** tokens for own in popular)
+    return tuple(own / mean for own in popular)
 
 
 def _expected_largest(ranks: int) -> float:

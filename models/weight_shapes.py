@@ -64,6 +64,11 @@ class Weight:
     looked_up: bool = False
 
     @property
+    def own_name(self) -> str:
+        """The last part of the name, as it is called in every layer (`q_proj`)."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def elements(self) -> int:
         """Elements of all copies."""
         return self.copies * math.prod(self.shape)

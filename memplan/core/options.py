@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,11 @@ def check_finite(name: str, value: object) -> None:
 
 def _short(value: float) -> str | Sentence:
     return str(value) if abs(value) <= _LARGEST else Sentence("a number of more than 64 bits")
+
+
+def given_option(kind: Any, given: Collection[str]) -> str | None:
+    """The flag of the first option of `kind` whose field is among those `given`; `None` where none is."""
+    return next((spec.flags[0] for field, spec in options_of(kind) if field.name in given), None)
 
 
 def words(request: Any) -> list[str]:

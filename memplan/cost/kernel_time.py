@@ -40,20 +40,20 @@ def kernel_cost(kernel: Kernel, machine: Machine, l2: L2State = UNKNOWN_L2, *, c
 
 @lru_cache(maxsize=65536)
 def _cached(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool) -> KernelCost:
-    cost = _modelled(kernel, machine, l2.hot, cold_code, clean=l2.clean)
+    cost = _modelled(kernel, machine, l2, cold_code)
     if machine.calibration is None:
         return cost
-    plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, l2.hot))
+    plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, l2))
     time = machine.calibration.corrected_ns(kernel, plain, l2)
     return cost if time is None else replace(cost, duration_ns=time)
 
 
-def _ordered_ns(kernel: Kernel, machine: Machine, hot: float | None) -> int:
-    """The model's time among other kernels, as a profile's are fitted, with the share `hot` of its reads in L2."""
+def _ordered_ns(kernel: Kernel, machine: Machine, l2: L2State) -> int:
+    """The model's time among other kernels, as a profile's are fitted, with as much of its reads in L2 as `l2` says."""
     alone, _ = _alone_and_through(kernel, machine)
     if alone.kind in REREAD_KINDS:
         return alone.duration_ns
-    return _modelled(kernel, machine, hot, cold_code=True).duration_ns
+    return _modelled(kernel, machine, L2State(l2.hot), cold_code=True).duration_ns
 
 
 def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes:
@@ -67,26 +67,17 @@ def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes
 @lru_cache(maxsize=65536)
 def _alone_and_through(kernel: Kernel, machine: Machine) -> tuple[KernelCost, int]:
     """The cost alone, and the time with nothing that vector work writes kept in L2."""
-    alone = _modelled(kernel, machine, None)
+    alone = _modelled(kernel, machine, UNKNOWN_L2)
     if "vector" in alone.pipes and "cube" not in alone.pipes:
-        return alone, _modelled(kernel, machine, None, kept=False).duration_ns
+        return alone, _modelled(kernel, machine, UNKNOWN_L2, kept=False).duration_ns
     return alone, alone.duration_ns
 
 
 def _modelled(
-    kernel: Kernel,
-    machine: Machine,
-    hot: float | None,
-    cold_code: bool = False,
-    *,
-    kept: bool = True,
-    clean: bool = False,
+    kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool = False, *, kept: bool = True
 ) -> KernelCost:
-    """
-    The cost with the share `hot` of its reads in L2, without any of its vector work's results `kept` there, or in an
-    L2 that was `clean` before.
-    """
-    share = hot or 0.0
+    """The cost in `l2`, whatever its reads push out of it, or without any of its vector work's results `kept` there."""
+    share = l2.hot or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
     if problem.on_cpu:
         return _on_cpu(kernel, machine)
@@ -108,7 +99,7 @@ def _modelled(
         head = machine.head_ns(machine.cubes, machine.vectors)
         return launch_alone(head, "attention", "the lengths of the sequences in the pages are not told")
     moved = of_tokens_alone(kernel)
-    return _vector(moved, problem.rule, machine, hot, cold_code=cold_code, kept=kept, clean=clean)
+    return _vector(moved, problem.rule, machine, l2, cold_code=cold_code, kept=kept)
 
 
 def _of_chunks(kernel: Kernel, problem: KernelProblem, machine: Machine, chunks: float) -> KernelCost:
@@ -141,16 +132,7 @@ def attention_cost_of(problem: AttentionProblem, time: AttentionTime, machine: M
     )
 
 
-def _vector(
-    kernel: Kernel,
-    rule: OpClass,
-    machine: Machine,
-    hot_share: float | None,
-    *,
-    cold_code: bool,
-    kept: bool,
-    clean: bool,
-) -> KernelCost:
+def _vector(kernel: Kernel, rule: OpClass, machine: Machine, l2: L2State, *, cold_code: bool, kept: bool) -> KernelCost:
     if not kernel.operands:
         head = machine.head_ns(0, min(max(kernel.block_count, 1), machine.vectors))
         return launch_alone(head, rule.kind, "no operand is known")
@@ -159,9 +141,9 @@ def _vector(
         work,
         machine,
         code_ns=machine["code_fetch_ns_per_vector_core"] * work.cores if cold_code else 0.0,
-        hot=None if hot_share is None else hot_share * work.read,
+        hot=(l2.hot or 0.0) * work.read,
         kept=None if kept else 0.0,
-        clean=clean,
+        clean=l2.clean,
         double_buffer=not takes_turns(kernel.type, machine.npu_arch)
         and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )

@@ -66,9 +66,9 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     columns, problem = found.columns, found.problem
     pipes = {name: float(columns[name][index]) for name in ("cube", "mte1", "mte2", "fixpipe", "scalar")}
     time, gm, hbm = (float(columns[name][index]) for name in ("time", "gm_bytes", "hbm_bytes"))
+    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
     if passes:
         elements = problem.batch * problem.m * problem.n
-        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
         pipes["vector"] = elements * passes / rate * 1e9
         if not machine.direct:
             exchange = 8.0 * elements
@@ -80,7 +80,6 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     if problem.widening:
         # Vector cores make factors of weights block by block while the cube multiplies those before.
         weights = problem.b_batch * problem.k * problem.n
-        rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
         pipes["vector"] = pipes.get("vector", 0.0) + weights * problem.widening / rate * 1e9
         if not machine.direct:
             factors = weights * problem.a_bytes
@@ -109,6 +108,6 @@ def _vector_cores_beside(blocks: float, passes: float, machine: Machine) -> floa
     started as well, and what they do with the last tile comes after it, step by step, as nothing is doubled there
     (ops-nn, quant_batch_matmul_v3_bf16.h and _pertoken.h): a way in and out of a core, and each of its instructions.
     """
-    started = machine["head_ns_per_vector_core"] * blocks * machine.vectors / machine.cubes
+    started = machine["head_ns_per_vector_core_beside"] * blocks * machine.vectors / machine.cubes
     last = machine["core_start_ns"] + machine["instruction_start_ns"] * passes if passes else 0.0
     return started + last

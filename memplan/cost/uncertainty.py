@@ -8,14 +8,13 @@ from typing import Any
 
 from memplan.core.resources import table
 from memplan.cost.kernels.kernel import Kernel
-from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.kernels.op_classes import CONVOLUTIONS, op_class
 from memplan.cost.limits import KernelCost
 from memplan.cost.machine import Machine
 
 _CLASSES = {
-    "matmul": "products", "grouped_matmul": "products", "convolution": "convolutions",
-    "convolution_input_gradient": "convolutions", "convolution_filter_gradient": "convolutions",
-    "transposed_convolution": "convolutions", "einsum": "products", "recurrent": "products",
+    **dict.fromkeys(CONVOLUTIONS, "convolutions"),
+    "matmul": "products", "grouped_matmul": "products", "einsum": "products", "recurrent": "products",
     "chunk_products": "products",
     "attention": "attention", "attention_gradient": "attention", "rows": "norms", "reduction": "reductions",
     "optimizer": "optimisers", "fill": "copies", "slice": "rearrangements", "transpose": "rearrangements",
@@ -35,7 +34,7 @@ _SERVED_RULES = "served_attention", "indexer"
 _WITHOUT = "unknown", "picked_attention"
 """Rules without an interval: of attention of picked keys one kernel was measured, and takes nine times as long."""
 _WHOLE = "int", "uint"
-_BASE = "2201"
+BASE_GENERATION = "2201"
 """The generation whose classes are those of others that lack them."""
 
 
@@ -96,7 +95,7 @@ def class_interval(name: str, duration_ns: int, machine: Machine) -> TimeInterva
     if duration_ns < document["short_ns"]["value"] and name not in (UNKNOWN_CLASS, SERVED_ATTENTION_CLASS):
         name = SHORT_CLASS
     generations = document["generations"]
-    entry = generations.get(machine.npu_arch, {}).get(name) or generations[_BASE].get(name)
+    entry = generations.get(machine.npu_arch, {}).get(name) or generations[BASE_GENERATION].get(name)
     if entry is None:
         return None
     unmeasured = 1.0 if machine.npu_arch in generations else document["unmeasured_factor"]["value"]

@@ -129,6 +129,7 @@ def prefill_curve(case: Case, context: int, host: str) -> StepCurve:
         context,
         precision=served_weights(case.model, case.chip, case.memory.precision).precision,
         kv=kv if kv in KV_DTYPES else "bf16",
+        even_routing=case.even_routing,
     )
     return StepCurve(case.model, case.layout, case.chip, host, step, None)
 

@@ -20,7 +20,11 @@ from memplan.serving import step_time
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to serve: a model on a chip with an engine, its options, layout and memory."""
+    """
+    One thing to serve: a model on a chip with an engine, its options, layout and memory.
+
+    With `even_routing` somebody balances its experts, which its times go by, not its memory.
+    """
 
     model: ModelConfig
     chip: Chip
@@ -28,6 +32,7 @@ class Case:
     options: ServingOptions
     layout: Layout
     memory: Memory
+    even_routing: bool = False
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
@@ -146,5 +151,8 @@ def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
 
 def recompute_ns(case: Case) -> int:
     """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
-    step = ServedStep(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
+    step = ServedStep(
+        Phase.PREFILL, case.layout.data, case.options.length,
+        precision=case.memory.precision, even_routing=case.even_routing,
+    )  # fmt: skip
     return step_time(case.model, case.layout, step, case.chip).duration_ns

@@ -209,7 +209,9 @@ def _hbm_source(case: Case) -> str:
 
 def _rate(case: Case, phase: Phase, batch: int, tokens: int) -> float | None:
     """Tokens a second of one replica in a step of `phase`."""
-    step = ServedStep(phase, batch * case.layout.data, tokens, precision=case.memory.precision)
+    step = ServedStep(
+        phase, batch * case.layout.data, tokens, precision=case.memory.precision, even_routing=case.even_routing
+    )
     with suppress(InputError):
         return step_time(case.model, case.layout, step, case.chip).tokens_per_second / case.layout.data
     return None

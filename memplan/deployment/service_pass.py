@@ -64,7 +64,7 @@ class ServicePass:
                 speculative=setting.drafts,
                 precision=served_weights(ask.case.model, ask.case.chip, ask.case.memory.precision).precision,
                 kv=setting.step_kv,
-                even_routing=ask.even_routing,
+                even_routing=ask.case.even_routing,
             )
             same = next((c for k, c in self.curves.items() if (k[0], k[2]) == (key[0], key[2])), None)
             self.curves[key] = StepCurve(

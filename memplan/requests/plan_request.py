@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memplan.core.errors import InputError
-from memplan.core.options import argument, option, options_of
+from memplan.core.options import argument, given_option, option, options_of
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 from memplan.core.units import parse_bytes, parse_rate
@@ -38,16 +38,11 @@ _SHARED = frozenset({"phase", "context", "sequence_parallel"})
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
-    """
-    One step of a model on one rank of a layout: training, prefill or decode.
-
-    `given` names the fields that were said rather than left as by default.
-    """
+    """One step of a model on one rank of a layout: training, prefill or decode."""
 
     phase: str = option("--phase", default="", about="Of a model: the step, train, prefill or decode.", panel=_PANEL)
     stage: int = option("--stage", default=0, about="The pipeline stage.", panel=_PANEL, least=0)
     data_rank: int = option("--data-rank", default=0, about="Which replica of its stage.", panel=_PANEL, least=0)
-    given: frozenset[str] = frozenset()
 
     @property
     def ranks(self) -> Layout:
@@ -82,9 +77,9 @@ class ModelStepRequest(LayoutRequest, RecipeRequest, StepRequest):
     def refuse(self, kind: type[Any], where: str) -> None:
         """Raise `InputError` if an option of `kind` alone was given, which `where` has no use for."""
         shared = _SHARED if kind is not ModelStepRequest else frozenset()
-        for item, spec in options_of(kind):
-            if item.name in self.given - shared:
-                raise InputError("{} means nothing with {}", spec.flags[0], Sentence(where), remedy="leave it out")
+        idle = given_option(kind, self.given - shared)
+        if idle is not None:
+            raise InputError("{} means nothing with {}", idle, Sentence(where), remedy="leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

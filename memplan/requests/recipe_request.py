@@ -22,7 +22,11 @@ _PANEL = "Recipe: what is trained"
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
-    """How a step is trained: its schedule, what it keeps, how its layers compute, and which weights learn."""
+    """
+    How a step is trained: its schedule, what it keeps, how its layers compute, and which weights learn.
+
+    `given` names the fields that were said rather than left as by default.
+    """
 
     loss: str = option(
         "--loss",
@@ -65,6 +69,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
         about="The vision tower is not trained: its weights stand in 16 bits.",
         panel=_PANEL,
     )
+    given: frozenset[str] = frozenset()
 
     def recipe(self, sequence: int, micro_batches: int = 1) -> Recipe:
         """

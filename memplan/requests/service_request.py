@@ -21,7 +21,11 @@ _PANEL = "Service"
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceRequest:
-    """Goals of a service, its traffic, and what of its settings is tried."""
+    """
+    Goals of a service, its traffic, and what of its settings is tried.
+
+    `given` names the fields that were said rather than left as by default.
+    """
 
     ttft: str | None = option(
         "--ttft", default=None, about="Most time to the first token, such as 2s: ask for the fewest NPUs.", panel=_PANEL
@@ -76,6 +80,7 @@ class ServiceRequest:
     pareto: bool = option(
         "--pareto", default=False, about="Also show tokens/s a die against time a token.", panel=_PANEL
     )
+    given: frozenset[str] = frozenset()
 
     @property
     def asked(self) -> bool:

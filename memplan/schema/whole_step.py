@@ -18,7 +18,11 @@ class StepPartName(TextEnum):
     WAITING = "waiting for other stages"
     """Of a training step, between this stage's own micro-batches."""
     ROUTING = "experts chosen unevenly"
-    """Of a prefill or decode step, what the ops take more than in a plan: the rank with most rows is waited for."""
+    """
+    Of a prefill or decode step, what the ops take more than in a plan: the rank with most rows is waited for.
+
+    Or less than zero: of few tokens, which choose the same experts, fewer weights are read than by even ones.
+    """
     OTHER_STAGES = "other pipeline stages"
     """Of a prefill or decode step, before this stage's kernels and after them."""
     LAUNCH = "launch of the step"
@@ -64,5 +68,6 @@ def planned_step(plan: Plan, *, simulated: bool = False) -> PlannedStep | None:
         parts.get(name.value, 0)
         for name in (StepPartName.RUNNING, StepPartName.GAPS, StepPartName.WAITING, StepPartName.ROUTING)
     )
-    waiting = stages + routing
+    # Nobody waits less than not at all: what uneven experts save is that of kernels.
+    running, waiting = running + min(0, routing), stages + max(0, routing)
     return PlannedStep(ops, running, gaps, waiting, plan.step_ns - ops - running - gaps - waiting)

@@ -8,7 +8,6 @@ from memplan.cost import machine, op_costs
 from memplan.graph import Graph
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
-from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep, training_graph
 from memplan.models.training.memory import training_spans
@@ -17,7 +16,7 @@ from memplan.models.training.recipe_choices import Schedule
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import StepPart, StepPartName
 from memplan.serving.constants import constants
-from memplan.serving.steptime import StepTime, step_time
+from memplan.serving.steptime import StepTime, step_time, waits_for_busiest
 
 FORWARD_PHASES = frozenset({"embedding", "forward", "loss"})
 BACKWARD_PHASES = frozenset({"backward", "recompute"})
@@ -152,8 +151,8 @@ def model_step_parts(
         return training_parts(model, layout, recipe, chip, stage=stage, graph=graph, makespan_ns=makespan_ns)
     even = step_time(model, layout, replace(recipe, even_routing=True), chip)
     parts = served_parts(even, stage, makespan_ns=makespan_ns)
-    if recipe.even_routing or not any(isinstance(layer.ffn, MoeFfn) for layer in model.layers):
+    if not waits_for_busiest(model, layout, even=recipe.even_routing):
         return parts
     more = step_time(model, layout, recipe, chip).duration_ns - even.duration_ns
-    note = "ranks wait for that with most rows, and fewer experts get any where tokens are few"
+    note = "ranks wait for that with most rows; where tokens are few, fewer experts get any, which may save more"
     return (*parts, StepPart(StepPartName.ROUTING.value, more, note)) if more else parts

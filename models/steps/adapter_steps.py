@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from memplan.core.errors import InputError
 from memplan.graph import TensorKind, dense_bytes
@@ -13,6 +13,7 @@ from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.options import ServedStep
 from memplan.models.training.adapters import has_adapter
 from memplan.models.training.step_recipe import Recipe, option_of
+from memplan.models.weight_shapes import Weight
 
 
 def refuse_adapters(recipe: Recipe) -> None:
@@ -40,27 +41,12 @@ class AdapterEmitter(StepEmitter):
         self.learning: set[int] = set()
         """The weights that learn."""
 
-    def linear(
-        self,
-        x: int,
-        names: Sequence[str],
-        n: int,
-        k: int,
-        *,
-        rows: int | None = None,
-        fused: bool = False,
-        share: int = 1,
-        within: str | None = None,
-        detached: bool = False,
-    ) -> int:
-        """The product, and the sum with what its adapter makes of `x`."""
-        beside = any(has_adapter(self._pool[name].weight, self.recipe) for name in names)
-        out = super().linear(x, names, n, k, rows=rows, fused=fused, share=share, within=within, detached=detached)
-        if not beside:
+    def beside(self, label: str, weights: Sequence[Weight], x: int, out: int) -> int:
+        """The sum of the product and of what its adapter makes of `x`, where one of its weights has one."""
+        if not any(has_adapter(item, self.recipe) for item in weights):
             return out
-        label, rank, tokens = "+".join(names), self.recipe.lora_rank, self.shape(out)[0]
-        read = x if self.shape(x) == (tokens, k) else self.view("in", x, (tokens, k))
-        for name, wide, to in (("lora_a", k, rank), ("lora_b", rank, n)):
+        rank, (tokens, n), read = self.recipe.lora_rank, self.shape(out), x
+        for name, wide, to in (("lora_a", self.shape(x)[-1], rank), ("lora_b", rank, n)):
             made = self.act(f"{label}.{name}.out", (tokens, to))
             weight = self._learning(f"{label}.{name}", (to, wide))
             self.op(f"{label}.{name}", "MatMul", (read, weight), (made,), transpose_a=False, transpose_b=True)
@@ -81,13 +67,8 @@ class AdapterEmitter(StepEmitter):
 class AdapterBackward(Backward):
     """A way back on which only adapters' weights have gradients."""
 
-    def __init__(self, e: AdapterEmitter, recipe: Recipe, *, made_anew: Collection[str] = ()) -> None:
-        super().__init__(
-            e,
-            made_anew=made_anew,
-            recompute_attention=recipe.recompute_attention,
-            half_gradients=recipe.sums_in_halves,
-        )
+    def __init__(self, e: AdapterEmitter, recipe: Recipe) -> None:
+        super().__init__(e, recipe)
         self.adapters = e
 
     def learns(self, weight: int) -> bool:

@@ -7,7 +7,7 @@ added to buffers, float32 or of their own 16 bits, that live as long as the weig
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from types import MappingProxyType
 
@@ -15,10 +15,11 @@ from memplan.graph import Op, TensorKind, dense_bytes
 from memplan.models.steps.delta_rule_training import DELTA_RULE, delta_rule_back
 from memplan.models.steps.emit import DROPOUT, StepEmitter
 from memplan.models.steps.sparse_training import INDEXER_GRADIENTS, INDEXER_LOSS, SPARSE_ATTENTION
+from memplan.models.training.step_recipe import Recipe
 
 PRODUCTS = frozenset({"MatMul", "GroupedMatmul", "BatchMatMul"})
-NORMS = frozenset({"RmsNorm"})
-ACTIVATIONS = frozenset({"SwiGlu", "Relu"})
+_CHEAP = MappingProxyType({"RmsNorm": True, "SwiGlu": False, "Relu": False})
+"""Types of ops that a recipe may have made anew, and whether they are norms."""
 _ATTENTION = frozenset({"FlashAttentionScore", SPARSE_ATTENTION})
 _SYSTEM_WORKSPACE = 16 * 2**20
 """Workspace of every kernel of the high-level Ascend C API (asc-devkit platform_ascendc.cpp WORK_SPACE_SIZE_910B)."""
@@ -72,22 +73,15 @@ class Backward:
     """
     Emits gradients into an emitter's graph.
 
-    Ops of the types in `made_anew` run again for what reads their output, `recompute_attention` runs attention again
-    before its gradient, so that what it keeps of its softmax need not be kept. `half_gradients` adds those of weights
-    up in their own 16 bits.
+    As `recipe` says ops run again for what reads their output, and attention before its gradient, so that what it keeps
+    of its softmax need not be kept; gradients of weights are added up in float32 or in their own 16 bits.
     """
 
-    def __init__(
-        self,
-        e: StepEmitter,
-        *,
-        made_anew: Collection[str] = (),
-        recompute_attention: bool = False,
-        half_gradients: bool = False,
-    ) -> None:
+    def __init__(self, e: StepEmitter, recipe: Recipe) -> None:
         self.e = e
-        self._summed_in = e.dtype if half_gradients else "float32"
-        self._made_anew, self.attention = frozenset(made_anew), recompute_attention
+        self._summed_in = e.dtype if recipe.sums_in_halves else "float32"
+        self._made_anew = frozenset(kind for kind, norm in _CHEAP.items() if recipe.makes_anew(norm=norm))
+        self.attention = recipe.recompute_attention
         self.buffers: dict[int, int] = {}
         self._gradients: dict[int, int] = {}
 

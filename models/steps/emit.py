@@ -289,7 +289,7 @@ class StepEmitter:
 
         `within` names the kernel that computes the product as a part of itself; `detached`, `x` gets no gradient.
         """
-        types = self.types(names[0])
+        types, weights = self.types(names[0]), [self._pool[name].weight for name in names]
         m = rows if rows is not None else prod(self.shape(x)[:-1])
         a = self.quantise(x, types.activation) if types.quantised else x
         if self.shape(a) != (m, k):
@@ -307,6 +307,11 @@ class StepEmitter:
         attributes: dict[str, object] = {"fused": fused} if within is None else {"within": within}
         attributes.update({"detached": True} if detached else {})
         self.op(label, kind, (a, weight, *extra), (out,), transpose_a=False, transpose_b=True, **attributes)
+        return self.beside(label, weights, a, out)
+
+    def beside(self, label: str, weights: Sequence[Weight], x: int, out: int) -> int:
+        """What the product `out` of `x` and `weights` becomes by what is computed beside it: here nothing is."""
+        del label, weights, x
         return out
 
     def norm(self, name: str, x: int, *weights: str, residual: int | None = None, fused: bool = False) -> int:

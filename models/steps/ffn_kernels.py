@@ -6,7 +6,7 @@ from math import ceil
 
 from memplan.core.errors import InputError
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
-from memplan.models.routing import busiest_rank, share_hit
+from memplan.models.routing import busiest_rank, share_hit, shared_evenly
 from memplan.models.steps.emit import SIDE, StepEmitter
 
 
@@ -119,18 +119,14 @@ def experts(e: StepEmitter, ffn: MoeFfn, x: int) -> int:
 
 def _rows(e: StepEmitter, ffn: MoeFfn, rows: int, local: int) -> int:
     """Rows for the `local` experts of the rank that others wait for, where each gets `rows` on average."""
-    return rows if _even(e, ffn) else ceil(rows * busiest_rank(e.layout.expert, local, rows))
-
-
-def _even(e: StepEmitter, ffn: MoeFfn) -> bool:
-    """Whether experts get as many tokens as each other: ranks beyond theirs hold copies, which whoever has balances."""
-    return e.step.even_routing or e.layout.expert > ffn.experts
+    even = shared_evenly(ffn, e.layout, even=e.step.even_routing)
+    return rows if even else ceil(rows * busiest_rank(e.layout.expert, local, rows))
 
 
 def _hit(e: StepEmitter, ffn: MoeFfn, tokens: int, local: int) -> int:
     """Experts of a rank that get any of the group's `tokens`."""
     each = tokens * ffn.per_token / ffn.experts
-    if _even(e, ffn):
+    if shared_evenly(ffn, e.layout, even=e.step.even_routing):
         return max(1, min(local, ceil(each * local)))
     chance = ffn.per_token / ffn.experts * busiest_rank(e.layout.expert, local, each * local)
     return max(1, min(local, round(local * share_hit(chance, tokens))))

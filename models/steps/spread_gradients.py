@@ -8,8 +8,6 @@ Megatron-FSDP add shares up in buffers that stay.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from memplan.graph import TensorKind, dense_bytes
 from memplan.models.architecture import Layer
 from memplan.models.steps.backward import Backward
@@ -22,13 +20,8 @@ from memplan.models.training.step_recipe import Recipe
 class SpreadBackward(Backward):
     """A way back whose gradients of weights are spread over the ranks, unit by unit."""
 
-    def __init__(self, e: GatheringEmitter, recipe: Recipe, *, made_anew: Collection[str] = ()) -> None:
-        super().__init__(
-            e,
-            made_anew=made_anew,
-            recompute_attention=recipe.recompute_attention,
-            half_gradients=recipe.sums_in_halves,
-        )
+    def __init__(self, e: GatheringEmitter, recipe: Recipe) -> None:
+        super().__init__(e, recipe)
         self.gathering = e
         self._copies = recipe.optimizer_instances
         self._stay = recipe.sharding is not Sharding.FSDP2

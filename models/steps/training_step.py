@@ -9,7 +9,7 @@ from memplan.graph import Graph, Op
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, on_stages, training_layout
 from memplan.models.steps.adapter_steps import AdapterBackward, AdapterEmitter, refuse_adapters
-from memplan.models.steps.backward import ACTIVATIONS, NORMS, Backward
+from memplan.models.steps.backward import Backward
 from memplan.models.steps.emit import StepEmitter
 from memplan.models.steps.gathered_weights import GatheringEmitter
 from memplan.models.steps.optimizer_step import optimise
@@ -107,28 +107,19 @@ class _Training:
             # What trains a router balances it, by a loss or a bias (arXiv 2412.19437, 2.1.2).
             even_routing=True,
         )
-        anew = [
-            *(NORMS if recipe.makes_anew(norm=True) else ()),
-            *(ACTIVATIONS if recipe.makes_anew(norm=False) else ()),
-        ]
         self.divided: SpreadBackward | None = None
         self.e: StepEmitter
         self.backward: Backward
         if recipe.sharding.gathers:
             gathering = GatheringEmitter(model, layout, step, recipe)
-            self.divided = SpreadBackward(gathering, recipe, made_anew=anew)
+            self.divided = SpreadBackward(gathering, recipe)
             self.e, self.backward = gathering, self.divided
         elif recipe.lora_rank:
             adapters = AdapterEmitter(model, layout, step, recipe)
-            self.e, self.backward = adapters, AdapterBackward(adapters, recipe, made_anew=anew)
+            self.e, self.backward = adapters, AdapterBackward(adapters, recipe)
         else:
             self.e = StepEmitter(model, layout, step, training=True, dropout=recipe.dropout)
-            self.backward = Backward(
-                self.e,
-                made_anew=anew,
-                recompute_attention=recipe.recompute_attention,
-                half_gradients=recipe.sums_in_halves,
-            )
+            self.backward = Backward(self.e, recipe)
         outer = self.e.hold([item for item in outer_weights(model) if item.group is not WeightGroup.VISION])
         self.pieces = StepPieces(self.e, outer)
 

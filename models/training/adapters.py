@@ -14,29 +14,37 @@ from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
 
 STANDING = "weights that stand still"
-_QUANTISED = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
+_PARTS = {
+    WeightGroup.ATTENTION: "attention",
+    WeightGroup.DENSE_FFN: "ffn",
+    WeightGroup.SHARED_EXPERTS: "ffn",
+    WeightGroup.EXPERTS: "experts",
+}
+"""Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
+_READ_WITHIN = ROWS_SPLIT | {"out_proj", "o_a_proj", "o_b_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
+"""Projections that read what others made in their part of a layer, not what the norm before it gives."""
+_OF_EXPERTS = (WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
 def has_adapter(item: Weight, recipe: Recipe) -> bool:
     """Whether adapters are trained beside a weight."""
-    if not recipe.lora_rank or not item.linear or item.layer is None:
+    if not recipe.lora_rank or not _may_have(item, experts=recipe.lora_experts):
         return False
-    if item.group not in _adapted(experts=recipe.lora_experts):
-        return False
-    return not recipe.lora_targets or item.name.rpartition(".")[2] in recipe.lora_targets
+    return not recipe.lora_targets or item.own_name in recipe.lora_targets
 
 
 def adapted_projections(model: ModelConfig, *, experts: bool = False) -> tuple[str, ...]:
     """Names of projections that may have adapters (`q_proj`), those of experts only if asked for."""
-    groups = _adapted(experts=experts)
     items = (item for layer in model.layers for item in weights_of(model, layer))
-    names = (item.name.rpartition(".")[2] for item in items if item.linear and item.group in groups)
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(item.own_name for item in items if _may_have(item, experts=experts)))
 
 
-def _adapted(*, experts: bool) -> tuple[WeightGroup, ...]:
-    dense = (WeightGroup.ATTENTION, WeightGroup.DENSE_FFN)
-    return (*dense, WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS) if experts else dense
+def _may_have(item: Weight, *, experts: bool) -> bool:
+    return _in_layers(item) and (experts or item.group not in _OF_EXPERTS)
+
+
+def _in_layers(item: Weight) -> bool:
+    return item.linear and item.layer is not None and item.group in _PARTS
 
 
 def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...], recipe: Recipe) -> tuple[int, int]:
@@ -55,7 +63,7 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
         out, into = item.shape
         routed = item.group is WeightGroup.EXPERTS
         copies = -(-item.copies // layout.expert) if routed else 1
-        if item.name.rpartition(".")[2] in ROWS_SPLIT:
+        if item.own_name in ROWS_SPLIT:
             count = own // out + copies * out
         else:
             inputs[item.layer, _adapter_of(item, recipe)] = copies * into, routed
@@ -70,14 +78,6 @@ def _adapter_of(item: Weight, recipe: Recipe) -> str:
     return parameter_of(item) if recipe.of_megatron else item.name
 
 
-_PARTS = {
-    WeightGroup.ATTENTION: "attention",
-    WeightGroup.DENSE_FFN: "ffn",
-    WeightGroup.SHARED_EXPERTS: "ffn",
-    WeightGroup.EXPERTS: "experts",
-}
-
-
 def kept_by_adapters(
     model: ModelConfig, layer: Layer, layout: Layout, recipe: Recipe, kept: list[Saved]
 ) -> Iterator[Saved]:
@@ -88,8 +88,8 @@ def kept_by_adapters(
     and tokens on their way to experts are not kept for others.
     """
     beside = [item for item in weights_of(model, layer) if has_adapter(item, recipe)]
-    names = {(_PARTS[item.group], item.name.rpartition(".")[2]) for item in beside}
-    reading = {part for part, name in names if name not in ROWS_SPLIT}
+    names = {(_PARTS[item.group], item.own_name) for item in beside}
+    reading = {part for part, name in names if name not in _READ_WITHIN}
     unread = {
         ("attention norm output", "norm"): "attention" not in reading,
         ("feed-forward norm output", "norm"): not reading & {"ffn", "experts"},
@@ -100,23 +100,22 @@ def kept_by_adapters(
     yield from (item for item in kept if not unread.get((item.name, item.part), False))
     if not recipe.lora_dropout:
         return
-    widths: dict[tuple[str, str], float] = {}
+    read: dict[str, dict[str, float]] = {}
     for item in beside:
-        part, split = _PARTS[item.group], item.name.rpartition(".")[2] in ROWS_SPLIT
+        part, split = _PARTS[item.group], item.own_name in ROWS_SPLIT
         if part == "experts" and isinstance(layer.ffn, MoeFfn):
             pairs = layer.ffn.per_token * layout.expert_shards / layout.tensor
-            widths[part, _adapter_of(item, recipe)] = pairs * item.shape[1] / (layout.expert_shards if split else 1)
+            width = pairs * item.shape[1] / (layout.expert_shards if split else 1)
         else:
-            shards = layout.tensor if split or recipe.sequence_parallel else 1
-            widths[part, _adapter_of(item, recipe)] = item.shape[1] / shards
-    for part in dict.fromkeys(part for part, _ in widths):
-        width = sum(size for (of, _), size in widths.items() if of == part)
-        yield Saved("inputs of adapters, dropped, and masks", part, (recipe.each + 1) * width)
+            width = item.shape[1] / (layout.tensor if split or recipe.sequence_parallel else 1)
+        read.setdefault(part, {})[_adapter_of(item, recipe)] = width
+    for part, widths in read.items():
+        yield Saved("inputs of adapters, dropped, and masks", part, (recipe.each + 1) * sum(widths.values()))
 
 
 def in_four_bits(item: Weight, recipe: Recipe) -> bool:
     """Whether a weight stands in 4 bits: those of linear layers, which head and routers are not (QLoRA)."""
-    return recipe.four_bit_base and item.linear and item.layer is not None and item.group in _QUANTISED
+    return recipe.four_bit_base and _in_layers(item)
 
 
 def four_bit_weights(

@@ -290,8 +290,8 @@ _JOINED = {"gate_proj": "up_proj", "q_proj": "qkv_proj", "k_proj": "qkv_proj", "
 
 def parameter_of(item: Weight) -> str:
     """The name of the parameter that a weight is, or is a part of."""
-    before, dot, name = item.name.rpartition(".")
-    return f"{before}{dot}{_JOINED.get(name, name)}"
+    name = item.own_name
+    return item.name.removesuffix(name) + _JOINED.get(name, name)
 
 
 ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
@@ -310,7 +310,7 @@ def linear_shapes(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) 
         if item.group in (WeightGroup.ROUTER, WeightGroup.VISION):
             continue
         one = count // max(1, -(-item.copies // layout.expert))
-        columns = one // item.shape[0] if item.name.rpartition(".")[2] in ROWS_SPLIT else item.shape[1]
+        columns = one // item.shape[0] if item.own_name in ROWS_SPLIT else item.shape[1]
         key = item.layer, parameter_of(item), columns
         rows[key] = rows.get(key, 0) + one // columns
     return {(height, columns) for (_, _, columns), height in rows.items()}

@@ -73,6 +73,12 @@ def test_traffic_takes_the_place_of_lengths(config: str, tmp_path: Path, capsys:
         (("--rate", "1", "--host-factor", "nan"), "must be a finite number"),
         (("--trace", "nothing.jsonl"), "can't be read"),
         ((), "no number of dies"),
+        (("--npus", "8", "--train", "--even-routing"), "--even-routing means nothing with --train; leave it out"),
+        (("--npus", "8", "--train", "--rate", "1"), "--rate means nothing with --train"),
+        (("--npus", "8", "--host", "vllm-ascend"), "--host is of a service"),
+        (("--npus", "8", "--max-num-seqs", "8"), "--max-num-seqs is of a service"),
+        (("--npus", "8", "--lora-rank", "8"), "--lora-rank is of training; give --train, or leave it out"),
+        (("--rate", "1", "--micro-batch", "2"), "--micro-batch is of training"),
     ],
 )
 def test_what_can_not_be_asked_is_one_line(

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memplan.core.resources import table
 from memplan.cost import Kernel, Operand, kernel_cost, machine
 from memplan.cost.kernels.op_classes import op_class
+from memplan.cost.uncertainty import interval_class
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))
@@ -82,12 +84,16 @@ def test_attention_of_the_standard_knows_its_heads() -> None:
     assert found == 4 * 2 * 8 * 128 * 128 * 64
 
 
-def test_every_formula_has_a_class_of_errors_and_a_weight() -> None:
-    from memplan.cost.kernels.op_classes import _WEIGHT, _table
-    from memplan.cost.uncertainty import interval_class
+def test_every_formula_decides_a_fused_kernel_before_what_fills() -> None:
+    """A kind without a weight among those of fused kernels would come behind all others."""
+    classes = table("memplan.cost", "kernels.json")["classes"].values()
+    named = {entry["kind"]: name for entry in classes for name in entry["types"] if "_" not in name}
+    assert set(named) == {entry["kind"] for entry in classes}
+    decided = {kind: op_class(f"FusionOp_Fill_{name}").kind for kind, name in named.items()}
+    assert {kind for kind, told in decided.items() if kind != told} == {"collective", "sort"}
 
-    kinds = {entry["kind"] for entry in _table()["classes"].values()} - {"collective", "sort"}
-    assert kinds <= set(_WEIGHT)
+
+def test_a_transposed_convolution_has_the_errors_of_convolutions() -> None:
     image, larger = (Operand((8, 64, size, size), "float16") for size in (128, 256))
     kernel = Kernel("ConvTranspose", (image, Operand((64, 64, 4, 4), "float16")), (larger,))
     assert interval_class(kernel, kernel_cost(kernel, B3)) == "convolutions"

@@ -12,6 +12,7 @@ from benchmarks.kernel_intervals import (
     BASE,
     FIRST,
     OWN,
+    REGISTERS,
     SEVERAL,
     ClassInterval,
     Measured,
@@ -43,15 +44,22 @@ def intervals(ratios: list[Ratio]) -> dict[str, dict[str, ClassInterval]]:
     return {generation: class_intervals(measured, generation) for generation in OWN}
 
 
-@pytest.mark.parametrize("generation", OWN)
+@pytest.mark.parametrize(("generation", "classes", "most"), [(BASE, 8, 0.88), (REGISTERS, 5, 0.92)])
 def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(
-    intervals: dict[str, dict[str, ClassInterval]], generation: str
+    intervals: dict[str, dict[str, ClassInterval]], generation: str, classes: int, most: float
 ) -> None:
-    """And hardly more, as few sources allow: what holds all where four of five are said is too wide."""
+    """
+    And not many more: what holds nine of ten where four of five are said is too wide.
+
+    Of 3510 a class has three to six sources, each of which weighs so much that the last step of a tail takes in more.
+    """
     told = {name: one for name, one in intervals[generation].items() if len(one.left_out) >= SEVERAL}
-    assert len(told) >= 5
+    assert len(told) >= classes
     for name, one in told.items():
-        assert 0.8 - 1e-9 <= min(one.held()) <= 0.94, name
+        kernels, sources = one.held()
+        assert min(kernels, sources) >= 0.8 - 1e-9, name
+        assert min(kernels, sources) < most, name
+        assert generation != BASE or kernels < most, name
 
 
 def test_four_of_five_kernels_of_all_classes_are_inside_without_their_source(
@@ -69,9 +77,16 @@ def test_four_of_five_kernels_of_all_classes_are_inside_without_their_source(
 def test_four_of_five_kernels_of_a_profile_are_inside_without_it(
     intervals: dict[str, dict[str, ClassInterval]],
 ) -> None:
-    for source, (kernels, share) in held_by_source(intervals[BASE]).items():
-        if kernels >= 10 * SEVERAL_KERNELS:
-            assert 0.75 <= share <= 0.88, source
+    """A source of fewer kernels than that may be a single operator, which goes wrong as a whole or not at all."""
+    operators = {each.source for each in cleared_kernels()}
+    for classes in intervals.values():
+        for source, (kernels, share) in held_by_source(classes).items():
+            if kernels >= SEVERAL_KERNELS and source not in operators:
+                assert share >= 0.7, source
+            if kernels >= 2 * SEVERAL_KERNELS:
+                assert share >= 0.75, source
+            if kernels >= 10 * SEVERAL_KERNELS:
+                assert share <= 0.88, source
 
 
 def test_a_source_weighs_once_however_many_kernels_it_has() -> None:
@@ -103,8 +118,8 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
     assert found is not None
     assert found.low_ns < cost.duration_ns < found.high_ns
     assert (found.class_name, found.share) == ("products", 0.8)
-    assert found.kernels > 50
-    assert found.sources >= 10
+    assert found.kernels >= 70
+    assert found.sources >= 12
 
 
 def test_what_the_model_does_not_know_has_no_interval() -> None:
@@ -127,13 +142,17 @@ def test_a_generation_of_which_nothing_was_measured_has_a_wider_one(name: str) -
 def test_the_first_generation_is_as_much_wider_as_its_profiles_as_first_seen_need(
     intervals: dict[str, dict[str, ClassInterval]], ratios: list[Ratio]
 ) -> None:
-    """By what the model said before it had been held against them; as predicted now more are inside."""
+    """
+    By what the model said before it had been held against them; as predicted now more are inside.
+
+    Three networks choose the factor, in steps of 0.05: without one of them it is two steps off at most.
+    """
     shipped = json.loads(INTERVALS.read_text("utf-8"))["wider"]["value"][FIRST]
     assert shipped == first_factor(intervals[BASE])
     for name, own in first_seen_ratios().items():
         without = first_factor(intervals[BASE], own[0].source)
-        assert abs(without - shipped) < 0.11, name
-        assert 0.74 <= inside(intervals[BASE], own, without)[1] <= 0.95, name
+        assert abs(without - shipped) < 0.101, name
+        assert 0.75 <= inside(intervals[BASE], own, without)[1] <= 0.95, name
     assert inside(intervals[BASE], [ratio for ratio in ratios if ratio.generation == FIRST], shipped)[1] <= 0.95
 
 

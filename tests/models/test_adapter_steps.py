@@ -21,6 +21,13 @@ from memplan.serving import training_time
 
 RECIPE = Recipe(sequence=4096, micro_batches=2, lora_rank=16)
 
+PLAIN, GATHERED, GATHERED_OF_FOUR, ANEW, BEFORE_THE_LOSS = 0.01, 0.03, 0.1, 0.08, 0.06
+"""
+How far formula and graph are apart: with a loss on the rank and nothing gathered for sequence parallelism 0.6 % at
+most; with tokens gathered from two ranks 2.9, from four 9.4; on stages before the loss, where nothing larger hides
+what lives for a layer alone, 5.4, and 7.2 where the formula has several layers made anew.
+"""
+
 
 def published(shared_data: Path, name: str, layers: int = 4) -> ModelConfig:
     model = load_config(shared_data / "configs" / f"{name}.json")
@@ -34,26 +41,30 @@ def elements(graph: Graph, kind: TensorKind) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "recipe"),
+    ("name", "layout", "recipe", "within"),
     [
-        ("Qwen--Qwen3-8B", Layout(data=2), RECIPE),
-        ("Qwen--Qwen3-8B", Layout(tensor=2), replace(RECIPE, sequence_parallel=True)),
-        ("meta-llama--Meta-Llama-3.1-8B", Layout(), replace(RECIPE, recompute_layers=4)),
-        ("meta-llama--Meta-Llama-3.1-8B", Layout(), replace(RECIPE, lora_targets=("q_proj", "v_proj"))),
-        ("Qwen--Qwen3-30B-A3B", Layout(data=4, expert=4), RECIPE),
-        ("Qwen--Qwen3-30B-A3B", Layout(data=4, expert=4, pipeline=2), replace(RECIPE, recompute_layers=2)),
-        ("deepseek-ai--DeepSeek-V3", Layout(data=8, expert=8), RECIPE),
+        ("Qwen--Qwen3-8B", Layout(data=2), RECIPE, PLAIN),
+        ("Qwen--Qwen3-8B", Layout(tensor=2), replace(RECIPE, sequence_parallel=True), GATHERED),
+        ("Qwen--Qwen3-8B", Layout(tensor=4), replace(RECIPE, sequence_parallel=True), GATHERED_OF_FOUR),
+        ("meta-llama--Meta-Llama-3.1-8B", Layout(tensor=2), RECIPE, PLAIN),
+        ("meta-llama--Meta-Llama-3.1-8B", Layout(), replace(RECIPE, recompute_layers=4), PLAIN),
+        ("meta-llama--Meta-Llama-3.1-8B", Layout(), replace(RECIPE, lora_targets=("q_proj", "v_proj")), PLAIN),
+        ("Qwen--Qwen3-30B-A3B", Layout(data=4, expert=4), RECIPE, PLAIN),
+        ("Qwen--Qwen3-30B-A3B", Layout(data=4, expert=4, pipeline=2), replace(RECIPE, recompute_layers=2), ANEW),
+        ("deepseek-ai--DeepSeek-V3", Layout(data=8, expert=8), RECIPE, PLAIN),
+        ("deepseek-ai--DeepSeek-V3", Layout(data=8, expert=8, pipeline=2), RECIPE, BEFORE_THE_LOSS),
     ],
 )
 def test_adapters_take_the_same_memory_by_graph_and_by_formula(
-    shared_data: Path, name: str, layout: Layout, recipe: Recipe
+    shared_data: Path, name: str, layout: Layout, recipe: Recipe, within: float
 ) -> None:
-    """Within 8 %: what sequence parallelism gathers, and of layers made anew what the formula has all at once."""
     model = published(shared_data, name)
     for stage in range(layout.pipeline):
         predicted = training_memory(model, layout, recipe, stage).peak_bytes
         graph = training_graph(model, layout, recipe, stage=stage)
-        assert int(live_curve(graph, alignment=512).max()) == pytest.approx(predicted, rel=0.08)
+        assert int(live_curve(graph, alignment=512).max()) == pytest.approx(
+            predicted, rel=PLAIN if 0 < stage == layout.pipeline - 1 else within
+        )
 
 
 def test_only_adapters_have_gradients_and_states(shared_data: Path) -> None:

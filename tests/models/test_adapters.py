@@ -52,6 +52,18 @@ def test_nobody_keeps_what_only_products_that_stand_still_read(llama: ModelConfi
     assert sum(every.values()) - sum(few.values()) == 2 * (4096 + 11008)
 
 
+def test_projections_of_latents_and_heads_read_no_norm(shared_data: Path) -> None:
+    """What goes into the products behind the first ones isn't what the norm before attention gives."""
+    for name, within, before in (
+        ("deepseek-ai--DeepSeek-V3", ("q_b_proj", "kv_b_proj", "o_proj"), "q_a_proj"),
+        ("Qwen--Qwen3-Next-80B-A3B-Instruct", ("o_proj",), "q_proj"),
+    ):
+        model = load_config(shared_data / "configs" / f"{name}.json")
+        read = ("norm", "attention norm output")
+        assert read not in kept(model, replace(RECIPE, lora_targets=within))
+        assert read in kept(model, replace(RECIPE, lora_targets=(*within, before)))
+
+
 def test_experts_without_adapters_keep_no_tokens(family_models: Mapping[str, ModelConfig]) -> None:
     model = family_models["glm4_moe"]
     beside, without = (kept(model, replace(RECIPE, lora_experts=told)) for told in (True, False))

@@ -17,8 +17,10 @@ from memplan.models.steps import Phase, ServedStep
 from memplan.models.training.recipe_choices import Schedule
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
+from memplan.schema.whole_step import planned_step
 from memplan.serving import step_time
 from memplan.serving.step_parts import pipeline_span_ns, served_parts
+from memplan.serving.steptime import routing_notes
 
 CONFIG = str(resources.files("memplan.samples") / "example_config.json")
 MODEL = load_config(CONFIG)
@@ -61,6 +63,29 @@ def test_ranks_wait_for_that_with_most_rows_though_a_plan_has_as_many_as_the_mea
     assert more == uneven.duration_ns - even.duration_ns
     assert any("--even-routing" in note for note in uneven.notes)
     assert not any("--even-routing" in note for note in even.notes)
+
+
+def test_what_uneven_experts_save_is_waited_for_by_nobody(shared_data: Path) -> None:
+    """One rank waits for no other, and few tokens choose the same experts: the step is shorter than its plan's even."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    step = ServedStep(Phase.DECODE, 16, 2048)
+    uneven, even = (
+        memplan.plan(model, recipe=replace(step, even_routing=own), chip="910C", quick=True) for own in (False, True)
+    )
+    saved = {part.name: part.duration_ns for part in uneven.step_parts}["experts chosen unevenly"]
+    assert saved < 0
+    parts, others = planned_step(uneven), planned_step(even)
+    assert parts is not None
+    assert others is not None
+    assert parts.waiting_ns == others.waiting_ns == 0
+    assert parts.running_ns - others.running_ns == saved == parts.span_ns - others.span_ns
+
+
+def test_ranks_beyond_the_experts_need_no_word_on_balance(shared_data: Path) -> None:
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json")
+    for ranks, said in ((128, True), (144, False)):
+        notes = routing_notes(model, Layout(data=ranks, expert=ranks), even=False)
+        assert any("nobody balanced" in note for note in notes) is said
 
 
 def test_the_plan_that_a_step_writes_shows_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

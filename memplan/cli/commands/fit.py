@@ -12,6 +12,7 @@ import typer
 from memplan.cli.console import progress_bar
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
+from memplan.core.options import given_option
 from memplan.core.units import parse_size
 from memplan.reports.report import Report
 from memplan.requests.kv_request import ServingRequest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from memplan.serving import StepTime
 
 _MOST_DIES, _LARGER_STEP = 384, 8192
+_OF_ALL_SERVED = frozenset({"even_routing"})
+"""Of the options of services those that layouts are timed with, too."""
 
 
 @reporting
@@ -56,6 +59,7 @@ def command(
 
     Exits with 0 when one fits, 1 when none does, 2 when the input can't be used.
     """
+    _check_use(recipe, service, train)
     if service.asked and not train:
         with progress_bar() as progress:
             return _service(asked, service, npus or _MOST_DIES, progress)
@@ -95,9 +99,22 @@ def command(
         times = {} if train else _decode_times(model, die, result.fitting[:timed], step, progress)
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
     notes: list[Text] = [] if train or served.note is None else [served.note]
-    if times:
-        notes.extend(routing_notes(model, even=service.even_routing))
+    said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
+    notes.extend(dict.fromkeys(said))
     return layouts_report(result, times, title, training=train, notes=tuple(notes))
+
+
+def _check_use(recipe: RecipeRequest, service: ServiceRequest, train: bool) -> None:
+    """Raise `InputError` for an option that would change nothing: of services, of training where that isn't asked."""
+    idle = service.given if train else frozenset() if service.asked else service.given - _OF_ALL_SERVED
+    option = given_option(ServiceRequest, idle)
+    if option is not None and train:
+        raise InputError("{} means nothing with {}", option, "--train", remedy="leave it out")
+    if option is not None:
+        raise InputError("{} is of a service", option, remedy="give --ttft, --tpot and --rate, or leave it out")
+    option = None if train else given_option(RecipeRequest, recipe.given)
+    if option is not None:
+        raise InputError("{} is of training", option, remedy="give --train, or leave it out")
 
 
 def _decode_times(
@@ -140,23 +157,21 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     options = ServingOptions(
         length=asked.context or sequence_lengths(model, engine.lengths).default, requests=service.step_sequences
     )
-    case = Case(model, die, engine, options, ONE_RANK, memory)
+    case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)
     if service.host_factor != 1:
         check_host_shows(host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
-    ask = ServiceAsk(
-        case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor,
-        even_routing=service.even_routing,
-    )  # fmt: skip
+    goal = service.goal()
+    ask = ServiceAsk(case, goal, load, most, host, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)
     if served.note is not None:
         notes.append(served.note)
-    notes.extend(routing_notes(model, even=service.even_routing))
+    notes.extend(routing_notes(model, even=case.even_routing))
     if engine.name != host and host == CAPTURED:
         notes.append("the host's work is taken to be hidden: --host vllm-ascend has a served engine's")
-    return service_report(found, ask.goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))
+    return service_report(found, goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))

@@ -9,6 +9,7 @@ from memplan.cost.attention import AttentionProblem
 from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import is_fused
 from memplan.cost.machine import Machine
+from memplan.cost.products.chunk_kernels import CHUNK_SIZES, attribute_sizes
 from memplan.cost.products.matmul_problem import MatmulProblem
 
 
@@ -244,10 +245,10 @@ def chunk_products_of(kernel: Kernel, machine: Machine) -> ProductOperands:
 
     What a chunk has to wait for the one before it is not in the time.
     """
-    sizes = [kernel.attribute(name) for name in ("chunks", "rows", "columns", "terms")]
-    chunks, rows, columns, terms = (size if isinstance(size, int) else 0 for size in sizes)
-    if min(chunks, rows, columns, terms) < 1 or not kernel.present or not kernel.outputs:
+    sizes = attribute_sizes(kernel, *CHUNK_SIZES)
+    if sizes is None or not kernel.present or not kernel.outputs:
         return ProductOperands()
+    chunks, rows, columns, terms = sizes
     width = element_bytes(kernel.present[0].dtype)
     problem = MatmulProblem(
         m=rows, n=columns, k=terms, batch=chunks, a_batch=chunks, b_batch=chunks, a_bytes=width, b_bytes=width,

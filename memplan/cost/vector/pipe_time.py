@@ -29,7 +29,7 @@ def vector_time(
     work: VectorWork,
     machine: Machine,
     *,
-    hot: float | None = None,
+    hot: float = 0.0,
     kept: float | None = None,
     double_buffer: bool = True,
     code_ns: float = 0.0,
@@ -50,7 +50,7 @@ def vector_time(
     copy = Copy(
         read=work.read + work.again,
         written=work.written,
-        hot=min(work.read, hot or 0.0) + work.again,
+        hot=min(work.read, hot) + work.again,
         kept=min(work.written, work.written * stays if kept is None else kept),
         instruction=work.piece,
         row=work.runs.read or work.piece,
