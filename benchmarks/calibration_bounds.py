@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.calibration_learners import Told, learners
 from benchmarks.calibration_profiles import Mask, Profiled
 from benchmarks.markdown import percent, section, table
-from memplan.cost.deviations import Member, Trait, fitted_deviations, mean_place, trait_of
-from memplan.cost.kernel_time import plain_times
-from memplan.cost.l2 import kernel_accesses, l2_states
+from memplan.cost.deviations import Member, Trait, fitted_deviations, mean_place
 from memplan.cost.measured_kernels import calibration_choice
 from memplan.cost.overlap import Array
 
@@ -120,8 +119,7 @@ def twins(every: Sequence[Profiled]) -> Iterator[str]:
     rows = []
     for each in every:
         names, first = np.unique(each.shape, return_index=True)
-        traits = _traits(each)
-        kernels = [traits[row] for row in first]
+        kernels = [each.traits[row] for row in first]
         own = [each.shape == name for name in names]
         missed = np.zeros((len(names), len(SHARES)))
         spent = np.zeros(len(names))
@@ -149,17 +147,36 @@ def _apart(one: Trait, other: Trait) -> float:
     return max(abs(part) for part in (*differences, (one.hot or 0.0) - (other.hot or 0.0)))
 
 
-def _traits(each: Profiled) -> list[Trait]:
-    """The trait of every row."""
-    states = l2_states(kernel_accesses(each.kernels.kernels), each.machine.l2)
-    plain = [
-        plain_times(kernel, each.machine, int(ordered))
-        for kernel, ordered in zip(each.kernels.kernels, each.model, strict=True)
-    ]
-    return [trait_of(*row) for row in zip(each.kernels.kernels, plain, states, strict=True)]
+@dataclass(frozen=True, slots=True)
+class Half:
+    """
+    One part of a draw of the distinct kernels, held against what the other tells: which rows are fitted, which of the
+    others are of types of which these have enough, and what each prior of the calibration tells of them.
+    """
+
+    fitted: Mask
+    own: Mask
+    priors: tuple[Told, ...]
 
 
-def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
+Drawn = Sequence[tuple[Profiled, Sequence[Sequence[Half]]]]
+"""Profiles, and of each draw of theirs the halves."""
+
+
+def drawn_halves(every: Sequence[Profiled], draws: int) -> Drawn:
+    """The halves of each profile in `draws` draws, without those of which nothing is checked."""
+    return [(each, [list(_halves(each, each.parts(seed))) for seed in range(draws)]) for each in every]
+
+
+def _halves(each: Profiled, part: NDArray[np.int64]) -> Iterator[Half]:
+    for number in (0, 1):
+        fitted = part != number
+        own = ~fitted & each.known_by(fitted)
+        if own.any():
+            yield Half(fitted, own, tuple(_by_priors(each, fitted, own)))
+
+
+def hindsight(every: Drawn, draws: int) -> Iterator[str]:
     """How far fits to halves of the shapes would get with the best choice for each class, the answers known."""
     yield from section(
         "Halves with the answers known",
@@ -170,36 +187,31 @@ def hindsight(every: Sequence[Profiled], draws: int) -> Iterator[str]:
         "choice among these priors.",
     )
     rows = []
-    for each in every:
-        traits = _traits(each)
-        found = [left for seed in range(draws) if (left := _left_knowing(each, traits, seed)) is not None]
+    for each, drawn in every:
+        found = [left for halves in drawn if (left := _left_knowing(each, halves)) is not None]
         if found:
             rows.append((each.name, *(f"{share:.0%}" for share in np.mean(found, axis=0))))
     yield from table(("profile", "one choice", "one for each class", "one for each type"), rows)
 
 
-def _left_knowing(each: Profiled, traits: Sequence[Trait], seed: int) -> tuple[float, float, float] | None:
+def _left_knowing(each: Profiled, halves: Sequence[Half]) -> tuple[float, float, float] | None:
     """Shares of the model's error left by the best choice for all, each class and each type, `None` without any."""
-    part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
     whole, left = 0.0, [0.0, 0.0, 0.0]
-    for number in (0, 1):
-        own = (part == number) & each.known_by(part != number)
-        if not own.any():
-            continue
-        missed = _missed_by_choice(each, traits, part != number, own)
+    for half in halves:
+        missed = _missed_by_choice(each, half)
         whole += float(missed[0].sum())
-        for index, group in enumerate((np.zeros(own.sum()), each.kind[own], each.type[own])):
+        for index, group in enumerate((np.zeros(half.own.sum()), each.kind[half.own], each.type[half.own])):
             left[index] += sum(float(missed[:, group == name].sum(axis=1).min()) for name in np.unique(group))
     if not whole:
         return None
     return left[0] / whole, left[1] / whole, left[2] / whole
 
 
-def _missed_by_choice(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> NDArray[np.float64]:
-    """Nanoseconds missed of each kernel of `own`, a row for the model and one for each prior with each share of it."""
-    found = [np.abs(each.model[own] - each.time[own])]
-    for told in _by_priors(each, traits, fitted, own):
-        found += _missed_by_shares(each, own, told)
+def _missed_by_choice(each: Profiled, half: Half) -> NDArray[np.float64]:
+    """Nanoseconds missed of each kernel checked, a row for the model and one for each prior with each share of it."""
+    found = [np.abs(each.model[half.own] - each.time[half.own])]
+    for told in half.priors:
+        found += _missed_by_shares(each, half.own, told)
     return np.array(found)
 
 
@@ -207,26 +219,26 @@ def _missed_by_shares(each: Profiled, own: Mask, told: Told) -> list[Array]:
     return [np.abs(each.model[own] * np.exp(share * told.ratios) - each.time[own]) for share in SHARES[1:]]
 
 
-def _by_priors(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> Iterator[Told]:
+def _by_priors(each: Profiled, fitted: Mask, own: Mask) -> Iterator[Told]:
     """What each prior of the calibration tells of the kernels of `own` by those `fitted`."""
     shapes = _shapes(each, fitted)
     told = fitted_deviations(
-        [mean_place([traits[row] for row in rows]) for rows in shapes], [each.time[rows] for rows in shapes]
+        [mean_place([each.traits[row] for row in rows]) for rows in shapes], [each.time[rows] for rows in shapes]
     )
-    asked, number = _numbered(traits, own)
+    asked, number = _numbered(each.traits, own)
     kept = dict.fromkeys(each.kind.tolist(), 1.0)
     for member in told.members:
         alone = replace(told, members=(Member(member.prior, 1.0, member.weights),), kept=kept).times_ns(asked)
         yield Told("priors", np.asarray(np.log(alone[number] / each.model[own])))
 
 
-def _by_learners(each: Profiled, traits: Sequence[Trait], fitted: Mask, own: Mask) -> Iterator[Told]:
+def _by_learners(each: Profiled, fitted: Mask, own: Mask) -> Iterator[Told]:
     shapes = _shapes(each, fitted)
-    places = [mean_place([traits[row] for row in rows]) for rows in shapes]
+    places = [mean_place([each.traits[row] for row in rows]) for rows in shapes]
     most = calibration_choice("largest_deviation")
     ratios = np.array([math.log(float(np.median(each.time[rows] / each.model[rows]))) for rows in shapes])
     spent = np.array([each.time[rows].sum() for rows in shapes])
-    asked, number = _numbered(traits, own)
+    asked, number = _numbered(each.traits, own)
     for told in learners(places, np.clip(ratios, -most, most), spent, asked):
         yield replace(told, ratios=told.ratios[number])
 
@@ -243,7 +255,7 @@ def _shapes(each: Profiled, fitted: Mask) -> list[NDArray[np.int64]]:
     return [np.flatnonzero(fitted & (each.shape == number)) for number in np.unique(each.shape[fitted])]
 
 
-def flexible(every: Sequence[Profiled], draws: int) -> Iterator[str]:
+def flexible(every: Drawn, draws: int) -> Iterator[str]:
     """How far learners of several families get whose constants are the best there are, the answers known."""
     yield from section(
         "Flexible learners with the answers known",
@@ -255,31 +267,25 @@ def flexible(every: Sequence[Profiled], draws: int) -> Iterator[str]:
     )
     families: tuple[str, ...] = ("priors", "nearest", "kernel ridge", "boosted trees")
     rows = []
-    for each in every:
-        left = _left_by_family(each, draws)
+    for each, drawn in every:
+        left = _left_by_family(each, drawn)
         if left:
             rows.append((each.name, *(f"{left[name]:.0%}" for name in (*families, "all", "classes"))))
     yield from table(("profile", *families, "best of all", "best for each class"), rows)
 
 
-def _left_by_family(each: Profiled, draws: int) -> Mapping[str, float]:
+def _left_by_family(each: Profiled, drawn: Sequence[Sequence[Half]]) -> Mapping[str, float]:
     """The share of the model's error that each family leaves, all of them, and all with a choice for each class."""
-    traits = _traits(each)
     kinds, kind = np.unique(each.kind, return_inverse=True)
     missed: dict[tuple[str, int, int], Array] = {}
     plain = np.zeros(len(kinds))
-    for seed in range(draws):
-        part = (np.random.default_rng(seed).permutation(each.shapes) % 2)[each.shape]
-        for half in (0, 1):
-            own = (part == half) & each.known_by(part != half)
-            if not own.any():
-                continue
-            plain += np.bincount(kind[own], np.abs(each.model - each.time)[own], len(kinds))
-            every = (*_by_priors(each, traits, part != half, own), *_by_learners(each, traits, part != half, own))
-            for number, told in enumerate(every):
-                for share, off in enumerate(_missed_by_shares(each, own, told)):
-                    key = (told.family, number, share)
-                    missed[key] = missed.get(key, 0.0) + np.bincount(kind[own], off, len(kinds))
+    for half in chain.from_iterable(drawn):
+        own = half.own
+        plain += np.bincount(kind[own], np.abs(each.model - each.time)[own], len(kinds))
+        for number, told in enumerate((*half.priors, *_by_learners(each, half.fitted, own))):
+            for share, off in enumerate(_missed_by_shares(each, own, told)):
+                key = (told.family, number, share)
+                missed[key] = missed.get(key, 0.0) + np.bincount(kind[own], off, len(kinds))
     whole = float(plain.sum())
     if not whole:
         return {}

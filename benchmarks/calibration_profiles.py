@@ -14,6 +14,8 @@ from benchmarks.aicore import kernels_of, measured_profiles
 from benchmarks.first_generation import LENET, OLDER, RESNET, RESNET_BACK, ROWS, costed_rows
 from memplan.cost import Machine, machine
 from memplan.cost.calibration import kernel_key
+from memplan.cost.calibration_fit import plain_traits
+from memplan.cost.deviations import Trait
 from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.measured_kernels import MeasuredKernels, calibration_choice, measured_kernels, observe
 from memplan.cost.ordered_costs import costs_in_order
@@ -30,7 +32,7 @@ _FIRST_GENERATION = (
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """The kernels of a profile, a number for each one's shape, its type with its data type, class and bound."""
+    """The kernels of a profile, a number for each one's shape, its type with its data type, class, bound and trait."""
 
     name: str
     machine: Machine
@@ -40,6 +42,7 @@ class Profiled:
     kind: NDArray[np.str_]
     bound: NDArray[np.str_]
     model: Array
+    traits: tuple[Trait, ...]
 
     @property
     def time(self) -> Array:
@@ -50,6 +53,10 @@ class Profiled:
     def shapes(self) -> int:
         """Distinct kernels."""
         return int(self.shape.max()) + 1
+
+    def parts(self, seed: int, count: int = 2) -> NDArray[np.int64]:
+        """The part of each row where the distinct kernels are drawn into `count` parts."""
+        return (np.random.default_rng(seed).permutation(self.shapes) % count)[self.shape]
 
     def known_by(self, fitted: Mask, least: int | None = None) -> Mask:
         """Whether the `least` distinct kernels of each row's type are among those fitted, or as many as judge one."""
@@ -107,4 +114,5 @@ def _profiled(name: str, core: Machine, kernels: MeasuredKernels) -> Profiled:
         np.array([op_class(kernel.type).kind for kernel in kernels.kernels]),
         np.array([str(cost.bound) for cost in costs]),
         np.array([float(cost.duration_ns) for cost in costs]),
+        plain_traits(kernels.kernels, core, (cost.duration_ns for cost in costs))[1],
     )

@@ -291,7 +291,7 @@ def _row(
     layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     context = told["prompt"] + told["output"] // 2
     precision = told["precision"]
-    even = bool(told.get("balanced"))
+    even = bool(told.get("even_routing"))
     step = ServedStep(
         Phase.DECODE, sequences_under_way(told), context,
         speculative=told["drafts"], precision=precision, even_routing=even,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.calibration_bounds import flexible, floors, hindsight, left_by_factors, spread, twins
+from benchmarks.calibration_bounds import drawn_halves, flexible, floors, hindsight, left_by_factors, spread, twins
 from benchmarks.calibration_profiles import Mask, Profiled, public_profiles
 from benchmarks.markdown import percent, section, table
 from memplan.cost.calibration_fit import calibrate, rows_predicted, unseen_draws
@@ -53,8 +53,9 @@ def page(data: Path, more: Sequence[tuple[str, str, str]]) -> Iterator[str]:
     yield from halves(large)
     yield from between(every)
     yield from growth(large)
-    yield from hindsight(large, TENTHS)
-    yield from flexible(large, TENTHS)
+    drawn = drawn_halves(large, TENTHS)
+    yield from hindsight(drawn, TENTHS)
+    yield from flexible(drawn, TENTHS)
     yield from twins(large)
     yield from floors(large)
     yield from spread(large)
@@ -129,7 +130,7 @@ class Draw:
 
 def _drawn(each: Profiled, draws: int, count: int = 2) -> list[Draw]:
     """As many draws of the distinct kernels into `count` parts, each predicted by a fit to all others."""
-    parts = [(np.random.default_rng(seed).permutation(each.shapes) % count)[each.shape] for seed in range(draws)]
+    parts = [each.parts(seed, count) for seed in range(draws)]
     found = []
     for part, predicted in zip(parts, unseen_draws(each.kernels, each.machine, each.name, parts), strict=True):
         seen, known = np.zeros(len(part), bool), np.zeros(len(part), bool)

@@ -5,8 +5,6 @@ One training step is written as text once; for every further step, the digits of
 place, which makes a gigabyte in seconds.
 """
 
-# ruff: noqa: ARG005, E501  (the events are long, and their makers alike)
-
 from __future__ import annotations
 
 import random
@@ -49,7 +47,10 @@ def _metadata() -> Iterator[str]:
         yield f'{{"ph": "M", "name": "process_name", "pid": {pid}, "tid": 0, "args": {{"name": "{name}"}}}}'
         yield f'{{"ph": "M", "name": "process_sort_index", "pid": {pid}, "tid": 0, "args": {{"sort_index": {place}}}}}'
     for stream in range(8):
-        yield f'{{"name": "thread_name", "pid": {_DEVICE}, "tid": {stream}, "args": {{"name": "Stream {stream}"}}, "ph": "M"}}'
+        yield (
+            f'{{"name": "thread_name", "pid": {_DEVICE}, "tid": {stream}, "args": {{"name": "Stream {stream}"}}, '
+            f'"ph": "M"}}'
+        )
     for tid, name in enumerate(("Computing", "Communication", "Communication(Not Overlapped)", "Free")):
         yield f'{{"name": "thread_name", "pid": {_OVERLAP}, "tid": {tid}, "args": {{"name": "{name}"}}, "ph": "M"}}'
 
@@ -57,39 +58,51 @@ def _metadata() -> Iterator[str]:
 def _step_events(rng: random.Random) -> Iterator[str]:
     """One step; each kind comes in order of time, as exporters write it. Control characters mark times and flow ids."""
     makers: dict[str, Callable[[int, str, float], str]] = {
-        "cpu_op": lambda n, ts, dur: f'{{"ph": "X", "name": "aten::op_{n % 61}", "pid": {_HOST}, "tid": {_HOST + n % 2}, '
+        "cpu_op": lambda n, ts, dur: f'{{"ph": "X", "name": "aten::op_{n % 61}", "pid": {_HOST}, '
+        f'"tid": {_HOST + n % 2}, '
         f'"ts": "{ts}", "dur": {dur:.2f}, "cat": "cpu_op", "args": {{"Sequence number": {n}, "Fwd thread id": 0, '
-        f'"Input Dims": "32,{n % 97},224,224;\\r\\n;\\r\\n", "Input type": "float;\\r\\nScalar", "Call stack": "{_STACK}"}}}}',
-        "python_function": lambda n, ts, dur: f'{{"ph": "X", "name": "package/module_{n % 83}.py({n % 700}): call_{n % 83}", '
+        f'"Input Dims": "32,{n % 97},224,224;\\r\\n;\\r\\n", "Input type": "float;\\r\\nScalar", '
+        f'"Call stack": "{_STACK}"}}}}',
+        "python_function": lambda n, ts, dur: f'{{"ph": "X", '
+        f'"name": "package/module_{n % 83}.py({n % 700}): call_{n % 83}", '
         f'"pid": {_HOST}, "tid": {_HOST}, "ts": "{ts}", "dur": {dur:.2f}, "cat": "python_function", '
         f'"args": {{"Python id": {n}, "Python parent id": {n // 2}}}}}',
-        "cann": lambda n, ts, dur: f'{{"name": "AscendCL@aclCall_{n % 43}", "pid": {_CANN}, "tid": {_HOST + n % 3}, "ts": "{ts}", '
-        f'"dur": {dur:.2f}, "args": {{"Thread Id": {_HOST + n % 3}, "Mode": "ACL_RTS", "level": "acl", "id": "aclCall_{n % 43}", '
+        "cann": lambda n, ts, dur: f'{{"name": "AscendCL@aclCall_{n % 43}", "pid": {_CANN}, "tid": {_HOST + n % 3}, '
+        f'"ts": "{ts}", '
+        f'"dur": {dur:.2f}, "args": {{"Thread Id": {_HOST + n % 3}, "Mode": "ACL_RTS", "level": "acl", '
+        f'"id": "aclCall_{n % 43}", '
         f'"item_id": "0", "connection_id": {n}}}, "ph": "X"}}',
-        "hardware": lambda n, ts, dur: f'{{"name": "aclnnKernel_{n % 71}_Op{n % 71}", "pid": {_DEVICE}, "tid": {n % 8}, '
+        "hardware": lambda n, ts, dur: f'{{"name": "aclnnKernel_{n % 71}_Op{n % 71}", "pid": {_DEVICE}, '
+        f'"tid": {n % 8}, '
         f'"ts": "{ts}", "dur": {dur:.6f}, "args": {{"Model Id": 4294967295, "Task Type": "AI_VECTOR_CORE", '
-        f'"Physic Stream Id": {n % 8}, "Task Id": {n}, "Batch Id": 0, "Subtask Id": 4294967295, "connection_id": {n}}}, "ph": "X"}}',
+        f'"Physic Stream Id": {n % 8}, "Task Id": {n}, "Batch Id": 0, "Subtask Id": 4294967295, '
+        f'"connection_id": {n}}}, "ph": "X"}}',
         "overlap": lambda n, ts, dur: f'{{"name": "Computing", "pid": {_OVERLAP}, "tid": {n % 4}, "ts": "{ts}", '
         f'"dur": {dur:.3f}, "ph": "X"}}',
-        "communication": lambda n, ts, dur: f'{{"name": "Notify_Wait", "pid": {_COMMUNICATION}, "tid": {n % 8}, "ts": "{ts}", '
-        f'"dur": {dur:.3f}, "args": {{"notify_id": "{n}", "duration estimated(us)": {dur / 3:.12f}, "stream id": {n % 8}, '
+        "communication": lambda n, ts, dur: f'{{"name": "Notify_Wait", "pid": {_COMMUNICATION}, "tid": {n % 8}, '
+        f'"ts": "{ts}", '
+        f'"dur": {dur:.3f}, "args": {{"notify_id": "{n}", "duration estimated(us)": {dur / 3:.12f}, '
+        f'"stream id": {n % 8}, '
         f'"task id": {n}, "context id": 0, "task type": "Notify_Wait", "src rank": 0, "dst rank": 4294967295, '
         f'"transport type": "LOCAL", "size(Byte)": {n * 512}, "data type": "INVALID", "link type": "ON_CHIP", '
         f'"bandwidth(GB/s)": {dur / 7:.12f}, "model id": 4294967295}}, "ph": "X"}}',
         "enqueue": lambda n, ts, dur: f'{{"ph": "X", "name": "Enqueue", "pid": {_HOST}, "tid": {_HOST}, "ts": "{ts}", '
         f'"dur": {dur:.2f}, "cat": "enqueue", "args": {{"correlation_id": {n}}}}}',
-        "dequeue": lambda n, ts, dur: f'{{"ph": "X", "name": "Dequeue@call_{n % 29}", "pid": {_HOST}, "tid": {_HOST + 2}, '
+        "dequeue": lambda n, ts, dur: f'{{"ph": "X", "name": "Dequeue@call_{n % 29}", "pid": {_HOST}, '
+        f'"tid": {_HOST + 2}, '
         f'"ts": "{ts}", "dur": {dur:.2f}, "cat": "dequeue", "args": {{"correlation_id": {n}}}}}',
-        "flow": lambda n, ts, dur: f'{{"name": "HostToDevice\x02{n:09d}", "ph": "s", "cat": "HostToDevice", "id": "\x02{n:09d}", '
+        "flow": lambda n, ts, _dur: f'{{"name": "HostToDevice\x02{n:09d}", "ph": "s", "cat": "HostToDevice", '
+        f'"id": "\x02{n:09d}", '
         f'"pid": {_CANN}, "tid": {_HOST + n % 3}, "ts": "{ts}"}}, {{"name": "HostToDevice\x02{n:09d}", "ph": "f", '
         f'"id": "\x02{n:09d}", "ts": "{ts}", "cat": "HostToDevice", "pid": {_DEVICE}, "tid": {n % 8}, "bp": "e"}}',
-        "accelerator": lambda n, ts, dur: f'{{"name": "read_bandwidth", "ts": "{ts}", "pid": {_COUNTERS + 1}, "tid": 0, '
+        "accelerator": lambda n, ts, _dur: f'{{"name": "read_bandwidth", "ts": "{ts}", "pid": {_COUNTERS + 1}, '
+        f'"tid": 0, '
         f'"args": {{"value": {n % 17}, "acc_id": {n % 28}}}, "ph": "C"}}',
-        "qos": lambda n, ts, dur: f'{{"name": "QoS OTHERS", "ts": "{ts}", "pid": {_COUNTERS + 2}, "tid": 0, '
+        "qos": lambda n, ts, _dur: f'{{"name": "QoS OTHERS", "ts": "{ts}", "pid": {_COUNTERS + 2}, "tid": 0, '
         f'"args": {{"value": {n}}}, "ph": "C"}}',
         "bandwidth": lambda n, ts, dur: f'{{"name": "HBM {n % 4}/Read", "ts": "{ts}", "pid": {_COUNTERS}, "tid": 0, '
         f'"args": {{"Read(MB/s)": {dur * 3:.12f}}}, "ph": "C"}}',
-        "memory": lambda n, ts, dur: f'{{"name": "APP/HBM", "ts": "{ts}", "pid": {_COUNTERS + 3}, "tid": 0, '
+        "memory": lambda _n, ts, dur: f'{{"name": "APP/HBM", "ts": "{ts}", "pid": {_COUNTERS + 3}, "tid": 0, '
         f'"args": {{"KB": {dur * 1000:.1f}}}, "ph": "C"}}',
     }  # fmt: skip
     for kind, count in EVENTS.items():
@@ -146,7 +159,8 @@ def write_kernels(path: Path, size: int, seed: int = 0) -> None:
     counters = [
         f"{unit}_{name}" for unit, names in (
             ("aic", ("total_cycles", "mac_time(us)", "mac_ratio", "scalar_time(us)", "scalar_ratio", "mte1_time(us)",
-                     "mte1_ratio", "mte2_time(us)", "mte2_ratio", "fixpipe_time(us)", "fixpipe_ratio", "icache_miss_rate")),
+                     "mte1_ratio", "mte2_time(us)", "mte2_ratio", "fixpipe_time(us)", "fixpipe_ratio",
+                     "icache_miss_rate")),
             ("aiv", ("time(us)", "total_cycles", "vec_time(us)", "vec_ratio", "scalar_time(us)", "scalar_ratio",
                      "mte2_time(us)", "mte2_ratio", "mte3_time(us)", "mte3_ratio", "icache_miss_rate")),
         ) for name in names
@@ -165,7 +179,8 @@ def write_kernels(path: Path, size: int, seed: int = 0) -> None:
             values = ",".join(["N/A"] * (len(counters) + 1))
         lines.append(
             f"1,0,4294967295,{number},2,aclnnKernel_{kind}_Op{kind},Op{kind},dynamic,AI_VECTOR_CORE,"
-            f"\x01{_EPOCH_US + at // 1000:016d}.{at % 1000:03d}\t,{rng.random() * 60:.3f},{rng.random() * 9:.6f},40,0,NO,"
+            f"\x01{_EPOCH_US + at // 1000:016d}.{at % 1000:03d}\t,{rng.random() * 60:.3f},{rng.random() * 9:.6f},"
+            "40,0,NO,"
             f'"""1,4096,{kind};{kind};""",DT_BF16;FLOAT;INT64,ND;ND;ND,"""1,4096,1024""",DT_BF16,ND,N/A,{values}\n'
         )
     step = _Template("".join(lines), {"\x01": (16, STEP_US)})
@@ -193,8 +208,8 @@ def write_memory(folder: Path, size: int, seed: int = 0) -> None:
         lasting = number % 1999 == 0
         blocks.append(
             f"aten::op_{number % 61},{rng.randrange(1, 9000) / 2},{time}\t,{'' if lasting else end + chr(9)},,"
-            f"{'' if lasting else 40.25},,{held:.8f},{held * 1.1:.8f},{held:.8f},{held:.8f},{held * 1.1:.8f},{held:.8f},"
-            "2710281216,NPU:0\n"
+            f"{'' if lasting else 40.25},,{held:.8f},{held * 1.1:.8f},{held:.8f},{held:.8f},{held * 1.1:.8f},"
+            f"{held:.8f},2710281216,NPU:0\n"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, header, lines in (

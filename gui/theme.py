@@ -10,6 +10,11 @@ from memplan.gui.model.palette import Palette
 _STYLE = "fusion"
 
 
+def qt_colour(value: int, alpha: int = 255) -> QColor:
+    """A palette's colour for Qt."""
+    return QColor(value >> 16 & 255, value >> 8 & 255, value & 255, alpha)
+
+
 def apply_theme(application: QApplication, palette: Palette) -> None:
     """Give every widget of the application the theme's colours; where it has them nothing is drawn anew."""
     colours = QPalette()

@@ -233,7 +233,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         defaults=None if defaults is None else defaults["values"],
         defaults_source="" if defaults is None else defaults["source"],
     )
-    model = BUILDERS[model_type](fields, model_type)
+    model = BUILDERS[model_type](fields)
     vision = read_vision(outer) if outer_type in WRAPPERS else None
     notes = model.notes
     if vision is not None and vision.parameters is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[1]
 PAGES = sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md"), *(TOP / "benchmarks").glob("*.md")])
+FORMULAS = sorted((TOP / "docs" / "formulas").glob("*.rst"))
 _SOURCES = ("memplan/", "gui/", "traces/", "models/", "tests/", "tools/", "docs/", "benchmarks/")
 
 
@@ -38,6 +40,16 @@ def test_the_navigation_has_every_page_once() -> None:
     assert Counter(page for pages in shown.values() for page in pages) == Counter(
         [*PAGES, *(TOP / "docs").rglob("*.rst")]
     )
+
+
+@pytest.mark.parametrize("page", FORMULAS, ids=lambda page: page.stem)
+def test_pages_of_formulas_are_made_of_modules_that_define_them(page: Path) -> None:
+    """Went wrong once: modules became packages, whose pages showed no formula or were of a module that was gone."""
+    named = re.findall(r"automodule:: ([\w.]+)", page.read_text(encoding="utf-8"))
+    assert named
+    for name in named:
+        module = importlib.import_module(name)
+        assert not hasattr(module, "__path__"), f"{name} is a package: name its modules"
 
 
 def test_every_field_of_a_public_row_of_serving_is_described() -> None:

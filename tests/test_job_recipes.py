@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from memplan.cli.app import command_app
 
@@ -17,7 +18,9 @@ RECIPES = sorted(JOBS.iterdir())
 
 
 def known_options() -> set[str]:
-    command = typer.main.get_command(command_app(["job"])).commands["job"]  # type: ignore[attr-defined]
+    app = typer.main.get_command(command_app(["job"]))
+    assert isinstance(app, TyperGroup)
+    command = app.commands["job"]
     return {flag for parameter in command.params for flag in parameter.opts}
 
 

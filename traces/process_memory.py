@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.resources import table
+from memplan.core.text_enum import TextEnum
 from memplan.traces.profile import MemoryCurve
 
 
-class ProcessPart(str, Enum):
+class ProcessPart(TextEnum):
     """What a part of a process's memory is."""
 
     ALLOCATED = "allocated"
@@ -32,8 +32,6 @@ class ProcessPart(str, Enum):
     """What a module of CANN took from the device itself."""
     REST = "not itemised"
     """What nothing in the profile names: the device context, loaded kernels, captured graphs."""
-
-    __str__ = str.__str__  # the same text in every version of Python
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPen
+from PySide6.QtGui import QFont, QFontMetrics, QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.model.palette import Palette
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.tags import Tags
 
 
@@ -37,19 +38,15 @@ class PaintedWidget(QWidget):
     def block(self, painter: QPainter, rectangle: QRectF, colour: int, alpha: int = 255) -> None:
         """A filled rectangle; `QPainter.fillRect` is avoided because it leaks references to None."""
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(self.colour(colour, alpha))
+        painter.setBrush(qt_colour(colour, alpha))
         painter.drawRect(rectangle)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-
-    def colour(self, value: int, alpha: int = 255) -> QColor:
-        """A palette's colour for Qt."""
-        return QColor(value >> 16 & 255, value >> 8 & 255, value & 255, alpha)
 
     def pen(self, role: str, width: float = 1.0, alpha: int = 255) -> QPen:
         """A pen in the theme's colour for `role`."""
         kept = self._pens.get((role, width, alpha))
         if kept is None:
-            kept = self._pens[role, width, alpha] = QPen(self.colour(self.colours.role(role), alpha))
+            kept = self._pens[role, width, alpha] = QPen(qt_colour(self.colours.role(role), alpha))
             kept.setWidthF(width)
         return kept
 
@@ -62,7 +59,7 @@ class PaintedWidget(QWidget):
     def paint_tags(self, painter: QPainter) -> None:
         """The small texts of this frame, over all that could strike them."""
         painter.setFont(self.small_font)
-        self._tags.paint(painter, self.small_metrics.ascent(), self.colour(self.colours.role("ground"), 215))
+        self._tags.paint(painter, self.small_metrics.ascent(), qt_colour(self.colours.role("ground"), 215))
 
     def paint_box(self, painter: QPainter, beside: QPointF, lines: Sequence[str]) -> None:
         """A box of text right of and below a place, kept inside the widget."""
@@ -77,7 +74,7 @@ class PaintedWidget(QWidget):
         if y + height > self.height():
             y = max(beside.y() - height - 8, 2)
         painter.setPen(self.pen("line"))
-        painter.setBrush(self.colour(self.colours.role("window"), 245))
+        painter.setBrush(qt_colour(self.colours.role("window"), 245))
         painter.drawRoundedRect(QRectF(x, y, width, height), 4, 4)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for row, line in enumerate(shown):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QPainter, QPen, QPolygonF
+from PySide6.QtGui import QPainter, QPen, QPolygonF
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.gui.theme import qt_colour
 
 MOST_SHAPES = 20_000
 """Shapes of one lane or map; of more, those that are narrowest on the screen are left out."""
@@ -26,7 +27,7 @@ def draw_boxes(
     for row in keep.tolist():
         if int(colours[row]) != last:
             last = int(colours[row])
-            painter.setBrush(QColor(last >> 16 & 255, last >> 8 & 255, last & 255))
+            painter.setBrush(qt_colour(last))
         width = max(float(right[row] - left[row]), _LEAST_PX)
         painter.drawRect(QRectF(float(left[row]), float(top[row]), width, float(bottom[row] - top[row])))
     painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -38,7 +39,7 @@ def draw_area(painter: QPainter, x0: float, low: Floats, high: Floats, colour: i
     points = [QPointF(x0 + x + side, y) for x, y in zip(columns, high, strict=True) for side in (0, 1)]
     points += [QPointF(x0 + x + side, y) for x, y in zip(columns[::-1], low[::-1], strict=True) for side in (1, 0)]
     painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(QColor(colour >> 16 & 255, colour >> 8 & 255, colour & 255))
+    painter.setBrush(qt_colour(colour))
     painter.drawPolygon(QPolygonF(points))
     painter.setBrush(Qt.BrushStyle.NoBrush)
 
@@ -47,7 +48,7 @@ def draw_steps(painter: QPainter, x: Floats, y: Floats, end: float, colour: int)
     """A line that keeps each height until the next column, and the last one until `end`."""
     if not len(x):
         return
-    pen = QPen(QColor(colour >> 16 & 255, colour >> 8 & 255, colour & 255))
+    pen = QPen(qt_colour(colour))
     pen.setWidthF(1.5)
     painter.setPen(pen)
     points = []

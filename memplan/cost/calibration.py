@@ -121,7 +121,7 @@ def kernel_key(kernel: Kernel) -> str:
         "-" if operand is None else f"{'x'.join(map(str, operand.shape))}:{operand.dtype}:{operand.layout}"
         for operand in (*kernel.inputs, None, *kernel.outputs)
     ]
-    return "|".join((kernel.type, str(kernel.attribute("core", "") or ""), *operands))
+    return "|".join((kernel.type, kernel.core, *operands))
 
 
 def save_calibration(calibration: Calibration, path: str | Path) -> None:

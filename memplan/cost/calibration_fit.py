@@ -36,8 +36,8 @@ def calibrate(
     Fit `kernels` of profile `profile`, all of its rows.
 
     Its errors are those of a fit to the odd rows (1, 3, ... of all its kernels), on these and on the even ones. With
-    `shapes` the error on shapes never seen is measured too, by fits to one half of the distinct kernels that are
-    checked on the other. Raises `InputError` for a profile without compute kernels.
+    `shapes` the error on shapes never seen is measured too, by fits to one half of the distinct kernels, every other
+    one of its type, that are checked on the rest. Raises `InputError` for a profile without compute kernels.
     """
     if not len(kernels):
         raise InputError("the profile holds no compute kernels with shapes", remedy="profile with shapes recorded")
@@ -57,33 +57,22 @@ def calibrate(
     if not shapes:
         return result
     progress(1, 2, "shapes never seen")
-    unseen, plain = unseen_errors(kernels, machine, profile)
-    return replace(result, unseen_error=unseen, unseen_model_error=plain)
-
-
-def unseen_errors(kernels: MeasuredKernels, machine: Machine, profile: str) -> tuple[float | None, float | None]:
-    """The error on kernels whose shapes a fit has not seen (`unseen_times`), and the model's on the same."""
-    predicted, model = unseen_times(kernels, machine, profile)
     every = np.ones(len(kernels), bool)
-    return _error(predicted, kernels.duration_ns, every), _error(model, kernels.duration_ns, every)
-
-
-def unseen_times(
-    kernels: MeasuredKernels, machine: Machine, profile: str, *, parts: NDArray[np.int64] | None = None
-) -> tuple[Array, Array]:
-    """
-    What fits to other shapes give each kernel, and the model: each part of the distinct kernels is predicted by a fit
-    to all others. `parts` numbers the one that a kernel's shape is in; by default every other one of its type.
-    """
-    chosen = np.array(_numbered(kernels.kernels)) % 2 if parts is None else parts
-    rows = _Rows.of(kernels, machine, chosen >= 0)
-    return rows.by_other_parts(machine, profile, chosen), rows.model
+    unseen = rows.by_other_parts(machine, profile, np.array(rows.numbered()) % 2)
+    return replace(
+        result,
+        unseen_error=_error(unseen, rows.truth, every),
+        unseen_model_error=_error(rows.model, rows.truth, every),
+    )
 
 
 def unseen_draws(
     kernels: MeasuredKernels, machine: Machine, profile: str, draws: Iterable[NDArray[np.int64]]
 ) -> Iterator[Array]:
-    """What fits to other shapes give each kernel, for each of several `draws` of parts as `unseen_times` has them."""
+    """
+    What fits to other shapes give each kernel, for each of several `draws`: each part of the distinct kernels is
+    predicted by a fit to all others. A draw numbers the part that each kernel's shape is in.
+    """
     rows = _Rows.of(kernels, machine, np.zeros(len(kernels), bool))
     for parts in draws:
         yield rows.by_other_parts(machine, profile, parts)
@@ -97,14 +86,16 @@ def rows_predicted(
     return rows.predicted(calibration), rows.spoken_for(calibration)
 
 
-def _numbered(kernels: Sequence[Kernel]) -> list[int]:
-    """The number of each kernel's shape among those of its type, in order of first sight."""
-    seen: dict[str, dict[str, int]] = {}
-    found = []
-    for kernel in kernels:
-        own = seen.setdefault(kernel.type, {})
-        found.append(own.setdefault(kernel_key(kernel), len(own)))
-    return found
+def plain_traits(
+    kernels: Sequence[Kernel], machine: Machine, ordered_ns: Iterable[int]
+) -> tuple[tuple[PlainTimes, ...], tuple[Trait, ...]]:
+    """
+    Plain times and traits of the `kernels` of a profile, with as much in L2 as those before seem to have left there;
+    `ordered_ns` is what the model gives each in its place.
+    """
+    plain = tuple(plain_times(kernel, machine, time) for kernel, time in zip(kernels, ordered_ns, strict=True))
+    states = l2_states(kernel_accesses(kernels), machine.l2)
+    return plain, tuple(trait_of(*each) for each in zip(kernels, plain, states, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +114,25 @@ class _Rows:
     def of(kernels: MeasuredKernels, machine: Machine, fitted: NDArray[np.bool_]) -> _Rows:
         """All rows of `kernels`, with as much in L2 as the kernels before seem to have left there."""
         ordered = costs_in_order(kernels.kernels, machine, pushing=False)
-        plain = tuple(
-            plain_times(kernel, machine, cost.duration_ns)
-            for kernel, cost in zip(kernels.kernels, ordered, strict=True)
-        )
-        states = l2_states(kernel_accesses(kernels.kernels), machine.l2)
+        plain, traits = plain_traits(kernels.kernels, machine, (cost.duration_ns for cost in ordered))
         return _Rows(
             kernels.kernels,
             plain,
             tuple(kernel_key(kernel) for kernel in kernels.kernels),
-            tuple(trait_of(*each) for each in zip(kernels.kernels, plain, states, strict=True)),
+            traits,
             np.array([float(times.ordered_ns) for times in plain]),
             kernels.duration_ns,
             fitted,
         )
+
+    def numbered(self) -> list[int]:
+        """The number of each kernel's shape among those of its type, in order of first sight."""
+        seen: dict[str, dict[str, int]] = {}
+        found = []
+        for kernel, key in zip(self.kernels, self.keys, strict=True):
+            own = seen.setdefault(kernel.type, {})
+            found.append(own.setdefault(key, len(own)))
+        return found
 
     def by_other_parts(self, machine: Machine, profile: str, parts: NDArray[np.int64]) -> Array:
         """What each row gets by a fit to all rows of other `parts` than its own."""

@@ -104,9 +104,9 @@ def collective_cost(kernel: Kernel, rule: OpClass, machine: Machine) -> KernelCo
     if not isinstance(ranks, int):
         ranks, assumed = 8, "the number of ranks is not known: 8"
     # Chips of a server have a link to each other one; beyond a server, and over a switch, one link carries all.
-    mesh = int(ranks) - 1 if link is not None and link.name == "hccs" and int(ranks) <= _SERVER_RANKS else 1
+    mesh = ranks - 1 if link is not None and link.name == "hccs" and ranks <= _SERVER_RANKS else 1
     time = (
-        collective_time(rule.rule, payload, int(ranks), link, mesh_links=max(mesh, 1), head_ns=head)
+        collective_time(rule.rule, payload, ranks, link, mesh_links=max(mesh, 1), head_ns=head)
         if link is not None and payload
         else None
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from memplan.cost.attention import AttentionProblem
 from memplan.cost.attention.attention_operands import attention_of
-from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.kernel import CPU_CORES, Kernel
 from memplan.cost.kernels.op_classes import CONVOLUTIONS, OpClass, op_class
 from memplan.cost.machine import Machine
 from memplan.cost.products import MatmulProblem
@@ -38,8 +38,7 @@ class KernelProblem:
 def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> KernelProblem:
     """The problem that `kernel` is on `machine`, with `hot_share` of a product's operands in L2 beforehand."""
     rule = op_class(kernel.type, machine.npu_arch)
-    core = str(kernel.attribute("core", "") or "").upper()
-    if core in ("AI_CPU", "AICPU", "HOST_CPU"):
+    if kernel.core.upper() in CPU_CORES:
         return KernelProblem(rule, on_cpu=True)
     product = _product(kernel, rule, machine)
     if product.matmul is not None:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.resources import table
-from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.kernel import CPU_CORES, Kernel
 from memplan.cost.kernels.kernel_columns import KernelColumns, kernel_at
 from memplan.cost.kernels.op_classes import CONVOLUTIONS, op_class
 from memplan.cost.overlap import Array
 from memplan.hardware import Chip, chips
 
-_NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", "AI_CPU", "AICPU", "HOST_CPU", "EVENT", "SDMA")
+_NOT_COMPUTE = ("COMMUNICATION", "HCCL", "DSA_SQE", *CPU_CORES, "EVENT", "SDMA")
 _CUBE_KINDS = (
     "matmul", "grouped_matmul", "attention", "attention_gradient",
     *CONVOLUTIONS, "recurrent", "einsum", "chunk_products",

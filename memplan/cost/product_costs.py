@@ -108,6 +108,6 @@ def _vector_cores_beside(blocks: float, passes: float, machine: Machine) -> floa
     started as well, and what they do with the last tile comes after it, step by step, as nothing is doubled there
     (ops-nn, quant_batch_matmul_v3_bf16.h and _pertoken.h): a way in and out of a core, and each of its instructions.
     """
-    started = machine["head_ns_per_vector_core"] * blocks * machine.vectors / machine.cubes
+    started = machine["head_ns_per_vector_core_beside"] * blocks * machine.vectors / machine.cubes
     last = machine["core_start_ns"] + machine["instruction_start_ns"] * passes if passes else 0.0
     return started + last

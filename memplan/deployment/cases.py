@@ -11,6 +11,7 @@ from memplan.kv.budget import budget
 from memplan.kv.budget_parts import KvBudget, Memory, as_started
 from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, block_sizes
+from memplan.kv.served_weights import served_weights
 from memplan.kv.settings import ServingOptions, cache_types
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
@@ -20,7 +21,11 @@ from memplan.serving import step_time
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to serve: a model on a chip with an engine, its options, layout and memory."""
+    """
+    One thing to serve: a model on a chip with an engine, its options, layout and memory.
+
+    With `even_routing` somebody balances its experts, which its times go by, not its memory.
+    """
 
     model: ModelConfig
     chip: Chip
@@ -28,6 +33,12 @@ class Case:
     options: ServingOptions
     layout: Layout
     memory: Memory
+    even_routing: bool = False
+
+    @property
+    def served_precision(self) -> str:
+        """What the chip runs of the weights: what every time of the case is of."""
+        return served_weights(self.model, self.chip, self.memory.precision).precision
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
@@ -146,5 +157,8 @@ def memory_tier(case: Case, nbytes: int, link_name: str = "h2d") -> MemoryTier:
 
 def recompute_ns(case: Case) -> int:
     """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
-    step = ServedStep(Phase.PREFILL, case.layout.data, case.options.length, precision=case.memory.precision)
+    step = ServedStep(
+        Phase.PREFILL, case.layout.data, case.options.length,
+        precision=case.served_precision, even_routing=case.even_routing,
+    )  # fmt: skip
     return step_time(case.model, case.layout, step, case.chip).duration_ns

@@ -18,8 +18,8 @@ MIXED, APART = "mixed", "apart"
 class ServiceAsk:
     """
     What is searched for: at most `most` dies of the case's chip, `host` as `memplan step --engine` names it, draft
-    tokens and most tokens of a step to try, how many drafts are accepted (`None` as public tables state), how many
-    times as long as public hosts the machine's takes, and whether experts are balanced.
+    tokens and most tokens of a step to try, how many drafts are accepted (`None` as public tables state), and how many
+    times as long as public hosts the machine's takes.
     """
 
     case: Case
@@ -31,7 +31,6 @@ class ServiceAsk:
     chunks: tuple[int, ...] = (2048, 8192)
     acceptance: float | None = None
     host_factor: float = 1.0
-    even_routing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

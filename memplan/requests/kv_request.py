@@ -11,6 +11,7 @@ from memplan.core.errors import InputError
 from memplan.core.options import argument, option, words
 from memplan.core.units import parse_bytes, parse_size
 from memplan.requests.layout_request import LayoutRequest
+from memplan.requests.step_request import even_routing_option
 
 if TYPE_CHECKING:
     from memplan.deployment.cases import Case
@@ -196,6 +197,7 @@ class KvRequest(LayoutRequest, ServingRequest):
         default=False,
         about="Also say where lookup tables (Engram) can stand, and what each place sustains.",
     )
+    even_routing: bool = even_routing_option(_SERVING)
     effects: bool = option(
         "--effects", default=False, about="Also say what other block sizes, batches and KV types would do."
     )
@@ -283,6 +285,7 @@ class KvRequest(LayoutRequest, ServingRequest):
                 sequences=self.step_sequences,
                 hccl_buffer_mb=self.hccl_buffer_mb or HCCL_BUFFER_MB,
             ),
+            even_routing=self.even_routing,
         )
 
 

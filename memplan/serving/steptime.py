@@ -21,6 +21,7 @@ from memplan.schema import Source
 from memplan.serving.constants import (
     CAPTURED,
     Constants,
+    EngineHost,
     HostWork,
     accepted,
     attention_type,
@@ -133,35 +134,17 @@ def step_time(
     stages = tuple(
         stage_time(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
     )
-    launch = round((1 + step.speculative) * table.step_overhead_ns)
-    captured = sum(stage.duration_ns for stage in stages) + launch
-    reads = step.phase is Phase.PREFILL
-    sequences = -(-step.batch // layout.data)
-    work = HostWork(
-        layers=step_layers(model, step),
-        unfused=unfused_layers(model, step),
-        recurrent=recurrent_layers(model, step),
-        kernels=sum(stage.launches for stage in stages),
-        drafted=_drafted(stages[-1].ops, len(model.layers)),
-        sequences=sequences,
-        tokens=sequences * (step.context - step.cached if reads else 1 + step.speculative),
-    )
-    duration = host.step(captured, work, reads=reads, eager_drafts=eager_drafts)
+    hosted = _hosted(model, layout, step, stages, host, table.step_overhead_ns, eager_drafts=eager_drafts)
+    duration = hosted.duration_ns
     if host_factor is None:
-        notes.extend(_host_notes(duration - captured, duration))
+        notes.extend(_host_notes(hosted.host_ns, duration))
         notes.extend(hidden_host_notes(engine))
-    # With all stages busy on batches of their own, the slowest of them sets the pace; the last one runs drafts.
-    launched = (*[(table.step_overhead_ns, False)] * (layout.pipeline - 1), (launch, eager_drafts))
-    pace = max(
-        host.step(stage.duration_ns + graphs, work.staged(layout.pipeline), reads=reads, eager_drafts=own)
-        for stage, (graphs, own) in zip(stages, launched, strict=True)
-    )
     if step.phase is Phase.DECODE:
         yielded = 1 + (accepted(step.speculative, engine) if acceptance is None else acceptance)
         tpot: int | None = round(duration / yielded)
     else:
         yielded, tpot = float(step.context - step.cached), None
-    total = step.batch * yielded / pace * 1e9
+    total = step.batch * yielded / hosted.pace_ns * 1e9
     ops = [item for stage in stages for item in stage.ops]
     return StepTime(
         model=model.name,
@@ -183,10 +166,57 @@ def step_time(
         constants=sources(),
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),
         engine=engine,
-        host_ns=duration - captured,
-        work=work,
+        host_ns=hosted.host_ns,
+        work=hosted.work,
         host_factor=host_factor,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _HostedStep:
+    """
+    A step with its host: `duration_ns` of all stages in turn, of which `host_ns` are beyond the captured graph.
+
+    `pace_ns` is how far steps are apart with all stages busy on batches of their own: the slowest of them sets it.
+    """
+
+    work: HostWork
+    duration_ns: int
+    host_ns: int
+    pace_ns: int
+
+
+def _hosted(
+    model: ModelConfig,
+    layout: Layout,
+    step: ServedStep,
+    stages: Sequence[StageTime],
+    host: EngineHost,
+    overhead_ns: float,
+    *,
+    eager_drafts: bool,
+) -> _HostedStep:
+    """`stages` of `step` with what `host` takes, a graph of the model or of a draft `overhead_ns` to launch."""
+    reads, sequences = step.phase is Phase.PREFILL, -(-step.batch // layout.data)
+    work = HostWork(
+        layers=step_layers(model, step),
+        unfused=unfused_layers(model, step),
+        recurrent=recurrent_layers(model, step),
+        kernels=sum(stage.launches for stage in stages),
+        drafted=_drafted(stages[-1].ops, len(model.layers)),
+        sequences=sequences,
+        tokens=sequences * (step.context - step.cached if reads else 1 + step.speculative),
+    )
+    launch = round((1 + step.speculative) * overhead_ns)
+    captured = sum(stage.duration_ns for stage in stages) + launch
+    duration = host.step(captured, work, reads=reads, eager_drafts=eager_drafts)
+    # The last stage runs drafts.
+    launched = (*[(overhead_ns, False)] * (layout.pipeline - 1), (launch, eager_drafts))
+    pace = max(
+        host.step(stage.duration_ns + graphs, work.staged(layout.pipeline), reads=reads, eager_drafts=own)
+        for stage, (graphs, own) in zip(stages, launched, strict=True)
+    )
+    return _HostedStep(work, duration, duration - captured, pace)
 
 
 def _host_notes(host_ns: int, duration_ns: int) -> list[str]:

@@ -27,7 +27,7 @@ from memplan.models.families import (
 )
 from memplan.models.fields import Fields
 
-Builder = Callable[[Fields, str], ModelConfig]
+Builder = Callable[[Fields], ModelConfig]
 
 BUILDERS: Mapping[str, Builder] = MappingProxyType(
     {

@@ -13,9 +13,9 @@ from memplan.models.mixers.latent_attention import Indexer
 _SPARSE = "minimax_m3_sparse"
 
 
-def minimax_m3(fields: Fields, model_type: str) -> ModelConfig:
+def minimax_m3(fields: Fields) -> ModelConfig:
     """MiniMax-M3: which layers pick blocks is said by `sparse_attention_config`, or by `layer_types` in newer files."""
-    model = described(fields, model_type)
+    model = described(fields)
     count = len(model.layers)
     if fields.has("sparse_attention_config"):
         sparse = fields.within("sparse_attention_config")

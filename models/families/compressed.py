@@ -52,7 +52,7 @@ def routed_experts(fields: Fields) -> MoeFfn:
     )
 
 
-def deepseek_v4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def deepseek_v4(fields: Fields) -> ModelConfig:
     """
     DeepSeek-V4 Pro and Flash.
 

@@ -31,9 +31,9 @@ def family_traits(model_type: str) -> Traits:
     return {**family_traits(own["like"]), **own} if "like" in own else own
 
 
-def described(fields: Fields, model_type: str) -> ModelConfig:
+def described(fields: Fields) -> ModelConfig:
     """The decoder of a family in `decoders.json`."""
-    traits = family_traits(model_type)
+    traits = family_traits(fields.family)
     fields = _renamed(fields, traits)
     layers = layer_count(fields)
     mixers: Sequence[TokenMixer] = (
@@ -53,7 +53,7 @@ def described(fields: Fields, model_type: str) -> ModelConfig:
     drafts = fields.count_or(traits["drafts"], 0) if "drafts" in traits else 0
     model = assemble(
         fields,
-        family=model_type,
+        family=fields.family,
         layers=stack,
         tied=traits.get("tied", False),
         mtp_layers=numbered_mtp(drafts, layers, stack[-1]),

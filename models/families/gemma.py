@@ -31,7 +31,7 @@ def _sliding_layers(fields: Fields, layers: int) -> list[bool]:
     return [bool((index + 1) % every) for index in range(layers)]
 
 
-def gemma3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def gemma3(fields: Fields) -> ModelConfig:
     """Gemma 3 decoder."""
     layers = layer_count(fields)
     window = fields.count("sliding_window")
@@ -66,7 +66,7 @@ def _widths(fields: Fields, layers: int) -> Sequence[int]:
     return [fields.count("intermediate_size")] * layers
 
 
-def gemma3n(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def gemma3n(fields: Fields) -> ModelConfig:
     """
     Gemma 3n decoder: streams that alternate, inputs of each layer's own; the last `num_kv_shared_layers` read the cache
     of the last layer of their kind before them.
@@ -128,7 +128,7 @@ def _gemma4_heads(fields: Fields, index: int, *, sliding: bool, one_vector: bool
     return dim, fields.count_or("num_global_key_value_heads", own, least=1) if one_vector else own
 
 
-def gemma4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def gemma4(fields: Fields) -> ModelConfig:
     """
     Gemma 4 decoder: the full layers have heads of `global_head_dim`, and their own count of key/value heads where
     `attention_k_eq_v` says that keys serve as values; the last `num_kv_shared_layers` read an earlier layer's cache.

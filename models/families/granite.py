@@ -16,7 +16,7 @@ _STATE_SPACE = ("mamba", "linear_attention")
 _SOFTMAX = ("attention", "full_attention")
 
 
-def granite_hybrid(fields: Fields, model_type: str) -> ModelConfig:
+def granite_hybrid(fields: Fields) -> ModelConfig:
     """Granite 4 (granitemoehybrid): `layer_types` says which layers attend."""
     layers, heads = layer_count(fields), fields.count("num_attention_heads")
     dim, bias = head_dim(fields, computed=True), fields.flag("attention_bias", False)
@@ -57,6 +57,6 @@ def granite_hybrid(fields: Fields, model_type: str) -> ModelConfig:
         if kind not in (*_STATE_SPACE, *_SOFTMAX):
             raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
         stack.append(Layer(number, attention if kind in _SOFTMAX else state_space, ffn))
-    model = assemble(fields, family=model_type, layers=stack, tied=False)
+    model = assemble(fields, family=fields.family, layers=stack, tied=False)
     attends = any(layer.mixer is attention for layer in stack)
     return model if attends else replace(model, unused_attention=attention.caches())

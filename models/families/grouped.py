@@ -53,7 +53,7 @@ def _sliding(fields: Fields, layers: int) -> list[int | None]:
     return [window if index >= first else None for index in range(layers)]
 
 
-def llama(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def llama(fields: Fields) -> ModelConfig:
     """Llama 2 and 3, Mistral: dense, no query/key norm, a window in all layers where the file has one."""
     layers = layer_count(fields)
     window = None if "layer_types" in fields.values else fields.count_or("sliding_window", 0) or None
@@ -63,7 +63,7 @@ def llama(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - eve
     return assemble(fields, family="llama", layers=_stack([attention] * layers, [ffn] * layers), tied=False)
 
 
-def qwen2(fields: Fields, model_type: str) -> ModelConfig:
+def qwen2(fields: Fields) -> ModelConfig:
     """Qwen2 and MiMo: dense, with biases on queries, keys and values."""
     layers = layer_count(fields)
     attention = [
@@ -73,7 +73,7 @@ def qwen2(fields: Fields, model_type: str) -> ModelConfig:
     stack = _stack(attention, [ffn] * layers)
     mtp = fields.count_or("num_nextn_predict_layers", 0)
     return assemble(
-        fields, family=model_type, layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
+        fields, family=fields.family, layers=stack, tied=False, mtp_layers=numbered_mtp(mtp, layers, stack[-1])
     )
 
 
@@ -92,7 +92,7 @@ def _qwen3_attention(fields: Fields, layers: int, *, computed: bool) -> list[Gro
     ]
 
 
-def qwen3(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def qwen3(fields: Fields) -> ModelConfig:
     """Qwen3: dense, with a norm on the queries and keys of each head."""
     layers = layer_count(fields)
     ffn = DenseFfn(fields.count("intermediate_size"))
@@ -107,7 +107,7 @@ def qwen_sparse(fields: Fields, layers: int) -> list[bool]:
     return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
 
 
-def qwen3_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def qwen3_moe(fields: Fields) -> ModelConfig:
     """Qwen3-MoE: Qwen3 attention, experts in every `decoder_sparse_step`-th layer."""
     layers = layer_count(fields)
     expert = MoeFfn(
@@ -120,7 +120,7 @@ def qwen3_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 -
     return assemble(fields, family="qwen3_moe", layers=_stack(attention, ffns), tied=False)
 
 
-def qwen2_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def qwen2_moe(fields: Fields) -> ModelConfig:
     """Qwen2-MoE: biases on queries, keys and values; a gated shared expert."""
     layers = layer_count(fields)
     bias = fields.flag("qkv_bias", True)
@@ -138,7 +138,7 @@ def qwen2_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 -
     return assemble(fields, family="qwen2_moe", layers=_stack(attention, ffns), tied=False)
 
 
-def mixtral(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def mixtral(fields: Fields) -> ModelConfig:
     """Mixtral: experts in every layer."""
     layers = layer_count(fields)
     attention = _attention(fields, computed_head_dim=True, window=fields.count_or_none("sliding_window"))
@@ -150,7 +150,7 @@ def mixtral(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     return assemble(fields, family="mixtral", layers=_stack([attention] * layers, [expert] * layers), tied=False)
 
 
-def minimax_m2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def minimax_m2(fields: Fields) -> ModelConfig:
     """MiniMax-M2: experts in every layer, one norm over the queries and keys of all heads."""
     layers = layer_count(fields)
     if fields.has("attn_type_list"):
@@ -179,7 +179,7 @@ def minimax_m2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 
     )
 
 
-def gpt_oss(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def gpt_oss(fields: Fields) -> ModelConfig:
     """gpt-oss: alternating sliding and full attention with sinks, biases everywhere."""
     layers = layer_count(fields)
     window = fields.count("sliding_window")
@@ -207,7 +207,7 @@ def gpt_oss(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     return assemble(fields, family="gpt_oss", layers=_stack(attention, [expert] * layers), tied=False)
 
 
-def glm4_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def glm4_moe(fields: Fields) -> ModelConfig:
     """GLM-4.5 and later with grouped-query attention: first layers dense, then experts beside a shared one."""
     layers = layer_count(fields)
     attention = _attention(
@@ -225,7 +225,7 @@ def glm4_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - 
     )
 
 
-def mimo_v2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def mimo_v2(fields: Fields) -> ModelConfig:
     """MiMo-V2-Flash: sliding layers with key/value heads and sinks of their own, values narrower than keys."""
     layers = layer_count(fields)
     sliding = [flag == 1 for flag in fields.list_of("hybrid_layer_pattern", int, at_least=layers)]
@@ -252,7 +252,7 @@ def mimo_v2(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - e
     return assemble(fields, family="mimo_v2_flash", layers=stack, tied=False)
 
 
-def step3(fields: Fields, model_type: str) -> ModelConfig:
+def step3(fields: Fields) -> ModelConfig:
     """Step-3: one key/value head, queries of low rank, experts in the layers that `moe_layers_enum` names."""
     layers, heads, dim = layer_count(fields), fields.count("num_attention_heads"), fields.count("head_dim")
     attention = GroupedAttention(
@@ -286,7 +286,7 @@ def step3(fields: Fields, model_type: str) -> ModelConfig:
     ffns = choose([index in held for index in range(layers)], expert, None, fields)
     return assemble(
         fields,
-        family=model_type,
+        family=fields.family,
         layers=_stack([attention] * layers, ffns),
         tied=False,
         positions=("max_position_embedding", "max_position_embeddings"),

@@ -12,9 +12,7 @@ from memplan.models.fields import Fields, layer_count
 from memplan.models.mixers.latent_attention import Indexer, LatentAttention
 
 
-def _build(
-    fields: Fields, family: str, mixers: list[LatentAttention], drafting: LatentAttention | None = None
-) -> ModelConfig:
+def _build(fields: Fields, mixers: list[LatentAttention], drafting: LatentAttention | None = None) -> ModelConfig:
     layers = len(mixers)
     frequency = fields.count_or("moe_layer_freq", 1, least=1)
     sparse = moe_layers(fields, layers, fields.count("first_k_dense_replace", least=0), frequency)
@@ -22,7 +20,7 @@ def _build(
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
     last = stack[-1] if drafting is None else replace(stack[-1], mixer=drafting)
     mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), layers, last)
-    return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
+    return assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)
 
 
 def latent_mixer(fields: Fields, indexer: Indexer | None = None, shared: Indexer | None = None) -> LatentAttention:
@@ -40,12 +38,12 @@ def latent_mixer(fields: Fields, indexer: Indexer | None = None, shared: Indexer
     )
 
 
-def deepseek(fields: Fields, model_type: str) -> ModelConfig:
+def deepseek(fields: Fields) -> ModelConfig:
     """DeepSeek-V2, V3 and R1, Kimi-K2: latent attention, first layers dense, then experts."""
-    return _build(fields, model_type, [latent_mixer(fields)] * layer_count(fields))
+    return _build(fields, [latent_mixer(fields)] * layer_count(fields))
 
 
-def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
+def deepseek_sparse(fields: Fields) -> ModelConfig:
     """DeepSeek-V3.2 and GLM-5: latent attention over the tokens an indexer picks, shared between layers in GLM-5.2."""
     layers = layer_count(fields)
     fields.count("q_lora_rank")
@@ -61,10 +59,10 @@ def deepseek_sparse(fields: Fields, model_type: str) -> ModelConfig:
     full, sharing = latent_mixer(fields, indexer), latent_mixer(fields, None, indexer)
     mixers = [full if kind == "full" else sharing for kind in kinds]
     # Layers of multi-token prediction pick tokens themselves, whatever the decoder's last layer shares.
-    return _build(fields, model_type, mixers, drafting=full)
+    return _build(fields, mixers, drafting=full)
 
 
-def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def pangu_ultra_moe(fields: Fields) -> ModelConfig:
     """openPangu-Ultra-MoE-718B: latent attention, in older files under names of its own."""
     layers = layer_count(fields)
     attention = LatentAttention(
@@ -91,7 +89,7 @@ def pangu_ultra_moe(fields: Fields, model_type: str) -> ModelConfig:  # noqa: AR
     return assemble(fields, family="pangu_ultra_moe", layers=stack, tied=False, mtp_layers=mtp)
 
 
-def longcat_flash(fields: Fields, model_type: str) -> ModelConfig:
+def longcat_flash(fields: Fields) -> ModelConfig:
     """
     LongCat-Flash: two attentions and two dense parts a layer, experts beside the second, some of which do nothing.
 
@@ -109,4 +107,4 @@ def longcat_flash(fields: Fields, model_type: str) -> ModelConfig:
     stack = [Layer(index, attention, expert if index % 2 else dense) for index in range(halves)]
     # What predicts further tokens is one attention and one dense part (arXiv 2509.01322, section 2.3).
     mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), halves, Layer(halves, attention, dense))
-    return assemble(fields, family=model_type, layers=stack, tied=False, mtp_layers=mtp)
+    return assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)

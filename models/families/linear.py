@@ -45,7 +45,7 @@ def delta_net(fields: Fields) -> GatedDeltaNet:
     )
 
 
-def _qwen(fields: Fields, family: str) -> ModelConfig:
+def _qwen(fields: Fields) -> ModelConfig:
     layers = layer_count(fields)
     heads = fields.count("num_attention_heads")
     full = GroupedAttention(
@@ -58,7 +58,7 @@ def _qwen(fields: Fields, family: str) -> ModelConfig:
     )
     delta = delta_net(fields)
     ffns: list[Ffn]
-    if family == "qwen3_5_text":
+    if fields.family == "qwen3_5_text":
         ffns = [DenseFfn(fields.count("intermediate_size"))] * layers
     else:
         expert = MoeFfn(
@@ -77,21 +77,21 @@ def _qwen(fields: Fields, family: str) -> ModelConfig:
     # Qwen3-Next's file doesn't name its one draft layer (vllm 0.23.0 models/qwen3_next_mtp.py takes 1).
     drafts = (
         fields.count_or("num_nextn_predict_layers", 1)
-        if family == "qwen3_next"
+        if fields.family == "qwen3_next"
         else fields.count_or("mtp_num_hidden_layers", 0)
     )
     mtp = numbered_mtp(drafts, layers, Layer(layers, full, ffns[-1]))
-    return assemble(fields, family=family, layers=stack, tied=False, mtp_layers=mtp)
+    return assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)
 
 
-def qwen3_next(fields: Fields, model_type: str) -> ModelConfig:
+def qwen3_next(fields: Fields) -> ModelConfig:
     """Qwen3-Next: three layers of gated delta net to one of gated full attention, experts everywhere."""
-    return _qwen(fields, model_type)
+    return _qwen(fields)
 
 
-def qwen3_5(fields: Fields, model_type: str) -> ModelConfig:
+def qwen3_5(fields: Fields) -> ModelConfig:
     """Qwen3.5, dense or with experts."""
-    return _qwen(fields, model_type)
+    return _qwen(fields)
 
 
 def _kimi_layers(fields: Fields, layers: int) -> tuple[set[int], KimiDelta]:
@@ -117,7 +117,7 @@ def _kimi_layers(fields: Fields, layers: int) -> tuple[set[int], KimiDelta]:
     return {number - 1 for number in full}, delta
 
 
-def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def kimi_linear(fields: Fields) -> ModelConfig:
     """
     Kimi-Linear and Kimi-K3: Kimi delta attention, latent attention in the layers `linear_attn_config` names.
 
@@ -151,7 +151,7 @@ def kimi_linear(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001
     return replace(model, attention_residuals=fields.has("attn_res_block_size"))
 
 
-def olmo_hybrid(fields: Fields, model_type: str) -> ModelConfig:
+def olmo_hybrid(fields: Fields) -> ModelConfig:
     """OLMo Hybrid: gated delta net with full attention between, its queries and keys normalised over all heads."""
     layers, heads = layer_count(fields), fields.count("num_attention_heads")
     bias = fields.flag("attention_bias", False)
@@ -171,4 +171,4 @@ def olmo_hybrid(fields: Fields, model_type: str) -> ModelConfig:
         Layer(index, full if kind == "full_attention" else delta, ffn)
         for index, kind in enumerate(_layer_kinds(fields, layers))
     ]
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    return assemble(fields, family=fields.family, layers=stack, tied=False)

@@ -12,7 +12,7 @@ _FULL_EVERY = 4
 """`no_rope_layer_interval` of the published configuration class."""
 
 
-def llama4(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def llama4(fields: Fields) -> ModelConfig:
     """Scout and Maverick: layers without rotary positions attend to everything, the others to their chunk."""
     layers = layer_count(fields)
     heads = fields.count("num_attention_heads")

@@ -62,7 +62,7 @@ def _tables(fields: Fields, layers: int) -> dict[int, LookupTable]:
     }
 
 
-def qwen4_exp(fields: Fields, model_type: str) -> ModelConfig:
+def qwen4_exp(fields: Fields) -> ModelConfig:
     """
     Qwen3.8-Flash-Next: three layers of gated delta net to one of gated attention whose indexer keeps one key for
     `indexer_compress_ratio` tokens; experts everywhere; some layers look n-grams up.
@@ -100,7 +100,7 @@ def qwen4_exp(fields: Fields, model_type: str) -> ModelConfig:
     ]
     drafts = fields.count_or("mtp_num_hidden_layers", 0)
     mtp = numbered_mtp(drafts, layers, Layer(layers, full, expert, norms=0))
-    model = assemble(fields, family=model_type, layers=stack, tied=False, mtp_layers=mtp)
+    model = assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)
     streams = fields.count_or("hc_count", 4, least=2)
     hyper = HyperConnections(streams, low_rank=fields.count_or("hc_lowrank", 320, least=1))
     return replace(model, hyper=hyper, final_norm=False)

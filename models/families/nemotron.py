@@ -112,7 +112,7 @@ def _layer(fields: Fields, index: int, kind: str) -> Layer:
     return Layer(index, None, DenseFfn(fields.count("intermediate_size"), gated=False, bias=bias), norms=1)
 
 
-def nemotron_h(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def nemotron_h(fields: Fields) -> ModelConfig:
     """Nemotron-H and Nemotron 3: every layer is one of Mamba-2, attention, dense or experts."""
     kinds = _kinds(fields)
     stack = [_layer(fields, index, kind) for index, kind in enumerate(kinds)]
@@ -161,7 +161,7 @@ def _nas_ffn(block: Fields, hidden: int, fields: Fields) -> Ffn | None:
     return DenseFfn(-(-width // 256) * 256, bias=fields.flag("mlp_bias", False))
 
 
-def nemotron_nas(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def nemotron_nas(fields: Fields) -> ModelConfig:
     """Llama-Nemotron: each layer of `block_configs` keeps, thins out, replaces or drops attention and feed-forward."""
     layers = layer_count(fields)
     hidden, heads = (

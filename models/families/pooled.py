@@ -48,7 +48,7 @@ def _delta(fields: Fields) -> KimiDelta:
     return KimiDelta(*sizes, state_dtype="float32")
 
 
-def glm5_next(fields: Fields, model_type: str) -> ModelConfig:
+def glm5_next(fields: Fields) -> ModelConfig:
     """
     GLM-5.3-Flash: delta attention, in every fourth layer latent attention without positions, whose indexer keeps one
     key for `index_kpool` tokens; several residual streams.
@@ -80,5 +80,5 @@ def glm5_next(fields: Fields, model_type: str) -> ModelConfig:
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
     drafts = fields.count_or("num_nextn_predict_layers", 0)
     mtp = numbered_mtp(drafts, layers, Layer(layers, full, ffns[-1]))
-    model = assemble(fields, family=model_type, layers=stack, tied=False, mtp_layers=mtp)
+    model = assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)
     return replace(model, hyper=HyperConnections(fields.count_or("hc_mult", 4, least=1), learnt_head=False))

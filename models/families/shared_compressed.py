@@ -16,7 +16,7 @@ _MOST_ROWS = MOST_ELEMENTS**2
 _NOT_MODELLED = "the draft's projection, Markov and confidence heads are left out (DSpark)"
 
 
-def deepseek_v41(fields: Fields, model_type: str) -> ModelConfig:  # noqa: ARG001 - every builder takes it
+def deepseek_v41(fields: Fields) -> ModelConfig:
     """
     DeepSeek-V4.1-Flash.
 

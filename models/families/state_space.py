@@ -27,13 +27,13 @@ def _step_rank(fields: Fields, name: str) -> int:
     return -(-fields.count("hidden_size") // 16)
 
 
-def _stacked(fields: Fields, family: str, mixer: TokenMixer, *, tied: bool) -> ModelConfig:
+def _stacked(fields: Fields, mixer: TokenMixer, *, tied: bool) -> ModelConfig:
     """A stack of one mixer, each behind a norm, without feed-forward parts."""
     layers = [Layer(index, mixer, None, norms=1) for index in range(layer_count(fields))]
-    return assemble(fields, family=family, layers=layers, tied=tied)
+    return assemble(fields, family=fields.family, layers=layers, tied=tied)
 
 
-def selective_mamba(fields: Fields, model_type: str) -> ModelConfig:
+def selective_mamba(fields: Fields) -> ModelConfig:
     """Mamba and Falcon-Mamba; the norms of the latter's steps have no weights."""
     given = fields.count_or("intermediate_size", 0)
     mixer = Mamba1(
@@ -45,10 +45,10 @@ def selective_mamba(fields: Fields, model_type: str) -> ModelConfig:
         proj_bias=fields.flag("use_bias", False),
         state_dtype=_state_dtype(fields),
     )
-    return _stacked(fields, model_type, mixer, tied=True)
+    return _stacked(fields, mixer, tied=True)
 
 
-def mamba2(fields: Fields, model_type: str) -> ModelConfig:
+def mamba2(fields: Fields) -> ModelConfig:
     """Mamba-2."""
     mixer = Mamba2(
         heads=fields.count("num_heads"),
@@ -61,7 +61,7 @@ def mamba2(fields: Fields, model_type: str) -> ModelConfig:
         state_dtype=_state_dtype(fields),
         chunk=fields.count_or("chunk_size", 256, least=1),
     )
-    return _stacked(fields, model_type, mixer, tied=False)
+    return _stacked(fields, mixer, tied=False)
 
 
 def _grouped(fields: Fields, *, bias: bool, qk_norm: QkNorm = QkNorm.NONE) -> GroupedAttention:
@@ -77,7 +77,7 @@ def _every(fields: Fields, layers: int, kind: str, *, period: int, offset: int) 
     return [index % step == start for index in range(layers)]
 
 
-def jamba(fields: Fields, model_type: str) -> ModelConfig:
+def jamba(fields: Fields) -> ModelConfig:
     """Jamba: attention in one layer of eight, Mamba in the others, experts in every second one."""
     layers = layer_count(fields)
     state_space = Mamba1(
@@ -101,10 +101,10 @@ def jamba(fields: Fields, model_type: str) -> ModelConfig:
         Layer(index, attention if here else state_space, ffn)
         for index, (here, ffn) in enumerate(zip(attends, ffns, strict=True))
     ]
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    return assemble(fields, family=fields.family, layers=stack, tied=False)
 
 
-def falcon_h1(fields: Fields, model_type: str) -> ModelConfig:
+def falcon_h1(fields: Fields) -> ModelConfig:
     """Falcon-H1: attention and Mamba-2 side by side in every layer."""
     hidden, heads = fields.count("hidden_size"), fields.count("mamba_n_heads")
     # A null is the multiplied width, nothing said the configuration class's default.
@@ -132,7 +132,7 @@ def falcon_h1(fields: Fields, model_type: str) -> ModelConfig:
     )
     ffn = DenseFfn(fields.count("intermediate_size"), bias=fields.flag("mlp_bias", False))
     stack = [Layer(index, mixer, ffn) for index in range(layer_count(fields))]
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    return assemble(fields, family=fields.family, layers=stack, tied=False)
 
 
 def _lfm2_width(fields: Fields) -> int:
@@ -158,13 +158,13 @@ def _lfm2_kinds(fields: Fields, layers: int) -> Sequence[str]:
     return ["full_attention" if index in attends else "conv" for index in range(layers)]
 
 
-def lfm2(fields: Fields, model_type: str) -> ModelConfig:
+def lfm2(fields: Fields) -> ModelConfig:
     """LFM2, dense or with experts behind the first layers: gated short convolutions with full attention between."""
     layers = layer_count(fields)
     attention = _grouped(fields, bias=False, qk_norm=QkNorm.PER_HEAD)
     width = fields.count("hidden_size")
     convolution = ShortConvolution(width, fields.count("conv_L_cache", least=2), fields.flag("conv_bias", False))
-    if model_type == "lfm2_moe":
+    if fields.family == "lfm2_moe":
         expert = MoeFfn(
             fields.count("num_experts"), fields.count("num_experts_per_tok"), fields.count("moe_intermediate_size")
         )
@@ -176,5 +176,5 @@ def lfm2(fields: Fields, model_type: str) -> ModelConfig:
         Layer(index, attention if kind == "full_attention" else convolution, ffn)
         for index, (kind, ffn) in enumerate(zip(_lfm2_kinds(fields, layers), ffns, strict=True))
     ]
-    model = assemble(fields, family=model_type, layers=stack, tied=True)
+    model = assemble(fields, family=fields.family, layers=stack, tied=True)
     return replace(model, tied_embeddings=fields.flag("tie_embedding", model.tied_embeddings))

@@ -58,7 +58,7 @@ def _step_sparse(fields: Fields, layers: int) -> list[bool]:
     return [index in found for index in range(layers)]
 
 
-def step3_flash(fields: Fields, model_type: str) -> ModelConfig:
+def step3_flash(fields: Fields) -> ModelConfig:
     """Step-3.5-Flash and 3.7-Flash: layers with a window have heads of their own, the last ones in the lists draft."""
     decoder, drafts = layer_count(fields), fields.count_or("num_nextn_predict_layers", 0)
     every = fields.values.get("layer_types")
@@ -90,10 +90,10 @@ def step3_flash(fields: Fields, model_type: str) -> ModelConfig:
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=False))]
     dense = choose([False], expert, None, fields)[0]
     mtp = [Layer(decoder + number, mixer, dense) for number, mixer in enumerate(mixers[decoder:])]
-    return assemble(fields, family=model_type, layers=stack, tied=False, mtp_layers=mtp)
+    return assemble(fields, family=fields.family, layers=stack, tied=False, mtp_layers=mtp)
 
 
-def laguna(fields: Fields, model_type: str) -> ModelConfig:
+def laguna(fields: Fields) -> ModelConfig:
     """Laguna: heads by layer, a gate by head or by element, experts beside a shared one behind the first layer."""
     layers = layer_count(fields)
     heads = [fields.count("num_attention_heads")] * layers
@@ -122,4 +122,4 @@ def laguna(fields: Fields, model_type: str) -> ModelConfig:
     )
     ffns = choose(moe_layers(fields, layers, 1), expert, None, fields)
     stack = [Layer(index, mixer, ffn) for index, (mixer, ffn) in enumerate(zip(mixers, ffns, strict=True))]
-    return assemble(fields, family=model_type, layers=stack, tied=False)
+    return assemble(fields, family=fields.family, layers=stack, tied=False)

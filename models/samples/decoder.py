@@ -37,7 +37,7 @@ def decoder(shape: DecoderShape, *, lazy_inline: bool = False) -> Any:
     def weight(*dims: int) -> Tensor:
         return Tensor((generator.standard_normal(dims) * 0.02).astype(np.float32))
 
-    class RMSNorm(nn.Cell):  # type: ignore[misc]
+    class RMSNorm(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.weight = Parameter(ops.ones((shape.hidden,), ms.float32), name="weight")
@@ -45,7 +45,7 @@ def decoder(shape: DecoderShape, *, lazy_inline: bool = False) -> Any:
         def construct(self, x: Any) -> Any:
             return x * ops.rsqrt(ops.mean(x * x, -1, True) + 1e-5) * self.weight
 
-    class Attention(nn.Cell):  # type: ignore[misc]
+    class Attention(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.q = nn.Dense(
@@ -76,7 +76,7 @@ def decoder(shape: DecoderShape, *, lazy_inline: bool = False) -> Any:
             context = ops.matmul(ops.softmax(score, -1), v)
             return self.o(context.transpose(0, 2, 1, 3).reshape(b, s, shape.hidden))
 
-    class SwiGLU(nn.Cell):  # type: ignore[misc]
+    class SwiGLU(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.gate = nn.Dense(shape.hidden, shape.intermediate, has_bias=False)
@@ -86,7 +86,7 @@ def decoder(shape: DecoderShape, *, lazy_inline: bool = False) -> Any:
         def construct(self, x: Any) -> Any:
             return self.down(ops.silu(self.gate(x)) * self.up(x))
 
-    class Block(nn.Cell):  # type: ignore[misc]
+    class Block(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.attention_norm = RMSNorm()
@@ -101,7 +101,7 @@ def decoder(shape: DecoderShape, *, lazy_inline: bool = False) -> Any:
             x = x + self.attention(self.attention_norm(x))
             return x + self.mlp(self.mlp_norm(x))
 
-    class Decoder(nn.Cell):  # type: ignore[misc]
+    class Decoder(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(shape.vocabulary, shape.hidden)
@@ -122,7 +122,7 @@ def train_step(network: Any, vocabulary: int) -> Any:
     """`network` as one training step: cross entropy over all positions, its gradient and Adam."""
     from mindspore import nn, ops
 
-    class LanguageModelLoss(nn.Cell):  # type: ignore[misc]
+    class LanguageModelLoss(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self, net: Any) -> None:
             super().__init__()
             self.net = net

@@ -9,7 +9,7 @@ def perceptron(features: int = 64, hidden: int = 256, classes: int = 10) -> Any:
     """Two dense layers with a ReLU between them, from `(batch, features)` float32 to `(batch, classes)`."""
     from mindspore import nn, ops
 
-    class Perceptron(nn.Cell):  # type: ignore[misc]
+    class Perceptron(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.fc1 = nn.Dense(features, hidden)
@@ -25,7 +25,7 @@ def convolutional(classes: int = 10) -> Any:
     """Two convolutions with batch normalisation and pooling, then a dense layer; input `(batch, 3, 32, 32)` float32."""
     from mindspore import nn, ops
 
-    class Convolutional(nn.Cell):  # type: ignore[misc]
+    class Convolutional(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(3, 16, 3, pad_mode="same", has_bias=False)
@@ -47,7 +47,7 @@ def alexnet(classes: int = 1000) -> Any:
     """AlexNet in one column (arXiv:1404.5997), from `(batch, 3, 224, 224)` float32 to `(batch, classes)`."""
     from mindspore import nn, ops
 
-    class AlexNet(nn.Cell):  # type: ignore[misc]
+    class AlexNet(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(3, 64, 11, stride=4, padding=2, pad_mode="pad", has_bias=True)
@@ -77,14 +77,14 @@ def branching(width: int = 64) -> Any:
     from mindspore import Parameter, Tensor, nn, ops
     from mindspore import dtype as mstype
 
-    class Branching(nn.Cell):  # type: ignore[misc]
+    class Branching(nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__()
             self.scale = Parameter(Tensor(0.5, mstype.float32), name="scale")
             self.bias = Parameter(ops.ones((width,), mstype.float32), name="bias")
 
         def construct(self, x: Any, count: Any) -> Any:
-            if ops.reduce_sum(x) > 0:  # noqa: SIM108
+            if ops.reduce_sum(x) > 0:  # noqa: SIM108 - a branch is what it is for
                 x = ops.matmul(x, x) * self.scale
             else:
                 x = ops.relu(x) + self.bias

@@ -55,5 +55,5 @@ def _run(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["GLOG_v"] = "3"  # noqa: SIM112
+    os.environ["GLOG_v"] = "3"  # noqa: SIM112 - MindSpore's own spelling
     _run(sys.argv[1], Path(sys.argv[2]))

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,10 @@ def _encrypted(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [_truncated, _empty, _random, _encrypted])
 def test_a_spoiled_graph_gives_one_line_that_names_it(
-    spoil: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.mindir"
-    spoil(path)  # type: ignore[operator]
+    spoil(path)
     assert main(["plan", str(path)]) == 2
     said = capsys.readouterr()
     assert said.out == ""

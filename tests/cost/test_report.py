@@ -10,7 +10,7 @@ import pytest
 from memplan.cost.deviations import L2State
 from memplan.cost.kernel_report import kernel_report
 from memplan.cost.kernel_time import kernel_cost
-from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Attribute, Kernel, Operand
 from memplan.cost.kernels.op_kernels import kernel_of_op, kernel_of_plan, planned_kernel
 from memplan.cost.machine import Machine, machine
 from memplan.graph import Graph, Op, Tensor, TensorKind
@@ -29,13 +29,13 @@ def core() -> Machine:
     return machine(CHIP)
 
 
-def matmul(m: int, n: int, k: int, dtype: str = "bfloat16", **attributes: object) -> Kernel:
+def matmul(m: int, n: int, k: int, dtype: str = "bfloat16", **attributes: Attribute) -> Kernel:
     """A plain product."""
     return Kernel(
         "MatMul",
         (Operand((m, k), dtype), Operand((k, n), dtype)),
         (Operand((m, n), dtype),),
-        tuple(sorted(attributes.items())),  # type: ignore[arg-type]
+        tuple(sorted(attributes.items())),
     )
 
 

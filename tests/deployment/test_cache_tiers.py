@@ -11,7 +11,7 @@ from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.deployment.cache_tiers import CacheTierPlan, asked_tier, prefill_curve, tier_plans
-from memplan.deployment.cases import Case
+from memplan.deployment.cases import Case, recompute_ns
 from memplan.deployment.latent_offload import layerwise_reuse, sparse_offload
 from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
@@ -175,3 +175,33 @@ def test_traffic_is_found_in_the_tiers(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*asked, "--trace", str(traffic), "--format", "md"]) == 0
     assert "What traffic finds" in capsys.readouterr().out
     assert main(["kv", str(config), "--tier", "tape=1GiB"]) == 2
+
+
+@pytest.mark.parametrize("asked", [("--host-memory", "64GiB"), ("--tier", "dram=512GiB")])
+def test_times_of_a_mixture_say_whether_experts_are_balanced(
+    shared_data: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, ...]
+) -> None:
+    config = shared_data / "configs" / "Qwen--Qwen3-30B-A3B.json"
+    words = ["kv", str(config), "--chip", "910C", "--dp", "16", "--ep", "16", "--context", "8192", "--json"]
+    found = []
+    for more in ((), asked, (*asked, "--even-routing")):
+        assert main([*words, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    budget, uneven, even = found
+    said = [any("--even-routing" in note for note in each["notes"]) for each in found]
+    assert said == [False, True, False]
+    if asked[0] == "--host-memory":
+        assert even["recompute_ns"] < uneven["recompute_ns"]
+    assert budget["sequences"] == uneven["sequences"] == even["sequences"]
+
+
+def test_recomputing_a_prefix_takes_what_reading_it_does(shared_data: Path) -> None:
+    """Went wrong once: tiers had weights as the chip runs them, what was recomputed instead as they are published."""
+    model, die = load_config(shared_data / "configs" / "openai--gpt-oss-120b.json"), chip("910C")
+    times = [
+        recompute_ns(
+            Case(model, die, engine("vllm-ascend", die), ServingOptions(4096), Layout(tensor=8), Memory(precision=name))
+        )
+        for name in ("published", "bf16")
+    ]
+    assert times[0] == times[1]

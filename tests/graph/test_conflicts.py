@@ -41,7 +41,9 @@ def reference_order(graph: Graph) -> nx.DiGraph:
     for first, second in combinations(graph.ops, 2):
         same_stream = first.stream == second.stream
         passes_data = any(tensor in second.inputs for tensor in first.outputs)
-        told = first.index in second.attrs["after"]  # type: ignore[operator]
+        after = second.attrs["after"]
+        assert isinstance(after, tuple)
+        told = first.index in after
         if same_stream or passes_data or told:
             order.add_edge(first.index, second.index)
     return nx.transitive_closure(order)

@@ -13,10 +13,10 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from pytestqt.qtbot import QtBot
 
 pytest.importorskip("PySide6.QtWidgets")
 
@@ -71,20 +71,20 @@ def session() -> Session:
 
 
 @pytest.fixture
-def window(qtbot: object, session: Session) -> Iterator[MainWindow]:
+def window(qtbot: QtBot, session: Session) -> Iterator[MainWindow]:
     """A window on the sample, shown offscreen in the light theme."""
     apply_theme(application(), load_palette())
     session.page = "timeline"
     made = MainWindow(session, background=False)
     made.resize(1400, 900)
     made.show()
-    qtbot.waitExposed(made)  # type: ignore[attr-defined]
+    qtbot.waitExposed(made)
     yield made
     made.close()
 
 
 @pytest.fixture
-def two(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
+def two(qtbot: QtBot, tmp_path: Path) -> Iterator[MainWindow]:
     """The slower run as tab 0, and the sample as tab 1, which is shown."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
@@ -105,7 +105,7 @@ def both(two: MainWindow) -> MainWindow:
 
 
 @pytest.fixture
-def hands(qtbot: Any) -> Iterator[Hands]:
+def hands(qtbot: QtBot) -> Iterator[Hands]:
     """An empty window and a user before it."""
     window = MainWindow(background=False)
     window.resize(1600, 1000)

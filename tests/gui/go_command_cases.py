@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QInputDialog
 
 from memplan.gui.model.session.session import SliceRef
@@ -22,7 +23,7 @@ def _find(scene: Scene) -> None:
 def _find_step(name: str) -> Callable[[Scene], None]:
     def case(scene: Scene) -> None:
         scene.press("find")
-        scene.qtbot.keyClicks(scene.window.search.edit, "MatMul")
+        QTest.keyClicks(scene.window.search.edit, "MatMul")
         scene.press(name)
         first = scene.window.session.selected
         scene.press(name)

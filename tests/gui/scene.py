@@ -11,6 +11,7 @@ import pytest
 from PySide6.QtGui import QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.session.session import SliceRef
 from memplan.gui.window.main_window import MainWindow
@@ -21,7 +22,7 @@ class Scene:
     """A window with the sample, and hands to drive it."""
 
     window: MainWindow
-    qtbot: Any
+    qtbot: QtBot
     monkeypatch: pytest.MonkeyPatch
     folder: Path
 

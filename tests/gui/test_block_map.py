@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.compare import DeviationWhat
 from memplan.gui.model.amount_names import BEFORE, OTHERS
@@ -168,7 +169,7 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     assert view.layer.rectangles is window.session.map
 
 
-def test_a_profile_alone_has_its_map_and_says_why_it_peaks(qtbot: Any) -> None:
+def test_a_profile_alone_has_its_map_and_says_why_it_peaks(qtbot: QtBot) -> None:
     window = MainWindow(open_session(Request(None, PROFILE)), background=False)
     qtbot.addWidget(window)
     window.resize(1400, 900)
@@ -192,7 +193,7 @@ def test_a_profile_alone_has_its_map_and_says_why_it_peaks(qtbot: Any) -> None:
     window.close()
 
 
-def test_a_profile_without_blocks_says_how_to_get_them(qtbot: Any, tmp_path: Path) -> None:
+def test_a_profile_without_blocks_says_how_to_get_them(qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "kernel_details.csv").write_text(
         "Name,Type,Accelerator Core,Start Time(us),Duration(us)\nMatMul1,MatMul,AI_CORE,1767225600000051.5,3.2\n"
     )
@@ -219,7 +220,7 @@ def test_addresses_far_apart_are_drawn_without_the_gap() -> None:
     assert without_gaps(address, size).tolist() == [0, 512, 1536, 1536 + 4096, 0]
 
 
-def test_two_snapshots_beside_each_other_say_who_holds_what(qtbot: Any, shared_data: Path) -> None:
+def test_two_snapshots_beside_each_other_say_who_holds_what(qtbot: QtBot, shared_data: Path) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.resize(1500, 900)

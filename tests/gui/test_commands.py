@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.window.main_window import MainWindow
 from tests.gui.file_command_cases import FILE_CASES
@@ -20,7 +20,7 @@ CASES = {**FILE_CASES, **GO_CASES, **VIEW_CASES}
 
 
 @pytest.fixture
-def scene(window: MainWindow, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scene:
+def scene(window: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scene:
     """The window of the sample."""
     return Scene(window, qtbot, monkeypatch, tmp_path)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
@@ -166,7 +166,7 @@ def test_a_history_without_times_tells_the_peak_by_its_event(shared_data: Path) 
     assert at.startswith("event ")
 
 
-def test_a_profile_that_holds_nothing_says_so(qtbot: Any, tmp_path: Path) -> None:
+def test_a_profile_that_holds_nothing_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong once: nothing was found in it, as if somebody had looked."""
     folder = tmp_path / "cut_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
     folder.mkdir(parents=True)

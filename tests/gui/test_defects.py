@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QGuiApplication, QKeySequence, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.gui.model.compare.deviations import verdict
@@ -95,7 +95,7 @@ def test_every_curve_can_be_turned_on_however_little_room_there_is(window: MainW
     assert all(top < view.height() for top, _ in view._legend)
 
 
-def test_arrows_do_not_depend_on_what_was_on_the_screen(window: MainWindow, qtbot: Any) -> None:
+def test_arrows_do_not_depend_on_what_was_on_the_screen(window: MainWindow, qtbot: QtBot) -> None:
     """Went wrong once: arrows to a track that had not been read were left out while the slice was selected."""
     session = window.session
     stream = next(track for track in session.tracks.all if track.kind == "stream")
@@ -188,7 +188,7 @@ def test_the_next_step_of_an_overview_is_the_first_one() -> None:
     assert step_beside(found, found[-1].start - 2, found[-1].end + 2, True) is None
 
 
-def test_events_without_times_are_counted(qtbot: Any, shared_data: Path) -> None:
+def test_events_without_times_are_counted(qtbot: QtBot, shared_data: Path) -> None:
     """Went wrong once: 9,699 events were "9.699 us" long."""
     profile = shared_data / "snapshots"
     numbered = [session for rank in range(5) if (session := open_session(Request(None, profile, rank=rank))).counted]
@@ -217,7 +217,7 @@ def test_what_is_lost_of_files_stands_before_how_they_were_read(window: MainWind
     assert (title, window.problems.title) == ("Problems", "Problems (1)")
 
 
-def test_a_path_copied_from_the_problems_is_that_path(window: MainWindow, qtbot: Any) -> None:
+def test_a_path_copied_from_the_problems_is_that_path(window: MainWindow, qtbot: QtBot) -> None:
     """Went wrong once: it held the letters of no width at which it is broken, and led nowhere."""
     view = window.problems
     path = "/some/long_folder.name/with-many/parts.json: can't be read"
@@ -230,7 +230,7 @@ def test_a_path_copied_from_the_problems_is_that_path(window: MainWindow, qtbot:
     assert QGuiApplication.clipboard().text().split("\n") == [path, "another"]
 
 
-def test_problems_of_before_are_gone_when_something_else_is_open(qtbot: Any, tmp_path: Path) -> None:
+def test_problems_of_before_are_gone_when_something_else_is_open(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong once: an error stayed whatever was opened after it; one that came since must stay."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
@@ -259,7 +259,7 @@ def test_numbers_that_stand_for_none_are_not_shown_as_numbers(window: MainWindow
 
 
 @pytest.mark.parametrize("width", [260, 320, 420])
-def test_a_header_with_its_unit_is_not_broken(qtbot: Any, session: Session, width: int) -> None:
+def test_a_header_with_its_unit_is_not_broken(qtbot: QtBot, session: Session, width: int) -> None:
     """Went wrong once: "aic_scalar_time(us" and ")" stood on two lines."""
     view = DetailsView(session, load_palette())
     qtbot.addWidget(view)
@@ -277,7 +277,7 @@ def test_a_header_with_its_unit_is_not_broken(qtbot: Any, session: Session, widt
     assert not broken
 
 
-def test_the_step_that_is_compared_is_told_and_can_be_chosen(qtbot: Any, tmp_path: Path) -> None:
+def test_the_step_that_is_compared_is_told_and_can_be_chosen(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong once: one step of three was compared, and only the command line said which."""
     plan = load_plan(PLAN)
     simulate(plan, tmp_path / "run", steps=3)

@@ -6,13 +6,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
 import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtGui import QColor, QIcon
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QColorDialog, QInputDialog
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.palette import contrast, load_palette, theme_names
 from memplan.gui.model.session.open_documents import OpenDocuments
@@ -38,7 +39,7 @@ def store(tmp_path: Path) -> QSettings:
     return QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
 
 
-def make(qtbot: Any, store: QSettings | None = None) -> MainWindow:
+def make(qtbot: QtBot, store: QSettings | None = None) -> MainWindow:
     """An empty window that opens files at once."""
     window = MainWindow(settings=store, background=False)
     qtbot.addWidget(window)
@@ -84,7 +85,7 @@ def test_documents_are_tabs_that_can_be_closed() -> None:
     assert changes == [0, 1, 0, 0]
 
 
-def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> None:
+def test_a_second_profile_opens_beside_the_first(qtbot: QtBot, tmp_path: Path) -> None:
     window = make(qtbot)
     assert not window.tabs.isVisible()
     window.opener.open([PROFILE])
@@ -107,7 +108,7 @@ def test_a_second_profile_opens_beside_the_first(qtbot: Any, tmp_path: Path) -> 
     window.close()
 
 
-def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> None:
+def test_the_next_start_shows_what_was_open(qtbot: QtBot, store: QSettings) -> None:
     first = make(qtbot, store)
     first.opener.open_request(Request(PLAN, PROFILE))
     first.session.viewport.show(1_000.0, 50_000.0)
@@ -132,7 +133,7 @@ def test_the_next_start_shows_what_was_open(qtbot: Any, store: QSettings) -> Non
     second.close()
 
 
-def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QSettings) -> None:
+def test_views_made_on_first_use_come_back_where_they_were(qtbot: QtBot, store: QSettings) -> None:
     first = make(qtbot, store)
     first.opener.open([PLAN])
     first.docks.show("roofline")
@@ -156,7 +157,7 @@ def test_views_made_on_first_use_come_back_where_they_were(qtbot: Any, store: QS
     third.close()
 
 
-def test_what_has_gone_since_is_a_line(qtbot: Any, store: QSettings, tmp_path: Path) -> None:
+def test_what_has_gone_since_is_a_line(qtbot: QtBot, store: QSettings, tmp_path: Path) -> None:
     profile = other_profile(tmp_path)
     first = make(qtbot, store)
     first.opener.open([profile])
@@ -199,7 +200,7 @@ def test_recent_documents_are_kept_once_and_latest_first(store: QSettings) -> No
     assert sum(request.plan == Path("/plans/9.json") for request in settings.recent) == 1
 
 
-def test_tracks_are_pinned_hidden_and_moved_with_the_mouse(window: MainWindow, qtbot: Any) -> None:
+def test_tracks_are_pinned_hidden_and_moved_with_the_mouse(window: MainWindow, qtbot: QtBot) -> None:
     view, tracks = window.timeline, window.session.tracks
     first = next(track for track in tracks.all if len(tracks.neighbours(track.key)) > 1)
     around = tracks.neighbours(first.key)
@@ -238,24 +239,24 @@ def test_an_arrangement_keeps_what_other_documents_have(session: Session) -> Non
     assert not again.arranged
 
 
-def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_colours_are_set_and_forgotten(window: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     window.commands.run("colours")
     dialog = next(child for child in window.findChildren(ColoursDialog) if child.isVisible())
-    qtbot.keyClicks(dialog.filter, "weight")
+    QTest.keyClicks(dialog.filter, "weight")
     shown = [row for row in range(dialog.names.count()) if not dialog.names.item(row).isHidden()]
     assert [dialog.names.item(row).text() for row in shown] == ["weight"]
     dialog.names.setCurrentRow(shown[0])
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: QColor("#123456"))
     QTest.mouseClick(dialog.change, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == 0xFF123456
-    assert 0xFF123456 in window.docks.view(MemoryMapView)._colours
+    assert 0xFF123456 in window.docks.view(MemoryMapView).painted
     QTest.mouseClick(dialog.reset, Qt.MouseButton.LeftButton)
     assert window.colours.kind("weight") == load_palette().kind("weight")
     dialog.reject()
 
 
 @pytest.mark.parametrize("theme", theme_names())
-def test_the_swatch_of_the_chosen_row_is_told_from_the_row(theme: str, qtbot: Any) -> None:
+def test_the_swatch_of_the_chosen_row_is_told_from_the_row(theme: str, qtbot: QtBot) -> None:
     """Went wrong once: the blue of weights, tinted by the style, was that of the row."""
     palette = load_palette(theme)
     dialog = ColoursDialog(palette, [], lambda _: None)
@@ -269,7 +270,7 @@ def test_the_swatch_of_the_chosen_row_is_told_from_the_row(theme: str, qtbot: An
 
 @pytest.mark.parametrize("background", [False, True])
 def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
-    background: bool, qtbot: Any, store: QSettings, monkeypatch: pytest.MonkeyPatch
+    background: bool, qtbot: QtBot, store: QSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph = Path(__file__).parents[1] / "readers" / "data" / "dynamic_batch.mindir"
     asked: list[tuple[str, str]] = []
@@ -284,9 +285,13 @@ def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
     window = MainWindow(settings=store, background=background)
     qtbot.addWidget(window)
     window.show()
+
+    def wait_for_error(says: str) -> None:
+        qtbot.waitUntil(lambda: any(says in text for text in window.problems.errors), timeout=10_000)
+
     for says in ("is not NAME=1,128", "has open dimensions"):
         window.opener.open([graph])
-        qtbot.waitUntil(lambda says=says: any(says in text for text in window.problems.errors), timeout=10_000)
+        wait_for_error(says)
         assert window.session.document.empty
     window.opener.open([graph])
     qtbot.waitUntil(lambda: window.session.document.plan is not None, timeout=20_000)
@@ -302,7 +307,9 @@ def test_the_shape_that_a_graph_leaves_open_is_asked_for_and_kept(
     second.close()
 
 
-def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.MonkeyPatch, shared_data: Path) -> None:
+def test_another_rank_replaces_or_stands_beside(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
     folder = next(iter(sorted(shared_data.rglob("*level2*"))), None)
     if folder is None:
         pytest.skip("no profile of several ranks")
@@ -324,7 +331,7 @@ def test_another_rank_replaces_or_stands_beside(qtbot: Any, monkeypatch: pytest.
     window.close()
 
 
-def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
+def test_the_language_is_changed_in_place(qtbot: QtBot, store: QSettings) -> None:
     window = make(qtbot, store)
     window.opener.open([SAMPLES / "llama_train.plan.json"])
     window.commands.run("language-zh")
@@ -337,7 +344,7 @@ def test_the_language_is_changed_in_place(qtbot: Any, store: QSettings) -> None:
     window.close()
 
 
-def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: Any, tmp_path: Path) -> None:
+def test_profiles_dropped_together_are_all_opened_by_workers(qtbot: QtBot, tmp_path: Path) -> None:
     window = MainWindow(background=True)
     qtbot.addWidget(window)
     window.show()
@@ -368,8 +375,9 @@ def test_ranks_and_chips_tell_documents_apart() -> None:
     assert other.plan is not None
     assert other.rank is not None
     documents = OpenDocuments(first)
-    rank = SimpleNamespace(rank=3, span_ns=other.rank.span_ns, tracks=(), memory_components=tuple)
-    documents.add(Request(), Session(replace(other, rank=rank, comparison=None)))  # type: ignore[arg-type]
+    stand_in = SimpleNamespace(rank=3, span_ns=other.rank.span_ns, tracks=(), memory_components=tuple)
+    rank = cast(RankProfile, stand_in)
+    documents.add(Request(), Session(replace(other, rank=rank, comparison=None)))
     assert [str(name).rsplit(" · ", 1)[1] for name in documents.names()] == ["rank 0", "rank 3"]
     documents.close(1)
     documents.add(Request(), Session(replace(other, plan=replace(other.plan, chip="Ascend310P3"))))

@@ -15,6 +15,7 @@ import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt, QtMsgType
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QInputDialog, QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.session.open_request import Request
 from memplan.gui.model.session.view_file import VIEW_SUFFIX
@@ -40,7 +41,7 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def test_rounds_of_opening_comparing_and_closing_hold_no_more(qtbot: Any, tmp_path: Path) -> None:
+def test_rounds_of_opening_comparing_and_closing_hold_no_more(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong once: 2.7 MB a round."""
     other = tmp_path / "other"
     shutil.copytree(PROFILE, other)
@@ -98,7 +99,7 @@ def documents(folder: Path, shared: Path | None) -> list[Request]:
 
 @pytest.mark.parametrize("background", [False, True], ids=["at-once", "by-workers"])
 def test_no_order_of_actions_ends_in_an_exception(
-    background: bool, qtbot: Any, qtlog: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+    background: bool, qtbot: QtBot, qtlog: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
 ) -> None:
     """
     Commands, clicks, keys and what the pages are for, at random, with nothing that Qt warns of.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -25,6 +24,7 @@ from PySide6.QtWidgets import (
     QToolButton,
     QWidget,
 )
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.gui.application import application
@@ -127,7 +127,7 @@ def titles_cut(window: MainWindow) -> list[str]:
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_cut_and_nothing_overlaps_on_any_page(size: tuple[int, int], language: str, qtbot: Any) -> None:
+def test_nothing_is_cut_and_nothing_overlaps_on_any_page(size: tuple[int, int], language: str, qtbot: QtBot) -> None:
     apply_theme(application(), load_palette("dark" if language == "zh" else "light"))
     choose_language(language)
     try:
@@ -160,7 +160,7 @@ def test_nothing_is_cut_and_nothing_overlaps_on_any_page(size: tuple[int, int], 
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_no_table_has_to_be_moved_sideways(language: str, qtbot: Any) -> None:
+def test_no_table_has_to_be_moved_sideways(language: str, qtbot: QtBot) -> None:
     """Went wrong once: the last column of the statistics lay beyond the edge of a small window."""
     choose_language(language)
     try:
@@ -197,7 +197,7 @@ def test_names_can_be_read_on_slices_of_host_and_device(theme: str, name: str) -
     assert not reserved & set(palette.others)
 
 
-def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: Any) -> None:
+def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: QtBot) -> None:
     palette = load_palette()
     legend = FamilyLegend(palette)
     qtbot.addWidget(legend)
@@ -218,7 +218,7 @@ def test_the_legend_names_what_the_colours_of_slices_mean(qtbot: Any) -> None:
     assert 0 < len(legend.entries()) < len(told), "what has no room is left out, not cut"
 
 
-def test_no_line_strikes_the_text_of_a_peak(qtbot: Any, tmp_path: Path) -> None:
+def test_no_line_strikes_the_text_of_a_peak(qtbot: QtBot, tmp_path: Path) -> None:
     need = memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").tier(Tier.HBM).peak
     for share in (1.0, 1.01, 1.05, 1.1, 1.15):
         path = tmp_path / f"{share}.plan.json"
@@ -267,10 +267,11 @@ def test_one_ruler_is_enough_for_views_of_the_same_columns(window: MainWindow) -
     assert [view.ruler_px for view in below if isinstance(view, TimeCanvas)] == [0, 0]
     window.docks["curve"].setFloating(True)
     QApplication.processEvents()
-    assert below[1].ruler_px, "by itself it has its own"  # type: ignore[attr-defined]
+    assert isinstance(below[1], TimeCanvas)
+    assert below[1].ruler_px, "by itself it has its own"
 
 
-def test_a_plan_alone_lists_what_a_run_would_be_compared_with(qtbot: Any) -> None:
+def test_a_plan_alone_lists_what_a_run_would_be_compared_with(qtbot: QtBot) -> None:
     for request, listed in ((Request(PLAN), True), (Request(PLAN, PROFILE), True), (Request(None, PROFILE), False)):
         window = MainWindow(open_session(request), background=False)
         qtbot.addWidget(window)
@@ -288,7 +289,7 @@ def test_a_plan_alone_lists_what_a_run_would_be_compared_with(qtbot: Any) -> Non
             assert len(view.sheet().rows) == view.sorted.rowCount()
 
 
-def test_the_line_of_the_peak_strikes_no_name_of_a_block(qtbot: Any, tmp_path: Path) -> None:
+def test_the_line_of_the_peak_strikes_no_name_of_a_block(qtbot: QtBot, tmp_path: Path) -> None:
     path = tmp_path / "cnn.plan.json"
     memplan.plan(PLAN.parent / "cnn.mindir", chip="910B3").save(path)
     session = open_session(Request(path))

@@ -6,9 +6,9 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
+from pytestqt.qtbot import QtBot
 
 from memplan.core.progress import Progress
 from memplan.gui.application import application
@@ -26,7 +26,7 @@ class Holder:
 
 
 @pytest.fixture
-def watched(qtbot: Any) -> Iterator[tuple[Jobs, GarbageCollection, list[int]]]:
+def watched(qtbot: QtBot) -> Iterator[tuple[Jobs, GarbageCollection, list[int]]]:
     """Jobs, their garbage collection, and the generations that were collected since."""
     jobs = Jobs()
     collection = GarbageCollection(jobs)
@@ -43,7 +43,7 @@ def watched(qtbot: Any) -> Iterator[tuple[Jobs, GarbageCollection, list[int]]]:
 
 
 def test_no_full_collection_runs_while_a_job_makes_many_objects(
-    qtbot: Any, watched: tuple[Jobs, GarbageCollection, list[int]]
+    qtbot: QtBot, watched: tuple[Jobs, GarbageCollection, list[int]]
 ) -> None:
     """Went wrong once: the diagnosis of a large trace made two million objects; the window stood still for 0.2 s."""
     jobs, _, generations = watched
@@ -59,7 +59,7 @@ def test_no_full_collection_runs_while_a_job_makes_many_objects(
 
 
 def test_what_a_dropped_document_held_goes_once_nothing_runs(
-    qtbot: Any, watched: tuple[Jobs, GarbageCollection, list[int]]
+    qtbot: QtBot, watched: tuple[Jobs, GarbageCollection, list[int]]
 ) -> None:
     jobs, collection, _ = watched
     made: list[Holder] = []
@@ -72,7 +72,7 @@ def test_what_a_dropped_document_held_goes_once_nothing_runs(
     qtbot.waitUntil(lambda: there() is None, timeout=5_000)
 
 
-def test_collecting_is_pythons_own_again_when_the_window_is_gone(qtbot: Any) -> None:
+def test_collecting_is_pythons_own_again_when_the_window_is_gone(qtbot: QtBot) -> None:
     # Windows of other tests that are still to be closed may have set it.
     before = (700, 10, 10)
     gc.set_threshold(*before)
@@ -84,7 +84,7 @@ def test_collecting_is_pythons_own_again_when_the_window_is_gone(qtbot: Any) -> 
     assert gc.get_freeze_count() == 0
 
 
-def test_workers_give_way_to_the_window_within_a_millisecond(qtbot: Any) -> None:
+def test_workers_give_way_to_the_window_within_a_millisecond(qtbot: QtBot) -> None:
     """Went wrong once: Qt gives up the interpreter at many calls of a frame, and each time waited 5 ms for it again."""
     application()
     assert sys.getswitchinterval() < 0.001

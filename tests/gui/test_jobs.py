@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import Progress
@@ -28,7 +29,7 @@ class Owner:
         self.answers: list[object] = []
 
 
-def test_only_the_latest_answer_is_given_and_the_work_before_it_stops(qtbot: Any) -> None:
+def test_only_the_latest_answer_is_given_and_the_work_before_it_stops(qtbot: QtBot) -> None:
     jobs, owner, started, stopped = Jobs(), Owner(), threading.Event(), threading.Event()
 
     def endless(progress: Progress) -> None:
@@ -50,7 +51,7 @@ def test_only_the_latest_answer_is_given_and_the_work_before_it_stops(qtbot: Any
     assert not jobs.waiting(owner)
 
 
-def test_an_answer_that_is_there_before_it_was_dropped_is_not_given(qtbot: Any) -> None:
+def test_an_answer_that_is_there_before_it_was_dropped_is_not_given(qtbot: QtBot) -> None:
     jobs, owner, ready = Jobs(), Owner(), threading.Event()
 
     def work(_: Progress) -> int:
@@ -64,7 +65,7 @@ def test_an_answer_that_is_there_before_it_was_dropped_is_not_given(qtbot: Any) 
     assert owner.answers == []
 
 
-def test_questions_of_one_owner_and_the_same_of_several_do_not_replace_each_other(qtbot: Any) -> None:
+def test_questions_of_one_owner_and_the_same_of_several_do_not_replace_each_other(qtbot: QtBot) -> None:
     jobs, one, other = Jobs(), Owner(), Owner()
     for owner in (one, other):
         jobs.latest(owner, "where", lambda _: "here", owner.answers.append, question="where")
@@ -73,7 +74,7 @@ def test_questions_of_one_owner_and_the_same_of_several_do_not_replace_each_othe
     assert sorted(map(str, one.answers)) == sorted(map(str, other.answers)) == ["here", "now"]
 
 
-def test_work_that_was_cancelled_before_its_turn_is_not_begun(qtbot: Any) -> None:
+def test_work_that_was_cancelled_before_its_turn_is_not_begun(qtbot: QtBot) -> None:
     jobs, gate, begun = Jobs(threads=1), threading.Event(), []
     jobs.start("in the way", lambda _: gate.wait(5), lambda _: None)
     job = jobs.start("next", lambda _: begun.append(1), lambda _: None)
@@ -84,7 +85,7 @@ def test_work_that_was_cancelled_before_its_turn_is_not_begun(qtbot: Any) -> Non
     assert begun == []
 
 
-def test_a_widget_that_is_gone_is_told_nothing(qtbot: Any) -> None:
+def test_a_widget_that_is_gone_is_told_nothing(qtbot: QtBot) -> None:
     jobs, widget, gate = Jobs(), QWidget(), threading.Event()
     told: list[object] = []
     jobs.latest(widget, "late", lambda _: gate.wait(5), told.append)
@@ -102,7 +103,7 @@ def _there(widget: QWidget) -> bool:
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_an_error_goes_to_who_asked_or_to_the_window(qtbot: Any, background: bool) -> None:
+def test_an_error_goes_to_who_asked_or_to_the_window(qtbot: QtBot, background: bool) -> None:
     jobs = Jobs(background=background)
     lines: list[str] = []
     jobs.failed.connect(lines.append)
@@ -117,7 +118,7 @@ def test_an_error_goes_to_who_asked_or_to_the_window(qtbot: Any, background: boo
     assert (own, lines) == (["own: no good"], ["no good"])
 
 
-def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
+def test_after_the_stop_nothing_is_begun(qtbot: QtBot) -> None:
     jobs = Jobs()
     begun: list[Any] = []
     assert jobs.stop()
@@ -127,7 +128,7 @@ def test_after_the_stop_nothing_is_begun(qtbot: Any) -> None:
     assert not jobs.running
 
 
-def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> None:
+def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Went wrong once: workers wrote what the window iterated: a dictionary changed its size."""
     session = Session(make_document(layered_plan(3)))
     jobs = Jobs()
@@ -139,7 +140,7 @@ def test_what_a_worker_read_of_tracks_is_handed_over_not_shared(qtbot: Any) -> N
         keepers.append(threading.current_thread())
         keep(track, content)
 
-    session.tracks.keep = kept  # type: ignore[method-assign]
+    monkeypatch.setattr(session.tracks, "keep", kept)
     with qtbot.waitSignal(loader.tracks_read, timeout=10_000):
         loader.every_track(session)
     assert keepers == [threading.main_thread()] * len(session.tracks.all)
@@ -169,7 +170,7 @@ def test_a_track_that_can_not_be_read_is_one_when_the_window_keeps_it(monkeypatc
     assert "Input/output error" in str(tracks.unreadable[track.key])
 
 
-def test_reports_that_nobody_could_tell_apart_are_not_shown(qtbot: Any) -> None:
+def test_reports_that_nobody_could_tell_apart_are_not_shown(qtbot: QtBot) -> None:
     """Went wrong once: 3,000 tracks were 3,000 layouts of the status bar, one after the other."""
     jobs, shown = Jobs(), []
     jobs.changed.connect(lambda: shown.append(True))

@@ -12,6 +12,7 @@ from PySide6.QtCore import QPoint, QPointF, QRectF, Qt
 from PySide6.QtGui import QHelpEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolTip, QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.i18n import catalogue, choose_language
 from memplan.gui.model.document import make_document
@@ -61,7 +62,7 @@ def middle(box: QRectF) -> tuple[float, float]:
 
 
 @pytest.fixture
-def view(session: Session, qtbot: Any) -> KernelView:
+def view(session: Session, qtbot: QtBot) -> KernelView:
     """The view by itself, on the sample's first matmul."""
     session.select(op_of(session, "MatMul"))
     made = KernelView(session, load_palette("light"), Jobs(background=False))
@@ -75,7 +76,7 @@ def view(session: Session, qtbot: Any) -> KernelView:
 # -- in the window ----------------------------------------------------------------------------------------------------
 
 
-def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot: Any) -> None:
+def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot: QtBot) -> None:
     view = shown(window)
     session = window.session
     assert view.facts.unasked
@@ -95,7 +96,7 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     QApplication.processEvents()
     x = timeline.x_of(start + length / 2)
     y = next(y for y in range(timeline.height()) if timeline.slice_at(QPointF(x, y)) == SliceRef(track.key, place))
-    qtbot.mouseClick(timeline, Qt.MouseButton.LeftButton, pos=QPoint(round(x), y + 3))
+    QTest.mouseClick(timeline, Qt.MouseButton.LeftButton, pos=QPoint(round(x), y + 3))
     assert session.selected == SliceRef(track.key, place)
     assert view.facts.name == slices.names[slices.name[place]]
     assert view.facts.lanes
@@ -104,14 +105,14 @@ def test_a_click_on_a_kernel_in_the_timeline_shows_it(window: MainWindow, qtbot:
     assert "M × N × K" in view.words.text()
 
 
-def test_a_click_on_a_tensor_shows_the_kernel_that_makes_it(window: MainWindow, qtbot: Any) -> None:
+def test_a_click_on_a_tensor_shows_the_kernel_that_makes_it(window: MainWindow, qtbot: QtBot) -> None:
     view = shown(window)
     mapped, session = window.session.map, window.session
     assert mapped is not None
     made = [place for place in range(len(mapped)) if session.planned_op_of(TensorRef(place)) is not None]
     largest = max(made, key=lambda i: (mapped.high[i] - mapped.low[i]) * float(mapped.end_ns[i] - mapped.start_ns[i]))
     at = window.docks.view(MemoryMapView).rectangle(mapped, largest).center().toPoint()
-    qtbot.mouseClick(window.docks.view(MemoryMapView), Qt.MouseButton.LeftButton, pos=at)
+    QTest.mouseClick(window.docks.view(MemoryMapView), Qt.MouseButton.LeftButton, pos=at)
     step = session.planned_op_of(session.selected)
     plan = session.document.plan
     assert step is not None
@@ -154,7 +155,7 @@ def test_the_view_outlives_a_change_of_language_and_of_document(window: MainWind
 
 
 def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(
-    session: Session, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    session: Session, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worked_out = []
 
@@ -189,7 +190,7 @@ def test_the_interface_waits_for_no_kernel_and_shows_the_last_one_picked(
     assert jobs.stop()
 
 
-def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: Any) -> None:
+def test_a_window_works_kernels_out_on_a_worker(session: Session, qtbot: QtBot) -> None:
     window = MainWindow(session, background=True)
     qtbot.addWidget(window)
     window.show()
@@ -303,7 +304,7 @@ def test_free_room_is_drawn_to_scale_only_where_buffers_can_be_read_beside_it() 
 # -- what is missing, looks -------------------------------------------------------------------------------------------
 
 
-def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) -> None:
+def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: QtBot) -> None:
     session = open_session(Request(None, PROFILE))
     view = KernelView(session, load_palette("light"), Jobs(background=False))
     qtbot.addWidget(view)
@@ -333,7 +334,7 @@ def test_a_profile_alone_shows_its_counters_and_asks_for_the_chip(qtbot: Any) ->
     assert view.chip_box.isVisible()
 
 
-def test_a_plan_alone_measures_nothing(qtbot: Any) -> None:
+def test_a_plan_alone_measures_nothing(qtbot: QtBot) -> None:
     session = Session(make_document(layered_plan(3)))
     session.select(OpRef(0))
     view = KernelView(session, load_palette("light"), Jobs(background=False))

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QGuiApplication, QWheelEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import Progress
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def make(qtbot: Any) -> Iterator[Callable[..., KvBudgetView]]:
+def make(qtbot: QtBot) -> Iterator[Callable[..., KvBudgetView]]:
     """A view as it opens, shown."""
     jobs = Jobs()
 
@@ -54,11 +56,11 @@ def view(make: Callable[..., KvBudgetView]) -> KvBudgetView:
     return make()
 
 
-def type_into(qtbot: Any, field: QWidget, text: str) -> None:
+def type_into(qtbot: QtBot, field: QWidget, text: str) -> None:
     """Replace the text of a field."""
     field.setFocus()
-    qtbot.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
-    qtbot.keyClicks(field, text)
+    QTest.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClicks(field, text)
 
 
 def test_it_opens_on_the_sample(view: KvBudgetView) -> None:
@@ -69,25 +71,25 @@ def test_it_opens_on_the_sample(view: KvBudgetView) -> None:
     assert "bytes per token" in view.figures.text()
 
 
-def test_context_and_batch_follow_the_arrow_keys_at_once(view: KvBudgetView, qtbot: Any) -> None:
+def test_context_and_batch_follow_the_arrow_keys_at_once(view: KvBudgetView, qtbot: QtBot) -> None:
     assert view.found is not None
     before = view.found.result.sequences
     for _ in range(4):
-        qtbot.keyClick(view.form.context.slider, Qt.Key.Key_Left)
+        QTest.keyClick(view.form.context.slider, Qt.Key.Key_Left)
     assert view.form.context.value() == 24576
     assert view.found.result.context == view.form.context.value()
     assert view.found.result.sequences > before
-    qtbot.keyClick(view.form.context.slider, Qt.Key.Key_End)
+    QTest.keyClick(view.form.context.slider, Qt.Key.Key_End)
     assert view.found.result.context == 1 << 20
     assert "more than the model's own" in view.notes.text()
     assert "Does not fit" in view.verdict.text()
-    qtbot.keyClick(view.form.context.slider, Qt.Key.Key_Home)
+    QTest.keyClick(view.form.context.slider, Qt.Key.Key_Home)
     assert view.found.result.context == 1024
-    qtbot.keyClick(view.form.batch.slider, Qt.Key.Key_End)
+    QTest.keyClick(view.form.batch.slider, Qt.Key.Key_End)
     assert view.found.pool.batch == 4096
 
 
-def test_numbers_between_the_stops_can_be_typed(view: KvBudgetView, qtbot: Any) -> None:
+def test_numbers_between_the_stops_can_be_typed(view: KvBudgetView, qtbot: QtBot) -> None:
     type_into(qtbot, view.form.context.field, "5000")
     assert view.found is not None
     assert view.found.result.context == 5000
@@ -96,65 +98,65 @@ def test_numbers_between_the_stops_can_be_typed(view: KvBudgetView, qtbot: Any) 
     assert view.form.context.slider.value() in range(1, view.form.context.slider.maximum())
 
 
-def test_ranks_double_and_weights_and_chips_are_chosen_by_key(view: KvBudgetView, qtbot: Any) -> None:
+def test_ranks_double_and_weights_and_chips_are_chosen_by_key(view: KvBudgetView, qtbot: QtBot) -> None:
     assert view.found is not None
     before = view.found.result.sequences
-    qtbot.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
-    qtbot.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
+    QTest.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
+    QTest.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
     assert view.found.choice.tp == 4
     assert view.found.result.sequences > before
-    qtbot.keyClick(view.form.ranks["tp"], Qt.Key.Key_Down)
+    QTest.keyClick(view.form.ranks["tp"], Qt.Key.Key_Down)
     assert view.found.choice.tp == 2
     card = view.found.result.items[0].nbytes
-    qtbot.keyClicks(view.form.chip, "910B4")
+    QTest.keyClicks(view.form.chip, "910B4")
     assert view.found.choice.chip == "910B4"
     assert view.found.result.items[0].nbytes != card
     weights = sum(part.nbytes for part in view.stack.segments if part.role == "weight")
-    qtbot.keyClicks(view.form.weights, "w8a8")
+    QTest.keyClicks(view.form.weights, "w8a8")
     assert sum(part.nbytes for part in view.stack.segments if part.role == "weight") < weights
     each_token = view.found.result.bytes_per_token
-    qtbot.keyClick(view.form.kv, Qt.Key.Key_End)
+    QTest.keyClick(view.form.kv, Qt.Key.Key_End)
     assert view.found.choice.kv_dtype == view.form.kv.currentText()
     assert view.found.result.bytes_per_token <= each_token
 
 
-def test_an_engine_has_its_versions_and_the_chip_settles_one(view: KvBudgetView, qtbot: Any) -> None:
+def test_an_engine_has_its_versions_and_the_chip_settles_one(view: KvBudgetView, qtbot: QtBot) -> None:
     assert view.form.version.currentText() == "for the chip: 0.23.0.post1-a2"
-    qtbot.keyClick(view.form.version, Qt.Key.Key_End)
+    QTest.keyClick(view.form.version, Qt.Key.Key_End)
     assert view.found is not None
     assert view.found.result.engine == "vllm-ascend-0.30.0rc2-310p"
-    qtbot.keyClicks(view.form.engine, "logical")
+    QTest.keyClicks(view.form.engine, "logical")
     assert view.found.result.engine == "logical"
     assert not view.form.version.isEnabled()
     assert not view.found.pool.shares
-    qtbot.keyClick(view.form.engine, Qt.Key.Key_End)
+    QTest.keyClick(view.form.engine, Qt.Key.Key_End)
     assert view.found.result.engine == "vllm-ascend-0.23.0.post1-a2"
 
 
-def test_more_holds_every_other_option(view: KvBudgetView, qtbot: Any) -> None:
+def test_more_holds_every_other_option(view: KvBudgetView, qtbot: QtBot) -> None:
     assert not view.form.more.isVisible()
-    qtbot.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
     assert view.form.more.isVisible()
     assert view.found is not None
     type_into(qtbot, view.form.sizes["hbm"], "48GiB")
     assert view.found.result.items[0].nbytes == 48 << 30
     assert "48.00 GiB" in view.stack.title
-    qtbot.keyClick(view.form.counts["step_sequences"], Qt.Key.Key_Up)
+    QTest.keyClick(view.form.counts["step_sequences"], Qt.Key.Key_Up)
     assert view.found.choice.step_sequences == 512
-    qtbot.keyClick(view.form.counts["block_size"], Qt.Key.Key_Up)
+    QTest.keyClick(view.form.counts["block_size"], Qt.Key.Key_Up)
     assert view.found.choice.block_size == 16
     assert view.found.pool.shares[0].tokens == 128, "the engine forces blocks of 128 tokens"
-    qtbot.keyClick(view.form.counts["block_size"], Qt.Key.Key_Down)
+    QTest.keyClick(view.form.counts["block_size"], Qt.Key.Key_Down)
     assert view.found.choice.block_size is None
-    qtbot.keyClick(view.form.flags["effects"], Qt.Key.Key_Space)
+    QTest.keyClick(view.form.flags["effects"], Qt.Key.Key_Space)
     qtbot.waitUntil(lambda: "block size 128" in view.figures.text(), timeout=5000)
     assert not view.form.counts["draft_tokens"].isEnabled()
     assert not view.form.flags["index_c8"].isEnabled()
     assert not view.form.ranks["ep"].isEnabled()
 
 
-def test_a_size_that_is_none_is_a_line_until_it_is_mended(view: KvBudgetView, qtbot: Any) -> None:
-    qtbot.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
+def test_a_size_that_is_none_is_a_line_until_it_is_mended(view: KvBudgetView, qtbot: QtBot) -> None:
+    QTest.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
     type_into(qtbot, view.form.sizes["graphs"], "x")
     assert view.found is None
     assert "is not a size" in view.verdict.text()
@@ -164,11 +166,11 @@ def test_a_size_that_is_none_is_a_line_until_it_is_mended(view: KvBudgetView, qt
     assert view.copy_button.isEnabled()
 
 
-def test_the_copied_command_prints_what_is_shown(view: KvBudgetView, qtbot: Any) -> None:
-    qtbot.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
-    qtbot.keyClick(view.form.context.slider, Qt.Key.Key_PageDown)
-    qtbot.keyClicks(view.form.weights, "w8a8")
-    qtbot.mouseClick(view.copy_button, Qt.MouseButton.LeftButton)
+def test_the_copied_command_prints_what_is_shown(view: KvBudgetView, qtbot: QtBot) -> None:
+    QTest.keyClick(view.form.ranks["tp"], Qt.Key.Key_Up)
+    QTest.keyClick(view.form.context.slider, Qt.Key.Key_PageDown)
+    QTest.keyClicks(view.form.weights, "w8a8")
+    QTest.mouseClick(view.copy_button, Qt.MouseButton.LeftButton)
     assert view.found is not None
     command = QGuiApplication.clipboard().text()
     assert command == view.found.choice.command_line
@@ -177,28 +179,30 @@ def test_the_copied_command_prints_what_is_shown(view: KvBudgetView, qtbot: Any)
     assert document == plain(budget_document(view.found.result))
 
 
-def test_the_layout_that_would_fit_is_a_key_away(view: KvBudgetView, qtbot: Any) -> None:
-    qtbot.keyClick(view.form.batch.slider, Qt.Key.Key_PageUp)
-    qtbot.keyClick(view.form.context.slider, Qt.Key.Key_PageUp)
+def test_the_layout_that_would_fit_is_a_key_away(view: KvBudgetView, qtbot: QtBot) -> None:
+    QTest.keyClick(view.form.batch.slider, Qt.Key.Key_PageUp)
+    QTest.keyClick(view.form.context.slider, Qt.Key.Key_PageUp)
     assert "Does not fit" in view.verdict.text()
     qtbot.waitUntil(lambda: "use TP" in view.verdict.text(), timeout=5000)
     view.verdict.setFocus()
-    qtbot.keyClick(view.verdict, Qt.Key.Key_Tab)
-    qtbot.keyClick(view.verdict, Qt.Key.Key_Return)
+    QTest.keyClick(view.verdict, Qt.Key.Key_Tab)
+    QTest.keyClick(view.verdict, Qt.Key.Key_Return)
     assert view.found is not None
     assert view.found.enough
     assert view.form.ranks["tp"].value() > 1
     assert "use TP" not in view.verdict.text()
 
 
-def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudgetView, qtbot: Any) -> None:
+def test_longest_context_follows_when_nothing_changes_for_a_moment(view: KvBudgetView, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: "longest for 4 at once" in view.figures.text(), timeout=5000)
-    qtbot.keyClick(view.form.batch.slider, Qt.Key.Key_Right)
+    QTest.keyClick(view.form.batch.slider, Qt.Key.Key_Right)
     assert "longest for" not in view.figures.text()
     qtbot.waitUntil(lambda: "longest for 5 at once" in view.figures.text(), timeout=5000)
 
 
-def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Went wrong once: the view had threads of its own that nobody saw and no closing stopped."""
     begun, stopped = threading.Event(), threading.Event()
 
@@ -227,7 +231,7 @@ def test_slower_answers_are_a_job_of_the_window_that_ends_with_it(qtbot: Any, mo
 
 
 def test_without_workers_slower_answers_are_there_at_once(
-    qtbot: Any, monkeypatch: pytest.MonkeyPatch, make: Callable[..., KvBudgetView]
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, make: Callable[..., KvBudgetView]
 ) -> None:
     """Went wrong once: the view worked on threads where the window was to work without."""
     where = []
@@ -244,7 +248,7 @@ def test_without_workers_slower_answers_are_there_at_once(
 
 
 def test_a_model_is_opened_kept_and_chosen_again(
-    make: Callable[..., KvBudgetView], qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., KvBudgetView], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / name / "config.json" for name in ("one", "two")]
     for path, layers in zip(paths, (8, 16), strict=True):
@@ -254,21 +258,21 @@ def test_a_model_is_opened_kept_and_chosen_again(
     assert [view.form.model.itemText(place) for place in range(view.form.model.count())][1:] == ["one"]
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(paths[1]), ""))
     with qtbot.waitSignal(view.model_opened) as opened:
-        qtbot.mouseClick(view.form.open_button, Qt.MouseButton.LeftButton)
+        QTest.mouseClick(view.form.open_button, Qt.MouseButton.LeftButton)
     assert opened.args == [paths[1]]
     assert view.models == [paths[1], paths[0]]
     assert view.found is not None
     assert len(view.found.case.model.layers) == 16
-    qtbot.keyClick(view.form.model, Qt.Key.Key_Down)
+    QTest.keyClick(view.form.model, Qt.Key.Key_Down)
     assert len(view.found.case.model.layers) == 8
     shutil.rmtree(paths[1].parent)
-    qtbot.keyClick(view.form.model, Qt.Key.Key_Up)
+    QTest.keyClick(view.form.model, Qt.Key.Key_Up)
     assert view.found is None
     assert "config.json" in view.verdict.text()
 
 
 def test_a_config_can_be_dropped_and_plans_are_left_to_the_window(
-    view: KvBudgetView, qtbot: Any, tmp_path: Path
+    view: KvBudgetView, qtbot: QtBot, tmp_path: Path
 ) -> None:
     def drop(*paths: Path) -> bool:
         data = QMimeData()
@@ -290,7 +294,7 @@ def test_a_config_can_be_dropped_and_plans_are_left_to_the_window(
     assert not drop(config, SAMPLE)
 
 
-def test_what_is_no_config_is_one_line_and_not_kept(view: KvBudgetView, qtbot: Any, tmp_path: Path) -> None:
+def test_what_is_no_config_is_one_line_and_not_kept(view: KvBudgetView, qtbot: QtBot, tmp_path: Path) -> None:
     bad = tmp_path / "config.json"
     bad.write_text("{", encoding="utf-8")
     with qtbot.assertNotEmitted(view.model_opened):
@@ -302,7 +306,7 @@ def test_what_is_no_config_is_one_line_and_not_kept(view: KvBudgetView, qtbot: A
     assert view.pool.picture is None
     assert view.models == []
     assert view.sheet().rows[0][0] == "error"
-    qtbot.keyClick(view.form.model, Qt.Key.Key_End)
+    QTest.keyClick(view.form.model, Qt.Key.Key_End)
     assert view.found is not None
 
 
@@ -337,10 +341,10 @@ def test_the_wheel_scrolls_past_and_turns_what_has_the_focus(view: KvBudgetView)
 
 @pytest.mark.parametrize("size", [(1400, 500), (900, 260), (700, 400)])
 def test_everything_is_reached_at_every_size(
-    make: Callable[..., KvBudgetView], qtbot: Any, size: tuple[int, int]
+    make: Callable[..., KvBudgetView], qtbot: QtBot, size: tuple[int, int]
 ) -> None:
     view = make(size=size)
-    qtbot.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(view.form.more_button, Qt.MouseButton.LeftButton)
     QApplication.processEvents()
     assert (view.width(), view.height()) == size
     for area in (view.left, view.right):
@@ -359,7 +363,7 @@ def test_other_colours_are_taken_at_once(view: KvBudgetView) -> None:
     assert load_palette("dark").css("text").lower() in view.verdict.text().lower()
 
 
-def test_the_window_remembers_the_models_looked_at(qtbot: Any, session: Session, tmp_path: Path) -> None:
+def test_the_window_remembers_the_models_looked_at(qtbot: QtBot, session: Session, tmp_path: Path) -> None:
     config = tmp_path / "own" / "config.json"
     config.parent.mkdir()
     shutil.copy(SAMPLE, config)

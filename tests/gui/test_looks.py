@@ -12,6 +12,7 @@ import pytest
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QTabBar
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.i18n import LANGUAGES, CatalogueTranslator, catalogue
 from memplan.gui.model.session.open_request import Request
@@ -60,7 +61,7 @@ def test_buttons_in_titles_are_drawn_in_the_theme_s_colour_also_after_they_were_
         assert colours() == {faint}
 
 
-def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: object, tmp_path: Path) -> None:
+def test_the_layout_is_remembered_and_can_be_reset(session: Session, qtbot: QtBot, tmp_path: Path) -> None:
     settings = QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
     first = MainWindow(session, settings=settings, background=False)
     first.show()
@@ -110,9 +111,9 @@ def test_every_command_and_view_is_translated(language: str, window: MainWindow)
     assert translator.translate("memplan", "never heard of") is None
 
 
-def test_an_empty_window_says_what_to_do(qtbot: object) -> None:
+def test_an_empty_window_says_what_to_do(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.show()
     assert "Open a plan" in window.docks.view(DetailsView).toPlainText()
     assert window.windowTitle() == "memplan"
@@ -130,12 +131,12 @@ def test_only_the_peak_is_dashed_in_the_map(window: MainWindow) -> None:
     assert window.docks.view(MemoryMapView).pen("text").style() == Qt.PenStyle.SolidLine
 
 
-def test_a_small_window_s_welcome_cuts_no_line(qtbot: object) -> None:
+def test_a_small_window_s_welcome_cuts_no_line(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.resize(1280, 720)
     window.show()
-    qtbot.waitExposed(window)  # type: ignore[attr-defined]
+    qtbot.waitExposed(window)
     assert window.height() <= 720
     buttons = window.welcome.buttons
     assert all(button.height() >= button.heightForWidth(button.width()) for button in buttons)

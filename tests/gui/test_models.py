@@ -99,9 +99,9 @@ def test_what_is_alive_adds_up_to_the_curve(session: Session) -> None:
     assert peak is not None
     rows, total = live_rows(session, float(peak.time_ns - session.origin_ns))
     assert total == peak.alive
-    sizes = [row.sort_keys[-1] for row in rows]
+    sizes = [float(row.sort_keys[-1]) for row in rows]
     assert sizes == sorted(sizes, reverse=True)
-    assert sum(sizes) == total  # type: ignore[arg-type]
+    assert sum(sizes) == total
 
 
 def test_the_verdict_says_how_many_differences_there_are_where_not_all_are_listed(session: Session) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.gui.i18n import say
@@ -33,7 +33,7 @@ def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def view(moving: Path, qtbot: Any) -> MoveArcsView:
+def view(moving: Path, qtbot: QtBot) -> MoveArcsView:
     """The view of that plan."""
     shown = MoveArcsView(open_session(Request(moving)), load_palette("light"))
     qtbot.addWidget(shown)
@@ -103,7 +103,7 @@ def test_more_arcs_than_lines_can_show_are_blocks(view: MoveArcsView, monkeypatc
     assert view.arc_at(view.rect().center().toPointF()) is None
 
 
-def test_a_plan_without_moves_says_so(session: Session, qtbot: Any) -> None:
+def test_a_plan_without_moves_says_so(session: Session, qtbot: QtBot) -> None:
     still = open_session(Request(PLAN))
     assert still.document.plan is not None
     assert move_arcs(replace(still.document)) is None

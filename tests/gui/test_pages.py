@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.overview.step_bars import step_bars
 from memplan.gui.model.session.open_request import Request, open_session
@@ -33,7 +34,7 @@ def read() -> Session:
 
 
 @pytest.fixture
-def opened(qtbot: Any, read: Session) -> Iterator[MainWindow]:
+def opened(qtbot: QtBot, read: Session) -> Iterator[MainWindow]:
     """A window that the sample was opened in."""
     read.page = "overview"
     read.select(None)
@@ -190,7 +191,7 @@ def test_pages_remember_their_docks(opened: MainWindow) -> None:
     assert opened.docks["curve"].isVisible()
 
 
-def test_pages_remember_their_docks_over_a_restart(read: Session, qtbot: Any, tmp_path: Path) -> None:
+def test_pages_remember_their_docks_over_a_restart(read: Session, qtbot: QtBot, tmp_path: Path) -> None:
     store = QSettings(str(tmp_path / "kept.ini"), QSettings.Format.IniFormat)
     read.page = "timeline"
     first = MainWindow(read, settings=store, background=False)
@@ -208,7 +209,7 @@ def test_pages_remember_their_docks_over_a_restart(read: Session, qtbot: Any, tm
     second.close()
 
 
-def test_an_empty_window_offers_what_needs_no_document(qtbot: Any) -> None:
+def test_an_empty_window_offers_what_needs_no_document(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.show()
@@ -226,7 +227,7 @@ def test_an_empty_window_offers_what_needs_no_document(qtbot: Any) -> None:
     window.close()
 
 
-def test_a_plan_alone_opens_on_what_it_predicts(qtbot: Any) -> None:
+def test_a_plan_alone_opens_on_what_it_predicts(qtbot: QtBot) -> None:
     window = MainWindow(open_session(Request(PLAN)), background=False)
     qtbot.addWidget(window)
     window.show()
@@ -238,7 +239,7 @@ def test_a_plan_alone_opens_on_what_it_predicts(qtbot: Any) -> None:
     window.close()
 
 
-def test_the_figures_of_a_plan_alone_are_as_high_as_their_text(qtbot: Any) -> None:
+def test_the_figures_of_a_plan_alone_are_as_high_as_their_text(qtbot: QtBot) -> None:
     """Went wrong once: the tiles took the room of the findings that a plan alone does not have."""
     window = MainWindow(open_session(Request(PLAN)), background=False)
     qtbot.addWidget(window)
@@ -248,7 +249,7 @@ def test_the_figures_of_a_plan_alone_are_as_high_as_their_text(qtbot: Any) -> No
     assert all(tile.height() <= tile.sizeHint().height() + 24 for tile in overview(window).head.tiles)
 
 
-def test_views_of_memory_share_the_height_of_a_large_window(qtbot: Any, read: Session) -> None:
+def test_views_of_memory_share_the_height_of_a_large_window(qtbot: QtBot, read: Session) -> None:
     """Went wrong once: on 3840x2160 two thirds of the page were an empty timeline."""
     read.page = "overview"
     window = MainWindow(read, background=False)
@@ -290,7 +291,7 @@ def test_another_language_leaves_every_view_in_its_place(opened: MainWindow) -> 
         assert abs(now.width() - geometry.width()) <= _ROOM_PX, name
 
 
-def test_the_first_window_fits_the_screen(qtbot: Any) -> None:
+def test_the_first_window_fits_the_screen(qtbot: QtBot) -> None:
     """Went wrong once: 1500 x 920 on a screen of 1280 x 720."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
@@ -318,7 +319,7 @@ def test_a_click_on_the_rail_turns_the_page(opened: MainWindow) -> None:
     assert [name for name, button in opened.rail.buttons.items() if button.isChecked()] == ["memory"]
 
 
-def test_what_needs_a_plan_is_left_out_without_one(qtbot: Any) -> None:
+def test_what_needs_a_plan_is_left_out_without_one(qtbot: QtBot) -> None:
     window = MainWindow(open_session(Request(None, PROFILE)), background=False)
     qtbot.addWidget(window)
     window.resize(1400, 900)

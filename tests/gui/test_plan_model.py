@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractSpinBox, QLineEdit, QWidget
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.gui.model.kv.kv_offer import SAMPLE
@@ -24,7 +25,7 @@ from memplan.simulator import Behaviour, simulate
 
 
 @pytest.fixture
-def window(qtbot: Any) -> MainWindow:
+def window(qtbot: QtBot) -> MainWindow:
     found = MainWindow(background=False)
     qtbot.addWidget(found)
     found.show()
@@ -35,16 +36,16 @@ def dialog_of(window: QWidget) -> PlanModelDialog:
     return next(item for item in window.findChildren(PlanModelDialog) if item.isVisible())
 
 
-def typed(qtbot: Any, box: QLineEdit | QAbstractSpinBox, text: str) -> None:
+def typed(qtbot: QtBot, box: QLineEdit | QAbstractSpinBox, text: str) -> None:
     box.setFocus()
     box.selectAll()
-    qtbot.keyClicks(box, text)
-    qtbot.keyClick(box, Qt.Key.Key_Tab)
+    QTest.keyClicks(box, text)
+    QTest.keyClick(box, Qt.Key.Key_Tab)
 
 
-def test_a_step_is_planned_by_hand(qtbot: Any, window: MainWindow) -> None:
+def test_a_step_is_planned_by_hand(qtbot: QtBot, window: MainWindow) -> None:
     button = next(item for item in window.welcome.buttons if "Plan a model" in item.text())
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     dialog = dialog_of(window)
     assert not dialog.form.like.isVisible()
     typed(qtbot, dialog.form.context, "256")
@@ -53,9 +54,9 @@ def test_a_step_is_planned_by_hand(qtbot: Any, window: MainWindow) -> None:
     typed(qtbot, dialog.form.global_batch, "2")
     assert "--phase train" in dialog.command_line
     assert "--pp 2" in dialog.command_line
-    qtbot.mouseClick(dialog.copy, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(dialog.copy, Qt.MouseButton.LeftButton)
     assert QGuiApplication.clipboard().text() == dialog.command_line
-    qtbot.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
     plan = window.session.document.plan
     assert plan is not None
     shown = {item.name: item.value for item in plan.settings}
@@ -65,21 +66,21 @@ def test_a_step_is_planned_by_hand(qtbot: Any, window: MainWindow) -> None:
     assert window.settings.recent == []  # nothing is kept without a store
 
 
-def test_a_served_step_has_rows_of_its_own(qtbot: Any, window: MainWindow) -> None:
+def test_a_served_step_has_rows_of_its_own(qtbot: QtBot, window: MainWindow) -> None:
     window.commands.run("plan-model")
     dialog = dialog_of(window)
     assert dialog.form.micro_batch.isVisible()
     assert not dialog.form.batch.isVisible()
     dialog.form.phase.setFocus()
-    qtbot.keyClicks(dialog.form.phase, "D")
+    QTest.keyClicks(dialog.form.phase, "D")
     assert dialog.form.batch.isVisible()
     assert not dialog.form.micro_batch.isVisible()
     assert "--phase decode" in dialog.command_line
-    qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+    QTest.keyClick(dialog, Qt.Key.Key_Escape)
     assert window.session.document.plan is None
 
 
-def test_a_plan_like_the_open_profile(qtbot: Any, window: MainWindow, tmp_path: Path) -> None:
+def test_a_plan_like_the_open_profile(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
     recipe, layout = Recipe(256, 1, 2), Layout(pipeline=2)
     plan = memplan.plan(load_config(SAMPLE), layout=layout, recipe=recipe, stage=1, chip="910B3")
     folder = simulate(plan, tmp_path / "rank_1_ascend_pt", behaviour=Behaviour.exact(), rank=1)
@@ -91,7 +92,7 @@ def test_a_plan_like_the_open_profile(qtbot: Any, window: MainWindow, tmp_path: 
     assert not dialog.form.ranks.isVisible()
     assert f"--like {folder}" in dialog.command_line
     assert "--chip" not in dialog.command_line  # which would be given, and win
-    qtbot.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(dialog.plan, Qt.MouseButton.LeftButton)
     document = window.session.document
     assert document.plan is not None
     assert document.profile is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.compare import compare
@@ -128,7 +129,7 @@ def test_exchanges_of_experts_have_the_colour_of_communication() -> None:
     assert all(palette.category(one) == palette.category(other) for one, other in pairwise(names))
 
 
-def test_the_verdict_takes_no_more_lines_than_it_has(qtbot: Any) -> None:
+def test_the_verdict_takes_no_more_lines_than_it_has(qtbot: QtBot) -> None:
     """Went wrong: it was given the lines of a narrow label, in whatever width."""
     window = MainWindow(open_session(Request(PLAN, PROFILE)), background=False)
     qtbot.addWidget(window)

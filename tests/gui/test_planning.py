@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.core.progress import Progress
 from memplan.core.units import parse_bytes
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def planning(qtbot: Any) -> Iterator[PlanningView]:
+def planning(qtbot: QtBot) -> Iterator[PlanningView]:
     """The page of a window without a document, on a small graph."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)
@@ -154,7 +154,7 @@ def test_a_plan_is_opened_as_a_document(planning: PlanningView) -> None:
     assert not window.problems.errors
 
 
-def test_a_plan_is_made_like_the_open_run_and_compared_with_it(qtbot: Any) -> None:
+def test_a_plan_is_made_like_the_open_run_and_compared_with_it(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.resize(1280, 720)
@@ -175,7 +175,7 @@ def test_a_plan_is_made_like_the_open_run_and_compared_with_it(qtbot: Any) -> No
     window.close()
 
 
-def test_planning_is_cancelled_and_only_the_last_question_is_answered(qtbot: Any, tmp_path: Path) -> None:
+def test_planning_is_cancelled_and_only_the_last_question_is_answered(qtbot: QtBot, tmp_path: Path) -> None:
     window = MainWindow()
     qtbot.addWidget(window)
     window.show()
@@ -215,7 +215,7 @@ def test_stops_are_sizes_that_a_command_line_takes(need: int) -> None:
     assert need <= (sizes[-1] or 0) < need * 1.001 + 1024
 
 
-def test_the_slider_rests_until_the_need_is_known(qtbot: Any) -> None:
+def test_the_slider_rests_until_the_need_is_known(qtbot: QtBot) -> None:
     slider = HbmSlider()
     qtbot.addWidget(slider)
     slider.show()

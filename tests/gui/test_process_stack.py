@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.core.units import format_bytes
 from memplan.gui.model.memory.process_stack import process_stack
@@ -96,7 +96,7 @@ def test_at_the_peak_the_areas_are_the_items_of_real_profiles(shared_data: Path)
             assert mine == pytest.approx(told, rel=0.02, abs=8 * MIB), (folder, part)
 
 
-def test_the_legend_has_the_values_at_the_cursor(qtbot: Any, held: Path) -> None:
+def test_the_legend_has_the_values_at_the_cursor(qtbot: QtBot, held: Path) -> None:
     window = MainWindow(open_session(Request(None, held)), background=False)
     qtbot.addWidget(window)
     window.resize(1280, 720)
@@ -119,7 +119,7 @@ def test_the_legend_has_the_values_at_the_cursor(qtbot: Any, held: Path) -> None
     window.close()
 
 
-def test_what_is_missing_is_said(qtbot: Any) -> None:
+def test_what_is_missing_is_said(qtbot: QtBot) -> None:
     window = MainWindow(open_session(Request(PLAN)), background=False)
     qtbot.addWidget(window)
     window.show()

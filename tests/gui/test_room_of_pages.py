@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PySide6.QtWidgets import QBoxLayout, QHeaderView
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.kernel.kernel_facts import UNASKED
 from memplan.gui.model.memory.block_map import block_map
@@ -32,7 +32,7 @@ from tests.traces.excerpts import LINKS, table
 pytestmark = pytest.mark.gui
 
 
-def shown(qtbot: Any, session: Session, size: tuple[int, int] = (1280, 720)) -> MainWindow:
+def shown(qtbot: QtBot, session: Session, size: tuple[int, int] = (1280, 720)) -> MainWindow:
     """A window of that size on `session`."""
     window = MainWindow(session, background=False)
     qtbot.addWidget(window)
@@ -42,7 +42,7 @@ def shown(qtbot: Any, session: Session, size: tuple[int, int] = (1280, 720)) -> 
     return window
 
 
-def test_a_timeline_of_few_tracks_leaves_its_room_to_what_is_below(qtbot: Any) -> None:
+def test_a_timeline_of_few_tracks_leaves_its_room_to_what_is_below(qtbot: QtBot) -> None:
     """Went wrong once: one lane over an empty stretch, and six rows of the differences under it."""
     heights = {}
     for name, request in (("plan", Request(PLAN)), ("both", Request(PLAN, PROFILE))):
@@ -56,7 +56,7 @@ def test_a_timeline_of_few_tracks_leaves_its_room_to_what_is_below(qtbot: Any) -
     assert heights["plan"] > heights["both"] + 100
 
 
-def test_the_table_of_differences_fills_its_dock(qtbot: Any, session: Session) -> None:
+def test_the_table_of_differences_fills_its_dock(qtbot: QtBot, session: Session) -> None:
     """Went wrong once: a row was cut in half over an empty band."""
     window = shown(qtbot, session)
     window.show_page("plan")
@@ -65,7 +65,7 @@ def test_the_table_of_differences_fills_its_dock(qtbot: Any, session: Session) -
     assert view.table.geometry().bottom() >= view.height() - 2
 
 
-def test_a_plan_alone_says_what_its_time_goes_to(qtbot: Any) -> None:
+def test_a_plan_alone_says_what_its_time_goes_to(qtbot: QtBot) -> None:
     window = shown(qtbot, open_session(Request(PLAN)))
     view = window.docks.view(OverviewView)
     plan = load_plan(PLAN)
@@ -82,11 +82,11 @@ def test_a_plan_alone_says_what_its_time_goes_to(qtbot: Any) -> None:
     assert window.pages.current == "kernels"
 
 
-def test_a_plan_beside_its_run_lists_findings_alone(qtbot: Any, session: Session) -> None:
+def test_a_plan_beside_its_run_lists_findings_alone(qtbot: QtBot, session: Session) -> None:
     assert not shown(qtbot, session).docks.view(OverviewView).types.isVisible()
 
 
-def test_the_page_of_kernels_opens_on_the_costliest(qtbot: Any) -> None:
+def test_the_page_of_kernels_opens_on_the_costliest(qtbot: QtBot) -> None:
     for request in (Request(PLAN), Request(None, PROFILE)):
         window = shown(qtbot, open_session(request))
         window.show_page("kernels")
@@ -95,7 +95,7 @@ def test_the_page_of_kernels_opens_on_the_costliest(qtbot: Any) -> None:
         window.close()
 
 
-def test_links_stand_beside_few_ranks(qtbot: Any, tmp_path: Path) -> None:
+def test_links_stand_beside_few_ranks(qtbot: QtBot, tmp_path: Path) -> None:
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=4, steps=2, seed=1)
     table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(LINKS))
     for width, direction in ((1600, QBoxLayout.Direction.LeftToRight), (700, QBoxLayout.Direction.TopToBottom)):
@@ -106,7 +106,7 @@ def test_links_stand_beside_few_ranks(qtbot: Any, tmp_path: Path) -> None:
         window.close()
 
 
-def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: Any, tmp_path: Path) -> None:
+def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong: half of the room beside few steps was empty, and the last rank's links were cut off below them."""
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=16, steps=2, seed=1)
     figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
@@ -133,7 +133,7 @@ def test_two_timelines_stand_one_below_the_other_where_there_is_no_room_beside(t
         press(two)
 
 
-def test_a_column_of_names_stays_readable_in_a_narrow_table(qtbot: Any, session: Session) -> None:
+def test_a_column_of_names_stays_readable_in_a_narrow_table(qtbot: QtBot, session: Session) -> None:
     window = shown(qtbot, session, (900, 620))
     window.show_page("timeline")
     window.docks.bring("statistics")

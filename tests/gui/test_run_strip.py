@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.compare.deviations import deviation_moments
 from memplan.gui.model.document import on_own_clock
@@ -118,7 +117,7 @@ def test_on_its_own_clock_the_plan_is_as_long_as_planned(session: Session) -> No
     assert on_own_clock(alone, True) is alone
 
 
-def test_the_clock_is_turned_by_key_and_what_was_looked_at_stays(window: MainWindow, qtbot: Any) -> None:
+def test_the_clock_is_turned_by_key_and_what_was_looked_at_stays(window: MainWindow, qtbot: QtBot) -> None:
     window.show_page("plan")
     viewport = window.session.viewport
     viewport.show(100_000.0, 300_000.0)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QPoint
+from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.cli import main
 from memplan.core.sentence import Sentence
@@ -32,7 +34,7 @@ def hover_lines(view: TimelineView, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 
 def test_what_is_said_beside_the_mouse_follows_the_view(
-    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+    window: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view, viewport = window.timeline, window.session.viewport
     placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
@@ -41,7 +43,7 @@ def test_what_is_said_beside_the_mouse_follows_the_view(
     names = [lanes.slices.names[code] for code in lanes.slices.name]
     first, second = (float(lanes.slices.start_ns[i] - window.session.origin_ns) for i in (10, 20))
     viewport.show(first, first + 200.0)
-    qtbot.mouseMove(view, QPoint(GUTTER_PX + 20, view.ruler_px + top + 8))  # type: ignore[attr-defined]
+    QTest.mouseMove(view, QPoint(GUTTER_PX + 20, view.ruler_px + top + 8))
     assert hover_lines(view, monkeypatch)[0] == names[10]
     viewport.show(second, second + 200.0)
     assert hover_lines(view, monkeypatch)[0] == names[20]
@@ -49,14 +51,14 @@ def test_what_is_said_beside_the_mouse_follows_the_view(
 
 
 def test_the_values_of_counters_are_said_beside_the_mouse(
-    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+    window: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = window.timeline
     track = next(track for track in window.session.tracks.all if track.label == "AI Core Freq")
     view.show_track(track.key)
     top = next(top for placed, top in view.visible() if placed.track is track)
     for y in (1, view.ruler_px + top + 20):  # a mouse that is there already doesn't move
-        qtbot.mouseMove(view, QPoint(view.width() // 2, y))  # type: ignore[attr-defined]
+        QTest.mouseMove(view, QPoint(view.width() // 2, y))
     title, *values = hover_lines(view, monkeypatch)
     assert "AI Core Freq" in title
     assert all(any(letter.isdigit() for letter in value) for value in values)

@@ -12,6 +12,7 @@ import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
+from pytestqt.qtbot import QtBot
 
 from memplan.core.errors import InputError
 from memplan.core.progress import silent
@@ -43,7 +44,7 @@ def files(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shown(qtbot: Any, files: Path) -> MainWindow:
+def shown(qtbot: QtBot, files: Path) -> MainWindow:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.resize(1400, 900)
@@ -52,7 +53,7 @@ def shown(qtbot: Any, files: Path) -> MainWindow:
     return window
 
 
-def another(qtbot: Any) -> MainWindow:
+def another(qtbot: QtBot) -> MainWindow:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.resize(1400, 900)
@@ -61,7 +62,7 @@ def another(qtbot: Any) -> MainWindow:
 
 
 def test_a_saved_view_opens_at_the_same_place(
-    qtbot: Any, shown: MainWindow, files: Path, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, shown: MainWindow, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = shown.session
     shown.show_page("plan")
@@ -98,7 +99,7 @@ def test_a_saved_view_opens_at_the_same_place(
 
 
 @pytest.mark.parametrize("what", ["slice", "tensor", "finding", "own clock"])
-def test_what_is_picked_comes_back(qtbot: Any, shown: MainWindow, files: Path, what: str) -> None:
+def test_what_is_picked_comes_back(qtbot: QtBot, shown: MainWindow, files: Path, what: str) -> None:
     session = shown.session
     stream = next(track for track in session.tracks.all if track.kind == "stream")
     picks: dict[str, Any] = {"slice": SliceRef(stream.key, 9), "tensor": TensorRef(5), "finding": FindingRef(0)}
@@ -139,7 +140,7 @@ def test_a_damaged_view_is_one_line(shown: MainWindow, tmp_path: Path, content: 
     assert says in shown.problems.errors[0]
 
 
-def test_values_that_are_none_are_passed_over(qtbot: Any, shown: MainWindow, files: Path) -> None:
+def test_values_that_are_none_are_passed_over(qtbot: QtBot, shown: MainWindow, files: Path) -> None:
     path = write_view_file(files / f"v{VIEW_SUFFIX}", shown.documents.current.request, shown.session)
     values = json.loads(path.read_text())
     values |= {
@@ -199,7 +200,7 @@ def test_a_report_has_findings_pictures_and_notes(
 
 
 def test_a_report_shows_tracks_that_were_never_on_the_screen(
-    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Went wrong once: a document opens on its overview, and the report's timeline said that it was being read."""
     window = MainWindow(open_session(Request(PLAN, PROFILE)), background=False)
@@ -216,7 +217,7 @@ def test_a_report_shows_tracks_that_were_never_on_the_screen(
 
 
 def test_tracks_that_get_room_when_others_are_read_are_read_too(
-    qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
 ) -> None:
     """Went wrong: the picture has more tracks than the screen, and those below said that they were being read."""
     profile = shared_data / "profiles" / "mindspore-alexnet-2023"
@@ -241,7 +242,7 @@ def test_names_in_the_window_s_pictures_stay_as_they_are() -> None:
     assert ">Communication<" in page
 
 
-def test_a_plan_alone_has_a_report(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_alone_has_a_report(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = another(qtbot)
     window.opener.open_request(Request(PLAN))
     path = tmp_path / "plan"

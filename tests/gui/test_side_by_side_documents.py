@@ -12,6 +12,7 @@ from PySide6.QtCore import QSettings, Qt
 from PySide6.QtGui import QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog, QInputDialog
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.slices.slice_text import selected_line
@@ -81,7 +82,7 @@ def test_the_cross_ends_it(both: MainWindow) -> None:
     assert len(both.documents.opened) == 2
 
 
-def test_more_is_opened_into_a_while_b_stays(qtbot: Any, two: MainWindow) -> None:
+def test_more_is_opened_into_a_while_b_stays(qtbot: QtBot, two: MainWindow) -> None:
     two.documents.select(0)
     press(two)  # A is a profile without its plan
     before = two.session
@@ -117,7 +118,7 @@ def test_themes_languages_and_layouts_keep_it(both: MainWindow) -> None:
     assert is_off(both)
 
 
-def test_one_run_opened_twice_differs_in_nothing(qtbot: Any, two: MainWindow) -> None:
+def test_one_run_opened_twice_differs_in_nothing(qtbot: QtBot, two: MainWindow) -> None:
     two.opener.open_request(Request(PLAN, PROFILE), new_tab=True)
     two.documents.close(0)
     press(two)
@@ -143,7 +144,7 @@ def test_one_session_beside_itself(two: MainWindow) -> None:
 
 
 @pytest.fixture
-def busy(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
+def busy(qtbot: QtBot, tmp_path: Path) -> Iterator[MainWindow]:
     """A window that works on other threads, with two documents."""
     window = MainWindow(open_session(Request(None, slower(tmp_path))))
     qtbot.addWidget(window)
@@ -154,11 +155,11 @@ def busy(qtbot: Any, tmp_path: Path) -> Iterator[MainWindow]:
     window.close()
 
 
-def wait(qtbot: Any, holds: Callable[[], bool]) -> None:
+def wait(qtbot: QtBot, holds: Callable[[], bool]) -> None:
     qtbot.waitUntil(holds, timeout=10_000)
 
 
-def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWindow) -> None:
+def test_rows_and_differences_of_b_are_read_by_workers(qtbot: QtBot, busy: MainWindow) -> None:
     press(busy)
     view = second_view(busy)
     wait(
@@ -171,7 +172,7 @@ def test_rows_and_differences_of_b_are_read_by_workers(qtbot: Any, busy: MainWin
     assert busy.session.viewport.start + busy.side_by_side.model.link.offset == view.session.viewport.start
 
 
-def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None:
+def test_ending_it_while_workers_are_at_it(qtbot: QtBot, busy: MainWindow) -> None:
     for _ in range(3):
         press(busy)
         press(busy)
@@ -185,7 +186,7 @@ def test_ending_it_while_workers_are_at_it(qtbot: Any, busy: MainWindow) -> None
     assert busy.problems.errors == []
 
 
-def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
+def test_the_last_row_clicked_wins(qtbot: QtBot, busy: MainWindow) -> None:
     press(busy)
     wait(qtbot, lambda: table(busy).sorted.rowCount() > 3 and busy.side_by_side.model is not None)
     view = table(busy)
@@ -198,7 +199,7 @@ def test_the_last_row_clicked_wins(qtbot: Any, busy: MainWindow) -> None:
 
 
 def test_a_second_that_can_not_be_read_is_a_line(
-    qtbot: Any, busy: MainWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    qtbot: QtBot, busy: MainWindow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     busy.documents.close(0)
     answer(monkeypatch, "plan or graph")
@@ -211,7 +212,7 @@ def test_a_second_that_can_not_be_read_is_a_line(
     assert len(busy.documents.opened) == 1
 
 
-def test_a_profile_deleted_while_it_is_compared(qtbot: Any, busy: MainWindow, tmp_path: Path) -> None:
+def test_a_profile_deleted_while_it_is_compared(qtbot: QtBot, busy: MainWindow, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "slower")
     press(busy)
     wait(qtbot, lambda: not busy.jobs.running)
@@ -219,7 +220,7 @@ def test_a_profile_deleted_while_it_is_compared(qtbot: Any, busy: MainWindow, tm
     assert table(busy).headline.text() != "Comparing A and B …"
 
 
-def test_the_next_start_shows_the_stretch_each_document_had(qtbot: Any, tmp_path: Path) -> None:
+def test_the_next_start_shows_the_stretch_each_document_had(qtbot: QtBot, tmp_path: Path) -> None:
     store = QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat)
     window = MainWindow(settings=store, background=False)
     qtbot.addWidget(window)
@@ -237,7 +238,7 @@ def test_the_next_start_shows_the_stretch_each_document_had(qtbot: Any, tmp_path
     assert QKeySequence("Ctrl+B") == window.commands.actions["side-by-side"].shortcut()
 
 
-def test_two_ranks_of_one_run(qtbot: Any, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_of_one_run(qtbot: QtBot, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.show()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog, QToolButton
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.compare.ab_differences import (
     AbGroup,
@@ -77,7 +77,7 @@ def test_a_single_document_gets_company(window: MainWindow, monkeypatch: pytest.
     assert any(item.group is AbGroup.PLANNED_TYPE for item in table(window).differences.found)
 
 
-def test_an_empty_window_has_nothing_to_set_beside(qtbot: Any) -> None:
+def test_an_empty_window_has_nothing_to_set_beside(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
     qtbot.addWidget(window)
     window.show()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PySide6.QtCore import QSettings
+from pytestqt.qtbot import QtBot
 
 from memplan.core.progress import Progress
 from memplan.gui.model.session.open_request import Request
@@ -72,14 +73,15 @@ def test_mapped_columns_and_own_ones_share_a_compiled_loop() -> None:
     """Went wrong once: prepared on a small trace, the first large one still compiled twelve loops anew, for 5 s."""
     columns = np.arange(1, 5, dtype=np.int64), np.ones(4, dtype=np.int64), np.zeros(4, dtype=np.uint8)
     build_lane(*columns, None)
-    before = len(lane_kernels.fill_cells.signatures)  # type: ignore[attr-defined]
+    compiled: Any = lane_kernels.fill_cells  # typed as what it was compiled from
+    before = len(compiled.signatures)
     for column in columns:
         column.flags.writeable = False
     build_lane(*columns, None)
-    assert len(lane_kernels.fill_cells.signatures) == before  # type: ignore[attr-defined]
+    assert len(compiled.signatures) == before
 
 
-def test_the_first_tracks_wait_for_no_loop(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_tracks_wait_for_no_loop(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Went wrong: what was opened after an installation said "reading" in every track while the loops that draw it were
     compiled. Tracks are drawn by NumPy until then, and the loops take over what is on the screen.

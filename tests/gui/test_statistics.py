@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import Session, SliceRef, SpansRef
@@ -94,7 +94,7 @@ def test_a_pattern_that_is_none_is_taken_as_it_stands(read: Session) -> None:
 
 
 @pytest.fixture
-def view(qtbot: Any, read: Session) -> Iterator[StatisticsView]:
+def view(qtbot: QtBot, read: Session) -> Iterator[StatisticsView]:
     """The table on its page."""
     read.page = "timeline"
     read.select(None)
@@ -111,7 +111,7 @@ def view(qtbot: Any, read: Session) -> Iterator[StatisticsView]:
     window.close()
 
 
-def test_the_table_follows_what_is_selected_and_typed(view: StatisticsView, qtbot: Any) -> None:
+def test_the_table_follows_what_is_selected_and_typed(view: StatisticsView, qtbot: QtBot) -> None:
     everything = view.model.rowCount()
     assert "in view" in view.headline.text()
     viewport = view.session.viewport
@@ -120,7 +120,7 @@ def test_the_table_follows_what_is_selected_and_typed(view: StatisticsView, qtbo
     qtbot.waitUntil(lambda: "selected" in view.headline.text(), timeout=5_000)
     assert 0 < view.model.rowCount() <= everything
     viewport.selected_range = None
-    qtbot.keyClicks(view.wanted, "MatMul")
+    QTest.keyClicks(view.wanted, "MatMul")
     qtbot.waitUntil(lambda: view.model.rowCount() < everything and "in view" in view.headline.text(), timeout=5_000)
     assert all("matmul" in str(row.cells[0]).casefold() for row in view.model.rows)
     view.wanted.clear()
@@ -156,9 +156,9 @@ def test_a_click_lights_up_every_instance(view: StatisticsView) -> None:
     assert sum(end - start for start, end in selected.spans) == row.sort_keys[2]
 
 
-def test_a_hit_leads_to_its_slice(view: StatisticsView, qtbot: Any) -> None:
+def test_a_hit_leads_to_its_slice(view: StatisticsView, qtbot: QtBot) -> None:
     view.group.setCurrentIndex(view.group.findData(GroupBy.EACH))
-    qtbot.keyClicks(view.wanted, "MatMul-op0$")
+    QTest.keyClicks(view.wanted, "MatMul-op0$")
     qtbot.waitUntil(lambda: 0 < view.model.rowCount() < 40, timeout=5_000)
     place = view.table.visualRect(view.sorted.index(0, 0)).center()
     QTest.mouseClick(view.table.viewport(), Qt.MouseButton.LeftButton, pos=place)

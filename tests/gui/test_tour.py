@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PySide6.QtCore import QPoint, QSettings, Qt
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog, QTextBrowser, QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.session.session import TensorRef
 from memplan.gui.views.compare.deviations_view import DeviationsView
@@ -21,12 +22,12 @@ from tests.gui.conftest import PLAN
 pytestmark = pytest.mark.gui
 
 
-def press(qtbot: Any, window: MainWindow, tool: str) -> None:
+def press(qtbot: QtBot, window: MainWindow, tool: str) -> None:
     """Click the tool bar's button of a command, which must be on the screen."""
     button = window.toolbar.widgetForAction(window.commands.actions[tool])
     assert isinstance(button, QWidget)
     assert button.isVisible()
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def link_at(browser: QTextBrowser, text: str) -> QPoint:
@@ -40,7 +41,7 @@ def link_at(browser: QTextBrowser, text: str) -> QPoint:
     raise AssertionError(f"no link with {text!r} can be seen")
 
 
-def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_fresh_start_to_an_exported_plan(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = QSettings(str(tmp_path / "fresh.ini"), QSettings.Format.IniFormat)
     window = MainWindow(settings=store)
     qtbot.addWidget(window)
@@ -50,7 +51,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
 
     # Open the sample: the first thing offered.
     assert window.middle.currentWidget() is window.welcome
-    qtbot.mouseClick(window.welcome.buttons[0], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.welcome.buttons[0], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: window.session.document.comparison is not None, timeout=30_000)
     assert window.docks.view(OverviewView).isVisible()
     assert not window.welcome.isVisible()
@@ -66,7 +67,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     mapped = window.session.map
     assert mapped is not None
     name = mapped.tensors[mapped.plan.placements[int(mapped.placement[largest])].tensor].name
-    qtbot.mouseClick(
+    QTest.mouseClick(
         window.docks.view(DetailsView).viewport(),
         Qt.MouseButton.LeftButton,
         pos=link_at(window.docks.view(DetailsView), name.split(".")[0]),
@@ -86,7 +87,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert viewport.start <= first.span_ns[0] - origin < viewport.end
 
     # The KV budget: a model is there, the figures follow the slider.
-    qtbot.mouseClick(window.rail.buttons["kv"], Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.rail.buttons["kv"], Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: window.docks.find(KvBudgetView) is not None, timeout=10_000)
     kv = window.docks.view(KvBudgetView)
     assert kv is not None
@@ -95,7 +96,7 @@ def test_from_a_fresh_start_to_an_exported_plan(qtbot: Any, tmp_path: Path, monk
     assert before
     slider = kv.form.context.slider
     slider.setFocus()
-    qtbot.keyClick(slider, Qt.Key.Key_End)
+    QTest.keyClick(slider, Qt.Key.Key_End)
     assert kv.verdict.text() != before
 
     # The plan goes into a file of its own.

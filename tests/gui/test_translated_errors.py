@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QApplication, QLabel, QSpinBox
+from pytestqt.qtbot import QtBot
 
 from memplan.core.errors import InputError, reason
 from memplan.core.resources import table
@@ -205,7 +205,7 @@ def english_words(line: str, *names: object) -> set[str]:
     ],
 )
 def test_files_that_cannot_be_opened_are_told_in_chinese(
-    name: str, data: bytes, chinese: None, qtbot: Any, tmp_path: Path
+    name: str, data: bytes, chinese: None, qtbot: QtBot, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     path.write_bytes(data)
@@ -258,7 +258,7 @@ def test_an_error_is_one_line_in_either_language() -> None:
     assert reason(PermissionError(13, "Permission denied")).said(catalogue("zh").get) == "没有权限"
 
 
-def test_notes_on_a_profile_are_told_in_chinese(chinese: None, qtbot: Any, tmp_path: Path) -> None:
+def test_notes_on_a_profile_are_told_in_chinese(chinese: None, qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong once: the panel of problems told in English how files had been read."""
     folder = tmp_path / "run_ascend_pt" / "ASCEND_PROFILER_OUTPUT"
     folder.mkdir(parents=True)
@@ -277,7 +277,7 @@ def test_notes_on_a_profile_are_told_in_chinese(chinese: None, qtbot: Any, tmp_p
     window.close()
 
 
-def test_a_layout_that_cannot_be_planned_is_told_in_chinese(chinese: None, qtbot: Any) -> None:
+def test_a_layout_that_cannot_be_planned_is_told_in_chinese(chinese: None, qtbot: QtBot) -> None:
     """Went wrong once: fields of the planning and the KV page were answered in English."""
     window = MainWindow(background=False)
     qtbot.addWidget(window)

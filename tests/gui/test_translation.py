@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QPointF
 from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
 
 import memplan
 from memplan.core.resources import table
@@ -130,7 +131,7 @@ def offloading(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shown(qtbot: Any, chinese: Recorder) -> Iterator[Callable[[Session | None], MainWindow]]:
+def shown(qtbot: QtBot, chinese: Recorder) -> Iterator[Callable[[Session | None], MainWindow]]:
     """Shows a session in a Chinese window."""
     windows = []
 
@@ -428,7 +429,7 @@ def test_all_of_two_documents(
 
 
 @pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
-def test_all_of_kv_budgets(qtbot: Any, choice: KvRequest, chinese: Recorder) -> None:
+def test_all_of_kv_budgets(qtbot: QtBot, choice: KvRequest, chinese: Recorder) -> None:
     found, more = answer(choice), further(choice)
     for line in (*answers(found), *further_lines(more, found.case.model.max_positions)):
         for part in (line.label, line.value, line.remark):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import QSettings
+from pytestqt.qtbot import QtBot
 
 from memplan.cli import main
 from memplan.core.errors import InputError
@@ -36,7 +37,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_file, "SMALL", 1000)
 
 
-def opened(qtbot: Any, request: Request) -> MainWindow:
+def opened(qtbot: QtBot, request: Request) -> MainWindow:
     """A window that has read `request` on its workers, every track included."""
     window = MainWindow()
     qtbot.addWidget(window)
@@ -47,7 +48,7 @@ def opened(qtbot: Any, request: Request) -> MainWindow:
     return window
 
 
-def read_all(qtbot: Any, window: MainWindow) -> None:
+def read_all(qtbot: QtBot, window: MainWindow) -> None:
     """Have every track read, as a search does."""
     window.commands.run("find")
     tracks = window.session.tracks
@@ -62,7 +63,7 @@ def said(window: MainWindow) -> str:
 
 
 def test_a_cache_that_cannot_be_written_is_a_line(
-    qtbot: Any, large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -73,7 +74,7 @@ def test_a_cache_that_cannot_be_written_is_a_line(
     window.close()
 
 
-def test_a_full_disk_during_the_import_is_a_line(qtbot: Any, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_during_the_import_is_a_line(qtbot: QtBot, large: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, column: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -86,7 +87,7 @@ def test_a_full_disk_during_the_import_is_a_line(qtbot: Any, large: None, monkey
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("the worker's own fault"), InputError("no good")])
 def test_a_worker_that_fails_leaves_what_was_open(
-    error: Exception, qtbot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    error: Exception, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     window = opened(qtbot, Request(PLAN))
     shown = window.session
@@ -107,7 +108,7 @@ def test_a_worker_that_fails_leaves_what_was_open(
     window.close()
 
 
-def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     def some(slices: Any, compiled: bool) -> Any:
         if len(slices) == bad.count:
             raise OSError(errno.EIO, "Input/output error")
@@ -124,7 +125,7 @@ def test_a_track_that_cannot_be_read_does_not_stop_the_others(qtbot: Any, monkey
     window.close()
 
 
-def test_settings_that_cannot_be_written_do_not_matter(qtbot: Any, tmp_path: Path) -> None:
+def test_settings_that_cannot_be_written_do_not_matter(qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     kept = QSettings(str(tmp_path / "file" / "memplan.ini"), QSettings.Format.IniFormat)
     window = MainWindow(open_session(Request(PLAN)), settings=kept, background=False)
@@ -137,13 +138,17 @@ def test_settings_that_cannot_be_written_do_not_matter(qtbot: Any, tmp_path: Pat
     assert Settings(kept).palette.theme in ("dark", "light")
 
 
-def test_a_plan_that_cannot_be_written_is_a_line(qtbot: Any, tmp_path: Path) -> None:
+def test_a_plan_that_cannot_be_written_is_a_line(qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     window = opened(qtbot, Request(PLAN))
+
+    def wait_for_errors(more_than: int) -> None:
+        qtbot.waitUntil(lambda: len(window.problems.errors) > more_than, timeout=10_000)
+
     for to in (OWN_FORMAT, "chrome-trace", "csv"):
         before = len(window.problems.errors)
         window.exports.write_plan(load_plan(PLAN), to, tmp_path / "file" / to)
-        qtbot.waitUntil(lambda before=before: len(window.problems.errors) > before, timeout=10_000)
+        wait_for_errors(before)
         assert str(tmp_path / "file") in window.problems.errors[0]
     assert (tmp_path / "file").read_text() == "in the way"
     window.close()
@@ -158,7 +163,7 @@ def test_a_plan_that_cannot_be_written_is_a_line(qtbot: Any, tmp_path: Path) -> 
         ("memory_record.csv", 0.0, "memory_record.csv"),
     ],
 )
-def test_a_damaged_file_is_named(name: str, kept: float, line: str, qtbot: Any, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(name: str, kept: float, line: str, qtbot: QtBot, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(PROFILE, folder)
     path = next(folder.rglob(name))
@@ -171,14 +176,13 @@ def test_a_damaged_file_is_named(name: str, kept: float, line: str, qtbot: Any, 
     window.close()
 
 
-def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
+def test_two_windows_import_one_folder_at_once(qtbot: QtBot, large: None) -> None:
     windows = [MainWindow() for _ in range(2)]
     for window in windows:
         qtbot.addWidget(window)
         window.show()
         window.opener.open_request(Request(PLAN, PROFILE))
-    for window in windows:
-        qtbot.waitUntil(lambda window=window: not window.session.document.empty, timeout=30_000)
+    qtbot.waitUntil(lambda: not any(window.session.document.empty for window in windows), timeout=30_000)
     for window in windows:
         read_all(qtbot, window)
         assert window.problems.errors == []
@@ -189,7 +193,7 @@ def test_two_windows_import_one_folder_at_once(qtbot: Any, large: None) -> None:
         window.close()
 
 
-def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: Any) -> None:
+def test_notes_on_files_deep_in_folders_are_wrapped_not_cut(qtbot: QtBot) -> None:
     view = ProblemsView(load_palette())
     qtbot.addWidget(view)
     view.resize(300, 400)
@@ -243,49 +247,49 @@ def test_a_graph_is_drawn_for_the_chip_that_is_named(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["window-dark.png", "window-light.png"]
 
 
-def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: object, tmp_path: Path) -> None:
+def test_files_are_opened_in_the_background_and_errors_go_to_the_panel(qtbot: QtBot, tmp_path: Path) -> None:
     window = MainWindow()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.show()
     window.opener.open_request(Request(PLAN, PROFILE))
     assert window.session.document.empty
-    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)
     assert window.session.document.comparison is not None
     window.opener.open([tmp_path / "missing.json"])
-    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: bool(window.problems.errors), timeout=20_000)
     assert "missing.json" in window.problems.errors[0]
     assert not window.session.document.empty
     window.close()
 
 
-def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbot: object, tmp_path: Path) -> None:
+def test_a_profile_deleted_while_open_is_a_line_in_the_panel_or_still_shown(qtbot: QtBot, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(PROFILE, folder)
     window = MainWindow()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.opener.open_request(Request(PLAN, folder))
-    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: not window.session.document.empty, timeout=20_000)
     shutil.rmtree(folder)
     window.show()
     window.commands.run("find")
     tracks = window.session.tracks
-    qtbot.waitUntil(  # type: ignore[attr-defined]
+    qtbot.waitUntil(
         lambda: bool(window.problems.errors) or all(tracks.loaded(track) for track in tracks.all), timeout=20_000
     )
     window.opener.open_request(Request(PLAN, folder))
-    qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: any("run" in text for text in window.problems.errors), timeout=20_000)
     assert not window.session.document.empty
     window.close()
 
 
 @pytest.mark.parametrize("name", ["trace_view.json", "kernel_details.csv", "memory_record.csv"])
-def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_path: Path) -> None:
+def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: QtBot, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(PROFILE, folder)
     path = next(folder.rglob(name))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.opener.open_request(Request(PLAN, folder))
     window.show()
     window.commands.run("find")
@@ -295,10 +299,10 @@ def test_a_broken_profile_opens_with_what_it_has(name: str, qtbot: object, tmp_p
     window.close()
 
 
-def test_two_windows_may_show_one_folder(qtbot: object) -> None:
+def test_two_windows_may_show_one_folder(qtbot: QtBot) -> None:
     windows = [MainWindow(background=False) for _ in range(2)]
     for window in windows:
-        qtbot.addWidget(window)  # type: ignore[attr-defined]
+        qtbot.addWidget(window)
         window.opener.open_request(Request(PLAN, PROFILE))
         window.show()
     windows[0].session.viewport.zoom(0.1, 0.0)

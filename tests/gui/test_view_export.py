@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -19,6 +18,7 @@ from PySide6.QtCore import QBuffer, QIODevice, QSize
 from PySide6.QtGui import QGuiApplication, QImage, QPainter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QApplication, QFileDialog
+from pytestqt.qtbot import QtBot
 
 from memplan.export import EXPORTERS
 from memplan.gui.model.palette import load_palette
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.gui
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".csv"])
 def test_every_view_is_saved_as_picture_and_table(
-    suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+    suffix: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
 ) -> None:
     window.docks.show("roofline")
     plan = window.session.document.plan
@@ -48,9 +48,9 @@ def test_every_view_is_saved_as_picture_and_table(
         target = tmp_path / f"{name}{suffix}"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, target=target: (str(target), ""))
         window.docks.bring(name)
-        qtbot.wait(20)  # type: ignore[attr-defined]
+        qtbot.wait(20)
         if name == "statistics":  # counted on a worker
-            qtbot.waitUntil(lambda view=view: bool(view.sheet().rows), timeout=30_000)  # type: ignore[attr-defined]
+            qtbot.waitUntil(lambda: bool(window.docks.views["statistics"].sheet().rows), timeout=30_000)
         window.exports.save_view(name)
         assert not window.problems.errors
         if suffix == ".csv":
@@ -64,7 +64,7 @@ def test_every_view_is_saved_as_picture_and_table(
             assert ET.parse(target).getroot().tag.endswith("svg")
 
 
-def test_pictures_of_views_on_the_time_axis_are_vectors_with_a_ruler(window: MainWindow, qtbot: object) -> None:
+def test_pictures_of_views_on_the_time_axis_are_vectors_with_a_ruler(window: MainWindow, qtbot: QtBot) -> None:
     canvases = {name: view for name, view in window.docks.widgets().items() if isinstance(view, TimeCanvas)}
     assert {"timeline", "map", "curve", "process", "difference", "arcs"} <= set(canvases)
     for name, view in canvases.items():
@@ -76,7 +76,7 @@ def test_pictures_of_views_on_the_time_axis_are_vectors_with_a_ruler(window: Mai
     assert canvases["curve"].ruler_px == 0, "in the window one ruler is enough"
 
 
-def test_counters_of_one_track_are_all_in_its_picture_to_one_scale(qtbot: object) -> None:
+def test_counters_of_one_track_are_all_in_its_picture_to_one_scale(qtbot: QtBot) -> None:
     times = np.array([0, 100], dtype=np.int64)
     counters = [CounterSeries("read", "GB/s", times, np.array([50.0, 50.0])),
                 CounterSeries("write", "GB/s", times, np.array([10.0, 10.0]))]  # fmt: skip
@@ -96,12 +96,12 @@ def test_counters_of_one_track_are_all_in_its_picture_to_one_scale(qtbot: object
 
 
 def test_saving_and_copying_go_by_the_view_with_the_keyboard(
-    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+    window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
 ) -> None:
     window.activateWindow()
     window.docks.bring("deviations")
     window.docks.view(DeviationsView).table.setFocus()
-    qtbot.waitUntil(lambda: window.docks.active() == "deviations", timeout=2000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: window.docks.active() == "deviations", timeout=2000)
     window.commands.run("copy-view")
     lines = QGuiApplication.clipboard().text().splitlines()
     assert len(lines) == 1 + len(window.docks.view(DeviationsView).model.rows)
@@ -141,7 +141,7 @@ def test_a_full_disk_is_a_line_and_leaves_the_old_file(
 
 @pytest.mark.parametrize("kind", ["memplan", "csv", "chrome-trace"])
 def test_the_plan_is_exported(
-    kind: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: object
+    kind: str, window: MainWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot
 ) -> None:
     target = tmp_path / ("tables" if kind == "csv" else "plan.json")
 
@@ -151,7 +151,7 @@ def test_the_plan_is_exported(
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
     window.commands.run("export-plan")
-    qtbot.waitUntil(lambda: str(target) in window.statusBar().currentMessage(), timeout=5000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: str(target) in window.statusBar().currentMessage(), timeout=5000)
     if kind == "memplan":
         assert load_plan(target) == window.session.document.plan
     elif kind == "csv":
@@ -161,7 +161,7 @@ def test_the_plan_is_exported(
 
 
 def test_a_long_table_is_written_and_copied_on_a_worker(
-    qtbot: Any, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = MainWindow(session)
     qtbot.addWidget(window)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from PySide6.QtGui import QFont, QFontMetricsF
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.ruler import event_ticks, time_ticks
 from memplan.gui.model.session.session import Session
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.gui
 TALL_PX = 60
 
 
-def on_the_timeline(qtbot: Any, session: Session, height: int) -> MainWindow:
+def on_the_timeline(qtbot: QtBot, session: Session, height: int) -> MainWindow:
     """A window of so many pixels' height that shows the timeline."""
     window = MainWindow(session, background=False)
     qtbot.addWidget(window)
@@ -31,7 +31,7 @@ def on_the_timeline(qtbot: Any, session: Session, height: int) -> MainWindow:
 
 
 @pytest.mark.parametrize("height", range(300, 1000, 83))
-def test_the_foot_of_the_timeline_cuts_no_row(qtbot: Any, session: Session, height: int) -> None:
+def test_the_foot_of_the_timeline_cuts_no_row(qtbot: QtBot, session: Session, height: int) -> None:
     """Went wrong once: half a name and half a bar of the last track."""
     window = on_the_timeline(qtbot, session, height)
     timeline = window.timeline
@@ -48,7 +48,7 @@ def test_the_foot_of_the_timeline_cuts_no_row(qtbot: Any, session: Session, heig
 
 
 @pytest.mark.parametrize("height", [430, 560, 720])
-def test_a_track_that_is_looked_for_comes_with_whole_rows_above_it(qtbot: Any, session: Session, height: int) -> None:
+def test_a_track_that_is_looked_for_comes_with_whole_rows_above_it(qtbot: QtBot, session: Session, height: int) -> None:
     """Went wrong once: the first row below the ruler showed the lower half of its name."""
     window = on_the_timeline(qtbot, session, height)
     timeline = window.timeline
@@ -78,7 +78,7 @@ def test_events_are_whole_however_few_they_are() -> None:
         assert len({tick.text for tick in ticks}) == len(ticks) >= 2
 
 
-def test_a_note_above_the_maps_of_buffers_keeps_clear_of_their_titles(qtbot: Any, session: Session) -> None:
+def test_a_note_above_the_maps_of_buffers_keeps_clear_of_their_titles(qtbot: QtBot, session: Session) -> None:
     """Went wrong once: the second line of how to read them touched the name of the first memory."""
     window = MainWindow(session, background=False)
     qtbot.addWidget(window)

@@ -10,6 +10,7 @@ from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QImage, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QScrollArea, QTableView, QTableWidgetItem
+from pytestqt.qtbot import QtBot
 
 from memplan.gui.model.cluster.heat_grid import HeatGrid
 from memplan.gui.model.palette import load_palette
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.gui
 ROWS, ROW_PX = 40, 22
 
 
-def a_table(qtbot: Any, height: int) -> WholeRowsTable:
+def a_table(qtbot: QtBot, height: int) -> WholeRowsTable:
     table = WholeRowsTable(ROWS, 2)
     qtbot.addWidget(table)
     table.verticalHeader().setDefaultSectionSize(ROW_PX)
@@ -62,7 +63,7 @@ def wheel(table: QTableView, notches: int) -> None:
 
 
 @pytest.mark.parametrize("height", range(120, 210, 13))
-def test_what_is_below_the_last_whole_row_is_empty(qtbot: Any, height: int) -> None:
+def test_what_is_below_the_last_whole_row_is_empty(qtbot: QtBot, height: int) -> None:
     table = a_table(qtbot, height)
     for notches in (0, -1, -2, 1, *[-20] * 12):
         wheel(table, notches)
@@ -75,7 +76,7 @@ def test_what_is_below_the_last_whole_row_is_empty(qtbot: Any, height: int) -> N
     assert table.rowAt(foot_of_rows(table) - 1) == ROWS - 1
 
 
-def test_scrolling_leaves_nothing_of_what_was_there(qtbot: Any) -> None:
+def test_scrolling_leaves_nothing_of_what_was_there(qtbot: QtBot) -> None:
     table = a_table(qtbot, 187)
     wheel(table, -1)
     moved = seen(table)
@@ -83,7 +84,7 @@ def test_scrolling_leaves_nothing_of_what_was_there(qtbot: Any) -> None:
     assert np.array_equal(moved, seen(table))
 
 
-def test_a_click_on_what_is_not_shown_picks_nothing(qtbot: Any) -> None:
+def test_a_click_on_what_is_not_shown_picks_nothing(qtbot: QtBot) -> None:
     table = a_table(qtbot, 150)
     viewport, clicked = table.viewport(), []
     table.cellClicked.connect(lambda row, _: clicked.append(row))
@@ -97,14 +98,14 @@ def test_a_click_on_what_is_not_shown_picks_nothing(qtbot: Any) -> None:
     assert clicked == [table.rowAt(foot_of_rows(table) - 1)]
 
 
-def test_a_table_lower_than_a_row_shows_what_it_can(qtbot: Any) -> None:
+def test_a_table_lower_than_a_row_shows_what_it_can(qtbot: QtBot) -> None:
     table = a_table(qtbot, 120)
     table.setRowHeight(0, 300)
     settle()
     assert foot_of_rows(table) == table.viewport().height()
 
 
-def test_every_table_of_the_window_is_of_this_kind(qtbot: Any, session: Session) -> None:
+def test_every_table_of_the_window_is_of_this_kind(qtbot: QtBot, session: Session) -> None:
     window = MainWindow(session, background=False)
     qtbot.addWidget(window)
     window.resize(1280, 720)
@@ -122,7 +123,7 @@ def test_every_table_of_the_window_is_of_this_kind(qtbot: Any, session: Session)
 
 
 @pytest.mark.parametrize("height", range(150, 260, 17))
-def test_a_heat_map_shows_no_row_in_part_at_its_foot(qtbot: Any, height: int) -> None:
+def test_a_heat_map_shows_no_row_in_part_at_its_foot(qtbot: QtBot, height: int) -> None:
     """Went wrong: half of a rank's row was seen above the links."""
     cells = {(row, column): float(row) for row in range(ROWS) for column in range(2)}
     texts = {cell: f"{value:.0f} ms" for cell, value in cells.items()}

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 import pytest
-from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QModelIndex, QPersistentModelIndex, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDropEvent, QWheelEvent
-from PySide6.QtWidgets import QApplication, QInputDialog, QMainWindow
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QInputDialog, QMainWindow, QWidget
+from pytestqt.qtbot import QtBot
 
 from memplan.core.sentence import Sentence
 from memplan.gui.model.palette import load_palette
@@ -38,13 +40,13 @@ from tests.gui.conftest import PLAN, PROFILE, SAMPLES, pixels
 pytestmark = pytest.mark.gui
 
 
-def wheel(view: object, x: float, y: float, delta: int, modifiers: Qt.KeyboardModifier) -> None:
+def wheel(view: QWidget, x: float, y: float, delta: int, modifiers: Qt.KeyboardModifier) -> None:
     """One notch of the wheel over `view`."""
     event = QWheelEvent(
         QPointF(x, y), QPointF(x, y), QPoint(), QPoint(0, delta), Qt.MouseButton.NoButton, modifiers,
         Qt.ScrollPhase.NoScrollPhase, False,
     )  # fmt: skip
-    QApplication.sendEvent(view, event)  # type: ignore[arg-type]
+    QApplication.sendEvent(view, event)
 
 
 def test_the_window_draws_every_view_and_says_that_the_profile_is_simulated(window: MainWindow) -> None:
@@ -67,14 +69,14 @@ def test_ctrl_and_wheel_zoom_all_views_at_the_mouse(window: MainWindow) -> None:
     )
 
 
-def test_keys_move_and_zoom(window: MainWindow, qtbot: object) -> None:
+def test_keys_move_and_zoom(window: MainWindow, qtbot: QtBot) -> None:
     viewport = window.session.viewport
     whole = (viewport.start, viewport.end)
-    qtbot.keyClick(window.timeline, Qt.Key.Key_W)  # type: ignore[attr-defined]
-    qtbot.keyClick(window.timeline, Qt.Key.Key_W)  # type: ignore[attr-defined]
+    QTest.keyClick(window.timeline, Qt.Key.Key_W)
+    QTest.keyClick(window.timeline, Qt.Key.Key_W)
     zoomed = (viewport.start, viewport.end)
     assert zoomed[1] - zoomed[0] < whole[1] - whole[0]
-    qtbot.keyClick(window.timeline, Qt.Key.Key_D)  # type: ignore[attr-defined]
+    QTest.keyClick(window.timeline, Qt.Key.Key_D)
     assert viewport.start > zoomed[0]
     window.commands.run("show-all")
     assert (viewport.start, viewport.end) == whole
@@ -82,20 +84,20 @@ def test_keys_move_and_zoom(window: MainWindow, qtbot: object) -> None:
     assert viewport.start > zoomed[0]
 
 
-def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: object) -> None:
+def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: QtBot) -> None:
     viewport = window.session.viewport
     viewport.zoom(0.2, (viewport.start + viewport.end) / 2)
     start = viewport.start
     view = window.docks.view(CurveView)
-    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(600, 80))  # type: ignore[attr-defined]
-    qtbot.mouseMove(view, QPoint(550, 80))  # type: ignore[attr-defined]
-    qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
-    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(500, 80))  # type: ignore[attr-defined]
+    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=QPoint(600, 80))
+    QTest.mouseMove(view, QPoint(550, 80))
+    QTest.mouseMove(view, QPoint(500, 80))
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=QPoint(500, 80))
     assert viewport.start > start
     shift = Qt.KeyboardModifier.ShiftModifier
-    qtbot.mousePress(view, Qt.MouseButton.LeftButton, shift, QPoint(400, 80))  # type: ignore[attr-defined]
-    qtbot.mouseMove(view, QPoint(500, 80))  # type: ignore[attr-defined]
-    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))  # type: ignore[attr-defined]
+    QTest.mousePress(view, Qt.MouseButton.LeftButton, shift, QPoint(400, 80))
+    QTest.mouseMove(view, QPoint(500, 80))
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, shift, QPoint(500, 80))
     assert viewport.selected_range is not None
     assert viewport.selected_range[1] - viewport.selected_range[0] == pytest.approx(100 * view.ns_per_px, rel=0.02)
     assert window.docks.view(DetailsView).sections[0].title == Sentence("Selection")
@@ -103,13 +105,13 @@ def test_dragging_pans_and_shift_dragging_selects(window: MainWindow, qtbot: obj
     assert window.docks.view(DetailsView).sections[0].title == Sentence("Plan")
 
 
-def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: object) -> None:
+def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: QtBot) -> None:
     view, mapped = window.docks.view(MemoryMapView), window.session.map
     assert mapped is not None
     largest = int(np.argmax((mapped.high - mapped.low) * (mapped.end_ns - mapped.start_ns)))
     middle = view.rectangle(mapped, largest).center().toPoint()
-    qtbot.mouseMove(view, middle)  # type: ignore[attr-defined]
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)  # type: ignore[attr-defined]
+    QTest.mouseMove(view, middle)
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)
     selected = window.session.selected
     assert isinstance(selected, TensorRef)
     text = window.docks.view(DetailsView).toPlainText()
@@ -119,7 +121,7 @@ def test_a_click_on_a_rectangle_explains_the_tensor(window: MainWindow, qtbot: o
     assert any("float" in line or "int" in line for line in lines)
 
 
-def test_a_click_on_a_slice_selects_it_and_folding_hides_a_group(window: MainWindow, qtbot: object) -> None:
+def test_a_click_on_a_slice_selects_it_and_folding_hides_a_group(window: MainWindow, qtbot: QtBot) -> None:
     view = window.timeline
     placed, top = next((p, t) for p, t in view.visible() if p.track is not None and p.track.kind == "plan")
     lanes = window.session.tracks.lanes(placed.track)
@@ -127,10 +129,10 @@ def test_a_click_on_a_slice_selects_it_and_folding_hides_a_group(window: MainWin
     first = float(lanes.slices.start_ns[0] - window.session.origin_ns)
     window.session.viewport.show(first, first + 5_000.0)
     x = int(view.x_of(first + float(lanes.slices.duration_ns[0]) / 2))
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))  # type: ignore[attr-defined]
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(x, view.ruler_px + top + 10))
     assert window.session.selected == SliceRef(placed.track.key, 0)
     header_top = next(top for placed, top in view.visible() if placed.track is None and placed.group == "Plan")
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))  # type: ignore[attr-defined]
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=QPoint(20, view.ruler_px + header_top + 5))
     assert "Plan" in window.session.tracks.folded
     assert all(placed.track is None or placed.track.kind != "plan" for placed, _ in view.visible())
 
@@ -166,7 +168,7 @@ def test_a_row_of_the_differences_jumps_to_its_place(window: MainWindow) -> None
     assert "Op" in window.docks.view(DetailsView).toPlainText()
 
 
-def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> None:
+def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: QtBot) -> None:
     window.docks.bring("alive")
     assert "peak" in window.docks.view(LiveTensorsView).headline.text()
     at_peak = window.docks.view(LiveTensorsView).sorted.rowCount()
@@ -174,75 +176,75 @@ def test_what_is_alive_follows_the_cursor(window: MainWindow, qtbot: object) -> 
     assert mapped is not None
     last = float(mapped.end_ns.max() - window.session.origin_ns) - 1.0
     window.session.viewport.cursor = last
-    qtbot.waitUntil(lambda: "cursor" in window.docks.view(LiveTensorsView).headline.text(), timeout=5000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: "cursor" in window.docks.view(LiveTensorsView).headline.text(), timeout=5000)
     assert window.docks.view(LiveTensorsView).sorted.rowCount() < at_peak
     window.docks.view(LiveTensorsView).jump(window.docks.view(LiveTensorsView).sorted.index(0, 0))
     assert isinstance(window.session.selected, TensorRef)
 
 
-def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: object) -> None:
+def test_search_steps_through_the_hits_and_round(window: MainWindow, qtbot: QtBot) -> None:
     window.commands.run("find")
     assert window.search.isVisible()
-    qtbot.keyClicks(window.search.edit, "Adam-op")  # type: ignore[attr-defined]
+    QTest.keyClicks(window.search.edit, "Adam-op")
     total = len(window.search.hits)
     assert total > 10
     seen = []
     for _ in range(3):
-        qtbot.keyClick(window.search.edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
+        QTest.keyClick(window.search.edit, Qt.Key.Key_Return)
         seen.append(window.session.selected)
     assert len(set(seen)) == 3
     window.commands.run("find-previous")
     assert window.session.selected == seen[1]
     assert f"/ {total:,}" in window.search.count.text()
-    qtbot.keyClick(window.search.edit, Qt.Key.Key_Escape)  # type: ignore[attr-defined]
+    QTest.keyClick(window.search.edit, Qt.Key.Key_Escape)
     assert not window.search.isVisible()
 
 
 def test_a_large_profile_is_searched_on_a_worker_and_the_first_hit_is_waited_for(
-    qtbot: object, session: Session, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "_AT_ONCE", 0)
     window = MainWindow(session)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.show()
     window.commands.run("find")
-    qtbot.waitUntil(  # type: ignore[attr-defined]
+    qtbot.waitUntil(
         lambda: all(session.tracks.loaded(track) for track in session.tracks.all) and not window.jobs.running
     )
     edit = window.search.edit
-    qtbot.keyClicks(edit, "matmu")  # type: ignore[attr-defined]
-    qtbot.keyClicks(edit, "l")  # type: ignore[attr-defined]
-    qtbot.keyClick(edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: isinstance(session.selected, SliceRef))  # type: ignore[attr-defined]
+    QTest.keyClicks(edit, "matmu")
+    QTest.keyClicks(edit, "l")
+    QTest.keyClick(edit, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: isinstance(session.selected, SliceRef))
     assert window.search.hits.text == "matmul"
     assert window.search.count.text().startswith("1 / ")
     assert session.selected == window.search.hits.item(0)
     window.close()
 
 
-def test_the_command_palette_filters_and_runs(window: MainWindow, qtbot: object) -> None:
+def test_the_command_palette_filters_and_runs(window: MainWindow, qtbot: QtBot) -> None:
     window.session.viewport.zoom(0.1, window.session.viewport.start)
     palette = CommandPalette(window.commands, window)
-    qtbot.addWidget(palette)  # type: ignore[attr-defined]
-    qtbot.keyClicks(palette.edit, "show every")  # type: ignore[attr-defined]
+    qtbot.addWidget(palette)
+    QTest.keyClicks(palette.edit, "show every")
     assert palette.list.count() == 1
-    qtbot.keyClick(palette.edit, Qt.Key.Key_Return)  # type: ignore[attr-defined]
+    QTest.keyClick(palette.edit, Qt.Key.Key_Return)
     assert window.session.viewport.start == window.session.viewport.bounds[0]
 
 
-def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: object) -> None:
+def test_curves_are_turned_on_and_off_by_their_names(window: MainWindow, qtbot: QtBot) -> None:
     view = window.docks.view(CurveView)
     view.grab()
     top, name = next((top, name) for top, name in view._legend if name in view.hidden)
     position = QPoint(40, int(top) + 4)
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)  # type: ignore[attr-defined]
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)
     assert name not in view.hidden
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)  # type: ignore[attr-defined]
+    QTest.mouseClick(view, Qt.MouseButton.LeftButton, pos=position)
     assert name in view.hidden
     assert any("planned" in line for line in view.lines(window.session.viewport.span / 2))
 
 
-def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, qtbot: object) -> None:
+def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, qtbot: QtBot) -> None:
     curve = window.docks.view(CurveView)
     fragmentation = window.session.curves.unused
     assert fragmentation is not None
@@ -258,9 +260,9 @@ def test_the_menu_of_the_curve_turns_every_line_on_and_off(window: MainWindow, q
     assert fragmentation.name not in {line.name for line, _ in curve.lines_shown()}
 
 
-def test_a_plan_alone_shows_its_planned_curve_and_offers_the_fragmentation(qtbot: object) -> None:
+def test_a_plan_alone_shows_its_planned_curve_and_offers_the_fragmentation(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.opener.open_request(Request(PLAN))
     assert window.docks.view(CurveView).lines_shown() == []
     assert [line.name for line, _ in window.docks.view(CurveView).all_lines()] == ["fragmentation"]
@@ -275,22 +277,22 @@ def test_markers_are_set_and_cleared(window: MainWindow) -> None:
     assert window.session.markers == []
 
 
-def test_a_search_reads_tracks_that_were_never_shown(qtbot: object, session: Session) -> None:
+def test_a_search_reads_tracks_that_were_never_shown(qtbot: QtBot, session: Session) -> None:
     window = MainWindow(session)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.resize(900, 300)
     window.show()
     window.commands.run("find")
-    qtbot.keyClicks(window.search.edit, "adam-op0")  # type: ignore[attr-defined]
+    QTest.keyClicks(window.search.edit, "adam-op0")
     tracks = session.tracks
-    qtbot.waitUntil(lambda: all(tracks.loaded(track) for track in tracks.all), timeout=20_000)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: len(window.search.hits.tracks) >= 3, timeout=20_000)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: all(tracks.loaded(track) for track in tracks.all), timeout=20_000)
+    qtbot.waitUntil(lambda: len(window.search.hits.tracks) >= 3, timeout=20_000)
     window.close()
 
 
-def test_dropped_files_are_opened(qtbot: object) -> None:
+def test_dropped_files_are_opened(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.show()
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(PLAN)), QUrl.fromLocalFile(str(PROFILE))])
@@ -302,9 +304,9 @@ def test_dropped_files_are_opened(qtbot: object) -> None:
     assert window.session.document.comparison is not None
 
 
-def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     monkeypatch.setattr(QInputDialog, "getItem", lambda *_: ("910B4", True))
     window.opener.open([SAMPLES / "cnn.mindir"])
     assert window.session.document.plan is not None
@@ -316,22 +318,22 @@ def test_a_graph_is_planned_for_the_chip_that_is_asked_for(qtbot: object, monkey
     window.close()
 
 
-def test_the_sample_is_one_command_away(qtbot: object) -> None:
+def test_the_sample_is_one_command_away(qtbot: QtBot) -> None:
     window = MainWindow(background=False)
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
+    qtbot.addWidget(window)
     window.commands.run("open-sample")
     assert window.session.document.simulated
     window.close()
 
 
-def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: object) -> None:
+def test_the_roofline_s_axes_count_in_flop_however_often_it_is_drawn(window: MainWindow, qtbot: QtBot) -> None:
     window.commands.run("roofline")
     view = window.docks.view(RooflineView)
     assert view is not None
     for _ in range(3):
         view.draw()
         view.grab()
-        qtbot.wait(20)  # type: ignore[attr-defined]
+        qtbot.wait(20)
         assert [view.plot.getAxis(side).autoSIPrefixScale for side in ("left", "bottom")] == [1.0, 1.0]
     highest = max(ceiling.flops_per_second for ceiling in view.model.ceilings)
     assert view.plot.getAxis("left").range[1] > np.log10(highest) + 1
@@ -387,12 +389,12 @@ def test_the_roofline_shows_every_op_and_marks_the_selected_one(window: MainWind
 
 
 def test_showing_a_long_table_looks_at_few_of_its_rows(
-    window: MainWindow, qtbot: object, monkeypatch: pytest.MonkeyPatch
+    window: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: set[int] = set()
 
     class Noted(RowsModel):
-        def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:  # type: ignore[override]
+        def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
             if role == Qt.ItemDataRole.DisplayRole:
                 asked.add(index.row())
             return super().data(index, role)
@@ -402,8 +404,8 @@ def test_showing_a_long_table_looks_at_few_of_its_rows(
     window.docks.view(DeviationsView).show_rows([row] * 3_000, "")
     asked.clear()
     window.docks.bring("deviations")
-    qtbot.waitUntil(lambda: bool(asked))  # type: ignore[attr-defined]
-    qtbot.wait(50)  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: bool(asked))
+    qtbot.wait(50)
     assert len(asked) < 300
 
 
@@ -446,7 +448,7 @@ def test_the_peak_of_a_profile_alone_is_the_measured_one(window: MainWindow) -> 
     assert not window.docks.view(CurveView).visibleRegion().isEmpty()
 
 
-def test_a_roofline_in_a_window_that_only_python_frees_raises_nothing(qtbot: Any) -> None:
+def test_a_roofline_in_a_window_that_only_python_frees_raises_nothing(qtbot: QtBot) -> None:
     """Went wrong once: labels of pyqtgraph's legend were asked for their size after Python had emptied them."""
     view = RooflineView(open_session(Request(PLAN, PROFILE)), load_palette())
     holder: Any = QMainWindow()  # made after what it holds, for Python empties the oldest first

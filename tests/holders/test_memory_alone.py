@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,11 @@ def memscope(blocks: Allocations, before: int, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [snapshot, memscope])
-def test_a_dump_of_memory_alone_is_joined(plan: Plan, blocks: Allocations, tmp_path: Path, write: object) -> None:
+def test_a_dump_of_memory_alone_is_joined(
+    plan: Plan, blocks: Allocations, tmp_path: Path, write: Callable[[Allocations, int, Path], Path]
+) -> None:
     standing = sum(tensor.nbytes for tensor in plan.tensors if tensor.persistent or tensor.kind == "gradient")
-    path = write(blocks, standing, tmp_path)  # type: ignore[operator]
+    path = write(blocks, standing, tmp_path)
     found = compare(plan, memplan.open_profile(path))
     assert found.holders is not None
     assert found.holders.explained >= 0.97 * found.holders.measured

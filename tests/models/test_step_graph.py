@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -307,8 +308,11 @@ def test_what_cannot_be_run_is_refused(
 
 
 def test_wrong_steps_are_refused() -> None:
-    for change in ({"batch": 0}, {"context": 0}, {"cached": 64}, {"speculative": -1}, {"kv": "int3"}):
+    changes: tuple[dict[str, Any], ...] = (
+        {"batch": 0}, {"context": 0}, {"cached": 64}, {"speculative": -1}, {"kv": "int3"}
+    )  # fmt: skip
+    for change in changes:
         with pytest.raises(InputError):
-            ServedStep(**{"phase": Phase.DECODE, "batch": 1, "context": 64, **change})  # type: ignore[arg-type]
+            ServedStep(**{"phase": Phase.DECODE, "batch": 1, "context": 64, **change})
     with pytest.raises(InputError):
         replace(ServedStep(Phase.PREFILL, 1, 64), speculative=1)

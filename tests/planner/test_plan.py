@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -111,9 +112,9 @@ def test_the_curve_is_the_sum_of_what_is_placed() -> None:
         ({"chip": "910B3", "hbm": 0}, "more than 0"),
     ],
 )
-def test_bad_values_are_refused_in_words(arguments: dict[str, object], words: str) -> None:
+def test_bad_values_are_refused_in_words(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        memplan.plan(forward_and_back(1, 100), **arguments)  # type: ignore[arg-type]
+        memplan.plan(forward_and_back(1, 100), **arguments)
 
 
 def test_an_empty_graph_is_a_valid_plan() -> None:

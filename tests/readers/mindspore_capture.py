@@ -214,6 +214,6 @@ def refusal(cell: Any, inputs: tuple[Any, ...], layers: int | None) -> str:
 
 
 if __name__ == "__main__":
-    os.environ["GLOG_v"] = "4"  # noqa: SIM112
+    os.environ["GLOG_v"] = "4"  # noqa: SIM112 - MindSpore's own spelling
     target = Path(sys.argv[1])
     target.write_text(json.dumps(run(target.parent)))

@@ -43,7 +43,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    os.environ["GLOG_v"] = "3"  # noqa: SIM112
+    os.environ["GLOG_v"] = "3"  # noqa: SIM112 - MindSpore's own spelling
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         result = measure(sys.argv[1], Path(scratch) / "profile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from memplan.readers.mindir import flatten as mindir_flatten
 from memplan.readers.mindir.decode import Function, Node, TensorType
 from memplan.readers.mindir.program import Program
 from memplan.readers.mindir.program_graph import program_graph
+from tests.readers.conftest import Step
 
 DATA = Path(__file__).with_name("data")
 SQUARE = 64 * 64 * 4
@@ -65,7 +67,7 @@ def test_a_pass_needs_two_squares_not_three(graph: Graph) -> None:
 
 
 @pytest.mark.mindspore
-def test_peak_is_never_below_what_mindspore_measures(graph: Graph, measured_step) -> None:  # type: ignore[no-untyped-def]
+def test_peak_is_never_below_what_mindspore_measures(graph: Graph, measured_step: Callable[[str], Step]) -> None:
     measured = measured_step("control_flow")
     planned = read_graph(graph.origin, target=Target.CPU)
     peak = int(live_curve(planned, alignment=512, persistent=False).max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_static_op_mem_rows_that_are_wrong_are_named(tmp_path: Path) -> None:
 
 
 def test_the_somas_cache_gives_the_same_addresses_as_the_dump(tmp_path: Path) -> None:
-    document = {
+    document: dict[str, Any] = {
         "graph_id": 3,
         "hash_id": "x",
         "reused_memory_size": 1536,
@@ -111,7 +112,7 @@ def test_the_somas_cache_gives_the_same_addresses_as_the_dump(tmp_path: Path) ->
     assert [(p.offset, p.size, p.start, p.end) for p in plan.placements] == [
         (0, 1024, 0, 2), (1024, 512, 1, 3), (0, 512, 2, 3)
     ]  # fmt: skip
-    document["tensors"][1]["offset"] = -1  # type: ignore[index]
+    document["tensors"][1]["offset"] = -1
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match=r"tensors\[1\]"):
         read_plan(path)

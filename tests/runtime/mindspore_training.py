@@ -190,5 +190,5 @@ def refusals(plan: Any, cell: Any, shape: Any) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    os.environ["GLOG_v"] = "3"  # noqa: SIM112
+    os.environ["GLOG_v"] = "3"  # noqa: SIM112 - MindSpore's own spelling
     Path(sys.argv[2]).write_text(json.dumps(train(sys.argv[1])))

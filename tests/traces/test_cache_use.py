@@ -151,7 +151,7 @@ vllm:num_requests_waiting{{engine="0",model_name="Qwen/Qwen3-8B"}} 3.0
 vllm:{usage}{{engine="0",model_name="Qwen/Qwen3-8B"}} {share}
 vllm:num_preemptions_total{{engine="0",model_name="Qwen/Qwen3-8B"}} 7.0
 vllm:cache_config_info{{block_size="128",cache_dtype="auto",engine="0",num_gpu_blocks="3000",num_gpu_blocks_override="None"}} 1.0
-"""  # noqa: E501
+"""  # noqa: E501 - as a server writes it
 MINDIE = """# TYPE num_requests_running gauge
 num_requests_running{model_name="llama2-7b"} 41
 num_requests_waiting{model_name="llama2-7b"} 0

@@ -66,7 +66,13 @@ def test_other_threads_come_to_their_turn_while_a_pickle_is_read(
 
 
 @pytest.mark.parametrize(
-    "name", ["snapshot_1768383987920985470", "snapshot_expandable", "snapshot_with_empty_cache_expandable", "snapshot_with_multi_devices"]  # noqa: E501
+    "name",
+    [
+        "snapshot_1768383987920985470",
+        "snapshot_expandable",
+        "snapshot_with_empty_cache_expandable",
+        "snapshot_with_multi_devices",
+    ],
 )  # fmt: skip
 def test_real_snapshots_end_with_what_their_segments_hold(shared_data: Path, name: str) -> None:
     path = shared_data / f"snapshots/{name}.pkl"
@@ -213,10 +219,12 @@ def test_msprof_memory_is_in_kb(tmp_path: Path) -> None:
     folder = tmp_path / "PROF_000001_20260101000000000_ABC" / "mindstudio_profiler_output"
     folder.mkdir(parents=True)
     (folder / "memory_record_20260101.csv").write_text(
-        "Device_id,Component,Timestamp(us),Total Allocated(KB),Total Reserved(KB),Device\n0,GE,1.5\t,2048.5,4096,NPU:0\n"  # noqa: E501
+        "Device_id,Component,Timestamp(us),Total Allocated(KB),Total Reserved(KB),Device\n"
+        "0,GE,1.5\t,2048.5,4096,NPU:0\n"
     )
     (folder / "npu_module_mem_20260101.csv").write_text(
-        "Device_id,Component,Timestamp(us),Total Reserved(KB),Device\n0,HCCL,2.000\t,100,NPU:0\n0,SLOG,2.000\t,-1,NPU:0\n"  # noqa: E501
+        "Device_id,Component,Timestamp(us),Total Reserved(KB),Device\n"
+        "0,HCCL,2.000\t,100,NPU:0\n0,SLOG,2.000\t,-1,NPU:0\n"
     )
     (folder / "npu_mem_20260101.csv").write_text(
         "Device_id,event,ddr(KB),hbm(KB),memory(KB),timestamp(us)\n0,APP,0,2000,2000,3.000\t\n"
@@ -302,7 +310,8 @@ def test_mindspore_on_cpu_has_a_trace_with_text_durations_and_a_curve_in_bytes(t
         {"ph": "X", "name": "net-Llama", "pid": 3, "tid": 0, "ts": "1795304126305269.749", "dur": "20", "cat": ""},
     ]))  # fmt: skip
     (folder / "FRAMEWORK/cpu_ms_memory_record_0.txt").write_text(
-        "Timestamp(ns),Total Allocated(Byte),Total Reserved(Byte),Total Active(Byte)\n1795304126305269749,2809344,1073741824,0\n"  # noqa: E501
+        "Timestamp(ns),Total Allocated(Byte),Total Reserved(Byte),Total Active(Byte)\n"
+        "1795304126305269749,2809344,1073741824,0\n"
     )
     rank = open_profile(tmp_path).rank(0)
     assert [(track.kind, track.process) for track in rank.tracks] == [

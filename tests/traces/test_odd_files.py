@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import tarfile
 import zipfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("trouble", "words"), [(encrypted, "encrypted"), (cut, "cut off"), (lambda path: path.write_bytes(b""), "cut off")]
 )
-def test_an_archive_that_cannot_be_read_is_refused_by_its_own_reason(tmp_path: Path, trouble, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_archive_that_cannot_be_read_is_refused_by_its_own_reason(
+    tmp_path: Path, trouble: Callable[[Path], object], words: str
+) -> None:
     written(tmp_path)
     trouble(zipped(tmp_path, "run.zip"))
     with pytest.raises(InputError, match=words):

@@ -182,7 +182,8 @@ def test_listing_and_clearing(profile: Path, tmp_path: Path) -> None:
 def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
     everything(profile, tmp_path / "cache")
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile\n"
+        "from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"
         f"rank = open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0)\n"
         "rank.slices(0); rank.busy_ns(0, *rank.span_ns); print('numba' in sys.modules, 'pandas' in sys.modules)"
     )
@@ -195,7 +196,8 @@ def test_reopening_needs_no_compiler(profile: Path, tmp_path: Path) -> None:
 def test_importing_needs_no_pandas(profile: Path, tmp_path: Path) -> None:
     """What is installed beside makes a window stand still while it is imported, and nothing here needs it."""
     code = (
-        "import sys; from pathlib import Path; from memplan.traces import open_profile; from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"  # noqa: E501
+        "import sys; from pathlib import Path; from memplan.traces import open_profile\n"
+        "from memplan.traces.readers import trace_file; trace_file.SMALL = 1000\n"
         f"open_profile({str(profile)!r}, cache=Path({str(tmp_path / 'cache')!r})).rank(0).span_ns\n"
         "print('pandas' in sys.modules)"
     )

@@ -12,7 +12,7 @@ import tempfile
 
 # Kernels come with the configuration's imports; a CPU's torch has no compiler for them, and looks for one only once.
 try:
-    import torchtitan.config  # noqa: F401
+    import torchtitan.config  # noqa: F401 - to have it loaded
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "triton":
         raise

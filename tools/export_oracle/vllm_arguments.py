@@ -17,8 +17,8 @@ from vllm.platforms.cpu import CpuPlatform
 
 vllm.platforms._current_platform = CpuPlatform()
 
-from vllm.config import KVTransferConfig  # noqa: E402
-from vllm.engine.arg_utils import EngineArgs  # noqa: E402
+from vllm.config import KVTransferConfig  # noqa: E402 - finds the platform set above
+from vllm.engine.arg_utils import EngineArgs  # noqa: E402 - finds the platform set above
 
 try:
     from vllm.utils.argparse_utils import FlexibleArgumentParser

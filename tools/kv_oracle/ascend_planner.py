@@ -23,8 +23,8 @@ MEMORY = 61 << 30
 
 stand_ins.hide_kernels("torch_npu", "triton_ascend", "custom_ops", "fla_npu", "acl", "torchair")
 
-import torch  # noqa: E402
-import torch.distributed  # noqa: E402
+import torch  # noqa: E402 - finds the stand-ins
+import torch.distributed  # noqa: E402 - finds the stand-ins
 
 
 def stand_in_for_device():
@@ -50,19 +50,19 @@ def stand_in_for_device():
 stand_ins.stand_in_for_operators()
 stand_in_for_device()
 
-import vllm  # noqa: E402
-from vllm.config import set_current_vllm_config  # noqa: E402
-from vllm.platforms import current_platform  # noqa: E402
+import vllm  # noqa: E402 - finds the stand-ins
+from vllm.config import set_current_vllm_config  # noqa: E402 - finds the stand-ins
+from vllm.platforms import current_platform  # noqa: E402 - finds the stand-ins
 
 current_platform.device_count = lambda: 64
 
-from vllm.plugins import load_general_plugins  # noqa: E402
-from vllm_ascend import utils  # noqa: E402
+from vllm.plugins import load_general_plugins  # noqa: E402 - finds the stand-ins
+from vllm_ascend import utils  # noqa: E402 - finds the stand-ins
 
 load_general_plugins()
 utils.adapt_patch()
 
-from vllm.v1.core import kv_cache_utils  # noqa: E402
+from vllm.v1.core import kv_cache_utils  # noqa: E402 - finds the stand-ins
 
 if DEVICE == "310P":
     from vllm_ascend._310p.model_runner_310p import NPUModelRunner310 as NPUModelRunner

@@ -18,7 +18,7 @@ CAPABILITY, MEMORY = {"H100": ((9, 0), 80 << 30), "B200": ((10, 0), 180 << 30)}[
 
 stand_ins.hide_kernels("cutlass", "deep_gemm", "flashinfer", "flashinfer_cubin", "humming")
 
-import torch  # noqa: E402
+import torch  # noqa: E402 - finds the stand-ins
 
 
 def stand_in_for_device():
@@ -60,11 +60,11 @@ def stand_in_for_device():
 stand_ins.stand_in_for_operators()
 stand_in_for_device()
 
-import vllm  # noqa: E402
-from vllm.config import set_current_vllm_config  # noqa: E402
-from vllm.platforms import current_platform  # noqa: E402
-from vllm.v1.core import kv_cache_utils  # noqa: E402
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # noqa: E402
+import vllm  # noqa: E402 - finds the stand-ins
+from vllm.config import set_current_vllm_config  # noqa: E402 - finds the stand-ins
+from vllm.platforms import current_platform  # noqa: E402 - finds the stand-ins
+from vllm.v1.core import kv_cache_utils  # noqa: E402 - finds the stand-ins
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner  # noqa: E402 - finds the stand-ins
 
 try:
     from vllm.v1.attention.backends.utils import resolve_kv_cache_layout

@@ -17,10 +17,10 @@ ANSWERS = questions.answers_apart()
 stand_ins.hide_kernels()
 stand_ins.stand_in_for_operators()
 
-import torch  # noqa: E402
-import vllm  # noqa: E402
-from vllm.v1 import kv_cache_interface as kinds  # noqa: E402
-from vllm.v1.core import kv_cache_utils  # noqa: E402
+import torch  # noqa: E402 - finds the stand-ins
+import vllm  # noqa: E402 - finds the stand-ins
+from vllm.v1 import kv_cache_interface as kinds  # noqa: E402 - finds the stand-ins
+from vllm.v1.core import kv_cache_utils  # noqa: E402 - finds the stand-ins
 
 try:
     from vllm.v1.core import kv_cache_planning

@@ -53,7 +53,7 @@ class NoDrivers(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 sys.meta_path.insert(0, NoDrivers())
 
-import torch  # noqa: E402
+import torch  # noqa: E402 - finds the stand-ins
 
 MEMORY = [64 * GIB]
 torch.npu = StandIn("torch.npu")

@@ -161,7 +161,7 @@ def _recode(path: Path, target: Path, notes: Notebook, progress: Progress) -> No
 
 def _warm() -> None:
     """Load what is needed after the scan, while that runs."""
-    import pyarrow as pa  # noqa: F401
+    import pyarrow as pa  # noqa: F401 - to have it loaded
 
 
 def unzipped_name(number: int) -> str:

@@ -202,7 +202,7 @@ class Database:
         """One row by column; numbers of strings are resolved."""
         try:
             with closing(self._connect()) as connection:
-                row = connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608
+                row = connection.execute(f"SELECT * FROM {_quoted(table)} WHERE rowid = ?", (rowid,)).fetchone()  # noqa: S608 - of quoted names
         except _DAMAGES:
             return {}
         columns = self._columns(table)
@@ -287,7 +287,7 @@ class Database:
         if not self._columns(table) or not expressions:
             return
         read = 0
-        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}{self._condition(table)}"  # noqa: S608
+        query = f"SELECT {', '.join(expressions)} FROM {_quoted(table)}{self._condition(table)}"  # noqa: S608 - of quoted names
         with closing(self._connect()) as connection:
             look = _Look(self._progress, f"rows of {table}")
             connection.set_progress_handler(look, _STEPS)

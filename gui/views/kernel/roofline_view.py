@@ -15,6 +15,7 @@ from memplan.gui.model.kernel.roofline_points import Roofline, plan_roofline
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.view import ViewServices
 
 _NAME_STEP = 1.1  # decades between the names of ceilings, so that near ones don't lie over each other
@@ -149,7 +150,7 @@ class RooflineView(QWidget):
                 data=model.op[rows],
                 size=7,
                 pen=None,
-                brush=pg.mkBrush(colour >> 16 & 255, colour >> 8 & 255, colour & 255),
+                brush=pg.mkBrush(qt_colour(colour)),
             )
             names.append(_legend_entry("●", f"#{colour & 0xFFFFFF:06x}", f"{tr('predicted')}, {tr(bound)}"))
             points.sigClicked.connect(self._clicked)

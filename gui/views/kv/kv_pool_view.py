@@ -14,7 +14,7 @@ from memplan.gui.i18n import say, tr
 from memplan.gui.model.kv.kv_colours import cache_colour, group_colours, mixed
 from memplan.gui.model.kv.kv_pools import UNPAGED, BlockShare, Parts, PoolPicture
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kv.kv_stack import colour_of
+from memplan.gui.theme import qt_colour
 
 KIND_NAMES = {
     "full": "full attention",
@@ -164,9 +164,9 @@ class PoolView(QWidget):
             return
         painter.setPen(Qt.PenStyle.NoPen)
         if part != "content":
-            painter.setBrush(colour_of(mixed(colour, self.colours.role("ground"), 0.82)))
+            painter.setBrush(qt_colour(mixed(colour, self.colours.role("ground"), 0.82)))
             painter.drawRect(box)
-        painter.setBrush(QBrush(colour_of(colour), _PATTERNS[part]))
+        painter.setBrush(QBrush(qt_colour(colour), _PATTERNS[part]))
         painter.drawRect(box)
 
     def _frame(self, painter: QPainter, box: QRectF, role: str = "faint", width: float = 1.0) -> None:

@@ -15,15 +15,11 @@ from memplan.gui.model.kv.kv_budget import Segment
 from memplan.gui.model.kv.kv_colours import mixed, stack_colours
 from memplan.gui.model.kv.kv_labels import spread
 from memplan.gui.model.palette import Palette
+from memplan.gui.theme import qt_colour
 
 _LEFT, _BAR, _ELBOW, _TEXT = 8.0, 66.0, 12.0, 34.0
 _SEEN_PX = 1.0
 """What is there is drawn at least so high."""
-
-
-def colour_of(value: int) -> QColor:
-    """A palette's colour for Qt."""
-    return QColor(value >> 16 & 255, value >> 8 & 255, value & 255)
 
 
 def segment_name(part: Segment) -> str:
@@ -132,7 +128,7 @@ class HbmStack(QWidget):
                 weights += 1
             drawn = QRectF(box.left(), box.top(), box.width(), max(box.height(), _SEEN_PX))
             painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(colour_of(colour))
+            painter.setBrush(qt_colour(colour))
             painter.drawRect(drawn)
             if part.role == "reserved":
                 painter.setBrush(self._hatch("faint", Qt.BrushStyle.BDiagPattern))

@@ -21,6 +21,7 @@ from memplan.gui.model.ruler import byte_ticks
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.tables.time_sheets import curves_sheet
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.memory.memory_map_view import ShowTier, tier_entries
 from memplan.gui.views.time_axis import GUTTER_PX
@@ -241,9 +242,9 @@ class CurveView(TimeCanvas):
         x, y = self.x_of(float(time - self.session.origin_ns)), self.y_of(value)
         if not GUTTER_PX <= x <= self.width():
             return
-        pen = QPen(self.colour(colour))
+        pen = QPen(qt_colour(colour))
         painter.setPen(pen)
-        painter.setBrush(self.colour(colour))
+        painter.setBrush(qt_colour(colour))
         painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         text = f"{say(curve.title)} {tr('peak')} {format_bytes(value)}"

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QBrush, QFontMetricsF, QPainter, QPen, QResizeEvent, QShowEvent, QWheelEvent
+from PySide6.QtGui import QBrush, QFontMetricsF, QPainter, QPen, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QWidget
 
-from memplan.core.arrays import Int64s
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.memory.block_map import BlockMap
 from memplan.gui.model.memory.rectangles import MapRectangles
@@ -21,12 +19,12 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.sheet import Sheet
 from memplan.gui.model.slices.counterparts import op_rectangles
 from memplan.gui.model.tables.time_sheets import blocks_sheet, map_sheet
-from memplan.gui.views.canvas import TimeCanvas
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.memory.layer_switch import SWITCH_PX, LayerSwitch
-from memplan.gui.views.memory.map_layers import MapLayer, MeasuredLayer, PlannedLayer
+from memplan.gui.views.memory.map_canvas import MapCanvas
+from memplan.gui.views.memory.map_layers import MeasuredLayer, PlannedLayer
 from memplan.gui.views.time_axis import GUTTER_PX
-from memplan.gui.views.vector_shapes import draw_boxes
 from memplan.gui.views.view import MenuEntry, ViewServices
 from memplan.schema import Tier
 
@@ -52,12 +50,10 @@ def tier_entries(session: Session, show_tier: ShowTier) -> list[MenuEntry | None
     return [*entries, None]
 
 
-class MemoryMapView(TimeCanvas):
+class MemoryMapView(MapCanvas):
     """
     The session's map: of the plan, or of the run's blocks with what was planned outlined and what was held longer
-    hatched. A click selects a tensor or block; Alt and the wheel zoom the addresses at the mouse.
-
-    `low` and `high` are the visible addresses, `layer` is what is shown; `read_blocks` has the run's blocks read.
+    hatched. A click selects a tensor or block; `read_blocks` has the run's blocks read.
     """
 
     by_loops = True
@@ -70,13 +66,10 @@ class MemoryMapView(TimeCanvas):
         show_tier: ShowTier = Session.show_tier,
         read_blocks: Callable[[Session], object] | None = None,
     ) -> None:
-        super().__init__(session, palette, parent)
+        super().__init__(PlannedLayer(session), session, palette, parent)
         self._show_tier = show_tier
         self._read_blocks = read_blocks or _read_at_once
-        self.layer: MapLayer = PlannedLayer(session)
         self.switch = LayerSwitch(self.show_layer, palette, self)
-        self.low, self.high = 0.0, 1.0
-        self._colours: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
         self._hover: int | None = None
         self._tinted: list[int] = []
         self._fitted = FittedText(QFontMetricsF(self.small_font))
@@ -132,72 +125,19 @@ class MemoryMapView(TimeCanvas):
     def _tier_changed(self) -> None:
         self._hover = None
         self._tint()
-        mapped = self.layer.rectangles
-        self._colours = mapped.colours(self.colours) if mapped is not None else np.zeros(0, dtype=np.uint32)
-        self.show_addresses(0.0, self.full_height)
+        self.show_all()
 
     def _tint(self) -> None:
         planned = isinstance(self.layer, PlannedLayer)
         self._tinted = op_rectangles(self.session, self.session.selected) if planned else []
         self.update()
 
-    @property
-    def full_height(self) -> float:
-        """Bytes that the whole view shows: the highest address used, with a little room above."""
-        mapped = self.layer.rectangles
-        return max(mapped.top * 1.12, 1.0) if mapped is not None else 1.0
-
-    def show_addresses(self, low: float, high: float) -> None:
-        """Show the addresses `[low, high)` as far as there are any."""
-        span = min(max(high - low, 64.0), self.full_height)
-        self.low = min(max(low, 0.0), self.full_height - span)
-        self.high = self.low + span
-        self.refresh()
-
     def set_palette(self, palette: Palette) -> None:
         """Draw with other colours."""
         self.switch.set_palette(palette)
-        if self.layer.rectangles is not None:
-            self._colours = self.layer.rectangles.colours(palette)
         super().set_palette(palette)
 
-    @property
-    def bytes_per_px(self) -> float:
-        """Bytes per logical pixel."""
-        return (self.high - self.low) / self.plot.height()
-
-    def address_at(self, y: float) -> float:
-        """Address at widget row `y`."""
-        return self.high - (y - self.plot.top()) * self.bytes_per_px
-
-    def y_of(self, address: float) -> float:
-        """Widget row of an address."""
-        return self.plot.top() + (self.high - address) / self.bytes_per_px
-
     # -- painting ------------------------------------------------------------------------------------------------
-
-    def paint_pixels(self, pixels: NDArray[np.uint32], ns_per_px: float, scale: float) -> None:
-        """All rectangles."""
-        mapped = self.layer.rectangles
-        if mapped is None or not len(mapped):
-            return
-        from memplan.gui.model.raster import paint_rectangles  # compiled: slow to import, so not for an empty window
-
-        whole, fraction = self.whole_start()
-        paint_rectangles(
-            pixels, mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, self._colours, whole, fraction, ns_per_px,
-            self.low, (self.high - self.low) / pixels.shape[0],
-        )  # fmt: skip
-
-    def paint_vectors(self, painter: QPainter) -> None:
-        """Every visible rectangle as one."""
-        mapped = self.layer.rectangles
-        if mapped is None or not len(mapped):
-            return
-        found, box = self._roomy(mapped, (0.0, 0.0))
-        bottom = self.plot.bottom() + 1
-        left, right = GUTTER_PX + box[:, 0], GUTTER_PX + box[:, 1]
-        draw_boxes(painter, left, right, bottom - box[:, 3], bottom - box[:, 2], self._colours[found])
 
     def paint_over(self, painter: QPainter) -> None:
         """What was planned of blocks, names with room for them, the peak, lines, and the selected one's frame."""
@@ -221,7 +161,7 @@ class MemoryMapView(TimeCanvas):
             self.add_tag(x + 4, self.plot.top() + 13, tr("peak"), self.pen("text"))
         if self._tinted:
             painter.setPen(self.pen("text", 1.5))
-            painter.setBrush(self.colour(self.colours.role("accent"), 90))
+            painter.setBrush(qt_colour(self.colours.role("accent"), 90))
             for index in self._tinted:
                 painter.drawRect(self.rectangle(mapped, index))
             painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -237,9 +177,9 @@ class MemoryMapView(TimeCanvas):
 
     def _paint_planned(self, painter: QPainter, blocks: BlockMap) -> None:
         """Around each block the life that its tensor has in the plan, and over what it was held longer a hatching."""
-        found, _ = self._roomy(blocks, _PLANNED_PX)
+        found, _ = self.roomy(blocks, _PLANNED_PX)
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        hatch = QBrush(self.colour(self.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
+        hatch = QBrush(qt_colour(self.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
         for index in found[:_MAX_PLANNED].tolist():
             end = int(blocks.planned_end_ns[index])
             if end < 0:
@@ -258,14 +198,6 @@ class MemoryMapView(TimeCanvas):
             painter.setPen(self.pen("planned"))
             painter.drawRect(QRectF(left, area.top(), max(right - left, 1.0), area.height() - 1))
 
-    def rectangle(self, mapped: MapRectangles, index: int) -> QRectF:
-        """Where rectangle `index` of `mapped` is painted."""
-        left = max(self.x_of(float(mapped.start_ns[index] - self.session.origin_ns)), -10.0)
-        right = min(self.x_of(float(mapped.end_ns[index] - self.session.origin_ns)), self.width() + 10.0)
-        top, bottom = self.y_of(float(mapped.high[index])), self.y_of(float(mapped.low[index]))
-        top, bottom = max(top, -10.0), min(bottom, self.height() + 10.0)
-        return QRectF(left, top, max(right - left, 2.0), max(bottom - top, 2.0))
-
     def _paint_levels(self, painter: QPainter) -> None:
         """Lines with their texts at the right, beside each other where they would lie over each other."""
         right, above = self.width() - 8.0, None
@@ -283,21 +215,8 @@ class MemoryMapView(TimeCanvas):
                 right, above = self.width() - 8.0, y
             right -= width + 16
 
-    def _roomy(self, mapped: MapRectangles, least: tuple[float, float]) -> tuple[Int64s, NDArray[np.float64]]:
-        """MapRectangles of which at least so many pixels (wide, tall) are visible, and the visible part of each."""
-        from memplan.gui.model.raster import roomy_rectangles
-
-        found, box = np.empty(len(mapped), dtype=np.int64), np.empty((len(mapped), 4))
-        whole, fraction = self.whole_start()
-        px, shape = (self.ns_per_px, self.bytes_per_px), (self.plot.width(), self.plot.height())
-        count = roomy_rectangles(
-            mapped.start_ns, mapped.end_ns, mapped.low, mapped.high, whole, fraction, self.low, px, shape, least,
-            found, box,
-        )  # fmt: skip
-        return found[:count], box[:count]
-
     def _paint_names(self, painter: QPainter, mapped: MapRectangles) -> None:
-        found, box = self._roomy(mapped, _NAME_PX)
+        found, box = self.roomy(mapped, _NAME_PX)
         if len(found) > _MAX_NAMES:
             area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
             largest = np.argpartition(-area, _MAX_NAMES)[:_MAX_NAMES]
@@ -305,8 +224,8 @@ class MemoryMapView(TimeCanvas):
         painter.setFont(self.small_font)
         metrics = self.small_metrics
         bottom = self.plot.top() + self.plot.height()
-        grounds = self._colours[found].tolist()
-        known = {ground: self.colour(self.colours.label_on(ground)) for ground in set(grounds)}
+        grounds = self.painted[found].tolist()
+        known = {ground: qt_colour(self.colours.label_on(ground)) for ground in set(grounds)}
         line = self._peak_x()
         peak = line - GUTTER_PX if line is not None else None
         for index, ground, (left, right, low, high) in zip(found.tolist(), grounds, box.tolist(), strict=True):
@@ -381,14 +300,6 @@ class MemoryMapView(TimeCanvas):
 
     # -- input ---------------------------------------------------------------------------------------------------
 
-    def rectangle_at(self, position: QPointF) -> int | None:
-        """The rectangle under `position`."""
-        mapped = self.layer.rectangles
-        if mapped is None or position.x() < GUTTER_PX or position.y() < self.plot.top():
-            return None
-        time = self.session.origin_ns + int(np.floor(self.time_at(position.x())))
-        return mapped.at(time, int(self.address_at(position.y())))
-
     def moved(self, position: QPointF) -> None:
         """Remember what lies under the mouse."""
         self._hover = self.rectangle_at(position)
@@ -402,22 +313,3 @@ class MemoryMapView(TimeCanvas):
         """Select the tensor."""
         found = self.rectangle_at(position)
         self.session.select(self.layer.item(found) if found is not None else None)
-
-    def scroll_by(self, pixels: float) -> bool:
-        """Move the addresses; false when all of them are visible."""
-        if self.high - self.low >= self.full_height:
-            return False
-        distance = -pixels * self.bytes_per_px
-        self.show_addresses(self.low + distance, self.high + distance)
-        return True
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Alt: zoom the addresses at the mouse."""
-        delta = event.angleDelta().x() or event.angleDelta().y()
-        if event.modifiers() & Qt.KeyboardModifier.AltModifier:
-            factor = 1.25 ** (-delta / 120)
-            at = self.address_at(event.position().y())
-            self.show_addresses(at - (at - self.low) * factor, at + (self.high - at) * factor)
-            event.accept()
-            return
-        super().wheelEvent(event)

@@ -15,6 +15,7 @@ from memplan.gui.model.memory.move_arcs import MoveArcs, arcs_headline, arcs_she
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.sheet import Sheet
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.time_axis import GUTTER_PX
 
@@ -114,7 +115,7 @@ class MoveArcsView(TimeCanvas):
             selected = self._selected_transfer()
             for arc in visible:
                 marked = arc == self._under or int(arcs.transfer[arc]) == selected
-                pen = QPen(self.colour(self._line_colour(arcs, arc)), 2.5 if marked else 1.2)
+                pen = QPen(qt_colour(self._line_colour(arcs, arc)), 2.5 if marked else 1.2)
                 painter.setPen(pen)
                 painter.drawPath(self.arc_path(arcs, arc))
         else:
@@ -144,7 +145,7 @@ class MoveArcsView(TimeCanvas):
                 if key in painted:
                     continue
                 painted.add(key)
-                painter.setPen(QPen(self.colour(self._line_colour(arcs, arc), 110)))
+                painter.setPen(QPen(qt_colour(self._line_colour(arcs, arc), 110)))
                 painter.drawLine(QPointF(column, begin.y()), QPointF(column, end.y()))
 
     def _paint_waits(self, painter: QPainter, arcs: MoveArcs) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QBrush, QColor, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QBrush, QFont, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
 from memplan.gui.i18n import tr
 from memplan.gui.model.palette import Palette
+from memplan.gui.theme import qt_colour
 
 _LINE_PX, _FURTHER_PX, _LINES = 24, 18, 3
 _SWATCH_PX, _GAP_PX, _EDGE_PX = 10, 16, 8
@@ -63,9 +64,9 @@ class FamilyLegend(QWidget):
             (tr("copies"), (palette.role("part_copy"),)),
             (tr("waiting"), (palette.role("part_wait"),)),
         ]
-        found = [(name, tuple(QBrush(_colour(one), solid) for one in colours)) for name, colours in families]
+        found = [(name, tuple(QBrush(qt_colour(one), solid) for one in colours)) for name, colours in families]
         if self.compared:  # first: what is compared matters most where there is no room for all
-            hatch = QBrush(_colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
+            hatch = QBrush(qt_colour(palette.role("excess")), Qt.BrushStyle.BDiagPattern)
             found[:0] = [
                 (tr("longer than planned"), (hatch,)),
                 (tr("saved"), (QBrush(Qt.BrushStyle.NoBrush),)),
@@ -79,9 +80,9 @@ class FamilyLegend(QWidget):
         """Swatches and names from the left."""
         painter = QPainter(self)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(_colour(self.colours.role("window")))
+        painter.setBrush(qt_colour(self.colours.role("window")))
         painter.drawRect(self.rect())
-        painter.setPen(_colour(self.colours.role("line")))
+        painter.setPen(qt_colour(self.colours.role("line")))
         painter.drawLine(0, 0, self.width(), 0)
         painter.setFont(self._font)
         for place, line in enumerate(self.lines(self.width())):
@@ -94,17 +95,13 @@ class FamilyLegend(QWidget):
             for place, brush in enumerate(brushes):
                 outlined = brush.style() is not Qt.BrushStyle.SolidPattern
                 outline = QPen(
-                    _colour(self.colours.role("planned" if brush.style() is Qt.BrushStyle.NoBrush else "excess"))
+                    qt_colour(self.colours.role("planned" if brush.style() is Qt.BrushStyle.NoBrush else "excess"))
                 )
                 painter.setPen(outline if outlined else Qt.PenStyle.NoPen)
                 painter.setBrush(brush)
                 painter.drawRect(QRectF(left + place * _SWATCH_PX, top, _SWATCH_PX, _SWATCH_PX))
-            painter.setPen(_colour(self.colours.role("faint")))
+            painter.setPen(qt_colour(self.colours.role("faint")))
             at = left + _SWATCH_PX * len(brushes) + 5
             baseline = above + (_LINE_PX + self._metrics.ascent() - self._metrics.descent()) / 2
             painter.drawText(QPointF(at, baseline), name)
             left += self._wide(name, brushes) + _GAP_PX
-
-
-def _colour(value: int) -> QColor:
-    return QColor.fromRgb(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
+from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from memplan.core.arrays import Floats
@@ -15,6 +15,7 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.lanes import paint
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.model.viewport import ZOOM_STEP
+from memplan.gui.theme import qt_colour
 from memplan.traces.profile import TrackKind
 
 STRIP_PX = 24
@@ -92,20 +93,20 @@ class RunStrip(QWidget):
             self._drawn = drawn
         if self._image is not None:
             painter.drawImage(0, 0, self._image)
-        painter.setPen(QPen(_colour(self.colours.role("measured"))))
+        painter.setPen(QPen(qt_colour(self.colours.role("measured"))))
         for moment in self.marks.tolist():
             x = self.x_of(moment)
             painter.drawLine(QPointF(x, self.height() - _TICK_PX), QPointF(x, self.height()))
         frame = self.handle()
         if frame.width() < self.width() - 2:
-            veil = _colour(self.colours.role("window"))
+            veil = qt_colour(self.colours.role("window"))
             veil.setAlpha(130)
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(veil)
             painter.drawRect(QRectF(0, 0, frame.left(), self.height()))
             painter.drawRect(QRectF(frame.right(), 0, self.width() - frame.right(), self.height()))
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setPen(QPen(_colour(self.colours.role("accent")), 1.5))
+        painter.setPen(QPen(qt_colour(self.colours.role("accent")), 1.5))
         painter.drawRect(frame.adjusted(0.5, 0, -0.5, 0))
         painter.end()
 
@@ -158,7 +159,3 @@ class RunStrip(QWidget):
         """Zoom at the moment under the mouse."""
         self.session.viewport.zoom(ZOOM_STEP ** (-event.angleDelta().y() / 120), self.time_at(event.position().x()))
         event.accept()
-
-
-def _colour(value: int) -> QColor:
-    return QColor(value >> 16 & 255, value >> 8 & 255, value & 255)

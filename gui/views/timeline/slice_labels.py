@@ -10,6 +10,7 @@ from PySide6.QtGui import QFontMetricsF, QPainter, QPen
 from memplan.gui.model.slices.slice_text import short_name
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import Placed
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.fitted_text import FittedText
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
@@ -72,6 +73,6 @@ class SliceLabels:
         if pens is None:
             shared: dict[int, QPen] = {}
             colours = [self._canvas.colours.label_on(ground) for ground in grounds.tolist()]
-            pens = [shared.setdefault(colour, QPen(self._canvas.colour(colour))) for colour in colours]
+            pens = [shared.setdefault(colour, QPen(qt_colour(colour))) for colour in colours]
             self._pens_on[key] = pens
         return pens

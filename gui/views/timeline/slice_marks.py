@@ -12,6 +12,7 @@ from memplan.core.arrays import Int64s
 from memplan.gui.model.slices.flows import Arrow
 from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import MAX_LANES, Placed
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 
@@ -63,7 +64,7 @@ def paint_differences(
     canvas: TrackCanvas, painter: QPainter, placed: Placed, lanes: TrackLanes, measured_ns: Int64s, y: float
 ) -> None:
     """Behind planned slices what the run took beyond them, hatched, and around what it saved, an outline."""
-    hatch = QBrush(canvas.colour(canvas.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
+    hatch = QBrush(qt_colour(canvas.colours.role("excess")), Qt.BrushStyle.BDiagPattern)
     lane_px, px = canvas.session.tracks.lane_px, canvas.ns_per_px
     whole, fraction = canvas.whole_start()
     until = whole + int(canvas.plot.width() * px) + 1

@@ -13,6 +13,7 @@ from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.timeline.lanes import Lane
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, TimelineTrack
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.canvas import TimeCanvas
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.marked_bar import MarkedBar
@@ -66,7 +67,7 @@ class TrackCanvas(TimeCanvas):
     def _mark_bar(self) -> None:
         total = self.foot_px + (self.placed[-1].top + self.placed[-1].height if self.placed else 0)
         heights = {self._height_of(item) for item in self.marked()} - {0.0}
-        self.bar.show_marks([height / total for height in sorted(heights)], self.colour(self.colours.role("measured")))
+        self.bar.show_marks([height / total for height in sorted(heights)], qt_colour(self.colours.role("measured")))
 
     def marked(self) -> Sequence[SliceRef]:
         """The slices whose tracks have a mark in the scroll bar."""

@@ -10,6 +10,7 @@ from PySide6.QtGui import QFont, QFontMetrics, QImage, QPaintEngine, QPainter
 from memplan.gui.i18n import say
 from memplan.gui.model.timeline.counter_text import highest_text
 from memplan.gui.model.timeline.timeline_tracks import PINNED_GROUP, Placed, group_name
+from memplan.gui.theme import qt_colour
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 
@@ -41,7 +42,7 @@ class TrackNames:
         if self._image is None or self._image.size() != size:
             self._image = QImage(size, QImage.Format.Format_RGB32)
             self._image.setDevicePixelRatio(scale)
-            self._image.fill(canvas.colour(canvas.colours.role("gutter")))
+            self._image.fill(qt_colour(canvas.colours.role("gutter")))
             names = QPainter(self._image)
             self._paint_names(names)
             names.end()

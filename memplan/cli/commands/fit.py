@@ -157,23 +157,21 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     options = ServingOptions(
         length=asked.context or sequence_lengths(model, engine.lengths).default, requests=service.step_sequences
     )
-    case = Case(model, die, engine, options, ONE_RANK, memory)
+    case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = host_of(engine.name, service.host)
     if service.host_factor != 1:
         check_host_shows(host)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.mtp_layers))
-    ask = ServiceAsk(
-        case, service.goal(), load, most, host, drafts, chunks, service.accepted, service.host_factor,
-        even_routing=service.even_routing,
-    )  # fmt: skip
+    goal = service.goal()
+    ask = ServiceAsk(case, goal, load, most, host, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)
     if served.note is not None:
         notes.append(served.note)
-    notes.extend(routing_notes(model, even=service.even_routing))
+    notes.extend(routing_notes(model, even=case.even_routing))
     if engine.name != host and host == CAPTURED:
         notes.append("the host's work is taken to be hidden: --host vllm-ascend has a served engine's")
-    return service_report(found, ask.goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))
+    return service_report(found, goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))

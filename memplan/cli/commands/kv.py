@@ -114,12 +114,14 @@ def command(
     from memplan.deployment.worker_check import worker_check
     from memplan.reports.kv.cache_use_section import cache_use_document, cache_use_section
     from memplan.reports.kv.kv_report import KvQuestions, kv_report
+    from memplan.serving.steptime import routing_notes
     from memplan.traces.logs.cache_use import cache_use
     from memplan.traces.logs.worker_memory import read_worker_log
 
     case, other = request.case(), request.other_engine()
     result = case.budget()
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in request.memories.items()}
+    timed = tiers or tier or layerwise or request.tables
     more = KvQuestions(
         batch=request.batch,
         longest=None if request.batch is None else longest_context(case, request.batch),
@@ -128,6 +130,7 @@ def command(
         effects=usual_effects(case) if request.effects else (),
         against=None if other is None else engine_comparison(case, other),
         places=_places(case) if request.tables else None,
+        notes=routing_notes(case.model, case.layout, even=case.even_routing) if timed else (),
     )
     report = kv_report(result, more)
     if export_to is not None and to is None:

@@ -126,23 +126,27 @@ class SharedTraits:
         self._size, self._row, self._hot = self._apart("size"), self._apart("row"), self._apart("hot")
         self._filled = self._apart("filled")
         self._extents = self._row + self._apart("rows") + self._apart("read_row")
+        self._bound_of_rule, self._bound_of_kind = self._rule * self._bound, self._kind * self._bound
+        self._writes, self._reads = self._together("writes"), self._together("reads")
+        self._pushes = self._kind * self._together("pushes")
 
     def covariance(self, prior: Prior) -> Array:
         """Covariances of the deviations under `prior`, a row for each of `one`."""
         near_size = _near(self._size, prior.size_length)
-        by_size = prior.bound * self._bound + prior.kind * self._kind + prior.rule * self._rule * self._bound
+        by_size = prior.bound * self._bound + prior.kind * self._kind + prior.rule * self._bound_of_rule
         by_type = prior.shape * near_size * _near(self._row, prior.row_length)
         by_type = by_type + prior.extents * _near(self._extents, prior.extent_length) + prior.type
         memory = _near(self._hot, prior.hot_length) * _near(self._filled, prior.filled_length)
-        shared = near_size * by_size + self._type * by_type + prior.memory * self._kind * self._bound * memory
+        shared = near_size * by_size + self._type * by_type + prior.memory * self._bound_of_kind * memory
         shared = shared * np.multiply.outer(self._one.scale(prior), self._other.scale(prior))
-        shared = shared + prior.writes * np.multiply.outer(self._one.writes, self._other.writes)
-        pushes = np.multiply.outer(self._one.pushes, self._other.pushes)
-        shared = shared + prior.pushes * self._kind * pushes
-        return np.asarray(shared + prior.reads * np.multiply.outer(self._one.reads, self._other.reads))
+        shared = shared + prior.writes * self._writes + prior.pushes * self._pushes
+        return np.asarray(shared + prior.reads * self._reads)
 
     def _alike(self, name: str) -> Array:
         return np.asarray(np.equal.outer(getattr(self._one, name), getattr(self._other, name)), dtype=np.float64)
+
+    def _together(self, name: str) -> Array:
+        return np.asarray(np.multiply.outer(getattr(self._one, name), getattr(self._other, name)))
 
     def _apart(self, name: str) -> Array:
         """Squares of differences."""

@@ -102,7 +102,7 @@ def trait_of(kernel: Kernel, plain: PlainTimes, l2: L2State) -> Trait:
     """The trait of `kernel`, which met `l2`."""
     shaped = [operand for operand in (*kernel.outputs, *kernel.present) if operand.shape]
     # A filter in blocks is told by the image that it goes with, which says how its kernel is cut.
-    images = [operand for operand in shaped if _is_image(operand)]
+    images = [operand for operand in shaped if operand.is_blocked_image]
     told = images[0] if images and shaped[0].layout == "FRACTAL_Z" else shaped[0] if shaped else None
     length = row_length(told) if told else 1
     read = row_length(kernel.present[0]) if kernel.present and kernel.present[0].shape else 1
@@ -142,11 +142,7 @@ def row_length(operand: Operand) -> int:
 
     Of an image in blocks of channels it is the pixels of one channel: the last dimension is 16 or 8 for all of them.
     """
-    return operand.shape[2] * operand.shape[3] if _is_image(operand) else logical_row(operand)
-
-
-def _is_image(operand: Operand) -> bool:
-    return operand.layout == "NC1HWC0" and len(operand.shape) == 5
+    return operand.shape[2] * operand.shape[3] if operand.is_blocked_image else logical_row(operand)
 
 
 _LEAST_FILLED = 1e-6

@@ -12,6 +12,10 @@ from math import prod
 from memplan.graph.model import DTYPE_BITS
 
 Attribute = str | int | float | bool | None
+CPU_CORES = "AI_CPU", "AICPU", "HOST_CPU"
+"""Units of profiles that are no AI cores, in capitals."""
+BLOCKED_DIMS = 5
+"""Dimensions of an image of blocks of channels (NC1HWC0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,11 @@ class Operand:
         """Bytes as stored; dense where nothing else is known."""
         return self.stored if self.stored >= 0 else (self.count * DTYPE_BITS.get(self.dtype, 8) + 7) // 8
 
+    @property
+    def is_blocked_image(self) -> bool:
+        """Whether it is an image in blocks of channels."""
+        return self.layout == "NC1HWC0" and len(self.shape) == BLOCKED_DIMS
+
 
 def element_bytes(dtype: str) -> float:
     """Bytes of an element of `dtype`, those of a half where it is not known."""
@@ -53,7 +62,7 @@ def logical_row(operand: Operand) -> int:
     shape = operand.shape
     if operand.layout == "NZ" and len(shape) >= 4:
         return max(shape[-4] * shape[-1], 1)
-    if operand.layout == "NC1HWC0" and len(shape) == 5:
+    if operand.is_blocked_image:
         return max(shape[2] * shape[3] * shape[4], 1)
     return max(shape[-1], 1)
 
@@ -76,6 +85,11 @@ class Kernel:
     def attribute(self, name: str, default: Attribute = None) -> Attribute:
         """The attribute called `name`."""
         return next((value for key, value in self.attributes if key == name), default)
+
+    @property
+    def core(self) -> str:
+        """The unit that a profile tells of it (`AI_CPU`, `MIX_AIC`, ...), in its own letters; "" where none is told."""
+        return str(self.attribute("core", "") or "")
 
     @property
     def operands(self) -> tuple[Operand, ...]:

@@ -70,7 +70,7 @@ def as_cube_takes(kernel: Kernel, machine: Machine, *, blocks_alone: bool) -> Ke
 
 def layout_copies(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> LayoutCopies | None:
     """What vector cores copy before `problem`, `None` where the cube takes both operands as they lie."""
-    unit = str(kernel.attribute("core", "") or "").upper()
+    unit = kernel.core.upper()
     if machine.direct or kernel.type not in _rule()["types"] or unit not in ("", "MIX_AIC") or problem.batch > 1:
         return None
     sides = _sides(problem)
@@ -81,7 +81,7 @@ def layout_copies(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> L
     )]  # fmt: skip
     if not any(copied):
         return None
-    duration, moved, from_hbm, hot = machine["head_ns_per_vector_core"] * machine.vectors, 0.0, 0.0, 0.0
+    duration, moved, from_hbm, hot = machine["head_ns_per_vector_core_beside"] * machine.vectors, 0.0, 0.0, 0.0
     pipes = {"vector": 0.0, "mte3": 0.0, "mte2": 0.0}
     for (outer, inner, width), must in zip(sides, copied, strict=True):
         if not must:

@@ -10,7 +10,7 @@ from memplan.cost.kernels.op_classes import OpClass, index_rows, reduced_row, ro
 from memplan.cost.machine import Machine
 from memplan.cost.vector.runs import relayout_of
 from memplan.cost.vector.traffic import row_count
-from memplan.cost.vector.windows import BLOCKED_DIMS, Windows
+from memplan.cost.vector.windows import Windows
 
 _LEAST_SORTED, _MERGED_LISTS = 32, 4
 """Elements that the vector unit sorts at once, and sorted lists that it merges at once."""
@@ -113,7 +113,7 @@ def _merges(kernel: Kernel, rows: Operand, cores: int) -> tuple[int, float]:
 def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
     """All cores, but a sum over images and pixels of each channel keeps every block of channels on one of them."""
     image = kernel.present[0] if kernel.present else None
-    if rule.kind != "reduction" or image is None or image.layout != "NC1HWC0" or len(image.shape) != BLOCKED_DIMS:
+    if rule.kind != "reduction" or image is None or not image.is_blocked_image:
         return machine.vectors
     blocks, channels = image.shape[1], image.shape[1] * image.shape[4]
     by_channel = kernel.outputs and kernel.outputs[0].count <= channels

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import BLOCKED_DIMS, Kernel, Operand
 
-BLOCK_CHANNELS, BLOCKED_DIMS = 16, 5
-"""Channels that lie together in an image of blocks of channels (NC1HWC0), and its dimensions."""
+BLOCK_CHANNELS = 16
+"""Channels that lie together in an image of blocks of channels (NC1HWC0)."""
 _IMAGE_DIMS = 4
 _TAPS = 9
 """Taps of a window where no mask tells them: 3 x 3 is what the classes of `kernels.json` count."""

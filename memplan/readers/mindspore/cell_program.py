@@ -112,7 +112,7 @@ def _as_cell(mindspore: Any, function: Callable[..., Any]) -> Any:
     if not held:
         return function
 
-    class StepFunction(mindspore.nn.Cell):  # type: ignore[misc]
+    class StepFunction(mindspore.nn.Cell):  # type: ignore[misc]  # MindSpore has no types
         def __init__(self) -> None:
             super().__init__(auto_prefix=False)
             for name, cell in held.items():

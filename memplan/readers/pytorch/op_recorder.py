@@ -49,7 +49,7 @@ def op_recorder(names: Mapping[int, tuple[str, Any]]) -> Any:
     def tensors(tree: Any) -> list[Any]:
         return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
-    class Recorder(TorchDispatchMode):  # type: ignore[misc]
+    class Recorder(TorchDispatchMode):  # type: ignore[misc]  # PyTorch has no types
         def __init__(self) -> None:
             super().__init__()
             self.recording = False

@@ -63,7 +63,7 @@ class KvQuestions:
     """
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
     name with the time to `recompute_ns` instead, the `effects` of other options, another engine to compare `against`,
-    and the `places` of lookup tables.
+    the `places` of lookup tables, and `notes` on what of it are times.
     """
 
     batch: int | None = None
@@ -73,6 +73,7 @@ class KvQuestions:
     effects: Sequence[Effect] = ()
     against: EngineComparison | None = None
     places: LookupPlacements | None = None
+    notes: tuple[str, ...] = ()
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -109,7 +110,7 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         title=title,
         headline=headline,
         sections=tuple(sections),
-        notes=tuple(Remark(note) for note in result.notes),
+        notes=tuple(Remark(note) for note in (*result.notes, *more.notes)),
         answer=result.fits,
         document=lambda: _document(result, more),
     )
@@ -288,6 +289,7 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["against"] = engine_document(more.against)
     if more.places is not None:
         document["lookup_places"] = lookup_document(more.places)
+    document["notes"] += more.notes
     return document
 
 
