@@ -39,6 +39,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
     )
     lora_targets: str = option(
         "--lora-targets",
+        "--lora-target-modules",
         default="",
         about="Projections with adapters, as q_proj,v_proj; all of attention and dense parts if not told.",
         panel=_PANEL,
@@ -77,6 +78,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
+        from memplan.models.training.adapters import projections_called
         from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
         from memplan.models.training.step_recipe import Recipe
 
@@ -92,7 +94,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             "loss": member_named(Loss, self.loss, "loss"),
             "run_layers": numbers_of(self.run_layers, "--run-layers"),
             "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
-            "lora_targets": names_of(self.lora_targets, "--lora-targets"),
+            "lora_targets": tuple(own for name in self._targets() for own in projections_called(name)),
             "four_bit_base": self.qlora,
             "grouped_experts": not self.split_experts,
             "alibi_masks": self.alibi,
@@ -138,13 +140,16 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
         self._check_targets(model)
 
     def _check_targets(self, model: ModelConfig) -> None:
-        from memplan.models.training.adapters import adapted_projections
+        from memplan.models.training.adapters import adapted_projections, projections_called
 
-        targets = names_of(self.lora_targets, "--lora-targets")
+        targets = self._targets()
         if not targets:
             return
         known = adapted_projections(model, experts=self.lora_experts)
         for name in targets:
-            if name not in known:
+            if not set(known) & set(projections_called(name)):
                 remedy = Sentence("known: {}", (", ".join(known),))
                 raise InputError("no {} is called {!r:.40}", Sentence("projection"), name, remedy=remedy)
+
+    def _targets(self) -> tuple[str, ...]:
+        return names_of(self.lora_targets, "--lora-targets")

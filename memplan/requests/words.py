@@ -20,8 +20,11 @@ def numbers_of(value: str, name: str) -> tuple[int, ...]:
 
 
 def names_of(value: str, name: str) -> tuple[str, ...]:
-    """The names of a list as `q_proj,v_proj`, empty where none is given; raises `InputError` for one of no names."""
-    found = tuple(item.strip() for item in value.split(",") if item.strip())
+    """
+    The names of a list as `q_proj,v_proj`, or with spaces between, empty where none is given; raises `InputError` for
+    one of no names.
+    """
+    found = tuple(value.replace(",", " ").split())
     if value and not found:
         raise InputError("{} {!r:.40} is no list of names", name, value, remedy="write it as q_proj,v_proj")
     return found

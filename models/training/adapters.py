@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 
 from memplan.core.resources import table
 from memplan.models.architecture import Layer, ModelConfig
@@ -23,6 +24,22 @@ _PARTS = {
 """Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
 _READ_WITHIN = ROWS_SPLIT | {"out_proj", "o_a_proj", "o_b_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
 """Projections that read what others made in their part of a layer, not what the norm before it gives."""
+_CALLED = MappingProxyType(
+    {
+        "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+        "gate_up_proj": ("gate_proj", "up_proj"),
+        "linear_qkv": ("q_proj", "k_proj", "v_proj"),
+        "linear_proj": ("o_proj",),
+        "linear_fc1": ("gate_proj", "up_proj"),
+        "linear_fc2": ("down_proj",),
+        "linear_q_proj": ("q_proj",),
+        "linear_q_down_proj": ("q_a_proj",),
+        "linear_q_up_proj": ("q_b_proj",),
+        "linear_kv_down_proj": ("kv_a_proj_with_mqa",),
+        "linear_kv_up_proj": ("kv_b_proj",),
+    }
+)
+"""What fused projections of transformers' models hold, and what Megatron-Core calls projections."""
 _OF_EXPERTS = (WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -31,6 +48,11 @@ def has_adapter(item: Weight, recipe: Recipe) -> bool:
     if not recipe.lora_rank or not _may_have(item, experts=recipe.lora_experts):
         return False
     return not recipe.lora_targets or item.own_name in recipe.lora_targets
+
+
+def projections_called(name: str) -> tuple[str, ...]:
+    """The projections that a target of adapters is, by its own name or by one that Megatron or a fused layer has."""
+    return _CALLED.get(name, (name,))
 
 
 def adapted_projections(model: ModelConfig, *, experts: bool = False) -> tuple[str, ...]:

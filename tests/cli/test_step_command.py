@@ -154,10 +154,30 @@ def test_adapters_stand_beside_projections_that_there_are(
     assert main([*command, targets]) == 2
     assert said in capsys.readouterr().err
     told = []
-    for spelled in ("q_proj,v_proj", " q_proj, v_proj"):
+    for spelled in ("q_proj,v_proj", " q_proj, v_proj", "q_proj v_proj"):
         main([*command, spelled])
         told.append(capsys.readouterr().out)
-    assert told[0] == told[1] != ""
+    assert told[0] == told[1] == told[2] != ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "own"),
+    [
+        ("linear_qkv linear_proj", "q_proj,k_proj,v_proj,o_proj"),
+        ("linear_fc1,linear_fc2", "gate_proj,up_proj,down_proj"),
+        ("qkv_proj,gate_up_proj", "q_proj,k_proj,v_proj,gate_proj,up_proj"),
+    ],
+)
+def test_adapters_stand_beside_projections_by_the_names_of_their_framework(
+    config: Path, theirs: str, own: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Megatron's scripts tell `--lora-target-modules`, and fused layers of transformers."""
+    command = ["train-memory", str(config), "--sequence", "512", "--lora-rank", "8", "--json"]
+    told = []
+    for option, names in (("--lora-target-modules", theirs), ("--lora-targets", own), ("--lora-targets", "q_proj")):
+        main([*command, option, names])
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] != told[2]
 
 
 @pytest.mark.parametrize(("family", "option"), [("qwen2_moe", "--lora-experts"), ("mamba2", "--scan-in-steps")])
