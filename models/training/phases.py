@@ -193,13 +193,18 @@ _PIECES = 8
 _CHUNKED = (Loss.INDUCTOR, Loss.CHUNKED, Loss.PIECES)
 
 
+def _pieces(recipe: Recipe) -> int:
+    """In how many pieces the loss makes the gradient of the logits."""
+    return _PIECES if recipe.loss in (Loss.CHUNKED, Loss.PIECES) else 1
+
+
 def _chunked_loss(recipe: Recipe, logits: float, *, spread: bool) -> list[MemoryPart]:
     """Of so many `logits` what PyTorch's loss holds whose kernels are compiled, or which works piece by piece."""
     if spread and recipe.loss is not Loss.PIECES:
         raise InputError("a loss of a spread vocabulary is not modelled with --loss {}", recipe.loss.value)
     compiled = recipe.loss is Loss.INDUCTOR or recipe.compiled_layers
-    pieces = 1 if recipe.loss is Loss.INDUCTOR else _PIECES
-    kept = recipe.each * logits / (_PIECES if recipe.loss is Loss.PIECES else 1)
+    pieces = _pieces(recipe)
+    kept = recipe.each * logits / (pieces if recipe.loss is Loss.PIECES else 1)
     what = f"{recipe.each} B a token and vocabulary entry"
     if compiled and not spread:
         made, how = recipe.each * logits / pieces, f"{recipe.each} B: the gradient"
@@ -262,8 +267,7 @@ def head_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if fused or recipe.lora_rank or recipe.loss is Loss.FUSED or (recipe.deferred_head and layout.pipeline > 1):
         return []
     table = model.vocab_size * model.hidden_size // layout.tensor
-    pieces = _PIECES if recipe.loss in (Loss.CHUNKED, Loss.PIECES) else 1
-    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor / pieces)
+    logits = round(recipe.each * tokens * model.vocab_size / layout.tensor / _pieces(recipe))
     hidden = round(recipe.each * tokens * model.hidden_size)
     return [
         MemoryPart("gradient of the logits", logits, f"{recipe.each} B a token and vocabulary entry"),
