@@ -22,7 +22,6 @@ from memplan.hardware import Link, links
 from memplan.hardware.host import dies_of_server, host_link, pooled_tier, registered_limit
 from memplan.kv.budget_parts import KvBudget
 from memplan.kv.layers import cache_parts
-from memplan.kv.served_weights import served_weights
 from memplan.models.steps import Phase, ServedStep
 from memplan.models.steps.options import KV_DTYPES
 from memplan.serving.constants import CAPTURED, step_interval
@@ -127,7 +126,7 @@ def prefill_curve(case: Case, context: int, host: str) -> StepCurve:
         Phase.PREFILL,
         case.layout.data,
         context,
-        precision=served_weights(case.model, case.chip, case.memory.precision).precision,
+        precision=case.served_precision,
         kv=kv if kv in KV_DTYPES else "bf16",
         even_routing=case.even_routing,
     )

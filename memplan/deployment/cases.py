@@ -11,6 +11,7 @@ from memplan.kv.budget import budget
 from memplan.kv.budget_parts import KvBudget, Memory, as_started
 from memplan.kv.engine import Engine
 from memplan.kv.layers import CacheOptions, block_sizes
+from memplan.kv.served_weights import served_weights
 from memplan.kv.settings import ServingOptions, cache_types
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
@@ -33,6 +34,11 @@ class Case:
     layout: Layout
     memory: Memory
     even_routing: bool = False
+
+    @property
+    def served_precision(self) -> str:
+        """What the chip runs of the weights: what every time of the case is of."""
+        return served_weights(self.model, self.chip, self.memory.precision).precision
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
@@ -153,6 +159,6 @@ def recompute_ns(case: Case) -> int:
     """Time to prefill one sequence of the context on each data-parallel rank, in place of bringing its cache back."""
     step = ServedStep(
         Phase.PREFILL, case.layout.data, case.options.length,
-        precision=case.memory.precision, even_routing=case.even_routing,
+        precision=case.served_precision, even_routing=case.even_routing,
     )  # fmt: skip
     return step_time(case.model, case.layout, step, case.chip).duration_ns

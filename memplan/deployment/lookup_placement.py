@@ -16,7 +16,6 @@ from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.deployment.cases import Case
 from memplan.hardware import link
-from memplan.kv.served_weights import served_weights
 from memplan.models.parallel import ONE_RANK, Layout, rank_elements, rank_lookup_bytes, stage_spans
 from memplan.models.precision import precision
 from memplan.models.steps import Phase, ServedStep
@@ -138,7 +137,7 @@ def lookup_placements(case: Case) -> LookupPlacements | None:
 
 def _tables(case: Case, layout: Layout) -> _Tables | None:
     model = case.model
-    scheme = precision(served_weights(model, case.chip, case.memory.precision).precision, model)
+    scheme = precision(case.served_precision, model)
     tables = [layer.lookup for layer in model.layers if layer.lookup is not None]
     if tables:
         spans = stage_spans(len(model.layers), layout)
@@ -210,7 +209,7 @@ def _hbm_source(case: Case) -> str:
 def _rate(case: Case, phase: Phase, batch: int, tokens: int) -> float | None:
     """Tokens a second of one replica in a step of `phase`."""
     step = ServedStep(
-        phase, batch * case.layout.data, tokens, precision=case.memory.precision, even_routing=case.even_routing
+        phase, batch * case.layout.data, tokens, precision=case.served_precision, even_routing=case.even_routing
     )
     with suppress(InputError):
         return step_time(case.model, case.layout, step, case.chip).tokens_per_second / case.layout.data

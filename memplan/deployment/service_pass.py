@@ -22,7 +22,6 @@ from memplan.deployment.service_options import APART, MIXED, ServiceAsk, Service
 from memplan.deployment.service_settings import InstanceRoom, ServiceSetting, instance_room
 from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import Link
-from memplan.kv.served_weights import served_weights
 from memplan.models.steps import Phase, ServedStep
 
 
@@ -62,7 +61,7 @@ class ServicePass:
                 batch=setting.layout.data,
                 context=max(1, round(load.prompt + load.answer / 2)),
                 speculative=setting.drafts,
-                precision=served_weights(ask.case.model, ask.case.chip, ask.case.memory.precision).precision,
+                precision=ask.case.served_precision,
                 kv=setting.step_kv,
                 even_routing=ask.case.even_routing,
             )

@@ -11,7 +11,7 @@ from memplan.cli.app import main
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.deployment.cache_tiers import CacheTierPlan, asked_tier, prefill_curve, tier_plans
-from memplan.deployment.cases import Case
+from memplan.deployment.cases import Case, recompute_ns
 from memplan.deployment.latent_offload import layerwise_reuse, sparse_offload
 from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
@@ -193,3 +193,15 @@ def test_times_of_a_mixture_say_whether_experts_are_balanced(
     if asked[0] == "--host-memory":
         assert even["recompute_ns"] < uneven["recompute_ns"]
     assert budget["sequences"] == uneven["sequences"] == even["sequences"]
+
+
+def test_recomputing_a_prefix_takes_what_reading_it_does(shared_data: Path) -> None:
+    """Went wrong once: tiers had weights as the chip runs them, what was recomputed instead as they are published."""
+    model, die = load_config(shared_data / "configs" / "openai--gpt-oss-120b.json"), chip("910C")
+    times = [
+        recompute_ns(
+            Case(model, die, engine("vllm-ascend", die), ServingOptions(4096), Layout(tensor=8), Memory(precision=name))
+        )
+        for name in ("published", "bf16")
+    ]
+    assert times[0] == times[1]
