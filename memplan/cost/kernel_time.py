@@ -34,17 +34,17 @@ def kernel_cost(kernel: Kernel, machine: Machine, l2: L2State = UNKNOWN_L2, *, c
 
     With `cold_code` its vector cores fetch their instructions first, as they do behind another kernel.
     """
-    asked = L2State(l2.hot, clean=l2.clean) if machine.calibration is None else l2
-    return _cached(kernel, machine, asked.stepped(), cold_code)
+    if machine.calibration is None:
+        return _modelled(kernel, machine, L2State(l2.hot, clean=l2.clean).stepped(), cold_code)
+    return _corrected(kernel, machine, l2.stepped(), cold_code)
 
 
 @lru_cache(maxsize=65536)
-def _cached(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool) -> KernelCost:
-    cost = _modelled(kernel, machine, l2, cold_code)
-    if machine.calibration is None:
-        return cost
+def _corrected(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool) -> KernelCost:
+    """The cost with the time that the calibration of `machine` gives the kernel, where it speaks for it."""
+    cost = _modelled(kernel, machine, L2State(l2.hot, clean=l2.clean), cold_code)
     plain = plain_times(kernel, machine, _ordered_ns(kernel, machine, l2))
-    time = machine.calibration.corrected_ns(kernel, plain, l2)
+    time = machine.calibration.corrected_ns(kernel, plain, l2) if machine.calibration else None
     return cost if time is None else replace(cost, duration_ns=time)
 
 
@@ -53,7 +53,7 @@ def _ordered_ns(kernel: Kernel, machine: Machine, l2: L2State) -> int:
     alone, _ = _alone_and_through(kernel, machine)
     if alone.kind in REREAD_KINDS:
         return alone.duration_ns
-    return _modelled(kernel, machine, L2State(l2.hot), cold_code=True).duration_ns
+    return _modelled(kernel, machine, L2State(l2.hot), True).duration_ns
 
 
 def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes:
@@ -64,18 +64,16 @@ def plain_times(kernel: Kernel, machine: Machine, ordered_ns: int) -> PlainTimes
     return PlainTimes(alone.duration_ns, ordered_ns, through_ns, read_ns, filled, alone.bound, alone.known)
 
 
-@lru_cache(maxsize=65536)
 def _alone_and_through(kernel: Kernel, machine: Machine) -> tuple[KernelCost, int]:
     """The cost alone, and the time with nothing that vector work writes kept in L2."""
-    alone = _modelled(kernel, machine, UNKNOWN_L2)
+    alone = _modelled(kernel, machine, UNKNOWN_L2, False)
     if "vector" in alone.pipes and "cube" not in alone.pipes:
-        return alone, _modelled(kernel, machine, UNKNOWN_L2, kept=False).duration_ns
+        return alone, _modelled(kernel, machine, UNKNOWN_L2, False, kept=False).duration_ns
     return alone, alone.duration_ns
 
 
-def _modelled(
-    kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool = False, *, kept: bool = True
-) -> KernelCost:
+@lru_cache(maxsize=65536)
+def _modelled(kernel: Kernel, machine: Machine, l2: L2State, cold_code: bool, *, kept: bool = True) -> KernelCost:
     """The cost in `l2`, whatever its reads push out of it, or without any of its vector work's results `kept` there."""
     share = l2.hot or 0.0
     problem = problem_of(kernel, machine, hot_share=share)
