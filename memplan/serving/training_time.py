@@ -20,6 +20,7 @@ from memplan.models.training.states import hosted_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
+from memplan.serving.constants import CAPTURED
 from memplan.serving.eager_kernels import (
     EagerHost,
     beside_products,
@@ -38,6 +39,14 @@ MEGATRON, PYTORCH = "megatron", "pytorch"
 """Engines that train where none is named, one kernel at a time, launched by the host: `pytorch` with `fully_shard`."""
 _EXCHANGED = "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out"
 _GATHERED = "weights are gathered a layer ahead and gradients spread behind a layer, both beside other layers"
+_ADAPTERS = (
+    "adapters: the one public step of theirs takes two thirds of its prediction, which is below the interval; "
+    "why, nobody has found"
+)
+_CAPTURED_EXPERTS = (
+    "experts on captured graphs: of four public steps two take two and four times as long as predicted, which is above "
+    "the interval; why, nobody has found"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,8 @@ def training_time(
         notes=(
             _GATHERED if recipe.sharding.gathers else _EXCHANGED,
             "loading of samples, checkpoints and replicas that wait for each other are left out",
+            *((_ADAPTERS,) if recipe.lora_rank else ()),
+            *((_CAPTURED_EXPERTS,) if engine == CAPTURED and model.experts is not None else ()),
         ),
     )
 

@@ -144,3 +144,18 @@ def test_the_host_waits_for_counts_of_tokens_an_expert() -> None:
     found = timed(experts, Layout(), replace(_RECIPE, sequence=16384))
     dense = timed(load_config(_CONFIG), Layout(), replace(_RECIPE, sequence=16384))
     assert found.stages[0].host_ns / found.duration_ns > dense.stages[0].host_ns / dense.duration_ns
+
+
+def test_kinds_whose_public_steps_lie_outside_their_interval_say_so(model: ModelConfig) -> None:
+    """Adapters, of which there is a single public step, and experts on captured graphs."""
+    mixture = load_config({**_CONFIG, **_EXPERTS, "model_type": "qwen3_moe"})
+    adapters = replace(_RECIPE, lora_rank=8)
+    for told, engine, recipe, word in (
+        (model, "megatron", _RECIPE, None),
+        (model, "captured", _RECIPE, None),
+        (mixture, "megatron", _RECIPE, None),
+        (model, "captured", adapters, "adapters"),
+        (mixture, "captured", _RECIPE, "experts on captured graphs"),
+    ):
+        notes = timed(told, Layout(), recipe, engine=engine).notes
+        assert [note.partition(":")[0] for note in notes if "the interval" in note] == ([word] if word else [])
