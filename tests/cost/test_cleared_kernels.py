@@ -48,8 +48,8 @@ def test_kernels_that_gave_a_constant_are_in_no_sum_nor_their_source_in_that_of_
             own = [each for each in told if each.half == half and each.beside == beside]
             assert lines.pop(name) == f"{len(own)} of {len({each.source for each in own})}"
     assert not lines
-    gave = [each for each in EVERY if each.is_source or each.gave]
+    givers = [each for each in EVERY if each.is_source or each.gave]
     apart = [each for each in told if not each.beside]
-    assert not {each.source for each in gave} & {each.source for each in apart}
-    inputs = [{tuple(op.shape for op in each.kernel.present) for each in some} for some in (gave, apart)]
+    assert not {each.source for each in givers} & {each.source for each in apart}
+    inputs = [{tuple(op.shape for op in each.kernel.present) for each in some} for some in (givers, apart)]
     assert not inputs[0] & inputs[1]
