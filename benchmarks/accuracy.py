@@ -221,9 +221,9 @@ def page(
     yield from section(
         _CLEARED,
         "Without kernels of which a constant came, and without such that launching may decide "
-        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up; what is "
-        "left of sources of which a constant came, on whichever chip, stands apart below. Intervals of now are made of "
-        "both halves; with each source left out they hold what "
+        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up; what "
+        "shares its source or the shapes of its inputs with kernels that gave one, on whichever chip, stands apart "
+        "below. Intervals of now are made of both halves; with each source left out they hold what "
         "`python -m benchmarks.kernel_intervals` prints.",
     )
     yield from table(CLEARED_HEADER, cleared)

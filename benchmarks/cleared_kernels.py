@@ -21,8 +21,10 @@ from memplan.hardware import chip
 
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
 WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
-BESIDE = "worked with, beside kernels that gave constants"
-"""What a line calls other kernels of sources of which a constant came: they check least."""
+BESIDE = ", beside constants"
+"""What a line adds for other kernels of a source, or of shapes, of which a constant came: they check least."""
+
+_HALVES = WORKED_WITH, SUMMED_UP, WORKED_WITH + BESIDE, SUMMED_UP + BESIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class ClearedKernel:
 
     `half` is that of its source, which is worked with or only summed up; intervals are made of both. `is_source` where
     a constant came from all kernels of its source on that chip, `gave` where one came from those of half of the shapes,
-    this one among them; `shares_source` where one came from any kernel of its source, on whichever chip. `doubtful`
-    says why its time may not be a device's own, "" where it is.
+    this one among them; `beside` where one came from any kernel of its source or with inputs of its shapes, on
+    whichever chip. `doubtful` says why its time may not be a device's own, "" where it is.
     """
 
     source: str
@@ -46,7 +48,7 @@ class ClearedKernel:
     cleared: bool
     is_source: bool
     gave: bool
-    shares_source: bool
+    beside: bool
     doubtful: str
 
     def cost(self) -> KernelCost:
@@ -56,8 +58,10 @@ class ClearedKernel:
 
 def cleared_kernels() -> Iterator[ClearedKernel]:
     """Every kernel of the set."""
-    for entry in json.loads(CLEARED.read_text("utf-8"))["sources"]:
-        shared = bool(entry.get("is_source")) or any(row.get("gave") for row in entry["kernels"])
+    entries = json.loads(CLEARED.read_text("utf-8"))["sources"]
+    gave = [(entry["source"], row) for entry in entries for row in entry["kernels"] if _gave(entry, row)]
+    sources, shapes = {source for source, _ in gave}, {_shapes(row) for _, row in gave}
+    for entry in entries:
         for row in entry["kernels"]:
             yield ClearedKernel(
                 source=entry["source"],
@@ -70,9 +74,18 @@ def cleared_kernels() -> Iterator[ClearedKernel]:
                 cleared=entry["cleared"],
                 is_source=row["chip"] in entry.get("is_source", ()),
                 gave=row.get("gave", False),
-                shares_source=shared,
+                beside=entry["source"] in sources or _shapes(row) in shapes,
                 doubtful=entry.get("doubtful", ""),
             )
+
+
+def _gave(entry: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return row["chip"] in entry.get("is_source", ()) or row.get("gave", False)
+
+
+def _shapes(row: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the inputs."""
+    return tuple(operand.shape for operand in _kernel(row).present)
 
 
 def _kernel(row: Mapping[str, Any]) -> Kernel:
@@ -93,8 +106,8 @@ def _operand(text: str) -> Operand | None:
 def cleared_table() -> list[tuple[str, ...]]:
     """
     Cells of a line for each half of each chip and of each class of kernels in it, as first seen -> now: kernels that no
-    constant came from, their median error, bias, how many are beyond 40 % and how many inside. Those whose source gave
-    a constant are no part of a half: they have lines of their own.
+    constant came from, their median error, bias, how many are beyond 40 % and how many inside. Those `beside` such
+    that gave a constant have lines of their own.
     """
     groups: dict[tuple[str, str, str], list[tuple[Said, Said]]] = {}
     counts: dict[tuple[str, str, str], set[str]] = {}
@@ -107,7 +120,7 @@ def cleared_table() -> list[tuple[str, ...]]:
         first = Said(each.first_ns / each.measured_ns - 1, each.first_inside)
         said = first, Said(cost.duration_ns / each.measured_ns - 1, inside)
         name = interval_class(each.kernel, cost)
-        half = BESIDE if each.shares_source else each.half
+        half = each.half + (BESIDE if each.beside else "")
         for key in ((half, "all", "all"), (half, each.chip, "all"), (half, each.chip, name)):
             groups.setdefault(key, []).append(said)
             counts.setdefault(key, set()).add(each.source)
@@ -118,7 +131,7 @@ def cleared_table() -> list[tuple[str, ...]]:
 
 def _order(item: tuple[tuple[str, str, str], object]) -> tuple[int, bool, str, bool, str]:
     (half, name, kind), _ = item
-    return (WORKED_WITH, SUMMED_UP, BESIDE).index(half), name != "all", name, kind != "all", kind
+    return _HALVES.index(half), name != "all", name, kind != "all", kind
 
 
 def _cells(said: Sequence[tuple[Said, Said]]) -> Iterator[str]:

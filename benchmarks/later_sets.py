@@ -11,10 +11,11 @@ docs/cost.md, docs/serving.md and benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.engine_hosts import host_spread
 from benchmarks.engine_rows import EngineRow, engine_rows, shipped_hosts
@@ -30,8 +31,6 @@ from memplan.hardware import chip
 from memplan.serving.constants import step_interval
 
 HERE = Path(__file__).parent
-SERVED_SETS = 3, 4
-"""Numbers of the sets of served rows; those before them are blind alone."""
 MEASURED, BASELINES, FOREIGN = "measured", "baselines (*at least*)", "another engine stands in"
 HALVES = "worked with", "judged once"
 
@@ -47,7 +46,7 @@ class LaterRow:
 
 
 def later_served(data: Path) -> dict[int, list[LaterRow]]:
-    """Rows of serving of each later set; `data` is the shared data folder."""
+    """Rows of serving by the number of their set; `data` is the shared data folder."""
     hosts = shipped_hosts()
     found: dict[int, list[LaterRow]] = {}
     for row in engine_rows(data, later=True):
@@ -61,19 +60,22 @@ def later_served(data: Path) -> dict[int, list[LaterRow]]:
     return found
 
 
+def _inputs(told: Mapping[str, Any]) -> str:
+    return "some inputs assumed" if "assumed" in told else "inputs told"
+
+
 def _groups(row: EngineRow) -> frozenset[str]:
     """What a served row is counted with."""
     what = "first tokens" if row.first else "times a token" if row.timed else "tokens a second"
-    told = "some inputs assumed" if "assumed" in row.told else "inputs told"
     once = () if row.repeated else ("each run once",)
     kind = BASELINES if "at_least" in row.told else FOREIGN if "foreign" in row.told else MEASURED
-    own = {row.half, told, kind, *once, f"{kind}, {row.half}"}
+    own = {row.half, _inputs(row.told), kind, *once, f"{kind}, {row.half}"}
     return frozenset({*own, what} if kind == MEASURED else own)
 
 
-def later_trained(data: Path) -> list[LaterRow]:
-    """Trained steps of later sets that were predicted when they were first seen."""
-    found = []
+def later_trained(data: Path) -> dict[int, list[LaterRow]]:
+    """Trained steps by the number of their set, of those that were predicted when they were first seen."""
+    found: dict[int, list[LaterRow]] = {}
     for run in runs_of(PUBLISHED):
         if not later_set(run) or "first_seen_ms" not in run:
             continue
@@ -81,14 +83,14 @@ def later_trained(data: Path) -> list[LaterRow]:
         low, high = time.interval_ns
         first = Said(run["first_seen_ms"] / run["step_ms"] - 1, run["first_inside"])
         now = Said(time.duration_ns / 1e6 / run["step_ms"] - 1, low <= run["step_ms"] * 1e6 <= high)
-        inputs = "some inputs assumed" if "assumed" in run else "inputs told"
-        found.append(LaterRow(run["source"], frozenset({time.engine, run["half"], inputs}), first, now))
+        groups = frozenset({time.engine, run["half"], _inputs(run)})
+        found.setdefault(run["set"], []).append(LaterRow(run["source"], groups, first, now))
     return found
 
 
-def later_memory(data: Path) -> list[LaterRow]:
-    """What allocators of trained runs of later sets took, of those that were predicted when they were first seen."""
-    found = []
+def later_memory(data: Path) -> dict[int, list[LaterRow]]:
+    """What allocators of trained runs took, as `later_trained` has their steps."""
+    found: dict[int, list[LaterRow]] = {}
     for run in framework_runs():
         if not later_set(run) or "first_seen" not in run:
             continue
@@ -97,7 +99,8 @@ def later_memory(data: Path) -> list[LaterRow]:
         low, high = memory.reserved_interval_bytes if figure == "reserved" else memory.interval_bytes
         now = Said(held(memory, figure) / GIB / run[figure] - 1, low <= run[figure] * GIB <= high)
         first = Said(run["first_seen"] / run[figure] - 1, run["first_inside"])
-        found.append(LaterRow(run["source"], frozenset({memory.kind.value, run["half"]}), first, now))
+        groups = frozenset({memory.kind.value, run["half"]})
+        found.setdefault(run["set"], []).append(LaterRow(run["source"], groups, first, now))
     return found
 
 
@@ -159,14 +162,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared/data", help="the shared data folder")
     options = parser.parse_args()
     print("\n".join(summary_table(later_kernels(), KERNEL_GROUPS)))
-    served = later_served(options.data)
-    for number in SERVED_SETS:
-        print(f"Served, set {number}:\n")
-        print("\n".join(summary_table(served[number], SERVED_GROUPS)))
-    print("Trained steps, set 4:\n")
-    print("\n".join(summary_table(later_trained(options.data), STEP_GROUPS)))
-    print("Memory of training, set 4:\n")
-    print("\n".join(summary_table(later_memory(options.data), MEMORY_GROUPS)))
+    for title, sets, groups in (
+        ("Served", later_served(options.data), SERVED_GROUPS),
+        ("Trained steps", later_trained(options.data), STEP_GROUPS),
+        ("Memory of training", later_memory(options.data), MEMORY_GROUPS),
+    ):
+        for number, rows in sorted(sets.items()):
+            print(f"{title}, set {number}:\n")
+            print("\n".join(summary_table(rows, groups)))
 
 
 if __name__ == "__main__":

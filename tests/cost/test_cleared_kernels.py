@@ -36,7 +36,7 @@ def test_kernels_that_gave_a_constant_are_met() -> None:
 def test_kernels_that_gave_a_constant_are_in_no_sum_nor_their_source_in_that_of_a_half() -> None:
     """
     Went wrong once: a half of the shapes of attention and grouped products, on which three constants rest, was, and the
-    other half of them stood among sources that gave none.
+    other half of them stood among sources that gave none, with kernels of other types of the very shapes.
     """
     gave = Counter((each.kernel.type, each.chip) for each in EVERY if each.gave)
     attention = "FusedInferAttentionScore"
@@ -44,8 +44,12 @@ def test_kernels_that_gave_a_constant_are_in_no_sum_nor_their_source_in_that_of_
     lines = {line[0]: line[3] for line in cleared_table() if line[1:3] == ("all", "all")}
     told = [each for each in EVERY if not (each.doubtful or each.is_source or each.gave)]
     for half in (WORKED_WITH, SUMMED_UP):
-        own = [each for each in told if each.half == half and not each.shares_source]
-        assert lines.pop(half) == f"{len(own)} of {len({each.source for each in own})}"
-    beside = {each.source for each in told if each.shares_source}
-    assert beside == {each.source for each in EVERY if each.is_source or each.gave}
-    assert lines == {BESIDE: f"{sum(each.source in beside for each in told)} of {len(beside)}"}
+        for beside, name in ((False, half), (True, half + BESIDE)):
+            own = [each for each in told if each.half == half and each.beside == beside]
+            assert lines.pop(name) == f"{len(own)} of {len({each.source for each in own})}"
+    assert not lines
+    givers = [each for each in EVERY if each.is_source or each.gave]
+    apart = [each for each in told if not each.beside]
+    assert not {each.source for each in givers} & {each.source for each in apart}
+    inputs = [{tuple(op.shape for op in each.kernel.present) for each in some} for some in (givers, apart)]
+    assert not inputs[0] & inputs[1]

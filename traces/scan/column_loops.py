@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-# mypy: ignore-errors
-# The types here are those of compiled code (Numba infers them).
 import numpy as np
 
 from memplan.core.jit import jit_numpy_division
