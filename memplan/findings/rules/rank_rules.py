@@ -83,7 +83,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             facts = job.ranks[rank]
             if usual <= 0 or excess < threshold("slow_rank_share") * usual or not facts.worth(int(excess)):
                 continue
-            if not _mostly_longest(job, rank, peers) or takes_turns(job, rank, peers):
+            if not _mostly_longest(job, rank, peers) or taking_turns(job, rank, peers):
                 continue
             beyond, experts = _expert_excess(job, rank, peers)
             uneven = experts >= excess / 2
@@ -127,7 +127,7 @@ def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
     return longest.count(rank) >= threshold("late_share") * len(longest)
 
 
-def takes_turns(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
+def taking_turns(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
     """
     Whether others have more to compute than `rank` in some steps as it has in others: then none of them is slow.
 
