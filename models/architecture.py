@@ -125,7 +125,8 @@ class Quantization:
     tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0. `kv` is the
     type of the KV cache that the checkpoint brings scales for, `None` for none. `recipe` names the precision that the
     weights were quantised to where the file says only that; of the matrices within a layer that it names, `wide` are
-    left in 16 bits and `narrow` are not.
+    left in 16 bits and `narrow` are not. `said_by` is the field or the file that says it,
+    nothing where `quantization_config` does.
     """
 
     method: str
@@ -141,6 +142,7 @@ class Quantization:
     recipe: str = ""
     wide: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
+    said_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
