@@ -18,7 +18,7 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
 from memplan.models.lengths import read_length, read_tokenizer_length
-from memplan.models.modelslim import described
+from memplan.models.modelslim import described_scheme
 from memplan.models.quantization import read_quantization
 from memplan.models.rotary import read_rotary
 from memplan.models.stored_weights import read_stored_weights
@@ -62,7 +62,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
     _logger.info("reading %s: a model of %s, %d layers", path, model.family, len(model.layers))
     if path.name != "config.json":
         return model
-    model = replace(model, quantization=described(path.parent) or model.quantization)
+    model = replace(model, quantization=described_scheme(path.parent) or model.quantization)
     if model.published_length is not None:
         tokenizer = read_tokenizer_length(path.parent)
         model = replace(model, published_length=replace(model.published_length, tokenizer=tokenizer))

@@ -29,7 +29,7 @@ _MOST_DESCRIBED = 64 * 2**20
 _SCALE_BITS = 8
 
 
-def described(folder: Path) -> Quantization | None:
+def described_scheme(folder: Path) -> Quantization | None:
     """
     The scheme that ModelSlim's description in `folder` names; `None` without one, or for a kind that is not known here.
 
