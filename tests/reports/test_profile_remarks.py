@@ -22,7 +22,9 @@ def test_what_is_lost_is_a_warning_and_comes_first(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "kernel_details.csv").write_text(KERNELS, encoding="utf-8")
     profile = memplan.open_profile(tmp_path)
-    assert len(profile.rank(profile.ranks[0]).kernels) == 1
+    kernels = profile.rank(profile.ranks[0]).kernels()
+    assert kernels is not None
+    assert kernels.name == ["MatMul1"]
     remarks = profile_remarks(profile, profile)
     assert "skipped" in str(remarks[0].text)
     assert remarks[0].severity is Severity.WARNING
