@@ -16,16 +16,17 @@ from typing import Any
 
 from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
+from memplan.engines import CAPTURED
 from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import CAPTURED, EngineHost, accepted, accepted_in_turn, engine_host
+from memplan.serving.constants import EngineHost, accepted, accepted_in_turn, engine_host
 from memplan.serving.loaded_steps import (
     WAVES,
-    Load,
     LoadedSteps,
     PromptSteps,
+    RequestLoad,
     StepTimer,
     captured_steps,
     loaded_steps,
@@ -167,9 +168,9 @@ def _family(told: Mapping[str, Any]) -> str:
     return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
 
 
-def told_load(told: Mapping[str, Any]) -> Load:
+def told_load(told: Mapping[str, Any]) -> RequestLoad:
     """The requests of a row, as many of those that are sent at once as its replicas take."""
-    return Load(
+    return RequestLoad(
         requests=int(min(told["batch"], told["data"] * told.get("most_sequences", told["batch"]))),
         prompt=told["prompt"],
         answer=told["output"],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from memplan.engines import CAPTURED
 from memplan.models.parallel import Layout
-from memplan.serving.constants import CAPTURED, EngineHost, engine_host, step_interval
+from memplan.serving.constants import EngineHost, engine_host, step_interval
 from memplan.serving.loaded_steps import LoadedSteps
 
 

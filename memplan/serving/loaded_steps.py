@@ -27,7 +27,7 @@ end.
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class RequestLoad:
     """
     `requests` that are under way at once on all replicas, each with `prompt` tokens to read and `answer` to make.
 
@@ -77,7 +77,7 @@ class LoadedSteps:
     prompt and those that are read together; what both have for the host, and tokens a step yields.
     """
 
-    load: Load
+    load: RequestLoad
     reading: PromptSteps
     layout: Layout
     step_ns: int
@@ -224,7 +224,7 @@ def captured_steps(chip: str | Chip, engine: str) -> StepTimer:
 def loaded_steps(
     model: ModelConfig,
     layout: Layout,
-    load: Load,
+    load: RequestLoad,
     reading: PromptSteps,
     step: ServedStep,
     timed: StepTimer,

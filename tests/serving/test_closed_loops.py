@@ -14,7 +14,7 @@ from benchmarks.engine_rows import EngineRow, told_load
 from memplan.models.parallel import Layout
 from memplan.serving.closed_loop import ClosedLoop, longest
 from memplan.serving.constants import HostWork, engine_host
-from memplan.serving.loaded_steps import Load, LoadedSteps, PromptSteps
+from memplan.serving.loaded_steps import LoadedSteps, PromptSteps, RequestLoad
 
 PROMPT, BASE, EACH, TOKEN = 1000, 10.0, 0.05, 0.02
 """Tokens of a prompt; milliseconds of a step, of each sequence in it, of each token of a prompt that it reads."""
@@ -127,7 +127,7 @@ def test_prompts_that_come_apart_stop_answers_one_by_one(waves: int) -> None:
     assert apart.step + apart.among() / apart.steps == pytest.approx(mean(runs), rel=0.05)
 
 
-LOAD = Load(1, 1024, 1)
+LOAD = RequestLoad(1, 1024, 1)
 STEPS = LoadedSteps(
     LOAD, PromptSteps(), Layout(), 3_000_000, 3_000_000, 10_000_000, 10_000_000, _WORK, _WORK, yielded=1.0
 )
@@ -183,7 +183,7 @@ def test_a_row_asks_for_what_it_measured() -> None:
     assert (first.predicted(host) - offline.predicted(host)) * 1e6 == pytest.approx(host.request_ns)
     rate = EngineRow({**TOLD, "tokens_per_second": 1.0}, STEPS)
     assert rate.predicted(host) == STEPS.tokens_per_second(host)
-    crowded = replace(STEPS, load=Load(8, 1024, 100))
+    crowded = replace(STEPS, load=RequestLoad(8, 1024, 100))
     median, mean = (
         EngineRow({**TOLD, "tpot_ms": 1.0, "mean": told}, crowded).predicted(host) for told in (False, True)
     )
