@@ -31,7 +31,8 @@ from benchmarks.engine_rows import (
     shipped_hosts,
 )
 from benchmarks.measured_row import MeasuredRow
-from memplan.serving.constants import CAPTURED, EngineHost, engine_host, host_interval
+from memplan.engines import CAPTURED
+from memplan.serving.constants import EngineHost, engine_host, host_interval
 
 _FINE_NS, _MOST_FINE = 250_000, 120
 """How fine a time between machines is looked for, and up to how many times as much."""

@@ -17,12 +17,13 @@ from typing import Any
 from benchmarks.closed_loops import ClosedLoop
 from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
+from memplan.engines import CAPTURED
 from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import CAPTURED, EngineHost, HostWork, accepted, accepted_in_turn, engine_host
+from memplan.serving.constants import EngineHost, HostWork, accepted, accepted_in_turn, engine_host
 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
