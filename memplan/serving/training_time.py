@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from memplan.core.units import format_rate
 from memplan.cost import Machine, machine
 from memplan.cost.ordered_costs import graph_costs
+from memplan.engines import CAPTURED
 from memplan.graph import Op
 from memplan.hardware import Chip
 from memplan.hardware.host import host_tier
@@ -20,7 +21,6 @@ from memplan.models.training.states import hosted_bytes
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
-from memplan.serving.constants import CAPTURED
 from memplan.serving.eager_kernels import (
     EagerHost,
     beside_products,
