@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measured_row import MeasuredRow
+from memplan.engines import CAPTURED
 from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.architecture import Quantization
@@ -96,7 +97,7 @@ def predict(row: Mapping[str, Any], document: Mapping[str, Any], configs: Path) 
         **{name: case[name] for name in ranks if name in case},
     )
     layout = Layout(tensor=row.get("tensor", 1), data=min(expert, batch), expert=expert)
-    time = step_time(model, layout, step, chip(case["chip"]))
+    time = step_time(model, layout, step, chip(case["chip"]), engine=CAPTURED)
     chips = row.get("chips") or layout.ranks // case["dies_per_chip"]
     label = f"{workload}, {batch} x {context:,}, {chips} chips"
     return Row(label, row["ttft_ms" if prefill else "tpot_ms"], time, row["source"])
@@ -138,7 +139,7 @@ def exchanges(validation: Path) -> Iterator[tuple[str, float, float]]:
             continue
         ranks = row["ep"]
         step = ServedStep(Phase.DECODE, batch=128 * ranks, context=4096, precision="w8a8", even_routing=True)
-        time = step_time(model, Layout(data=ranks, expert=ranks), step, chip("910C"))
+        time = step_time(model, Layout(data=ranks, expert=ranks), step, chip("910C"), engine=CAPTURED)
         kind = {"dispatch": "MoeDistributeDispatch", "combine": "MoeDistributeCombine"}[row["op"]]
         found = next(item for item in time.stages[0].ops if item.op.type == kind)
         yield f"{row['op']} EP{ranks}", row["latency_us"], found.duration_ns / 1e3

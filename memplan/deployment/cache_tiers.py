@@ -24,7 +24,7 @@ from memplan.kv.budget_parts import KvBudget
 from memplan.kv.layers import cache_parts
 from memplan.models.steps import Phase, ServedStep
 from memplan.models.steps.options import KV_DTYPES
-from memplan.serving.constants import CAPTURED, step_interval
+from memplan.serving.constants import step_interval
 
 _POOL_LINK = "ub_host"
 """The link that memory of other hosts is reached over, slower and later than that of the own one."""
@@ -111,15 +111,13 @@ class CacheTierPlan:
     notes: tuple[Text, ...]
 
 
-def tier_plans(
-    case: Case, budget: KvBudget, asked: Sequence[AskedTier], host: str = CAPTURED
-) -> tuple[CacheTierPlan, ...]:
-    """The tiers of a case with `budget`; steps have the host's time of `host`."""
-    curve = prefill_curve(case, budget.context, host)
-    return tuple(_tier_plan(case, budget, item, curve, host) for item in asked)
+def tier_plans(case: Case, budget: KvBudget, asked: Sequence[AskedTier]) -> tuple[CacheTierPlan, ...]:
+    """The tiers of a case with `budget`."""
+    curve = prefill_curve(case, budget.context)
+    return tuple(_tier_plan(case, budget, item, curve) for item in asked)
 
 
-def prefill_curve(case: Case, context: int, host: str) -> StepCurve:
+def prefill_curve(case: Case, context: int) -> StepCurve:
     """Steps of the case that read prompts of up to `context` tokens."""
     kv = case.options.caches.kv or "bf16"
     step = ServedStep(
@@ -130,10 +128,10 @@ def prefill_curve(case: Case, context: int, host: str) -> StepCurve:
         kv=kv if kv in KV_DTYPES else "bf16",
         even_routing=case.even_routing,
     )
-    return StepCurve(case.model, case.layout, case.chip, host, step, None)
+    return StepCurve(case.model, case.layout, case.chip, case.host, step, None)
 
 
-def _tier_plan(case: Case, budget: KvBudget, asked: AskedTier, curve: StepCurve, host: str) -> CacheTierPlan:
+def _tier_plan(case: Case, budget: KvBudget, asked: AskedTier, curve: StepCurve) -> CacheTierPlan:
     kind = _document()["kinds"][asked.kind]
     layout, context = case.layout, budget.context
     ranks = case.engine.dies(layout) // layout.data
@@ -160,7 +158,7 @@ def _tier_plan(case: Case, budget: KvBudget, asked: AskedTier, curve: StepCurve,
         RestorePoint(item, None if (back := restore(item)) is None else round(back), round(_computed(curve, item)))
         for item in lengths
     )
-    low, high = step_interval(host)
+    low, high = step_interval(curve.engine)
 
     def crossing(factor: float) -> int | None:
         if rate is None:

@@ -17,6 +17,7 @@ from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
+from memplan.serving.constants import host_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Case:
     """
     One thing to serve: a model on a chip with an engine, its options, layout and memory.
 
-    With `even_routing` somebody balances its experts, which its times go by, not its memory.
+    With `even_routing` somebody balances its experts, and steps have the host of `timed_by`, by default that of the
+    engine: its times go by them, not its memory.
     """
 
     model: ModelConfig
@@ -34,11 +36,17 @@ class Case:
     layout: Layout
     memory: Memory
     even_routing: bool = False
+    timed_by: str | None = None
 
     @property
     def served_precision(self) -> str:
         """What the chip runs of the weights: what every time of the case is of."""
         return served_weights(self.model, self.chip, self.memory.precision).precision
+
+    @property
+    def host(self) -> str:
+        """Whose host its steps have, as `memplan step` names engines; raises `InputError` for one that is not known."""
+        return host_of(self.engine.name, self.timed_by)
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
@@ -161,4 +169,4 @@ def recompute_ns(case: Case) -> int:
         Phase.PREFILL, case.layout.data, case.options.length,
         precision=case.served_precision, even_routing=case.even_routing,
     )  # fmt: skip
-    return step_time(case.model, case.layout, step, case.chip).duration_ns
+    return step_time(case.model, case.layout, step, case.chip, engine=case.host).duration_ns

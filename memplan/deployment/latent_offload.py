@@ -20,7 +20,6 @@ from memplan.kv.budget_parts import KvBudget
 from memplan.kv.layers import cache_parts, entry_bytes
 from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.latent_attention import LatentAttention
-from memplan.serving.constants import CAPTURED
 
 _LATENTS = {CacheContent.LATENT, CacheContent.INDEX_KEYS}
 
@@ -50,7 +49,7 @@ class LayerwiseReuse:
     source: str
 
 
-def layerwise_reuse(case: Case, budget: KvBudget, host: str = CAPTURED) -> LayerwiseReuse:
+def layerwise_reuse(case: Case, budget: KvBudget) -> LayerwiseReuse:
     """
     How many buffers a prefill of the case needs to hide its transfers.
 
@@ -69,7 +68,7 @@ def layerwise_reuse(case: Case, budget: KvBudget, host: str = CAPTURED) -> Layer
     token = budget.bytes_per_token / layers
     load = token * cached / inward.bytes_per_second * 1e9
     save = token * chunk / outward.bytes_per_second * 1e9
-    curve = replace(prefill_curve(case, budget.context, host), cached=cached)
+    curve = replace(prefill_curve(case, budget.context), cached=cached)
     point = curve.reading(chunk)
     compute = (point.duration_ns - point.overhead_ns) / layers
     needed = 1 + math.ceil((load + save) / compute)

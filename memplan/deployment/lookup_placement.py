@@ -212,7 +212,8 @@ def _rate(case: Case, phase: Phase, batch: int, tokens: int) -> float | None:
         phase, batch * case.layout.data, tokens, precision=case.served_precision, even_routing=case.even_routing
     )
     with suppress(InputError):
-        return step_time(case.model, case.layout, step, case.chip).tokens_per_second / case.layout.data
+        found = step_time(case.model, case.layout, step, case.chip, engine=case.host)
+        return found.tokens_per_second / case.layout.data
     return None
 
 

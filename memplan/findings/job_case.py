@@ -10,7 +10,7 @@ from memplan.core.progress import Progress, silent
 from memplan.findings.claims import Claims
 from memplan.findings.critical_path import CriticalPath, critical_path
 from memplan.findings.exposed_communication import ExposedCommunication, exposed_communications
-from memplan.findings.finding import Finding, threshold
+from memplan.findings.finding import Finding, Place, threshold
 from memplan.findings.meetings import Meetings, meetings_of
 from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import StepBreakdown, breakdown
@@ -52,6 +52,24 @@ class JobCase:
     path: CriticalPath | None
     machine: Machine | None = None
     planned: Mapping[int, PlannedKernels] = field(default_factory=dict)
+
+    def kernel_place(self, rank: int, kernel: int, last: int | None = None) -> Place:
+        """
+        Where computing kernel `kernel` of `rank` runs, until the end of kernel `last` where that is given.
+
+        In the model's words where the plan tells them, else by its own name. Nowhere without a table of kernels.
+        """
+        case, planned = self.ranks[rank].case, self.planned.get(rank)
+        if case.kernels is None:
+            return Place((rank,))
+        row, end = (int(case.computing_rows[one]) for one in (kernel, kernel if last is None else last))
+        start = int(case.kernels.start_ns[row])
+        return Place(
+            (rank,),
+            step=case.step_at(start),
+            span_ns=(start, int(case.kernels.start_ns[end] + case.kernels.duration_ns[end])),
+            ops=((planned.place(kernel) if planned else "") or case.kernels.name[row],),
+        )
 
     def on_path_ns(self, finding: Finding) -> int | None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -94,6 +95,12 @@ class RankCase:
         if self.windows:
             return sum(window.end_ns - window.start_ns for window in self.windows)
         return sum(step.length_ns or 0 for step in self.steps)
+
+    def step_at(self, time_ns: int) -> int | None:
+        """The number of the step that runs at `time_ns`, `None` outside of all or where it has none."""
+        begins = [window.start_ns for window in self.windows]
+        place = bisect_right(begins, time_ns) - 1
+        return self.windows[place].number if place >= 0 and time_ns < self.windows[place].end_ns else None
 
     @property
     def idle(self) -> Intervals:

@@ -39,7 +39,11 @@ def layouts_report(
             time = times.get(item.layout)
             row += (None, None) if time is None else (time.tpot_ns, time.tokens_per_second_per_die)
         rows.append(row)
-    how = "times are of a decode step with all sequences at once, without draft tokens, from the op graph"
+    hosts = " and ".join(sorted({time.engine for time in times.values()}))
+    how = (
+        "times are of a decode step with all sequences at once, without draft tokens, from the op graph and with the "
+        f"host's time of {hosts}"
+    )
     sections = [
         section("", ReportTable(tuple(columns), tuple(rows)), f"order: {result.order}", *([how] if times else ()))
     ]
@@ -69,6 +73,7 @@ def _document(result: LayoutSearch, times: Mapping[Layout, StepTime], notes: Seq
             "capacity": item.capacity,
             "memory_bytes": _memory(item),
             "tpot_ns": None if time is None else time.tpot_ns,
+            "host_ns": None if time is None else time.host_ns,
             "tokens_per_second_per_die": None if time is None else time.tokens_per_second_per_die,
             "rejected": item.rejected or None,
         }

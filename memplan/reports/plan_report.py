@@ -141,11 +141,11 @@ def _step(plan: Plan) -> list[ReportSection]:
     return [] if len(plan.step_parts) < 2 else [step_section(plan.step_parts)]
 
 
-def step_section(parts: Sequence[StepPart]) -> ReportSection:
-    """The parts of a step's time, which add up to it."""
+def step_section(parts: Sequence[StepPart], *further: str) -> ReportSection:
+    """The parts of a step's time, which add up to it, and what `further` there is to say."""
     rows = tuple((part.name, part.duration_ns, part.note) for part in parts)
     total = sum(part.duration_ns for part in parts)
-    return section(f"The step, {format_duration(total)}, is made of", ReportTable(_STEP, rows))
+    return section(f"The step, {format_duration(total)}, is made of", ReportTable(_STEP, rows), *further)
 
 
 def curve_section(curve: HbmCurve) -> ReportSection:

@@ -7,6 +7,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.units import format_bytes, format_duration
+from memplan.engines import CAPTURED
 from memplan.reports.charts import bar_chart
 from memplan.reports.plan_report import step_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
@@ -146,7 +147,7 @@ def step_report(result: StepTime, room: int | None) -> Report:
                 ReportTable(_CLASSES, classes),
                 bar_chart([(share.name, share.duration_ns) for share in result.by_class], Quantity.DURATION),
             ),
-            step_section(served_parts(result)),
+            step_section(served_parts(result), *_without_host(result)),
             section(
                 "What limits it",
                 ReportTable(
@@ -167,6 +168,14 @@ def step_report(result: StepTime, room: int | None) -> Report:
     )  # fmt: skip
 
 
+def _without_host(result: StepTime) -> tuple[str, ...]:
+    """What the step takes where its host is hidden, if it isn't."""
+    if not result.host_ns:
+        return ()
+    hidden = format_duration(result.hidden_host_ns)
+    return (f"with the host's work hidden, as reference stacks have it (--engine {CAPTURED}), it would take {hidden}",)
+
+
 def _document(result: StepTime, room: int | None) -> dict[str, Any]:
     return {
         "model": result.model,
@@ -179,6 +188,7 @@ def _document(result: StepTime, room: int | None) -> dict[str, Any]:
         "interval_ns": list(result.interval_ns),
         "engine": result.engine,
         "host_ns": result.host_ns,
+        "hidden_host_ns": result.hidden_host_ns,
         "host_factor": result.host_factor,
         "tokens_per_sequence": result.tokens_per_sequence,
         "tpot_ns": result.tpot_ns,

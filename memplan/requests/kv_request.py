@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memplan.core.errors import InputError
 from memplan.core.options import argument, option, words
 from memplan.core.units import parse_bytes, parse_size
+from memplan.engines import DEFAULT_ENGINE
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.step_request import even_routing_option
 
@@ -39,7 +40,7 @@ class ServingRequest:
     chip: str = option("--chip", "-c", default="910B3", about="The chip, such as 910B3 or 910C.", always=True)
     engine: str = option(
         "--engine",
-        default="vllm-ascend",
+        default=DEFAULT_ENGINE,
         about="Serving engine, such as vllm-ascend, sglang, mindie or logical.",
         panel=_SERVING,
         always=True,

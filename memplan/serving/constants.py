@@ -10,6 +10,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.schema import Source
 
 
@@ -49,10 +50,6 @@ def constants() -> Constants:
     """The constants as shipped."""
     entries = _document()["constants"]
     return Constants(**{field.name: float(entries[field.name]["value"]) for field in fields(Constants)})
-
-
-CAPTURED = "captured"
-"""The engine that hides all of the host's work behind the captured graphs of its steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +264,7 @@ def hidden_host_notes(engine: str) -> tuple[str, ...]:
     )
 
 
-def accepted(drafts: int, engine: str = CAPTURED) -> float:
+def accepted(drafts: int, engine: str = DEFAULT_ENGINE) -> float:
     """
     Draft tokens of `drafts` by a model's own layers that are accepted on average.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.cost import machine
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
@@ -19,7 +20,6 @@ from memplan.models.routing import shared_evenly
 from memplan.models.steps import Phase, ServedStep
 from memplan.schema import Source
 from memplan.serving.constants import (
-    CAPTURED,
     Constants,
     EngineHost,
     HostWork,
@@ -86,6 +86,11 @@ class StepTime:
         return self.work.sequences
 
     @property
+    def hidden_host_ns(self) -> int:
+        """Nanoseconds that it takes where the host is hidden, by the same kernels."""
+        return self.duration_ns - self.host_ns
+
+    @property
     def interval_ns(self) -> tuple[int, int]:
         """
         Between which the steps of four of five public rows lie that are predicted the same duration.
@@ -105,7 +110,7 @@ def step_time(
     *,
     acceptance: float | None = None,
     fixed: Constants | None = None,
-    engine: str = CAPTURED,
+    engine: str = DEFAULT_ENGINE,
     eager_drafts: bool = False,
     host_factor: float | None = None,
 ) -> StepTime:
@@ -264,8 +269,9 @@ def recurrent_layers(model: ModelConfig, step: ServedStep) -> int:
 
 
 def _mixers(model: ModelConfig, step: ServedStep) -> list[TokenMixer | None]:
-    drafts = [model.mtp_layers[min(number, len(model.mtp_layers) - 1)] for number in range(step.speculative)]
-    return [layer.mixer for layer in (*model.layers, *drafts)]
+    runs = model.predictions
+    drafts = (runs[min(number, len(runs) - 1)] for number in range(step.speculative))
+    return [layer.mixer for run in (model.layers, *drafts) for layer in run]
 
 
 def _drafted(ops: Sequence[OpTime], layers: int) -> int:

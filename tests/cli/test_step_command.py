@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from memplan.cli import main
-from memplan.schema import load_plan
+from memplan.core.units import format_duration
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
+from memplan.requests.kv_request import KvRequest
+from memplan.schema import StepPartName, load_plan
 
 FAMILIES: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "models" / "families.json").read_text(encoding="utf-8")
@@ -61,6 +64,52 @@ def test_a_training_step_says_its_four_parts(config: Path, capsys: pytest.Captur
     assert "no stage 2" in capsys.readouterr().err
 
 
+def test_who_serves_is_whoever_keys_and_values_are_planned_for(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: a step took its kernels alone unless an engine was named, while memory was that of an engine."""
+    step = ["step", str(config), "--tp", "2", "--batch", "4", "--context", "1024", "--chip", "910B3"]
+    found = {}
+    for more in ([], ["--engine", KvRequest(config).engine], ["--engine", CAPTURED]):
+        assert main([*step, *more, "--json"]) == 0
+        found[" ".join(more)] = json.loads(capsys.readouterr().out)
+    default, named, hidden = found.values()
+    assert default == named
+    assert default["engine"] == DEFAULT_ENGINE
+    assert default["host_ns"] > 5e6
+    assert default["duration_ns"] - default["host_ns"] == default["hidden_host_ns"] == hidden["duration_ns"]
+    assert main(step) == 0
+    text = capsys.readouterr().out
+    assert "host of the engine" in text
+    assert f"it would take {format_duration(hidden['duration_ns'])}" in text
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+def test_a_plan_takes_as_long_as_the_step(
+    config: Path, tmp_path: Path, phase: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = [str(config), "--phase", phase, "--context", "1024", "--chip", "910B3", "--json"]
+    assert main(["step", *step]) == 0
+    parts = json.loads(capsys.readouterr().out)["step_parts"]
+    path = tmp_path / "plan.json"
+    assert main(["plan", *step[:-1], "-o", str(path)]) == 0
+    planned = load_plan(path).step_parts
+    assert {part.name: part.duration_ns for part in planned} == {item["name"]: item["duration_ns"] for item in parts}
+    assert any(part.name == StepPartName.HOST for part in planned)
+
+
+def test_layouts_are_timed_with_the_host_of_their_engine(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: layouts that an engine serves were timed as a stack that hides its host."""
+    fit = ["fit", str(config), "--npus", "2", "--context", "1024", "--timed", "1", "--json"]
+    hosts = []
+    for more in ([], ["--host", "mindie"], ["--host", CAPTURED], ["--host-factor", "2"]):
+        assert main([*fit, *more]) == 0
+        hosts.append(json.loads(capsys.readouterr().out)["fitting"][0]["host_ns"])
+    default, lighter, hidden, slow = hosts
+    assert default > lighter > hidden == 0
+    assert slow == pytest.approx(2 * default)
+
+
 def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     served = ["step", str(config), "--batch", "4", "--context", "1024", "--engine", "vllm-ascend"]
     assert main([*served, "--measured-step", "40", "--json"]) == 0
@@ -78,8 +127,7 @@ def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pyt
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--measured-step", "40"],
-        ["--host-factor", "2"],
+        ["--engine", "captured", "--measured-step", "40"],
         ["--engine", "captured", "--host-factor", "2"],
         ["--engine", "vllm-ascend", "--host-factor", "nan"],
         ["--engine", "vllm-ascend", "--measured-step", "inf"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def latent_case(shared_data: Path) -> Case:
 
 
 def plan(case: Case, text: str, host: str = "captured") -> CacheTierPlan:
-    return tier_plans(case, case.budget(), [asked_tier(text)], host)[0]
+    case = replace(case, timed_by=host)
+    return tier_plans(case, case.budget(), [asked_tier(text)])[0]
 
 
 def test_heads_are_divided_and_repeated_no_further() -> None:
@@ -56,7 +58,7 @@ def test_a_latent_is_kept_once_a_rank_in_host_memory_and_once_in_a_pool(shared_d
 def test_a_prefix_pays_from_the_crossing_on() -> None:
     case = heads_case()
     budget = case.budget()
-    curve = prefill_curve(case, budget.context, "captured")
+    curve = prefill_curve(replace(case, timed_by="captured"), budget.context)
     for rate in ("300MB/s", "2500MB/s", "4GB/s", "20GB/s"):
         found = plan(case, f"ucm=1TiB@{rate}")
         assert found.rate is not None

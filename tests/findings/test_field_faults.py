@@ -11,6 +11,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 import memplan
+from memplan.align import place_in_words
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.findings import Finding, diagnose
@@ -202,11 +203,12 @@ def test_of_a_copy_that_nothing_hides_the_kernel_that_waits_for_it_is_named(tmp_
     simulate_job(plan, tmp_path / "job", fault=chosen_fault("late-swap:strong"), ranks=1, steps=2, seed=5)
     (copies,) = [one for one in _costly(tmp_path / "job", plan) if one.kind == "copy.exposed"]
     kernels = _kernels(tmp_path / "job", 0)
+    words = {op.name: place_in_words(op) for op in plan.ops}
     for place in copies.places:
         assert place.span_ns is not None
         (name,) = place.ops
         after = kernels.start_ns >= place.span_ns[1]
-        assert name == kernels.name[int(kernels.start_ns.argsort()[int((~after).sum())])]
+        assert name == words[kernels.name[int(kernels.start_ns.argsort()[int((~after).sum())])]]
         assert kernels.start_ns[after].min() - place.span_ns[1] < 10_000
     idle = [one for one in _costly(tmp_path / "job", plan) if one.kind.startswith("idle.")]
     assert sum(one.cost_ns or 0 for one in idle) < 0.1 * (copies.cost_ns or 0)

@@ -25,6 +25,7 @@ from benchmarks.engine_hosts import (
 from benchmarks.engine_rows import engine_rows, shipped_hosts
 from benchmarks.serving import exchanges, rows
 from memplan.core.errors import InputError
+from memplan.engines import CAPTURED
 from memplan.hardware import chip
 from memplan.models import ModelConfig, load_config
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet
@@ -53,7 +54,7 @@ def sparse() -> ModelConfig:
 
 
 def time(model: ModelConfig, layout: Layout, step: ServedStep, name: str = "910C") -> StepTime:
-    return step_time(model, layout, step, name)
+    return step_time(model, layout, step, name, engine=CAPTURED)
 
 
 def share(result: StepTime, name: str) -> int:
@@ -198,7 +199,7 @@ def test_drafts_that_the_host_launches_take_their_own_time(sparse: ModelConfig) 
     assert plain.work.drafted == more > 5
     assert eager.duration_ns - plain.duration_ns == more * engine_host("vllm-ascend").launch_ns
     with pytest.raises(InputError, match="are of an engine"):
-        step_time(model, Layout(), drafted, "910C", eager_drafts=True)
+        step_time(model, Layout(), drafted, "910C", engine=CAPTURED, eager_drafts=True)
 
 
 @pytest.mark.slow
@@ -342,8 +343,8 @@ def test_a_prefill_reads_its_prompt(dense: ModelConfig) -> None:
 def test_drafts_yield_more_tokens(sparse: ModelConfig) -> None:
     step = replace(DECODE, speculative=3)
     model = replace(sparse, mtp_layers=sparse.mtp_layers or (replace(sparse.layers[-1], index=len(sparse.layers)),))
-    default, sure = time(model, Layout(), step), step_time(model, Layout(), step, "910C", acceptance=3)
-    assert default.tokens_per_sequence == 1 + accepted(3)
+    default, sure = time(model, Layout(), step), step_time(model, Layout(), step, "910C", engine=CAPTURED, acceptance=3)
+    assert default.tokens_per_sequence == 1 + accepted(3, CAPTURED)
     assert sure.tokens_per_sequence == 4
     assert sure.tpot_ns is not None
     assert default.tpot_ns is not None
@@ -357,9 +358,9 @@ def test_acceptance_is_that_of_the_published_tables() -> None:
     assert accepted(3, "vllm-ascend") == pytest.approx(2.0, abs=0.02)
     assert accepted_in_turn(3, 0.5, 0.5) == pytest.approx(0.5 + 0.25 + 0.125)
     assert accepted(0) == 0
-    assert accepted(1) == pytest.approx(0.7)
-    assert accepted(3) == pytest.approx(1.44, abs=0.005)
-    assert accepted(1) < accepted(2) < accepted(3)
+    assert accepted(1, CAPTURED) == pytest.approx(0.7)
+    assert accepted(3, CAPTURED) == pytest.approx(1.44, abs=0.005)
+    assert accepted(1, CAPTURED) < accepted(2, CAPTURED) < accepted(3, CAPTURED)
 
 
 def test_stages_follow_each_other(dense: ModelConfig) -> None:

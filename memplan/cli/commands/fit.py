@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from memplan.core.sentence import Text
     from memplan.deployment.layout_search import Candidate
     from memplan.hardware import Chip
+    from memplan.kv import Engine
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
     from memplan.models.steps import ServedStep
     from memplan.serving import StepTime
 
 _MOST_DIES, _LARGER_STEP = 384, 8192
-_OF_ALL_SERVED = frozenset({"even_routing"})
+_OF_ALL_SERVED = frozenset({"even_routing", "host", "host_factor"})
 """Of the options of services those that layouts are timed with, too."""
 
 
@@ -80,6 +81,8 @@ def command(
     die, model = find_chip(asked.chip), load_config(asked.config)
     length = asked.context or model.max_positions
     size = None if asked.hbm is None else parse_size(asked.hbm)
+    times: dict[Layout, StepTime] = {}
+    notes: list[Text] = []
     with progress_bar() as progress:
         if train:
             total = size or die.hbm_bytes
@@ -93,12 +96,14 @@ def command(
             engine = find_engine(asked.engine, die)
             length = asked.context or sequence_lengths(model, engine.lengths).default
             options = ServingOptions(length=length, batched_tokens=asked.batched_tokens)
+            host = _host(engine, service)
             result = fit_serving(model, die, engine, options, npus, memory, progress)
-        served = served_weights(model, die, asked.weights)
-        step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
-        times = {} if train else _decode_times(model, die, result.fitting[:timed], step, progress)
+            served = served_weights(model, die, asked.weights)
+            step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
+            times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)
+            notes.extend(() if served.note is None else (served.note,))
+            notes.extend(_hidden(engine, host) if times else ())
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
-    notes: list[Text] = [] if train or served.note is None else [served.note]
     said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
     notes.extend(dict.fromkeys(said))
     return layouts_report(result, times, title, training=train, notes=tuple(notes))
@@ -118,17 +123,47 @@ def _check_use(recipe: RecipeRequest, service: ServiceRequest, train: bool) -> N
 
 
 def _decode_times(
-    model: ModelConfig, die: Chip, best: Sequence[Candidate], step: ServedStep, progress: Progress
+    model: ModelConfig,
+    die: Chip,
+    best: Sequence[Candidate],
+    step: ServedStep,
+    host: str,
+    factor: float,
+    progress: Progress,
 ) -> dict[Layout, StepTime]:
-    """`step` with all sequences that fit in every layout of `best`; those that can't be timed are left out."""
+    """
+    `step` with all sequences that fit in every layout of `best`, with the time of `host` and of one `factor` times as
+    slow; those that can't be timed are left out.
+    """
     from memplan.serving import step_time
 
     found = {}
     for number, item in enumerate(best):
         progress(number, len(best), "decode steps")
+        full = replace(step, batch=item.capacity)
         with suppress(InputError):
-            found[item.layout] = step_time(model, item.layout, replace(step, batch=item.capacity), die)
+            found[item.layout] = step_time(model, item.layout, full, die, engine=host, host_factor=factor)
     return found
+
+
+def _host(engine: Engine, service: ServiceRequest) -> str:
+    """Whose host steps have; raises `InputError` for one that is not known, or that hides what is to take longer."""
+    from memplan.serving.constants import host_of
+    from memplan.serving.host_factor import check_host_shows
+
+    host = host_of(engine.name, service.host)
+    if service.host_factor != 1:
+        check_host_shows(host)
+    return host
+
+
+def _hidden(engine: Engine, host: str) -> tuple[Text, ...]:
+    """What to say of an engine whose host nobody has measured: that it is left out."""
+    from memplan.engines import CAPTURED
+
+    if engine.name == host or host != CAPTURED:
+        return ()
+    return ("the host's work is taken to be hidden: --host vllm-ascend has a served engine's",)
 
 
 def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
@@ -144,8 +179,6 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
     from memplan.reports.service_report import service_report
-    from memplan.serving.constants import CAPTURED, host_of
-    from memplan.serving.host_factor import check_host_shows
     from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)
@@ -159,11 +192,9 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     )
     case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
-    host = host_of(engine.name, service.host)
-    if service.host_factor != 1:
-        check_host_shows(host)
+    host = _host(engine, service)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
-    drafts = service.draft_counts(len(model.mtp_layers))
+    drafts = service.draft_counts(len(model.predictions))
     goal = service.goal()
     ask = ServiceAsk(case, goal, load, most, host, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
@@ -172,6 +203,5 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     if served.note is not None:
         notes.append(served.note)
     notes.extend(routing_notes(model, even=case.even_routing))
-    if engine.name != host and host == CAPTURED:
-        notes.append("the host's work is taken to be hidden: --host vllm-ascend has a served engine's")
+    notes.extend(_hidden(engine, host))
     return service_report(found, goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))

@@ -31,7 +31,6 @@ _CONSUMERS = ", ".join(exporter.name for exporter in EXPORTERS.values() if expor
 class _Offload:
     layerwise: bool
     sparse: str | None
-    host: str | None
 
 
 @reporting
@@ -118,7 +117,7 @@ def command(
     from memplan.traces.logs.cache_use import cache_use
     from memplan.traces.logs.worker_memory import read_worker_log
 
-    case, other = request.case(), request.other_engine()
+    case, other = replace(request.case(), timed_by=host), request.other_engine()
     result = case.budget()
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in request.memories.items()}
     timed = tiers or tier or layerwise or request.tables
@@ -141,7 +140,7 @@ def command(
     if from_log is not None:
         report = _beside_log(report, worker_check(case, result, read_worker_log(from_log)))
     if tier or trace is not None or layerwise or sparse_offload is not None:
-        texts, asked = tuple(tier or ()), _Offload(layerwise, sparse_offload, host)
+        texts, asked = tuple(tier or ()), _Offload(layerwise, sparse_offload)
         report = _with_tiers(report, _tier_answers(case, result, texts, trace, trace_block, asked))
     if used is None:
         return report
@@ -197,11 +196,9 @@ def _tier_answers(
     from memplan.deployment.cache_tiers import asked_tier, tier_plans
     from memplan.deployment.latent_offload import layerwise_reuse, sparse_offload
     from memplan.reports.kv.tiers_section import CacheTierAnswers
-    from memplan.serving.constants import host_of
     from memplan.traffic import CacheTier, prefix_hits, read_arrivals
 
-    host = host_of(case.engine.name, offload.host)
-    plans = tier_plans(case, result, [asked_tier(text) for text in texts], host)
+    plans = tier_plans(case, result, [asked_tier(text) for text in texts])
     hits = None
     if trace is not None:
         tiers = [CacheTier("HBM", result.tokens * case.layout.data)]
@@ -214,7 +211,7 @@ def _tier_answers(
     return CacheTierAnswers(
         plans,
         hits,
-        layerwise_reuse(case, result, host) if offload.layerwise else None,
+        layerwise_reuse(case, result) if offload.layerwise else None,
         None if offload.sparse is None else sparse_offload(case, result, parse_size(offload.sparse)),
     )
 

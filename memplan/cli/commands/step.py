@@ -11,7 +11,7 @@ import typer
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.units import format_duration
-from memplan.reports.report import Report
+from memplan.reports.report import Remark, Report
 from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Who serves (captured hides the host's work; vllm-ascend, vllm-ascend-synchronous, "
+            help="Who serves (by default vllm-ascend; captured hides the host's work; vllm-ascend-synchronous, "
             "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm, mindie) or trains (megatron "
             "and, by default with fsdp2, pytorch launch one kernel at a time, captured runs a graph).",
             show_default=False,
@@ -58,11 +58,12 @@ def command(
     Exits with 0 when weights, caches and activations of every rank fit into the chip, 1 when they do not (a training
     step's memory is `memplan train-memory`'s), 2 when the input can't be used.
     """
+    from memplan.engines import DEFAULT_ENGINE
     from memplan.hardware import chip as find_chip
+    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.step_report import step_report, training_step_report
     from memplan.serving import step_time, training_time
-    from memplan.serving.constants import CAPTURED
     from memplan.serving.host_factor import check_host_shows
 
     model, die = load_config(config), find_chip(chip)
@@ -78,11 +79,14 @@ def command(
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
     if host_factor is not None or measured_step is not None:
-        check_host_shows(engine or CAPTURED)
+        check_host_shows(engine or DEFAULT_ENGINE)
+
+    served = served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
 
     def timed(factor: float | None) -> StepTime:
         return step_time(
-            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or CAPTURED,
+            model, asked.layout, step, die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
             eager_drafts=eager_drafts, host_factor=factor,
         )  # fmt: skip
 
@@ -99,7 +103,9 @@ def command(
         from memplan.planner import plan
 
         plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
-    return replace(step_report(result, _room(die)), written=() if output is None else (output,))
+    found = step_report(result, _room(die))
+    notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
+    return replace(found, notes=notes, written=() if output is None else (output,))
 
 
 def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:

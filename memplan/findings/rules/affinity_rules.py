@@ -36,7 +36,7 @@ def affinity_findings(job: JobCase) -> Iterator[Finding]:
     for rank, facts in job.ranks.items():
         kernels, planned = facts.case.kernels, job.planned.get(rank)
         if kernels is not None and len(facts.case.computing_rows):
-            yield from _pieces(facts, kernels, planned)
+            yield from _pieces(job, facts, kernels, planned)
             yield from _dynamic(facts, kernels)
         yield from _calls(facts)
 
@@ -56,7 +56,7 @@ class _Piece:
     brief_ns: int
 
 
-def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+def _pieces(job: JobCase, facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
     """Layers that run as several kernels; those that a plan has so too are what was asked for."""
     forms: Mapping[str, Sequence[Sequence[str]]] = table("memplan.findings", "affinity.json")["kernels"]["forms"]
     found = [
@@ -105,7 +105,7 @@ def _pieces(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
             (f"{threshold('launch_bound_ns') / 1000:g}",),
         ),
         confidence=Confidence.ASSUMED,
-        places=tuple(_place(facts, kernels, piece) for piece in worst),
+        places=tuple(job.kernel_place(facts.case.rank, int(one.places[0]), int(one.places[-1])) for one in worst),
         evidence=tuple(evidence),
     )  # fmt: skip
 
@@ -138,12 +138,6 @@ def _matched(
             work = vector[~brief]
             longest = 0 if cube[ops[start:end]].any() else int(work.max(initial=0))
             yield _Piece(form, own, int(work.sum()) - longest, int(vector[brief].sum()))
-
-
-def _place(facts: RankFacts, kernels: Kernels, piece: _Piece) -> Place:
-    rows = facts.case.computing_rows[piece.places]
-    end = int(kernels.start_ns[rows[-1]] + kernels.duration_ns[rows[-1]])
-    return Place((facts.case.rank,), span_ns=(int(kernels.start_ns[rows[0]]), end), ops=(kernels.name[int(rows[0])],))
 
 
 def _dynamic(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:

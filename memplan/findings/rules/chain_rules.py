@@ -9,7 +9,7 @@ import numpy as np
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, kernels_listed
 from memplan.traces.decimals import ABSENT
@@ -33,7 +33,7 @@ def chain_findings(job: JobCase) -> Iterator[Finding]:
         free[facts.claims.unclaimed(np.arange(len(rows), dtype=np.int64))] = True
         begins, ends = _chains(kernels, rows, wanted & free)
         if len(begins):
-            yield from _spared(facts, kernels, begins, ends)
+            yield from _spared(job, facts, kernels, begins, ends)
 
 
 def _chains(kernels: Kernels, rows: Int64s, wanted: Bools) -> tuple[Int64s, Int64s]:
@@ -61,7 +61,7 @@ def _first(shapes: str) -> str:
     return "" if text in ABSENT else text
 
 
-def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) -> Iterator[Finding]:
+def _spared(job: JobCase, facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) -> Iterator[Finding]:
     rows = facts.case.computing_rows
     length = kernels.duration_ns[rows]
     edges = np.stack((begins, ends), axis=1).reshape(-1)
@@ -99,7 +99,7 @@ def _spared(facts: RankFacts, kernels: Kernels, begins: Int64s, ends: Int64s) ->
         formula="elementwise kernels whose first operand has the shape that the one before wrote, less the longest; "
         "and what a full queue leaves between them",
         confidence=Confidence.ASSUMED,
-        places=tuple(_place(facts, kernels, int(begins[place]), int(ends[place])) for place in worst),
+        places=tuple(job.kernel_place(facts.case.rank, int(begins[place]), int(ends[place]) - 1) for place in worst),
         evidence=tuple(
             Evidence(f"{count} x {words:.80}", time, "ns")
             for words, (count, time) in sorted(counts.items(), key=lambda item: -item[1][1])[:_MOST]
@@ -113,9 +113,3 @@ def _between(kernels: Kernels, rows: Int64s, chosen: Int64s, begins: Int64s) -> 
     before, after = rows[later - 1], rows[later]
     gap = kernels.start_ns[after] - kernels.start_ns[before] - kernels.duration_ns[before]
     return int(gap[(gap > 0) & (gap <= threshold("queue_gap_ns"))].sum())
-
-
-def _place(facts: RankFacts, kernels: Kernels, begin: int, end: int) -> Place:
-    first, last = (int(facts.case.computing_rows[place]) for place in (begin, end - 1))
-    until = int(kernels.start_ns[last] + kernels.duration_ns[last])
-    return Place((facts.case.rank,), span_ns=(int(kernels.start_ns[first]), until), ops=(kernels.name[first],))

@@ -149,17 +149,10 @@ def places_of(facts: RankFacts, found: Sequence[ExposedCommunication]) -> tuple[
     return tuple(
         Place(
             ranks=(facts.case.rank,),
-            step=_step_at(facts, one.communication.start_ns),
+            step=facts.case.step_at(one.communication.start_ns),
             span_ns=(one.communication.start_ns, one.communication.end_ns),
             ops=(one.communication.name,),
         )
         for one in worst
         if one.exposed_ns
-    )
-
-
-def _step_at(facts: RankFacts, time_ns: int) -> int | None:
-    return next(
-        (window.number for window in facts.case.windows if window.start_ns <= time_ns < window.end_ns),
-        None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,7 +40,7 @@ def host_findings(job: JobCase) -> Iterator[Finding]:
     waits = waits_for_stalls(job)
     for facts in job.ranks.values():
         yield from _idle(job, facts, waits)
-        yield from _copies(facts)
+        yield from _copies(job, facts)
     first = next(iter(job.ranks.values()), None)
     if first is not None:
         yield from _environment(first)
@@ -94,9 +95,9 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
         worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         evidence = [
             Evidence("idle", idle, "ns"),
-            Evidence("gaps", len(start), "count"),
-            Evidence("longest gap", int((end - start).max(initial=0)), "ns"),
         ]
+        if len(start):
+            evidence += [Evidence("gaps", len(start), "count"), Evidence("longest gap", int((end - start).max()), "ns")]
         if alone:
             evidence.append(Evidence("communication that ran alone meanwhile, for nothing was launched", alone, "ns"))
         if cause == "host":
@@ -112,7 +113,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
             formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
             confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
             waits_ns=claimed_stall(job, facts.case.rank, cause, waits),
-            places=tuple(Place((facts.case.rank,), span_ns=(int(start[row]), int(end[row]))) for row in worst),
+            places=tuple(_gap(job, facts.case, int(start[row]), int(end[row])) for row in worst),
             evidence=tuple(evidence),
         )
 
@@ -127,7 +128,7 @@ _FORMULAS = {
 }
 
 
-def _copies(facts: RankFacts) -> Iterator[Finding]:
+def _copies(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
     case, copying = facts.case, facts.claims.left(COPYING)
     beside = interval_total(*interval_intersection(awaited_copies(case), case.communicating))
     beside = min(beside, facts.claims.left(TRANSFER)) if facts.worth(beside) else 0
@@ -150,10 +151,7 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
             formula="copy intervals less computing and communication intervals; communication beside a copy that"
             " computing waits for",
             confidence=Confidence.MEASURED,
-            places=tuple(
-                Place((case.rank,), span_ns=(int(start[row]), int(end[row])), ops=_waiting_kernel(case, int(end[row])))
-                for row in worst
-            ),
+            places=tuple(_gap(job, case, int(start[row]), int(end[row])) for row in worst),
             evidence=(
                 Evidence("copies", len(case.copying[0]), "count"),
                 Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
@@ -164,9 +162,25 @@ def _copies(facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _waiting_kernel(case: RankCase, end_ns: int) -> tuple[str, ...]:
-    """The name of the first computing kernel after a copy's end, which waited for it; empty where there is none."""
+def _gap(job: JobCase, case: RankCase, start: int, end: int) -> Place:
+    """A gap in what a device does, the step it lies in, and what runs after it."""
+    return Place((case.rank,), step=case.step_at(start), span_ns=(start, end), ops=_what_follows(job, case, end))
+
+
+def _what_follows(job: JobCase, case: RankCase, time_ns: int) -> tuple[str, ...]:
+    """The kernel or communication that begins first at `time_ns` or later; empty where there is none."""
+    kernel = _kernel_after(job, case, time_ns)
+    met = bisect_left(case.communications, time_ns, key=lambda one: one.start_ns)
+    if met < len(case.communications):
+        communication = case.communications[met]
+        if kernel is None or kernel.span_ns is None or communication.start_ns < kernel.span_ns[0]:
+            return (communication.name,)
+    return () if kernel is None else kernel.ops
+
+
+def _kernel_after(job: JobCase, case: RankCase, time_ns: int) -> Place | None:
+    """The first computing kernel that begins at `time_ns` or later, `None` where there is none."""
     if case.kernels is None or not len(case.computing_rows):
-        return ()
-    place = int(np.searchsorted(case.kernels.start_ns[case.computing_rows], end_ns, side="left"))
-    return () if place == len(case.computing_rows) else (case.kernels.name[int(case.computing_rows[place])],)
+        return None
+    kernel = int(np.searchsorted(case.kernels.start_ns[case.computing_rows], time_ns, side="left"))
+    return None if kernel == len(case.computing_rows) else job.kernel_place(case.rank, kernel)

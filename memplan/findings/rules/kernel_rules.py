@@ -29,31 +29,31 @@ from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
-    from memplan.findings.planned_kernels import PlannedKernels
+    pass
 
 _MOST_KERNELS, _MOST_OPERANDS = 8, 20
 
 
 def kernel_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's kernels, each kernel in one of them."""
-    for rank, facts in job.ranks.items():
-        kernels, planned = facts.case.kernels, job.planned.get(rank)
+    for facts in job.ranks.values():
+        kernels = facts.case.kernels
         if kernels is None or not len(facts.case.computing_rows):
             continue
-        yield from _on_cpu(facts, kernels, planned)
-        yield from _layouts(facts, kernels, planned)
-        yield from _casts(facts, kernels, planned)
-        yield from _irregular(facts, kernels, planned)
+        yield from _on_cpu(job, facts, kernels)
+        yield from _layouts(job, facts, kernels)
+        yield from _casts(job, facts, kernels)
+        yield from _irregular(job, facts, kernels)
 
 
 def bound_findings(job: JobCase) -> Iterator[Finding]:
     """What is left of every rank's kernels, by what bounds them."""
     for rank, facts in job.ranks.items():
-        kernels, planned = facts.case.kernels, job.planned.get(rank)
+        kernels = facts.case.kernels
         if kernels is None or not len(facts.case.computing_rows):
             continue
         bounds = bounds_of_rank(job, rank, kernels)
-        yield from _far_from_bound(facts, kernels, bounds, planned, recurring_of_rank(job, rank, kernels))
+        yield from _far_from_bound(job, facts, kernels, bounds, recurring_of_rank(job, rank, kernels))
         yield from _limits_of(facts, kernels, bounds)
 
 
@@ -61,7 +61,7 @@ def _where(column_rows: NDArray[np.bool_]) -> Int64s:
     return np.flatnonzero(column_rows).astype(np.int64)
 
 
-def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+def _on_cpu(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     names = table("memplan.findings", "kernel_kinds.json")["cpu_cores"]["names"]
     coded = column_codes(kernels.core)
     wanted = np.array([text.upper() in names for text in coded.values], dtype=bool)
@@ -89,13 +89,13 @@ def _on_cpu(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) 
             (f"{threshold('aicpu_ns') / 1000:g}", f"{threshold('reported_share'):.0%}"),
         ),
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, slow, planned),
+        places=_longest_of(job, facts, kernels, slow),
         evidence=(*_types(facts, kernels, slow), Evidence("of them on doubles", len(double), "count")),
     )
 
 
-def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
-    rows, _ = _of_names(facts, kernels, planned, "formats")
+def _layouts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+    rows, _ = _of_names(job, facts, kernels, "formats")
     # Of a move that the model asks for and that takes no longer than a launch, no layout would save anything.
     asked = kernels_listed(kernels, "moves") & (kernels.duration_ns < threshold("launch_bound_ns"))
     rows = rows[~asked[facts.case.computing_rows[rows]]]
@@ -117,21 +117,22 @@ def _layouts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None)
             (f"{threshold('launch_bound_ns') / 1000:g}",),
         ),
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows, planned),
+        places=_longest_of(job, facts, kernels, rows),
         evidence=_types(facts, kernels, rows),
     )
 
 
-def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+def _casts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     """Changes of type: a fault where a plan lacks them, else what is beyond those that mixed precision needs."""
-    rows, total = _of_names(facts, kernels, planned, "casts")
-    if planned is None:
+    rows, total = _of_names(job, facts, kernels, "casts")
+    planned = facts.case.rank in job.planned
+    if not planned:
         rows = rows[~_beside_float32(facts, kernels)[rows]]
         total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
     usual = threshold("cast_share") * facts.length_ns
     if total < usual or not total:
         return
-    cost = total if planned is not None else round(total - usual)
+    cost = total if planned else round(total - usual)
     yield Finding(
         kind="kernel.cast",
         title=Sentence(
@@ -147,10 +148,10 @@ def _casts(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -
             " float32 are not counted",
             (f"{threshold('cast_share'):.0%}",),
         )
-        if planned is None
+        if not planned
         else "time of casts that the plan lacks",
         confidence=Confidence.ASSUMED,
-        places=_places(facts, kernels, rows, planned),
+        places=_longest_of(job, facts, kernels, rows),
         evidence=_types(facts, kernels, rows),
     )
 
@@ -166,19 +167,19 @@ def _beside_float32(facts: RankFacts, kernels: Kernels) -> Bools:
     return beside
 
 
-def _of_names(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None, names: str) -> tuple[Int64s, int]:
+def _of_names(job: JobCase, facts: RankFacts, kernels: Kernels, names: str) -> tuple[Int64s, int]:
     """
     The kernels of a list of `kernel_kinds.json` that no finding has claimed, and what they take in ns.
 
     Those that a plan has are what was asked for, and left out.
     """
     rows = facts.claims.unclaimed(_where(kernels_listed(kernels, names)[facts.case.computing_rows]))
-    if planned is not None:
+    if (planned := job.planned.get(facts.case.rank)) is not None:
         rows = rows[planned.op[rows] < 0]
     return rows, int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
 
 
-def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | None) -> Iterator[Finding]:
+def _irregular(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     """Runs of a kernel that took far longer than most on the same operands, where the profile tells these."""
     shapes = column_codes(kernels.input_shapes)
     told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
@@ -213,7 +214,7 @@ def _irregular(facts: RankFacts, kernels: Kernels, planned: PlannedKernels | Non
             (f"{threshold('irregular_factor'):g}",),
         ),
         confidence=Confidence.MEASURED,
-        places=_places(facts, kernels, rows[slow], planned),
+        places=_longest_of(job, facts, kernels, rows[slow]),
         evidence=_types(facts, kernels, rows[slow]),
     )
 
@@ -264,7 +265,7 @@ _TITLES = {
 
 
 def _far_from_bound(
-    facts: RankFacts, kernels: Kernels, bounds: KernelBounds, planned: PlannedKernels | None, recurring: Floats
+    job: JobCase, facts: RankFacts, kernels: Kernels, bounds: KernelBounds, recurring: Floats
 ) -> Iterator[Finding]:
     everything = np.arange(len(facts.case.computing_rows), dtype=np.int64)
     free = facts.claims.unclaimed(everything)
@@ -291,7 +292,7 @@ def _far_from_bound(
                 (f"{threshold('bound_ratio'):g}",),
             ),
             confidence=Confidence.DERIVED,
-            places=_places(facts, kernels, rows, planned),
+            places=_longest_of(job, facts, kernels, rows),
             evidence=(
                 Evidence("kernels", len(rows), "count"),
                 Evidence("they take", int(length[rows].sum()), "ns"),
@@ -373,21 +374,8 @@ def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, 
     return tuple(Evidence(coded.values[code], int(totals[code]), "ns") for code in order if totals[code])
 
 
-def _places(
-    facts: RankFacts, kernels: Kernels, rows: Int64s, planned: PlannedKernels | None = None
-) -> tuple[Place, ...]:
-    """The kernels that take longest, in the model's words where a plan tells them."""
+def _longest_of(job: JobCase, facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Place, ...]:
+    """Where those of computing kernels `rows` run that take longest."""
     length = kernels.duration_ns[facts.case.computing_rows[rows]]
-    found = []
-    for kernel in rows[np.argsort(-length, kind="stable")[:_MOST_KERNELS]].tolist():
-        row = int(facts.case.computing_rows[kernel])
-        words = "" if planned is None else planned.place(kernel)
-        found.append(
-            Place(
-                (facts.case.rank,),
-                step=int(kernels.step[row]) if kernels.step[row] >= 0 else None,
-                span_ns=(int(kernels.start_ns[row]), int(kernels.start_ns[row] + kernels.duration_ns[row])),
-                ops=(words or kernels.name[row],),
-            )
-        )
-    return tuple(found)
+    worst = rows[np.argsort(-length, kind="stable")[:_MOST_KERNELS]]
+    return tuple(job.kernel_place(facts.case.rank, kernel) for kernel in worst.tolist())

@@ -29,11 +29,11 @@ def plan_findings(job: JobCase) -> Iterator[Finding]:
         facts = job.ranks[rank]
         kernels = facts.case.kernels
         if kernels is not None:
-            yield from _unplanned(facts, kernels, planned)
-            yield from _slower(facts, kernels, planned, recurring_of_rank(job, rank, kernels))
+            yield from _unplanned(job, facts, kernels, planned)
+            yield from _slower(job, facts, kernels, planned, recurring_of_rank(job, rank, kernels))
 
 
-def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
+def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
     """
     Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
     the plan that lacks them, so they cost nothing.
@@ -62,12 +62,14 @@ def _unplanned(facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> I
         bound="the plan, which does without them",
         formula="time of computing kernels that no planned op runs, where it is known what they are",
         confidence=Confidence.DERIVED,
-        places=_places(facts, kernels, planned, mine, length.astype(np.float64)),
+        places=_worst(job, facts.case.rank, mine, length.astype(np.float64)),
         evidence=tuple(Evidence(name, time, "ns") for name, time in largest),
     )
 
 
-def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length: Floats) -> Iterator[Finding]:
+def _slower(
+    job: JobCase, facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length: Floats
+) -> Iterator[Finding]:
     """
     A finding for each part of the model that takes longer than most ops of the plan that the same thing bounds.
 
@@ -94,7 +96,7 @@ def _slower(facts: RankFacts, kernels: Kernels, planned: PlannedKernels, length:
         once = max((int(excess[kernel]) for kernel in by_part[part] if runs[planned.op[kernel]] == 1), default=0)
         if not facts.worth(cost - once) and cost < threshold("irregular_share") * facts.length_ns:
             continue
-        yield _slow_part(facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess, cost)
+        yield _slow_part(job, facts, kernels, planned, part, np.array(by_part[part], dtype=np.int64), excess, cost)
 
 
 def _reached(length: Floats, planned: PlannedKernels) -> Floats:
@@ -114,6 +116,7 @@ def _reached(length: Floats, planned: PlannedKernels) -> Floats:
 
 
 def _slow_part(
+    job: JobCase,
     facts: RankFacts,
     kernels: Kernels,
     planned: PlannedKernels,
@@ -143,7 +146,7 @@ def _slow_part(
             (f"{threshold('planned_spread') - 1:.0%}",),
         ),
         confidence=Confidence.DERIVED,
-        places=_places(facts, kernels, planned, rows, excess),
+        places=_worst(job, facts.case.rank, rows, excess),
         evidence=(
             Evidence("kernels", len(rows), "count"), Evidence("they take", took, "ns"),
             Evidence("planned, at what most reach", int(expected), "ns"),
@@ -168,14 +171,7 @@ def _layers(ops: Sequence[PlannedOp], excess: Floats) -> str:
     return ", most in " + ", ".join(f"layers.{layer}" for layer in sorted(most))
 
 
-def _places(
-    facts: RankFacts, kernels: Kernels, planned: PlannedKernels, rows: Int64s, weight: Floats
-) -> tuple[Place, ...]:
+def _worst(job: JobCase, rank: int, rows: Int64s, weight: Floats) -> tuple[Place, ...]:
+    """Where those of computing kernels `rows` run that have most of `weight`, which all computing kernels have."""
     worst = rows[np.argsort(-weight[rows], kind="stable")[:_MOST]]
-    found = []
-    for kernel in worst.tolist():
-        row = int(facts.case.computing_rows[kernel])
-        end = int(kernels.start_ns[row] + kernels.duration_ns[row])
-        words = planned.place(kernel) or kernels.name[row]
-        found.append(Place((facts.case.rank,), span_ns=(int(kernels.start_ns[row]), end), ops=(words,)))
-    return tuple(found)
+    return tuple(job.kernel_place(rank, kernel) for kernel in worst.tolist())

@@ -83,7 +83,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             facts = job.ranks[rank]
             if usual <= 0 or excess < threshold("slow_rank_share") * usual or not facts.worth(int(excess)):
                 continue
-            if not _mostly_longest(job, rank, peers):
+            if not _mostly_longest(job, rank, peers) or taking_turns(job, rank, peers):
                 continue
             beyond, experts = _expert_excess(job, rank, peers)
             uneven = experts >= excess / 2
@@ -121,10 +121,28 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
 
 
 def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
-    """Whether a rank computes longest in half of the steps and more: else ranks take turns, and none is slow."""
+    """Whether a rank computes longest in half of the steps and more: else it is slow in some steps, if at all."""
     steps = [[step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps] for other in peers]
     longest = [peers[own.index(max(own))] for own in zip(*steps, strict=False)]
     return longest.count(rank) >= threshold("late_share") * len(longest)
+
+
+def taking_turns(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
+    """
+    Whether others have more to compute than `rank` in some steps as it has in others: then none of them is slow.
+
+    What it has more than the next counts, against what another has more than it, as far as `rank` itself computes less
+    there than in the steps where it is ahead: another may stand out once beside a rank that is slow all the time.
+    """
+    steps = {other: [step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps] for other in peers}
+    mine = steps.pop(rank)
+    beside = list(zip(mine, (max(own) for own in zip(*steps.values(), strict=False)), strict=False))
+    first = [(own, own - other) for own, other in beside if own > other]
+    if not first:
+        return False
+    usual = median(own for own, _ in first)
+    behind = sum(max(min(other, usual) - own, 0) for own, other in beside)
+    return bool(behind > threshold("turns_share") * sum(ahead for _, ahead in first))
 
 
 def waiting_peers(

@@ -12,7 +12,7 @@ from memplan.core.distinct import running_count
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
-from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes
 from memplan.findings.rules.memory_rules import room_left
@@ -131,12 +131,6 @@ def _again(
         bound="activations that are kept, where there is room for them",
         formula="time of forward kernels between the gradients of two layers",
         confidence=Confidence.ASSUMED,
-        places=tuple(_place(facts, kernels, int(kernel)) for kernel in worst.tolist()),
+        places=tuple(job.kernel_place(facts.case.rank, kernel) for kernel in worst.tolist()),
         evidence=tuple(evidence),
     )
-
-
-def _place(facts: RankFacts, kernels: Kernels, kernel: int) -> Place:
-    row = int(facts.case.computing_rows[kernel])
-    end = int(kernels.start_ns[row] + kernels.duration_ns[row])
-    return Place((facts.case.rank,), span_ns=(int(kernels.start_ns[row]), end), ops=(kernels.name[row],))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
-from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, signatures
 from memplan.traces.decimals import ABSENT
@@ -29,10 +29,10 @@ def sequence_findings(job: JobCase) -> Iterator[Finding]:
     for facts in job.ranks.values():
         kernels = facts.case.kernels
         if kernels is not None and len(facts.case.computing_rows):
-            yield from _repeated(facts, kernels)
+            yield from _repeated(job, facts, kernels)
 
 
-def _repeated(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
+def _repeated(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     rows = facts.case.computing_rows
     shapes, cores = column_codes(kernels.input_shapes), column_codes(kernels.core)
     told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)[shapes.codes[rows]]
@@ -62,8 +62,7 @@ def _repeated(facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
         names = [types.values[types.codes[row]] for row in mine.tolist()]
         words = " ".join(names[:_LONGEST]) + (f" and {len(names) - _LONGEST} more" if len(names) > _LONGEST else "")
         evidence.append(Evidence(f"{counts[place]} x {words}", int(time[place]), "ns"))
-        span = (int(kernels.start_ns[mine[0]]), int(end_ns[ends[run] - 1]))
-        places.append(Place((facts.case.rank,), span_ns=span, ops=(kernels.name[int(mine[0])],)))
+        places.append(job.kernel_place(facts.case.rank, int(begins[run]), int(ends[run]) - 1))
     yield Finding(
         kind="kernel.sequences",
         title=Sentence(

@@ -12,7 +12,7 @@ from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import signatures, weighted_median
-from memplan.findings.rules.rank_rules import stage_peers, waiting_peers
+from memplan.findings.rules.rank_rules import stage_peers, taking_turns, waiting_peers
 
 _MOST = 16
 """Steps that are named."""
@@ -20,7 +20,7 @@ _MOST = 16
 
 def slow_step_findings(job: JobCase) -> Iterator[Finding]:
     """
-    A finding for the one rank of a stage that is slow in some steps; several that take turns have unlike work.
+    A finding for the one rank of a stage that is slow in some steps; those that take turns have unlike work.
 
     One that is slow all the time is told before, and so is one whose clock drops.
     """
@@ -38,7 +38,7 @@ def _slow_steps(job: JobCase, rank: int, peers: list[int]) -> tuple[int, Bools, 
         for other in peers
     }
     mine = computed.pop(rank)
-    if len(mine) < 2 or facts.claims.spread_ns:
+    if len(mine) < 2 or facts.claims.spread_ns or taking_turns(job, rank, peers):
         return None
     usual = np.median(np.stack(list(computed.values())), axis=0)
     longer = mine - usual
