@@ -167,7 +167,7 @@ def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocke
     count, each, area = shape[0], shape[1], prod(shape[2:])
     if each == image > 1 and result == count * image:  # one filter or more for each channel, named the other way round
         count, each = result, 1
-    groups = image // each if each and image % each == 0 and count % (image // each or 1) == 0 else 1
+    groups = image // each if count and each and image % each == 0 and count % (image // each or 1) == 0 else 1
     if groups < 2:
         return count, each * area, 1
     made, block = count // groups, int(32 / width)
