@@ -173,7 +173,7 @@ def _without_host(result: StepTime) -> tuple[str, ...]:
     if not result.host_ns:
         return ()
     hidden = format_duration(result.hidden_host_ns)
-    return (f"with the host's work hidden, as reference stacks have it (--engine {CAPTURED}), it would take {hidden}",)
+    return (f"with the host's work hidden, as by reference stacks (--engine {CAPTURED}), these kernels take {hidden}",)
 
 
 def _document(result: StepTime, room: int | None) -> dict[str, Any]:
