@@ -125,7 +125,8 @@ class Quantization:
     tables have 8 bits and one 8-bit scale for `lookup_group` elements, or are unquantised where that is 0. `kv` is the
     type of the KV cache that the checkpoint brings scales for, `None` for none. `recipe` names the precision that the
     weights were quantised to where the file says only that; of the matrices within a layer that it names, `wide` are
-    left in 16 bits and `narrow` are not.
+    left in 16 bits and `narrow` are not. `said_by` is the field or the file that says it,
+    nothing where `quantization_config` does.
     """
 
     method: str
@@ -141,6 +142,7 @@ class Quantization:
     recipe: str = ""
     wide: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
+    said_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ class ModelConfig:
 
     `family` is memplan's name of the architecture, `architecture` the class that the file names, if it does.
     `mtp_layers` are the layers of multi-token prediction that a checkpoint carries beside the decoder; engines load
-    them only for speculative decoding, and parameter counts leave them out unless asked. `attention_residuals`
+    them only for speculative decoding, and parameter counts leave them out unless asked; one prediction runs through
+    `mtp_span` of them, one behind the other. `attention_residuals`
     mixes the outputs of earlier blocks of layers into each part by a learnt vector and its norm. Norms have a
     `norm_bias` (layer norm) or none, the last may have no weights at all; `head_bias` is one of the head's;
     `position_rows` learnt positions are added to the embedding, whose sum a norm follows where there is an
@@ -192,6 +195,7 @@ class ModelConfig:
     dtype: str
     layers: tuple[Layer, ...]
     mtp_layers: tuple[Layer, ...] = ()
+    mtp_span: int = 1
     architecture: str = ""
     draft: ModelConfig | None = None
     draft_method: str = ""
@@ -221,6 +225,12 @@ class ModelConfig:
         if layer.lookup is None:
             return kept
         return *kept, *layer.lookup.caches(self.hidden_size * (1 if self.hyper is None else self.hyper.streams))
+
+    @property
+    def predictions(self) -> tuple[tuple[Layer, ...], ...]:
+        """The layers that each prediction of a further token runs through."""
+        layers, span = self.mtp_layers, self.mtp_span
+        return tuple(layers[first : first + span] for first in range(0, len(layers), span))
 
     @property
     def experts(self) -> MoeFfn | None:

@@ -18,7 +18,8 @@ from memplan.models.architecture import ModelConfig
 from memplan.models.families import ARCHITECTURES, BUILDERS, WRAPPERS
 from memplan.models.fields import Fields
 from memplan.models.lengths import read_length, read_tokenizer_length
-from memplan.models.quantization import read_modelslim, read_quantization
+from memplan.models.modelslim import described_scheme
+from memplan.models.quantization import read_quantization
 from memplan.models.rotary import read_rotary
 from memplan.models.stored_weights import read_stored_weights
 from memplan.models.vision import read_vision
@@ -61,8 +62,7 @@ def load_config(source: str | Path | Mapping[str, Any], *, family: str | None = 
     _logger.info("reading %s: a model of %s, %d layers", path, model.family, len(model.layers))
     if path.name != "config.json":
         return model
-    if model.quantization is None:
-        model = replace(model, quantization=read_modelslim(path.parent))
+    model = replace(model, quantization=described_scheme(path.parent) or model.quantization)
     if model.published_length is not None:
         tokenizer = read_tokenizer_length(path.parent)
         model = replace(model, published_length=replace(model.published_length, tokenizer=tokenizer))
@@ -248,7 +248,7 @@ def _read(document: Mapping[str, Any], path: str | None, name: str) -> ModelConf
         published_length=read_length(fields),
         vision=vision,
         media_prefix=_media_prefix(outer_type, fields),
-        quantization=read_quantization(fields if fields.has("quantization_config") else outer),
+        quantization=read_quantization(fields, outer),
         origin=path or "",
         notes=notes,
     )

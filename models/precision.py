@@ -13,7 +13,6 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig, Quantization
-from memplan.models.quantization import MODELSLIM_FILE
 from memplan.models.weight_shapes import Weight, WeightGroup
 
 PUBLISHED = "published"
@@ -111,9 +110,8 @@ def precision(name: str, model: ModelConfig) -> Precision:
             return Precision(name, other, other, other, Sentence("{} in the model's config.json", (model.dtype,)))
         if model.quantization.recipe:
             planned = precision(model.quantization.recipe, model)
-            source = Sentence("{} beside config.json: {}", (MODELSLIM_FILE, model.quantization.method))
             wide = {*planned.wide, *model.quantization.wide} - {*model.quantization.narrow}
-            return replace(planned, name=name, source=source, wide=tuple(sorted(wide)))
+            return replace(planned, name=name, source=_source(model.quantization), wide=tuple(sorted(wide)))
         return _published(model.quantization, other)
     if name not in _named():
         raise InputError(
@@ -151,6 +149,13 @@ def _published(scheme: Quantization, other: Format) -> Precision:
         stored(scheme.linear_bits, scheme.linear_group, scheme.linear_scale_bits),
         stored(scheme.expert_bits, scheme.expert_group, scheme.expert_scale_bits),
         other,
-        Sentence("quantization_config of the model's config.json ({})", (scheme.method,)),
+        _source(scheme),
+        scheme.wide,
         lookup=Format(8, 0, scheme.lookup_group, 1) if scheme.lookup_group else other,
     )
+
+
+def _source(scheme: Quantization) -> Sentence:
+    if scheme.said_by.endswith(".json"):
+        return Sentence("{} beside config.json: {}", (scheme.said_by, scheme.method))
+    return Sentence("{} of the model's config.json ({})", (scheme.said_by or "quantization_config", scheme.method))

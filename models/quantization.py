@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
-from pathlib import Path
-
-from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import Quantization
 from memplan.models.fields import Fields
+from memplan.models.modelslim import said, says_nothing
 
 _FLOAT32_BITS, _BFLOAT16_BITS, _E8M0_BITS = 32, 16, 8
 _MX_GROUP = 32
 """Elements that share one e8m0 scale in the OCP microscaling formats."""
 
 
-MODELSLIM_FILE = "quant_model_description.json"
-"""What ModelSlim writes beside config.json: how each tensor is stored, and the whole as `model_quant_type`."""
-
-_MODELSLIM_RECIPES = {"W8A8": "w8a8", "W4A8": "w4a8"}
-_MOST_DESCRIBED = 64 * 2**20
-
-
-def read_modelslim(folder: Path) -> Quantization | None:
+def read_quantization(fields: Fields, outer: Fields) -> Quantization | None:
     """
-    The scheme that ModelSlim's description in `folder` names; `None` without one, or for a kind without a recipe here.
-
-    Raises `InputError` for a description that can't be read.
-    """
-    path = folder / MODELSLIM_FILE
-    if not path.is_file():
-        return None
-    try:
-        if path.stat().st_size > _MOST_DESCRIBED:
-            raise InputError("this is too large for a description of tensors", path=path)
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        raise InputError("can't be read as a description of tensors", path=path) from None
-    kind = document.get("model_quant_type") if isinstance(document, Mapping) else None
-    recipe = _MODELSLIM_RECIPES.get(str(kind)[:4])
-    if recipe is None:
-        return None
-    wide, narrow = _described(document)
-    return Quantization(str(kind), 8, 8, 0, 0, 0, 0, recipe=recipe, wide=wide, narrow=narrow)
-
-
-_TENSOR = re.compile(r"layers\.\d+\.(?P<name>.+)\.weight")
-_LEFT_OUT = frozenset({"self_attn", "attn", "linear_attn", "mlp", "ffn", "block_sparse_moe"})
-_OTHER_NAMES = {
-    "wq_a": "q_a_proj", "wq_b": "q_b_proj", "wkv": "kv_proj", "wo_a": "o_a_proj", "wo_b": "o_b_proj",
-    "wgate": "gate_proj", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj", "shared_expert": "shared_experts",
-}  # fmt: skip
-"""What DeepSeek-V4's checkpoints and others call a matrix, and what it is called here."""
-
-
-def _described(document: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Matrices within a layer that the description leaves in 16 bits in most layers, and those that it quantises."""
-    counts: dict[str, list[int]] = {}
-    for tensor, kind in document.items():
-        match = _TENSOR.search(tensor)
-        if match is None:
-            continue
-        words = [word for word in match["name"].split(".") if word not in _LEFT_OUT and not word.isdigit()]
-        if words[:1] == ["indexer"]:
-            words = [word for word in words if word != "compressor"]
-        for name in {".".join(words), ".".join(_OTHER_NAMES.get(word, word) for word in words)}:
-            counts.setdefault(name, [0, 0])[kind == "FLOAT"] += 1
-    wide = tuple(sorted(name for name, (bits, floats) in counts.items() if floats > bits))
-    return wide, tuple(sorted(counts.keys() - set(wide)))
-
-
-def read_quantization(fields: Fields) -> Quantization | None:
-    """
-    The scheme of `quantization_config` in `fields` or, for wrappers, in the decoder's own object.
+    The scheme that the whole file `outer` gives, or in wrappers `fields`, the decoder's own object.
 
     Raises `InputError` naming the method for one that is not known here.
     """
-    if not fields.has("quantization_config"):
+    named = said(outer)
+    if named is not None:
+        return named
+    holder, key = next(
+        ((held, key) for key in _KEYS for held in (fields, outer) if held.has(key)), (fields, "quantization_config")
+    )
+    if not holder.has(key):
         return None
-    scheme = fields.within("quantization_config")
-    method = scheme.text_or_none("quant_method")
+    scheme = holder.within(key)
+    method = _method(scheme)
     if method == "fp8":
         return _fp8(fields, scheme)
     if method == "mxfp4":
@@ -92,8 +38,27 @@ def read_quantization(fields: Fields) -> Quantization | None:
         return _grouped_integers(scheme, method)
     if method == "modelopt":
         return _modelopt(scheme)
+    if method is None and says_nothing(scheme.values):
+        return None
     known = "fp8, mxfp4, compressed-tensors, awq, gptq, modelopt"
     raise scheme.wrong("quant_method", Sentence("{!r} is not supported; supported are {}", (method, known)))
+
+
+_KEYS = ("quantization_config", "compression_config")
+"""Where a scheme stands: the second is an older place of compressed-tensors (see `_method`'s source)."""
+
+
+def _method(scheme: Fields) -> str | None:
+    """
+    The scheme's method in one spelling, as engines take it (vllm 0.33.0 model_arch_config_convertor.py
+    `_normalize_quantization_config`): in small letters, with a hyphen, and NVIDIA's also by who made it.
+    """
+    method = scheme.text_or_none("quant_method")
+    if method is None:
+        made_by = scheme.within("producer").text_or_none("name") if scheme.has("producer") else None
+        return "modelopt" if made_by == "modelopt" else None
+    method = method.lower().replace("compressed_tensors", "compressed-tensors")
+    return "modelopt" if method.startswith("modelopt_") else method
 
 
 def _grouped_integers(scheme: Fields, method: str) -> Quantization:

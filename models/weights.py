@@ -181,18 +181,20 @@ def outer_weights(config: ModelConfig) -> tuple[Weight, ...]:
 
 
 def weights(config: ModelConfig, *, mtp: bool = False) -> tuple[Weight, ...]:
-    """Every weight of the model; `mtp` adds the layers of multi-token prediction with their two norms and mixer."""
+    """Every weight of the model; `mtp` adds the layers of multi-token prediction, each prediction's join and norms."""
     found = list(outer_weights(config))
     for layer in config.layers:
         found += layer_weights(config, layer)
     if mtp:
         hidden = config.hidden_size
-        for layer in config.mtp_layers:
-            found += layer_weights(config, layer)
-            found.append(_in_layer(matrix_weight("eh_proj", WeightGroup.DENSE_FFN, hidden, 2 * hidden), layer.index))
+        for first, *others in config.predictions:
+            found += layer_weights(config, first)
+            found.append(_in_layer(matrix_weight("eh_proj", WeightGroup.DENSE_FFN, hidden, 2 * hidden), first.index))
             found += [
-                _in_layer(vector_weight(f"mtp_norm.{n}", WeightGroup.NORM, hidden), layer.index) for n in range(3)
+                _in_layer(vector_weight(f"mtp_norm.{n}", WeightGroup.NORM, hidden), first.index) for n in range(3)
             ]
+            for layer in others:
+                found += layer_weights(config, layer)
     return tuple(found)
 
 

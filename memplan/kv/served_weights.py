@@ -16,8 +16,10 @@ from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_we
 from memplan.models.precision import PUBLISHED, Precision, precision
 from memplan.models.stored_weights import StoredWeights
 
-_CUBE_TYPES = {"fp8": "float8_e4m3", "mxfp4": "float4_e2m1"}
-"""What a chip must multiply to run weights of a method."""
+_CUBE_TYPES = {
+    "fp8": "float8_e4m3", "mxfp4": "float4_e2m1", "mxfp8": "float8_e4m3", "mxfp8-mxfp4": "float8_e4m3",
+}  # fmt: skip
+"""What a chip must multiply to run weights of a method, or of the precision that they were quantised to."""
 
 
 _INDEX_SHARE = 0.02
@@ -45,7 +47,7 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
     if scheme.method == "modelopt":
         note = "the published weights are quantised for NVIDIA's chips: serve those of the base model, or w8a8 or w4a8"
         return ServedWeights(asked, Sentence(note))
-    needed = _CUBE_TYPES.get(scheme.method)
+    needed = _CUBE_TYPES.get(scheme.recipe or scheme.method)
     if needed is None or chip.cube_flops(needed) is not None:
         return ServedWeights(asked, None)
     if scheme.method == "mxfp4":

@@ -273,8 +273,9 @@ def recurrent_layers(model: ModelConfig, step: ServedStep) -> int:
 
 
 def _mixers(model: ModelConfig, step: ServedStep) -> list[TokenMixer | None]:
-    drafts = [model.mtp_layers[min(number, len(model.mtp_layers) - 1)] for number in range(step.speculative)]
-    return [layer.mixer for layer in (*model.layers, *drafts)]
+    runs = model.predictions
+    drafts = (runs[min(number, len(runs) - 1)] for number in range(step.speculative))
+    return [layer.mixer for run in (model.layers, *drafts) for layer in run]
 
 
 def _drafted(ops: Sequence[OpTime], layers: int) -> int:

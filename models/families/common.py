@@ -89,6 +89,7 @@ def assemble(
     layers: Sequence[Layer],
     tied: bool,
     mtp_layers: Sequence[Layer] = (),
+    mtp_span: int = 1,
     notes: Sequence[str] = (),
     positions: Sequence[str] = ("max_position_embeddings",),
 ) -> ModelConfig:
@@ -120,12 +121,13 @@ def assemble(
         dtype=fields.text_or_none("torch_dtype") or fields.text_or_none("dtype") or "bfloat16",
         layers=tuple(layers),
         mtp_layers=tuple(mtp_layers),
+        mtp_span=mtp_span,
         notes=(*notes, *fields.noted),
     )
 
 
-def numbered_mtp(count: int, after: int, last: Layer) -> tuple[Layer, ...]:
-    """`count` layers of multi-token prediction behind layer `after - 1`, each built like the decoder's last layer."""
-    if count > MOST_LAYERS:
+def numbered_mtp(count: int, after: int, *like: Layer) -> tuple[Layer, ...]:
+    """The layers of `count` predictions behind layer `after - 1`, each built like `like`, mostly the decoder's last."""
+    if count * len(like) > MOST_LAYERS:
         raise InputError("{} layers of multi-token prediction are more than any model has ({})", count, MOST_LAYERS)
-    return tuple(Layer(after + number, last.mixer, last.ffn, last.norms) for number in range(count))
+    return tuple(Layer(after + at, one.mixer, one.ffn, one.norms) for at, one in enumerate(like * count))

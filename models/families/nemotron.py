@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from memplan.core.sentence import Sentence
 from memplan.models.architecture import Layer, ModelConfig
-from memplan.models.families.common import assemble, divisor
+from memplan.models.families.common import assemble, divisor, numbered_mtp
 from memplan.models.feed_forward import DenseFfn, Ffn, LinearFfn, MoeFfn
 from memplan.models.fields import MOST_LAYERS, Fields, layer_count
 from memplan.models.mixers.base import TokenMixer
@@ -23,33 +23,38 @@ def _listed(fields: Fields, name: str) -> list[str]:
     return [_LATER_NAMES.get(kind, kind) for kind in fields.whole_list(name, str)]
 
 
-def _kinds(fields: Fields) -> list[str]:
-    if fields.has("layers_block_type"):
-        kinds = _listed(fields, "layers_block_type")
-        name = "layers_block_type"
+def _named_kinds(fields: Fields, prefix: str = "") -> tuple[str, list[str]]:
+    """The kinds of layers that the file lists or writes as letters, and the field that does; none where none does."""
+    name = f"{prefix}layers_block_type"
+    if fields.has(name):
+        kinds = _listed(fields, name)
     else:
-        name = "hybrid_override_pattern"
-        pattern = fields.text_or_none(name)
-        if not pattern:
-            raise fields.wrong(
-                name,
-                Sentence("is missing, and so is layers_block_type; the {} family needs one of them", (fields.family,)),
-            )
+        name = f"{prefix}hybrid_override_pattern"
+        pattern = fields.text_or_none(name) or ""
         unknown = next((letter for letter in pattern if letter not in _PATTERN), None)
         if unknown is not None:
             raise fields.wrong(
                 name, Sentence("{!r} is no kind of layer; the kinds are {}", (unknown, " ".join(_PATTERN)))
             )
         kinds = [_PATTERN[letter] for letter in pattern]
+    for number, kind in enumerate(kinds):
+        if kind not in _PATTERN.values():
+            raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
+    return name, kinds
+
+
+def _kinds(fields: Fields) -> list[str]:
+    name, kinds = _named_kinds(fields)
+    if not kinds and not fields.has("layers_block_type"):
+        raise fields.wrong(
+            name, Sentence("is missing, and so is layers_block_type; the {} family needs one of them", (fields.family,))
+        )
     if not 0 < len(kinds) <= MOST_LAYERS:
         raise fields.wrong(name, Sentence("describes {} [layer|layers]", (len(kinds),)))
     if fields.has("num_hidden_layers") and layer_count(fields) != len(kinds):
         raise fields.wrong(
             name, Sentence("describes {} [layer|layers], num_hidden_layers says {}", (len(kinds), layer_count(fields)))
         )
-    for number, kind in enumerate(kinds):
-        if kind not in _PATTERN.values():
-            raise fields.wrong(f"{name}[{number}]", Sentence("{!r} is no kind of layer of {}", (kind, fields.family)))
     return kinds
 
 
@@ -116,13 +121,11 @@ def nemotron_h(fields: Fields) -> ModelConfig:
     """Nemotron-H and Nemotron 3: every layer is one of Mamba-2, attention, dense or experts."""
     kinds = _kinds(fields)
     stack = [_layer(fields, index, kind) for index, kind in enumerate(kinds)]
-    mtp: list[Layer] = []
-    if fields.count_or("num_nextn_predict_layers", 0) and fields.has("mtp_layers_block_type"):
-        for number, kind in enumerate(_listed(fields, "mtp_layers_block_type")):
-            if kind not in _PATTERN.values():
-                raise fields.wrong(f"mtp_layers_block_type[{number}]", Sentence("{!r} is no kind of layer", (kind,)))
-            mtp.append(_layer(fields, len(stack) + number, kind))
-    return assemble(fields, family="nemotron_h", layers=stack, tied=False, mtp_layers=mtp)
+    # One prediction runs through all of them (vllm 0.33.0 nemotron_h_mtp.py `NemotronHMultiTokenPredictor`).
+    further = _named_kinds(fields, "mtp_")[1]
+    run = [_layer(fields, len(stack) + number, kind) for number, kind in enumerate(further)]
+    mtp = numbered_mtp(fields.count_or("num_nextn_predict_layers", 0), len(stack), *run)
+    return assemble(fields, family="nemotron_h", layers=stack, tied=False, mtp_layers=mtp, mtp_span=max(1, len(run)))
 
 
 def _nas_attention(block: Fields, fields: Fields, heads: int, dim: int) -> TokenMixer | None:

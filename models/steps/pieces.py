@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
@@ -291,31 +291,27 @@ class StepPieces:
 
     def speculate(self, token: int, x: int) -> list[int]:
         """
-        The layer of multi-token prediction, once for each draft token.
+        The layers of a prediction, once for each draft token.
 
         The first run takes all the tokens that were verified, each further one the token drafted last.
         """
         e, found = self.e, []
-        queries, layers = e.queries, e.model.mtp_layers
-        extra = {
-            number: e.hold([w for w in weights(e.model, mtp=True) if _of_mtp(w.name, layer.index)])
-            for number, layer in enumerate(layers)
-        }
+        queries, runs = e.queries, e.model.predictions
+        extra = [e.hold([w for w in weights(e.model, mtp=True) if _of_mtp(w.name, run[0].index)]) for run in runs]
         for number in range(e.step.speculative):
-            which = min(number, len(layers) - 1)
+            which = min(number, len(runs) - 1)
             if number:
                 e.queries = 1
                 x = e.view("accepted", x, (e.tokens, e.shape(x)[-1]), e.tokens * e.shape(x)[-1] * 2)
-            token, x = self._draft(layers[which], token, x, extra[which])
+            token, x = self._draft(runs[which], token, x, extra[which])
             found.append(token)
         e.queries = queries
         return found
 
-    def _draft(self, layer: Layer, token: int, x: int, extra: Mapping[str, Held]) -> tuple[int, int]:
+    def _draft(self, run: Sequence[Layer], token: int, x: int, extra: Mapping[str, Held]) -> tuple[int, int]:
         e = self.e
         hidden = e.model.hidden_size
-        scope = f"layers.{layer.index}."
-        e.scope = scope
+        e.scope = f"layers.{run[0].index}."
         e.add_weights(extra)
         embedded = x
         if self.table is not None:
@@ -329,7 +325,9 @@ class StepPieces:
         joined = e.linear(both, ("eh_proj",), hidden, 2 * hidden)
         last = e.spend("mtp_norm.2")
         e.leave()
-        out = self.layer(layer, self.widen(joined), scope)
+        out = self.widen(joined)
+        for layer in run:
+            out = self.layer(layer, out, f"layers.{layer.index}.")
         out = self.narrow(e.gather_tokens(out))
         normed = e.act("draft.norm", (e.tokens, hidden))
         e.op("draft.norm", "RmsNorm", (out, *last), (normed,))

@@ -7,7 +7,7 @@ from enum import Enum
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.models.architecture import ModelConfig
+from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, stage_spans, training_layout
 from memplan.models.training.gathering import gathered_ahead
 from memplan.models.training.held_passes import held_passes
@@ -284,8 +284,11 @@ def _stage_rank(model: ModelConfig, layout: Layout, recipe: Recipe, stage: int) 
     spans = training_spans(model, layout, recipe, stage)
     layers = [layer for span in spans for layer in model.layers[span.start : span.stop]]
     kept = [saved_tensors(model, layer, layout, recipe) for layer in layers]
-    further = model.mtp_layers if any(span.stop == len(model.layers) for span in spans) else ()
-    kept += [(*saved_tensors(model, layer, layout, recipe), *kept_around(model, layout, recipe)) for layer in further]
+    further: list[Layer] = []
+    for run in model.predictions if any(span.stop == len(model.layers) for span in spans) else ():
+        saved = [saved_tensors(model, layer, layout, recipe) for layer in run]
+        kept += [(*saved[0], *kept_around(model, layout, recipe)), *saved[1:]]
+        further += run
     return StageRank(model, layout, recipe, stage, spans, (*layers, *further), kept)
 
 

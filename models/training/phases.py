@@ -237,7 +237,7 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
     if recipe.float32 and recipe.loss is not Loss.EAGER:
         copies, what = copies - 1, "the first float32 copy are the logits themselves"
-    further = len(model.mtp_layers)
+    further = len(model.predictions)
     parts = [
         read,
         MemoryPart("logits", round(recipe.each * logits), f"{recipe.each} B a token and vocabulary entry"),

@@ -20,7 +20,7 @@ def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
 
     Raises `InputError` for numbers of layers that there can't be.
     """
-    like = (*model.layers, *model.mtp_layers)[-1]
+    like = model.predictions[-1] if model.mtp_layers else model.layers[-1:]
     layers, idle = model.layers, recipe.noop_layers
     if idle and not any(_idle(layer) for layer in layers):
         count = len(layers) + len(idle)
@@ -32,9 +32,10 @@ def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
             Layer(number, None, None, 0) if number in idle else replace(next(rest), index=number)
             for number in range(count)
         )
-    if recipe.mtp_layers == len(model.mtp_layers) and layers is model.layers:
+    if recipe.mtp_layers == len(model.predictions) and layers is model.layers:
         return model
-    return replace(model, layers=layers, mtp_layers=numbered_mtp(recipe.mtp_layers, len(layers), like))
+    further = numbered_mtp(recipe.mtp_layers, len(layers), *like)
+    return replace(model, layers=layers, mtp_layers=further, mtp_span=len(like))
 
 
 def _idle(layer: Layer) -> bool:

@@ -194,7 +194,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = _host(engine, service)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
-    drafts = service.draft_counts(len(model.mtp_layers))
+    drafts = service.draft_counts(len(model.predictions))
     goal = service.goal()
     ask = ServiceAsk(case, goal, load, most, host, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)

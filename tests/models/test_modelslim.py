@@ -1,0 +1,112 @@
+"""Which scheme is read of a checkpoint, by what ModelSlim, Model Optimizer and older files say in other places."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memplan.hardware import chip
+from memplan.kv.served_weights import served_weights
+from memplan.models import ModelConfig, load_config
+from memplan.models.precision import PUBLISHED, precision
+
+DENSE: dict[str, Any] = {
+    "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 256,
+    "max_position_embeddings": 4096, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+}  # fmt: skip
+MINDIE = {"kv_quant_type": None, "fa_quant_type": None, "group_size": 0}
+"""What ModelSlim writes as `quantization_config` for MindIE, beside `quantize`."""
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+
+
+def in_folder(folder: Path, description: object, name: str, **more: object) -> ModelConfig:
+    (folder / "config.json").write_text(json.dumps({**DENSE, **more}), "utf-8")
+    (folder / name).write_text(json.dumps(description), "utf-8")
+    return load_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("word", "like"),
+    [
+        ("w8a8", "w8a8"), ("w8a8_dynamic", "w8a8"), ("W4A8_DYNAMIC", "w4a8"), ("w8a8_mxfp8", "mxfp8"),
+        ("w4a8_mxfp", "mxfp8-mxfp4"),
+    ],
+)  # fmt: skip
+def test_the_word_in_config_json_is_taken(word: str, like: str) -> None:
+    """Went wrong once: a config.json as ModelSlim writes it for MindIE was refused, or counted in 16 bits."""
+    model = load_config({**DENSE, "quantize": word, "quantization_config": MINDIE})
+    published, planned = precision(PUBLISHED, model), precision(like, model)
+    assert (published.linear, published.expert, published.wide) == (planned.linear, planned.expert, planned.wide)
+    assert str(published.source) == f"quantize of the model's config.json ({word})"
+
+
+@pytest.mark.parametrize(("kind", "size"), [("W4A4_MXFP4", 4.25), ("W4A4_FLATQUANT_DYNAMIC", 4), ("W8A16", 8)])
+def test_kinds_without_a_recipe_have_their_bits(tmp_path: Path, kind: str, size: float) -> None:
+    """Went wrong once: such weights were counted in 16 bits, without a word."""
+    plain = {f"model.layers.{layer}.self_attn.o_proj.weight": "FLOAT" for layer in range(2)}
+    model = in_folder(tmp_path, {"model_quant_type": kind, **plain}, "quant_model_description.json")
+    scheme = precision(PUBLISHED, model)
+    assert scheme.linear.size(1024, 0) == 1024 * size / 8
+    assert scheme.wide == ("o_proj",)
+
+
+def test_a_description_counts_before_what_the_source_left_in_config_json(tmp_path: Path) -> None:
+    """Went wrong once: the FP8 scheme of the model that was quantised was taken, as engines on NPUs don't."""
+    kind = {"model_quant_type": "W8A8_DYNAMIC"}
+    model = in_folder(tmp_path, kind, "quant_model_description.json", quantization_config=FP8)
+    assert precision(PUBLISHED, model).linear == precision("w8a8", model).linear
+
+
+def test_the_description_for_mindie_has_the_kind_in_its_name(tmp_path: Path) -> None:
+    model = in_folder(tmp_path, {"model_quant_type": "W8A8"}, "quant_model_description_w8a8.json")
+    assert model.quantization is not None
+    assert model.quantization.recipe == "w8a8"
+
+
+@pytest.mark.parametrize("scheme", [{}, MINDIE])
+def test_a_scheme_that_says_nothing_of_weights_is_none(scheme: dict[str, object]) -> None:
+    assert load_config({**DENSE, "quantization_config": scheme}).quantization is None
+
+
+def test_a_float_description_leaves_what_config_json_says(tmp_path: Path) -> None:
+    kind = {"model_quant_type": "FLOAT"}
+    model = in_folder(tmp_path, kind, "quant_model_description.json", quantization_config=FP8)
+    assert model.quantization is not None
+    assert model.quantization.method == "fp8"
+
+
+GROUPS = {"group_0": {"weights": {"num_bits": 8, "type": "int"}}}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "method"),
+    [
+        ({"producer": {"name": "modelopt"}, "quant_algo": "FP8"}, "modelopt"),
+        ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4"}}, "modelopt"),
+        ({"quant_method": "modelopt_fp4", "quant_algo": "NVFP4"}, "modelopt"),
+        ({"quant_method": "FP8"}, "fp8"),
+        ({"quant_method": "compressed_tensors", "config_groups": GROUPS}, "compressed-tensors"),
+    ],
+)
+def test_other_spellings_of_a_method_are_read_as_engines_do(scheme: dict[str, object], method: str) -> None:
+    """Went wrong once: `None is not supported` for a file of Model Optimizer that only says who made it."""
+    quantization = load_config({**DENSE, "quantization_config": scheme}).quantization
+    assert quantization is not None
+    assert quantization.method == method
+
+
+def test_the_older_place_of_compressed_tensors_is_read() -> None:
+    scheme = {"quant_method": "compressed-tensors", "config_groups": GROUPS}
+    quantization = load_config({**DENSE, "compression_config": scheme}).quantization
+    assert quantization is not None
+    assert quantization.linear_bits == 8
+
+
+def test_microscaling_weights_on_a_cube_without_fp8_are_said() -> None:
+    model = load_config({**DENSE, "quantize": "w8a8_mxfp8"})
+    assert served_weights(model, chip("910B3"), PUBLISHED).note is not None
+    assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None
