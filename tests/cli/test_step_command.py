@@ -115,10 +115,15 @@ def test_engines_are_named_by_release_and_started_with_their_own_options(
 
 def test_memory_without_graphs_is_timed_without_them(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kv = ["kv", str(config), "--chip", "910B3", "--tp", "2", "--context", "4096", "--host-memory", "64GiB", "--json"]
-    times = []
+    times, notes = [], []
     for more in ([], ["--enforce-eager"], ["--engine", "vllm-ascend-0.12.0"], ["--host", CAPTURED]):
         assert main([*kv, *more]) == 0
-        times.append(json.loads(capsys.readouterr().out)["recompute_ns"])
+        found = json.loads(capsys.readouterr().out)
+        times.append(found["recompute_ns"])
+        notes += [note for note in found["notes"] if note.startswith("times ")]
+    assert "vllm-ascend-0.23.0.post1-eager:" in notes[1]
+    assert "vllm-ascend-0.12.0:" in notes[2]
+    assert "hidden" in notes[3]
     assert times[0] == times[1] == times[2] > times[3]  # prompts of so many tokens are launched kernel by kernel
 
 
