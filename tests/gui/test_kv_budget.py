@@ -152,6 +152,7 @@ def test_more_holds_every_other_option(view: KvBudgetView, qtbot: QtBot) -> None
     qtbot.waitUntil(lambda: "block size 128" in view.figures.text(), timeout=5000)
     assert not view.form.counts["draft_tokens"].isEnabled()
     assert not view.form.flags["index_c8"].isEnabled()
+    assert not view.form.flags["even_routing"].isEnabled(), "the sample has no experts"
     assert not view.form.ranks["ep"].isEnabled()
 
 

@@ -144,6 +144,25 @@ def test_the_layout_that_would_fit_has_room_and_half_of_its_ranks_has_none() -> 
     assert further(fitting).fitting is None
 
 
+def test_times_of_a_mixture_say_whether_its_experts_are_balanced(tmp_path: Path) -> None:
+    """Went wrong once: the form had no way to say it, and showed a time without."""
+    config = json.loads(SAMPLE.read_text())
+    config |= {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_hidden_layers": 4,
+               "num_local_experts": 8, "num_experts_per_tok": 2}  # fmt: skip
+    mixture = tmp_path / "config.json"
+    mixture.write_text(json.dumps(config))
+    choice = sample(mixture, ep=4, tp=4, host_memory="64GiB")
+    uneven, even = further(choice), further(replace(choice, even_routing=True))
+    assert any("nobody balanced the experts" in note for note in uneven.notes)
+    assert even.notes == ()
+    assert uneven.recompute_ns is not None
+    assert even.recompute_ns is not None
+    assert even.recompute_ns < uneven.recompute_ns
+    assert further(replace(choice, host_memory=None)).notes == (), "no time is shown"
+    found = answer(choice)
+    assert any("nobody balanced" in str(row) for row in budget_sheet(found, uneven).rows)
+
+
 def test_the_longest_context_of_the_batch_fits_and_one_token_more_does_not() -> None:
     choice = sample(SAMPLE, batch=20)
     longest = further(choice).longest

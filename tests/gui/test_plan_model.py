@@ -76,6 +76,10 @@ def test_a_served_step_has_rows_of_its_own(qtbot: QtBot, window: MainWindow) -> 
     assert dialog.form.batch.isVisible()
     assert not dialog.form.micro_batch.isVisible()
     assert "--phase decode" in dialog.command_line
+    assert dialog.form.even_routing.isVisible()
+    dialog.form.even_routing.setFocus()
+    QTest.keyClick(dialog.form.even_routing, Qt.Key.Key_Space)
+    assert "--even-routing" in dialog.command_line
     QTest.keyClick(dialog, Qt.Key.Key_Escape)
     assert window.session.document.plan is None
 

@@ -61,11 +61,14 @@ def finding_sections(session: Session, item: FindingRef) -> list[Section]:
 
 
 def _remedy(remedy: Remedy) -> Fact:
+    framework: Text = Sentence(_ANY) if remedy.framework == _ANY else remedy.framework
+    return Fact(framework, remedy_words(remedy))
+
+
+def remedy_words(remedy: Remedy) -> Sentence:
     """What a framework is told to do; what goes for any is told in words, the knobs of one by its own names."""
-    words = Sentence(remedy.text)
-    if remedy.framework == _ANY:
-        return Fact(Sentence(_ANY), Sentence("{}: {}", (Sentence(remedy.knob), words)))
-    return Fact(remedy.framework, Sentence("{}: {}", (remedy.knob, words)))
+    knob: Text = Sentence(remedy.knob) if remedy.framework == _ANY else remedy.knob
+    return Sentence("{}: {}", (knob, Sentence(remedy.text)))
 
 
 def _places(session: Session, item: FindingRef, one: Finding) -> list[Fact]:

@@ -13,6 +13,7 @@ from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, 
 from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.requests.kv_request import KvRequest
+from memplan.serving.steptime import routing_notes
 
 _MOST_RANKS = 128
 
@@ -24,7 +25,8 @@ class Further:
 
     `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
     sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
-    ranks that has room for the batch, `None` where the choice has room itself or none was found.
+    ranks that has room for the batch, `None` where the choice has room itself or none was found. `notes` are what is
+    said of the times.
     """
 
     choice: KvRequest
@@ -34,6 +36,7 @@ class Further:
     recompute_ns: int | None
     effects: tuple[Effect, ...]
     fitting: KvRequest | None
+    notes: tuple[str, ...] = ()
 
 
 def further(choice: KvRequest, progress: Progress = silent) -> Further:
@@ -47,9 +50,9 @@ def further(choice: KvRequest, progress: Progress = silent) -> Further:
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in choice.memories.items()}
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
-    return Further(
-        choice, case.options.length, longest, tiers, recompute, usual_effects(case) if choice.effects else (), fitting
-    )
+    effects = usual_effects(case) if choice.effects else ()
+    notes = routing_notes(case.model, case.layout, even=case.even_routing) if tiers else ()
+    return Further(choice, case.options.length, longest, tiers, recompute, effects, fitting, notes)
 
 
 def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:

@@ -24,11 +24,11 @@ def budget_sheet(found: Answer, more: Further | None = None) -> Sheet:
     rows += [("memory", "", item.name, item.nbytes, "bytes", str(item.source)) for item in found.result.items]
     rows += _pool(found)
     rows += _answers(found)
+    notes = [budget_headline(found), *warnings(found), *found.result.notes]
     if more is not None and more.choice == found.choice:
         rows += _further(more)
-    notes = [budget_headline(found), *warnings(found)]
+        notes += more.notes
     rows += [("note", "", "", str(note), "", "") for note in notes]
-    rows += [("note", "", "", str(note), "", "") for note in found.result.notes]
     return Sheet(_HEADER, rows)
 
 

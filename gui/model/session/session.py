@@ -164,7 +164,8 @@ class Session:
 
     def diagnose(self, progress: Progress = silent) -> Diagnosis | None:
         """
-        What costs time or memory in the profile, on every rank of it; `None` without a profile.
+        What costs time or memory in the profile, on every rank of it, against the plan if it is one of that run;
+        `None` without a profile.
 
         For any thread: it changes nothing here. Raises `MemplanError` for a profile that tells of nothing.
         """
@@ -173,7 +174,8 @@ class Session:
             return None
         from memplan.findings import diagnose  # with its rules: a window starts without
 
-        return diagnose(profile, progress=progress)
+        plan = self.document.plan if self.document.comparison is not None else None
+        return diagnose(profile, plan=plan, progress=progress)
 
     def keep_diagnosis(self, diagnosis: Diagnosis | str) -> None:
         """Show what `diagnose` found, or why it found nothing; for the thread that shows the session."""

@@ -300,7 +300,8 @@ class KvBudgetView(QWidget):
             f'<span style="color:{warning}">{html.escape(say(words), quote=False)}</span>'
             for words in warnings(self.found)
         ]
-        said += [html.escape(note, quote=False) for note in map(say, self.found.result.notes)]
+        notes = (*self.found.result.notes, *(self.more.notes if self.more is not None else ()))
+        said += [html.escape(note, quote=False) for note in map(say, notes)]
         self.notes.setText("<br>".join(said))
 
     def copy_command(self) -> None:

@@ -58,6 +58,11 @@ _FLAGS = (
         "Steps are scheduled ahead; half ticked: the engine's default",
     ),
     ("index_c8", "Indexer in 8 bits", "Keys of the indexer are kept in 8 bits"),
+    (
+        "even_routing",
+        "Balanced experts",
+        "Somebody balances the experts, so that no rank is waited for: times go by it, memory doesn't",
+    ),
     ("effects", "Compare other options", "Also say what other block sizes, batches and KV types would do"),
 )
 
@@ -221,6 +226,7 @@ class KvForm(QWidget):
             hccl_buffer_mb=counts["hccl_buffer_mb"],
             host_memory=sizes["host_memory"],
             pooled_memory=sizes["pooled_memory"],
+            even_routing=flags["even_routing"],
             effects=flags["effects"],
         )
 
@@ -268,6 +274,7 @@ class KvForm(QWidget):
         for widget, useful in (
             (self.counts["draft_tokens"], offer.has_drafts),
             (self.flags["index_c8"], offer.has_indexer),
+            (self.flags["even_routing"], offer.has_experts),
             (self.ranks["ep"], offer.has_experts),
         ):
             self._enable(widget, useful)

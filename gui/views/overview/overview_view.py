@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from memplan.gui.i18n import say, tr
+from memplan.gui.model.compare.deviations import deviation_rows
 from memplan.gui.model.overview.finding_rows import FINDING_SHAPE, finding_rows
 from memplan.gui.model.overview.head_figures import head_figures
 from memplan.gui.model.overview.planned_types import PLANNED_TYPES_SHAPE, planned_type_rows
 from memplan.gui.model.overview.step_bars import StepBar, step_bars
+from memplan.gui.model.overview.where_it_leaves import first_change, leaving
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import FindingRef, Session
 from memplan.gui.model.sheet import Sheet
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from memplan.findings import Diagnosis
 
 _MOST_BARS_PX = 190
+_DIFFERENCE, _FINDING = "difference:", "finding:"
 
 
 class FindingsTable(TableView):
@@ -88,7 +92,13 @@ class OverviewView(DiagnosedPage):
 
     def __init__(self, services: ViewServices) -> None:
         super().__init__(services)
+        self.colours = services.palette
         self.head = HeadStrip(services.palette, self._go, self)
+        self.leads = QLabel(self)
+        self.leads.setWordWrap(True)
+        self.leads.setTextFormat(Qt.TextFormat.RichText)
+        self.leads.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.leads.linkActivated.connect(self._follow)
         self.bars = StepBarsView(services.palette, self._show_step, self)
         self.bars_area = QScrollArea(self)
         self.bars_area.setWidget(self.bars)
@@ -107,6 +117,7 @@ class OverviewView(DiagnosedPage):
         column.setContentsMargins(16, 14, 16, 10)
         column.setSpacing(8)
         column.addWidget(self.head)
+        column.addWidget(self.leads)
         column.addWidget(self.steps_title)
         column.addWidget(self.bars_area)
         column.addWidget(self.types_title)
@@ -127,6 +138,8 @@ class OverviewView(DiagnosedPage):
             title.setStyleSheet("font-size: 15px; font-weight: 600; padding-top: 4px;")
             title.setIndent(0)
         self.said.setStyleSheet(f"color: {palette.css('faint')};")
+        self.colours = palette
+        self._show_leads()
 
     # -- findings ------------------------------------------------------------------------------------------------
 
@@ -135,6 +148,7 @@ class OverviewView(DiagnosedPage):
         session = self.session
         document, found = session.document, session.diagnosis
         self.head.show_figures(head_figures(session))
+        self._show_leads()
         bars = step_bars(session)
         self.bars.show_bars(bars)
         self.bars_area.setFixedHeight(min(self.bars.height() + 2, _MOST_BARS_PX))
@@ -153,6 +167,26 @@ class OverviewView(DiagnosedPage):
         self.said.setText(self._said(found))
         self.said.setVisible(bool(self.said.text()))
         self.add.setVisible(document.profile is None and document.plan is not None)
+
+    def _show_leads(self) -> None:
+        """Where the run leaves the plan and what to change first, each a link to its place."""
+        lines = []
+        left, change = leaving(self.session), first_change(self.session)
+        if left is not None:
+            apart = tr("{}; {}").format("", "")
+            causes = apart.join(self._link(say(words), difference=number) for words, number in left.causes)
+            lines.append(f"<b>{html.escape(say(left.said), quote=False)}</b> {causes}")
+        if change is not None:
+            link = self._link(say(change.said), change.finding, change.difference)
+            lines.append(f"<b>{html.escape(tr('Change first:'), quote=False)}</b> {link}")
+        self.leads.setText("<br>".join(lines))
+        self.leads.setVisible(bool(lines))
+
+    def _link(self, text: str, finding: FindingRef | None = None, difference: int | None = None) -> str:
+        said = html.escape(text, quote=False)
+        target = "" if difference is None else f"{_DIFFERENCE}{difference}"
+        target = target if finding is None else f"{_FINDING}{finding.number}"
+        return f'<a href="{target}" style="color:{self.colours.css("accent")}">{said}</a>' if target else said
 
     def _said(self, found: Diagnosis | None) -> str:
         """What stands in place of findings."""
@@ -176,6 +210,23 @@ class OverviewView(DiagnosedPage):
     def _go(self, page: str) -> None:
         # The figure of the peak leads to the moment of it, with who holds the bytes.
         self._services.run("peak" if page == "memory" else f"page-{page}")
+
+    def _follow(self, link: str) -> None:
+        """Show the difference or the finding that a lead is of."""
+        if link.startswith(_DIFFERENCE):
+            row = deviation_rows(self.session.document)[int(link.removeprefix(_DIFFERENCE))]
+            self.session.select(row.item)
+            if row.span_ns is not None:
+                start, end = (float(time - self.session.origin_ns) for time in row.span_ns)
+                self.session.viewport.reveal(start, end)
+            self._services.run("page-plan")
+            return
+        wanted = FindingRef(int(link.removeprefix(_FINDING)))
+        for place in range(self.findings.sorted.rowCount()):
+            index = self.findings.sorted.index(place, 0)
+            if self.findings.row_at(index).item == wanted:
+                self.findings.jump(index)
+                return
 
     def _show_step(self, bar: StepBar) -> None:
         """Select the step's time and show it in the timeline."""

@@ -73,6 +73,11 @@ class PlanForm(QWidget):
         self.weights = QComboBox(self)
         fill(self.weights, [(name, name) for name in precision_names()], "published")
         self._add(tr("Weights"), self.weights, _SERVED)
+        self.even_routing = QCheckBox(tr("Balanced experts"), self)
+        self.even_routing.setToolTip(
+            tr("Somebody balances the experts, so that no rank is waited for: times go by it, memory doesn't")
+        )
+        self._add("", self.even_routing, _SERVED)
         self.micro_batch = self._count(tr("Samples of a micro-batch"), 1, 1 << 16, 1, _TRAINING)
         self.global_batch = self._count(tr("Samples of a step"), 1, 1 << 20, 1, _TRAINING)
         self.sharding = QComboBox(self)
@@ -87,7 +92,7 @@ class PlanForm(QWidget):
         self.show_profile(profile, rank)
         for box in (self.model, self.chip, self.phase, self.weights, self.sharding, self.schedule):
             box.currentIndexChanged.connect(self._changed)
-        for flag in (self.like, self.sequence_parallel):
+        for flag in (self.like, self.sequence_parallel, self.even_routing):
             flag.toggled.connect(self._changed)
         self.ranks.changed.connect(self._changed)
 
@@ -170,7 +175,13 @@ class PlanForm(QWidget):
             "sequence_parallel": self.sequence_parallel.isChecked(),
         }
         if not training:
-            return PlanRequest(source, batch=self.batch.value(), weights=self.weights.currentData(), **shared)
+            return PlanRequest(
+                source,
+                batch=self.batch.value(),
+                weights=self.weights.currentData(),
+                even_routing=self.even_routing.isChecked(),
+                **shared,
+            )
         return PlanRequest(
             source,
             micro_batch=self.micro_batch.value(),

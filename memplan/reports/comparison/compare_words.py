@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from memplan.align import mean_probability
-from memplan.compare import CauseKind, Comparison, StepCause
+from memplan.compare import CauseKind, Comparison, StepCause, StepCauses
+from memplan.core.sentence import Sentence
 from memplan.core.units import format_bytes, format_change, format_duration, format_share, format_signed
 from memplan.holders import PeakHolders
 from memplan.traces.process_memory import ProcessMemory, ProcessPart
@@ -51,20 +52,28 @@ def _step(result: Comparison) -> Iterator[str]:
     yield (
         f"The step took {format_duration(causes.measured)}, planned were {format_duration(causes.planned)} ({change})."
     )
-    sign = 1 if causes.measured >= causes.planned else -1
-    largest = [cause for cause in causes.causes if cause.delta * sign > 0][:_CAUSES]
+    largest = leading_causes(causes)
     if largest:
-        yield f"Most of it: {'; '.join(_cause(cause) for cause in largest)}."
+        yield f"Most of it: {'; '.join(str(cause_words(cause)) for cause in largest)}."
 
 
-def _cause(cause: StepCause) -> str:
-    delta = format_signed(format_duration, cause.delta)
-    what = f"{cause.family} kernels" if cause.kind is CauseKind.KERNELS else cause.kind.value
+def leading_causes(causes: StepCauses) -> list[StepCause]:
+    """Those that make a step longer if it is, shorter if it is not: a few, the largest first."""
+    sign = 1 if causes.measured >= causes.planned else -1
+    return [cause for cause in causes.causes if cause.delta * sign > 0][:_CAUSES]
+
+
+def cause_words(cause: StepCause) -> Sentence:
+    """What it is, by how much it differs from the plan, how long it is, and which parts of the model it is most in."""
+    what = Sentence(cause.kind.value)
     if cause.kind is CauseKind.IDLE:
-        what = "idle, nothing on the device"
-    where = ", ".join(name for name, _ in cause.where)
-    sides = "" if cause.kind is CauseKind.UNPLANNED else f", {format_duration(cause.measured)} in all"
-    return f"{what} {delta}{sides}{f' ({where})' if where else ''}"
+        what = Sentence("idle, nothing on the device")
+    elif cause.kind is CauseKind.KERNELS:
+        what = Sentence(f"{cause.family} kernels")
+    said = Sentence("{} {}", (what, format_signed(format_duration, cause.delta)))
+    if cause.kind is not CauseKind.UNPLANNED:
+        said = Sentence("{}, {} in all", (said, format_duration(cause.measured)))
+    return Sentence("{} ({})", (said, ", ".join(name for name, _ in cause.where))) if cause.where else said
 
 
 def _peak(result: Comparison, names: Mapping[int, str]) -> Iterator[str]:

@@ -1,0 +1,136 @@
+"""Where a run leaves its plan, what of that costs most, and what to change first: sentences that lead to places."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from memplan.compare import CauseKind, Comparison, Deviation, DeviationWhat, StepCause
+from memplan.core.sentence import Sentence
+from memplan.core.units import format_change, format_duration
+from memplan.gui.model.details.finding_details import remedy_words
+from memplan.gui.model.session.session import FindingRef, Session
+from memplan.reports.comparison.compare_words import cause_words, leading_causes
+
+if TYPE_CHECKING:
+    from memplan.findings import Finding
+
+_FOUND_AS = {
+    CauseKind.COMMUNICATION: ("communication.", "pipeline.", "rank.", "link.", "copy."),
+    CauseKind.IDLE: ("idle.",),
+    CauseKind.KERNELS: ("plan.slower", "kernel.", "device."),
+    CauseKind.UNPLANNED: ("plan.unplanned", "recompute."),
+}
+"""The findings that tell why a cause is, by how their kinds begin."""
+_NOT_FOUND_AS = {
+    CauseKind.COMMUNICATION: "communication.exposed",
+    CauseKind.KERNELS: "plan.slower",
+    CauseKind.UNPLANNED: "plan.unplanned",
+}
+"""What helps where a cause is many small things, none of which is a finding; of idle time that goes by its reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """
+    By how much the run leaves the plan (`said`), and its `causes`, the largest first, each with the number of the
+    difference that shows it, `None` where no single one does.
+    """
+
+    said: Sentence
+    causes: tuple[tuple[Sentence, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstChange:
+    """What to change first, and the finding or the number of the difference that it is for, where there is one."""
+
+    said: Sentence
+    finding: FindingRef | None = None
+    difference: int | None = None
+
+
+def leaving(session: Session) -> Leaving | None:
+    """Where the run leaves the plan; `None` where they are not compared or nothing is told of the step."""
+    found = session.document.comparison
+    if found is None or found.causes is None or not found.causes.planned:
+        return None
+    causes = found.causes
+    off = causes.measured - causes.planned
+    values = (format_duration(abs(off)), format_change(causes.measured / causes.planned - 1))
+    longer = Sentence("The run takes {} longer than planned ({}). Most of it:", values)
+    shorter = Sentence("The run takes {} less than planned ({}). Most of it:", values)
+    told = tuple((cause_words(cause), _shown_by(session, found, cause)) for cause in leading_causes(causes))
+    return Leaving(longer if off >= 0 else shorter, told) if told else None
+
+
+def first_change(session: Session) -> FirstChange | None:
+    """
+    What to change first: the first remedy of the dearest finding that tells why the largest cause is, or of what such
+    a cause is without one; where no plan is compared, of the dearest finding that has a remedy.
+    """
+    compared = session.document.comparison
+    largest = leading_causes(compared.causes)[:1] if compared is not None and compared.causes is not None else []
+    kinds = tuple(kind for cause in largest for kind in _FOUND_AS.get(cause.kind, ()))
+    found = _of_a_finding(session, kinds) if kinds else None
+    if found is None and compared is not None and largest:
+        found = _of_a_cause(session, compared, largest[0])
+    return found or _of_a_finding(session, ("",))
+
+
+def _of_a_finding(session: Session, kinds: tuple[str, ...]) -> FirstChange | None:
+    for number, one in _dearest_first(session):
+        if one.kind.startswith(kinds) and one.remedies:
+            return FirstChange(Sentence("{} → {}", (one.title, remedy_words(one.remedies[0]))), FindingRef(number))
+    return None
+
+
+def _of_a_cause(session: Session, compared: Comparison, cause: StepCause) -> FirstChange | None:
+    """What helps against `cause`, of which no finding tells."""
+    rank, found = session.document.rank, session.diagnosis
+    if rank is None or found is None or rank.rank not in found.job.ranks:
+        return None
+    from memplan.findings.finding import remedies_of  # with the findings: a window starts without
+    from memplan.findings.software import software_of
+
+    facts = found.job.ranks[rank.rank]
+    kind = _NOT_FOUND_AS.get(cause.kind, "")
+    if cause.kind is CauseKind.IDLE:
+        idle: Counter[str] = Counter()
+        for step in facts.steps:
+            idle.update(step.idle_ns)
+        kind = "".join(f"idle.{name}" for name, _ in idle.most_common(1))
+    remedies = remedies_of(kind, software_of(facts.case)) if kind else ()
+    if not remedies:
+        return None
+    said = Sentence("{} → {}", (cause_words(cause), remedy_words(remedies[0])))
+    return FirstChange(said, difference=_shown_by(session, compared, cause))
+
+
+def _dearest_first(session: Session) -> Iterator[tuple[int, Finding]]:
+    """Findings that cost anything or ended the run, with their numbers, as ranked; the shown rank's go first."""
+    rank = session.document.rank
+    found = list(enumerate(session.diagnosis.findings if session.diagnosis is not None else ()))
+    costly = [entry for entry in found if entry[1].cost_ns or entry[1].cost_bytes or entry[1].kind.startswith("oom.")]
+    mine = [entry for entry in costly if rank is None or entry[1].rank in (None, rank.rank)]
+    yield from mine
+    yield from (entry for entry in costly if entry not in mine)
+
+
+def _shown_by(session: Session, found: Comparison, cause: StepCause) -> int | None:
+    """The number of the costliest difference that `cause` is made of."""
+    return next((place for place, one in enumerate(found.deviations) if _belongs(session, one, cause)), None)
+
+
+def _belongs(session: Session, one: Deviation, cause: StepCause) -> bool:
+    if cause.kind is CauseKind.IDLE:
+        return one.what in (DeviationWhat.WAITS, DeviationWhat.WAIT)
+    if cause.kind is CauseKind.UNPLANNED:
+        return one.what == DeviationWhat.NOT_IN_PLAN and str(one.where) == next(iter(cause.where), ("", 0))[0]
+    plan = session.document.plan
+    if one.what != DeviationWhat.DURATION or one.op is None or plan is None or not cause.where:
+        return False
+    op = plan.ops[one.op]
+    return cause.where[0][0] in (op.part, op.name, ", ".join(text for text in (op.part or op.type, op.phase) if text))

@@ -1,0 +1,106 @@
+"""The first thing that a document says: where the run leaves its plan, what costs most of that, what to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memplan.align.classes.op_families import family_table
+from memplan.compare import CauseKind
+from memplan.core.resources import table
+from memplan.gui.i18n import catalogue
+from memplan.gui.model.overview.where_it_leaves import _FOUND_AS, _NOT_FOUND_AS, first_change, leaving
+from memplan.gui.model.session.open_request import Request, open_session
+from memplan.gui.model.session.session import OpRef, SpansRef
+from memplan.gui.views.overview.overview_view import OverviewView
+from memplan.reports.comparison.compare_words import comparison_words, leading_causes
+from tests.gui.conftest import PLAN, PROFILE
+from tests.gui.hands import Hands
+from tests.gui.two_documents import settle
+
+pytestmark = pytest.mark.gui
+
+
+def test_a_run_says_where_it_leaves_its_plan_and_what_to_change(hands: Hands) -> None:
+    """Went wrong once: the command line said it, the window no more than that the makespan was off."""
+    hands.drop(PLAN, PROFILE)
+    leads = hands.window.docks.view(OverviewView).leads
+    assert leads.isVisible()
+    assert "The run takes 113.598 µs longer than planned (+15.4%)" in leads.text()
+    assert "idle, nothing on the device +101.671 µs" in leads.text()
+    assert "Change first:" in leads.text()
+    assert hands.actions == 1, "opening is enough"
+
+
+def test_each_cause_leads_to_the_difference_that_shows_it(hands: Hands) -> None:
+    hands.drop(PLAN, PROFILE)
+    window = hands.window
+    left = leaving(window.session)
+    assert left is not None
+    view = window.docks.view(OverviewView)
+    shown = []
+    for _, number in left.causes:
+        assert number is not None
+        window.show_page("overview")
+        view.leads.linkActivated.emit(f"difference:{number}")
+        settle()
+        assert window.pages.current == "plan"
+        shown.append(type(window.session.selected))
+    assert shown == [SpansRef, OpRef, OpRef], "all waits, then the op of each part that differs most"
+
+
+def test_the_words_are_those_of_the_command_line() -> None:
+    session = open_session(Request(PLAN, PROFILE))
+    found, left = session.document.comparison, leaving(session)
+    assert found is not None
+    assert left is not None
+    paragraph = comparison_words(found, {})
+    assert all(str(words) in paragraph for words, _ in left.causes)
+
+
+def test_findings_are_held_against_the_open_plan() -> None:
+    """Went wrong once: the window diagnosed as if no plan were open, other than the command line does."""
+    session = open_session(Request(PLAN, PROFILE))
+    diagnosis = session.diagnose()
+    assert diagnosis is not None
+    assert diagnosis.job.planned, "kernels are matched with the plan's ops"
+
+
+def test_the_change_is_of_the_largest_cause_though_no_finding_tells_of_it() -> None:
+    session = open_session(Request(PLAN, PROFILE))
+    session.diagnosis = session.diagnose()
+    found, change = session.document.comparison, first_change(session)
+    assert found is not None
+    assert found.causes is not None
+    assert change is not None
+    assert leading_causes(found.causes)[0].kind is CauseKind.IDLE
+    assert change.finding is None
+    assert "idle, nothing on the device" in str(change.said)
+    assert found.deviations[change.difference or 0].what == "waits"
+
+
+def test_a_run_without_a_plan_says_what_to_change(shared_data: Path) -> None:
+    session = open_session(Request(None, shared_data / "profiles" / "qwen3-0.6b-train-4rank"))
+    session.diagnosis = session.diagnose()
+    change = first_change(session)
+    assert leaving(session) is None
+    assert change is not None
+    one = session.finding(change.finding)
+    assert one is not None
+    assert one.rank == 0, "of the rank that is shown"
+    assert one.remedies[0].knob in str(change.said)
+
+
+def test_every_family_and_cause_can_be_said_in_chinese() -> None:
+    words = catalogue("zh")
+    families = [f"{name.replace('_', ' ')} kernels" for name in family_table().names]
+    causes = [kind.value for kind in CauseKind if kind is not CauseKind.KERNELS]
+    assert [text for text in (*families, *causes) if text not in words] == []
+
+
+def test_what_causes_are_found_as_are_findings() -> None:
+    kinds = table("memplan.findings", "remedies.json").keys()
+    assert set(_NOT_FOUND_AS.values()) <= kinds
+    for beginning in (text for texts in _FOUND_AS.values() for text in texts):
+        assert any(kind.startswith(beginning) for kind in kinds), beginning
