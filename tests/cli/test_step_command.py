@@ -43,8 +43,10 @@ def test_json_holds_the_same_figures(config: Path, capsys: pytest.CaptureFixture
 
 def test_the_plan_of_a_rank_is_written(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "plan.json"
-    assert main(["step", str(config), "--batch", "2", "--context", "256", "-o", str(output)]) == 0
+    step = ["step", str(config), "--batch", "2", "--context", "256", "--engine", "vllm-ascend-0.8.5rc1"]
+    assert main([*step, "-o", str(output)]) == 0
     assert load_plan(output).ops
+    assert any(part.note.startswith("vllm-ascend-0.8.5rc1: ") for part in load_plan(output).step_parts)
     assert str(output) in capsys.readouterr().out
 
 

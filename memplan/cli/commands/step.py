@@ -125,7 +125,7 @@ def command(
     if output is not None:
         from memplan.planner import plan
 
-        plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
+        plan(model, layout=result.layout, recipe=result.step, chip=die, engine=result.engine).save(output)
     found = step_report(result, _room(die))
     notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
     return replace(found, notes=notes, written=() if output is None else (output,))
