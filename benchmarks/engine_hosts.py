@@ -76,7 +76,7 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
     host = _solved([row for row in whole if _unfused(row)], host, ("unfused_layer_ns",))
     pieces_of_layer = median(
         _by_source(
-            (row.source, row.measured * row.yielded * 1e6 / row.work.layers)
+            (row.source, row.measured * row.steps.yielded * 1e6 / row.steps.work.layers)
             for row in rows
             if row.engine == PIECEWISE
             and row.timed
@@ -99,13 +99,13 @@ def _unfused(row: EngineRow) -> bool:
     """Whether its engine runs layers of the row's in kernels that reference stacks fuse."""
     own = engine_host(row.engine)
     if not row.first:
-        return own.unfused(row.work) > 0
-    return row.prompt_work.unfused + row.prompt_work.recurrent * own.prompt_recurrence_counts > 0
+        return own.unfused(row.steps.work) > 0
+    return row.steps.prompt_work.unfused + row.steps.prompt_work.recurrent * own.prompt_recurrence_counts > 0
 
 
 def _mostly_launched(row: EngineRow) -> bool:
     """Whether the kernels of its prompt take so little of a first token that launching them sets it."""
-    return row.prompt_ns < _HOSTS_PART * row.measured * 1e6
+    return row.steps.prompt_ns < _HOSTS_PART * row.measured * 1e6
 
 
 def _like(engine: str, host: EngineHost) -> EngineHost:
@@ -186,7 +186,7 @@ def host_spread(row: EngineRow, hosts: Hosts) -> HostSpread:
     told = (row.predicted(host), row.predicted(engine_host(CAPTURED)), row.measured)
     whole, kernels, measured = told if row.timed else tuple(1 / value for value in told)
     if row.first:
-        kernels = row.prompt_ns / 1e6
+        kernels = row.steps.prompt_ns / 1e6
     own = whole - kernels
     return HostSpread(row.source, own / whole, measured / whole, (measured - kernels) / own if own > 0 else 1.0)
 

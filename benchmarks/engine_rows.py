@@ -1,8 +1,8 @@
 """
 Serving by an engine with a host of its own: throughput, time per token and to the first one of public runs, predicted.
 
-`benchmarks/engine_hosts.py` says what the host takes from these rows; `benchmarks/closed_loops.py` how steps that read
-and steps that make tokens follow each other where others are served too.
+`benchmarks/engine_hosts.py` says what the host takes from these rows. How steps follow each other where others are
+served too is `memplan.serving.loaded_steps`, which `memplan step --concurrency` asks as well.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.closed_loops import ClosedLoop
 from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
 from memplan.engines import CAPTURED
-from memplan.models import ModelConfig, load_config
+from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving import step_time
-from memplan.serving.constants import EngineHost, HostWork, accepted, accepted_in_turn, engine_host
+from memplan.serving.constants import EngineHost, accepted, accepted_in_turn, engine_host
+from memplan.serving.loaded_steps import (
+    WAVES,
+    LoadedSteps,
+    PromptSteps,
+    RequestLoad,
+    StepTimer,
+    captured_steps,
+    loaded_steps,
+)
 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
@@ -36,28 +43,15 @@ ALIKE = "sglang", "xllm"
 WHOLE = ENGINE, SYNCHRONOUS
 HIDDEN = (CAPTURED,)
 """Engines whose steps take what their kernels do."""
-_WAVES = 2.0
-"""How often all requests at once follow each other where a source doesn't say: midway between once and without end."""
 _MOST_NS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """
-    A published row (`told`, with what is known of its server where it tells nothing else).
-
-    Nanoseconds of its captured step and of that of one sequence a replica, of reading a prompt and those that are read
-    together; what both have for the host, and tokens a step yields.
-    """
+    """A published row (`told`, with what is known of its server where it tells nothing else), and the steps it runs."""
 
     told: Mapping[str, Any]
-    step_ns: int
-    single_ns: int
-    prompt_ns: int
-    group_ns: int
-    work: HostWork
-    prompt_work: HostWork
-    yielded: float
+    steps: LoadedSteps
 
     @property
     def engine(self) -> str:
@@ -102,7 +96,7 @@ class EngineRow:
     @property
     def batch(self) -> int:
         """Sequences under way at once, of which others may wait."""
-        return sequences_under_way(self.told)
+        return self.steps.load.requests
 
     @property
     def alone(self) -> bool:
@@ -135,97 +129,12 @@ class EngineRow:
         return float(next(self.told[name] for name in ("ttft_ms", "tpot_ms", "tokens_per_second") if name in self.told))
 
     def predicted(self, host: EngineHost) -> float:
-        """
-        What is measured, with such a host.
-
-        Prompts that are sent at once are read by all replicas in the same steps, as few as their tokens fit into. Those
-        sent at a rate come one by one: where replicas share experts each waits for the prompts of all.
-        """
-        told, loop = self.told, self._loop(host)
+        """What is measured, with such a host."""
         if self.first:
-            # Whoever comes while others are answered waits for the rest of the step under way: half of it on average.
-            read = loop.mixed if self.mixes and self.batch > 1 else loop.read
-            asked = 0.0 if told.get("offline") else host.request_ns / 1e6
-            return loop.chunks * read + (loop.step / 2 if self.batch > 1 else 0.0) + asked
+            return self.steps.first_token_ms(replace(host, request_ns=0) if self.told.get("offline") else host)
         if self.timed:
-            return loop.step / self.yielded + (loop.among() / told["output"] if told.get("mean") else 0.0)
-        if told.get("unequal"):
-            single = host.step(self.single_ns, replace(self.work, sequences=1), reads=False, eager_drafts=self._eager)
-            coming = replace(loop, mixed=self._mixed(host, loop.step, loop.coming()))
-            taken = coming.drained(single / 1e6) / loop.waves
-        else:
-            taken = loop.wave()
-        return float(self.batch * told["output"] / taken * 1e3)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether steps read prompts and make tokens at once."""
-        return bool(self.told.get("mixes"))
-
-    @property
-    def _eager(self) -> bool:
-        """Whether the host launches drafts one by one."""
-        return bool(self.told["eager_drafts"])
-
-    def _loop(self, host: EngineHost) -> ClosedLoop:
-        """The steps of the row as they follow each other."""
-        told = self.told
-        step = host.step(self.step_ns, self.work, reads=False, eager_drafts=self._eager) / 1e6
-        group = 1 if self.first else self.group
-        read = self._reading(host, self._kernels(group), group) / 1e6
-        own = self.batch / told["data"]
-        shared = (self.timed and not told.get("together") and told.get("waves") != 1) or "rate" in told
-        prompts = self.batch if shared and told["expert"] > 1 else own
-        return ClosedLoop(
-            prompts=prompts,
-            group=group,
-            chunks=self.chunks,
-            waves=told.get("waves", _WAVES),
-            steps=max(0, told["output"] - 1) / self.yielded,
-            step=step,
-            read=read,
-            mixed=self._mixed(host, step, group),
-            apart=self.mixes or self.one_by_one,
-        )
-
-    def _kernels(self, prompts: float) -> float:
-        """Nanoseconds of the captured step that reads so many prompts, or one of the steps that read a long one."""
-        if prompts <= 1 or self.group == 1:
-            return max(1.0, prompts) * self.prompt_ns / self.chunks
-        return self.prompt_ns + (prompts - 1) / (self.group - 1) * (self.group_ns - self.prompt_ns)
-
-    def _reading(self, host: EngineHost, kernels: float, prompts: float, under_way: int = 0) -> int:
-        """Nanoseconds of a step of `kernels` that reads `prompts` beside as many sequences as are `under_way`."""
-        tokens = round(prompts * self.told["prompt"] / self.chunks) + under_way
-        work = replace(self.prompt_work, sequences=round(prompts) + under_way, tokens=tokens)
-        return host.step(kernels, work, reads=True)
-
-    def _mixed(self, host: EngineHost, step: float, prompts: float) -> float:
-        """Milliseconds of reading so many prompts and making a token of each sequence, which takes `step` alone."""
-        kernels = self._kernels(prompts)
-        if not self.mixes:
-            return step + self._reading(host, kernels, prompts) / 1e6
-        # Weights are read once for both.
-        both = kernels + max(0, self.step_ns - self.single_ns)
-        return max(step, self._reading(host, both, prompts, self.work.sequences) / 1e6)
-
-    @property
-    def one_by_one(self) -> bool:
-        """Whether requests come at a rate or after answers of unequal lengths, and not together."""
-        return bool(self.told.get("one_by_one")) or "rate" in self.told
-
-    @property
-    def chunks(self) -> int:
-        """Steps that a prompt is read in: one where nobody says how many tokens a step reads at most."""
-        return int(-(-self.told["prompt"] // self.told.get("most_tokens", self.told["prompt"])))
-
-    @property
-    def group(self) -> int:
-        """Prompts of a replica read in the same steps: as many as fit into one, of those that come together."""
-        if self.one_by_one:
-            return 1
-        fitting = self.told.get("most_tokens", 0) // self.told["prompt"]
-        return int(max(1, min(-(-self.batch // self.told["data"]), fitting)))
+            return self.steps.token_ms(host, mean=bool(self.told.get("mean")))
+        return self.steps.tokens_per_second(host)
 
     @property
     def why(self) -> str:
@@ -234,8 +143,8 @@ class EngineRow:
 
         A single request has no others' prompts to wait for, and steps of a reference stack read none.
         """
-        told = self.told
-        read, made = self.batch / told["data"] * self.prompt_ns, told["output"] * self.step_ns / self.yielded
+        told, steps = self.told, self.steps
+        read, made = self.batch / told["data"] * steps.prompt_ns, told["output"] * steps.step_ns / steps.yielded
         undisturbed = self.batch == 1 or told.get("decodes_alone") or self.engine == CAPTURED
         if self.first or told.get("mean") or not self.timed or undisturbed or read <= made:
             return ""
@@ -259,62 +168,55 @@ def _family(told: Mapping[str, Any]) -> str:
     return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
 
 
-def sequences_under_way(told: Mapping[str, Any]) -> int:
-    """Those that are sent at once, as far as the replicas of a row take them."""
-    return int(min(told["batch"], told["data"] * told.get("most_sequences", told["batch"])))
+def told_load(told: Mapping[str, Any]) -> RequestLoad:
+    """The requests of a row, as many of those that are sent at once as its replicas take."""
+    return RequestLoad(
+        requests=int(min(told["batch"], told["data"] * told.get("most_sequences", told["batch"]))),
+        prompt=told["prompt"],
+        answer=told["output"],
+        waves=told.get("waves", WAVES),
+        one_by_one=bool(told.get("one_by_one")) or "rate" in told,
+        unequal=bool(told.get("unequal")),
+    )
+
+
+def told_reading(told: Mapping[str, Any]) -> PromptSteps:
+    """How a row's engine reads prompts: one in a step of its own where nobody says how many tokens a step reads."""
+    return PromptSteps(told.get("most_tokens"), bool(told.get("mixes")), bool(told.get("together")))
 
 
 def engine_rows(data: Path, *, later: bool = False) -> list[EngineRow]:
     """Every row of `public_serving.json`, or those of `later` sets alone; `data` is the shared data folder."""
     document = json.loads(ROWS.read_text("utf-8"))
     # Rows of one source share the reading of a prompt and the step of one sequence.
-    timed = cache(_captured)
+    timer = cache(lambda chip, engine: cache(captured_steps(chip, engine)))
     wanted = [told for told in document["rows"] if "seen" in told or not later]
     rows = ({**document["servers"].get(_family(told), {}), **told} for told in wanted)
-    return [_row(told, data, document["drafted_acceptance"], timed) for told in rows]
-
-
-def _captured(model: ModelConfig, layout: Layout, step: ServedStep, chip: str, engine: str) -> tuple[int, HostWork]:
-    """Nanoseconds of a captured step by the kernels of `engine`, and what it has for a host."""
-    found = step_time(model, layout, step, chip, engine=engine)
-    return found.duration_ns - found.host_ns, found.work
+    return [_row(told, data, document["drafted_acceptance"], timer) for told in rows]
 
 
 def _row(
-    told: Mapping[str, Any],
-    data: Path,
-    drafted: Mapping[str, float],
-    timed: Callable[[ModelConfig, Layout, ServedStep, str, str], tuple[int, HostWork]],
+    told: Mapping[str, Any], data: Path, drafted: Mapping[str, float], timer: Callable[[str, str], StepTimer]
 ) -> EngineRow:
     config = told["config"]
     model = load_config(data / config if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
-    layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
-    context = told["prompt"] + told["output"] // 2
-    precision = told["precision"]
-    even = bool(told.get("even_routing"))
+    layout, load = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"]), told_load(told)
     step = ServedStep(
-        Phase.DECODE, sequences_under_way(told), context,
-        speculative=told["drafts"], precision=precision, even_routing=even,
+        Phase.DECODE, load.requests, load.context,
+        speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
     )  # fmt: skip
-    prompt = ServedStep(Phase.PREFILL, told["data"], told["prompt"], precision=precision, even_routing=even)
     if told.get("foreign_drafts") or "draft" in told:
         more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
     else:
         more = accepted(step.speculative, ENGINE)
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
-    kernels = MINDIE if told.get("paged_attention") else told["engine"]
-    on = told["chip"], kernels
-    step_ns, work = timed(drafting, layout, step, *on)
-    single_ns, _ = timed(drafting, layout, replace(step, batch=told["data"]), *on)
-    prompt_ns, prompt_work = timed(model, layout, prompt, *on)
-    row = EngineRow(
-        told, step_ns, single_ns, prompt_ns, prompt_ns, work, prompt_work, yielded=told.get("yielded", 1 + more)
-    )
-    if row.group == 1:
-        return row
-    group_ns, _ = timed(model, layout, replace(prompt, batch=told["data"] * row.group), *on)
-    return replace(row, group_ns=group_ns)
+    timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
+    steps = loaded_steps(
+        drafting, layout, load, told_reading(told), step, timed,
+        yielded=told.get("yielded", 1 + more), eager_drafts=bool(told["eager_drafts"]),
+    )  # fmt: skip
+    return EngineRow(told, steps)
 
 
 def shipped_hosts() -> Hosts:

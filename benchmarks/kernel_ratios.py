@@ -58,7 +58,7 @@ def _public_ratios() -> Iterator[Ratio]:
 
 def _cleared_ratios() -> Iterator[Ratio]:
     for each in cleared_kernels():
-        if not (each.is_source or each.gave or each.doubtful):
+        if not (each.is_source or each.gave or each.doubtful or each.is_later):
             generation = machine(chip(each.chip)).npu_arch
             yield _ratio(generation, each.source, each.kernel, each.measured_ns, each.cost())
 

@@ -142,7 +142,7 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, l2: L2State, *, col
         hot=(l2.hot or 0.0) * work.read,
         kept=None if kept else 0.0,
         clean=l2.clean,
-        double_buffer=not takes_turns(kernel.type, machine.npu_arch)
+        double_buffer=not (work.in_turn or takes_turns(kernel.type, machine.npu_arch))
         and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)

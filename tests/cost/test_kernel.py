@@ -405,7 +405,8 @@ def test_groups_of_channels_are_multiplied_as_many_at_once_as_fill_a_block() -> 
     [
         ("BNTrainingReduce", "vector"),
         ("BNTrainingReduceGrad", "vector"),
-        ("BNTrainingUpdateGrad", "rows"),
+        ("BNTrainingUpdateGrad", "vector"),
+        ("BNTrainingUpdate", "vector"),
         ("DepthwiseConv2DBackpropInputD", "convolution_input_gradient"),
         ("DepthwiseConv2dNativeBackpropFilterD", "convolution_filter_gradient"),
         ("ConfusionSoftmaxGrad", "rows"),

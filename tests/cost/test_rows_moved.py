@@ -37,6 +37,84 @@ def test_a_table_costs_what_is_put_into_it() -> None:
     assert times[0] == times[1]
 
 
+def test_rows_that_are_added_take_turns() -> None:
+    """Each goes through five steps that wait for each other, an index of an inner axis for all that lies outside."""
+    table, places = Operand((128, 2000, 64), "float32"), Operand((1000,), "int64")
+    inner = _cost("InplaceIndexAdd", (table, places, Operand((128, 1000, 64), "float32")), (table,))
+    outer = _cost("InplaceIndexAdd", (table, Operand((128,), "int64"), table), (table,))
+    step = B3["instruction_start_ns"]
+    assert inner.duration_ns > 128 * 1000 / B3.vectors * 5 * step
+    assert outer.duration_ns < inner.duration_ns / 2
+
+
+def test_the_newest_generation_takes_no_turns() -> None:
+    """Its kernels of these types are others."""
+    new = machine(chip("Ascend950PR_9589"))
+    rows, places = Operand((65536, 16), "float32"), Operand((65536,), "int64")
+    kernel = Kernel("InplaceIndexAdd", (rows, places, rows), (rows,))
+    assert kernel_cost(kernel, new).duration_ns < kernel_cost(kernel, B3).duration_ns / 10
+
+
+def test_indexing_deals_out_tasks_of_many_rows() -> None:
+    """A core takes 128 elements, or 32 rows of a table, however many cores are left without."""
+    scores, sizes = Operand((4096, 6400), "float32"), (Operand((2,), "int64"), Operand((1,), "int64"))
+    few, many = (
+        _cost("Index", (scores, *sizes, *2 * (Operand((count,), "int64"),)), (Operand((count,), "float32"),))
+        for count in (128, 40 * 128)
+    )
+    assert few.duration_ns > 128 * 2 * B3["instruction_start_ns"]
+    assert many.duration_ns < 1.5 * few.duration_ns
+
+
+@pytest.mark.parametrize("words", [32000, 151936])
+def test_losses_pick_an_element_of_a_long_row(words: int) -> None:
+    """Went wrong once: all scores of a vocabulary were read for one of each row, and again for zeros."""
+    scores, weights = Operand((4096, words), "float32"), Operand((words,), "float32")
+    places, one = Operand((4096,), "int64"), Operand((), "float32")
+    read = scores.nbytes / B3.hbm_bytes_per_second * 1e9
+    assert _cost("NLLLoss", (scores, places, weights), (one, one)).duration_ns < read / 4
+    back = _cost("NLLLossGrad", (scores, one, places, weights, one), (scores,))
+    assert back.gm_bytes < 1.01 * scores.nbytes
+
+
+def test_losses_read_short_rows_whole() -> None:
+    """UB holds them, and elements are picked there."""
+    scores, places = Operand((65536, 1000), "float32"), Operand((65536,), "int64")
+    found = _cost("NLLLoss", (scores, places, Operand((1000,), "float32")), (Operand((), "float32"),))
+    assert found.gm_bytes >= scores.nbytes
+
+
+@pytest.mark.parametrize("kind", ["SparseApplyFtrl", "FusedSparseLazyAdam"])
+def test_sparse_optimisers_move_the_rows_that_change(kind: str) -> None:
+    """Went wrong once: tables of ten million rows were read and written for 128 of them."""
+    rows, places = Operand((4096, 16), "float32"), Operand((4096,), "int32")
+    small, large = (3 * (Operand((words, 16), "float32"),) for words in (10_000, 10_000_000))
+    times = [_cost(kind, (*tables, rows, places), tables).duration_ns for tables in (small, large)]
+    assert times[0] == times[1]
+
+
+def test_batch_norms_with_sums_do_not_go_along_rows() -> None:
+    """Went wrong once: each row of seven pixels started the instructions of a norm."""
+    gain = Operand((2048,), "float32")
+    for kind in ("BNTrainingUpdate", "BNInfer", "BNTrainingUpdateGrad"):
+        narrow, wide = (Operand((64, 2048, *size), "float32") for size in ((7, 7), (1, 49)))
+        times = [_cost(kind, (image, image, gain, gain), (image, gain)).duration_ns for image in (narrow, wide)]
+        assert times[0] == times[1]
+
+
+@pytest.mark.parametrize("name", ["910B2", "Ascend310P3", "Ascend910A", "Ascend950PR_9589"])
+@pytest.mark.parametrize(("channels", "each", "taps"), [(96, 1, 3), (64, 64, 3), (256, 256, 1)])
+def test_windows_far_apart_load_whole_rows(name: str, channels: int, each: int, taps: int) -> None:
+    """Went wrong once: of an image that windows use a part of no more was read than that part, faster than HBM."""
+    core = machine(chip(name))
+    image, result = (Operand((256, channels, size, size), "float16") for size in (112, 56))
+    filters = Operand((channels, each, taps, taps), "float16")
+    loaded = image.nbytes / (2 if taps == 1 else 1)
+    least = loaded / core.hbm_bytes_per_second / max(core["hbm_read_share"], core["hbm_nd2nz_share"]) * 1e9
+    for kind, operands in (("Conv2D", (image, filters, result)), ("Conv2DBackpropFilter", (image, result, filters))):
+        assert kernel_cost(Kernel(kind, operands[:2], operands[2:]), core).duration_ns > least, kind
+
+
 def test_norms_of_images_go_along_pixels() -> None:
     """Went wrong once: each row of seven pixels started instructions of its own."""
     image, gain = Operand((64, 2048, 7, 7), "float32"), Operand((2048,), "float32")

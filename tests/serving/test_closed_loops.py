@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from statistics import mean
+from typing import Any
 
 import pytest
 
-from benchmarks.closed_loops import ClosedLoop, longest
-from benchmarks.engine_rows import EngineRow
+from benchmarks.engine_rows import EngineRow, told_load
+from memplan.models.parallel import Layout
+from memplan.serving.closed_loop import ClosedLoop, longest
 from memplan.serving.constants import HostWork, engine_host
+from memplan.serving.loaded_steps import LoadedSteps, PromptSteps, RequestLoad
 
 PROMPT, BASE, EACH, TOKEN = 1000, 10.0, 0.05, 0.02
 """Tokens of a prompt; milliseconds of a step, of each sequence in it, of each token of a prompt that it reads."""
@@ -25,15 +28,17 @@ class Served:
     prompt: int
     left: int
     length: int
+    sent: float
     first: float = 0.0
     end: float = 0.0
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """Of an engine: mean milliseconds between tokens of an answer, and those until the last one is done."""
+    """Of an engine: mean milliseconds between tokens of an answer, to the first, and until the last one is done."""
 
     between: float
+    first: float
     whole: float
 
 
@@ -46,7 +51,7 @@ def simulated(clients: int, waves: int, length: Callable[[], int], *, most: int,
     done: list[Served] = []
     while left or under_way:
         while left and len(under_way) < clients:
-            under_way.append(Served(PROMPT, made := length(), made))
+            under_way.append(Served(PROMPT, made := length(), made, now))
             left -= 1
         budget, readers = most, list[Served]()
         for item in under_way:
@@ -65,7 +70,8 @@ def simulated(clients: int, waves: int, length: Callable[[], int], *, most: int,
             item.end = now
         done += [item for item in under_way if not item.left]
         under_way = [item for item in under_way if item.left]
-    return Simulated(mean((item.end - item.first) / (item.length - 1) for item in done if item.length > 1), now)
+    between = mean((item.end - item.first) / (item.length - 1) for item in done if item.length > 1)
+    return Simulated(between, mean(item.first - item.sent for item in done), now)
 
 
 def loop(clients: int, waves: int, answer: int, *, most: int, mixes: bool) -> ClosedLoop:
@@ -118,56 +124,78 @@ def test_prompts_that_come_apart_stop_answers_one_by_one(waves: int) -> None:
     assert apart.step + apart.among() / apart.steps == pytest.approx(mean(runs), rel=0.05)
 
 
-TOLD = {
-    "tensor": 1, "data": 1, "expert": 1, "batch": 1, "prompt": 1024, "output": 1, "drafts": 0,
-    "eager_drafts": False, "engine": "sglang", "family": "SGLang", "ttft_ms": 1.0,
-}  # fmt: skip
+LOAD = RequestLoad(1, 1024, 1)
+STEPS = LoadedSteps(
+    LOAD, PromptSteps(), Layout(), 3_000_000, 3_000_000, 10_000_000, 10_000_000, _WORK, _WORK, yielded=1.0
+)
 
 
 def test_a_first_token_takes_a_request_and_the_rest_of_a_step() -> None:
     host, work = engine_host("sglang"), replace(_WORK, unfused=4)
-    row = EngineRow(TOLD, 3_000_000, 3_000_000, 10_000_000, 10_000_000, work, work, yielded=1.0)
+    steps = replace(STEPS, work=work, prompt_work=work)
     launched = 4 * host.prompt_unfused_layer_ns + 40 * host.launch_ns
-    assert row.predicted(host) * 1e6 == pytest.approx(launched + host.request_ns)
-    assert replace(row, told={**TOLD, "offline": True}).predicted(host) * 1e6 == pytest.approx(launched)
+    assert steps.first_token_ms(host) * 1e6 == pytest.approx(launched + host.request_ns)
     # Who comes while others are answered waits for the rest of the step under way, half of it on average.
     beside = host.step_ns + host.sequence_ns + 4 * host.unfused_layer_ns
-    later = replace(row, told={**TOLD, "batch": 8})
-    assert (later.predicted(host) - row.predicted(host)) * 1e6 == pytest.approx((3_000_000 + beside) / 2)
+    later = replace(steps, load=replace(LOAD, requests=8))
+    assert (later.first_token_ms(host) - steps.first_token_ms(host)) * 1e6 == pytest.approx((3_000_000 + beside) / 2)
 
 
-def test_waiting_prompts_share_a_step_of_the_row_s_tokens() -> None:
+def test_waiting_prompts_share_a_step_of_as_many_tokens() -> None:
     """Prompts alone, one token each: eight of them in one step, in steps of three, and one by one."""
-    told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tokens_per_second": 1.0, "batch": 8, "waves": 1}
     host, work = engine_host("sglang"), _WORK
+    eight = replace(STEPS, load=replace(LOAD, requests=8, waves=1))
     whole, three, single = (
-        EngineRow(
-            {**told, "most_tokens": most}, 3_000_000, 3_000_000, 10_000_000, group * 10_000_000, work, work, yielded=1.0
-        )
+        replace(eight, reading=PromptSteps(most), group_ns=group * 10_000_000)
         for most, group in ((8192, 8), (3072, 3), (1024, 1))
     )
-    assert [row.group for row in (whole, three, single)] == [8, 3, 1]
+    assert [steps.group for steps in (whole, three, single)] == [8, 3, 1]
     beside = host.step_ns + 8 * host.sequence_ns
-    assert whole.predicted(host) == pytest.approx(8 / (8 * 10_000_000 + beside) * 1e9)
+    assert whole.tokens_per_second(host) == pytest.approx(8 / (8 * 10_000_000 + beside) * 1e9)
     taken = host.step(30_000_000, replace(work, sequences=3), reads=True)
-    assert three.predicted(host) == pytest.approx(8 / (8 / 3 * taken) * 1e9)
+    assert three.tokens_per_second(host) == pytest.approx(8 / (8 / 3 * taken) * 1e9)
     taken = host.step(10_000_000, work, reads=True)
-    assert single.predicted(host) == pytest.approx(1e9 / taken)
+    assert single.tokens_per_second(host) == pytest.approx(1e9 / taken)
     # Steps shorter than launching their kernels take as long as that does.
     launched = replace(three, prompt_work=replace(work, kernels=1000))
-    assert launched.predicted(host) == pytest.approx(8 / (8 / 3 * 1000 * host.launch_ns) * 1e9)
+    assert launched.tokens_per_second(host) == pytest.approx(8 / (8 / 3 * 1000 * host.launch_ns) * 1e9)
     # Replicas read together what is sent at once; where they share experts each waits for what comes at a rate.
-    twice = {**told, "data": 2, "expert": 2, "most_tokens": 3072}
-    once, paced = (replace(launched, told=changed).predicted(host) for changed in (twice, {**twice, "rate": 1.0}))
-    assert once == pytest.approx(8 / (4 / 3 * 1000 * host.launch_ns) * 1e9)
-    assert paced == pytest.approx(8 / (8 * 1000 * host.launch_ns) * 1e9)
+    twice = replace(launched, layout=Layout(data=2, expert=2))
+    paced = replace(twice, load=replace(twice.load, one_by_one=True))
+    assert twice.tokens_per_second(host) == pytest.approx(8 / (4 / 3 * 1000 * host.launch_ns) * 1e9)
+    assert paced.tokens_per_second(host) == pytest.approx(8 / (8 * 1000 * host.launch_ns) * 1e9)
+
+
+TOLD = {
+    "tensor": 1, "data": 1, "expert": 1, "batch": 1, "prompt": 1024, "output": 1, "drafts": 0,
+    "eager_drafts": False, "engine": "sglang", "family": "SGLang",
+}  # fmt: skip
+
+
+def test_a_row_asks_for_what_it_measured() -> None:
+    host = engine_host("sglang")
+    first = EngineRow({**TOLD, "ttft_ms": 1.0}, STEPS)
+    assert first.predicted(host) == STEPS.first_token_ms(host)
+    offline = replace(first, told={**first.told, "offline": True})
+    assert (first.predicted(host) - offline.predicted(host)) * 1e6 == pytest.approx(host.request_ns)
+    rate = EngineRow({**TOLD, "tokens_per_second": 1.0}, STEPS)
+    assert rate.predicted(host) == STEPS.tokens_per_second(host)
+    crowded = replace(STEPS, load=RequestLoad(8, 1024, 100))
+    median, mean = (
+        EngineRow({**TOLD, "tpot_ms": 1.0, "mean": told}, crowded).predicted(host) for told in (False, True)
+    )
+    assert (median, mean) == (crowded.token_ms(host, mean=False), crowded.token_ms(host))
+    assert median < mean
 
 
 def test_a_row_is_refused_only_where_others_prompts_stand_between() -> None:
     """Went wrong once: single long requests and stacks that only make tokens were refused with the crowded ones."""
-    told = {name: TOLD[name] for name in TOLD if name != "ttft_ms"} | {"tpot_ms": 1.0, "output": 100, "batch": 4}
-    work = replace(_WORK, sequences=4)
-    crowded = EngineRow(told, 1_000_000, 1_000_000, 10**9, 10**9, work, work, yielded=1.0)
-    assert "how many are made at once" in crowded.why
+    told = {**TOLD, "tpot_ms": 1.0, "output": 100, "batch": 4}
+    steps = replace(STEPS, step_ns=1_000_000, single_ns=1_000_000, prompt_ns=10**9, group_ns=10**9)
+
+    def row(told: Mapping[str, Any]) -> EngineRow:
+        return EngineRow(told, replace(steps, load=told_load(told)))
+
+    assert "how many are made at once" in row(told).why
     for changed in ({"batch": 1}, {"engine": "captured"}, {"decodes_alone": True}, {"mean": True}):
-        assert not replace(crowded, told={**told, **changed}).why
+        assert not row({**told, **changed}).why

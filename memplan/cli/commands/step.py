@@ -11,7 +11,7 @@ import typer
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.units import format_duration
-from memplan.reports.report import Report
+from memplan.reports.report import Remark, Report
 from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def command(
     """
     from memplan.engines import DEFAULT_ENGINE
     from memplan.hardware import chip as find_chip
+    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.step_report import step_report, training_step_report
     from memplan.serving import step_time, training_time
@@ -80,9 +81,12 @@ def command(
     if host_factor is not None or measured_step is not None:
         check_host_shows(engine or DEFAULT_ENGINE)
 
+    served = served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
+
     def timed(factor: float | None) -> StepTime:
         return step_time(
-            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
+            model, asked.layout, step, die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
             eager_drafts=eager_drafts, host_factor=factor,
         )  # fmt: skip
 
@@ -99,7 +103,9 @@ def command(
         from memplan.planner import plan
 
         plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
-    return replace(step_report(result, _room(die)), written=() if output is None else (output,))
+    found = step_report(result, _room(die))
+    notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
+    return replace(found, notes=notes, written=() if output is None else (output,))
 
 
 def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:

@@ -96,9 +96,29 @@ def reduced_row(op_type: str, operand: Operand) -> int:
 
 
 @cache
-def row_steps(op_type: str) -> int:
-    """Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0."""
-    return int(_table()["rows_in_turn"]["types"].get(op_type, 0))
+def row_steps(op_type: str, generation: str = "", *, long: bool = False) -> int:
+    """
+    Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0.
+
+    `long` where a row doesn't fit into UB, `generation` (`npu_arch`) where its kernels are known to do otherwise.
+    """
+    rule = _table()["rows_in_turn"]
+    if generation in rule["not_of"]:
+        return 0
+    return int(rule["types"].get(op_type, rule["longer_than_buffer"].get(op_type, 0) if long else 0))
+
+
+@cache
+def rows_a_task(op_type: str, *, short_table: bool) -> int:
+    """Rows that `op_type` deals out to cores at a time; `short_table` where one index says whole blocks of few rows."""
+    task = _table()["rows_in_turn"]["tasks"].get(op_type)
+    return int(task["rows_of_blocks" if short_table else "rows"]) if task else 1
+
+
+@cache
+def longest_short_table(op_type: str) -> int:
+    """Rows of the longest table that `op_type` takes as short, 0 where it makes no difference."""
+    return int(_table()["rows_in_turn"]["tasks"].get(op_type, {"longest_table": 0})["longest_table"])
 
 
 def rows_overlap(op_type: str, row: int, dtype: str) -> bool:

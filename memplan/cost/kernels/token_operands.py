@@ -1,4 +1,4 @@
-"""Of caches and tables that kernels take whole, what their tokens touch."""
+"""Of caches, tables and scores that kernels take whole, what they touch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ def of_tokens_alone(kernel: Kernel) -> Kernel:
     `kernel` with what its tokens touch of caches that it writes and of tables of rotary angles, others as they are.
 
     A cache of pages is an operand like any other, and where a profile gives results it is one again, but only what the
-    tokens have is moved: what comes first. Of a table of every position a token reads one row.
+    tokens have is moved: what comes first. Of a table of every position a token reads one row. An optimiser of sparse
+    gradients touches the rows that its indices name; of a picked loss's gradient the scores are told for their shape.
     """
-    if op_class(kernel.type).rule == "rotary":
+    rule = op_class(kernel.type)
+    if rule.rule == "rotary":
         kernel = _with_rows_of_tokens(kernel)
+    elif rule.kind == "optimizer":
+        return _with_rows_of_gradient(kernel)
+    elif rule.rule == "picked_loss_gradient" and kernel.outputs:
+        shape = kernel.outputs[0].shape
+        return replace(kernel, inputs=tuple(each for each in kernel.present if each.shape != shape))
     if not kernel.present or not writes_cache(kernel.type):
         return kernel
     tokens = kernel.present[0].count
@@ -27,6 +34,24 @@ def of_tokens_alone(kernel: Kernel) -> Kernel:
     others = tuple(each for each in kernel.outputs if not _is_cache(each, tokens))
     written = tuple(each for each in inputs if each.count == tokens)
     return replace(kernel, inputs=inputs, outputs=(*others, *written))
+
+
+def _with_rows_of_gradient(kernel: Kernel) -> Kernel:
+    """`kernel` with its tables cut to the rows of a gradient that has fewer, where as many integers say which."""
+    table = kernel.present[0] if kernel.present else None
+    if table is None or len(table.shape) < _TABLE_DIMS:
+        return kernel
+    counts = {each.count for each in kernel.present if "int" in each.dtype and len(each.shape) == 1}
+    rows = {each.shape[0] for each in kernel.present[1:] if each.shape[1:] == table.shape[1:]} & counts
+    if not rows or max(rows) >= table.shape[0]:
+        return kernel
+
+    def cut(operand: Operand) -> Operand:
+        whole = operand.shape == table.shape
+        return replace(operand, shape=(max(rows), *operand.shape[1:]), stored=-1) if whole else operand
+
+    inputs = tuple(None if each is None else cut(each) for each in kernel.inputs)
+    return replace(kernel, inputs=inputs, outputs=tuple(cut(each) for each in kernel.outputs))
 
 
 _TABLE_DIMS, _HEAD_DIMS = 2, 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, lcm, prod
@@ -81,6 +82,11 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
     if is_fused(kernel.type):
         own = sum(operand.nbytes for operand in (*tensors[:2], made))
         problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
+    if known and not spread:
+        # Windows of few channels, or far apart, have fewer elements than what is loaded of their image.
+        back = kind == "convolution_input_gradient"
+        loaded = pixels_of.count * width if back else _loaded(image, pixels_of, filters, blocked=blocked)
+        problem = replace(problem, extra_bytes=problem.extra_bytes + max(loaded - problem.a_total, 0.0))
     if of_image:
         turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
         return replace(problem, unfolds=min(pixels_of.count / (m * k), 1.0), turned_cycles=turned)
@@ -112,6 +118,19 @@ def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
     """Pixels of a row from one window to the next, as the widths of `image` and of the image of `windows` tell."""
     width, count = (max(op.shape[-2:-1] if blocked else op.shape[-1:], default=1) for op in (image, windows))
     return max(round(width / max(count, 1)), 1)
+
+
+def _loaded(image: Operand, windows: Operand, filters: Operand, *, blocked: bool) -> float:
+    """Bytes of `image` that windows meet: of rows of pixels between theirs nothing is loaded, of others all is."""
+    if not blocked:
+        area = prod(filters.shape[2:])
+    elif len(filters.shape) == _SINGLE_CHANNEL_DIMS:
+        area = prod(filters.shape[1:3])
+    else:
+        area = filters.shape[0] // max(image.shape[1], 1)
+    height = round(math.pow(max(area, 1), 1 / max(len(image.shape) - (3 if blocked else 2), 1)))
+    met = min(height / _stride(image, windows, blocked=blocked), 1.0)
+    return float(image.count) * element_bytes(image.dtype) * met
 
 
 def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Operand, Operand]:
@@ -149,7 +168,7 @@ def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocke
     if each == image > 1 and result == count * image:  # one filter or more for each channel, named the other way round
         count, each = result, 1
     groups = image // each if each and image % each == 0 and count % (image // each or 1) == 0 else 1
-    if groups < 2:
+    if groups < 2 or not count:
         return count, each * area, 1
     made, block = count // groups, int(32 / width)
     together = min(lcm(lcm(each, block) // each, lcm(made, 16) // made), groups)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from memplan.cost.kernels.kernel import Kernel, Operand
-from memplan.cost.kernels.op_classes import OpClass, index_rows, reduced_row, row_steps, takes_all_cores, writes_cache
+from memplan.cost.kernels.op_classes import OpClass, index_rows, reduced_row, takes_all_cores, writes_cache
 from memplan.cost.machine import Machine
 from memplan.cost.vector.runs import relayout_of
-from memplan.cost.vector.traffic import row_count
 from memplan.cost.vector.windows import Windows
 
 _LEAST_SORTED, _MERGED_LISTS = 32, 4
@@ -56,9 +55,6 @@ def core_cut_of(
     cores = min(cores, _most_cores(kernel, rule, machine))
     if not told:
         cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
-    if (turns := row_steps(kernel.type)) and kernel.present and kernel.present[0].shape:
-        each = ceil(row_count(kernel.present[0]) / cores)
-        return CoreCut(cores, cores, each * turns * machine["instruction_start_ns"])
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return CoreCut(dealt, cores, issued)

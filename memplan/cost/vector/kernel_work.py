@@ -8,7 +8,8 @@ from math import log2
 from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.op_classes import OpClass, one_row_at_a_time, reads_rows_behind_sum, reduced_row
 from memplan.cost.machine import Machine
-from memplan.cost.vector.core_cut import core_cut_of
+from memplan.cost.vector.core_cut import CoreCut, core_cut_of
+from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
 from memplan.cost.vector.traffic import added_rows, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
@@ -56,6 +57,7 @@ class VectorWork:
     piece_starts: float = 0.0
     over: float = 0.0
     behind_sum: bool = False
+    in_turn: bool = False
 
 
 def vector_passes(rule: OpClass, machine: Machine) -> float:
@@ -75,6 +77,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
     elif joined and rule.rule == "scatter":
         read, written, runs = added_rows(kernel)
+    turns = row_turns(kernel, machine)
+    if turns is not None:
+        read, written, runs = turns.read, turns.written, Runs()
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
@@ -88,7 +93,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         lanes = min(lanes, BLOCK_CHANNELS)
     rows = _rows_alone(kernel, rule, largest)
     row_starts = _row_starts(kernel, largest, steps, machine)
-    cut = core_cut_of(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
+    cut = (
+        core_cut_of(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
+        if turns is None
+        else CoreCut(turns.cores, turns.cores, turns.issued_ns)
+    )
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
     if piecewise:
@@ -116,6 +125,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         piece_starts=steps if piecewise else 0.0,
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
+        in_turn=turns is not None,
     )
 
 

@@ -11,7 +11,7 @@ together, and all prompts are read before any of the next.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, isinf, log
 
 from memplan.core.bisection import crossing
 
@@ -70,6 +70,12 @@ class ClosedLoop:
     def _ends(self) -> float:
         """The part of the steps after which somebody comes."""
         return 1 - exp(-self.prompts / self.steps)
+
+    def drained_wave(self, single: float) -> float:
+        """Milliseconds from wave to wave of answers of unequal lengths: all of them `drained`, or without end."""
+        if isinf(self.waves):
+            return self.steps * (self.step + self._ends * (self.mixed - self.step))
+        return self.drained(single) / self.waves
 
     def drained(self, single: float) -> float:
         """

@@ -1,0 +1,228 @@
+"""
+What those who ask a service see of its steps where many ask at once: the first token, each further one, the rate.
+
+`closed_loop` says how steps that read prompts and steps that make tokens follow each other; here are the times of
+those steps, and what of them a request takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from memplan.core.errors import InputError
+from memplan.hardware import Chip
+from memplan.models.architecture import ModelConfig
+from memplan.models.parallel import Layout
+from memplan.models.steps import Phase, ServedStep
+from memplan.serving.closed_loop import ClosedLoop
+from memplan.serving.constants import EngineHost, HostWork
+from memplan.serving.steptime import step_time
+
+WAVES = 2.0
+"""
+How often all requests at once follow each other where nobody says how many there are: midway between once and without
+end.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLoad:
+    """
+    `requests` that are under way at once on all replicas, each with `prompt` tokens to read and `answer` to make.
+
+    Whoever is answered sends the next, `waves` times as many in all as are at once. They come together, or
+    `one_by_one`: at a rate, or after answers of unequal lengths. With `unequal` all are sent at once, and answers have
+    lengths as conversations do, of which `answer` is the mean.
+    """
+
+    requests: int
+    prompt: int
+    answer: int
+    waves: float = WAVES
+    one_by_one: bool = False
+    unequal: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.requests, self.prompt, self.answer) < 1:
+            raise InputError("a load is of one request at least, of a token to read and one to make")
+        if not self.waves > 0:
+            raise InputError("requests can't follow each other {:g} times", self.waves)
+
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence on average, while its answer is made."""
+        return self.prompt + self.answer // 2
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSteps:
+    """
+    How an engine reads prompts: `most` tokens in a step, beside the tokens it makes (`mixes`) or before it makes any.
+
+    Without `most` a step reads a prompt whole, and one alone. If replicas read `together`, all do or all make tokens.
+    """
+
+    most: int | None = None
+    mixes: bool = False
+    together: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSteps:
+    """
+    The steps of `load` on replicas of `layout`.
+
+    Nanoseconds of the captured step that makes tokens (`step_ns`), of that of one sequence a replica, of reading a
+    prompt and those that are read together; what both have for the host, and tokens a step yields.
+    """
+
+    load: RequestLoad
+    reading: PromptSteps
+    layout: Layout
+    step_ns: int
+    single_ns: int
+    prompt_ns: int
+    group_ns: int
+    work: HostWork
+    prompt_work: HostWork
+    yielded: float
+    eager_drafts: bool = False
+
+    def first_token_ms(self, host: EngineHost) -> float:
+        """
+        Milliseconds to the first token of one who asks beside the others, with such a host.
+
+        Whoever comes while others are answered waits for the rest of the step under way, half of it on average.
+        """
+        loop = self.loop(host, group=1)
+        others = self.load.requests > 1
+        read = loop.mixed if self.reading.mixes and others else loop.read
+        return loop.chunks * read + (loop.step / 2 if others else 0.0) + host.request_ns / 1e6
+
+    def token_ms(self, host: EngineHost, *, mean: bool = True) -> float:
+        """
+        Milliseconds a token of an answer, with such a host: the `mean`, or those of steps that read nobody's prompt.
+
+        The latter is what a median says. Where replicas share experts each waits for the prompts of all, but for those
+        that all replicas read in the same steps.
+        """
+        alike = self.reading.together or self.load.waves == 1
+        loop = self.loop(host, group=self.group, shared=not alike or self.load.one_by_one)
+        return loop.step / self.yielded + (loop.among() / self.load.answer if mean else 0.0)
+
+    def tokens_per_second(self, host: EngineHost) -> float:
+        """
+        Tokens a second of all requests, with such a host.
+
+        Prompts that are sent at once are read by all replicas in the same steps, as few as their tokens fit into. Of
+        those that come one by one each replica waits for the prompts of all, where replicas share experts.
+        """
+        return self.load.requests * self.load.answer / self._wave(host) * 1e3
+
+    def _wave(self, host: EngineHost) -> float:
+        """Milliseconds in which as many requests are answered as are at once."""
+        load, loop = self.load, self.loop(host, group=self.group, shared=self.load.one_by_one)
+        if load.unequal:
+            single = host.step(
+                self.single_ns, replace(self.work, sequences=1), reads=False, eager_drafts=self.eager_drafts
+            )
+            coming = replace(loop, mixed=self._mixed(host, loop.step, loop.coming()))
+            return coming.drained_wave(single / 1e6)
+        return loop.wave()
+
+    def loop(self, host: EngineHost, *, group: int, shared: bool = False) -> ClosedLoop:
+        """The steps as they follow each other, `group` prompts read in one; a replica waits for all if `shared`."""
+        load = self.load
+        step = host.step(self.step_ns, self.work, reads=False, eager_drafts=self.eager_drafts) / 1e6
+        everybody = shared and self.layout.expert > 1
+        return ClosedLoop(
+            prompts=load.requests if everybody else load.requests / self.layout.data,
+            group=group,
+            chunks=self.chunks,
+            waves=load.waves,
+            steps=max(0, load.answer - 1) / self.yielded,
+            step=step,
+            read=self._read(host, self._kernels(group), group) / 1e6,
+            mixed=self._mixed(host, step, group),
+            apart=self.reading.mixes or load.one_by_one,
+        )
+
+    @property
+    def chunks(self) -> int:
+        """Steps that a prompt is read in."""
+        return -(-self.load.prompt // (self.reading.most or self.load.prompt))
+
+    @property
+    def group(self) -> int:
+        """Prompts of a replica read in the same steps: as many as fit into one, of those that come together."""
+        if self.load.one_by_one:
+            return 1
+        fitting = (self.reading.most or 0) // self.load.prompt
+        return max(1, min(-(-self.load.requests // self.layout.data), fitting))
+
+    def _kernels(self, prompts: float) -> float:
+        """Nanoseconds of the captured step that reads so many prompts, or one of the steps that read a long one."""
+        if prompts <= 1 or self.group == 1:
+            return max(1.0, prompts) * self.prompt_ns / self.chunks
+        return self.prompt_ns + (prompts - 1) / (self.group - 1) * (self.group_ns - self.prompt_ns)
+
+    def _read(self, host: EngineHost, kernels: float, prompts: float, under_way: int = 0) -> int:
+        """Nanoseconds of a step of `kernels` that reads `prompts` beside as many sequences as are `under_way`."""
+        tokens = round(prompts * self.load.prompt / self.chunks) + under_way
+        work = replace(self.prompt_work, sequences=round(prompts) + under_way, tokens=tokens)
+        return host.step(kernels, work, reads=True)
+
+    def _mixed(self, host: EngineHost, step: float, prompts: float) -> float:
+        """Milliseconds of reading so many prompts and making a token of each sequence, which takes `step` alone."""
+        kernels = self._kernels(prompts)
+        if not self.reading.mixes:
+            return step + self._read(host, kernels, prompts) / 1e6
+        # Weights are read once for both.
+        both = kernels + max(0, self.step_ns - self.single_ns)
+        return max(step, self._read(host, both, prompts, self.work.sequences) / 1e6)
+
+
+StepTimer = Callable[[ModelConfig, Layout, ServedStep], tuple[int, HostWork]]
+"""Nanoseconds of a captured step on replicas of a layout, and what it has for its host."""
+
+
+def captured_steps(chip: str | Chip, engine: str) -> StepTimer:
+    """How long captured steps take on dies of `chip` by the kernels of `engine`."""
+
+    def timed(model: ModelConfig, layout: Layout, step: ServedStep) -> tuple[int, HostWork]:
+        found = step_time(model, layout, step, chip, engine=engine)
+        return found.duration_ns - found.host_ns, found.work
+
+    return timed
+
+
+def loaded_steps(
+    model: ModelConfig,
+    layout: Layout,
+    load: RequestLoad,
+    reading: PromptSteps,
+    step: ServedStep,
+    timed: StepTimer,
+    *,
+    yielded: float,
+    eager_drafts: bool = False,
+) -> LoadedSteps:
+    """
+    The steps of `load` as an engine of such `reading` runs them, by what `timed` says of each.
+
+    `step` says how many tokens are drafted and in how many bits what is; its batch and its context are the load's.
+    It yields `yielded` tokens of a sequence. Raises `InputError` for what can't be timed.
+    """
+    makes = replace(step, phase=Phase.DECODE, batch=load.requests, context=load.context, cached=0)
+    reads = replace(step, phase=Phase.PREFILL, batch=layout.data, context=load.prompt, cached=0, speculative=0)
+    step_ns, work = timed(model, layout, makes)
+    single_ns, _ = timed(model, layout, replace(makes, batch=layout.data))
+    prompt_ns, prompt_work = timed(model, layout, reads)
+    found = LoadedSteps(
+        load, reading, layout, step_ns, single_ns, prompt_ns, prompt_ns, work, prompt_work, yielded, eager_drafts
+    )
+    if found.group == 1:
+        return found
+    group_ns, _ = timed(model, layout, replace(reads, batch=layout.data * found.group))
+    return replace(found, group_ns=group_ns)
