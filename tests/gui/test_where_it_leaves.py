@@ -10,8 +10,7 @@ from memplan.align.classes.op_families import family_table
 from memplan.compare import CauseKind
 from memplan.core.resources import table
 from memplan.gui.i18n import catalogue
-from memplan.gui.model.overview.first_change import first_change
-from memplan.gui.model.overview.where_it_leaves import _FOUND_AS, _NOT_FOUND_AS, leaving
+from memplan.gui.model.overview.where_it_leaves import _FOUND_AS, _NOT_FOUND_AS, first_change, leaving
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.views.overview.overview_view import OverviewView

@@ -23,24 +23,8 @@ class FirstChange:
     difference: int | None = None
 
 
-def first_change(session: Session) -> FirstChange | None:
-    """
-    What to change first: the first remedy of the dearest finding that tells why the largest cause is, or of what such
-    a cause is without one; where no plan is compared, of the dearest finding that has a remedy.
-    """
-    if session.diagnosis is None:
-        return None
-    found = None
-    if session.document.comparison is not None:
-        # With the alignment, which is there where something was compared: it takes long to import.
-        from memplan.gui.model.overview.where_it_leaves import change_of_largest_cause
-
-        found = change_of_largest_cause(session)
-    return found or change_of_a_finding(session, ("",))
-
-
-def change_of_a_finding(session: Session, kinds: tuple[str, ...]) -> FirstChange | None:
-    """The first remedy of the dearest finding whose kind begins with one of `kinds`."""
+def change_of_a_finding(session: Session, kinds: tuple[str, ...] = ("",)) -> FirstChange | None:
+    """The first remedy of the dearest finding whose kind begins with one of `kinds`; by default of any."""
     for number, one in _dearest_first(session):
         if one.kind.startswith(kinds) and one.remedies:
             return FirstChange(Sentence("{} → {}", (one.title, remedy_words(one.remedies[0]))), FindingRef(number))

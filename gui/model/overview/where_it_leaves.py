@@ -57,16 +57,20 @@ def leaving(session: Session) -> Leaving | None:
     return Leaving(longer if off >= 0 else shorter, told) if told else None
 
 
-def change_of_largest_cause(session: Session) -> FirstChange | None:
-    """What helps against the largest cause: by the dearest finding that tells why it is, else by what it is."""
+def first_change(session: Session) -> FirstChange | None:
+    """
+    What to change first: what helps against the largest cause, by the dearest finding that tells why it is, else by
+    what it is; where nothing is known against it, the first remedy of the dearest finding.
+    """
     compared = session.document.comparison
-    if compared is None or compared.causes is None:
-        return None
+    if session.diagnosis is None or compared is None or compared.causes is None:
+        return change_of_a_finding(session)
+    found = None
     for cause in leading_causes(compared.causes)[:1]:
         kinds = _FOUND_AS.get(cause.kind)
         found = change_of_a_finding(session, kinds) if kinds is not None else None
-        return found or _of_a_cause(session, compared, cause)
-    return None
+        found = found or _of_a_cause(session, compared, cause)
+    return found or change_of_a_finding(session)
 
 
 def _of_a_cause(session: Session, compared: Comparison, cause: StepCause) -> FirstChange | None:

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLay
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import deviation_rows
 from memplan.gui.model.overview.finding_rows import FINDING_SHAPE, finding_rows
-from memplan.gui.model.overview.first_change import first_change
+from memplan.gui.model.overview.first_change import FirstChange, change_of_a_finding
 from memplan.gui.model.overview.head_figures import head_figures
 from memplan.gui.model.overview.planned_types import PLANNED_TYPES_SHAPE, planned_type_rows
 from memplan.gui.model.overview.step_bars import StepBar, step_bars
@@ -170,24 +170,26 @@ class OverviewView(DiagnosedPage):
 
     def _show_leads(self) -> None:
         """Where the run leaves the plan and what to change first, each a link to its place."""
-        lines, change = self._leaving(), first_change(self.session)
+        lines, change = self._leaving() or ([], change_of_a_finding(self.session))
         if change is not None:
             link = self._link(say(change.said), change.finding, change.difference)
             lines.append(f"<b>{html.escape(tr('Change first:'), quote=False)}</b> {link}")
         self.leads.setText("<br>".join(lines))
         self.leads.setVisible(bool(lines))
 
-    def _leaving(self) -> list[str]:
+    def _leaving(self) -> tuple[list[str], FirstChange | None] | None:
+        """The line that says where the run leaves the plan, and what to change then; `None` without both."""
         if self.session.document.comparison is None:
-            return []
-        from memplan.gui.model.overview.where_it_leaves import leaving  # with the alignment: a window starts without
+            return None
+        # With the alignment, which is there where something was compared: a window starts without.
+        from memplan.gui.model.overview.where_it_leaves import first_change, leaving
 
-        left = leaving(self.session)
+        left, change = leaving(self.session), first_change(self.session)
         if left is None:
-            return []
+            return [], change
         apart = tr("{}; {}").format("", "")
         causes = apart.join(self._link(say(words), difference=number) for words, number in left.causes)
-        return [f"<b>{html.escape(say(left.said), quote=False)}</b> {causes}"]
+        return [f"<b>{html.escape(say(left.said), quote=False)}</b> {causes}"], change
 
     def _link(self, text: str, finding: FindingRef | None = None, difference: int | None = None) -> str:
         said = html.escape(text, quote=False)
