@@ -39,14 +39,18 @@ kernels = st.builds(
     attributes,
     st.integers(0, 64),
 )
-_NO_FILTERS = Kernel(
-    "Convolution", (Operand((0, 3, 0), "bfloat16"), Operand((0, 1, 0), "bfloat16")), (Operand((0, 0, 0), "bfloat16"),)
+
+
+NO_FILTERS = Kernel(
+    "Convolution",
+    (Operand((0, 3, 0), "bfloat16"), Operand((0, 1, 0), "bfloat16")),
+    (Operand((0, 0, 0), "bfloat16"),),
 )
 
 
 @settings(max_examples=300)
+@example(NO_FILTERS, CORES[0], None)
 @given(kernels, st.sampled_from(CORES), st.one_of(st.none(), st.floats(0, 1)))
-@example(_NO_FILTERS, CORES[0], None)
 def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float | None) -> None:
     assert isinstance(core, type(CORES[0]))
     assume(kernel.read_bytes + kernel.written_bytes < 1 << 40)

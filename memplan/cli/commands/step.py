@@ -11,7 +11,7 @@ import typer
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.units import format_duration
-from memplan.reports.report import Report
+from memplan.reports.report import Remark, Report
 from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
 
 if TYPE_CHECKING:
@@ -31,9 +31,29 @@ def command(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Who serves (by default vllm-ascend; captured hides the host's work; vllm-ascend-synchronous, "
-            "vllm-ascend-piecewise for graphs in pieces, vllm-ascend-eager, sglang, xllm, mindie) or trains (megatron "
+            help="Who serves (by default vllm-ascend; a release such as vllm-ascend-0.11.0, sglang, xllm, mindie; "
+            "captured is a reference stack that hides the host's work) or trains (megatron "
             "and, by default with fsdp2, pytorch launch one kernel at a time, captured runs a graph).",
+            show_default=False,
+        ),
+    ] = None,
+    eager: Annotated[
+        bool, typer.Option("--enforce-eager", "--disable-cuda-graph", help="The engine captures no graphs.")
+    ] = False,
+    graphs: Annotated[
+        str | None,
+        typer.Option(
+            "--cudagraph-mode",
+            help="What the engine captures: none, piecewise, full, full_decode_only or full_and_piecewise; by default "
+            "what its release does.",
+            show_default=False,
+        ),
+    ] = None,
+    ahead: Annotated[
+        bool | None,
+        typer.Option(
+            "--async-scheduling/--no-async-scheduling",
+            help="Steps are scheduled ahead; by default as the engine does.",
             show_default=False,
         ),
     ] = None,
@@ -58,8 +78,9 @@ def command(
     Exits with 0 when weights, caches and activations of every rank fit into the chip, 1 when they do not (a training
     step's memory is `memplan train-memory`'s), 2 when the input can't be used.
     """
-    from memplan.engines import DEFAULT_ENGINE
+    from memplan.engines import DEFAULT_ENGINE, step_mode
     from memplan.hardware import chip as find_chip
+    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.step_report import step_report, training_step_report
     from memplan.serving import step_time, training_time
@@ -67,9 +88,10 @@ def command(
 
     model, die = load_config(config), find_chip(chip)
     if asked.phase == TRAIN_PHASE:
-        if output is not None or any(told is not None for told in (accepted, host_factor, measured_step)):
+        told = (accepted, host_factor, measured_step, graphs, ahead)
+        if output is not None or eager or any(item is not None for item in told):
             raise InputError(
-                "--accepted, --host-factor, --measured-step and -o are of steps that serve",
+                "--accepted, --host-factor, --measured-step, what an engine captures and -o are of steps that serve",
                 remedy="memplan plan writes plans of training",
             )
         asked.check_parts(model)
@@ -77,12 +99,16 @@ def command(
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
+    mode = step_mode(engine or DEFAULT_ENGINE, eager=eager, graphs=graphs, ahead=ahead)
     if host_factor is not None or measured_step is not None:
-        check_host_shows(engine or DEFAULT_ENGINE)
+        check_host_shows(mode.name)
+
+    served = served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
 
     def timed(factor: float | None) -> StepTime:
         return step_time(
-            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
+            model, asked.layout, step, die, acceptance=accepted, engine=mode.name,
             eager_drafts=eager_drafts, host_factor=factor,
         )  # fmt: skip
 
@@ -95,11 +121,14 @@ def command(
             "its other steps"
         )
         result = replace(result, notes=(*result.notes, note))
+    result = replace(result, notes=(*result.notes, *map(str, mode.notes)))
     if output is not None:
         from memplan.planner import plan
 
-        plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
-    return replace(step_report(result, _room(die)), written=() if output is None else (output,))
+        plan(model, layout=result.layout, recipe=result.step, chip=die, engine=result.engine).save(output)
+    found = step_report(result, _room(die))
+    notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
+    return replace(found, notes=notes, written=() if output is None else (output,))
 
 
 def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:
