@@ -1,0 +1,61 @@
+"""What an engine lets run at once on a layout: sequences by its caches and its scheduler, and tokens of a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplan.core.sentence import Text
+from memplan.deployment.cases import Case
+from memplan.deployment.service_goal import even_workload
+from memplan.deployment.service_settings import ServiceSetting, instance_room, sequences_held
+from memplan.hardware import Chip
+from memplan.kv import Engine, engines
+from memplan.kv import engine as find_engine
+from memplan.kv.budget_parts import card_items
+from memplan.kv.token_pools import attention_ranks, start_up
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """
+    What `engine` lets a replica run at once: `cached` sequences half way through their answers fill its caches, and it
+    schedules no more than `scheduled`; a step reads `step_tokens` of prompts. `refused` says why it would not start.
+    """
+
+    engine: str
+    cached: float
+    scheduled: float
+    step_tokens: int
+    refused: Text = ""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of a replica at once; one where nothing fits, so that its time can be told."""
+        return max(1, int(self.scheduled))
+
+
+def planner_of(server: str, chip: Chip) -> Engine | None:
+    """The engine whose memory is planned where steps are those of `server`: whose name that begins with, if any."""
+    known = {item.name: item for item in engines()}
+    if server in known:
+        return known[server]
+    names = sorted({item.engine for item in engines() if server.startswith(item.engine)}, key=len)
+    return find_engine(names[-1], chip) if names else None
+
+
+def load_limits(case: Case, prompt: int, answer: int) -> LoadLimits:
+    """What the engine of `case` lets a replica of its layout run of requests of `prompt` and `answer` tokens."""
+    tokens, caches = _step_tokens(case), case.options.caches
+    setting = ServiceSetting(case.layout, caches.speculative_tokens, caches.kv, "bf16", tokens)
+    room = instance_room(case, setting, even_workload(1.0, prompt, answer))
+    return LoadLimits(case.engine.name, room.sequences, sequences_held(case, room), tokens, room.refused)
+
+
+def _step_tokens(case: Case) -> int:
+    """Tokens of prompts that a replica reads in a step: those of an engine with token pools are shared by replicas."""
+    rules, asked = case.engine.token_pools, case.options.batched_tokens
+    if rules is None or asked is not None:
+        return asked or case.started().options.batched_tokens or case.engine.batched_tokens
+    card, driver = card_items(case.chip, case.memory)
+    most = start_up(rules, (card.nbytes or 0) - (driver.nbytes or 0)).prefill_tokens
+    return max(1, most // attention_ranks(case.layout))
