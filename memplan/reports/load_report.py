@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
-from memplan.core.sentence import Sentence, Text
+from memplan.core.sentence import Text
 from memplan.core.units import format_duration
 from memplan.deployment.answered_load import AnsweredLoad
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
@@ -121,18 +121,20 @@ def _said(found: AnsweredLoad) -> list[Text]:
     ask, time, limits = found.ask, found.time, found.limits
     said: list[Text] = []
     if limits is None:
-        said.append(Sentence("no planner of {} is known: as many run at once as are asked for", (time.engine,)))
+        said.append(f"no planner of {time.engine} is known: as many run at once as are asked for")
     if found.waiting_ns is None:
         said.append("more requests come than are answered: they wait longer and longer")
     elif found.waiting_ns:
-        words = "the engine runs {} at once; others wait {} on average until it takes them up"
-        said.append(Sentence(words, (f"{found.under_way:,}", format_duration(found.waiting_ns))))
-    if ask.rate is not None and found.time.requests_per_second < ask.rate and ask.requests is None:
-        words = "{} requests/s are asked for and {} answered"
-        said.append(Sentence(words, (f"{ask.rate:g}", f"{time.requests_per_second:.3g}")))
+        wait = format_duration(found.waiting_ns)
+        said.append(
+            f"the engine runs {found.under_way:,} at once; others wait {wait} on average until it takes them up"
+        )
+    if ask.rate is not None and ask.requests is None and time.requests_per_second < ask.rate:
+        said.append(f"{ask.rate:g} requests/s are asked for and {time.requests_per_second:.3g} answered")
     if ask.rate is None and ask.requests is None:
-        words = "{} times as many requests in all as are at once, between once and without end: --num-prompts says it"
-        said.append(Sentence(words, (f"{WAVES:g}",)))
+        said.append(
+            f"{WAVES:g} times as many requests in all as are at once, between once and without end: --num-prompts says it"
+        )
     said.append(
         "not counted: hits in a prefix cache, preemption, a client's own time, and routers that don't know how busy "
         "replicas are"
