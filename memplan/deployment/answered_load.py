@@ -127,7 +127,9 @@ def answered_load(
         steps = loaded_steps(model, layout, load, reading, step, timed, yielded=yielded, eager_drafts=eager_drafts)
         return load_time(steps, engine, offline=ask.offline, host_factor=host_factor)
 
-    most = math.inf if limits is None else limits.sequences * layout.data
+    most = math.inf
+    if limits is not None and limits.sequences is not None:
+        most = limits.sequences * layout.data
     if ask.rate is not None:
         return _at_rate(ask, ask.rate, limits, most, _MOST * layout.data, time)
     wanted = ask.at_once or ask.requests or 1

@@ -29,9 +29,9 @@ class LoadLimits:
     refused: Text = ""
 
     @property
-    def sequences(self) -> int:
-        """Sequences of a replica at once; one where nothing fits, so that its time can be told."""
-        return max(1, int(self.scheduled))
+    def sequences(self) -> int | None:
+        """Sequences of a replica at once; `None` where the engine would not start, so that nothing limits them."""
+        return None if self.refused else max(1, int(self.scheduled))
 
 
 def planner_of(server: str, chip: Chip) -> Engine | None:
@@ -43,12 +43,18 @@ def planner_of(server: str, chip: Chip) -> Engine | None:
     return find_engine(names[-1], chip) if names else None
 
 
-def load_limits(case: Case, prompt: int, answer: int) -> LoadLimits:
-    """What the engine of `case` lets a replica of its layout run of requests of `prompt` and `answer` tokens."""
-    tokens, caches = _step_tokens(case), case.options.caches
-    setting = ServiceSetting(case.layout, caches.speculative_tokens, caches.kv, "bf16", tokens)
+def load_limits(case: Case, prompt: int, answer: int, *, step_tokens: int | None = None) -> LoadLimits:
+    """
+    What the engine of `case` lets a replica of its layout run of requests of `prompt` and `answer` tokens.
+
+    Engines that reserve memory by how much of a prompt they read at once are told `step_tokens` beside that.
+    """
+    reserved, caches = _step_tokens(case), case.options.caches
+    setting = ServiceSetting(case.layout, caches.speculative_tokens, caches.kv, "bf16", reserved)
     room = instance_room(case, setting, even_workload(1.0, prompt, answer))
-    return LoadLimits(case.engine.name, room.sequences, sequences_held(case, room), tokens, room.refused)
+    return LoadLimits(
+        case.engine.name, room.sequences, sequences_held(case, room), step_tokens or reserved, room.refused
+    )
 
 
 def _step_tokens(case: Case) -> int:

@@ -104,7 +104,8 @@ def _room(found: AnsweredLoad) -> tuple[tuple[str | int | None, ...], ...]:
     ]
     if limits is not None:
         planned = f"memplan kv of {limits.engine}"
-        rows.append(("sequences that its caches hold half way through answers", int(limits.cached), planned))
+        held = None if limits.refused else int(limits.cached)
+        rows.append(("sequences that its caches hold half way through answers", held, planned))
         rows.append(
             ("sequences that run at once at most", limits.sequences, f"caches and --max-num-seqs of {limits.engine}")
         )
@@ -133,7 +134,7 @@ def _said(found: AnsweredLoad) -> list[Text]:
         said.append(f"{ask.rate:g} requests/s are asked for and {time.requests_per_second:.3g} answered")
     if ask.rate is None and ask.requests is None:
         said.append(
-            f"{WAVES:g} times as many requests in all as are at once, between once and without end: --num-prompts says it"
+            f"{WAVES:g} times as many requests in all as are at once (between once and without end); --num-prompts says"
         )
     said.append(
         "not counted: hits in a prefix cache, preemption, a client's own time, and routers that don't know how busy "

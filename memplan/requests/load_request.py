@@ -162,10 +162,10 @@ class LoadRequest:
         options = ServingOptions(
             length=self.input_length + self.output_length,
             caches=caches,
-            batched_tokens=self.read_tokens,
+            batched_tokens=self.read_tokens if planner.token_pools is None else None,
             requests=self.step_sequences,
         )
         memory = Memory(precision=step.precision, utilization=self.utilization, sequences=self.step_sequences)
         case = Case(model, chip, planner, options, layout, memory, even_routing=step.even_routing)
         named = cache_choices(case).get(step.kv)
-        return load_limits(case.with_cache(named), self.input_length, self.output_length)
+        return load_limits(case.with_cache(named), self.input_length, self.output_length, step_tokens=self.read_tokens)

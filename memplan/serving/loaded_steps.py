@@ -255,7 +255,9 @@ def loaded_steps(
     `step` says how many tokens are drafted and in how many bits what is; its batch and its context are the load's.
     It yields `yielded` tokens of a sequence. Raises `InputError` for what can't be timed.
     """
-    makes = replace(step, phase=Phase.DECODE, batch=load.requests, context=load.context, cached=0)
+    # Replicas without a request of their own run along.
+    batch = max(load.requests, layout.data)
+    makes = replace(step, phase=Phase.DECODE, batch=batch, context=load.context, cached=0)
     reads = replace(step, phase=Phase.PREFILL, batch=layout.data, context=load.prompt, cached=0, speculative=0)
     step_ns, work = timed(model, layout, makes)
     single_ns, _ = timed(model, layout, replace(makes, batch=layout.data))
