@@ -19,7 +19,23 @@ FAMILIES: dict[str, Any] = json.loads(
 LOAD = ("--chip", "910B3", "--input-length", "1000", "--output-length", "200")
 
 
-KINDS: dict[str, str] = {}
+KINDS = {
+    "time a token": "Qwen3-8B BF16 TP2, 0.11.0rc2",
+    "time a token beside others' prompts": "Qwen3-32B W8A8 TP2, 2K",
+    "replicas": "Qwen3-32B BF16 TP4 DP2, 16 of 16K",
+    "tokens a second": "Qwen3-30B-A3B W8A8 TP2, 8, SGLang",
+    "experts shared by replicas": "Qwen3-30B BF16 DP2 EP2, 162, 7 drafts",
+    "drafts, launched one by one": "Qwen3.5-27B W8A8 TP2, A2",
+    "a model that drafts": "Qwen3-30B-A3B W8A8 TP2, 156 of 3.5K, SGLang",
+    "requests at a rate": "DeepSeek-V3.2 W8A8 TP8 DP2, 2 of 64K",
+    "first token": "Qwen3-8B BF16, 1870, first",
+    "first token, eager, without a server": "Qwen3.6-27B W8A8, 16384, first",
+    "first token, MindIE": "Yi-6B BF16, 1000, first, MindIE",
+    "answers of unequal lengths": "Qwen3-30B W8A8 TP2, 100 of ShareGPT",
+    "no planner known": "Qwen3-8B BF16 TP2, 48, xLLM",
+    "host hidden": "Qwen2.5-0.5B F16 910B4, 1, llama.cpp",
+}
+"""A public row of each kind."""
 
 
 @pytest.fixture
