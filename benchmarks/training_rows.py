@@ -18,6 +18,8 @@ from memplan.models.training.memory import TrainingMemory, training_memory
 from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
 from memplan.models.training.step_recipe import Recipe
 from memplan.serving import TrainingTime, training_time
+from memplan.serving.eager_kernels import trained_interval
+from memplan.serving.training_time import usual_engine
 
 RUNS = Path(__file__).with_name("training_cases.json")
 PUBLISHED = Path(__file__).with_name("training_published.json")
@@ -109,6 +111,13 @@ def run_time(run: Mapping[str, Any], configs: Path) -> TrainingTime:
     if why:
         raise InputError(why)
     return training_time(*described(run, configs), chip(run["chip"]), engine=run.get("engine"))
+
+
+def interval_of_run(run: Mapping[str, Any], configs: Path) -> tuple[str, tuple[float, float]]:
+    """The engine of a run, and measured over predicted time of about four of five public steps of its kind."""
+    model, layout, recipe = described(run, configs)
+    engine = run.get("engine") or usual_engine(recipe)
+    return engine, trained_interval(engine, model, layout)
 
 
 def _step_row(kind: str, run: Mapping[str, Any], configs: Path) -> MeasuredRow:

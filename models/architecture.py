@@ -126,7 +126,8 @@ class Quantization:
     type of the KV cache that the checkpoint brings scales for, `None` for none. `recipe` names the precision that the
     weights were quantised to where the file says only that; of the matrices within a layer that it names, `wide` are
     left in 16 bits and `narrow` are not. `said_by` is the field or the file that says it,
-    nothing where `quantization_config` does.
+    nothing where `quantization_config` does. Weights are `integers` or floats; with `weight_only` activations stay in
+    16 bits.
     """
 
     method: str
@@ -143,6 +144,8 @@ class Quantization:
     wide: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
     said_by: str = ""
+    integers: bool = False
+    weight_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,9 @@ def _scheme(kind: str, said_by: str, wide: tuple[str, ...] = (), narrow: tuple[s
     recipe, bits, group = row.get("recipe", ""), row.get("bits", 8), row.get("group", 0)
     scale = _SCALE_BITS if group else 0
     return Quantization(
-        kind, bits, bits, group, group, scale, scale, recipe=recipe, wide=wide, narrow=narrow, said_by=said_by
-    )
+        kind, bits, bits, group, group, scale, scale, recipe=recipe, wide=wide, narrow=narrow, said_by=said_by,
+        integers=not recipe and not group, weight_only="A16" in row["begins"],
+    )  # fmt: skip
 
 
 _TENSOR = re.compile(r"layers\.\d+\.(?P<name>.+)\.weight")

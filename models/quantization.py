@@ -31,7 +31,7 @@ def read_quantization(fields: Fields, outer: Fields) -> Quantization | None:
     if method == "fp8":
         return _fp8(fields, scheme)
     if method == "mxfp4":
-        return Quantization(method, None, 4, 0, _MX_GROUP, 0, _E8M0_BITS, expert_only=True)
+        return Quantization(method, None, 4, 0, _MX_GROUP, 0, _E8M0_BITS, expert_only=True, weight_only=True)
     if method == "compressed-tensors":
         return _compressed_tensors(scheme)
     if method in ("awq", "gptq"):
@@ -67,7 +67,7 @@ def _grouped_integers(scheme: Fields, method: str) -> Quantization:
     # A group of -1 is a whole column: its scale is not worth counting.
     group = max(0, scheme.count_or("group_size", 0, least=-1))
     scale = _BFLOAT16_BITS + (bits if group else 0)
-    return Quantization(method, bits, bits, group, group, scale, scale)
+    return Quantization(method, bits, bits, group, group, scale, scale, integers=True, weight_only=True)
 
 
 _MODELOPT_BITS = {"FP8": (8, 0), "NVFP4": (4, 16), "W4A16_NVFP4": (4, 16), "NVFP4_AWQ": (4, 16)}
@@ -82,8 +82,11 @@ def _modelopt(scheme: Fields) -> Quantization:
     `get_kv_cache_quant_algo_string`).
     """
     inner = scheme.within("quantization") if scheme.has("quantization") else scheme
-    bits, group = _MODELOPT_BITS.get((inner.text_or_none("quant_algo") or "").upper(), (8, 0))
-    return Quantization("modelopt", bits, bits, group, group, 8, 8, kv=_modelopt_cache(inner))
+    algorithm = (inner.text_or_none("quant_algo") or "").upper()
+    bits, group = _MODELOPT_BITS.get(algorithm, (8, 0))
+    return Quantization(
+        "modelopt", bits, bits, group, group, 8, 8, kv=_modelopt_cache(inner), weight_only="A16" in algorithm
+    )
 
 
 def _modelopt_cache(scheme: Fields) -> str | None:
@@ -115,7 +118,8 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
         raise scheme.wrong(
             "config_groups", Sentence("groups are not supported, only one: there are {}", (len(groups.values),))
         )
-    weights = groups.within(next(iter(groups.values))).within("weights")
+    only = groups.within(next(iter(groups.values)))
+    weights = only.within("weights")
     bits, group = weights.count("num_bits"), weights.count_or("group_size", 0)
     # What is quantised is named by what is left out: only the experts where every other part of a layer is.
     left_out = " ".join(scheme.whole_list("ignore", str))
@@ -123,4 +127,7 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
     linear = None if experts_only else bits
     scale = _E8M0_BITS if (scheme.text_or_none("format") or "").startswith("mx") else _BFLOAT16_BITS
     kv = "fp8" if scheme.has("kv_cache_scheme") else None
-    return Quantization("compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only, kv=kv)
+    return Quantization(
+        "compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only, kv=kv,
+        integers=weights.text_or_none("type") != "float", weight_only=not only.has("input_activations"),
+    )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
 from benchmarks.accuracy import SERVED, accuracy_rows, cells, page, parse, profile_cells
 from benchmarks.cleared_kernels import SUMMED_UP, WORKED_WITH, cleared_table
+from benchmarks.measured_row import later_set
+from benchmarks.training_rows import PUBLISHED, interval_of_run, logged_runs, runs_of
 from memplan.serving.constants import step_interval
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "accuracy.md"
@@ -76,6 +78,19 @@ def test_published_training_that_was_left_out_is_met() -> None:
     assert median(abs(error) for error in errors) < 0.08
     assert abs(median(errors)) < 0.05
     assert sum(abs(error) <= 0.25 for error in errors) / len(errors) >= 0.875
+
+
+def test_four_of_five_public_steps_of_training_are_inside_the_interval_of_their_kind(shared_data: Path) -> None:
+    """Of runs that log a step and those that are published, later sets left out."""
+    runs = {run["name"]: run for run in (*runs_of(PUBLISHED), *logged_runs()) if not later_set(run)}
+    inside: dict[str, list[bool]] = {"megatron": [], "captured": []}
+    for row in parse(PAGE.read_text("utf-8"))[0]:
+        if row[0] in ("trained steps", "published training", "published training, in view") and row[7] != "-":
+            engine, (low, high) = interval_of_run(runs[row[3]], shared_data / "configs")
+            inside.setdefault(engine, []).append(low <= 1 / (1 + float(row[7].rstrip("%")) / 100) <= high)
+    for engine in ("megatron", "captured"):
+        assert len(inside[engine]) > 25
+        assert 0.8 <= mean(inside[engine]) <= 0.9, engine
 
 
 def test_rows_are_what_is_predicted(shared_data: Path) -> None:

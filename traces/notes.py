@@ -47,7 +47,8 @@ class Notebook:
             for folder, shown in self._places:
                 if file.is_relative_to(folder):
                     file = shown / file.relative_to(folder)
-            name = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else file.name
+            below = file != self._root and file.is_relative_to(self._root)
+            name = file.relative_to(self._root).as_posix() if below else file.name
         with self._lock:
             if len(self._notes) < _MOST:
                 plain, told = str(text), _kept(text)

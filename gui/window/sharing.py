@@ -156,17 +156,15 @@ def session_report(session: Session, pictures: list[tuple[str, str]], progress: 
     from memplan.reports.comparison.compare_report import compare_report
     from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
     from memplan.reports.plan_report import plan_report
+    from memplan.reports.profile_report import profile_remarks
     from memplan.reports.report import Drawing, Figure, Figures, Remark, Report, section
 
     document = session.document
     reports: list[Report] = []
     if document.profile is not None:
         found = session.diagnosis or session.diagnose(progress)
-        notes: list[Text] = [Sentence("{}: {}", (note.file, note.sentence)) for note in document.profile.notes]
-        if document.simulated:
-            notes.insert(0, "The profile is SIMULATED.")
         if found is not None:
-            reports.append(diagnosis_report(found, document.name, notes))
+            reports.append(diagnosis_report(found, document.name, profile_remarks(document.profile)))
     if document.plan is not None and document.comparison is not None:
         reports.append(compare_report(document.comparison, {op.index: op.name for op in document.plan.ops}))
     elif document.plan is not None:

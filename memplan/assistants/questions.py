@@ -64,12 +64,12 @@ class Questions:
         from memplan.findings import diagnose
         from memplan.imports import read_plan
         from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
+        from memplan.reports.profile_report import profile_remarks
 
         held = None if plan is None else read_plan(self._folders.readable(plan))
         opened = memplan.open_profile(self._folders.readable(profile))
         found = diagnose(opened, ranks=None if rank is None else [rank], chip=chip, plan=held)
-        notes = [f"{note.file}: {note.text}" for note in opened.notes]
-        return self._answers.told(diagnosis_report(found, opened.path.name, notes))
+        return self._answers.told(diagnosis_report(found, opened.path.name, profile_remarks(opened)))
 
     def compare(self, plan: str, profile: str, rank: int | None = None) -> str:
         """Put a saved plan and a profile on one axis: where the run left the plan, and what each difference cost."""
@@ -93,6 +93,7 @@ class Questions:
         from memplan.imports import are_plans, read_plan
         from memplan.reports.comparison.plan_diff_report import plan_diff_report
         from memplan.reports.diagnosis.diff_report import diff_report
+        from memplan.reports.profile_report import profile_remarks
 
         paths = [self._folders.readable(name) for name in (before, after)]
         if are_plans(*paths):
@@ -101,8 +102,7 @@ class Questions:
         ranks = [side.ranks[0] if rank is None else rank for side in sides]
         told = [diagnose(side, ranks=[number]) for side, number in zip(sides, ranks, strict=True)]
         change = profile_change(told[0], ranks[0], told[1], ranks[1])
-        notes = dict.fromkeys(f"{note.file}: {note.text}" for side in sides for note in side.notes)
-        return self._answers.told(diff_report(change, before, after, list(notes)))
+        return self._answers.told(diff_report(change, before, after, profile_remarks(*sides)))
 
     def chips(self, name: str | None = None) -> str:
         """List the Ascend chips that are known, or every figure of one of them with its source."""

@@ -28,7 +28,9 @@ MOST_LP_ROWS = 400
 _LARGE_PART, _PARTLY = 100, 0.02
 """What takes more than such a part of the room and moves by more than such a share moves whole in a second program."""
 _HUGE_PART = 20
-"""What takes more than such a part of the room and moves stays where it is in a further program."""
+"""What takes more than such a part of the room stays where it is in further programs."""
+_MOST_ALONE = 3
+"""Of what is that large and moves by more than half, so many are each tried as the only one that moves."""
 _EXACT_UNITS, _NODES = 100, 200
 """Up to so many units tensors move as a whole in the program too, with a search of at most so many nodes."""
 
@@ -113,19 +115,23 @@ def _step_starts(columns: MoveColumns, solved: Floats, steps: int) -> Floats:
 
 
 def _largest_whole(problem: MoveProblem, program: MoveProgram, solved: Floats) -> tuple[Shares, ...]:
-    """What units move where the largest move as a whole, and where the very largest stay."""
+    """What units move where the largest move as a whole, and where of the very largest none moves, or one."""
     columns = program.columns
     share, group = solved[: columns.units], columns.group
     # Rounded at the end, one would bring more than it is to, and what was moved for its sake is moved in vain.
     halves = _large_halves(problem, columns.capacity, group, share)
-    # What takes much of the room is long on its way while the other link rests: it may better stay.
+    # What takes much of the room is long on its way while the other link rests: it may better stay. Where only those
+    # stay that would move, others as large move in their place.
     huge = _units_of(problem, columns.capacity // _HUGE_PART, group)
-    huge = huge[share[huge] > _PARTLY]
-    answers = [
-        program.solve_with(chosen, value)
-        for chosen, value in ((halves, share[halves].round()), (huge, np.zeros(len(huge))))
-        if len(chosen)
-    ]
+    moving = huge[share[huge] > _PARTLY]
+    fixed = [(halves, share[halves].round()), (moving, np.zeros(len(moving)))]
+    if 0 < len(moving) < len(huge):
+        fixed.append((huge, np.zeros(len(huge))))
+    if len(moving) > 1:
+        mostly = moving[np.argsort(-share[moving], kind="stable")]
+        alone = mostly[share[mostly] > 1 / 2][:_MOST_ALONE]
+        fixed += [(huge, (huge == one).astype(np.float64)) for one in alone.tolist()]
+    answers = [program.solve_with(chosen, value) for chosen, value in fixed if len(chosen)]
     return tuple(np.asarray(answer.x)[: columns.units].clip(0, 1)[group] for answer in answers if answer.x is not None)
 
 

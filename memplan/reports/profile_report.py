@@ -115,6 +115,13 @@ def note_remark(note: Note, of: str = "") -> Remark:
     return Remark(Sentence("{}: {}", (of + note.file, note.sentence)), severity)
 
 
+def profile_remarks(*profiles: Profile) -> list[Remark]:
+    """What readers noted of `profiles`, each note once, those of something missing first; and whether one is no run."""
+    notes = dict.fromkeys(note for profile in profiles for note in profile.notes)
+    made = [Remark("The profile is SIMULATED.")] if any(profile.simulated for profile in profiles) else []
+    return made + [note_remark(note) for note in gravest(list(notes))]
+
+
 def rank_facts(rank: RankProfile, top: int, progress: Progress = silent) -> dict[str, Any]:
     """What one rank holds, as JSON values: bytes and nanoseconds."""
     rank.read_for_window(progress)

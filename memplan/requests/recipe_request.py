@@ -78,7 +78,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.adapters import projections_called
+        from memplan.models.training.adapters import fused_projections, projections_called
         from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
         from memplan.models.training.step_recipe import Recipe
 
@@ -95,6 +95,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             "run_layers": numbers_of(self.run_layers, "--run-layers"),
             "noop_layers": numbers_of(self.noop_layers, "--noop-layers"),
             "lora_targets": tuple(own for name in self._targets() for own in projections_called(name)),
+            "lora_fused": tuple(filter(None, map(fused_projections, self._targets()))),
             "four_bit_base": self.qlora,
             "grouped_experts": not self.split_experts,
             "alibi_masks": self.alibi,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -88,9 +89,15 @@ def eager_costs(engine: str, op: Op, graph: Graph, cost: KernelCost, machine: Ma
     entry = _engine(engine)["ops"].get(op.type)
     if entry is None or op_phase(op) not in entry.get("phases", (op_phase(op),)):
         return [cost]
-    own = kernel_of_op(op, graph)
-    made = _made(entry.get("instead", ()) or entry["beside"], own, machine)
-    return made if "instead" in entry else [cost, *made]
+    made = _launched(engine, kernel_of_op(op, graph), machine)
+    return list(made) if "instead" in entry else [cost, *made]
+
+
+@lru_cache(maxsize=65536)
+def _launched(engine: str, own: Kernel, machine: Machine) -> tuple[KernelCost, ...]:
+    """What `engine` launches instead of a kernel or beside it, once for equal ones."""
+    entry = _engine(engine)["ops"][own.type]
+    return tuple(_made(entry.get("instead", ()) or entry["beside"], own, machine))
 
 
 def kernels_in_steps(engine: str, name: str, own: Kernel, parts: int) -> list[Kernel] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from memplan.cost import Machine, Operand, kernel_cost
+from memplan.cost import Kernel, Machine, Operand, kernel_cost
 from memplan.cost.kernels.op_kernels import kernel_of_op
 from memplan.cost.limits import KernelCost
 from memplan.graph import Graph, Op
@@ -98,6 +98,9 @@ class _Scan:
         for place, op in enumerate(graph.ops):
             for index in op.inputs:
                 self.read_by.setdefault(index, []).append(place)
+        told = recipe.exchange_pieces
+        self.counts = range(1, beside.most_pieces + 1) if recipe.fused_exchanges else (told,)
+        self.losses: dict[Kernel, list[float]] = {}
 
     def exchange(self, place: int, op: Op, found: Exposed) -> None:
         back = op_phase(op) == "backward"
@@ -157,21 +160,25 @@ class _Scan:
 
         A fused kernel is cut as takes least, up to the pieces that its tiling goes to.
         """
-        told = self.recipe.exchange_pieces
-        counts = range(1, self.beside.most_pieces + 1) if self.recipe.fused_exchanges else (told,)
-        return min(self._pieces_ns(place, partner, count) for count in counts)
+        return min(map(self._in_turn_ns, self._pieces_ns(partner), self._pieces_ns(place), self.counts))
 
-    def _pieces_ns(self, place: int, partner: int, count: int) -> float:
-        growth = self.beside.growth if count > 1 else 1.0
-        product = self._ns(partner) * self._loss(partner, count) / count
-        exchange = self._ns(place) * self._loss(place, count) * growth / count
+    def _in_turn_ns(self, product: float, exchange: float, count: int) -> float:
+        """Nanoseconds of `count` pieces of a product and of its exchange, each beside the other's next one."""
+        exchange *= self.beside.growth if count > 1 else 1.0
         return product + exchange + (count - 1) * max(product, exchange)
 
-    def _loss(self, place: int, count: int) -> float:
-        """How much longer an op takes in `count` pieces of its rows, one after the other, than whole."""
+    def _pieces_ns(self, place: int) -> list[float]:
+        """Nanoseconds of one piece, for each of the numbers of pieces that an op may be cut into."""
+        whole = kernel_of_op(self.graph.ops[place], self.graph)
+        if whole not in self.losses:
+            self.losses[whole] = [self._loss(whole, count) for count in self.counts]
+        alone = self._ns(place)
+        return [alone * loss / count for loss, count in zip(self.losses[whole], self.counts, strict=True)]
+
+    def _loss(self, whole: Kernel, count: int) -> float:
+        """How much longer a kernel takes in `count` pieces of its rows, one after the other, than `whole`."""
         if count == 1:
             return 1.0
-        whole = kernel_of_op(self.graph.ops[place], self.graph)
         rows = whole.outputs[0].shape[0] if whole.type == _PRODUCT else None
         piece = replace(
             whole,

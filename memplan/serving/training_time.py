@@ -133,6 +133,11 @@ class _StageRun:
     received_ns: tuple[float, float]
 
 
+def usual_engine(recipe: Recipe) -> str:
+    """What trains `recipe` where no engine is named: `fully_shard` is PyTorch's, all else Megatron's."""
+    return PYTORCH if recipe.sharding is Sharding.FSDP2 else MEGATRON
+
+
 def training_time(
     model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, *, engine: str | None = None
 ) -> TrainingTime:
@@ -147,7 +152,7 @@ def training_time(
     nothing. What `recipe` has no fused kernels for is launched one by one.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
-    engine = engine or (PYTORCH if recipe.sharding is Sharding.FSDP2 else MEGATRON)
+    engine = engine or usual_engine(recipe)
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)
     count, last = recipe.micro_batches, layout.pipeline - 1
@@ -164,13 +169,14 @@ def training_time(
     step = span + round(max(tails)) + round(host.report_ns)
     stages = []
     for run, way, tail, swap in zip(runs, ways, tails, swaps, strict=True):
-        items = (*(run.forward + run.backward) * count, *run.tail)
-        compute = sum(item.duration_ns for item in items if not item.exchange)
-        alone = sum(item.duration_ns for item in items if item.exchange and item.beside is None)
+        batch = run.forward + run.backward
+        compute = count * _computed_ns(batch) + _computed_ns(run.tail)
+        alone = count * _exchanged_ns(batch) + _exchanged_ns(run.tail)
         exchanged = alone + count * (sum(run.received_ns) + way.exposed_ns) + swap
         waited = count * (way.forth_ns + way.back_ns) + tail + host.report_ns - compute - exchanged
         parts = round(compute), round(exchanged), round(waited)
-        stages.append(StageParts(parts[0], parts[1], step - sum(parts), parts[2], len(items)))
+        launches = count * len(batch) + len(run.tail)
+        stages.append(StageParts(parts[0], parts[1], step - sum(parts), parts[2], launches))
     return TrainingTime(
         model=model.name,
         chip=chip.name,
@@ -188,6 +194,15 @@ def training_time(
             *((_CAPTURED_EXPERTS,) if engine == CAPTURED and model.experts is not None else ()),
         ),
     )
+
+
+def _computed_ns(items: Iterable[_Item]) -> float:
+    return sum(item.duration_ns for item in items if not item.exchange)
+
+
+def _exchanged_ns(items: Iterable[_Item]) -> float:
+    """Nanoseconds of exchanges that run beside nothing."""
+    return sum(item.duration_ns for item in items if item.exchange and item.beside is None)
 
 
 def _swap_ns(model: ModelConfig, layout: Layout, recipe: Recipe, chip: Chip, stage: int) -> float:

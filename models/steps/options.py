@@ -14,9 +14,6 @@ from memplan.models.weight_shapes import WeightGroup
 KV_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "int8": "int8", "fp8": "float8_e4m3"}
 """Names of cache formats as engines take them, and the dtype of an element."""
 
-_WEIGHT_ONLY = frozenset({"mxfp4", "compressed-tensors"})
-"""Published schemes that keep activations in 16 bits (`quant_method` of gpt-oss and of Kimi-K2.5)."""
-
 
 class Phase(str, Enum):
     """Reading a prompt, or adding tokens to sequences that are cached."""
@@ -98,18 +95,18 @@ def arithmetic(form: Format, group: WeightGroup, model: ModelConfig, precision: 
     """
     Types that a weight of `group` stored as `form` is multiplied in.
 
-    Eight and four bits with one scale per output row are integers, otherwise floats; activations have the type of
-    eight-bit weights, and stay in 16 bits for schemes that quantise weights alone.
+    Eight and four bits with one scale per output row are integers, and otherwise what the published scheme says;
+    activations have the type of eight-bit weights, and stay in 16 bits for schemes that quantise weights alone.
     """
     wide = activation_dtype(model)
     if form.bits >= 32:
         return Arithmetic("float32", wide)
     if form.bits >= 16:
         return Arithmetic(wide, wide)
-    published = model.quantization.method if precision == PUBLISHED and model.quantization is not None else ""
-    integers = form.row_bytes > 0 or published == "compressed-tensors"
+    scheme = model.quantization if precision == PUBLISHED else None
+    integers = form.row_bytes > 0 or (scheme is not None and scheme.integers)
     eight = "int8" if integers else "float8_e4m3"
     weight = eight if form.bits == 8 else ("int4" if integers else "float4_e2m1")
-    if published in _WEIGHT_ONLY or group is WeightGroup.EMBEDDING:
+    if (scheme is not None and scheme.weight_only) or group is WeightGroup.EMBEDDING:
         return Arithmetic(weight, wide)
     return Arithmetic(weight, eight)

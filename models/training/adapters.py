@@ -22,16 +22,25 @@ _PARTS = {
     WeightGroup.EXPERTS: "experts",
 }
 """Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
-_READ_WITHIN = ROWS_SPLIT | {"out_proj", "o_a_proj", "o_b_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
+_READ_WITHIN = ROWS_SPLIT | {"o_a_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
 """Projections that read what others made in their part of a layer, not what the norm before it gives."""
+_HEADS, _GATED = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+_FUSED = MappingProxyType(
+    {
+        "qkv_proj": _HEADS, "query_key_value": _HEADS, "W_pack": _HEADS, "wqkv": _HEADS, "Wqkv": _HEADS,
+        "c_attn": _HEADS, "linear_qkv": _HEADS, "gate_up_proj": _GATED, "dense_h_to_4h": _GATED, "linear_fc1": _GATED,
+    }
+)  # fmt: skip
+"""
+What layers of transformers' models and of Megatron-Core hold that are several projections elsewhere, and have one
+adapter: a matrix from their input and one to all their outputs (PEFT, `LoraLayer.update_layer` by the layer's sizes).
+"""
 _CALLED = MappingProxyType(
     {
-        "qkv_proj": ("q_proj", "k_proj", "v_proj"),
-        "gate_up_proj": ("gate_proj", "up_proj"),
-        "linear_qkv": ("q_proj", "k_proj", "v_proj"),
         "linear_proj": ("o_proj",),
-        "linear_fc1": ("gate_proj", "up_proj"),
+        "dense": ("o_proj",),
         "linear_fc2": ("down_proj",),
+        "dense_4h_to_h": ("down_proj",),
         "linear_q_proj": ("q_proj",),
         "linear_q_down_proj": ("q_a_proj",),
         "linear_q_up_proj": ("q_b_proj",),
@@ -39,7 +48,7 @@ _CALLED = MappingProxyType(
         "linear_kv_up_proj": ("kv_b_proj",),
     }
 )
-"""What fused projections of transformers' models hold, and what Megatron-Core calls projections."""
+"""What Megatron-Core, and layers with fused projections, call others."""
 _OF_EXPERTS = (WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -52,7 +61,12 @@ def has_adapter(item: Weight, recipe: Recipe) -> bool:
 
 def projections_called(name: str) -> tuple[str, ...]:
     """The projections that a target of adapters is, by its own name or by one that Megatron or a fused layer has."""
-    return _CALLED.get(name, (name,))
+    return _FUSED.get(name) or _CALLED.get(name, (name,))
+
+
+def fused_projections(name: str) -> tuple[str, ...]:
+    """The projections that a target of adapters holds as one layer; none where it is one of its own."""
+    return _FUSED.get(name, ())
 
 
 def adapted_projections(model: ModelConfig, *, experts: bool = False) -> tuple[str, ...]:
@@ -75,7 +89,8 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
 
     Each is a matrix from its layer's input to `lora_rank` values and one from those to its output; the side that tensor
     parallelism splits is split in the adapter too (MindSpeed-LLM, `--lora-target-modules`). Projections that are one
-    parameter in Megatron share the first of theirs there. Experts have theirs one by one (`lora_experts`).
+    parameter in Megatron share the first of theirs there, those of one layer in transformers theirs (`lora_fused`).
+    Experts have theirs one by one (`lora_experts`).
     """
     inputs: dict[tuple[int | None, str], tuple[int, bool]] = {}
     dense = experts = 0
@@ -97,7 +112,10 @@ def adapter_elements(model: ModelConfig, layout: Layout, spans: tuple[range, ...
 
 
 def _adapter_of(item: Weight, recipe: Recipe) -> str:
-    return parameter_of(item) if recipe.of_megatron else item.name
+    if recipe.of_megatron:
+        return parameter_of(item)
+    layer = next((held for held in recipe.lora_fused if item.own_name in held), (item.own_name,))
+    return item.name.removesuffix(item.own_name) + "+".join(layer)
 
 
 def kept_by_adapters(

@@ -298,7 +298,7 @@ def parameter_of(item: Weight) -> str:
     return item.name.removesuffix(name) + _JOINED.get(name, name)
 
 
-ROWS_SPLIT = frozenset({"o_proj", "down_proj"})
+ROWS_SPLIT = frozenset({"o_proj", "out_proj", "o_b_proj", "down_proj"})
 """Projections whose inputs are spread over the tensor-parallel ranks, not their outputs."""
 
 

@@ -107,6 +107,8 @@ class Recipe:
     Has adapters beside those projections alone, by the names that a layer's weights end with (`q_proj`; PEFT's
     `target_modules`).
     """
+    lora_fused: tuple[tuple[str, ...], ...] = ()
+    """Projections that are one layer with one adapter (`qkv_proj`, `query_key_value`)."""
     lora_dropout: bool = False
     """
     Drops values of what each adapter reads, of which it keeps a copy of its own and a mask (PEFT's `lora_dropout`).

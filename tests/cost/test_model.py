@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from memplan.cost import Kernel, Operand, kernel_cost, machine
@@ -41,7 +41,15 @@ kernels = st.builds(
 )
 
 
+NO_FILTERS = Kernel(
+    "Convolution",
+    (Operand((0, 3, 0), "bfloat16"), Operand((0, 1, 0), "bfloat16")),
+    (Operand((0, 0, 0), "bfloat16"),),
+)
+
+
 @settings(max_examples=300)
+@example(NO_FILTERS, CORES[0], None)
 @given(kernels, st.sampled_from(CORES), st.one_of(st.none(), st.floats(0, 1)))
 def test_every_kernel_has_a_cost(kernel: Kernel, core: object, hot_share: float | None) -> None:
     assert isinstance(core, type(CORES[0]))

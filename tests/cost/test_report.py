@@ -143,3 +143,14 @@ def test_a_kernel_kept_in_a_plan_is_predicted_as_it_was_planned(core: Machine) -
 def test_attributes_that_no_plan_file_can_hold_are_left_out() -> None:
     kernel = Kernel("X", (None,), (), (("big", 2**64), ("nan", float("nan")), ("text", "x" * 1000), ("axis", 1)))
     assert planned_kernel(kernel).attributes == (PlannedAttribute("axis", 1),)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3", "float4_e2m1"])
+@pytest.mark.parametrize("rows", [16, 4096])
+def test_narrow_floats_without_a_unit_are_multiplied_in_16_bits(dtype: str, rows: int) -> None:
+    """Went wrong once: such products were given to vector units, a thousandfold of the time (prefills of a minute)."""
+    old = machine(chip("Ascend910B3"))
+    half, narrow = (kernel_cost(matmul(rows, 4096, 4096, kind), old) for kind in ("bfloat16", dtype))
+    assert "multiplied in 16 bits" in narrow.assumed
+    assert narrow.hbm_bytes < half.hbm_bytes
+    assert half.duration_ns / 4 < narrow.duration_ns < 3 * half.duration_ns

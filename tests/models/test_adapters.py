@@ -12,10 +12,12 @@ from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 from memplan.models.training.adapters import adapter_elements
+from memplan.models.training.phases import weights_of
 from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.states import state_bytes
 from memplan.models.training.step_recipe import Recipe
+from memplan.requests.recipe_request import RecipeRequest
 
 RECIPE = Recipe(sequence=2048, sharding=Sharding.NONE, lora_rank=8, half_weights=True)
 TARGETS = ("q_proj", "v_proj")
@@ -43,6 +45,36 @@ def test_projections_that_are_one_in_megatron_share_one_input_matrix(llama: Mode
     spans = (range(len(llama.layers)),)
     joined = adapter_elements(llama, Layout(), spans, replace(RECIPE, half_weights=False))[0]
     assert 19_988_480 - joined == 8 * 32 * 3 * 4096
+
+
+def test_fused_layers_have_one_adapter_as_peft_says() -> None:
+    """
+    Of Phi-3-mini with rank 16 beside all four layers, whose count PEFT prints as 25,165,824 trainable parameters.
+
+    Went wrong once: queries, keys and values had a matrix from their input each.
+    """
+    sizes = {"vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096}
+    phi = load_config({"model_type": "phi3", **sizes, **heads})
+    asked = RecipeRequest(
+        lora_rank=16, lora_targets="qkv_proj,o_proj,gate_up_proj,down_proj", sharding="none", half_weights=True
+    )
+    recipe = asked.recipe(2048)
+    assert adapter_elements(phi, Layout(), (range(32),), recipe) == (25_165_824, 0)
+
+
+def test_outputs_of_recurrences_are_split_by_their_inputs(family_models: Mapping[str, ModelConfig]) -> None:
+    """Went wrong once: on two ranks the adapter beside `out_proj` split its outputs, as if it were a way in."""
+    model = family_models["qwen3_5_text"]
+    recipe = replace(RECIPE, lora_targets=("out_proj",))
+    one, two = (adapter_elements(model, Layout(tensor=ranks), (range(1),), recipe)[0] for ranks in (1, 2))
+    (out, into), rank = layer_shape(model, "out_proj"), RECIPE.lora_rank
+    assert (one, two) == (rank * (into + out), rank * (into // 2 + out))
+
+
+def layer_shape(model: ModelConfig, name: str) -> tuple[int, int]:
+    item = next(item for item in weights_of(model, model.layers[0]) if item.own_name == name)
+    return item.shape[0], item.shape[1]
 
 
 def test_nobody_keeps_what_only_products_that_stand_still_read(llama: ModelConfig) -> None:

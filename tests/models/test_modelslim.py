@@ -12,6 +12,8 @@ from memplan.hardware import chip
 from memplan.kv.served_weights import served_weights
 from memplan.models import ModelConfig, load_config
 from memplan.models.precision import PUBLISHED, precision
+from memplan.models.steps.options import arithmetic
+from memplan.models.weight_shapes import WeightGroup
 
 DENSE: dict[str, Any] = {
     "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -110,3 +112,31 @@ def test_microscaling_weights_on_a_cube_without_fp8_are_said() -> None:
     model = load_config({**DENSE, "quantize": "w8a8_mxfp8"})
     assert served_weights(model, chip("910B3"), PUBLISHED).note is not None
     assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None
+
+
+def weight_and_activation(scheme: dict[str, object]) -> tuple[str, str]:
+    model = load_config({**DENSE, "quantization_config": scheme})
+    form = precision(PUBLISHED, model).linear
+    types = arithmetic(form, WeightGroup.ATTENTION, model, PUBLISHED)
+    return types.weight, types.activation
+
+
+INT8 = {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8, "type": "int"}}}}
+BOTH = {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8, "type": "int"}}
+FLOATS = {"weights": {"num_bits": 8, "type": "float"}, "input_activations": {"num_bits": 8, "type": "float"}}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "types"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, ("int4", "bfloat16")),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, ("int8", "bfloat16")),
+        (INT8, ("int8", "bfloat16")),
+        ({**INT8, "config_groups": {"g": BOTH}}, ("int8", "int8")),
+        ({**INT8, "config_groups": {"g": FLOATS}}, ("float8_e4m3", "float8_e4m3")),
+        (FP8, ("float8_e4m3", "float8_e4m3")),
+    ],
+)
+def test_products_multiply_what_a_scheme_keeps(scheme: dict[str, object], types: tuple[str, str]) -> None:
+    """Went wrong once: GPTQ and AWQ were floats with 8-bit activations, and all compressed tensors weights alone."""
+    assert weight_and_activation(scheme) == types

@@ -24,6 +24,7 @@ from memplan.serving.steptime import routing_notes
 
 CONFIG = str(resources.files("memplan.samples") / "example_config.json")
 MODEL = load_config(CONFIG)
+SHORT = replace(MODEL, layers=MODEL.layers[:4])
 
 
 @pytest.mark.parametrize("phase", [Phase.DECODE, Phase.PREFILL])
@@ -112,8 +113,7 @@ def test_a_pipeline_of_equal_stages_takes_as_long_as_the_closed_form_says(
 
 def test_a_stage_waits_for_slower_ones() -> None:
     layout, recipe = Layout(pipeline=2), Recipe(sequence=512, micro_batches=4)
-    short = replace(MODEL, layers=MODEL.layers[:4])
-    plans = [memplan.plan(short, layout=layout, recipe=recipe, stage=stage, chip="910B3") for stage in range(2)]
+    plans = [memplan.plan(SHORT, layout=layout, recipe=recipe, stage=stage, chip="910B3") for stage in range(2)]
     works = [
         sum(op.duration_ns for op in plan.ops if op.phase not in ("pipeline", "grad_sync", "optimizer"))
         for plan in plans
@@ -124,6 +124,6 @@ def test_a_stage_waits_for_slower_ones() -> None:
 
 
 def test_one_stage_waits_for_nobody() -> None:
-    plan = memplan.plan(MODEL, recipe=Recipe(sequence=512, micro_batches=2), chip="910B3")
+    plan = memplan.plan(SHORT, recipe=Recipe(sequence=512, micro_batches=2), chip="910B3")
     assert [part.name for part in plan.step_parts] == ["ops of the plan"]
     assert plan.step_ns == plan.makespan_ns

@@ -38,6 +38,7 @@ def command(
     import memplan
     from memplan.findings import diagnose
     from memplan.reports.diagnosis.diagnosis_report import diagnosis_report
+    from memplan.reports.profile_report import profile_remarks
 
     loaded = None
     if plan is not None and model is not None:
@@ -53,7 +54,4 @@ def command(
 
             loaded = PlanRequest(model, rank=rank).plan_like(profile, progress=progress)
         found = diagnose(profile, ranks=None if rank is None else [rank], chip=chip, plan=loaded, progress=progress)
-    notes = [f"{note.file}: {note.text}" for note in profile.notes]
-    if profile.simulated:
-        notes.insert(0, "The profile is SIMULATED.")
-    return diagnosis_report(found, str(profile.path), notes)
+    return diagnosis_report(found, str(profile.path), profile_remarks(profile))

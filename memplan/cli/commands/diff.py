@@ -58,6 +58,7 @@ def command(
     from memplan.imports import are_plans, read_plan
     from memplan.reports.comparison.plan_diff_report import plan_diff_report
     from memplan.reports.diagnosis.diff_report import diff_report
+    from memplan.reports.profile_report import profile_remarks
 
     if are_plans(before, after) and after is not None:
         if any(option is not None for option in (before_rank, after_rank, before_step, after_step, chip)):
@@ -79,10 +80,9 @@ def command(
         told = diagnose(one, ranks=[first], chip=chip, step=before_step, progress=progress)
         later = diagnose(other, ranks=[second], chip=chip, step=after_step, progress=progress)
         change = profile_change(told, first, later, second)
-    notes = [f"{note.file}: {note.text}" for profile in (one, other) for note in profile.notes]
     before_name, after_name = (
         f"{path}, rank {rank}" + ("" if step is None else f", step {step}")
         for path, rank, step in ((one.path, first, before_step), (other.path, second, after_step))
     )
     worse = regressions(change, RegressionLimits(most_time, most_memory))
-    return diff_report(change, before_name, after_name, list(dict.fromkeys(notes)), worse)
+    return diff_report(change, before_name, after_name, profile_remarks(one, other), worse)

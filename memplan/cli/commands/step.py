@@ -12,7 +12,7 @@ from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
 from memplan.core.options import given_option
 from memplan.core.units import format_duration
-from memplan.reports.report import Report
+from memplan.reports.report import Remark, Report
 from memplan.requests.load_request import LoadRequest
 from memplan.requests.plan_request import TRAIN_PHASE, ModelStepRequest, TimedStepRequest
 
@@ -69,6 +69,7 @@ def command(
     """
     from memplan.engines import DEFAULT_ENGINE
     from memplan.hardware import chip as find_chip
+    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.reports.step_report import step_report, training_step_report
     from memplan.serving import step_time, training_time
@@ -96,9 +97,12 @@ def command(
     if host_factor is not None or measured_step is not None:
         check_host_shows(engine or DEFAULT_ENGINE)
 
+    served = served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
+
     def timed(factor: float | None) -> StepTime:
         return step_time(
-            model, asked.layout, asked.served_step(), die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
+            model, asked.layout, step, die, acceptance=accepted, engine=engine or DEFAULT_ENGINE,
             eager_drafts=eager_drafts, host_factor=factor,
         )  # fmt: skip
 
@@ -115,7 +119,9 @@ def command(
         from memplan.planner import plan
 
         plan(model, layout=result.layout, recipe=result.step, chip=die).save(output)
-    return replace(step_report(result, _room(die)), written=() if output is None else (output,))
+    found = step_report(result, _room(die))
+    notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
+    return replace(found, notes=notes, written=() if output is None else (output,))
 
 
 def _of_requests(
@@ -131,6 +137,7 @@ def _of_requests(
 ) -> Report:
     """What a service of the layout does with the requests of `load`."""
     from memplan.deployment.answered_load import answered_load
+    from memplan.kv.served_weights import served_weights
     from memplan.reports.load_report import load_report
     from memplan.serving.constants import hidden_host_notes
     from memplan.serving.host_factor import check_host_shows
@@ -145,14 +152,15 @@ def _of_requests(
         )
     if host_factor is not None:
         check_host_shows(engine)
-    model, layout, step = load.drafting(model), asked.layout, asked.served_step()
+    model, layout, served = load.drafting(model), asked.layout, served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
     found = answered_load(
         model, layout, die, load.load(), step, engine,
         limits=load.limits(model, layout, die, step, engine), step_tokens=load.read_tokens,
         acceptance=acceptance, eager_drafts=eager_drafts, host_factor=host_factor,
     )  # fmt: skip
     notes = (*routing_notes(model, layout, even=step.even_routing), *hidden_host_notes(engine))
-    return load_report(found, model.name, die.name, notes)
+    return load_report(found, model.name, die.name, notes if served.note is None else (*notes, served.note))
 
 
 def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:

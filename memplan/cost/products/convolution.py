@@ -168,7 +168,7 @@ def _filter(operand: Operand, width: float, channels: tuple[int, int], *, blocke
     if each == image > 1 and result == count * image:  # one filter or more for each channel, named the other way round
         count, each = result, 1
     groups = image // each if each and image % each == 0 and count % (image // each or 1) == 0 else 1
-    if groups < 2:
+    if groups < 2 or not count:
         return count, each * area, 1
     made, block = count // groups, int(32 / width)
     together = min(lcm(lcm(each, block) // each, lcm(made, 16) // made), groups)

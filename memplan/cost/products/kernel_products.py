@@ -104,6 +104,11 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         a_count, b_count = prod(a_batch), groups
     rate = machine.product_rate(tensors[0].dtype) or machine.product_rate(tensors[1].dtype)
     a_bytes, b_bytes = element_bytes(tensors[0].dtype), element_bytes(tensors[1].dtype)
+    widening, assumed = _widening(tensors[0].dtype, tensors[1].dtype), ""
+    if not rate and tensors[1].dtype in _NARROW_FLOATS:
+        half = "bfloat16" if machine.product_rate("bfloat16") else "float16"
+        rate, a_bytes, widening = machine.product_rate(half), element_bytes(half), _WIDENING[half]
+        assumed = _WIDENED
     return ProductOperands(
         matmul=MatmulProblem(
             m=m,
@@ -119,9 +124,10 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             b_batch=b_count,
             mac_rate=rate or 0.0,
             extra_bytes=float(sum(op.nbytes for op in _beside(kernel) if op not in tensors[:2])),
-            widening=_widening(tensors[0].dtype, tensors[1].dtype),
+            widening=widening,
             groups_told=grouped,
-        )
+        ),
+        assumed=assumed,
     )
 
 
@@ -140,6 +146,9 @@ def _widening(activations: str, weights: str) -> float:
 
 
 _WHOLE = ("int4", "int8")
+_NARROW_FLOATS = ("float8_e4m3", "float8_e5m2", "hifloat8", "float4_e2m1", "float6_e2m3", "float6_e3m2")
+_WIDENED = "the cube does not take this type: multiplied in 16 bits, which vector units make of the weights"
+"""What engines do for narrow floats where a chip has no unit for them, if they serve them at all."""
 _WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}
 _BIASED = 3
 """Operands of a product with a bias."""

@@ -81,7 +81,7 @@ _BALANCE = (
 )
 
 
-def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[Text] = ()) -> Report:
+def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[Remark] = ()) -> Report:
     """`diagnosis` of the profile called `title`, with `notes` of what could not be read."""
     findings, alike = folded(diagnosis.findings)
     rows = tuple(_row(number, one, diagnosis, alike) for number, one in enumerate(findings, 1))
@@ -95,7 +95,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[Text] = (
         ReportSection("Links between ranks", (), lambda: (_links(diagnosis),)),
     ]
     sections += [_details(number, one, diagnosis, alike) for number, one in enumerate(findings[:_MOST_DETAILS], 1)]
-    remarks = [Remark(text) for text in notes]
+    remarks = list(notes)
     remarks += [
         Remark(
             Sentence(
@@ -120,7 +120,7 @@ def diagnosis_report(diagnosis: Diagnosis, title: str, notes: Sequence[Text] = (
         sections=tuple(sections),
         notes=tuple(remarks),
         sources=(Source("thresholds", "memplan/findings/thresholds.json, each with its source"),),
-        document=lambda: _document(diagnosis, title, list(map(str, notes))),
+        document=lambda: _document(diagnosis, title, [str(remark.text) for remark in notes]),
     )
 
 

@@ -43,7 +43,7 @@ _OWNERS = (
 
 
 def diff_report(
-    change: ProfileChange, before: str, after: str, notes: Sequence[str] = (), worse: Sequence[Sentence] = ()
+    change: ProfileChange, before: str, after: str, notes: Sequence[Remark] = (), worse: Sequence[Sentence] = ()
 ) -> Report:
     """`change` between what is called `before` and `after`; `worse` is what grew by more than is allowed."""
     parts = tuple((one.part, one.before_ns, one.after_ns, _signed(one.change_ns)) for one in change.parts)
@@ -88,7 +88,7 @@ def diff_report(
         title=f"{before} and {after}",
         headline=_headline(change),
         sections=tuple(sections),
-        notes=(*(Remark(text, Severity.ERROR) for text in worse), *untold, *(Remark(text) for text in notes)),
+        notes=(*(Remark(text, Severity.ERROR) for text in worse), *untold, *notes),
         answer=not worse,
         document=lambda: {
             "before": before,
