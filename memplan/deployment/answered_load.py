@@ -104,7 +104,7 @@ def answered_load(
     host_factor: float | None = None,
 ) -> AnsweredLoad:
     """
-    What is seen of `ask` where `engine` serves `model` in `layout` on dies of `chip`.
+    What is seen of `ask` where `engine` serves `model` in `layout` on dies of `chip`, by its name or a release's.
 
     `step` says how many tokens are drafted, of which `acceptance` are accepted on average (by default what services
     report), and what is in how many bits. No more run at once than `limits` let, and steps read so many tokens of

@@ -46,7 +46,7 @@ class Case:
     @property
     def host(self) -> str:
         """Whose host its steps have, as `memplan step` names engines; raises `InputError` for one that is not known."""
-        return host_of(self.engine.name, self.timed_by)
+        return host_of(self.engine.name, self.timed_by, eager=self.memory.eager)
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""

@@ -35,12 +35,13 @@ class LoadLimits:
 
 
 def planner_of(server: str, chip: Chip) -> Engine | None:
-    """The engine whose memory is planned where steps are those of `server`: whose name that begins with, if any."""
-    known = {item.name: item for item in engines()}
-    if server in known:
-        return known[server]
-    names = sorted({item.engine for item in engines() if server.startswith(item.engine)}, key=len)
-    return find_engine(names[-1], chip) if names else None
+    """
+    The engine whose memory is planned where steps are those of `server`: the release that its name begins with, else
+    the usual one; `None` where none is known.
+    """
+    names = {name for item in engines() for name in (item.name, f"{item.engine}-{item.version}", item.engine)}
+    begins = sorted((name for name in names if f"{server}-".startswith(f"{name}-")), key=len)
+    return find_engine(begins[-1], chip) if begins else None
 
 
 def load_limits(case: Case, prompt: int, answer: int, *, step_tokens: int | None = None) -> LoadLimits:

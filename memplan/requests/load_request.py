@@ -14,6 +14,7 @@ from memplan.requests.kv_request import step_sequences_option, utilization_optio
 if TYPE_CHECKING:
     from memplan.deployment.answered_load import LoadAsk
     from memplan.deployment.load_limits import LoadLimits
+    from memplan.engines import StepMode
     from memplan.hardware import Chip
     from memplan.models import ModelConfig
     from memplan.models.parallel import Layout
@@ -142,15 +143,16 @@ class LoadRequest:
         return with_draft(model, load_config(Path(self.draft_model)), self.draft_method)
 
     def limits(
-        self, model: ModelConfig, layout: Layout, chip: Chip, step: ServedStep, server: str
+        self, model: ModelConfig, layout: Layout, chip: Chip, step: ServedStep, mode: StepMode
     ) -> LoadLimits | None:
-        """What the engine runs at once whose steps are those of `server`; `None` where no planner of it is known."""
+        """What the engine runs at once that runs steps so; `None` where no planner of it is known."""
         from memplan.deployment.cases import Case
         from memplan.deployment.load_limits import load_limits, planner_of
         from memplan.deployment.service_settings import cache_choices
+        from memplan.engines import GRAPHS
         from memplan.kv import CacheOptions, Memory, ServingOptions
 
-        planner = planner_of(server, chip)
+        planner = planner_of(mode.name, chip)
         if planner is None:
             return None
         caches = CacheOptions(
@@ -165,7 +167,12 @@ class LoadRequest:
             batched_tokens=self.read_tokens if planner.token_pools is None else None,
             requests=self.step_sequences,
         )
-        memory = Memory(precision=step.precision, utilization=self.utilization, sequences=self.step_sequences)
+        memory = Memory(
+            precision=step.precision,
+            utilization=self.utilization,
+            sequences=self.step_sequences,
+            eager=mode.graphs == GRAPHS[0],
+        )
         case = Case(model, chip, planner, options, layout, memory, even_routing=step.even_routing)
         named = cache_choices(case).get(step.kv)
         return load_limits(case.with_cache(named), self.input_length, self.output_length, step_tokens=self.read_tokens)

@@ -123,6 +123,7 @@ def _attend(
         top_k=picked,
         shared_kv=True,
         page=128,
+        picked=e.picked_last() if picked else (),
     )
     out = merge_contexts(e, out)
     back = e.act("unrotated", (tokens, heads * dim))

@@ -360,16 +360,29 @@ class StepEmitter:
         return self.collective("all_reduce", "AllReduce", x, self.shape(x), self.tensor, "tp")
 
     def attention(
-        self, name: str, type_: str, query: int, cache: int, out_shape: tuple[int, ...], touched: int, **problem: object
+        self,
+        name: str,
+        type_: str,
+        query: int,
+        cache: int,
+        out_shape: tuple[int, ...],
+        touched: int,
+        *,
+        picked: Sequence[int] = (),
+        **problem: object,
     ) -> int:
         """
         An attention kernel; `problem` holds the fields of the cost model's attention problem.
 
-        `touched` bytes of `cache` are read.
+        `touched` bytes of `cache` are read, of what an indexer `picked` where one did.
         """
         out = self.act(f"{name}.out", out_shape)
-        self.op(name, type_, (query, self.part("touched", cache, touched)), (out,), **problem)
+        self.op(name, type_, (query, self.part("touched", cache, touched), *picked), (out,), **problem)
         return out
+
+    def picked_last(self) -> tuple[int, ...]:
+        """What the last indexer before picked for the micro-batch; empty where none did, as on an earlier stage."""
+        return tuple([of for (batch, _), of in self.picked.items() if batch == self.micro_batch][-1:])
 
     @property
     def kv_dtype(self) -> str:

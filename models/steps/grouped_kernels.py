@@ -49,8 +49,9 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
     bound = mixer.window or mixer.chunk
     keys = e.key_length() if bound is None else e.step.context
     seen = keys if bound is None else min(keys, bound + e.queries)
+    picked: tuple[int, ...] = ()
     if mixer.indexer is not None:
-        _pick_blocks(e, mixer.indexer, x, keys)
+        picked = (_pick_blocks(e, mixer.indexer, x, keys),)
         keys = min(keys, mixer.indexer.topk)
         seen = min(seen, mixer.indexer.topk)
     row = kv * (mixer.head_dim + mixer.head_dim_v) * e.kv_bytes
@@ -71,6 +72,7 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
         window=mixer.window or 0,
         chunk=mixer.chunk or 0,
         page=128,
+        picked=picked,
     )
     e.spend("sinks")
     out = merge_contexts(e, out)
@@ -92,8 +94,8 @@ def pool_tail(e: StepEmitter, index: Indexer) -> int:
     return e.cache("index_tail", e.sequences * index.pool * index.tail_width * e.graph_bytes(e.dtype), e.dtype)
 
 
-def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
-    """Scores of the index keys of `keys` tokens, by which the blocks to attend are picked."""
+def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> int:
+    """The blocks to attend, picked by scores of the index keys of `keys` tokens."""
     # There are as many as key/value heads, and they are repeated where those are; every rank has all that pool keys.
     heads, hidden = index.heads if index.pool > 1 else e.own(index.heads, "key/value heads"), e.model.hidden_size
     query = e.linear(x, ("index_q_proj",), heads * index.head_dim, hidden)
@@ -110,6 +112,7 @@ def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> None:
         batch=e.sequences, heads=heads, kv_heads=1, q_len=e.queries, kv_len=max(keys, e.queries), d_qk=index.head_dim,
         d_v=0, ratio=index.pool, top_k=0, indexer=True, keep=index.topk, page=128,
     )  # fmt: skip
+    return chosen
 
 
 def _append(e: StepEmitter, mixer: GroupedAttention, key: int, qkv: int, kv: int) -> int:

@@ -113,6 +113,7 @@ def _absorbed(e: StepEmitter, mixer: LatentAttention, query: int, cache: int, he
         top_k=top_k if top_k < keys else 0,
         shared_kv=True,
         page=128,
+        picked=e.picked_last() if top_k else (),
     )
     out = merge_contexts(e, out)
     values = e.act("values", (heads, tokens, mixer.v_dim))
@@ -214,7 +215,7 @@ def indexer(
                 e.op("indexer.write_scale", "ScatterNdUpdate", (scale,), (scales,))
     turned, _ = _hadamard(e, "index_q", turned, index.heads, index, dtype)
     keys = max(e.key_length(), e.queries)
-    chosen = e.act("index", (tokens, index.topk), "int32")
+    chosen = e.picked[e.micro_batch, e.layer_number] = e.act("index", (tokens, index.topk), "int32")
     part = e.part("index_keys", cache, e.sequences * -(-keys // ratio) * row)
     e.op(
         "indexer.scores",

@@ -72,6 +72,30 @@ def test_a_shared_expert_may_run_where_the_routed_ones_wait_for_other_ranks(shar
     assert before_its_readers(plan, turned)
 
 
+def test_layers_with_and_without_an_indexer_have_the_same_branches(shared_data: Path) -> None:
+    """Where half of the layers kept the planned order, a run of the other one seemed to go back again and again."""
+    model = load_config(shared_data / "configs" / "deepseek-ai--DeepSeek-V4-Flash.json")
+    layout, step = Layout(data=8, expert=8), ServedStep(Phase.DECODE, 64, 4096)
+    plan = memplan.plan(
+        model_graph(replace(model, layers=model.layers[:6]), None, layout, step), chip="910B3", quick=True
+    )
+    ops = launched(plan)
+
+    def routed_first(order: Sequence[int]) -> float:
+        parts = [plan.ops[op].part or "" for op in order]
+        experts, shared = (
+            [place for place, part in enumerate(parts) if part == name]
+            for name in ("experts.down_proj", "shared_experts.down_proj")
+        )
+        assert len(experts) == len(shared) == 6
+        return float(sum(first < second for first, second in zip(experts, shared, strict=True)))
+
+    assert routed_first(ops) == 0
+    turned = branches_as_run(plan, ops, routed_first)
+    assert routed_first(turned) == 6
+    assert before_its_readers(plan, turned)
+
+
 def test_a_dense_layer_has_no_branches(tmp_path: Path) -> None:
     plan = torch_plan(ALL_RUNS["llama"], tmp_path)
 

@@ -55,6 +55,22 @@ def test_heads_are_packed_for_the_ranks_that_share_the_output_projection(sparse:
     assert kernels(graph, 3, "o_all_to_all") == (["AlltoAll"] if ranks > 1 else [])
 
 
+@pytest.mark.parametrize(
+    "name", ["deepseek-ai--DeepSeek-V3.2", "deepseek-ai--DeepSeek-V4-Flash", "deepseek-ai--DeepSeek-V4.1-Flash"]
+)
+@pytest.mark.parametrize("phase", [Phase.DECODE, Phase.PREFILL])
+def test_attention_waits_for_what_an_indexer_picks(shared_data: Path, name: str, phase: Phase) -> None:
+    model = load_config(shared_data / "configs" / f"{name}.json")
+    graph = step_graph(model, Layout(data=4, expert=4), ServedStep(phase, batch=4, context=4096))
+    picks = {op.outputs[0] for op in graph.ops if op.name.endswith("indexer.scores")}
+    attend = [op for op in graph.ops if op.name.endswith(".attention")]
+    assert picks
+    assert picks <= {tensor for op in attend for tensor in op.inputs}
+    readers = [op for op in attend if op.attrs["top_k"]]
+    assert readers
+    assert all(picks & set(op.inputs) for op in readers)
+
+
 def test_longcat_drafts_with_one_attention_and_one_dense_part() -> None:
     config: dict[str, Any] = json.loads(CASES.read_text("utf-8"))["models"]["LongCat-Flash"]
     model = load_config(config)
