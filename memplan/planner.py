@@ -18,6 +18,7 @@ from memplan.cost import OpCost, calibrated, costs_and_advice, load_calibration,
 from memplan.cost.kernels.kernel import Kernel
 from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.kernels.op_kernels import planned_kernel
+from memplan.engines import DEFAULT_ENGINE
 from memplan.graph import Graph, Op
 from memplan.graph.access import Access, accesses
 from memplan.graph.repeats import along_repeats
@@ -64,6 +65,7 @@ def plan(
     stage: int = 0,
     data_rank: int = 0,
     settings: Sequence[PlanSetting] = (),
+    engine: str = DEFAULT_ENGINE,
     recompute: RecomputePolicy = RecomputePolicy.AUTO,
     host: HostTier | None = None,
     kernels: Target | None = None,
@@ -81,7 +83,8 @@ def plan(
     can recompute (`Plan.apply`).
     It may also be what `load_config` gave: then `recipe` (a `Recipe` to train, a `ServedStep` to serve) is what step
     is planned, on replica `data_rank` of pipeline stage `stage` of `layout`; `phase` is `train`, `prefill` or
-    `decode`, and `settings` says what each of these rests on where they were not simply given. `hbm` is the bytes of
+    `decode`, `settings` says what each of these rests on where they were not simply given, and `engine`, as
+    `serving.step_time` takes it, whose host a served step has. `hbm` is the bytes of
     HBM the plan may use (default: the chip's, less what its driver keeps), `shapes` binds dynamic input
     dimensions by input name, `calibration` is a file of `memplan calibrate` whose corrections the times rest on.
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
@@ -154,7 +157,7 @@ def plan(
         step_parts=()
         if model is None or recipe is None
         else model_step_parts(
-            model, layout or ONE_RANK, recipe, target, stage=stage, graph=graph, makespan_ns=makespan
+            model, layout or ONE_RANK, recipe, target, stage=stage, graph=graph, makespan_ns=makespan, engine=engine
         ),
     )
     wrong = violations(result)

@@ -100,7 +100,8 @@ def columns_of_steps(
     time: Int64s, values: Int64s, t0: int, fraction: float, ns_per_px: float, lowest: Int64s, highest: Int64s
 ) -> None:
     """
-    Lowest and highest value of a step function within each pixel; -1 before its first point.
+    Lowest and highest value of a step function within each pixel; -1 before its first point
+    and where it is told to be left out by a value below zero.
 
     `values[i]` holds from `time[i]` to `time[i + 1]`, the last one to the end of the picture.
     """
@@ -119,7 +120,7 @@ def columns_of_steps(
         large = small
         while now + 1 < count and time[now + 1] - t0 < right:
             now += 1
-            if small < 0 or values[now] < small:
+            if values[now] >= 0 and (small < 0 or values[now] < small):
                 small = values[now]
             large = max(large, values[now])
         lowest[x] = small

@@ -44,15 +44,17 @@ def draw_area(painter: QPainter, x0: float, low: Floats, high: Floats, colour: i
     painter.setBrush(Qt.BrushStyle.NoBrush)
 
 
-def draw_steps(painter: QPainter, x: Floats, y: Floats, end: float, colour: int) -> None:
-    """A line that keeps each height until the next column, and the last one until `end`."""
-    if not len(x):
-        return
+def draw_steps(painter: QPainter, x: Floats, y: Floats, known: NDArray[np.bool_], end: float, colour: int) -> None:
+    """A line that keeps each height until the next column, and the last one until `end`; none where not `known`."""
     pen = QPen(qt_colour(colour))
     pen.setWidthF(1.5)
     painter.setPen(pen)
-    points = []
+    points: list[QPointF] = []
     for place in range(len(x)):
+        if not known[place]:
+            painter.drawPolyline(QPolygonF(points))
+            points = []
+            continue
         until = float(x[place + 1]) if place + 1 < len(x) else end
         points += [QPointF(float(x[place]), float(y[place])), QPointF(until, float(y[place]))]
     painter.drawPolyline(QPolygonF(points))

@@ -135,7 +135,7 @@ class ViewSpec:
     `name` identifies it (arrangements of docks are kept by it) and `title` is English. `factory` is `module:class`,
     imported when the view is made: at once, or when it is first asked for if it is `lazy`. It stands at `area`, as a
     tab with the view `tab_with` or `below` another one. `keys` bring a view to the front. `picture` is what its
-    screenshot is called. One that `needs_plan` has nothing to show without one, and is left out then.
+    screenshot is called. One that `needs_plan` or `needs_run` has nothing to show without, and is left out then.
     """
 
     name: str
@@ -146,6 +146,7 @@ class ViewSpec:
     below: str | None = None
     lazy: bool = False
     needs_plan: bool = False
+    needs_run: bool = False
     keys: tuple[str, ...] = ()
     picture: str = ""
 

@@ -91,6 +91,7 @@ class MainWindow(QMainWindow):
         self.pages = PageSwitcher(self, PAGES, self.docks)
         self.pages.go = self.show_page
         self.pages.has_plan = lambda: self.session.document.plan is not None
+        self.pages.has_run = lambda: self.session.document.profile is not None
         self.pages.changed.connect(self._page_changed)
         self.exports = ExportDialogs(self, self.docks, self.jobs)
         self.side_by_side = SideBySideController(self.documents, self.docks, self.opener, self.services, self.say)

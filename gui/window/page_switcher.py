@@ -55,14 +55,15 @@ class PageSwitcher:
     The pages of a window over its `docks`; the view in the middle of each is a widget of the stack `middle`.
 
     `current` is the page that is shown; `changed` tells of another one. What the user makes of a page's docks is kept
-    in `layouts` while another page is shown. `welcome` takes the middle of an empty document. `has_plan` tells whether
-    the present document has a plan.
+    in `layouts` while another page is shown. `welcome` takes the middle of an empty document. `has_plan` and
+    `has_run` tell what the present document has.
     """
 
     def __init__(self, window: QMainWindow, pages: Sequence[PageSpec], docks: ViewDocks) -> None:
         self.pages = {page.name: page for page in pages}
         self.changed = Event()
         self.has_plan: Callable[[], bool] = lambda: True
+        self.has_run: Callable[[], bool] = lambda: True
         self.current = next(iter(self.pages))
         self.layouts: dict[str, PageLayout] = {}
         self._window = window
@@ -111,7 +112,7 @@ class PageSwitcher:
 
     def keep(self) -> None:
         """Remember the docks of the page that is shown."""
-        away = [name for name in self._wanted if self._needs_plan(name) and not self.has_plan()]
+        away = [name for name in self._wanted if self._lacks(name)]
         shown = (*away, *(name for name, dock in self._docks.items() if not dock.isHidden()))
         self.layouts[self.current] = PageLayout(shown, self._window.saveState())
 
@@ -143,7 +144,7 @@ class PageSwitcher:
         Those that have nothing to show of the present document are wanted and stay away.
         """
         self._wanted = tuple(names)
-        names = [name for name in names if self.has_plan() or not self._needs_plan(name)]
+        names = [name for name in names if not self._lacks(name)]
         for name, dock in self._docks.items():
             if name in self._docks.specs:  # what came for a while, such as the differences of A and B, stays
                 dock.setVisible(name in names)
@@ -151,9 +152,12 @@ class PageSwitcher:
             if name not in self._docks:
                 self._docks.show(name, partial(self._made_late, name))
 
-    def _needs_plan(self, name: str) -> bool:
+    def _lacks(self, name: str) -> bool:
+        """Whether the document has not what the view `name` needs to show anything."""
         spec = self._docks.specs.get(name)
-        return spec is not None and spec.needs_plan
+        if spec is None:
+            return False
+        return (spec.needs_plan and not self.has_plan()) or (spec.needs_run and not self.has_run())
 
     def _made_late(self, name: str) -> None:
         """A view that was made when its page was shown: by now another page may be."""
@@ -163,7 +167,7 @@ class PageSwitcher:
         for other, dock in self._docks.items():
             if other not in self._docks.specs:
                 continue
-            dock.setVisible(other in self._wanted and (self.has_plan() or not self._needs_plan(other)))
+            dock.setVisible(other in self._wanted and not self._lacks(other))
         if layout is None and name in self._wanted:
             self._size(self.pages[self.current], self._wanted)
 

@@ -46,7 +46,7 @@ class Case:
     @property
     def host(self) -> str:
         """Whose host its steps have, as `memplan step` names engines; raises `InputError` for one that is not known."""
-        return host_of(self.engine.name, self.timed_by)
+        return host_of(self.engine.name, self.timed_by, eager=self.memory.eager)
 
     def budget(self) -> KvBudget:
         """The budget of the case as it stands."""
@@ -56,6 +56,10 @@ class Case:
         """The same case with the tokens and sequences of a step that a server starts with on the card."""
         options, memory = as_started(self.model, self.chip, self.engine, self.options, self.memory)
         return replace(self, options=options, memory=memory)
+
+    def with_cache(self, kv: str | None) -> Case:
+        """The same case with caches of another type, as the engine calls it; `None` as it chooses."""
+        return replace(self, options=replace(self.options, caches=replace(self.options.caches, kv=kv)))
 
     def with_context(self, length: int) -> Case:
         """The same case at another context."""

@@ -92,7 +92,7 @@ def threshold(name: str) -> float:
 
 def remedies_of(kind: str, software: frozenset[str] = frozenset()) -> tuple[Remedy, ...]:
     """
-    The remedies of `kind` in `remedies.json` but those of other software than `software`; none where none is known.
+    The remedies of `kind` in `remedies.json` but those of other software or another use; none where none is known.
 
     What the profile doesn't tell excludes nothing: of a job that may train or serve both are given.
     """
@@ -101,5 +101,5 @@ def remedies_of(kind: str, software: frozenset[str] = frozenset()) -> tuple[Reme
     return tuple(
         Remedy(row["framework"], row["knob"], row["text"], row["version"], row["source"])
         for row in table("memplan.findings", "remedies.json").get(kind, ())
-        if rivals.isdisjoint(told["needs"].get(row["framework"], ()))
+        if rivals.isdisjoint((*told["needs"].get(row["framework"], ()), row.get("use", "")))
     )

@@ -16,8 +16,8 @@ def software_of(case: RankCase) -> frozenset[str]:
     """
     Words for what `case` ran, of those that `frameworks.json` knows: `torch` or `MindSpore`, `training` or `serving`.
 
-    Whoever wrote the profile tells the framework, or how its kernels are called; arguments of Megatron, logs of an
-    engine, or kernels that only one of the two has tell the use. What nothing tells is left out.
+    Whoever wrote the profile tells the framework, or how its kernels are called; kernels that only one of the two has
+    tell the use, logs of an engine, and where neither does arguments of Megatron. What nothing tells is left out.
     """
     known = table("memplan.findings", "frameworks.json")
     found: set[str] = set()
@@ -29,10 +29,11 @@ def software_of(case: RankCase) -> frozenset[str]:
         framework = "MindSpore" if 2 * named > len(names) else None
     if framework is not None:
         found.add(framework)
-    if any(re.search(known["training kernels"], text) for text in types) or case.profile.groups.sizes:
-        found.add("training")
-        return frozenset(found)
+    if any(re.search(known["training kernels"], text) for text in types):
+        return frozenset({*found, "training"})
     served = case.profile.cache_use() is not None or bool(case.profile.sleeps())
     if served or any(re.search(known["serving kernels"], text) for text in types):
         found.add("serving")
+    elif case.profile.groups.sizes:
+        found.add("training")
     return frozenset(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.units import format_bytes, format_duration
-from memplan.engines import CAPTURED
+from memplan.engines import CAPTURED, step_mode
 from memplan.reports.charts import bar_chart
 from memplan.reports.plan_report import step_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportTable, Severity, section
@@ -173,10 +173,11 @@ def _without_host(result: StepTime) -> tuple[str, ...]:
     if not result.host_ns:
         return ()
     hidden = format_duration(result.hidden_host_ns)
-    return (f"with the host's work hidden, as reference stacks have it (--engine {CAPTURED}), it would take {hidden}",)
+    return (f"with the host's work hidden, as by reference stacks (--engine {CAPTURED}), these kernels take {hidden}",)
 
 
 def _document(result: StepTime, room: int | None) -> dict[str, Any]:
+    mode = step_mode(result.engine)
     return {
         "model": result.model,
         "chip": result.chip,
@@ -187,6 +188,7 @@ def _document(result: StepTime, room: int | None) -> dict[str, Any]:
         "duration_ns": result.duration_ns,
         "interval_ns": list(result.interval_ns),
         "engine": result.engine,
+        "engine_mode": {"graphs": mode.graphs, "host": mode.mode, "source": mode.source},
         "host_ns": result.host_ns,
         "hidden_host_ns": result.hidden_host_ns,
         "host_factor": result.host_factor,

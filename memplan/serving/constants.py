@@ -9,8 +9,7 @@ from typing import Any
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
-from memplan.core.sentence import Sentence
-from memplan.engines import CAPTURED, DEFAULT_ENGINE
+from memplan.engines import CAPTURED, DEFAULT_ENGINE, engine_is_known, step_mode
 from memplan.schema import Source
 
 
@@ -147,7 +146,7 @@ class EngineHost:
 
 def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     """
-    The host of `engine`; raises `InputError` naming the engines for one that is not known.
+    The host of `engine`, as `step_mode` takes its name; raises `InputError` naming those for one that is not known.
 
     Where one die serves (`alone`) the host launches pieces of graphs behind the kernels.
     """
@@ -169,9 +168,14 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     )
 
 
-def attention_type(engine: str) -> str:
-    """The operator by which steps of `engine` make tokens over keys in pages."""
-    return str(_engine(engine)["attention"])
+def attention_type(engine: str, *, reads: bool = False) -> str:
+    """
+    The operator by which steps of `engine` make tokens over keys in pages, or read prompts (`reads`).
+
+    Releases with an older one read prompts by others.
+    """
+    mode = step_mode(engine)
+    return str(_mode(mode.mode)["attention"] if reads else mode.attention or _mode(mode.mode)["attention"])
 
 
 def _launches() -> Mapping[str, Any]:
@@ -180,27 +184,29 @@ def _launches() -> Mapping[str, Any]:
 
 
 def _engine(engine: str) -> Mapping[str, Any]:
-    """The entry of `engine`, with what it leaves out as the engine has it that it is `like`."""
-    known: Mapping[str, Mapping[str, Any]] = _document()["engines"]
-    if engine not in known:
-        raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(known),)))
-    entry = known[engine]
+    """What is known of how `engine` runs steps; raises `InputError` for one that is not known."""
+    return _mode(step_mode(engine).mode)
+
+
+def _mode(name: str) -> Mapping[str, Any]:
+    """The entry called `name`, with what it leaves out as that has it that it is `like`."""
+    entry: Mapping[str, Any] = _document()["engines"][name]
     if "like" not in entry:
         return entry
-    base = _engine(str(entry["like"]))
+    base = _mode(str(entry["like"]))
     return {**base, **entry, "alone": {**base.get("alone", {}), **entry.get("alone", {})}}
 
 
-def host_of(engine: str, asked: str | None = None) -> str:
+def host_of(engine: str, asked: str | None = None, *, eager: bool = False) -> str:
     """
-    Whose host time the steps of an engine called `engine` have: that `asked` for, else its own where it is known.
+    Whose host time the steps of an engine called `engine` have: that `asked` for, else its own where it is known, or
+    that of its `eager` steps.
 
-    Raises `InputError` for one asked for that is not known.
+    Raises `InputError` for one asked for that is not known, and for an engine of whose eager steps nothing is.
     """
     if asked is not None:
-        engine_host(asked)
-        return asked
-    return next((name for name in _document()["engines"] if engine.startswith(name)), CAPTURED)
+        return step_mode(asked).name
+    return step_mode(engine, eager=eager).name if engine_is_known(engine) else CAPTURED
 
 
 def step_interval(
@@ -264,13 +270,14 @@ def hidden_host_notes(engine: str) -> tuple[str, ...]:
     )
 
 
-def accepted(drafts: int, engine: str = DEFAULT_ENGINE) -> float:
+def accepted(drafts: int, engine: str = DEFAULT_ENGINE, *, own_layers: bool = True) -> float:
     """
-    Draft tokens of `drafts` by a model's own layers that are accepted on average.
+    Draft tokens of `drafts` that are accepted on average, by a model's `own_layers` or by another one.
 
     Steps of reference tables are counted with the chances that these state, those of engines with what services report.
     """
-    chances = _document()["acceptance" if engine == CAPTURED else "served_acceptance"]
+    own = "acceptance" if engine == CAPTURED else "served_acceptance"
+    chances = _document()[own if own_layers else "drafted_acceptance"]
     return accepted_in_turn(drafts, float(chances["first"]), float(chances["further"]))
 
 
@@ -295,7 +302,7 @@ def sources() -> tuple[Source, ...]:
                 f"{entry.get('beside_at_most_ns', 0):g} ns more on some machines",
                 entry["source"],
             )
-            for name, entry in ((name, _engine(name)) for name in _document()["engines"])
+            for name, entry in ((name, _mode(name)) for name in _document()["engines"])
         )
         + tuple(
             Source(f"host, {name} = {entry['ns']:g} ns", entry["source"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplan.cost import machine, op_costs
+from memplan.engines import DEFAULT_ENGINE
 from memplan.graph import Graph
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
@@ -145,14 +146,18 @@ def model_step_parts(
     stage: int,
     graph: Graph,
     makespan_ns: int,
+    engine: str = DEFAULT_ENGINE,
 ) -> tuple[StepPart, ...]:
-    """The parts of the step that `graph` is stage `stage` of, when its plan takes `makespan_ns`."""
+    """
+    The parts of the step that `graph` is stage `stage` of, when its plan takes `makespan_ns`; a served one has the host
+    of `engine`.
+    """
     if isinstance(recipe, Recipe):
         return training_parts(model, layout, recipe, chip, stage=stage, graph=graph, makespan_ns=makespan_ns)
-    even = step_time(model, layout, replace(recipe, even_routing=True), chip)
+    even = step_time(model, layout, replace(recipe, even_routing=True), chip, engine=engine)
     parts = served_parts(even, stage, makespan_ns=makespan_ns)
     if not waits_for_busiest(model, layout, even=recipe.even_routing):
         return parts
-    more = step_time(model, layout, recipe, chip).duration_ns - even.duration_ns
+    more = step_time(model, layout, recipe, chip, engine=engine).duration_ns - even.duration_ns
     note = "ranks wait for that with most rows; where tokens are few, fewer experts get any, which may save more"
     return (*parts, StepPart(StepPartName.ROUTING.value, more, note)) if more else parts

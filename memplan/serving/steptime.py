@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.errors import InputError
 from memplan.cost import machine
-from memplan.engines import CAPTURED, DEFAULT_ENGINE
+from memplan.engines import CAPTURED, DEFAULT_ENGINE, step_mode
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.models.architecture import ModelConfig
@@ -115,7 +115,8 @@ def step_time(
     host_factor: float | None = None,
 ) -> StepTime:
     """
-    Time of `step` of `model` on the ranks of `layout`, each one die of `chip`, served by `engine`.
+    Time of `step` of `model` on the ranks of `layout`, each one die of `chip`, served by `engine`: its name, that of a
+    release (`vllm-ascend-0.11.0`) or one with graphs of its own (`vllm-ascend-eager`), as `step_mode` takes it.
 
     With `eager_drafts` the host launches the kernels of each draft one by one, as engines do that capture the model
     alone. `host_factor` is how many times as long the machine's own host takes as those of public runs
@@ -127,15 +128,17 @@ def step_time(
     die = chip if isinstance(chip, Chip) else find_chip(chip)
     core, table = machine(die), fixed or constants()
     notes: list[str] = []
-    host = engine_host(engine, alone=layout.ranks == 1).slower(1.0 if host_factor is None else host_factor)
-    if eager_drafts and engine == CAPTURED:
+    mode = step_mode(engine)
+    engine, host = mode.name, engine_host(engine, alone=layout.ranks == 1)
+    if eager_drafts and not host.launch_ns:
         raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
+    host = host.slower(1.0 if host_factor is None else host_factor)
     if engine == CAPTURED:
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
     else:
         notes.append("other requests' prompts in the same step are left out")
     notes.extend(routing_notes(model, layout, even=step.even_routing))
-    by = attention_type(engine)
+    by = attention_type(engine, reads=step.phase is Phase.PREFILL)
     stages = tuple(
         stage_time(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
     )
@@ -167,6 +170,7 @@ def step_time(
         rests_on=(
             *core.sources,
             Source("constants of the serving model", "memplan/serving/constants.json gives the source of each"),
+            Source(f"{engine} captures {mode.graphs} graphs, which have the host's time of {mode.mode}", mode.source),
         ),
         constants=sources(),
         notes=tuple(dict.fromkeys((*stages[0].graph.notes, *notes))),

@@ -15,6 +15,7 @@ from memplan.core.files import replacing_folder
 from memplan.core.intervals import interval_difference, interval_total, interval_union, intervals_within
 from memplan.core.units import microseconds
 from memplan.core.version import MEMPLAN_VERSION
+from memplan.models.steps.options import Phase
 from memplan.schema import Plan
 from memplan.simulator.faults.known_faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
@@ -156,21 +157,34 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
 
 
 def _metadata(plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int) -> dict[str, Any]:
-    ranks, settings = len(job.programs), job.settings
+    settings = job.settings
     return {
         "memplan_simulated": True,
         "memplan_version": MEMPLAN_VERSION,
         "memplan_fault": None if fault is None else {"kind": fault.kind, "strength": fault.strength},
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip},
+        **({} if _is_served(plan) else _megatron_arguments(job, rank)),
+        "parallel_group_info": group_document(job, rank),
+        "ENV_VARIABLES": dict(settings.environment),
+    }
+
+
+def _is_served(plan: Plan) -> bool:
+    """Whether `plan` is of a step of a serving engine, which knows nothing of Megatron's arguments."""
+    served = {phase.value for phase in Phase}
+    return any(op.phase in served for op in plan.ops)
+
+
+def _megatron_arguments(job: FaultyJob, rank: int) -> dict[str, Any]:
+    ranks, settings = len(job.programs), job.settings
+    return {
         "distributed_args": {
             "tensor_model_parallel_size": settings.tensor,
             "pipeline_model_parallel_size": settings.stages,
             "data_parallel_size": ranks // settings.stages // settings.tensor,
             "world_size": ranks,
             "rank": rank,
-        },
-        "parallel_group_info": group_document(job, rank),
-        "ENV_VARIABLES": dict(settings.environment),
+        }
     }
 
 

@@ -43,8 +43,10 @@ def test_json_holds_the_same_figures(config: Path, capsys: pytest.CaptureFixture
 
 def test_the_plan_of_a_rank_is_written(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "plan.json"
-    assert main(["step", str(config), "--batch", "2", "--context", "256", "-o", str(output)]) == 0
+    step = ["step", str(config), "--batch", "2", "--context", "256", "--engine", "vllm-ascend-0.8.5rc1"]
+    assert main([*step, "-o", str(output)]) == 0
     assert load_plan(output).ops
+    assert any(part.note.startswith("vllm-ascend-0.8.5rc1: ") for part in load_plan(output).step_parts)
     assert str(output) in capsys.readouterr().out
 
 
@@ -81,7 +83,50 @@ def test_who_serves_is_whoever_keys_and_values_are_planned_for(
     assert main(step) == 0
     text = capsys.readouterr().out
     assert "host of the engine" in text
-    assert f"it would take {format_duration(hidden['duration_ns'])}" in text
+    assert f"these kernels take {format_duration(hidden['duration_ns'])}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "engine", "host"),
+    [
+        (["--engine", "vllm-ascend-0.11.0"], "vllm-ascend-0.11.0", "vllm-ascend-piecewise"),
+        (["--engine", "v0.7.3"], "vllm-ascend-0.7.3", "vllm-ascend-eager"),
+        (["--enforce-eager"], "vllm-ascend-eager", "vllm-ascend-eager"),
+        (["--cudagraph-mode", "PIECEWISE"], "vllm-ascend-piecewise", "vllm-ascend-piecewise"),
+        (["--engine", "vllm-ascend-0.18.0", "--cudagraph-mode", "full_decode_only"], "vllm-ascend-0.18.0-full", None),
+        (["--engine", "sglang-0.5.23", "--disable-cuda-graph"], "sglang-0.5.23-eager", "vllm-ascend-eager"),
+        (["--engine", "mindie-2.1.RC1"], "mindie-2.1.rc1", "mindie"),
+        (["--no-async-scheduling"], "vllm-ascend", "vllm-ascend"),
+    ],
+)
+def test_engines_are_named_by_release_and_started_with_their_own_options(
+    config: Path, words: list[str], engine: str, host: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = ["step", str(config), "--tp", "2", "--batch", "4", "--context", "1024", "--chip", "910B3", "--json"]
+    found = []
+    for more in (words, ["--engine", engine], ["--engine", host or DEFAULT_ENGINE]):
+        assert main([*step, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["engine"] == found[1]["engine"] == engine
+    assert found[0]["duration_ns"] == found[1]["duration_ns"]
+    # By the host alone: older releases make tokens by another operator.
+    assert found[0]["engine_mode"]["host"] == found[2]["engine"] == (host or DEFAULT_ENGINE)
+    assert any(engine in item["value"] for item in found[0]["rests_on"])
+    assert any("ahead" in note for note in found[0]["notes"]) == (words[0] == "--no-async-scheduling")
+
+
+def test_memory_without_graphs_is_timed_without_them(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kv = ["kv", str(config), "--chip", "910B3", "--tp", "2", "--context", "4096", "--host-memory", "64GiB", "--json"]
+    times, notes = [], []
+    for more in ([], ["--enforce-eager"], ["--engine", "vllm-ascend-0.12.0"], ["--host", CAPTURED]):
+        assert main([*kv, *more]) == 0
+        found = json.loads(capsys.readouterr().out)
+        times.append(found["recompute_ns"])
+        notes += [note for note in found["notes"] if note.startswith("times ")]
+    assert "vllm-ascend-0.23.0.post1-eager:" in notes[1]
+    assert "vllm-ascend-0.12.0:" in notes[2]
+    assert "hidden" in notes[3]
+    assert times[0] == times[1] == times[2] > times[3]  # prompts of so many tokens are launched kernel by kernel
 
 
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
@@ -129,6 +174,13 @@ def test_a_measured_step_gives_the_host_of_other_steps(config: Path, capsys: pyt
     [
         ["--engine", "captured", "--measured-step", "40"],
         ["--engine", "captured", "--host-factor", "2"],
+        ["--engine", "vllm-ascend-0.17.3"],
+        ["--engine", "mindie", "--enforce-eager"],
+        ["--engine", "mindie", "--eager-drafts"],
+        ["--enforce-eager", "--cudagraph-mode", "full"],
+        ["--cudagraph-mode", "whole"],
+        ["--phase", "train", "--enforce-eager"],
+        ["--phase", "train", "--cudagraph-mode", "none"],
         ["--engine", "vllm-ascend", "--host-factor", "nan"],
         ["--engine", "vllm-ascend", "--measured-step", "inf"],
         ["--engine", "vllm-ascend", "--measured-step", "0.1"],

@@ -115,6 +115,36 @@ def test_windows_far_apart_load_whole_rows(name: str, channels: int, each: int, 
         assert kernel_cost(Kernel(kind, operands[:2], operands[2:]), core).duration_ns > least, kind
 
 
+def test_experts_without_rows_are_not_read() -> None:
+    """Went wrong once: eight rows read the weights of 128 experts."""
+    weights, rows, made = (Operand(shape, "float16") for shape in ((128, 2048, 768), (8, 2048), (8, 768)))
+    found = _cost("GroupedMatmul", (rows, weights, Operand((128,), "int64")), (made,))
+    assert found.gm_bytes < 1.2 * weights.nbytes * 8 / 128
+
+
+def test_the_first_block_of_prompts_waits() -> None:
+    """As that of decode steps does: scores, probabilities and sums pass GM one behind the other."""
+    short = AttentionProblem(1, 4, 4, 128, 128, causal=False)
+    rate = B3.product_rate("float16")
+    assert rate is not None
+    start, launched = B3["attention_block_ns"], B3.head_ns(4, 8)
+    assert start + launched < attention_time(short, B3, rate).duration < 2 * start + launched
+    back = replace(short, gradient=True)
+    assert attention_time(back, B3, rate).duration < start + launched
+
+
+@pytest.mark.parametrize(("name", "by_cube"), [("Ascend310P3", True), ("Ascend310B1", True), ("Ascend910A", False)])
+def test_products_that_a_cube_lacks_are_halves_where_libraries_make_them(name: str, by_cube: bool) -> None:
+    """Went wrong once: float32 on 310P, which no library multiplies as such, took five hundred times as long."""
+    core = machine(chip(name))
+    times = {}
+    for dtype in ("float16", "float32", "bfloat16"):
+        square = Operand((1024, 1024), dtype)
+        times[dtype] = kernel_cost(Kernel("MatMulV2", (square, square), (square,)), core).duration_ns
+    assert times["bfloat16"] == times["float16"]
+    assert (times["float32"] < 2 * times["float16"]) == by_cube
+
+
 def test_norms_of_images_go_along_pixels() -> None:
     """Went wrong once: each row of seven pixels started instructions of its own."""
     image, gain = Operand((64, 2048, 7, 7), "float32"), Operand((2048,), "float32")

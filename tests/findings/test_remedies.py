@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import memplan
 from memplan.core.resources import table
+from memplan.findings import diagnose
 from memplan.findings.finding import remedies_of
+from memplan.findings.software import software_of
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps.options import Phase, ServedStep
+from memplan.simulator import chosen_fault, simulate_job
+from memplan.simulator.job_program import spread_out
+from tests.findings.planted_runs import diagnosed, kernels
 
 _FACTS = {"settings.environment", "path.composition"}
 """Findings that say themselves what to set, or that are no fault."""
@@ -21,7 +30,8 @@ def test_each_remedy_has_a_knob_a_reason_and_a_source() -> None:
     for kind, rows in table("memplan.findings", "remedies.json").items():
         assert rows, kind
         for row in rows:
-            assert set(row) == {"framework", "knob", "text", "version", "source"}, kind
+            assert set(row) - {"use"} == {"framework", "knob", "text", "version", "source"}, kind
+            assert row.get("use", "training") in {"training", "serving"}, kind
             assert all(row[key] for key in ("framework", "knob", "text", "source")), kind
             assert row["version"] or row["framework"] == "any", (kind, row["knob"])  # what ages says of which version
 
@@ -53,3 +63,24 @@ def test_known_frameworks_are_those_of_the_table() -> None:
     needs = table("memplan.findings", "frameworks.json")["needs"]
     told = {row["framework"] for rows in table("memplan.findings", "remedies.json").values() for row in rows}
     assert needs.keys() <= told
+
+
+def test_of_a_served_step_remedies_are_those_of_engines(tmp_path: Path, shared_data: Path) -> None:
+    """Went wrong once: simulated steps of an engine named Megatron's arguments, and were told to use more of them."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+    step = ServedStep(Phase.DECODE, batch=32, context=2048)
+    plan = memplan.plan(model, chip="910B3", phase="decode", recipe=step, layout=Layout(tensor=2))
+    for kind, knob in (("host-gaps", "cudagraph_mode"), ("exposed-transfer", "enable_flashcomm1")):
+        job = simulate_job(plan, tmp_path / kind, fault=chosen_fault(f"{kind}:strong"), ranks=2, steps=3, seed=11)
+        first = diagnose(memplan.open_profile(job), plan=plan).findings[0]
+        assert "serving" in first.software
+        assert any(knob in one.knob for one in first.remedies), first.kind
+        assert not any("Megatron" in one.framework or "DataParallel" in one.knob for one in first.remedies)
+
+
+def test_kernels_of_an_engine_tell_more_than_arguments_of_megatron(tmp_path: Path) -> None:
+    cached = kernels(["ReshapeAndCache"], 50_000)[0]
+    found = diagnosed(tmp_path / "job", lambda program: spread_out(program, cached, 4))
+    case = found.job.ranks[0].case
+    assert case.profile.groups.sizes
+    assert software_of(case) == {"torch", "serving"}

@@ -110,6 +110,8 @@ def test_at_most_sixty_architectures_that_vllm_registers_are_refused(shared_data
 def test_a_refusal_says_why() -> None:
     with pytest.raises(InputError, match=r"'zamba2' is not supported: blocks of shared attention.*; the nearest"):
         load_config({"model_type": "zamba2"})
+    with pytest.raises(InputError, match=r"'minimax_m1' is not supported: its linear attention with decay"):
+        load_config({"model_type": "minimax_m1", "architectures": ["MiniMaxM1ForCausalLM"]})
     with pytest.raises(InputError, match="'my_code' is not supported: its config does not hold the decoder's sizes"):
         load_config({"model_type": "my_code", "architectures": ["HfMoondream"]})
 

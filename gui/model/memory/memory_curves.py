@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memplan.compare import Comparison, TimeMap
+from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
 from memplan.gui.model.document import Document
@@ -45,7 +46,14 @@ class TierCurves:
 
 def _mapped(title: Text, plan: Plan, axis: TimeMap, tier: Tier, kinds: tuple[str, ...] | None) -> StepCurve:
     curve = memory_curve(plan, tier, kinds=kinds)
-    return StepCurve(title, axis.to_profile(curve.time_ns), np.ascontiguousarray(curve.values, dtype=np.int64))
+    return StepCurve(title, axis.to_profile(curve.time_ns), _until_its_end(curve.values))
+
+
+def _until_its_end(values: Int64s) -> Int64s:
+    """A copy that says nothing from its last point on: a plan ends there, and what stands in memory stays."""
+    told = np.array(values, dtype=np.int64)
+    told[-1:] = -1
+    return told
 
 
 def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, dict[str, StepCurve]]:
@@ -56,7 +64,7 @@ def planned_curves(plan: Plan, axis: TimeMap, tier: Tier) -> tuple[StepCurve, di
     # What stays for the whole plan lies at the bottom, so that the moving part is seen as such.
     floor = {kind: int(curve.values[:-1].min()) if len(curve.values) > 1 else 0 for kind, curve in layers.items()}
     order = sorted(layers, key=lambda kind: (-floor[kind], kind))
-    return whole, {kind: layers[kind] for kind in order if layers[kind].values.any()}
+    return whole, {kind: layers[kind] for kind in order if (layers[kind].values > 0).any()}
 
 
 def measured_curves(rank: RankProfile) -> tuple[StepCurve, ...]:
@@ -83,7 +91,7 @@ def compared_curve(comparison: Comparison) -> StepCurve | None:
         return None
     time_ns = comparison.time_map.to_profile(memory.axis_ns)
     title = Sentence("measured ({})", (memory_text(memory_name(memory.component, memory.quantity)),))
-    return StepCurve(title, time_ns, np.ascontiguousarray(memory.measured))
+    return StepCurve(title, time_ns, _until_its_end(memory.measured))
 
 
 def difference_curve(comparison: Comparison) -> StepCurve | None:

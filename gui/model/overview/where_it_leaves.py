@@ -1,21 +1,21 @@
-"""Where a run leaves its plan, what of that costs most, and what to change first: sentences that lead to places."""
+"""
+Where a run leaves its plan, what of that costs most and what to change: sentences that lead to places.
+
+To import it imports the alignment: for documents that are compared, in which that is there.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from memplan.compare import CauseKind, Comparison, Deviation, DeviationWhat, StepCause
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.gui.model.details.finding_details import remedy_words
-from memplan.gui.model.session.session import FindingRef, Session
+from memplan.gui.model.overview.first_change import FirstChange, change_of_a_finding
+from memplan.gui.model.session.session import Session
 from memplan.reports.comparison.compare_words import cause_words, leading_causes
-
-if TYPE_CHECKING:
-    from memplan.findings import Finding
 
 _FOUND_AS = {
     CauseKind.COMMUNICATION: ("communication.", "pipeline.", "rank.", "link.", "copy."),
@@ -43,15 +43,6 @@ class Leaving:
     causes: tuple[tuple[Sentence, int | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FirstChange:
-    """What to change first, and the finding or the number of the difference that it is for, where there is one."""
-
-    said: Sentence
-    finding: FindingRef | None = None
-    difference: int | None = None
-
-
 def leaving(session: Session) -> Leaving | None:
     """Where the run leaves the plan; `None` where they are not compared or nothing is told of the step."""
     found = session.document.comparison
@@ -68,23 +59,18 @@ def leaving(session: Session) -> Leaving | None:
 
 def first_change(session: Session) -> FirstChange | None:
     """
-    What to change first: the first remedy of the dearest finding that tells why the largest cause is, or of what such
-    a cause is without one; where no plan is compared, of the dearest finding that has a remedy.
+    What to change first: what helps against the largest cause, by the dearest finding that tells why it is, else by
+    what it is; where nothing is known against it, the first remedy of the dearest finding.
     """
     compared = session.document.comparison
-    largest = leading_causes(compared.causes)[:1] if compared is not None and compared.causes is not None else []
-    kinds = tuple(kind for cause in largest for kind in _FOUND_AS.get(cause.kind, ()))
-    found = _of_a_finding(session, kinds) if kinds else None
-    if found is None and compared is not None and largest:
-        found = _of_a_cause(session, compared, largest[0])
-    return found or _of_a_finding(session, ("",))
-
-
-def _of_a_finding(session: Session, kinds: tuple[str, ...]) -> FirstChange | None:
-    for number, one in _dearest_first(session):
-        if one.kind.startswith(kinds) and one.remedies:
-            return FirstChange(Sentence("{} → {}", (one.title, remedy_words(one.remedies[0]))), FindingRef(number))
-    return None
+    if session.diagnosis is None or compared is None or compared.causes is None:
+        return change_of_a_finding(session)
+    found = None
+    for cause in leading_causes(compared.causes)[:1]:
+        kinds = _FOUND_AS.get(cause.kind)
+        found = change_of_a_finding(session, kinds) if kinds is not None else None
+        found = found or _of_a_cause(session, compared, cause)
+    return found or change_of_a_finding(session)
 
 
 def _of_a_cause(session: Session, compared: Comparison, cause: StepCause) -> FirstChange | None:
@@ -107,16 +93,6 @@ def _of_a_cause(session: Session, compared: Comparison, cause: StepCause) -> Fir
         return None
     said = Sentence("{} → {}", (cause_words(cause), remedy_words(remedies[0])))
     return FirstChange(said, difference=_shown_by(session, compared, cause))
-
-
-def _dearest_first(session: Session) -> Iterator[tuple[int, Finding]]:
-    """Findings that cost anything or ended the run, with their numbers, as ranked; the shown rank's go first."""
-    rank = session.document.rank
-    found = list(enumerate(session.diagnosis.findings if session.diagnosis is not None else ()))
-    costly = [entry for entry in found if entry[1].cost_ns or entry[1].cost_bytes or entry[1].kind.startswith("oom.")]
-    mine = [entry for entry in costly if rank is None or entry[1].rank in (None, rank.rank)]
-    yield from mine
-    yield from (entry for entry in costly if entry not in mine)
 
 
 def _shown_by(session: Session, found: Comparison, cause: StepCause) -> int | None:

@@ -191,10 +191,9 @@ class CurveView(TimeCanvas):
         planned = [(curves.planned, self.colours.role("planned"))] if curves.planned is not None else []
         for curve, colour in [*reversed(self.lines_shown()), *planned]:
             time, values = visible_steps(curve.time_ns, curve.values, whole, until)
-            known = values >= 0
-            x = GUTTER_PX + (time[known] - whole) / self.ns_per_px
-            y = self.plot.bottom() + 1 - values[known] / self.highest * self.plot.height()
-            draw_steps(painter, x, y, float(self.width()), colour)
+            x = GUTTER_PX + (time - whole) / self.ns_per_px
+            y = self.plot.bottom() + 1 - values / self.highest * self.plot.height()
+            draw_steps(painter, x, y, values >= 0, float(self.width()), colour)
 
     def paint_over(self, painter: QPainter) -> None:
         """Peaks and the capacity."""

@@ -12,10 +12,10 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QScrollArea, QVBoxLay
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import deviation_rows
 from memplan.gui.model.overview.finding_rows import FINDING_SHAPE, finding_rows
+from memplan.gui.model.overview.first_change import FirstChange, change_of_a_finding
 from memplan.gui.model.overview.head_figures import head_figures
 from memplan.gui.model.overview.planned_types import PLANNED_TYPES_SHAPE, planned_type_rows
 from memplan.gui.model.overview.step_bars import StepBar, step_bars
-from memplan.gui.model.overview.where_it_leaves import first_change, leaving
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import FindingRef, Session
 from memplan.gui.model.sheet import Sheet
@@ -170,17 +170,26 @@ class OverviewView(DiagnosedPage):
 
     def _show_leads(self) -> None:
         """Where the run leaves the plan and what to change first, each a link to its place."""
-        lines = []
-        left, change = leaving(self.session), first_change(self.session)
-        if left is not None:
-            apart = tr("{}; {}").format("", "")
-            causes = apart.join(self._link(say(words), difference=number) for words, number in left.causes)
-            lines.append(f"<b>{html.escape(say(left.said), quote=False)}</b> {causes}")
+        lines, change = self._leaving() or ([], change_of_a_finding(self.session))
         if change is not None:
             link = self._link(say(change.said), change.finding, change.difference)
             lines.append(f"<b>{html.escape(tr('Change first:'), quote=False)}</b> {link}")
         self.leads.setText("<br>".join(lines))
         self.leads.setVisible(bool(lines))
+
+    def _leaving(self) -> tuple[list[str], FirstChange | None] | None:
+        """The line that says where the run leaves the plan, and what to change then; `None` without both."""
+        if self.session.document.comparison is None:
+            return None
+        # With the alignment, which is there where something was compared: a window starts without.
+        from memplan.gui.model.overview.where_it_leaves import first_change, leaving
+
+        left, change = leaving(self.session), first_change(self.session)
+        if left is None:
+            return [], change
+        apart = tr("{}; {}").format("", "")
+        causes = apart.join(self._link(say(words), difference=number) for words, number in left.causes)
+        return [f"<b>{html.escape(say(left.said), quote=False)}</b> {causes}"], change
 
     def _link(self, text: str, finding: FindingRef | None = None, difference: int | None = None) -> str:
         said = html.escape(text, quote=False)

@@ -98,6 +98,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
         # Experts that get no token are not read.
         hit = kernel.attribute("groups")
         groups = min(int(hit), groups) if isinstance(hit, int) and hit > 0 else groups
+        groups = min(groups, m * prod(a_batch))
     if grouped and (groups > 1 or b_batch):
         m, batch, a_count, b_count = max(m * prod(a_batch) // groups, 1), groups, groups, groups
     else:

@@ -54,16 +54,19 @@ def as_cube_takes(kernel: Kernel, machine: Machine, *, blocks_alone: bool) -> Ke
 
     A framework may tell the type of a tensor in front of the cast that its kernel needs. Of products the library
     multiplies float32 by vector units where it lies in rows (`blocks_alone`), in blocks the cube's types alone (CANN
-    8.1, impl/dynamic/mat_mul.py and batch_matmul.py, `base_op_select_format`; MindSpore's matmul.py lists them); of
-    convolutions it has no other kernel.
+    8.1, impl/dynamic/mat_mul.py and batch_matmul.py, `base_op_select_format`; MindSpore's matmul.py lists them), unless
+    libraries of the generation make halves of all (`float32_as_halves`); of convolutions it has no other kernel. Where
+    the cube lacks bfloat16 no kernel takes it: such a network runs in halves.
     """
     if machine.mac_rate("float32") or not machine.mac_rate("float16"):
         return kernel
+    in_rows = not blocks_alone or bool(machine["float32_as_halves"])
 
     def halves(operand: Operand | None) -> Operand | None:
-        if operand is None or operand.dtype != "float32" or (blocks_alone and operand.layout not in _IN_BLOCKS):
+        if operand is None or machine.mac_rate(operand.dtype):
             return operand
-        return replace(operand, dtype="float16", stored=-1)
+        made = operand.dtype == "bfloat16" or (operand.dtype == "float32" and (in_rows or operand.layout in _IN_BLOCKS))
+        return replace(operand, dtype="float16", stored=-1) if made else operand
 
     return replace(kernel, inputs=tuple(halves(each) for each in kernel.inputs))
 
