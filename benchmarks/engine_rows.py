@@ -1,8 +1,9 @@
 """
 Serving by an engine with a host of its own: throughput, time per token and to the first one of public runs, predicted.
 
-`benchmarks/engine_hosts.py` says what the host takes from these rows. How steps follow each other where others are
-served too is `memplan.serving.loaded_steps`, which `memplan step --concurrency` asks as well.
+`benchmarks/engine_hosts.py` says what the host takes from these rows. Each is asked as `memplan step --concurrency` and
+`--rate` are: how many of its requests run at once says `memplan.deployment.answered_load` within what the engine's
+planner lets it, and how their steps follow each other `memplan.serving.loaded_steps`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from typing import Any
 
 from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
-from memplan.engines import CAPTURED
-from memplan.models import load_config
+from memplan.core.errors import InputError
+from memplan.deployment.answered_load import LoadAsk, RunningLoad, running_load
+from memplan.deployment.load_limits import LoadLimits
+from memplan.engines import CAPTURED, step_mode
+from memplan.hardware import chip as find_chip
+from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
+from memplan.requests.load_request import LoadRequest
 from memplan.serving.constants import EngineHost, accepted, engine_host
-from memplan.serving.loaded_steps import (
-    WAVES,
-    LoadedSteps,
-    PromptSteps,
-    RequestLoad,
-    StepTimer,
-    captured_steps,
-    loaded_steps,
-)
+from memplan.serving.load_time import asked_host
+from memplan.serving.loaded_steps import LoadedSteps, PromptSteps, RequestLoad, StepTimer, captured_steps, loaded_steps
 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
@@ -48,10 +47,15 @@ _MOST_NS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """A published row (`told`, with what is known of its server where it tells nothing else), and the steps it runs."""
+    """
+    A published row (`told`, with what is known of its server where it tells nothing else), and the steps it runs.
+
+    `at` says what runs at once with a host, where that depends on it: `steps` are then those of the shipped one.
+    """
 
     told: Mapping[str, Any]
     steps: LoadedSteps
+    at: Callable[[EngineHost], RunningLoad] | None = None
 
     @property
     def engine(self) -> str:
@@ -130,11 +134,13 @@ class EngineRow:
 
     def predicted(self, host: EngineHost) -> float:
         """What is measured, with such a host."""
+        host = replace(host, request_ns=0) if self.told.get("offline") else host
+        running = RunningLoad(self.steps) if self.at is None else self.at(host)
         if self.first:
-            return self.steps.first_token_ms(replace(host, request_ns=0) if self.told.get("offline") else host)
+            return running.steps.first_token_ms(host)
         if self.timed:
-            return self.steps.token_ms(host, mean=bool(self.told.get("mean")))
-        return self.steps.tokens_per_second(host)
+            return running.steps.token_ms(host, mean=bool(self.told.get("mean")))
+        return running.tokens_per_second(host)
 
     @property
     def why(self) -> str:
@@ -168,16 +174,40 @@ def _family(told: Mapping[str, Any]) -> str:
     return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
 
 
-def told_load(told: Mapping[str, Any]) -> RequestLoad:
-    """The requests of a row, as many of those that are sent at once as its replicas take."""
-    return RequestLoad(
-        requests=int(min(told["batch"], told["data"] * told.get("most_sequences", told["batch"]))),
+def told_ask(told: Mapping[str, Any]) -> LoadAsk:
+    """What is asked of a row's engine: as many requests in all as `waves` of those make that its command lets run."""
+    at_once = int(told["batch"])
+    served = min(at_once, told["data"] * told.get("most_sequences", at_once))
+    return LoadAsk(
         prompt=told["prompt"],
         answer=told["output"],
-        waves=told.get("waves", WAVES),
-        one_by_one=bool(told.get("one_by_one")) or "rate" in told,
+        at_once=at_once,
+        rate=told.get("rate"),
+        requests=round(told["waves"] * served) if "waves" in told else None,
         unequal=bool(told.get("unequal")),
+        offline=bool(told.get("offline")),
+        one_by_one=bool(told.get("one_by_one")),
     )
+
+
+def told_limits(told: Mapping[str, Any], model: ModelConfig, layout: Layout, step: ServedStep) -> LoadLimits | None:
+    """
+    What a row's engine runs at once, by what its command says; `None` where no planner of it, or of it on the row's
+    chip, is known, and of rows that tell what decodes at once rather than what is asked.
+    """
+    if told.get("decodes_alone"):
+        return None
+    asked = LoadRequest(
+        input_length=told["prompt"],
+        output_length=told["output"],
+        read_tokens=told.get("most_tokens"),
+        step_sequences=told.get("most_sequences"),
+        utilization=told.get("utilization"),
+    )
+    try:
+        return asked.limits(model, layout, find_chip(told["chip"]), step, step_mode(told["engine"]))
+    except InputError:
+        return None
 
 
 def told_reading(told: Mapping[str, Any]) -> PromptSteps:
@@ -200,19 +230,28 @@ def _row(told: Mapping[str, Any], data: Path, timer: Callable[[str, str], StepTi
     config = told["config"]
     model = load_config(data / config if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
-    layout, load = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"]), told_load(told)
+    layout, ask = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"]), told_ask(told)
     step = ServedStep(
-        Phase.DECODE, load.requests, load.context,
+        Phase.DECODE, told["batch"], ask.prompt + ask.answer // 2,
         speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
     )  # fmt: skip
     more = accepted(step.speculative, ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
     timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
-    steps = loaded_steps(
-        drafting, layout, load, told_reading(told), step, timed,
-        yielded=told.get("yielded", 1 + more), eager_drafts=bool(told["eager_drafts"]),
-    )  # fmt: skip
-    return EngineRow(told, steps)
+
+    def steps_of(load: RequestLoad) -> LoadedSteps:
+        return loaded_steps(
+            drafting, layout, load, told_reading(told), step, timed,
+            yielded=told.get("yielded", 1 + more), eager_drafts=bool(told["eager_drafts"]),
+        )  # fmt: skip
+
+    limits = told_limits(told, drafting, layout, step)
+
+    def running(host: EngineHost) -> RunningLoad:
+        return running_load(ask, limits, layout, steps_of, host)
+
+    steps = running(asked_host(told["engine"], layout, offline=ask.offline)).steps
+    return EngineRow(told, steps, running if ask.rate is not None else None)
 
 
 def shipped_hosts() -> Hosts:

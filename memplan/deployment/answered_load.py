@@ -15,10 +15,11 @@ from memplan.hardware import Chip
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import ServedStep
-from memplan.serving.constants import accepted
+from memplan.serving.constants import EngineHost, accepted
 from memplan.serving.load_time import LoadFigure, LoadTime, asked_host, load_time
 from memplan.serving.loaded_steps import (
     WAVES,
+    LoadedSteps,
     RequestLoad,
     captured_steps,
     loaded_steps,
@@ -34,7 +35,7 @@ class LoadAsk:
     """
     Requests of `prompt` tokens that are answered with `answer` tokens: `at_once` at most, `rate` a second where they
     come so, `requests` in all where that is told. At least one of the three is. `unequal` answers have lengths as
-    conversations do; `offline` ones are asked by no server.
+    conversations do; `offline` ones are asked by no server. Those of a rate come one by one, others where that is said.
     """
 
     prompt: int
@@ -44,6 +45,7 @@ class LoadAsk:
     requests: int | None = None
     unequal: bool = False
     offline: bool = False
+    one_by_one: bool = False
 
     def __post_init__(self) -> None:
         if self.at_once is None and self.rate is None and self.requests is None:
@@ -53,6 +55,23 @@ class LoadAsk:
         for name, value in (("at once", self.at_once), ("a second", self.rate), ("in all", self.requests)):
             if value is not None and value <= 0:
                 raise InputError("{:g} requests {} ask for nothing", value, name)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningLoad:
+    """
+    What of requests runs at once: `steps` of those, and nanoseconds that they wait (`AnsweredLoad`). `offered` are the
+    tokens a second of requests that come at a rate which is kept up with.
+    """
+
+    steps: LoadedSteps
+    queue_ns: float = 0.0
+    waiting_ns: float | None = 0.0
+    offered: float | None = None
+
+    def tokens_per_second(self, host: EngineHost) -> float:
+        """Tokens a second of all requests, with such a host: no more than are asked for."""
+        return self.steps.tokens_per_second(host) if self.offered is None else self.offered
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,35 +139,64 @@ def answered_load(
         acceptance = accepted(step.speculative, engine, own_layers=model.draft is None)
     yielded = 1 + acceptance
 
-    def time(requests: int, waves: float) -> LoadTime:
-        load = RequestLoad(
-            requests, ask.prompt, ask.answer, waves, one_by_one=ask.rate is not None, unequal=ask.unequal
+    def steps_of(load: RequestLoad) -> LoadedSteps:
+        return loaded_steps(model, layout, load, reading, step, timed, yielded=yielded, eager_drafts=eager_drafts)
+
+    host = asked_host(engine, layout, offline=ask.offline, host_factor=host_factor)
+    running = running_load(ask, limits, layout, steps_of, host)
+    time = load_time(running.steps, engine, offline=ask.offline, host_factor=host_factor)
+    if running.offered is not None:
+        offered = running.offered
+        time = replace(time, rate=LoadFigure(offered, offered, offered, time.rate.host))
+    return AnsweredLoad(ask, limits, time, running.queue_ns, running.waiting_ns)
+
+
+def running_load(
+    ask: LoadAsk,
+    limits: LoadLimits | None,
+    layout: Layout,
+    steps_of: Callable[[RequestLoad], LoadedSteps],
+    host: EngineHost,
+) -> RunningLoad:
+    """
+    What of `ask` runs at once on replicas of `layout` with such a host, within `limits` if any are known.
+
+    `steps_of` says what steps a load has; of requests at a rate it is asked more than once.
+    """
+
+    def steps(requests: int, waves: float) -> LoadedSteps:
+        one_by_one = ask.one_by_one or ask.rate is not None
+        return steps_of(
+            RequestLoad(requests, ask.prompt, ask.answer, waves, one_by_one=one_by_one, unequal=ask.unequal)
         )
-        steps = loaded_steps(model, layout, load, reading, step, timed, yielded=yielded, eager_drafts=eager_drafts)
-        return load_time(steps, engine, offline=ask.offline, host_factor=host_factor)
 
     most = math.inf
     if limits is not None and limits.sequences is not None:
         most = limits.sequences * layout.data
     if ask.rate is not None:
-        return _at_rate(ask, ask.rate, limits, most, _MOST * layout.data, time)
+        return _at_rate(ask, ask.rate, most, _MOST * layout.data, steps, host)
     wanted = ask.at_once or ask.requests or 1
     wanted = wanted if ask.requests is None else min(wanted, ask.requests)
     running, total = int(min(wanted, most)), ask.requests or WAVES * wanted
-    found = time(running, total / running)
+    found = steps(running, total / running)
     # Of those that are sent at once half wait on average as long as they do who follow others.
-    waiting = (wanted - running) / found.requests_per_second * (1 - wanted / total / 2) * 1e9
-    return AnsweredLoad(ask, limits, found, 0.0, waiting)
+    waiting = (wanted - running) / _answered(found, host) * (1 - wanted / total / 2) * 1e9
+    return RunningLoad(found, 0.0, waiting)
+
+
+def _answered(steps: LoadedSteps, host: EngineHost) -> float:
+    """Requests that are answered in a second."""
+    return steps.tokens_per_second(host) / steps.load.answer
 
 
 def _at_rate(
     ask: LoadAsk,
     rate: float,
-    limits: LoadLimits | None,
     most: float,
     bound: int,
-    time: Callable[[int, float], LoadTime],
-) -> AnsweredLoad:
+    steps: Callable[[int, float], LoadedSteps],
+    host: EngineHost,
+) -> RunningLoad:
     """
     What is seen of requests that come at a rate: at once are those that come in the time of one (Little's law).
 
@@ -156,39 +204,35 @@ def _at_rate(
     """
     room = int(min(most, ask.at_once or most, bound))
 
-    def at_once(requests: int) -> AnsweredLoad:
+    def at_once(requests: int) -> RunningLoad:
         waves = math.inf if ask.requests is None else max(1.0, ask.requests / requests)
-        found = time(requests, waves)
-        return AnsweredLoad(ask, limits, found, _behind(found, rate, ask, room))
+        found = steps(requests, waves)
+        return RunningLoad(found, _behind(found, rate, host, room))
+
+    def seconds(found: RunningLoad) -> float:
+        """Seconds that a request takes."""
+        first, token = found.steps.first_token_ms(host), found.steps.token_ms(host)
+        return (first + found.queue_ns / 1e6 + (ask.answer - 1) * token) / 1e3
 
     running = 1
     found = at_once(running)
-    while running < room and (coming := math.ceil(rate * _seconds(found))) > running:
+    while running < room and (coming := math.ceil(rate * seconds(found))) > running:
         running = min(coming, room)
         found = at_once(running)
-    answered = found.time.requests_per_second
-    if running == room and rate * _seconds(found) > room and answered < rate:
+    answered = _answered(found.steps, host)
+    if running == room and rate * seconds(found) > room and answered < rate:
         queued = 0.0 if ask.at_once is not None and ask.at_once <= most else None
         if queued is None and ask.requests is not None:
             queued = ask.requests / 2 * (1 / answered - 1 / rate) * 1e9
-        return replace(found, waiting_ns=queued, queue_ns=0.0)
+        return RunningLoad(found.steps, 0.0, queued)
     lasting = math.inf if ask.requests is None else ask.requests
-    offered = ask.answer * (rate if math.isinf(lasting) else lasting / ((lasting - 1) / rate + _seconds(found)))
-    same = LoadFigure(offered, offered, offered, found.time.rate.host)
-    return replace(found, time=replace(found.time, rate=same))
+    offered = ask.answer * (rate if math.isinf(lasting) else lasting / ((lasting - 1) / rate + seconds(found)))
+    return replace(found, offered=offered)
 
 
-def _seconds(found: AnsweredLoad) -> float:
-    """Seconds that a request takes."""
-    time = found.time
-    return (time.first_token.value + found.queue_ns + (found.ask.answer - 1) * time.token.value) / 1e9
-
-
-def _behind(found: LoadTime, rate: float, ask: LoadAsk, room: int) -> float:
+def _behind(steps: LoadedSteps, rate: float, host: EngineHost, room: int) -> float:
     """Nanoseconds that a prompt waits on average for those that came before it and are not read yet."""
-    steps = found.steps
-    host = asked_host(found.engine, steps.layout, offline=ask.offline, host_factor=found.host_factor)
-    queue = Queue(steps.layout.data, rate, steps.prompt_ms(host) / 1e3)
+    data, prompt_ms = steps.layout.data, steps.prompt_ms(host)
+    queue = Queue(data, rate, prompt_ms / 1e3)
     # No more wait than there is room for.
-    longest = room / steps.layout.data * steps.prompt_ms(host) / 1e3
-    return min(queue.mean_wait, longest) * 1e9
+    return min(queue.mean_wait, room / data * prompt_ms / 1e3) * 1e9

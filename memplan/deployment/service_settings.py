@@ -100,20 +100,32 @@ def setting_case(case: Case, setting: ServiceSetting, length: int) -> Case:
 
 
 def instance_room(case: Case, setting: ServiceSetting, load: Workload) -> InstanceRoom:
-    """What one rank holds of the sequences of `load`: the mean one is half way through its answer."""
+    """
+    What one rank holds of the sequences of `load`: the mean one is half way through its answer.
+
+    Windows hold the tokens of a whole step while a prompt is read, which prompts of one step share, and few after it.
+    """
     try:
         check_experts(case.model, setting.layout)
         found = setting_case(case, setting, load.longest).budget()
+        fixed = found.fixed_bytes_per_request and _fixed_while_decoding(case, setting, load.longest)
     except InputError as error:
         return InstanceRoom(0, 0, 0, 0, str(error))
     if not found.fits:
         return InstanceRoom(0, 0, 0, 0, _missing(found, load.longest))
 
     def held(tokens: float) -> float:
-        return found.fixed_bytes_per_request + found.bytes_per_token * tokens
+        return fixed + found.bytes_per_token * tokens
 
-    mean = held(load.prompt + load.answer / 2)
-    return InstanceRoom(found.available_bytes / mean, round(mean), round(held(load.prompt)), found.sequences)
+    mean, read = held(load.prompt + load.answer / 2), max(0, found.fixed_bytes_per_request - fixed)
+    held_at_once = (found.available_bytes - read) / mean
+    return InstanceRoom(held_at_once, round(mean), round(held(load.prompt)), found.sequences)
+
+
+def _fixed_while_decoding(case: Case, setting: ServiceSetting, length: int) -> int:
+    """Bytes that a sequence takes beside those of its tokens in steps that read no prompt."""
+    few = replace(setting, batched_tokens=1 + setting.drafts)
+    return setting_case(case, few, length).budget().fixed_bytes_per_request
 
 
 def sequences_held(case: Case, room: InstanceRoom) -> float:

@@ -158,7 +158,7 @@ class LoadRequest:
         caches = CacheOptions(
             index_c8=step.index_c8,
             speculative_tokens=step.speculative,
-            draft_method=self.draft_method if self.draft_model is not None else "mtp",
+            draft_method=self.draft_method if model.draft is not None else "mtp",
             mtp=step.speculative > 0,
         )
         options = ServingOptions(

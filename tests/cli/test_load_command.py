@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engine_rows import ROWS, EngineRow, engine_rows, shipped_hosts
+from benchmarks.engine_rows import ROWS, EngineRow, engine_rows, shipped_hosts, told_ask
 from memplan.cli import main
 from memplan.serving.loaded_steps import prompt_steps
 
@@ -27,6 +27,8 @@ KINDS = {
     "experts shared by replicas": "Qwen3-30B BF16 DP2 EP2, 162, 7 drafts",
     "drafts, launched one by one": "Qwen3.5-27B W8A8 TP2, A2",
     "a model that drafts": "Qwen3-30B-A3B W8A8 TP2, 156 of 3.5K, SGLang",
+    "caches hold fewer than ask": "Qwen3.5-122B W8A8 TP4, 80",
+    "a rate that is kept up with": "Qwen3.6-35B W4A8 TP2, 32 at 0.6/s",
     "requests at a rate": "DeepSeek-V3.2 W8A8 TP8 DP2, 2 of 64K",
     "first token": "Qwen3-8B BF16, 1870, first",
     "first token, eager, without a server": "Qwen3.6-27B W8A8, 16384, first",
@@ -147,13 +149,14 @@ def test_what_makes_no_sense_is_one_line(
 
 def _words(row: EngineRow, config: str, draft: str) -> list[object]:
     """What to type for the row."""
-    told, load = row.told, row.steps.load
+    told, requests = row.told, told_ask(row.told).requests
     words: list[object] = [
         config, "--chip", told["chip"], "--tp", told["tensor"], "--dp", told["data"], "--ep", told["expert"],
         "--weights", told["precision"], "--mtp", told["drafts"], "--engine", told["engine"],
         "--random-input-len", told["prompt"], "--random-output-len", told["output"],
-        "--max-concurrency", told["batch"], "--num-prompts", round(load.waves * load.requests),
+        "--max-concurrency", told["batch"],
     ]  # fmt: skip
+    words += [] if requests is None else ["--num-prompts", requests]
     for name, flag in (("most_tokens", "--max-num-batched-tokens"), ("most_sequences", "--max-num-seqs")):
         words += [flag, told[name]] if name in told else []
     words += ["--accepted", told["yielded"] - 1] if "yielded" in told else []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engine_rows import EngineRow, told_load
+from benchmarks.engine_rows import EngineRow
 from memplan.models.parallel import Layout
 from memplan.serving.closed_loop import ClosedLoop, longest
 from memplan.serving.constants import HostWork, engine_host
@@ -197,7 +197,8 @@ def test_a_row_is_refused_only_where_others_prompts_stand_between() -> None:
     steps = replace(STEPS, step_ns=1_000_000, single_ns=1_000_000, prompt_ns=10**9, group_ns=10**9)
 
     def row(told: Mapping[str, Any]) -> EngineRow:
-        return EngineRow(told, replace(steps, load=told_load(told)))
+        load = RequestLoad(told["batch"], told["prompt"], told["output"])
+        return EngineRow(told, replace(steps, load=load))
 
     assert "how many are made at once" in row(told).why
     for changed in ({"batch": 1}, {"engine": "captured"}, {"decodes_alone": True}, {"mean": True}):
