@@ -220,35 +220,61 @@ def engine_rows(data: Path, *, later: bool = False, named: Collection[str] = ())
     document = json.loads(ROWS.read_text("utf-8"))
     # Rows of one source share the reading of a prompt and the step of one sequence.
     timer = cache(lambda chip, engine: cache(captured_steps(chip, engine)))
-    wanted = [told for told in document["rows"] if "seen" in told or not later]
-    wanted = [told for told in wanted if told["name"] in named or not named]
-    rows = ({**document["servers"].get(_family(told), {}), **told} for told in wanted)
-    return [_row(told, data, timer) for told in rows]
+    rows = [{**document["servers"].get(_family(told), {}), **told} for told in document["rows"]]
+    wanted = [("seen" in told or not later) and (told["name"] in named or not named) for told in rows]
+    places = {_place(told) for told, asked in zip(rows, wanted, strict=True) if asked}
+    asked = [_asked(told, data) if _place(told) in places else None for told in rows]
+    # Who ran what a planner refuses has other memory than it knows of.
+    elsewhere = {_place(row.told) for row in asked if row is not None and row.limits is not None and row.limits.refused}
+    return [
+        _row(replace(row, limits=None) if _place(row.told) in elsewhere else row, timer)
+        for row, one in zip(asked, wanted, strict=True)
+        if one and row is not None
+    ]
 
 
-def _row(told: Mapping[str, Any], data: Path, timer: Callable[[str, str], StepTimer]) -> EngineRow:
+def _place(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Whose machine served a row."""
+    return told["source"], told["chip"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a row tells, and what of it is served within which limits."""
+
+    told: Mapping[str, Any]
+    model: ModelConfig
+    layout: Layout
+    step: ServedStep
+    limits: LoadLimits | None
+
+
+def _asked(told: Mapping[str, Any], data: Path) -> _Asked:
     config = told["config"]
     model = load_config(data / config if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
-    layout, ask = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"]), told_ask(told)
+    layout = Layout(tensor=told["tensor"], data=told["data"], expert=told["expert"])
     step = ServedStep(
-        Phase.DECODE, told["batch"], ask.prompt + ask.answer // 2,
+        Phase.DECODE, told["batch"], told["prompt"] + told["output"] // 2,
         speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
     )  # fmt: skip
+    return _Asked(told, drafting, layout, step, told_limits(told, drafting, layout, step))
+
+
+def _row(asked: _Asked, timer: Callable[[str, str], StepTimer]) -> EngineRow:
+    told, layout, step, ask = asked.told, asked.layout, asked.step, told_ask(asked.told)
     more = accepted(step.speculative, ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
     timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
 
     def steps_of(load: RequestLoad) -> LoadedSteps:
         return loaded_steps(
-            drafting, layout, load, told_reading(told), step, timed,
+            asked.model, layout, load, told_reading(told), step, timed,
             yielded=told.get("yielded", 1 + more), eager_drafts=bool(told["eager_drafts"]),
         )  # fmt: skip
 
-    limits = told_limits(told, drafting, layout, step)
-
     def running(host: EngineHost) -> RunningLoad:
-        return running_load(ask, limits, layout, steps_of, host)
+        return running_load(ask, asked.limits, layout, steps_of, host)
 
     steps = running(asked_host(told["engine"], layout, offline=ask.offline)).steps
     return EngineRow(told, steps, running if ask.rate is not None else None)
