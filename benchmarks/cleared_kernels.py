@@ -27,7 +27,9 @@ LATER = "later, worked with", "later, judged once"
 BESIDE = ", beside constants"
 """What a line adds for other kernels of a source, or of shapes, of which a constant came: they check least."""
 
-_HALVES = tuple(half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER) for beside in ("", BESIDE) for half in halves)
+_HALVES = tuple(
+    half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER) for beside in ("", BESIDE) for half in halves
+)
 
 
 @dataclass(frozen=True, slots=True)
