@@ -8,7 +8,7 @@ served too is `memplan.serving.loaded_steps`, which `memplan step --concurrency`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
-from memplan.serving.constants import EngineHost, accepted, accepted_in_turn, engine_host
+from memplan.serving.constants import EngineHost, accepted, engine_host
 from memplan.serving.loaded_steps import (
     WAVES,
     LoadedSteps,
@@ -186,19 +186,18 @@ def told_reading(told: Mapping[str, Any]) -> PromptSteps:
     return PromptSteps(told.get("most_tokens"), bool(told.get("mixes")), bool(told.get("together")))
 
 
-def engine_rows(data: Path, *, later: bool = False) -> list[EngineRow]:
-    """Every row of `public_serving.json`, or those of `later` sets alone; `data` is the shared data folder."""
+def engine_rows(data: Path, *, later: bool = False, named: Collection[str] = ()) -> list[EngineRow]:
+    """Rows of `public_serving.json`: all, those of `later` sets, or those `named`; `data` is the shared data folder."""
     document = json.loads(ROWS.read_text("utf-8"))
     # Rows of one source share the reading of a prompt and the step of one sequence.
     timer = cache(lambda chip, engine: cache(captured_steps(chip, engine)))
     wanted = [told for told in document["rows"] if "seen" in told or not later]
+    wanted = [told for told in wanted if told["name"] in named or not named]
     rows = ({**document["servers"].get(_family(told), {}), **told} for told in wanted)
-    return [_row(told, data, document["drafted_acceptance"], timer) for told in rows]
+    return [_row(told, data, timer) for told in rows]
 
 
-def _row(
-    told: Mapping[str, Any], data: Path, drafted: Mapping[str, float], timer: Callable[[str, str], StepTimer]
-) -> EngineRow:
+def _row(told: Mapping[str, Any], data: Path, timer: Callable[[str, str], StepTimer]) -> EngineRow:
     config = told["config"]
     model = load_config(data / config if isinstance(config, str) else config)
     drafting = with_draft(model, load_config(told["draft"]), "eagle3") if "draft" in told else model
@@ -207,10 +206,7 @@ def _row(
         Phase.DECODE, load.requests, load.context,
         speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
     )  # fmt: skip
-    if told.get("foreign_drafts") or "draft" in told:
-        more = accepted_in_turn(step.speculative, drafted["first"], drafted["further"])
-    else:
-        more = accepted(step.speculative, DEFAULT_ENGINE)
+    more = accepted(step.speculative, DEFAULT_ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
     timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
     steps = loaded_steps(

@@ -57,6 +57,10 @@ class Case:
         options, memory = as_started(self.model, self.chip, self.engine, self.options, self.memory)
         return replace(self, options=options, memory=memory)
 
+    def with_cache(self, kv: str | None) -> Case:
+        """The same case with caches of another type, as the engine calls it; `None` as it chooses."""
+        return replace(self, options=replace(self.options, caches=replace(self.options.caches, kv=kv)))
+
     def with_context(self, length: int) -> Case:
         """The same case at another context."""
         return replace(self, options=replace(self.options, length=length))

@@ -19,7 +19,7 @@ from memplan.deployment.service_model import (
     reading_service,
 )
 from memplan.deployment.service_options import APART, MIXED, ServiceAsk, ServiceOption, ServicePool, ServiceRejection
-from memplan.deployment.service_settings import InstanceRoom, ServiceSetting, instance_room
+from memplan.deployment.service_settings import InstanceRoom, ServiceSetting, instance_room, sequences_held
 from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import Link
 from memplan.models.steps import Phase, ServedStep
@@ -145,17 +145,10 @@ def _meets(goal: ServiceGoal, found: Service, room: float) -> bool:
     return not found.why and not late and not slow and found.sequences <= room
 
 
-def sequences_held(search: ServicePass, room: InstanceRoom) -> float:
-    """Sequences that run at once on a rank: those that fit, and no more than the engine schedules."""
-    return min(
-        room.sequences, float(search.ask.case.options.requests or search.ask.case.started().memory.step_sequences)
-    )
-
-
 def _mixed(search: ServicePass, setting: ServiceSetting, room: InstanceRoom) -> ServiceOption | None:
     ask = search.ask
     curve, most = search.curve(setting), ask.most // setting.layout.ranks
-    holds = sequences_held(search, room)
+    holds = sequences_held(search.ask.case, room)
     if _alone_is_late(search, MIXED, setting):
         return None
     read = search.reading(setting)
@@ -251,7 +244,7 @@ def _reader(search: ServicePass, setting: ServiceSetting, room: InstanceRoom) ->
 def _decoder(search: ServicePass, setting: ServiceSetting, room: InstanceRoom) -> _SizedPool | None:
     if _alone_is_late(search, APART, setting):
         return None
-    holds = sequences_held(search, room)
+    holds = sequences_held(search.ask.case, room)
 
     def served(instances: int, slower: float) -> Service:
         ask = search.ask

@@ -18,8 +18,14 @@ from memplan.deployment.service_options import (
     ServiceRejection,
     ServiceSearch,
 )
-from memplan.deployment.service_pass import ServicePass, look_at, sequences_held
-from memplan.deployment.service_settings import ServiceSetting, best_block, cache_choices, instance_layouts
+from memplan.deployment.service_pass import ServicePass, look_at
+from memplan.deployment.service_settings import (
+    ServiceSetting,
+    best_block,
+    cache_choices,
+    instance_layouts,
+    sequences_held,
+)
 from memplan.hardware import links
 from memplan.models.parallel import Layout
 from memplan.serving.constants import step_interval
@@ -155,7 +161,7 @@ def _front(search: ServicePass) -> tuple[ParetoPoint, ...]:
     ask = search.ask
     points = []
     for setting, room in search.held:
-        holds, count = sequences_held(search, room), 1
+        holds, count = sequences_held(search.ask.case, room), 1
         while count <= holds:
             curve = search.curve(setting)
             for mode, read in ((MIXED, search.reading(setting)), (APART, None)):

@@ -116,6 +116,11 @@ def instance_room(case: Case, setting: ServiceSetting, load: Workload) -> Instan
     return InstanceRoom(found.available_bytes / mean, round(mean), round(held(load.prompt)), found.sequences)
 
 
+def sequences_held(case: Case, room: InstanceRoom) -> float:
+    """Sequences that run at once on a rank: those that fit, and no more than the engine of `case` schedules."""
+    return min(room.sequences, float(case.options.requests or case.started().memory.step_sequences))
+
+
 def _missing(result: KvBudget, length: int) -> Text:
     if result.refusal is not None and result.refusal.needed_bytes:
         return Sentence("the engine refuses to start: {}", (result.refusal.message,))

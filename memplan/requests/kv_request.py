@@ -28,6 +28,12 @@ def step_sequences_option() -> Any:
     return option(*names, default=None, about=about, panel=_SERVING, least=1)
 
 
+def utilization_option() -> Any:
+    """The option of whatever plans with an engine's memory."""
+    names = ("--utilization", "--gpu-memory-utilization", "--mem-fraction-static")
+    return option(*names, default=None, about="Share of the memory the engine plans with.", panel=_MEMORY)
+
+
 @dataclass(frozen=True)
 class ServingRequest:
     """
@@ -69,14 +75,7 @@ class ServingRequest:
     weights: str = option(
         "--weights", default="published", about="published, bf16, w8a8, w4a8, mxfp8 or mxfp8-mxfp4.", panel=_MEMORY
     )
-    utilization: float | None = option(
-        "--utilization",
-        "--gpu-memory-utilization",
-        "--mem-fraction-static",
-        default=None,
-        about="Share of the memory the engine plans with.",
-        panel=_MEMORY,
-    )
+    utilization: float | None = utilization_option()
     hbm: str | None = option("--hbm", default=None, about="Size of the card, such as 64GiB.", panel=_MEMORY)
 
 

@@ -217,7 +217,9 @@ class PlanRequest(ModelStepRequest):
         `shapes` binds dynamic inputs of a graph, `layers` extends its equal layers to that many; with `quick` the first
         plan that fits is taken. Raises `InputError` for a source, or options, that can't be used.
         """
+        from memplan.kv.served_weights import served_weights
         from memplan.models import load_config
+        from memplan.models.steps import ServedStep
         from memplan.planner import plan
         from memplan.readers.sniff import ContentKind, sniff
 
@@ -248,7 +250,11 @@ class PlanRequest(ModelStepRequest):
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         model, step = load_config(self.source), self.model_step()
         self.check_parts(model)
-        return plan(
+        note = None
+        if isinstance(step, ServedStep):
+            served = served_weights(model, find_chip(self.chip), step.precision)
+            step, note = replace(step, precision=served.precision), served.note
+        made = plan(
             model,
             chip=self.chip,
             hbm=room,
@@ -263,6 +269,7 @@ class PlanRequest(ModelStepRequest):
             quick=quick,
             progress=progress,
         )
+        return made if note is None else replace(made, notes=(*made.notes, str(note)))
 
     def alternatives(self) -> Iterator[tuple[str, PlanRequest]]:
         """What else could be asked for where nothing fits, in words; of a model its layout and batch too."""

@@ -11,6 +11,7 @@ from memplan.core.options import option
 from memplan.core.progress import Progress, silent
 from memplan.core.units import parse_duration
 from memplan.requests.kv_request import step_sequences_option
+from memplan.requests.load_request import input_length_option, output_length_option
 from memplan.requests.step_request import even_routing_option
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class ServiceRequest:
     )
     tpot: str | None = option("--tpot", default=None, about="Most time for each further token: 50ms.", panel=_PANEL)
     rate: float | None = option("--rate", default=None, about="Requests a second.", panel=_PANEL)
-    input_length: int = option("--input-length", default=3500, about="Tokens of a prompt.", panel=_PANEL, least=1)
-    output_length: int = option("--output-length", default=1000, about="Tokens of an answer.", panel=_PANEL, least=1)
+    input_length: int = input_length_option(_PANEL)
+    output_length: int = output_length_option(_PANEL)
     trace: str | None = option(
         "--trace",
         default=None,

@@ -10,7 +10,7 @@ together, and all prompts are read before any of the next.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, isinf, log
 
 from memplan.core.bisection import crossing
@@ -46,6 +46,10 @@ class ClosedLoop:
         """Steps that read all prompts once."""
         return max(1.0, self.prompts / self.group) * self.chunks
 
+    def unread(self) -> ClosedLoop:
+        """The same steps if reading took nothing."""
+        return replace(self, read=0.0, mixed=self.step)
+
     def among(self) -> float:
         """
         Milliseconds by which others' prompts lengthen an answer.
@@ -61,6 +65,16 @@ class ClosedLoop:
         """Milliseconds from wave to wave: answers of all but the last go on while the next one's prompts are read."""
         shared = min(self.readings, self.steps) * (1 - 1 / self.waves)
         return self.readings * self.read + self.steps * self.step - shared * (self.read + self.step - self.mixed)
+
+    def burst(self, *, mixes: bool) -> float:
+        """
+        Milliseconds to the first token on average of prompts that all come at once to an engine with nothing to do.
+
+        Group after group is read; of one that `mixes` those before make tokens beside, more from step to step.
+        """
+        groups = max(1.0, self.prompts / self.group)
+        beside = (groups**2 - 1) / (6 * groups) * (self.mixed - self.read) if mixes else 0.0
+        return self.chunks * ((groups + 1) / 2 * self.read + beside)
 
     def coming(self) -> float:
         """Prompts that a step which reads any has, where answers of unequal lengths end one by one."""

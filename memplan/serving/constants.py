@@ -275,13 +275,14 @@ def hidden_host_notes(engine: str) -> tuple[str, ...]:
     )
 
 
-def accepted(drafts: int, engine: str = DEFAULT_ENGINE) -> float:
+def accepted(drafts: int, engine: str = DEFAULT_ENGINE, *, own_layers: bool = True) -> float:
     """
-    Draft tokens of `drafts` by a model's own layers that are accepted on average.
+    Draft tokens of `drafts` that are accepted on average, by a model's `own_layers` or by another one.
 
     Steps of reference tables are counted with the chances that these state, those of engines with what services report.
     """
-    chances = _document()["acceptance" if engine == CAPTURED else "served_acceptance"]
+    own = "acceptance" if engine == CAPTURED else "served_acceptance"
+    chances = _document()[own if own_layers else "drafted_acceptance"]
     return accepted_in_turn(drafts, float(chances["first"]), float(chances["further"]))
 
 

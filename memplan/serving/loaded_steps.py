@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
+from memplan.core.resources import table
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
@@ -100,6 +101,34 @@ class LoadedSteps:
         read = loop.mixed if self.reading.mixes and others else loop.read
         return loop.chunks * read + (loop.step / 2 if others else 0.0) + host.request_ns / 1e6
 
+    def mean_first_token_ms(self, host: EngineHost) -> float:
+        """
+        Milliseconds to the first token of all requests on average, with such a host.
+
+        Those that come together wait for the prompts of those before them: of an engine that mixes the first wave does,
+        whose answers end one group after the other; of one that reads first each wave.
+        """
+        load, loop, asked = self.load, self.loop(host, group=self.group), host.request_ns / 1e6
+        if load.one_by_one or load.requests == 1:
+            return self.first_token_ms(host)
+        burst = loop.burst(mixes=self.reading.mixes) + asked
+        if not (self.reading.mixes or load.unequal):
+            return burst
+        later = self.first_token_ms(host)
+        if not load.unequal:
+            # Answers that begin together end together, and those who follow are read together.
+            later = loop.chunks * loop.mixed + loop.step / 2 + asked
+        first = min(1.0, 1 / load.waves)
+        return first * burst + (1 - first) * later
+
+    def prompt_ms(self, host: EngineHost) -> float:
+        """Milliseconds for which reading a prompt keeps a replica from reading others, with such a host."""
+        loop, most = self.loop(host, group=1), self.reading.most
+        if not self.reading.mixes or most is None:
+            return loop.chunks * loop.read
+        # Steps that read have room for others' prompts, and make tokens anyway.
+        return loop.chunks * (loop.mixed - loop.step) + loop.step * self.load.prompt / most
+
     def token_ms(self, host: EngineHost, *, mean: bool = True) -> float:
         """
         Milliseconds a token of an answer, with such a host: the `mean`, or those of steps that read nobody's prompt.
@@ -120,16 +149,20 @@ class LoadedSteps:
         """
         return self.load.requests * self.load.answer / self._wave(host) * 1e3
 
-    def _wave(self, host: EngineHost) -> float:
-        """Milliseconds in which as many requests are answered as are at once."""
+    def reading_part(self, host: EngineHost) -> float:
+        """The part of the time that reading prompts adds to steps that make tokens alone."""
+        return 1 - self._wave(host, reads=False) / self._wave(host)
+
+    def _wave(self, host: EngineHost, *, reads: bool = True) -> float:
+        """Milliseconds in which as many requests are answered as are at once, if prompts are read or take nothing."""
         load, loop = self.load, self.loop(host, group=self.group, shared=self.load.one_by_one)
         if load.unequal:
             single = host.step(
                 self.single_ns, replace(self.work, sequences=1), reads=False, eager_drafts=self.eager_drafts
             )
             coming = replace(loop, mixed=self._mixed(host, loop.step, loop.coming()))
-            return coming.drained_wave(single / 1e6)
-        return loop.wave()
+            return (coming if reads else coming.unread()).drained_wave(single / 1e6)
+        return (loop if reads else loop.unread()).wave()
 
     def loop(self, host: EngineHost, *, group: int, shared: bool = False) -> ClosedLoop:
         """The steps as they follow each other, `group` prompts read in one; a replica waits for all if `shared`."""
@@ -183,6 +216,14 @@ class LoadedSteps:
         return max(step, self._read(host, both, prompts, self.work.sequences) / 1e6)
 
 
+def prompt_steps(engine: str, most: int | None) -> PromptSteps:
+    """How `engine` reads prompts where others are answered, `most` tokens in a step; before any token, if unknown."""
+    known = table("memplan.serving", "prompt_steps.json")["engines"]
+    names = sorted((name for name in known if engine.startswith(name)), key=len)
+    told = known[names[-1]] if names else {}
+    return PromptSteps(most, bool(told.get("mixes")), bool(told.get("together")))
+
+
 StepTimer = Callable[[ModelConfig, Layout, ServedStep], tuple[int, HostWork]]
 """Nanoseconds of a captured step on replicas of a layout, and what it has for its host."""
 
@@ -214,7 +255,9 @@ def loaded_steps(
     `step` says how many tokens are drafted and in how many bits what is; its batch and its context are the load's.
     It yields `yielded` tokens of a sequence. Raises `InputError` for what can't be timed.
     """
-    makes = replace(step, phase=Phase.DECODE, batch=load.requests, context=load.context, cached=0)
+    # Replicas without a request of their own run along.
+    batch = max(load.requests, layout.data)
+    makes = replace(step, phase=Phase.DECODE, batch=batch, context=load.context, cached=0)
     reads = replace(step, phase=Phase.PREFILL, batch=layout.data, context=load.prompt, cached=0, speculative=0)
     step_ns, work = timed(model, layout, makes)
     single_ns, _ = timed(model, layout, replace(makes, batch=layout.data))

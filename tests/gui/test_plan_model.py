@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def window(qtbot: QtBot) -> MainWindow:
     return found
 
 
+@pytest.fixture
+def short_model(tmp_path: Path) -> Path:
+    """The bundled model with four of its layers, which is planned in no time."""
+    target = tmp_path / "short.json"
+    target.write_text(json.dumps({**json.loads(SAMPLE.read_text("utf-8")), "num_hidden_layers": 4}), "utf-8")
+    return target
+
+
 def dialog_of(window: QWidget) -> PlanModelDialog:
     return next(item for item in window.findChildren(PlanModelDialog) if item.isVisible())
 
@@ -43,11 +52,13 @@ def typed(qtbot: QtBot, box: QLineEdit | QAbstractSpinBox, text: str) -> None:
     QTest.keyClick(box, Qt.Key.Key_Tab)
 
 
-def test_a_step_is_planned_by_hand(qtbot: QtBot, window: MainWindow) -> None:
+def test_a_step_is_planned_by_hand(qtbot: QtBot, window: MainWindow, short_model: Path) -> None:
     button = next(item for item in window.welcome.buttons if "Plan a model" in item.text())
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     dialog = dialog_of(window)
     assert not dialog.form.like.isVisible()
+    assert dialog.form.source == SAMPLE
+    dialog.form.show_source(short_model)
     typed(qtbot, dialog.form.context, "256")
     typed(qtbot, dialog.form.ranks.boxes["pp"], "2")
     typed(qtbot, dialog.form.stage, "1")
@@ -84,13 +95,14 @@ def test_a_served_step_has_rows_of_its_own(qtbot: QtBot, window: MainWindow) -> 
     assert window.session.document.plan is None
 
 
-def test_a_plan_like_the_open_profile(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
+def test_a_plan_like_the_open_profile(qtbot: QtBot, window: MainWindow, tmp_path: Path, short_model: Path) -> None:
     recipe, layout = Recipe(256, 1, 2), Layout(pipeline=2)
-    plan = memplan.plan(load_config(SAMPLE), layout=layout, recipe=recipe, stage=1, chip="910B3")
+    plan = memplan.plan(load_config(short_model), layout=layout, recipe=recipe, stage=1, chip="910B3")
     folder = simulate(plan, tmp_path / "rank_1_ascend_pt", behaviour=Behaviour.exact(), rank=1)
     window.opener.open([folder])
     window.commands.run("plan-model")
     dialog = dialog_of(window)
+    dialog.form.show_source(short_model)
     assert dialog.form.like.isVisible()
     assert dialog.form.like.isChecked()
     assert not dialog.form.ranks.isVisible()
@@ -108,10 +120,10 @@ def test_a_config_that_is_dropped_asks_for_the_step(window: MainWindow) -> None:
     assert Path(dialog_of(window).form.model.currentData()) == SAMPLE
 
 
-def test_a_step_is_opened_again_as_it_was(tmp_path: Path) -> None:
+def test_a_step_is_opened_again_as_it_was(tmp_path: Path, short_model: Path) -> None:
     settings = Settings(QSettings(str(tmp_path / "settings.ini"), QSettings.Format.IniFormat))
-    step = PlanRequest(SAMPLE, phase="train", pp=2, context=256, global_batch=2, chip="910B4")
-    settings.opened(Request(SAMPLE, step=step))
+    step = PlanRequest(short_model, phase="train", pp=2, context=256, global_batch=2, chip="910B4")
+    settings.opened(Request(short_model, step=step))
     (again,) = settings.recent
     assert again.step == step
     plan = open_session(again).document.plan

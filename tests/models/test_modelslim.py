@@ -14,6 +14,7 @@ from memplan.models import ModelConfig, load_config
 from memplan.models.precision import PUBLISHED, precision
 from memplan.models.steps.options import arithmetic
 from memplan.models.weight_shapes import WeightGroup
+from memplan.requests.plan_request import PlanRequest
 
 DENSE: dict[str, Any] = {
     "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -140,3 +141,11 @@ FLOATS = {"weights": {"num_bits": 8, "type": "float"}, "input_activations": {"nu
 def test_products_multiply_what_a_scheme_keeps(scheme: dict[str, object], types: tuple[str, str]) -> None:
     """Went wrong once: GPTQ and AWQ were floats with 8-bit activations, and all compressed tensors weights alone."""
     assert weight_and_activation(scheme) == types
+
+
+def test_a_planned_step_says_what_the_chip_does_not_take(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**DENSE, "quantization_config": FP8}), "utf-8")
+    for chip_name, said in (("910B3", True), ("Ascend950DT_9572", False)):
+        made = PlanRequest(path, phase="decode", chip=chip_name, context=256).plan()
+        assert any("does not take: serve them as w8a8 or w4a8" in note for note in made.notes) is said

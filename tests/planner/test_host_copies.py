@@ -84,7 +84,8 @@ def test_what_the_very_last_op_changes_is_copied_back_too() -> None:
 
 
 def test_what_is_in_hbm_at_both_ends_ends_at_the_address_where_it_began() -> None:
-    for share in (0.9, 0.8, 0.7, 0.6):
+    away = 0
+    for share in (0.7, 0.6):
         plan = plan_in(training_step(6), share)
         for tensor in plan.tensors:
             places = sorted(
@@ -92,6 +93,8 @@ def test_what_is_in_hbm_at_both_ends_ends_at_the_address_where_it_began() -> Non
             )
             if tensor.persistent and places and places[0][0] == 0 and places[-1][1] == len(plan.ops):
                 assert places[0][2] == places[-1][2]
+                away += len(places) > 1
+    assert away > 0
 
 
 def test_a_lost_update_is_told_with_its_tensor() -> None:

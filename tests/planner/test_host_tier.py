@@ -20,8 +20,8 @@ from memplan.schema.check import violations
 from tests.planner.graphs import forward_and_back
 
 MIB = 1 << 20
-GRAPH = forward_and_back(12, MIB)
-PEAK = 25 * MIB
+GRAPH = forward_and_back(6, MIB)
+PEAK = 13 * MIB
 SAMPLE = Path(memplan.__file__).parent / "samples/llama_train.mindir"
 
 
@@ -62,7 +62,7 @@ def test_a_host_too_small_leaves_bytes_missing_and_says_how_many() -> None:
 
 
 def test_where_the_host_is_small_more_is_computed_anew() -> None:
-    plan = plan_with(8 * MIB, RecomputePolicy.AUTO)
+    plan = plan_with(4 * MIB, RecomputePolicy.AUTO)
     assert violations(plan) == ()
     assert any(op.repeats is not None for op in plan.ops) or plan.fits
 

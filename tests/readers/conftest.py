@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,17 +44,27 @@ class Step:
 
 @pytest.fixture(scope="session")
 def measured_step(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
-    """One step of a sample model, run and profiled by MindSpore in a process of its own; each runs once."""
+    """
+    One step of a sample model, run and profiled by MindSpore in a process of its own.
+
+    Each runs once, also where files of tests are shared out: what one worker has run is there for the others.
+    """
     pytest.importorskip("mindspore")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "measured_steps"
+    folder.mkdir(exist_ok=True)
     seen: dict[str, Step] = {}
 
     def run(name: str) -> Step:
         if name not in seen:
-            target = tmp_path_factory.mktemp("step") / "step.json"
-            script = Path(__file__).with_name("mindspore_step.py")
-            subprocess.run([sys.executable, str(script), name, str(target)], check=True, capture_output=True)
+            target = folder / f"{name}.json"
+            if not target.exists():
+                made = tmp_path_factory.mktemp("step") / "step.json"
+                script = Path(__file__).with_name("mindspore_step.py")
+                subprocess.run([sys.executable, str(script), name, str(made)], check=True, capture_output=True)
+                made.replace(target)
             document = json.loads(target.read_text())
-            dump = target.with_name("graph_build.ir")
+            dump = tmp_path_factory.mktemp("graph") / "graph_build.ir"
             dump.write_text(document["kernel_graph"])
             records = [(int(at), int(value)) for at, value in document["memory"]]
             seen[name] = Step(records, [kernel for _, kernel in document["kernels"]], dump)

@@ -90,6 +90,9 @@ def test_prompts_that_come_together_share_steps(clients: int, answer: int, most:
     told = loop(clients, waves, answer, most=most, mixes=mixes)
     assert told.step + told.among() / told.steps == pytest.approx(found.between, rel=0.05)
     assert waves * told.wave() == pytest.approx(found.whole, rel=0.05)
+    burst = told.burst(mixes=mixes)
+    first = burst / waves + (1 - 1 / waves) * told.mixed if mixes else burst
+    assert first == pytest.approx(found.first, rel=0.02)
 
 
 @pytest.mark.parametrize("waves", [1, 4])

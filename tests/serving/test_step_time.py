@@ -125,7 +125,7 @@ def test_short_prompts_are_read_in_captured_pieces(dense: ModelConfig, engine: s
 
 
 def test_whole_graphs_make_tokens_where_prompts_are_read_in_pieces(dense: ModelConfig) -> None:
-    """FULL_AND_PIECEWISE: a step that makes tokens is that of whole graphs, a prompt that of pieces of the same size."""
+    """FULL_AND_PIECEWISE: tokens are made as by whole graphs, short prompts are read as in pieces."""
     engines = ("vllm-ascend", "vllm-ascend-full", "vllm-ascend-piecewise")
     for tensor in (1, 8):
         made, read = (

@@ -178,7 +178,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
-    from memplan.reports.service_report import service_report
+    from memplan.reports.services.service_report import service_report
     from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)

@@ -10,19 +10,27 @@ import typer
 
 from memplan.cli.reporting import reporting
 from memplan.core.errors import InputError
+from memplan.core.options import given_option
 from memplan.core.units import format_duration
 from memplan.reports.report import Remark, Report
-from memplan.requests.plan_request import TRAIN_PHASE, TimedStepRequest
+from memplan.requests.load_request import LoadRequest
+from memplan.requests.plan_request import TRAIN_PHASE, ModelStepRequest, TimedStepRequest
 
 if TYPE_CHECKING:
+    from memplan.engines import StepMode
     from memplan.hardware import Chip
+    from memplan.models import ModelConfig
     from memplan.serving import StepTime
+
+_OF_ONE_STEP = frozenset({"batch", "context", "cached", "stage", "data_rank"})
+"""Options that say of one step what of requests at once follows from how many they are and how long."""
 
 
 @reporting
 def command(
     config: Annotated[Path, typer.Argument(help="A model's config.json, or its folder.", show_default=False)],
     asked: TimedStepRequest,
+    load: LoadRequest,
     chip: Annotated[str, typer.Option("--chip", "-c", help="The chip, such as 910C or 950DT_9591.")] = "910C",
     accepted: Annotated[
         float | None,
@@ -75,8 +83,10 @@ def command(
     """
     Predict the time of one prefill, decode or training step of a published language model in a parallel layout.
 
-    Exits with 0 when weights, caches and activations of every rank fit into the chip, 1 when they do not (a training
-    step's memory is `memplan train-memory`'s), 2 when the input can't be used.
+    With --concurrency or --rate: what a service of the layout does with so many requests, time to the first token, time
+    a token under load and tokens a second. Exits with 0 when weights, caches and activations of every rank fit into the
+    chip, 1 when they do not (a training step's memory is `memplan train-memory`'s) or more requests come than are
+    answered, 2 when the input can't be used.
     """
     from memplan.engines import DEFAULT_ENGINE, step_mode
     from memplan.hardware import chip as find_chip
@@ -87,6 +97,14 @@ def command(
     from memplan.serving.host_factor import check_host_shows
 
     model, die = load_config(config), find_chip(chip)
+    if load.asked:
+        if output is not None or measured_step is not None:
+            raise InputError("--measured-step and -o are of one step", remedy="leave --concurrency and --rate out")
+        mode = step_mode(engine or DEFAULT_ENGINE, eager=eager, graphs=graphs, ahead=ahead)
+        return _of_requests(
+            model, asked, load, die, mode,
+            acceptance=accepted, eager_drafts=eager_drafts, host_factor=host_factor,
+        )  # fmt: skip
     if asked.phase == TRAIN_PHASE:
         told = (accepted, host_factor, measured_step, graphs, ahead)
         if output is not None or eager or any(item is not None for item in told):
@@ -129,6 +147,45 @@ def command(
     found = step_report(result, _room(die))
     notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
     return replace(found, notes=notes, written=() if output is None else (output,))
+
+
+def _of_requests(
+    model: ModelConfig,
+    asked: TimedStepRequest,
+    load: LoadRequest,
+    die: Chip,
+    mode: StepMode,
+    *,
+    acceptance: float | None,
+    eager_drafts: bool,
+    host_factor: float | None,
+) -> Report:
+    """What a service of the layout does with the requests of `load`."""
+    from memplan.deployment.answered_load import answered_load
+    from memplan.kv.served_weights import served_weights
+    from memplan.reports.services.load_report import load_report
+    from memplan.serving.constants import hidden_host_notes
+    from memplan.serving.host_factor import check_host_shows
+    from memplan.serving.steptime import routing_notes
+
+    if asked.phase != "decode":
+        raise InputError("--phase {:.20} is of one step", asked.phase, remedy="leave --phase or --concurrency out")
+    idle = given_option(ModelStepRequest, asked.given & _OF_ONE_STEP)
+    if idle is not None:
+        raise InputError(
+            "{} is of one step", idle, remedy="give --input-length, --output-length and --concurrency in its place"
+        )
+    if host_factor is not None:
+        check_host_shows(mode.name)
+    model, layout, served = load.drafting(model), asked.layout, served_weights(model, die, asked.weights)
+    step = replace(asked.served_step(), precision=served.precision)
+    found = answered_load(
+        model, layout, die, load.load(), step, mode.name,
+        limits=load.limits(model, layout, die, step, mode), step_tokens=load.read_tokens,
+        acceptance=acceptance, eager_drafts=eager_drafts, host_factor=host_factor,
+    )  # fmt: skip
+    notes = (*mode.notes, *routing_notes(model, layout, even=step.even_routing), *hidden_host_notes(mode.name))
+    return load_report(found, model.name, die.name, notes if served.note is None else (*notes, served.note))
 
 
 def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) -> float:
