@@ -104,3 +104,27 @@ def test_a_gap_says_its_step_and_what_comes_after_it_in_the_words_of_the_plan(ki
     assert {place.step for place in told.places} <= {1, 2, 3}
     assert {name for place in told.places for name in place.ops} <= planned
     assert all(place.ops for place in told.places)
+
+
+@pytest.mark.parametrize(("runs", "told"), [(1, False), (2, True)])
+def test_a_long_kernel_that_is_slow_once_is_chance(runs: int, told: bool, tmp_path: Path) -> None:
+    """Went wrong once: the head of a short decode step that once took nearly twice as long was what cost most."""
+    program = program_of(PLAN, ranks=1)
+    head = kernels(["MatMul"], computing_ns(program) // 4, told=True)
+
+    def change(program: RankProgram) -> RankProgram:
+        return (*program, *(replace(item, duration_ns=item.duration_ns * 9 // 5) for item in head))
+
+    def usual(program: RankProgram) -> RankProgram:
+        return (*program, *head)
+
+    def plant(program: RankProgram) -> RankProgram:
+        slow = frozenset(range(1, 1 + runs))
+        rest = frozenset(range(STEPS)) - slow
+        return (
+            *(replace(item, only=rest) for item in usual(program)),
+            *(replace(item, only=slow) for item in change(program)),
+        )
+
+    found = diagnosed(tmp_path / "job", plant, steps=STEPS)
+    assert bool(named(found, "kernel.irregular")) is told

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memplan.align.classes.lowering import kernel_meanings
 from memplan.align.classes.op_families import family_table
 from memplan.compare import CauseKind
 from memplan.core.resources import table
@@ -96,7 +97,7 @@ def test_every_family_and_cause_can_be_said_in_chinese() -> None:
     words = catalogue("zh")
     families = [f"{name.replace('_', ' ')} kernels" for name in family_table().names]
     causes = [kind.value for kind in CauseKind if kind is not CauseKind.KERNELS]
-    assert [text for text in (*families, *causes) if text not in words] == []
+    assert [text for text in (*families, *causes, *kernel_meanings()) if text not in words] == []
 
 
 def test_what_causes_are_found_as_are_findings() -> None:

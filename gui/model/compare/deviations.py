@@ -123,8 +123,13 @@ def verdict(document: Document) -> Sentence | None:
 def _row(item: Deviation, span_ns: tuple[int, int], spans: tuple[tuple[int, int], ...]) -> TableRow:
     _, _, _, planned, measured, change, cost = deviation_row(item)
     figures = (cell_text(planned), cell_text(measured), cell_text(change), cell_text(cost, Quantity.SHARE, 2))
+    where = item.where
+    if item.what == DeviationWhat.NOT_IN_PLAN and isinstance(where, str):
+        from memplan.align.classes.lowering import in_words  # where something was compared it is there
+
+        where = in_words(where)
     return TableRow(
-        cells=(Sentence(item.what), item.where, *figures),
+        cells=(Sentence(item.what), where, *figures),
         sort_keys=(
             item.what, str(item.where), float(item.planned or 0), float(item.measured or 0), float(item.delta),
             item.cost,

@@ -8,6 +8,7 @@ from functools import cache
 
 from memplan.align.classes.op_families import family_table
 from memplan.core.resources import table
+from memplan.core.sentence import Sentence, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,19 @@ def lowering_rules() -> Mapping[int, LoweringRule]:
             bool(rule.get("first_alone", False)),
         )
     return found
+
+
+@cache
+def kernel_meanings() -> frozenset[str]:
+    """What kernels that run no op of a plan may be, in English words."""
+    told = table("memplan.align", "lowering.json")
+    around = (entry for entries in told["around_the_optimizer"].values() for entry in entries)
+    return frozenset(entry["what"] for entry in (*around, *told["between"], *told["unplanned"]))
+
+
+def in_words(name: str) -> Text:
+    """What a kernel without an op is, as words to translate; `name` itself where it is that of a kernel."""
+    return Sentence(name) if name in kernel_meanings() else name
 
 
 def rule_of(family: int) -> LoweringRule:

@@ -195,8 +195,13 @@ def _irregular(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Fin
     often = counts[number] >= 4
     usual = usual * _load(kernels.step[facts.case.computing_rows[rows]], length / np.maximum(usual, 1.0))
     slow = often & (length > threshold("irregular_factor") * usual)
-    cost = int((length - usual)[slow].sum())
-    if cost < threshold("irregular_share") * facts.length_ns or not slow.any():
+    if not slow.any():
+        return
+    excess = (length - usual)[slow]
+    cost = int(excess.sum())
+    # One run alone may be chance, which a long kernel of a short step makes dear.
+    again = facts.worth(cost - int(excess.max()))
+    if cost < threshold("irregular_share" if again else "high_share") * facts.length_ns:
         return
     yield Finding(
         kind="kernel.irregular",

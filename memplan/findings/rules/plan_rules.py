@@ -38,6 +38,8 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
     Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
     the plan that lacks them, so they cost nothing.
     """
+    from memplan.align.classes.lowering import in_words  # with the alignment, which a plan was matched by
+
     free = facts.claims.unclaimed(planned.unplanned())
     length = kernels.duration_ns[facts.case.computing_rows]
     names = [planned.what(kernel) for kernel in free.tolist()]
@@ -53,8 +55,8 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
     yield Finding(
         kind="plan.unplanned",
         title=Sentence(
-            "{} that the plan doesn't have: {} ({}); most of it {}",
-            (f"{len(mine):,} kernels", format_duration(total), format_share(total / facts.length_ns), largest[0][0]),
+            "{} [kernel|kernels] that the plan doesn't have: {} ({}); most of it {}",
+            (f"{len(mine):,}", format_duration(total), format_share(total / facts.length_ns), in_words(largest[0][0])),
         ),
         rank=facts.case.rank,
         cost_ns=facts.claims.take_kernels(known, total) if len(known) else None,
@@ -63,7 +65,7 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
         formula="time of computing kernels that no planned op runs, where it is known what they are",
         confidence=Confidence.DERIVED,
         places=_worst(job, facts.case.rank, mine, length.astype(np.float64)),
-        evidence=tuple(Evidence(name, time, "ns") for name, time in largest),
+        evidence=tuple(Evidence(in_words(name), time, "ns") for name, time in largest),
     )
 
 

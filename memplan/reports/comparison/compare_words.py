@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from memplan.align import mean_probability
+from memplan.align.classes.lowering import in_words
 from memplan.compare import CauseKind, Comparison, StepCause, StepCauses
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_bytes, format_change, format_duration, format_share, format_signed
 from memplan.holders import PeakHolders
 from memplan.traces.process_memory import ProcessMemory, ProcessPart
@@ -73,7 +74,8 @@ def cause_words(cause: StepCause) -> Sentence:
     said = Sentence("{} {}", (what, format_signed(format_duration, cause.delta)))
     if cause.kind is not CauseKind.UNPLANNED:
         said = Sentence("{}, {} in all", (said, format_duration(cause.measured)))
-    return Sentence("{} ({})", (said, ", ".join(name for name, _ in cause.where))) if cause.where else said
+    where = [in_words(name) if cause.kind is CauseKind.UNPLANNED else name for name, _ in cause.where]
+    return Sentence("{} ({})", (said, joined(where, "{}, {}"))) if where else said
 
 
 def _peak(result: Comparison, names: Mapping[int, str]) -> Iterator[str]:
