@@ -233,7 +233,7 @@ def captured_steps(chip: str | Chip, engine: str) -> StepTimer:
 
     def timed(model: ModelConfig, layout: Layout, step: ServedStep) -> tuple[int, HostWork]:
         found = step_time(model, layout, step, chip, engine=engine)
-        return found.duration_ns - found.host_ns, found.work
+        return found.hidden_host_ns, found.work
 
     return timed
 
