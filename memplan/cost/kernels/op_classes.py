@@ -96,7 +96,7 @@ def reduced_row(op_type: str, operand: Operand) -> int:
 
 
 @cache
-def row_steps(op_type: str, generation: str = "", *, long: bool = False) -> int:
+def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     """
     Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0.
 
@@ -108,17 +108,17 @@ def row_steps(op_type: str, generation: str = "", *, long: bool = False) -> int:
     return int(rule["types"].get(op_type, rule["longer_than_buffer"].get(op_type, 0) if long else 0))
 
 
-@cache
-def rows_a_task(op_type: str, *, short_table: bool) -> int:
-    """Rows that `op_type` deals out to cores at a time; `short_table` where one index says whole blocks of few rows."""
+def rows_a_task(op_type: str, table_rows: int | None) -> int:
+    """
+    Rows that `op_type` deals out to cores at a time.
+
+    `table_rows` is how many its table has where one index says a row of whole blocks, `None` elsewhere.
+    """
     task = _table()["rows_in_turn"]["tasks"].get(op_type)
-    return int(task["rows_of_blocks" if short_table else "rows"]) if task else 1
-
-
-@cache
-def longest_short_table(op_type: str) -> int:
-    """Rows of the longest table that `op_type` takes as short, 0 where it makes no difference."""
-    return int(_table()["rows_in_turn"]["tasks"].get(op_type, {"longest_table": 0})["longest_table"])
+    if task is None:
+        return 1
+    short = table_rows is not None and table_rows <= task["longest_table"]
+    return int(task["rows_of_blocks" if short else "rows"])
 
 
 def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
