@@ -132,7 +132,7 @@ def step_time(
     engine, host = mode.name, engine_host(engine, alone=layout.ranks == 1)
     if eager_drafts and not host.launch_ns:
         raise InputError(
-            "{} is known to launch no drafts one by one", engine, remedy="leave --eager-drafts out, or name vllm-ascend"
+            "nothing is known of {} with {}", engine, "--eager-drafts", remedy="leave it out, or name vllm-ascend"
         )
     host = host.slower(1.0 if host_factor is None else host_factor)
     if engine == CAPTURED:
