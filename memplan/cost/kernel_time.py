@@ -176,7 +176,7 @@ def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCos
         gm_bytes=round(time.work.read + time.work.written),
         hbm_bytes=round(moved.hbm_bytes),
         kind=rule.kind,
-        assumed="" if rule.rule != "unknown" else "op type not in the table: taken as elementwise",
+        assumed=rule.assumed,
     )
 
 

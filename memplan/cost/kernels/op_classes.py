@@ -24,7 +24,8 @@ class OpClass:
     What an op type does: `kind` picks the formula, `rule` is the class's name in the table.
 
     `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones; `widens`
-    where halves are computed as float32.
+    where halves are computed as float32. `assumed` says what the class takes for granted or leaves out: of such types
+    no interval is known.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class OpClass:
     transcendentals: float = 0.0
     rule: str = ""
     widens: bool = False
+    assumed: str = ""
 
 
 def _table() -> Mapping[str, Any]:
@@ -50,6 +52,7 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
             transcendentals=entry.get("transcendentals", 0.0),
             rule=name,
             widens=entry.get("widens", entry["kind"] == "rows"),
+            assumed="a part alone of what its type does is counted" if entry.get("in_part") else "",
         )
         for op_type in entry["types"]:
             found[op_type.casefold()] = rule
@@ -142,7 +145,7 @@ def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     )
 
 
-_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
+_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown", assumed="op type not in the table: taken as elementwise")
 
 
 @cache
