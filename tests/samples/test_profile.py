@@ -52,9 +52,12 @@ def test_a_plan_made_today_is_found_in_the_bundled_profile_op_by_op() -> None:
     assert result.unmatched_kernels == ()
 
 
-@pytest.mark.parametrize("hbm", [None, 4_000_000, 2_600_000])
-def test_a_plan_run_exactly_deviates_nowhere_moves_and_stalls_included(tmp_path: Path, hbm: int | None) -> None:
-    plan = memplan.plan(SAMPLES / "llama_train.mindir", chip="910B3", hbm=hbm)
+@pytest.mark.parametrize(("hbm", "quick"), [(None, False), (4_000_000, True), (2_600_000, False)])
+def test_a_plan_run_exactly_deviates_nowhere_moves_and_stalls_included(
+    tmp_path: Path, hbm: int | None, quick: bool
+) -> None:
+    """Of the first plan that fits and of the one that a search for a shorter step ends with."""
+    plan = memplan.plan(SAMPLES / "llama_train.mindir", chip="910B3", hbm=hbm, quick=quick)
     assert bool(plan.transfers) == (hbm is not None)
     profile = memplan.open_profile(simulate(plan, tmp_path / "run", behaviour=Behaviour.exact()))
     result = compare(plan, profile)
