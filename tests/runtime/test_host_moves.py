@@ -151,11 +151,10 @@ def test_what_two_layers_save_leaves_once_one_of_them_moves_it() -> None:
         take_back()
 
 
-def test_what_the_program_saves_between_layers_leaves_with_the_layer_before() -> None:
-    torch = pytest.importorskip("torch")
-    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+def between(torch: Any) -> Any:
+    """A network that does things between its layers, and keeps what it made there in sight."""
 
-    class Between(torch.nn.Module):  # type: ignore[misc]  # PyTorch has no types
+    class Between(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(2))
@@ -168,7 +167,14 @@ def test_what_the_program_saves_between_layers_leaves_with_the_layer_before() ->
                 x = x * 2
             return x
 
-    network = Between()
+    return Between()
+
+
+def test_what_the_program_saves_between_layers_leaves_with_the_layer_before() -> None:
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+
+    network = between(torch)
     storages = SavedStorages(DueMoves({"layers.0": {8 * 16 * 4: 1}}))
     undo = [keep_saved_on_host(network.layers[0], "layers.0", storages), keep_saved_on_host(network, None, storages)]
     result = network(torch.randn(8, 16, requires_grad=True)).sum()
