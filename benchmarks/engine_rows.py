@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.measured_row import later_set
 from memplan.core.bisection import crossing
-from memplan.engines import CAPTURED
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.models import load_config
 from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
@@ -35,12 +35,13 @@ from memplan.serving.loaded_steps import (
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
 """By engine and whether one die serves."""
-ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
+ENGINE, SYNCHRONOUS = "vllm-ascend-full", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
 MINDIE = "mindie"
 ALIKE = "sglang", "xllm"
 """Engines that take what vllm-ascend was found to take."""
-WHOLE = ENGINE, SYNCHRONOUS
+WHOLE = ENGINE, DEFAULT_ENGINE, SYNCHRONOUS
+"""Engines that make tokens by whole graphs."""
 HIDDEN = (CAPTURED,)
 """Engines whose steps take what their kernels do."""
 _MOST_NS = 1e9
@@ -165,7 +166,7 @@ class EngineRow:
 
 def _family(told: Mapping[str, Any]) -> str:
     """Who serves a row."""
-    return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
+    return str(told.get("family", "MindIE" if told["engine"] == MINDIE else DEFAULT_ENGINE))
 
 
 def told_load(told: Mapping[str, Any]) -> RequestLoad:
@@ -205,7 +206,7 @@ def _row(told: Mapping[str, Any], data: Path, timer: Callable[[str, str], StepTi
         Phase.DECODE, load.requests, load.context,
         speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
     )  # fmt: skip
-    more = accepted(step.speculative, ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
+    more = accepted(step.speculative, DEFAULT_ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
     timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
     steps = loaded_steps(
@@ -217,7 +218,7 @@ def _row(told: Mapping[str, Any], data: Path, timer: Callable[[str, str], StepTi
 
 def shipped_hosts() -> Hosts:
     """The hosts of `memplan/serving/constants.json`."""
-    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, MINDIE, *ALIKE, *HIDDEN)
+    engines = (ENGINE, DEFAULT_ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, MINDIE, *ALIKE, *HIDDEN)
     hosts = {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
     return asked_by_somebody(hosts, engine_host(ENGINE).request_ns)
 

@@ -19,7 +19,7 @@ from memplan.align.assignment import HOW, KernelAssignment, MatchedBy, assignmen
 from memplan.align.classes.likelihood import likelihoods
 from memplan.align.classes.tokens import kernel_tokens, token_classes
 from memplan.align.classes.update_units import update_units, ways_run
-from memplan.align.classes.weight_pieces import pieces_of_ops, pieces_of_updates
+from memplan.align.classes.weight_pieces import pieces_of_ops, pieces_of_updates, weights_of_biases
 from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.pairs.merged_steps import with_steps_parted
 from memplan.align.pairs.pair_alignment import align_pairs, how_likely
@@ -160,7 +160,7 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
     op_names, kernel_names = _shared_names(plan, kernels)
     units = update_units(found, kernel_class, every, kernel_names >= 0)
     classes = token_classes(units.classes)
-    pieces = ways_run(ways, units.seen) if units.seen else {}
+    pieces = ways_run(ways, units.seen, weights_of_biases(plan, updates)) if units.seen else {}
     times = np.bincount(units.owner, kernels.duration_ns, len(units.kept)).astype(np.float32)
     names_kept, cut = kernel_names[units.kept], pieces_of_ops(plan)
 

@@ -119,19 +119,19 @@ def step_causes(of_step: ComparedStep, whats: Sequence[str], step: PlannedStep |
     )
 
 
-def cause_place(op: PlannedOp, kind: CauseKind) -> str:
-    """What a cause of `kind` calls the place of `op` in its `where`."""
-    if kind is CauseKind.COMMUNICATION:
-        return op.part or op.name
-    return ", ".join(text for text in (op.part or op.type, op.phase) if text)
-
-
 def _split(starts: Int64s, ends: Int64s, apart: NDArray[np.bool_]) -> tuple[int, int, int]:
     """Computing, communication alone, and idle between the first start and the last end."""
     computing = interval_union(starts[~apart], ends[~apart], keep_touching=True)
     communication = interval_union(starts[apart], ends[apart], keep_touching=True)
     busy, exposed = interval_total(*computing), interval_total(*interval_difference(communication, computing))
     return busy, exposed, int(ends.max() - starts.min()) - busy - exposed
+
+
+def part_of(op: PlannedOp, kind: CauseKind) -> str:
+    """The part of the model that `op` is, as a cause of `kind` names it beside itself (`StepCause.where`)."""
+    if kind is CauseKind.COMMUNICATION:
+        return op.part or op.name
+    return ", ".join(text for text in (op.part or op.type, op.phase) if text)
 
 
 class _Sides:
@@ -163,7 +163,7 @@ class _Sides:
         off: Counter[str] = Counter()
         for op in self.plan.ops:
             if self.apart[op.index] and op.index in self.seen:
-                off[cause_place(op, CauseKind.COMMUNICATION)] += int(self.took[op.index]) - op.duration_ns
+                off[part_of(op, CauseKind.COMMUNICATION)] += int(self.took[op.index]) - op.duration_ns
         return _most(off)
 
     def computing(self) -> list[StepCause]:
@@ -177,7 +177,7 @@ class _Sides:
         for op in self.plan.ops:
             if not op.launches or self.apart[op.index]:
                 continue
-            part = cause_place(op, CauseKind.KERNELS)
+            part = part_of(op, CauseKind.KERNELS)
             if op.index not in self.seen:
                 (untold if op.index in self.unsure else missing)[part] += op.duration_ns
                 continue

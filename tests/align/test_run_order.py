@@ -91,6 +91,29 @@ def test_weights_of_shared_experts_are_updated_where_the_run_registers_them(tmp_
     assert all((min(shared[at : at + 2]) > max(routed[at : at + 2])) is last for at in range(0, len(shared), 2))
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_a_layer_may_register_its_norms_before_or_behind_its_products(tmp_path: Path, last: bool) -> None:
+    """Vectors of one size: each bias beside its matrix, of a norm the weight first."""
+    plan = torch_plan(ALL_RUNS["gpt_neox"], tmp_path)
+    pieces = {op: ways[0] for op, ways in pieces_of_updates(plan, planned_updates(plan)).items()}
+
+    def place(op: PlannedOp) -> tuple[int, bool, int, bool]:
+        part = op.part or ""
+        norm, products = part.startswith("norm"), ("q_proj", "o_proj", "up_proj", "down_proj")
+        number = int(part.split(".")[1]) if norm else next(at for at, name in enumerate(products) if name in part)
+        return op.layer or 0, norm is last, number, ".bias" in part
+
+    ran = sorted((op for op in pieces if plan.ops[op].layer is not None), key=lambda op: place(plan.ops[op]))
+    kinds = list(dict.fromkeys(pieces[op][0] for op in ran))
+    optimizer = family_table().number("optimizer")
+    classes = token_classes(
+        [TokenClass((optimizer,), (kind.elements,), (kind.elements,), 32, rows=kind.rows) for kind in kinds]
+    )
+    codes = np.array([kinds.index(pieces[op][0]) for op in ran], dtype=np.int32)
+    found = units_as_run(plan, classes, codes, pieces)
+    assert [op for op in found if op in set(ran)] == ran
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_times_tell_the_order_of_updates_that_have_no_shapes(tmp_path: Path, turned: bool) -> None:
     """Of equal times, the planned order is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from memplan.align.classes.op_families import families_of
 from memplan.align.classes.tokens import TokenClass, plan_tokens
 from memplan.align.classes.update_units import update_units, ways_run
-from memplan.align.classes.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates
+from memplan.align.classes.weight_pieces import WeightPiece, pieces_of_ops, pieces_of_updates, weights_of_biases
 from memplan.align.planned.loose_groups import loose_groups
 from memplan.align.planned.run_order import planned_updates
 from memplan.schema import Plan
@@ -58,11 +59,27 @@ def test_an_update_is_of_a_whole_weight_or_of_all_its_pieces(dense: Plan, expert
 def test_a_run_has_the_pieces_that_are_seen() -> None:
     whole, piece = WeightPiece(512, 8), WeightPiece(256, 4)
     ways = {0: ((whole,), (piece, piece))}
-    assert ways_run(ways, {piece: 2})[0] == (piece, piece)
-    assert ways_run(ways, {whole: 1})[0] == (whole,)
-    assert ways_run(ways, {})[0] == (whole,)
+    assert ways_run(ways, {piece: 2}, {})[0] == (piece, piece)
+    assert ways_run(ways, {whole: 1}, {})[0] == (whole,)
+    assert ways_run(ways, {}, {})[0] == (whole,)
     # Of another weight, as large as a piece of this one, the rows are known.
-    assert ways_run(ways, {WeightPiece(512, 0): 2, WeightPiece(256, 2): 2})[0] == (whole,)
+    assert ways_run(ways, {WeightPiece(512, 0): 2, WeightPiece(256, 2): 2}, {})[0] == (whole,)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_bias_is_kept_as_its_weight_is(tmp_path: Path, apart: bool) -> None:
+    """However many other vectors are as large as a piece of it."""
+    plan = torch_plan(ALL_RUNS["qwen2_again"], tmp_path)
+    updates = planned_updates(plan)
+    ways, weights = pieces_of_updates(plan, updates), weights_of_biases(plan, updates)
+    weight = op_of(plan, "layers.1.q_proj+k_proj+v_proj.adam")
+    bias = op_of(plan, "layers.1.q_proj.bias+k_proj.bias+v_proj.bias.adam")
+    assert weights[bias] == weight
+    assert [piece.elements for piece in ways[bias][-1]] == [piece.rows for piece in ways[weight][-1]]
+    assert all(piece.rows == 0 for way in ways[bias] for piece in way)
+    seen = dict.fromkeys(ways[bias][-1], 50) | dict.fromkeys(ways[weight][-1 if apart else 0], 3)
+    found = ways_run(ways, seen, weights)
+    assert (len(found[weight]) > 1) is (len(found[bias]) > 1) is apart
 
 
 def kernel(type_: str, *shape: int) -> TokenClass:

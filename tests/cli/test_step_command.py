@@ -93,24 +93,28 @@ def test_who_serves_is_whoever_keys_and_values_are_planned_for(
         (["--engine", "v0.7.3"], "vllm-ascend-0.7.3", "vllm-ascend-eager"),
         (["--enforce-eager"], "vllm-ascend-eager", "vllm-ascend-eager"),
         (["--cudagraph-mode", "PIECEWISE"], "vllm-ascend-piecewise", "vllm-ascend-piecewise"),
-        (["--engine", "vllm-ascend-0.18.0", "--cudagraph-mode", "full_decode_only"], "vllm-ascend-0.18.0-full", None),
+        (
+            ["--engine", "vllm-ascend-0.18.0", "--cudagraph-mode", "full_decode_only"],
+            "vllm-ascend-0.18.0-full",
+            "vllm-ascend-full",
+        ),
         (["--engine", "sglang-0.5.23", "--disable-cuda-graph"], "sglang-0.5.23-eager", "vllm-ascend-eager"),
         (["--engine", "mindie-2.1.RC1"], "mindie-2.1.rc1", "mindie"),
         (["--no-async-scheduling"], "vllm-ascend", "vllm-ascend"),
     ],
 )
 def test_engines_are_named_by_release_and_started_with_their_own_options(
-    config: Path, words: list[str], engine: str, host: str | None, capsys: pytest.CaptureFixture[str]
+    config: Path, words: list[str], engine: str, host: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = ["step", str(config), "--tp", "2", "--batch", "4", "--context", "1024", "--chip", "910B3", "--json"]
     found = []
-    for more in (words, ["--engine", engine], ["--engine", host or DEFAULT_ENGINE]):
+    for more in (words, ["--engine", engine], ["--engine", host]):
         assert main([*step, *more]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["engine"] == found[1]["engine"] == engine
     assert found[0]["duration_ns"] == found[1]["duration_ns"]
     # By the host alone: older releases make tokens by another operator.
-    assert found[0]["engine_mode"]["host"] == found[2]["engine"] == (host or DEFAULT_ENGINE)
+    assert found[0]["engine_mode"]["host"] == found[2]["engine"] == host
     assert any(engine in item["value"] for item in found[0]["rests_on"])
     assert any("ahead" in note for note in found[0]["notes"]) == (words[0] == "--no-async-scheduling")
 

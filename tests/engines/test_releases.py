@@ -87,10 +87,10 @@ def test_releases_are_known_however_they_are_spelled(spelled: str, name: str) ->
 @pytest.mark.parametrize(
     ("engine", "graphs", "mode", "had"),
     [
-        ("vllm-ascend", "FULL_DECODE_ONLY", "vllm-ascend", "full_decode_only"),
+        ("vllm-ascend", "FULL_DECODE_ONLY", "vllm-ascend-full", "full_decode_only"),
         ("vllm-ascend", "PIECEWISE", "vllm-ascend-piecewise", "piecewise"),
         ("vllm-ascend", "none", "vllm-ascend-eager", "none"),
-        ("vllm-ascend-0.18.0", "full_decode_only", "vllm-ascend", "full_decode_only"),
+        ("vllm-ascend-0.18.0", "full_decode_only", "vllm-ascend-full", "full_decode_only"),
         ("vllm-ascend-0.18.0", "full_and_piecewise", "vllm-ascend-piecewise", "piecewise"),
         ("vllm-ascend-0.13.0", "full_decode_only", "vllm-ascend-synchronous", "full_decode_only"),
         ("vllm-ascend-0.11.0", "full", "vllm-ascend-eager", "none"),

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from memplan.compare import CauseKind, Comparison, Deviation, DeviationWhat, StepCause
-from memplan.compare.step_causes import cause_place
+from memplan.compare.step_causes import part_of
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.gui.model.details.finding_details import remedy_words
@@ -38,6 +38,16 @@ _NOT_FOUND_AS = {
 What helps, by judgement too, where a cause is many small things, none of which is a finding; of idle time that goes by
 its reason.
 """
+
+_SHOWN_AS = {
+    CauseKind.COMMUNICATION: (DeviationWhat.DURATION,),
+    CauseKind.IDLE: (DeviationWhat.WAITS, DeviationWhat.WAIT),
+    CauseKind.KERNELS: (DeviationWhat.DURATION,),
+    CauseKind.UNPLANNED: (DeviationWhat.NOT_IN_PLAN,),
+    CauseKind.MISSING: (DeviationWhat.NOT_IN_PROFILE,),
+    CauseKind.UNTOLD: (DeviationWhat.NOT_TOLD_APART,),
+}
+"""The differences that a cause is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +119,12 @@ def _shown_by(session: Session, found: Comparison, cause: StepCause) -> int | No
 
 
 def _belongs(session: Session, one: Deviation, cause: StepCause) -> bool:
-    if cause.kind is CauseKind.IDLE:
-        return one.what in (DeviationWhat.WAITS, DeviationWhat.WAIT)
-    if cause.kind is CauseKind.UNPLANNED:
-        return one.what == DeviationWhat.NOT_IN_PLAN and str(one.where) == next(iter(cause.where), ("", 0))[0]
-    plan = session.document.plan
-    if one.what != DeviationWhat.DURATION or one.op is None or plan is None or not cause.where:
+    if one.what not in _SHOWN_AS.get(cause.kind, ()):
         return False
-    return cause.where[0][0] == cause_place(plan.ops[one.op], cause.kind)
+    if cause.kind in (CauseKind.IDLE, CauseKind.UNTOLD):
+        return True
+    part = next((name for name, _ in cause.where), None)
+    if cause.kind is CauseKind.UNPLANNED:
+        return str(one.where) == part
+    plan = session.document.plan
+    return plan is not None and one.op is not None and part_of(plan.ops[one.op], cause.kind) == part

@@ -241,9 +241,15 @@ def _period(families: Sequence[int]) -> int:
 
 
 def ways_run(
-    ways: Mapping[int, Sequence[Sequence[WeightPiece]]], seen: Mapping[WeightPiece, int]
+    ways: Mapping[int, Sequence[Sequence[WeightPiece]]],
+    seen: Mapping[WeightPiece, int],
+    weight_of: Mapping[int, int],
 ) -> Mapping[int, Sequence[WeightPiece]]:
-    """For each update the way in which a run does it: the one whose pieces are seen, whole where none is seen more."""
+    """
+    For each update the way in which a run does it: the one whose pieces are seen, whole where none is seen more.
+
+    A bias goes by its weight (`weight_of`): vectors of its pieces' size are many.
+    """
     by_size: Counter[int] = Counter()
     for piece, times in seen.items():
         by_size[piece.elements] += times
@@ -258,4 +264,8 @@ def ways_run(
         key = tuple(each)
         if key not in chosen:
             chosen[key] = max(each, key=lambda way: (min(count(piece) / way.count(piece) for piece in way), -len(way)))
-    return {op: chosen[tuple(each)] for op, each in ways.items()}
+    found = {op: chosen[tuple(each)] for op, each in ways.items()}
+    for bias, weight in weight_of.items():
+        if len(ways[bias]) == len(ways[weight]):
+            found[bias] = ways[bias][ways[weight].index(found[weight])]
+    return found

@@ -20,6 +20,8 @@ from memplan.schema import Plan, PlannedKernel, PlannedOp
 Pieces = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 """Elements of each input and of each output of every piece that differs in size from the others."""
 
+_BIAS = ".bias"
+"""The end of a bias's name; it is cut as its weight is."""
 _SOFTMAX_SIDES = 4
 """Sides of what softmax keeps: sequences, heads, tokens, and the copies of each value."""
 _OF_FORWARD, _OF_DX, _OF_DW = (False, True, True), (True, True, False), (True, False, True)
@@ -105,12 +107,37 @@ def pieces_of_updates(plan: Plan, updates: Iterable[int]) -> Mapping[int, tuple[
         size = max(counts, key=lambda size: (counts[size], size)) if (counts := Counter(map(prod, shapes))) else 1
         shape = max((shape for shape in shapes if prod(shape) == size), key=len, default=())
         ways: list[tuple[WeightPiece, ...]] = [(WeightPiece(size, shape[0] if len(shape) == 2 else 0),)]
-        cut = None if op.part is None else cuts.get((op.layer, op.part.rpartition(".")[0]))
+        stem = (op.part or "").rpartition(".")[0]
+        whole = _without_bias(stem)
+        cut = cuts.get((op.layer, whole))
         if cut is not None and size % (cut.width * cut.groups) == 0:
             each = size // (cut.width * cut.groups)
-            ways += [tuple(WeightPiece(width * each, width) for width in widths) for widths in cut.ways]
+            ways += [
+                tuple(WeightPiece(width * each, width if whole == stem else 0) for width in widths)
+                for widths in cut.ways
+            ]
         found[update] = tuple(ways)
     return found
+
+
+def weights_of_biases(plan: Plan, updates: Iterable[int]) -> Mapping[int, int]:
+    """The update of its weight for each update of a bias: a run that keeps one in pieces keeps the other so."""
+    of_weight: dict[tuple[int | None, str], int] = {}
+    biases: dict[int, tuple[int | None, str]] = {}
+    for update in updates:
+        op = plan.ops[update]
+        stem = (op.part or "").rpartition(".")[0]
+        whole = _without_bias(stem)
+        if whole == stem:
+            of_weight[op.layer, whole] = update
+        else:
+            biases[update] = op.layer, whole
+    return {update: of_weight[key] for update, key in biases.items() if key in of_weight}
+
+
+def _without_bias(stem: str) -> str:
+    """The name of a weight, or of the one whose bias that is."""
+    return "+".join(name.removesuffix(_BIAS) for name in stem.split("+"))
 
 
 @dataclass(frozen=True, slots=True)

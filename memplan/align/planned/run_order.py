@@ -234,19 +234,26 @@ def _elements(plan: Plan, op: int) -> int:
 
 
 def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
-    """The orders that frameworks have: of registration, which is that of first use, all in one or matrices first."""
+    """
+    The orders that frameworks have, each once: of registration, which is mostly that of first use, or matrices first.
+
+    In HuggingFace transformers a layer of GPT-NeoX registers its norms before attention and feed-forward part, one of
+    Llama or Qwen2 behind them.
+    """
     wanted = set(updates)
     first: dict[int, int] = {}
     matrix: dict[int, bool] = {}
+    tensor_of: dict[int, int] = {}
     kind = TensorKind.WEIGHT.value
-    for tensor in plan.tensors:
+    for number, tensor in enumerate(plan.tensors):
         if tensor.kind == kind:
             for op in wanted.intersection(tensor.uses):
-                first[op], matrix[op] = min(tensor.uses), len(tensor.shape) > 1
+                first[op], matrix[op], tensor_of[op] = min(tensor.uses), len(tensor.shape) > 1, number
     uses = {op: first.get(op, op) for op in updates}
-    registered = sorted(updates, key=uses.__getitem__)
+    # Of what one op uses, as the weight and the bias of a norm, the first operand is registered first.
+    registered = sorted(updates, key=lambda op: (uses[op], tensor_of.get(op, -1)))
     later = _beside_experts(plan, set(uses.values()))
-    experts_first = sorted(updates, key=lambda op: later.get(uses[op], (uses[op], 0)))
+    experts_first = sorted(registered, key=lambda op: later.get(uses[op], (uses[op], 0)))
     grouped = sorted(registered, key=lambda op: not matrix.get(op, False))
     begins: dict[int | None, int] = {}
     for place, op in enumerate(registered):
@@ -257,12 +264,18 @@ def _other_orders(plan: Plan, updates: Sequence[int]) -> list[list[int]]:
         number = plan.ops[op].layer
         return place_of[op] if number is None else begins[number]
 
+    norm = family_table().number("norm")
+    norms = {op for op, use in uses.items() if families_of(plan.ops[use].type)[0] == norm}
     matrices_first = sorted(registered, key=lambda op: (layer(op), not matrix.get(op, False)))
     vectors_first = sorted(registered, key=lambda op: (layer(op), matrix.get(op, False)))
-    return [
+    # Biases stand beside their matrices, and norms before or behind all of a layer's products.
+    norms_first = sorted(registered, key=lambda op: (layer(op), op not in norms))
+    norms_last = sorted(registered, key=lambda op: (layer(op), op in norms))
+    orders = (
         experts_first, registered, list(reversed(updates)), list(reversed(registered)), grouped, matrices_first,
-        vectors_first,
-    ]  # fmt: skip
+        vectors_first, norms_first, norms_last,
+    )  # fmt: skip
+    return [list(order) for order in dict.fromkeys(map(tuple, orders))]
 
 
 def _beside_experts(plan: Plan, using: set[int]) -> dict[int, tuple[int, int]]:
