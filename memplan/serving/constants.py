@@ -135,7 +135,7 @@ class EngineHost:
     def slower(self, factor: float) -> EngineHost:
         """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
         if not 0 <= factor < inf:
-            raise InputError("a host can't take {:g} times as long", factor)
+            raise InputError("a host can't take {:g} times as long", factor, remedy="give a number of 0 or more")
         return EngineHost(*(round(value * factor) for value in astuple(self))).counting_like(self)
 
     def counting_like(self, other: EngineHost) -> EngineHost:

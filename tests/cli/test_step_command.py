@@ -147,6 +147,48 @@ def test_a_plan_takes_as_long_as_the_step(
     assert any(part.name == StepPartName.HOST for part in planned)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--engine", "vllm-ascend-0.18.0"],
+        ["--engine", "v0.21.0rc1", "--cudagraph-mode", "piecewise"],
+        ["--enforce-eager"],
+        ["--engine", "captured"],
+        ["--no-async-scheduling"],
+    ],
+)
+def test_a_plan_is_served_by_whom_its_step_is(
+    config: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: the command line planned for the default engine alone."""
+    step = [str(config), "--phase", "decode", "--tp", "2", "--context", "1024", "--chip", "910B3", *words]
+    assert main(["step", *step, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    path = tmp_path / "plan.json"
+    assert main(["plan", *step, "-o", str(path)]) == 0
+    planned = load_plan(path)
+    assert {part.name: part.duration_ns for part in planned.step_parts} == {
+        item["name"]: item["duration_ns"] for item in found["step_parts"]
+    }
+    assert set(planned.notes) >= {note for note in found["notes"] if "ahead" in note or "--cudagraph-mode" in note}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--phase", "train", "--engine", "megatron"], "--engine means nothing with --phase train"),
+        (["--phase", "train", "--enforce-eager"], "--enforce-eager means nothing with --phase train"),
+        (["--phase", "decode", "--engine", "logical"], "its steps are not timed; known: captured, vllm-ascend"),
+        (["--phase", "decode", "--enforce-eager", "--cudagraph-mode", "full"], "told twice"),
+    ],
+)
+def test_a_plan_refuses_engines_as_a_step_does(
+    config: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(config), "--context", "512", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_layouts_are_timed_with_the_host_of_their_engine(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Went wrong once: layouts that an engine serves were timed as a stack that hides its host."""
     fit = ["fit", str(config), "--npus", "2", "--context", "1024", "--timed", "1", "--json"]

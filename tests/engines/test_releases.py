@@ -125,7 +125,11 @@ def test_scheduling_ahead_makes_no_difference_that_is_known() -> None:
         ("vllm-ascend-1.0.0", {}, "nearest: 0.30.0rc2"),
         ("vllm-ascend-0.5.0", {}, "nearest: 0.7.1rc1"),
         ("sglang-0.4.6", {}, "nearest: 0.5.1"),
-        ("vllm-0.33.0", {}, "no engine is called"),
+        ("vllm-0.33.0", {}, "memory alone is planned for vllm-0.33.0"),
+        ("vllm-0.33.0-h100", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("vllm", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("logical", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("megatron", {}, "megatron trains; give --phase train"),
         ("nobody", {}, "known: captured, vllm-ascend, "),
         ("vllm-ascend-", {}, "no engine is called"),
         ("vllm-ascend-wild", {}, "no engine is called"),
@@ -134,7 +138,11 @@ def test_scheduling_ahead_makes_no_difference_that_is_known() -> None:
         ("vllm-ascend", {"graphs": "full", "eager": True}, "told twice"),
         ("vllm-ascend-eager", {"graphs": "full"}, "told twice"),
         ("captured", {"eager": True}, "nothing is known of captured with --enforce-eager"),
-        ("mindie", {"graphs": "piecewise"}, "nothing is known of mindie with --cudagraph-mode"),
+        (
+            "mindie",
+            {"graphs": "piecewise"},
+            "mode piecewise; leave it out: what is known of it captures full",
+        ),
         ("mindie", {"ahead": True}, "nothing is known of mindie with --async-scheduling"),
     ],
 )
@@ -150,6 +158,19 @@ def test_what_is_not_known_is_refused(engine: str, options: dict[str, str | bool
     assert said in str(error.value)
 
 
+def step_mode_error(name: str) -> str:
+    with pytest.raises(InputError) as error:
+        step_mode(name)
+    return str(error.value)
+
+
+def test_whoever_trains_is_told_how_to_ask_for_it() -> None:
+    trains = set(table("memplan.serving", "eager.json")["engines"]) - {CAPTURED}
+    elsewhere = table("memplan.engines", "releases.json")["elsewhere"]
+    assert trains == {name for name, what in elsewhere.items() if what == "training"}
+    assert all("--phase train" in step_mode_error(name) for name in trains)
+
+
 def test_whoever_memory_is_planned_for_serves_with_the_host_of_its_release() -> None:
     """Went wrong once: every release of vllm-ascend was timed as the newest one."""
     hosts = {item.name: host_of(item.name) for item in engines()}
@@ -162,5 +183,7 @@ def test_whoever_memory_is_planned_for_serves_with_the_host_of_its_release() -> 
         == {name for name in hosts if not engine_is_known(name)}
         == {name for name in hosts if name == "logical" or (name.startswith("vllm-") and "ascend" not in name)}
     )
+    untimed = {name: step_mode_error(name) for name in hidden}
+    assert all("memory alone" in error and "known: " in error for error in untimed.values())
     assert host_of("vllm-ascend-0.23.0.post1-a2", eager=True) == "vllm-ascend-0.23.0.post1-eager"
     assert host_of("vllm-ascend-0.23.0.post1-a2", "v0.9.1") == "vllm-ascend-0.9.1"

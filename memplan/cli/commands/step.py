@@ -13,6 +13,7 @@ from memplan.core.errors import InputError
 from memplan.core.options import given_option
 from memplan.core.units import format_duration
 from memplan.reports.report import Remark, Report
+from memplan.requests.engine_request import EngineRequest
 from memplan.requests.load_request import LoadRequest
 from memplan.requests.plan_request import TRAIN_PHASE, ModelStepRequest, TimedStepRequest
 
@@ -31,39 +32,11 @@ def command(
     config: Annotated[Path, typer.Argument(help="A model's config.json, or its folder.", show_default=False)],
     asked: TimedStepRequest,
     load: LoadRequest,
+    runs: EngineRequest,
     chip: Annotated[str, typer.Option("--chip", "-c", help="The chip, such as 910C or 950DT_9591.")] = "910C",
     accepted: Annotated[
         float | None,
         typer.Option(help="Draft tokens accepted on average; by default what public tables state.", min=0),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Who serves (by default vllm-ascend; a release such as vllm-ascend-0.11.0, sglang, xllm, mindie; "
-            "captured is a reference stack that hides the host's work) or trains (megatron "
-            "and, by default with fsdp2, pytorch launch one kernel at a time, captured runs a graph).",
-            show_default=False,
-        ),
-    ] = None,
-    eager: Annotated[
-        bool, typer.Option("--enforce-eager", "--disable-cuda-graph", help="The engine captures no graphs.")
-    ] = False,
-    graphs: Annotated[
-        str | None,
-        typer.Option(
-            "--cudagraph-mode",
-            help="What the engine captures: none, piecewise, full, full_decode_only or full_and_piecewise; by default "
-            "what its release does.",
-            show_default=False,
-        ),
-    ] = None,
-    ahead: Annotated[
-        bool | None,
-        typer.Option(
-            "--async-scheduling/--no-async-scheduling",
-            help="Steps are scheduled ahead; by default as the engine does.",
-            show_default=False,
-        ),
     ] = None,
     eager_drafts: Annotated[
         bool, typer.Option("--eager-drafts", help="The engine launches drafts one by one (enforce_eager).")
@@ -88,7 +61,6 @@ def command(
     chip, 1 when they do not (a training step's memory is `memplan train-memory`'s) or more requests come than are
     answered, 2 when the input can't be used.
     """
-    from memplan.engines import DEFAULT_ENGINE, step_mode
     from memplan.hardware import chip as find_chip
     from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
@@ -100,24 +72,24 @@ def command(
     if load.asked:
         if output is not None or measured_step is not None:
             raise InputError("--measured-step and -o are of one step", remedy="leave --concurrency and --rate out")
-        mode = step_mode(engine or DEFAULT_ENGINE, eager=eager, graphs=graphs, ahead=ahead)
+        mode = runs.mode()
         return _of_requests(
             model, asked, load, die, mode,
             acceptance=accepted, eager_drafts=eager_drafts, host_factor=host_factor,
         )  # fmt: skip
     if asked.phase == TRAIN_PHASE:
-        told = (accepted, host_factor, measured_step, graphs, ahead)
-        if output is not None or eager or any(item is not None for item in told):
+        told = (accepted, host_factor, measured_step, output)
+        if runs.started_with or any(item is not None for item in told):
             raise InputError(
                 "--accepted, --host-factor, --measured-step, what an engine captures and -o are of steps that serve",
                 remedy="memplan plan writes plans of training",
             )
         asked.check_parts(model)
-        trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine)
+        trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=runs.engine)
         return training_step_report(trained, asked.stage)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
-    mode = step_mode(engine or DEFAULT_ENGINE, eager=eager, graphs=graphs, ahead=ahead)
+    mode = runs.mode()
     if host_factor is not None or measured_step is not None:
         check_host_shows(mode.name)
 

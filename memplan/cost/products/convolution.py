@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, lcm, prod
+from math import ceil, lcm, prod, sqrt
 
 from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import is_fused
@@ -123,15 +122,14 @@ def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
 def _loaded(image: Operand, stride: int, filters: Operand, *, blocked: bool) -> float:
     """
     Bytes of `image` that windows `stride` pixels apart meet: of rows of pixels between theirs nothing is loaded, of
-    others all is. Filters are taken as wide as they are high.
+    others all is. Filters in blocks that tell their area alone are taken as wide as they are high.
     """
     if not blocked:
-        area = prod(filters.shape[2:])
+        height = filters.shape[2]
     elif len(filters.shape) == _SINGLE_CHANNEL_DIMS:
-        area = prod(filters.shape[1:3])
+        height = filters.shape[1]
     else:
-        area = filters.shape[0] // max(image.shape[1], 1)
-    height = round(math.pow(max(area, 1), 1 / max(len(image.shape) - (3 if blocked else 2), 1)))
+        height = round(sqrt(max(filters.shape[0] // max(image.shape[1], 1), 1)))
     return float(image.count) * element_bytes(image.dtype) * min(height / stride, 1.0)
 
 
