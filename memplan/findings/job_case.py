@@ -65,10 +65,11 @@ class JobCase:
         if case.kernels is None:
             return Place((rank,))
         row, end = (int(case.computing_rows[one]) for one in (kernel, kernel if last is None else last))
-        start = int(case.kernels.start_ns[row])
+        start, numbered = int(case.kernels.start_ns[row]), int(case.kernels.step[row])
         return Place(
             (rank,),
-            step=case.step_at(start),
+            # Steps may overlap: where the profile numbers its kernels, that tells.
+            step=numbered if numbered >= 0 else case.step_at(start),
             span_ns=(start, int(case.kernels.start_ns[end] + case.kernels.duration_ns[end])),
             ops=((planned.place(kernel) if planned else "") or case.kernels.name[row],),
         )

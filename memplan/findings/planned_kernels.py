@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.align import Alignment, OpMatches, place_in_words
+from memplan.align.classes.lowering import in_words
 from memplan.compare.aligned_ops import aligned
 from memplan.compare.matching import name_matches, own_name_matches
 from memplan.compare.measured import measured_ops
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
+from memplan.core.sentence import Text
 from memplan.findings.rank_case import RankCase
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
@@ -55,9 +57,9 @@ class PlannedKernels:
         free = self.op < 0
         return np.flatnonzero(free if self.alignment is None else free & ~self.alignment.scopes.untold()[self.rows])
 
-    def what(self, kernel: int) -> str:
-        """What an unplanned computing kernel is, empty where that is not known."""
-        return "" if self.alignment is None else self.alignment.scopes.named(int(self.rows[kernel]))
+    def what(self, kernel: int) -> Text:
+        """What an unplanned computing kernel is, in words to translate; empty where that is not known."""
+        return "" if self.alignment is None else in_words(self.alignment.scopes.named(int(self.rows[kernel])))
 
 
 def planned_kernels(

@@ -24,13 +24,20 @@ _FOUND_AS = {
     CauseKind.KERNELS: ("plan.slower", "kernel.", "device."),
     CauseKind.UNPLANNED: ("plan.unplanned", "recompute."),
 }
-"""The findings that tell why a cause is, by how their kinds begin."""
+"""
+The findings that tell why a cause is, by how their kinds begin.
+
+By judgement: a finding counts a rank's time by its own rules, and nothing adds up what of it is in which cause.
+"""
 _NOT_FOUND_AS = {
     CauseKind.COMMUNICATION: "communication.exposed",
     CauseKind.KERNELS: "plan.slower",
     CauseKind.UNPLANNED: "plan.unplanned",
 }
-"""What helps where a cause is many small things, none of which is a finding; of idle time that goes by its reason."""
+"""
+What helps, by judgement too, where a cause is many small things, none of which is a finding; of idle time that goes by
+its reason.
+"""
 
 _SHOWN_AS = {
     CauseKind.COMMUNICATION: (DeviationWhat.DURATION,),
@@ -77,10 +84,10 @@ def first_change(session: Session) -> FirstChange | None:
     if session.diagnosis is None or compared is None or compared.causes is None:
         return change_of_a_finding(session)
     found = None
-    for cause in leading_causes(compared.causes)[:1]:
-        kinds = _FOUND_AS.get(cause.kind)
+    if leading := leading_causes(compared.causes):
+        kinds = _FOUND_AS.get(leading[0].kind)
         found = change_of_a_finding(session, kinds) if kinds is not None else None
-        found = found or _of_a_cause(session, compared, cause)
+        found = found or _of_a_cause(session, compared, leading[0])
     return found or change_of_a_finding(session)
 
 
