@@ -224,7 +224,8 @@ def page(
         "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up; what "
         "shares its source or the shapes of its inputs with kernels that gave one, on whichever chip, stands apart "
         "below. Intervals of now are made of both halves; with each source left out they hold what "
-        "`python -m benchmarks.kernel_intervals` prints.",
+        "`python -m benchmarks.kernel_intervals` prints. A later set, from which no constant and no interval comes, is "
+        "dealt into halves of its own, kernel by kernel: they share their sources.",
     )
     yield from table(CLEARED_HEADER, cleared)
     yield "## Every row"

@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.markdown import table
 from benchmarks.measured_row import Said, sums
-from memplan.cost import CLEARED_L2, Kernel, KernelCost, L2State, Operand, kernel_cost, machine
+from benchmarks.public_kernels import cost_run_again
+from memplan.cost import CLEARED_L2, Kernel, KernelCost, Operand, kernel_cost, machine
 from memplan.cost.deviations import UNKNOWN_L2
-from memplan.cost.l2 import held_share
 from memplan.cost.uncertainty import interval_class, time_interval
 from memplan.hardware import chip
 
@@ -27,7 +27,9 @@ LATER = "later, worked with", "later, judged once"
 BESIDE = ", beside constants"
 """What a line adds for other kernels of a source, or of shapes, of which a constant came: they check least."""
 
-_HALVES = WORKED_WITH, SUMMED_UP, WORKED_WITH + BESIDE, SUMMED_UP + BESIDE, *LATER
+_HALVES = tuple(
+    half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER) for beside in ("", BESIDE) for half in halves
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,7 @@ class ClearedKernel:
         """What memplan says now."""
         core = machine(chip(self.chip))
         if self.again:
-            held = held_share(sum(operand.nbytes for operand in self.kernel.operands), core.l2)
-            return kernel_cost(self.kernel, core, L2State(held))
+            return cost_run_again(self.kernel, core)
         return kernel_cost(self.kernel, core, CLEARED_L2 if self.cleared else UNKNOWN_L2)
 
 
@@ -135,7 +136,7 @@ def cleared_table() -> list[tuple[str, ...]]:
         first = Said(each.first_ns / each.measured_ns - 1, each.first_inside)
         said = first, Said(cost.duration_ns / each.measured_ns - 1, inside)
         name = interval_class(each.kernel, cost)
-        half = each.half + (BESIDE if each.beside and not each.is_later else "")
+        half = each.half + (BESIDE if each.beside else "")
         for key in ((half, "all", "all"), (half, each.chip, "all"), (half, each.chip, name)):
             groups.setdefault(key, []).append(said)
             counts.setdefault(key, set()).add(each.source)

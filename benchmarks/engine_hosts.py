@@ -31,7 +31,7 @@ from benchmarks.engine_rows import (
     shipped_hosts,
 )
 from benchmarks.measured_row import MeasuredRow
-from memplan.engines import CAPTURED
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.serving.constants import EngineHost, engine_host, host_interval
 
 _FINE_NS, _MOST_FINE = 250_000, 120
@@ -85,10 +85,12 @@ def found_hosts(rows: Sequence[EngineRow]) -> Hosts:
             and not row.told.get("mean")
         )
     )
-    pieces, eager = replace(host, layer_ns=round(pieces_of_layer)), replace(host, kernel_ns=host.launch_ns)
+    layer_ns = round(pieces_of_layer)
+    prompts = replace(host, prompt_layer_ns=layer_ns)  # captured in pieces beside whole graphs
+    pieces, eager = replace(prompts, layer_ns=layer_ns), replace(host, kernel_ns=host.launch_ns)
     hosts: dict[tuple[str, bool], EngineHost] = {}
     for one in (False, True):
-        launching = {PIECEWISE: host if one else pieces, EAGER: eager}
+        launching = {PIECEWISE: host if one else pieces, DEFAULT_ENGINE: host if one else prompts, EAGER: eager}
         served = {**dict.fromkeys((*WHOLE, *ALIKE), host), **launching}
         hosts |= {(engine, one): _like(engine, item) for engine, item in served.items()}
         hosts |= {(engine, one): hidden for engine, hidden in own.items()}

@@ -20,7 +20,7 @@ from memplan.core.bisection import crossing
 from memplan.core.errors import InputError
 from memplan.deployment.answered_load import LoadAsk, RunningLoad, running_load
 from memplan.deployment.load_limits import LoadLimits
-from memplan.engines import CAPTURED, step_mode
+from memplan.engines import CAPTURED, DEFAULT_ENGINE, step_mode
 from memplan.hardware import chip as find_chip
 from memplan.models import ModelConfig, load_config
 from memplan.models.drafts import with_draft
@@ -34,12 +34,13 @@ from memplan.serving.loaded_steps import LoadedSteps, PromptSteps, RequestLoad, 
 ROWS = Path(__file__).with_name("public_serving.json")
 Hosts = Mapping[tuple[str, bool], EngineHost]
 """By engine and whether one die serves."""
-ENGINE, SYNCHRONOUS = "vllm-ascend", "vllm-ascend-synchronous"
+ENGINE, SYNCHRONOUS = "vllm-ascend-full", "vllm-ascend-synchronous"
 PIECEWISE, EAGER = "vllm-ascend-piecewise", "vllm-ascend-eager"
 MINDIE = "mindie"
 ALIKE = "sglang", "xllm"
 """Engines that take what vllm-ascend was found to take."""
-WHOLE = ENGINE, SYNCHRONOUS
+WHOLE = ENGINE, DEFAULT_ENGINE, SYNCHRONOUS
+"""Engines that make tokens by whole graphs."""
 HIDDEN = (CAPTURED,)
 """Engines whose steps take what their kernels do."""
 _MOST_NS = 1e9
@@ -171,7 +172,7 @@ class EngineRow:
 
 def _family(told: Mapping[str, Any]) -> str:
     """Who serves a row."""
-    return str(told.get("family", "MindIE" if told["engine"] == MINDIE else ENGINE))
+    return str(told.get("family", "MindIE" if told["engine"] == MINDIE else DEFAULT_ENGINE))
 
 
 def told_ask(told: Mapping[str, Any]) -> LoadAsk:
@@ -263,7 +264,7 @@ def _asked(told: Mapping[str, Any], data: Path) -> _Asked:
 
 def _row(asked: _Asked, timer: Callable[[str, str], StepTimer]) -> EngineRow:
     told, layout, step, ask = asked.told, asked.layout, asked.step, told_ask(asked.told)
-    more = accepted(step.speculative, ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
+    more = accepted(step.speculative, DEFAULT_ENGINE, own_layers=not (told.get("foreign_drafts") or "draft" in told))
     # Releases before November 2025 make tokens by the older operator, which MindIE has.
     timed = timer(told["chip"], MINDIE if told.get("paged_attention") else told["engine"])
 
@@ -282,7 +283,7 @@ def _row(asked: _Asked, timer: Callable[[str, str], StepTimer]) -> EngineRow:
 
 def shipped_hosts() -> Hosts:
     """The hosts of `memplan/serving/constants.json`."""
-    engines = (ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, MINDIE, *ALIKE, *HIDDEN)
+    engines = (ENGINE, DEFAULT_ENGINE, SYNCHRONOUS, PIECEWISE, EAGER, MINDIE, *ALIKE, *HIDDEN)
     hosts = {(engine, alone): engine_host(engine, alone=alone) for engine in engines for alone in (False, True)}
     return asked_by_somebody(hosts, engine_host(ENGINE).request_ns)
 

@@ -34,8 +34,11 @@ def public_kernel_rows() -> Iterator[MeasuredRow]:
 
 def public_cost(row: Mapping[str, Any], kernel: Kernel, core: Machine) -> KernelCost:
     """Cost of `row`'s `kernel`, which meets operands in L2 where its source ran it `again` and again on the same."""
-    if not row.get("again"):
-        return kernel_cost(kernel, core)
+    return cost_run_again(kernel, core) if row.get("again") else kernel_cost(kernel, core)
+
+
+def cost_run_again(kernel: Kernel, core: Machine) -> KernelCost:
+    """Cost of `kernel` where it runs again and again on the same operands, as much of which L2 holds as it can."""
     return kernel_cost(kernel, core, L2State(held_share(sum(each.nbytes for each in kernel.operands), core.l2)))
 
 

@@ -48,7 +48,7 @@ def rate_rows() -> Iterator[ServiceRow]:
     exact = frozenset({prompt})
     model, die = load_config(told["model"]), chip(told["chip"])
     for row in told["rows"]:
-        host = row.get("host", "vllm-ascend")
+        host = row.get("host", "vllm-ascend-full")
         curve = StepCurve(model, Layout(), die, host, step, None, exact=exact)
         load = even_workload(row["rate"], prompt, answer)
         found = mixed_service(curve, load, 1, prompt_reading(curve, load, 2048, 0.5), room=256, part=0.5)

@@ -58,14 +58,20 @@ def render_window(
     return _pictures({"window": Scene(session, lambda _: None)}, out_dir, size)
 
 
-def screenshots(files: SceneFiles, out_dir: Path, *, size: tuple[int, int] = (1400, 900)) -> list[Path]:
-    """A small picture of every view, and of some in Chinese: the whole window, with that view in front."""
+def screenshots(
+    files: SceneFiles,
+    out_dir: Path,
+    *,
+    size: tuple[int, int] = (1400, 900),
+    only: Callable[[str], bool] = lambda _: True,
+) -> list[Path]:
+    """A small picture of every view that `only` takes, and of one in Chinese: the whole window, that view in front."""
     _prepare()
     scenes = view_scenes(files)
-    paths = _pictures(scenes, out_dir, size, ("light",), small=True)
+    shown = {name: one for name, one in scenes.items() if only(name)}
+    paths = _pictures(shown, out_dir, size, ("light",), small=True)
     choose_language("zh")
-    chinese = {"chinese": scenes["tensor"], "chinese-overview": scenes["overview"]}
-    paths += _pictures(chinese, out_dir, size, ("light",), small=True)
+    paths += _pictures({"chinese-overview": scenes["overview"]}, out_dir, size, ("light",), small=True)
     choose_language("en")
     return paths
 

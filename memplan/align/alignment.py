@@ -20,7 +20,7 @@ from memplan.align.classes.likelihood import likelihoods
 from memplan.align.classes.tokens import kernel_tokens, token_classes
 from memplan.align.classes.update_units import update_units, ways_run
 from memplan.align.classes.weight_pieces import pieces_of_ops, pieces_of_updates, weights_of_biases
-from memplan.align.kernel_scopes import KernelScopes, kernel_scopes, served
+from memplan.align.kernel_scopes import KernelScopes, kernel_scopes
 from memplan.align.pairs.merged_steps import with_steps_parted
 from memplan.align.pairs.pair_alignment import align_pairs, how_likely
 from memplan.align.plan_and_run import PlanAndRun
@@ -33,6 +33,7 @@ from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_s
 from memplan.align.rematch.passes import rematch
 from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.distinct import distinct
+from memplan.models.steps.options import is_served
 from memplan.schema import Plan
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels
@@ -107,7 +108,7 @@ def align(plan: Plan, kernels: Kernels) -> Alignment:
     reading = read_run(plan, kernels)
     likely, of_place = (each[reading.owner] for each in state_chances(reading.settled, reading.features))
     found = reading.settled.of_each(reading.owner)
-    if served(reading.whole.plan):
+    if is_served(reading.whole.plan):
         leave_out_copies(reading.whole, found, of_place, reading.features.sight)
     return reading.alignment(found, likely, of_place)
 

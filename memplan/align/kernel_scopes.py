@@ -15,6 +15,7 @@ from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.planned_sequence import ExtraOp, PlannedSequence, TextNumbers, planned_places
 from memplan.core.arrays import Bools, Floats, Int32s, Int64s
 from memplan.core.resources import table
+from memplan.models.steps.options import Phase, is_served
 from memplan.schema import Plan, PlannedOp
 
 OTHER_PHASE = "other"
@@ -23,7 +24,7 @@ NOT_TOLD_APART = "not told apart"
 """What a kernel is of which no op and no absence from the plan is sure enough to be stated."""
 _NORMS = 3
 """Norms in a row from which they are those of gradients, weight by weight, not a check of one bucket."""
-_SERVED = ("prefill", "decode")
+_SERVED = (Phase.PREFILL.value, Phase.DECODE.value)
 _MANY = 4.0
 """Tokens for each row of logits, in comparison with the plan, from which a step is of the other kind."""
 _OF_THEIR_OWN = ("check for NaN", "gradient norm", "sampling", "random numbers")
@@ -92,11 +93,6 @@ def _words(layer: int, part: str, what: str, phase: str, micro_batch: int) -> st
         part = f"layers.{layer}.{part}".rstrip(".")
     batch = f"micro-batch {micro_batch}" if micro_batch >= 0 else ""
     return ", ".join(text for text in (part, what, phase, batch) if text)
-
-
-def served(plan: Plan) -> bool:
-    """Whether a plan is of a step that an engine runs."""
-    return any(op.phase in _SERVED for op in plan.ops)
 
 
 def kernel_scopes(both: PlanAndRun, found: KernelAssignment) -> KernelScopes:
@@ -237,7 +233,7 @@ class _Unplanned:
         sequence, kernels = both.sequence, both.kernels
         self.kernels, self.kernel_class, self.columns, self.between = kernels, both.kernel_class, columns, between
         self.zeroed = _zeroed(sequence)
-        self.beside_step = _SERVED_DATA if served(both.plan) else "logging or status"
+        self.beside_step = _SERVED_DATA if is_served(both.plan) else "logging or status"
         self.free = found.row < 0
         largest = np.maximum(kernels.inputs.max(axis=1, initial=0), kernels.outputs.max(axis=1, initial=0))
         self.mains, self.sizes = kernels.main.tolist(), largest.tolist()

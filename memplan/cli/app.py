@@ -127,7 +127,7 @@ def _run(words: Sequence[str]) -> int:
             # Which of the options behind the first word are the job's, nobody could tell.
             raise InputError("the job's command stands behind --", remedy="write memplan job [options] -- COMMAND")
         if asked.left:
-            _logger.warning("no meaning for memory is known of %s: left out", ", ".join(asked.left))
+            _logger.warning("no meaning for %s is known of %s: left out", asked.about, ", ".join(asked.left))
         root = _root(asked.words)
         settings = _settings(asked.words, root)
         given = {asked.words[0]: settings.values} if settings.values else {}

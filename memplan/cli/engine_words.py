@@ -23,10 +23,14 @@ _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class PlainWords:
-    """The `words` of a command, and options of an engine's command line that were `left` out for want of a meaning."""
+    """
+    The `words` of a command, and options of an engine's command line that were `left` out for want of a meaning for
+    what it is `about`.
+    """
 
     words: tuple[str, ...]
     left: tuple[str, ...] = ()
+    about: str = ""
 
 
 def plain_words(words: Sequence[str]) -> PlainWords:
@@ -38,13 +42,54 @@ def plain_words(words: Sequence[str]) -> PlainWords:
     if not words or not any(word == "--" or _COUNT.fullmatch(_value(word)) for word in words):
         return PlainWords(tuple(words))
     known = table("memplan.cli", "engine_words.json")
-    own, left = list(words), tuple[str, ...]()
-    if "--" in own and own[0] == "kv":
-        place = own.index("--")
-        given, left = _served(own[place + 1 :], known)
+    own, left, about = list(words), tuple[str, ...](), ""
+    if "--" in own and own[0] in known["commands"]:
+        place, rules = own.index("--"), known["commands"][own[0]]
+        beside, about = own[1:place], rules["about"]
+        given, left = _served(own[0], own[place + 1 :], _with_objects(known, rules.get("objects", {})))
+        if "renamed" in rules:
+            given, left = _asked_of(own[0], given, left, beside, rules)
         # What is given beside the engine's line wins over it.
-        own = [own[0], *given, *own[1:place]]
-    return PlainWords(tuple(_counted(own, known["counts"])), left)
+        own = [own[0], *given, *beside]
+    return PlainWords(tuple(_counted(own, known["counts"])), left, about)
+
+
+def _with_objects(known: Mapping[str, Any], more: Mapping[str, Mapping[str, str]]) -> Mapping[str, Any]:
+    """`known` with `more` fields of options that are documents."""
+    fields = {name: {**known["objects"].get(name, {}), **more.get(name, {})} for name in (*known["objects"], *more)}
+    return {**known, "objects": fields}
+
+
+def _asked_of(
+    command: str, given: Sequence[str], left: Sequence[str], beside: Sequence[str], rules: Mapping[str, Any]
+) -> tuple[list[str], tuple[str, ...]]:
+    """
+    The words of an engine's line, which stand for memory, as those of `command`, and what is left out of them.
+
+    Raises `InputError` for what bears on what is asked but can't be told it.
+    """
+    requests = any(word.partition("=")[0] in rules["asks_of_requests"] for word in beside)
+    found, more = [given[0]], list(left)
+    at = 1
+    while at < len(given):
+        name, values = given[at], given[at + 1 : at + 2]
+        values = [] if values and values[0].startswith("--") else values
+        at += 1 + len(values)
+        if name in rules["values"] and (values or ["True"])[0] in rules["values"][name]:
+            found += rules["values"][name][(values or ["True"])[0]]
+        elif requests and name in rules["of_requests"] and values != rules["refused_values"].get(name):
+            found += [name, *values]
+        elif name in rules["said"]:
+            more.append(rules["said"][name])
+        elif name in rules["refused"]:
+            raise InputError(f"{command} can't be told {' '.join([name, *values]):.60}", remedy=rules["refused"][name])
+        elif name not in rules["of_memory"]:
+            found += [rules["renamed"].get(name, name), *values]
+    for item in more:
+        name = item.partition(" ")[0]
+        if name in rules["refused"]:
+            raise InputError(f"{command} can't be told {item:.60}", remedy=rules["refused"][name])
+    return found, tuple(dict.fromkeys(more))
 
 
 def _value(word: str) -> str:
@@ -78,7 +123,7 @@ def _count(text: str) -> str:
     return str(int(number))
 
 
-def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
+def _served(command: str, line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], tuple[str, ...]]:
     """The words for the command line of an engine, and its options that mean nothing here."""
     words = shlex.split(line[0]) if len(line) == 1 else list(line)
     found: list[str] = []
@@ -91,7 +136,7 @@ def _served(line: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], t
     if start is None:
         raise InputError(
             f"{' '.join(words)[:60]!r} starts no engine that is known",
-            remedy="write kv -- vllm serve MODEL --option ...",
+            remedy=f"write {command} -- vllm serve MODEL --option ...",
         )
     words = words[_begins(words, start["words"]) or 0 :]
     models: list[str] = []

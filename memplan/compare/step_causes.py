@@ -22,7 +22,7 @@ from memplan.compare.measured_families import families_measured
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_total, interval_union
 from memplan.core.text_enum import TextEnum
-from memplan.schema import Plan, PlannedStep
+from memplan.schema import Plan, PlannedOp, PlannedStep
 
 _MOST = 3
 """Parts named beside a cause."""
@@ -127,6 +127,13 @@ def _split(starts: Int64s, ends: Int64s, apart: NDArray[np.bool_]) -> tuple[int,
     return busy, exposed, int(ends.max() - starts.min()) - busy - exposed
 
 
+def part_of(op: PlannedOp, kind: CauseKind) -> str:
+    """The part of the model that `op` is, as a cause of `kind` names it beside itself (`StepCause.where`)."""
+    if kind is CauseKind.COMMUNICATION:
+        return op.part or op.name
+    return ", ".join(text for text in (op.part or op.type, op.phase) if text)
+
+
 class _Sides:
     """Planned and measured times of the ops of a step."""
 
@@ -156,7 +163,7 @@ class _Sides:
         off: Counter[str] = Counter()
         for op in self.plan.ops:
             if self.apart[op.index] and op.index in self.seen:
-                off[op.part or op.name] += int(self.took[op.index]) - op.duration_ns
+                off[part_of(op, CauseKind.COMMUNICATION)] += int(self.took[op.index]) - op.duration_ns
         return _most(off)
 
     def computing(self) -> list[StepCause]:
@@ -170,7 +177,7 @@ class _Sides:
         for op in self.plan.ops:
             if not op.launches or self.apart[op.index]:
                 continue
-            part = ", ".join(text for text in (op.part or op.type, op.phase) if text)
+            part = part_of(op, CauseKind.KERNELS)
             if op.index not in self.seen:
                 (untold if op.index in self.unsure else missing)[part] += op.duration_ns
                 continue

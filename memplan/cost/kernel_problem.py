@@ -46,7 +46,7 @@ def problem_of(kernel: Kernel, machine: Machine, *, hot_share: float = 0.0) -> K
         scaled = 0.0 if _scaled_on_the_way(kernel, rule, machine) else vector_passes(rule, machine)
         passes = scaled + _activation(kernel, machine)
         matmul = replace(product.matmul, hot_bytes=hot_bytes)
-        return KernelProblem(rule, matmul=matmul, passes=passes, assumed=product.assumed)
+        return KernelProblem(rule, matmul=matmul, passes=passes, assumed=product.assumed or rule.assumed)
     if rule.kind in ("attention", "attention_gradient"):
         told = attention_of(kernel, gradient=rule.kind == "attention_gradient")
         rate = machine.product_rate(kernel.present[0].dtype) if kernel.present else None

@@ -15,7 +15,7 @@ from memplan.cost.collective import collective_cost
 from memplan.cost.deviations import UNKNOWN_L2, L2State, PlainTimes
 from memplan.cost.kernel_problem import KernelProblem, problem_of
 from memplan.cost.kernels.kernel import Kernel, logical_row
-from memplan.cost.kernels.op_classes import OpClass, rows_overlap, takes_turns
+from memplan.cost.kernels.op_classes import OpClass, rows_overlap
 from memplan.cost.kernels.token_operands import of_tokens_alone
 from memplan.cost.limits import LAUNCH, VECTOR, KernelCost, launch_alone, limit_of
 from memplan.cost.machine import Machine
@@ -142,8 +142,7 @@ def _vector(kernel: Kernel, rule: OpClass, machine: Machine, l2: L2State, *, col
         hot=(l2.hot or 0.0) * work.read,
         kept=None if kept else 0.0,
         clean=l2.clean,
-        double_buffer=not (work.in_turn or takes_turns(kernel.type, machine.npu_arch))
-        and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
+        double_buffer=not work.in_turn and (rule.kind != "rows" or _side_by_side(kernel, rule, work, machine)),
     )
     return _vector_cost(time, rule, machine)
 
@@ -177,7 +176,7 @@ def _vector_cost(time: VectorTime, rule: OpClass, machine: Machine) -> KernelCos
         gm_bytes=round(time.work.read + time.work.written),
         hbm_bytes=round(moved.hbm_bytes),
         kind=rule.kind,
-        assumed="" if rule.rule != "unknown" else "op type not in the table: taken as elementwise",
+        assumed=rule.assumed,
     )
 
 

@@ -25,14 +25,17 @@ ATTENTION_CLASS, SERVED_ATTENTION_CLASS = "attention", "attention of serving"
 PRODUCT_CLASS, FLOAT32_PRODUCT_CLASS = "products", "float32 products"
 WHOLE_PRODUCT_CLASS, VECTOR_PRODUCT_CLASS = "products of whole numbers", "products with a vector"
 """
-Classes; `unknown` is of kernels whose type or operands the model doesn't know, and has no interval.
+Classes; `unknown` is of kernels whose type or operands the model doesn't know, or knows in part, without an interval.
 
 Operators of inference are other kernels than those of training. Libraries have kernels of their own for products of
 whole numbers, most of which have scales, and for those with one column, which are read by rows.
 """
 _SERVED_RULES = "served_attention", "indexer"
-_WITHOUT = "unknown", "picked_attention"
-"""Rules without an interval: of attention of picked keys one kernel was measured, and takes nine times as long."""
+_WITHOUT = ("picked_attention",)
+"""
+Rules without an interval, beside those that leave something out: of attention of picked keys one kernel was measured,
+and takes nine times as long.
+"""
 _WHOLE = "int", "uint"
 BASE_GENERATION = "2201"
 """The generation whose classes are those of others that lack them."""
@@ -62,17 +65,18 @@ def interval_class(kernel: Kernel, cost: KernelCost) -> str:
 
     Attention of serving is not over at once where the model says so: over few keys it takes far longer.
     """
-    if not cost.known or op_class(kernel.type).rule in _WITHOUT:
+    rule = op_class(kernel.type)
+    if not cost.known or rule.assumed or rule.rule in _WITHOUT:
         return UNKNOWN_CLASS
-    kind = _CLASSES.get(op_class(kernel.type).kind)
-    if kind == ATTENTION_CLASS and op_class(kernel.type).rule in _SERVED_RULES:
+    kind = _CLASSES.get(rule.kind)
+    if kind == ATTENTION_CLASS and rule.rule in _SERVED_RULES:
         return SERVED_ATTENTION_CLASS
     if cost.duration_ns < _document()["short_ns"]["value"]:
         return SHORT_CLASS
     if kind == PRODUCT_CLASS:
         columns = kernel.outputs[0].shape[-1:] if kernel.outputs else ()
         return product_class([operand.dtype for operand in kernel.present[:2]], *columns)
-    return kind or ("copies" if op_class(kernel.type).rule == "copy" else "elementwise")
+    return kind or ("copies" if rule.rule == "copy" else "elementwise")
 
 
 def product_class(dtypes: Sequence[str], columns: int | None = None) -> str:

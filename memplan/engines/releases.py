@@ -33,6 +33,7 @@ class StepMode:
     """
     How an engine runs steps: `name` says it so that it can be asked for again, `mode` whose host's time they have.
 
+    `family` is the engine whatever its release.
     `graphs` is what is captured, `ahead` whether steps are scheduled ahead (`None`: not known), `attention` the
     operator that makes tokens over pages where it isn't that of the mode. `source` is where the release's own graphs
     are from, `notes` what was asked for and makes no difference, or another one.
@@ -40,6 +41,7 @@ class StepMode:
 
     name: str
     mode: str
+    family: str
     graphs: str
     ahead: bool | None
     attention: str | None
@@ -60,6 +62,7 @@ class _Named:
         return f"{self.family}-{self.release}" if self.release else self.family
 
 
+@cache
 def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ahead: bool | None = None) -> StepMode:
     """
     How `engine` runs steps, started with `--enforce-eager`, a `--cudagraph-mode` or `--async-scheduling`.
@@ -69,7 +72,7 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
     """
     named = _split(engine)
     if named is None:
-        raise InputError("no engine is called {!r:.40}", engine, remedy=Sentence("known: {}", (", ".join(_names()),)))
+        raise _unknown(engine)
     _check_release(named)
     periods = _periods(named)
     found = {name: value for period in periods for name, value in period.items()}
@@ -77,8 +80,12 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
     wanted = _wanted(named, eager, graphs, kind)
     had = found["graphs"] if wanted is None else found.get("taken_as", {}).get(wanted, wanted)
     if had not in found["modes"]:
-        what = "--enforce-eager" if eager else "--cudagraph-mode"
-        raise InputError("nothing is known of {} with {}", named.shown, what, remedy="leave it out")
+        what = "--enforce-eager" if eager else f"--cudagraph-mode {had}"
+        ways = ", ".join(name for name in GRAPHS if name in found["modes"])
+        raise InputError(
+            "nothing is known of {} with {}", named.shown, what,
+            remedy=Sentence("leave it out: what is known of it captures {}", (ways,)),
+        )  # fmt: skip
     if ahead is not None and "asynchronous" not in found:
         raise InputError("nothing is known of {} with {}", named.shown, "--async-scheduling", remedy="leave it out")
     notes: list[Text] = []
@@ -89,6 +96,7 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
     return StepMode(
         name=_name(named, had, found["graphs"], kind),
         mode=kind.get("mode") or found["modes"][had],
+        family=named.family,
         graphs=had,
         ahead=kind.get("asynchronous", found.get("asynchronous")) if ahead is None else ahead,
         attention=found.get("attention"),
@@ -100,6 +108,22 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
 def engine_is_known(name: str) -> bool:
     """Whether steps of the engine called `name` are known, be its release known or not."""
     return _split(name) is not None
+
+
+def _unknown(engine: str) -> InputError:
+    """Why no steps are known of what is called `engine`, and what to name in its place."""
+    known = Sentence("known: {}", (", ".join(_names()),))
+    name = engine.strip().casefold().replace("_", "-")
+    known_for = {
+        what
+        for other, what in _document()["elsewhere"].items()
+        if re.fullmatch(rf"{other}(?:[-=:@ ]+v?{_NUMBER}.*)?", name)
+    }
+    if "memory" in known_for:
+        return InputError("memory alone is planned for {:.40}, its steps are not timed", engine, remedy=known)
+    if "training" in known_for:
+        return InputError("{:.40} trains", engine, remedy="give --phase train to memplan step, or name who serves")
+    return InputError("no engine is called {!r:.40}", engine, remedy=known)
 
 
 def _wanted(named: _Named, eager: bool, graphs: str | None, kind: Mapping[str, Any]) -> str | None:

@@ -37,7 +37,7 @@ class Claims:
 
     def __init__(self, case: RankCase, steps: Sequence[StepBreakdown]) -> None:
         self._left = {
-            COMPUTING: sum(step.computing_ns + step.overlapped_ns for step in steps),
+            COMPUTING: sum(step.computed_ns for step in steps),
             TRANSFER: sum(step.transfer_ns or 0 for step in steps),
             WAITING: sum(step.exposed_ns - (step.transfer_ns or 0) for step in steps),
             BUBBLE: sum(step.bubble_ns for step in steps),

@@ -40,6 +40,7 @@ from memplan.findings.software import software_of
 from memplan.traces.directory import Profile
 
 if TYPE_CHECKING:
+    from memplan.compare import Comparison
     from memplan.cost import Machine
     from memplan.schema import Plan
 
@@ -109,14 +110,16 @@ def diagnose(
     chip: str | None = None,
     plan: Plan | None = None,
     step: int | None = None,
+    compared: Comparison | None = None,
     progress: Progress = silent,
 ) -> Diagnosis:
     """
     What costs time or memory in `profile`, on `ranks` (all by default) in all steps, or in `step` alone.
 
     Kernels are held against `plan` where it names them, else against the cost model of `chip`, of the plan's chip, or
-    of the one that the profile names. Raises `InputError` for
-    a rank or step that is not there, a chip that is not known, or a profile that tells of no time at all.
+    of the one that the profile names. `compared` is what `memplan.compare` found of the plan and a rank of the profile,
+    which is not aligned again then. Raises `InputError` for a rank or step that is not there, a chip that is not known,
+    or a profile that tells of no time at all.
     """
     chosen = list(profile.ranks) if ranks is None else list(ranks)
     absent = [rank for rank in chosen if rank not in profile.ranks]
@@ -135,7 +138,8 @@ def diagnose(
         or (plan.chip if plan else None)
         or next((told for number in chosen if (told := profile.rank(number).chip)), None)
     )
-    return ranked(job_case(found, _machine(name, asked=chip is not None), plan, progress), name)
+    known = {} if compared is None or compared.aligned is None else {compared.rank: compared.aligned.alignment}
+    return ranked(job_case(found, _machine(name, asked=chip is not None), plan, progress, known), name)
 
 
 def ranked(job: JobCase, chip: str | None) -> Diagnosis:

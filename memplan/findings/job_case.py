@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from memplan.core.progress import Progress, silent
@@ -16,6 +17,7 @@ from memplan.findings.rank_case import RankCase
 from memplan.findings.step_breakdown import StepBreakdown, breakdown
 
 if TYPE_CHECKING:
+    from memplan.align import Alignment
     from memplan.cost import Machine
     from memplan.findings.planned_kernels import PlannedKernels
     from memplan.schema import Plan
@@ -63,10 +65,11 @@ class JobCase:
         if case.kernels is None:
             return Place((rank,))
         row, end = (int(case.computing_rows[one]) for one in (kernel, kernel if last is None else last))
-        start = int(case.kernels.start_ns[row])
+        start, numbered = int(case.kernels.start_ns[row]), int(case.kernels.step[row])
         return Place(
             (rank,),
-            step=case.step_at(start),
+            # Steps may overlap: where the profile numbers its kernels, that tells.
+            step=numbered if numbered >= 0 else case.step_at(start),
             span_ns=(start, int(case.kernels.start_ns[end] + case.kernels.duration_ns[end])),
             ops=((planned.place(kernel) if planned else "") or case.kernels.name[row],),
         )
@@ -93,8 +96,13 @@ def job_case(
     machine: Machine | None = None,
     plan: Plan | None = None,
     progress: Progress = silent,
+    known: Mapping[int, Alignment] = MappingProxyType({}),
 ) -> JobCase:
-    """`ranks` beside each other: where they met, the critical path through all of them, and what `plan` has of them."""
+    """
+    `ranks` beside each other: where they met, the critical path through all of them, and what `plan` has of them.
+
+    Ranks in `known` are not aligned with the plan again.
+    """
     exposed = {rank: facts.exposed for rank, facts in ranks.items()}
     meetings = meetings_of(exposed)
     cases = {rank: facts.case for rank, facts in ranks.items()}
@@ -103,7 +111,7 @@ def job_case(
     if plan is not None:
         from memplan.findings.planned_kernels import planned_kernels  # with it comes all that plans are matched with
 
-        planned = planned_kernels(cases, plan, progress)
+        planned = planned_kernels(cases, plan, progress, known)
     return JobCase(ranks, meetings, path, machine, planned)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.align import Alignment, OpMatches, place_in_words
+from memplan.align.classes.lowering import in_words
 from memplan.compare.aligned_ops import aligned
 from memplan.compare.matching import name_matches, own_name_matches
 from memplan.compare.measured import measured_ops
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
+from memplan.core.sentence import Text
 from memplan.findings.rank_case import RankCase
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
@@ -55,14 +57,16 @@ class PlannedKernels:
         free = self.op < 0
         return np.flatnonzero(free if self.alignment is None else free & ~self.alignment.scopes.untold()[self.rows])
 
-    def what(self, kernel: int) -> str:
-        """What an unplanned computing kernel is, empty where that is not known."""
-        return "" if self.alignment is None else self.alignment.scopes.named(int(self.rows[kernel]))
+    def what(self, kernel: int) -> Text:
+        """What an unplanned computing kernel is, in words to translate; empty where that is not known."""
+        return "" if self.alignment is None else in_words(self.alignment.scopes.named(int(self.rows[kernel])))
 
 
-def planned_kernels(cases: Mapping[int, RankCase], plan: Plan, progress: Progress) -> dict[int, PlannedKernels]:
+def planned_kernels(
+    cases: Mapping[int, RankCase], plan: Plan, progress: Progress, known: Mapping[int, Alignment]
+) -> dict[int, PlannedKernels]:
     """
-    The kernels of those ranks that `plan` is of, matched with it.
+    The kernels of those ranks that `plan` is of, matched with it; of ranks in `known` as that says.
 
     Those are the ranks of the stage of the rank that it was made like, where it was made like a profile, else all whose
     kernels it explains.
@@ -75,7 +79,7 @@ def planned_kernels(cases: Mapping[int, RankCase], plan: Plan, progress: Progres
         case = cases[rank]
         if case.kernels is None or not len(case.computing_rows) or unnamed >= _MOST_ALIGNED:
             continue
-        matched = _matched(case, plan, progress)
+        matched = _matched(case, plan, progress, known.get(rank))
         if matched is not None:
             found[rank] = matched
             unnamed += matched.alignment is not None
@@ -93,7 +97,7 @@ def _of_its_stage(cases: Mapping[int, RankCase], plan: Plan) -> Sequence[int]:
     return [rank for rank, case in cases.items() if case.profile.groups.stage_of(rank) == stage]
 
 
-def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels | None:
+def _matched(case: RankCase, plan: Plan, progress: Progress, known: Alignment | None) -> PlannedKernels | None:
     kernels = case.kernels
     if kernels is None:
         return None
@@ -105,7 +109,9 @@ def _matched(case: RankCase, plan: Plan, progress: Progress) -> PlannedKernels |
     # A rank of another stage runs few of the plan's ops, and is told by names all the same.
     told = kernels.duration_ns[rows[by_name[rows]]].sum() >= _NAMED * kernels.duration_ns[rows].sum()
     # Where names tell some of the kernels only, as those of one micro-batch, they count in the alignment.
-    alignment = None if told else aligned(plan, kernels, measured, np.full_like(named, -1))
+    alignment = None if told else known
+    if alignment is None and not told:
+        alignment = aligned(plan, kernels, measured, np.full_like(named, -1))
     if alignment is None and not by_name.any():
         return None
     times = np.array([item.duration_ns for item in plan.ops], dtype=np.float64)

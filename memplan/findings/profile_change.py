@@ -172,7 +172,7 @@ def _mean_parts(steps: Sequence[StepBreakdown], told: bool, causes: bool) -> dic
         sums[name] = sums.get(name, 0) + length
 
     for step in steps:
-        add("computing", step.computing_ns + step.overlapped_ns)
+        add("computing", step.computed_ns)
         if told:
             add("communication: bytes moving", step.transfer_ns or 0)
             add("communication: waiting", step.waiting_ns or 0)

@@ -98,8 +98,7 @@ class RankCase:
 
     def step_at(self, time_ns: int) -> int | None:
         """The number of the step that runs at `time_ns`, `None` outside of all or where it has none."""
-        begins = [window.start_ns for window in self.windows]
-        place = bisect_right(begins, time_ns) - 1
+        place = bisect_right(self.windows, time_ns, key=lambda window: window.start_ns) - 1
         return self.windows[place].number if place >= 0 and time_ns < self.windows[place].end_ns else None
 
     @property

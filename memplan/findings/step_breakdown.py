@@ -53,6 +53,11 @@ class StepBreakdown:
     idle_ns: Mapping[str, int]
 
     @property
+    def computed_ns(self) -> int:
+        """All that it computes, whatever runs beside it."""
+        return self.computing_ns + self.overlapped_ns
+
+    @property
     def idle_total_ns(self) -> int:
         """Idle time of all causes."""
         return sum(self.idle_ns.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
@@ -14,13 +15,12 @@ from memplan.kv.loaded_weights import loaded_weights
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, Precision, precision
+from memplan.models.steps.options import arithmetic
 from memplan.models.stored_weights import StoredWeights
+from memplan.models.weight_shapes import WeightGroup
 
-_CUBE_TYPES = {
-    "fp8": "float8_e4m3", "mxfp4": "float4_e2m1", "mxfp8": "float8_e4m3", "mxfp8-mxfp4": "float8_e4m3",
-}  # fmt: skip
-"""What a chip must multiply to run weights of a method, or of the precision that they were quantised to."""
-
+_FLOATS = MappingProxyType({"float8_e4m3": "fp8", "float4_e2m1": "fp4"})
+"""What weights of few bits that are no integers are called."""
 
 _INDEX_SHARE = 0.02
 """By how much of its size a planned checkpoint may miss what the index says, before that is worth a word."""
@@ -47,14 +47,24 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
     if scheme.method == "modelopt":
         note = "the published weights are quantised for NVIDIA's chips: serve those of the base model, or w8a8 or w4a8"
         return ServedWeights(asked, Sentence(note))
-    needed = _CUBE_TYPES.get(scheme.recipe or scheme.method)
-    if needed is None or chip.cube_flops(needed) is not None:
-        return ServedWeights(asked, None)
-    if scheme.method == "mxfp4":
+    if scheme.method == "mxfp4" and chip.cube_flops("float4_e2m1") is None:
         note = "the published weights are mxfp4, which the cube of {} does not take: served in 16 bits (bf16)"
         return ServedWeights("bf16", Sentence(note, (chip.name,)))
-    note = "the published weights are fp8, which the cube of {} does not take: serve them as w8a8 or w4a8"
-    return ServedWeights(asked, Sentence(note, (chip.name,)))
+    lacking = _lacking(model, chip)
+    if lacking is None:
+        return ServedWeights(asked, None)
+    note = "the published weights are {}, which the cube of {} does not take: serve them as w8a8 or w4a8"
+    return ServedWeights(asked, Sentence(note, (lacking, chip.name)))
+
+
+def _lacking(model: ModelConfig, chip: Chip) -> str | None:
+    """The published weights of linear layers or of experts that `chip` has no cube to multiply as their scheme does."""
+    stored = precision(PUBLISHED, model)
+    forms = [(stored.linear, WeightGroup.DENSE_FFN)]
+    forms += [(stored.expert, WeightGroup.EXPERTS)] if model.experts is not None else []
+    types = [arithmetic(form, group, model, PUBLISHED) for form, group in forms]
+    lacking = (one for one in types if one.quantised and chip.cube_flops(one.activation) is None)
+    return next((_FLOATS[one.weight] for one in lacking if one.weight in _FLOATS), None)
 
 
 def held_weights(

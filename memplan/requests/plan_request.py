@@ -12,11 +12,13 @@ from memplan.core.options import argument, given_option, option, options_of
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence
 from memplan.core.units import parse_bytes, parse_rate
+from memplan.engines import DEFAULT_ENGINE
 from memplan.hardware import Chip, HostTier, LinkRates, host_tier
 from memplan.hardware import chip as find_chip
 from memplan.hardware.dmi_bandwidth import read_dmi_rates
 from memplan.hardware.host import pooled_tier
 from memplan.placement.recompute_policy import RecomputePolicy
+from memplan.requests.engine_request import EngineRequest
 from memplan.requests.layout_request import LayoutRequest
 from memplan.requests.recipe_request import RecipeRequest
 from memplan.requests.step_request import StepRequest
@@ -90,7 +92,7 @@ class TimedStepRequest(ModelStepRequest):
 
 
 @dataclass(frozen=True)
-class PlanRequest(ModelStepRequest):
+class PlanRequest(ModelStepRequest, EngineRequest):
     """What to plan on which chip; the options of a model's step are for models alone."""
 
     source: Path = field(metadata=argument("A compiled graph such as model.mindir, or a model's config.json."))
@@ -226,6 +228,7 @@ class PlanRequest(ModelStepRequest):
         room = parse_bytes(self.hbm) if self.hbm is not None else None
         if sniff(self.source) not in (ContentKind.MODEL_CONFIG, ContentKind.FOLDER):
             self.refuse(ModelStepRequest, "a graph")
+            self.refuse(EngineRequest, "a graph")
             return plan(
                 self.source,
                 chip=self.chip,
@@ -250,10 +253,11 @@ class PlanRequest(ModelStepRequest):
             raise InputError("--rank is of a profile, and none is given", remedy="give --like")
         model, step = load_config(self.source), self.model_step()
         self.check_parts(model)
-        note = None
+        mode, notes = self._served_by(self.phase)
         if isinstance(step, ServedStep):
             served = served_weights(model, find_chip(self.chip), step.precision)
-            step, note = replace(step, precision=served.precision), served.note
+            step = replace(step, precision=served.precision)
+            notes += () if served.note is None else (str(served.note),)
         made = plan(
             model,
             chip=self.chip,
@@ -264,12 +268,24 @@ class PlanRequest(ModelStepRequest):
             recipe=step,
             stage=self.stage,
             data_rank=self.data_rank,
+            engine=mode,
             recompute=self.policy,
             host=self.host_tier(find_chip(self.chip)),
             quick=quick,
             progress=progress,
         )
-        return made if note is None else replace(made, notes=(*made.notes, str(note)))
+        return replace(made, notes=(*made.notes, *notes))
+
+    def _served_by(self, phase: str) -> tuple[str, tuple[str, ...]]:
+        """
+        Whose host a step of `phase` has, and what to say of it; raises `InputError` for options of an engine with
+        training, whose plans have no host's time.
+        """
+        if phase == TRAIN_PHASE:
+            self.refuse(EngineRequest, f"--phase {phase}")
+            return DEFAULT_ENGINE, ()
+        mode = self.mode()
+        return mode.name, tuple(map(str, mode.notes))
 
     def alternatives(self) -> Iterator[tuple[str, PlanRequest]]:
         """What else could be asked for where nothing fits, in words; of a model its layout and batch too."""
@@ -340,6 +356,7 @@ class PlanRequest(ModelStepRequest):
         given = {name: getattr(self, name) for name in self.given & (options | {"chip"})}
         found = like_profile(model, profile, self.rank, given=given, progress=progress)
         asked = replace(self, **{name: value for name, value in found.values.items() if name in options})
+        mode, notes = self._served_by(asked.phase)
         result = plan(
             model,
             chip=found.chip,
@@ -351,9 +368,10 @@ class PlanRequest(ModelStepRequest):
             stage=asked.stage,
             data_rank=asked.data_rank,
             settings=found.settings,
+            engine=mode,
             recompute=self.policy,
             host=self.host_tier(found.chip),
             quick=quick,
             progress=progress,
         )
-        return replace(result, notes=(*found.contradictions, *result.notes))
+        return replace(result, notes=(*found.contradictions, *result.notes, *notes))

@@ -13,7 +13,7 @@ from memplan.readers.mindir.op_table import op_table
 from memplan.readers.mindir.roles import cell_scope, is_of_gradients
 from memplan.readers.mindspore.cell import has_saved_tensor_hooks, mindspore_module
 from memplan.readers.mindspore.cell_recompute import RecomputeWay, list_members, recompute_cell
-from memplan.runtime.host_moves import LayerMoves, host_moves, peaks, told_tensors
+from memplan.runtime.host_moves import DueMoves, LayerMoves, host_moves, peaks, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.runtime.saved_cell_tensors import SavedCellTensors, keep_cell_saved_on_host
 from memplan.schema import Plan, Tier
@@ -131,13 +131,13 @@ def _kept(
     moves: LayerMoves, root: Any, cells: Mapping[str, Any], device: str, undo: list[Callable[[], None]]
 ) -> Iterator[AppliedSetting]:
     """What leaves HBM in the plan: what cells save waits on the host, the rest is fixed when a cell is written."""
-    tensors = SavedCellTensors(moves.sizes, root.get_parameters())
+    tensors = SavedCellTensors(DueMoves(moves.layers), root.get_parameters())
     if moves.layers and not any(cells[name] is root for name in moves.layers):
-        # What a layer moves may be saved by what stands between layers as well.
-        undo.append(keep_cell_saved_on_host(root, {}, tensors))
+        # What a layer moves may be saved by what stands between layers as well, or there alone.
+        undo.append(keep_cell_saved_on_host(root, None, tensors))
     for name, moved in moves.layers.items():
         nbytes = sum(size * count for size, count in moved.items())
-        undo.append(keep_cell_saved_on_host(cells[name], moved, tensors))
+        undo.append(keep_cell_saved_on_host(cells[name], name, tensors))
         told = f"{name} keeps {told_tensors(sum(moved.values()), nbytes)}"
         why = "on the host until the way back" if device == "Ascend" else "the device is its host: copies there"
         yield AppliedSetting("mindspore.saved_tensors_hooks", told, True, why)

@@ -27,14 +27,44 @@ class LayerMoves:
     left: Mapping[str, tuple[int, int]]
     tensors: Mapping[str | None, tuple[int, ...]]
 
-    @property
-    def sizes(self) -> frozenset[int]:
-        """Bytes of the tensors that layers keep."""
-        return frozenset(size for moved in self.layers.values() for size in moved)
-
     def kept_by(self, layers: Iterable[str]) -> frozenset[int]:
         """The tensors that `layers` keep."""
         return frozenset(tensor for layer in layers for tensor in self.tensors.get(layer, ()))
+
+
+class DueMoves:
+    """
+    Moves of `layers` that a forward pass has begun, each due until a tensor of its size is saved.
+
+    That may be behind the layer, in one without weights or where the program goes on between layers: a layer runs until
+    the next reads weights (`memplan.graph.saved.first_readers`).
+    """
+
+    def __init__(self, layers: Mapping[str, Mapping[int, int]]) -> None:
+        self.sizes = frozenset(size for moved in layers.values() for size in moved)
+        self._layers = layers
+        self._due: dict[str, Counter[int]] = {}
+        self._within = False
+
+    def begin(self, layer: str | None) -> None:
+        """The forward pass of `layer` begins, that of the whole program where `None`; a layer's second in it is one."""
+        if layer is None:
+            self._due, self._within = {}, True
+        elif not self._within or layer not in self._due:
+            self._due[layer] = Counter(self._layers.get(layer, {}))
+
+    def end(self, layer: str | None) -> None:
+        """It ends; nothing is due behind the whole program."""
+        if layer is None:
+            self._due, self._within = {}, False
+
+    def is_due(self, nbytes: int) -> bool:
+        """Whether a tensor of `nbytes` is to leave that is saved now."""
+        return any(due[nbytes] > 0 for due in self._due.values())
+
+    def settle(self, nbytes: int) -> None:
+        """One of `nbytes` has left: the longest due is done."""
+        next(due for due in self._due.values() if due[nbytes] > 0)[nbytes] -= 1
 
 
 def host_moves(plan: Plan, layers: Collection[str], owner: Callable[[str], str | None]) -> LayerMoves:
@@ -81,13 +111,13 @@ def peaks(plan: Plan, kept: Collection[int]) -> tuple[int, int]:
     """
     Bytes of HBM at the peak of `plan`, and in use at the fullest step where hooks keep the tensors `kept` on the host.
 
-    They are out once the forward pass has used them last, back when the way back needs them first, wherever the plan
-    has their copies. All others stay for as long as they live.
+    They are out once the forward pass has used them last, back when the way back needs them first: the plan's copies
+    take their time beside the ops, and so hold more. All others stay for as long as they live.
     """
     use = plan.tier(Tier.HBM)
     planned = 0 if use is None else use.peak
     on_host = frozenset(kept)
-    if on_host.issuperset(transfer.tensor for transfer in plan.transfers):
+    if not plan.transfers:
         return planned, planned
     turn = next((op.index for op in plan.ops if op.launches and is_of_gradients(op.name)), len(plan.ops))
     sizes = {place.tensor: place.size for place in plan.placements}
@@ -100,4 +130,4 @@ def peaks(plan: Plan, kept: Collection[int]) -> tuple[int, int]:
         for start, end in spans:
             change[start] += sizes[item.index]
             change[end] -= sizes[item.index]
-    return planned, max(planned, *accumulate(change))
+    return planned, max(accumulate(change))

@@ -8,7 +8,7 @@ from typing import Any
 
 from memplan.graph import TensorKind
 from memplan.readers.pytorch.module_recompute import list_modules, recompute_module
-from memplan.runtime.host_moves import LayerMoves, host_moves, layer_of, peaks, told_tensors
+from memplan.runtime.host_moves import DueMoves, LayerMoves, host_moves, layer_of, peaks, told_tensors
 from memplan.runtime.refusals import own_names, planned_prefix, refuse_other_chip, refuse_other_program
 from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
 from memplan.schema import Plan
@@ -61,6 +61,17 @@ def _chip_name() -> str | None:
     return str(npu.get_device_name()) if npu is not None and npu.is_available() else None
 
 
+def _callable_parts(module: Any) -> Iterator[Any]:
+    """`module`, or the members of one that only holds them and is never called itself."""
+    import torch
+
+    if type(module).forward is torch.nn.Module.forward:
+        for member in module.children():
+            yield from _callable_parts(member)
+    else:
+        yield module
+
+
 def _moves(
     moves: LayerMoves, root: Any, modules: Mapping[str, Any], undo: list[Callable[[], None]]
 ) -> Iterator[AppliedSetting]:
@@ -68,16 +79,16 @@ def _moves(
     import torch
 
     name = "torch.autograd.graph.saved_tensors_hooks"
-    storages = SavedStorages(moves.sizes)
+    storages = SavedStorages(DueMoves(moves.layers))
     if moves.layers and not isinstance(root, torch.jit.ScriptModule):
-        # What a layer moves may be saved by what stands between layers as well.
-        undo.append(keep_saved_on_host(root, {}, storages))
+        # What a layer moves may be saved by what stands between layers as well, or there alone.
+        undo.append(keep_saved_on_host(root, None, storages))
     for layer, moved in moves.layers.items():
         told = f"{layer} keeps {told_tensors(sum(moved.values()), sum(size * count for size, count in moved.items()))}"
         if isinstance(modules[layer], torch.jit.ScriptModule):
             yield AppliedSetting(name, told, False, "a script module takes no hooks around its forward pass")
             continue
-        undo.append(keep_saved_on_host(modules[layer], moved, storages))
+        undo.extend(keep_saved_on_host(member, layer, storages) for member in _callable_parts(modules[layer]))
         on_host = all(tensor.device.type == "cpu" for tensor in modules[layer].parameters())
         why = "its weights are on the host: copies there" if on_host else "on the host until the way back"
         yield AppliedSetting(name, told, True, why)

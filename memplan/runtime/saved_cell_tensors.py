@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
+
+from memplan.runtime.host_moves import DueMoves
 
 _CONSTRUCT = "construct"
 
@@ -14,19 +15,19 @@ class SavedCellTensors:
     """
     Tensors that the cells of a program save, by address: one that a cell moves to the host goes there for all of them.
 
-    What a cell returns may be saved by its own last op and by the next cell. `sizes` are those of which any moves,
-    `weights` stay: they are saved as plain tensors, and their addresses tell them.
+    What a cell returns may be saved by its own last op and by the next cell. `due` tells which are to leave, `weights`
+    stay: they are saved as plain tensors, and their addresses tell them.
     """
 
-    def __init__(self, sizes: Collection[int], weights: Iterable[Any]) -> None:
-        self.sizes = frozenset(sizes)
+    def __init__(self, due: DueMoves, weights: Iterable[Any]) -> None:
+        self.due = due
         self._stays = {parameter.data_ptr() for parameter in weights}
         self._held: dict[int, WeakSet[_Saved]] = {}
 
     def add(self, tensor: Any) -> _Saved | None:
         """`tensor` as saved once more; `None` for one that stays where it is."""
         address = tensor.data_ptr()
-        if int(tensor.nbytes) not in self.sizes or address in self._stays or not tensor.is_contiguous():
+        if int(tensor.nbytes) not in self.due.sizes or address in self._stays or not tensor.is_contiguous():
             return None
         here = self._held.setdefault(address, WeakSet())
         saved = _Saved(tensor)
@@ -66,13 +67,13 @@ class _Saved:
         self.tensor, self.content = None, content.reshape(self.shape)
 
 
-def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int], tensors: SavedCellTensors) -> Callable[[], None]:
+def keep_cell_saved_on_host(cell: Any, layer: str | None, tensors: SavedCellTensors) -> Callable[[], None]:
     """
     Have what `cell` saves for the way back wait on the host; returns what takes that back.
 
-    `moved` says how many tensors of so many bytes, in each forward pass; weights stay, and so do views with gaps and
-    element types that the host's arrays lack. Where it is empty, what is saved waits for a cell that moves it:
-    `tensors` are shared by all cells of a program. What comes back has the same bits.
+    It is `layer` of a program, which shares `tensors`, or the whole program (`None`); what is due goes, in each forward
+    pass, but weights stay, and so do views with gaps and element types that the host's arrays lack. What comes back has
+    the same bits.
     """
     import mindspore
 
@@ -80,8 +81,12 @@ def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int], tensors: SavedC
     construct = cell.construct
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        with mindspore.saved_tensors_hooks(_packer(moved, tensors), _unpack):
-            return construct(*inputs, **named)
+        tensors.due.begin(layer)
+        try:
+            with mindspore.saved_tensors_hooks(_packer(tensors), _unpack):
+                return construct(*inputs, **named)
+        finally:
+            tensors.due.end(layer)
 
     cell.__dict__[_CONSTRUCT] = kept_on_host
 
@@ -94,17 +99,16 @@ def keep_cell_saved_on_host(cell: Any, moved: Mapping[int, int], tensors: SavedC
     return undo
 
 
-def _packer(moved: Mapping[int, int], tensors: SavedCellTensors) -> Callable[[Any], Any]:
+def _packer(tensors: SavedCellTensors) -> Callable[[Any], Any]:
     """The hook of one forward pass."""
-    remaining = Counter(moved)
 
     def pack(tensor: Any) -> Any:
         saved = tensors.add(tensor)
         if saved is None:
             return tensor
         nbytes = int(tensor.nbytes)
-        if remaining[nbytes] > 0 and tensors.move(saved):
-            remaining[nbytes] -= 1
+        if tensors.due.is_due(nbytes) and tensors.move(saved):
+            tensors.due.settle(nbytes)
         return saved
 
     return pack

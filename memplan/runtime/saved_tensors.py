@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 from memplan.core.errors import InputError
 from memplan.readers.pytorch.module_recompute import with_forward
+from memplan.runtime.host_moves import DueMoves
 
 
 class SavedStorages:
     """
     Storages that the layers of a module save for the way back, each held once however many layers save it.
 
-    `sizes` are those of which any moves. What one layer has moved to the host is there for all that saved it: what a
-    layer returns may be saved by its own last op and by the next layer.
+    `due` tells which are to leave. What has moved to the host is there for all that saved it: what a layer returns may
+    be saved by its own last op and by the next layer.
     """
 
-    def __init__(self, sizes: Collection[int]) -> None:
-        self.sizes = frozenset(sizes)
-        self._held: WeakValueDictionary[tuple[int, int], _Storage] = WeakValueDictionary()
+    def __init__(self, due: DueMoves) -> None:
+        self.due = due
+        self._held: WeakValueDictionary[int, _Storage] = WeakValueDictionary()
 
     def of(self, tensor: Any) -> _Storage:
         """The storage of `tensor`."""
@@ -30,11 +30,9 @@ class SavedStorages:
 
         # A weak reference keeps the address of a storage that is gone from being taken for another's.
         reference = StorageWeakRef(tensor.untyped_storage())
-        # What is written over in place afterwards is another content of the same storage.
-        key = reference.cdata, tensor._version
-        held = self._held.get(key)
+        held = self._held.get(reference.cdata)
         if held is None:
-            self._held[key] = held = _Storage(_whole(tensor), reference)
+            self._held[reference.cdata] = held = _Storage(_whole(tensor), reference)
         return held
 
 
@@ -44,6 +42,24 @@ class _Storage:
     def __init__(self, whole: Any, reference: Any) -> None:
         self.whole, self.reference, self.device = whole, reference, whole.device
         self.on_host = False
+        self._seen: set[tuple[int, int, int]] = set()
+
+    def see(self, tensor: Any) -> None:
+        """
+        Have the copy on the host hold what is saved now as `tensor`.
+
+        Parts of one storage may be written in place one after another, each with a count of versions of its own: the
+        gates of a recurrent cell are.
+        """
+        import torch
+
+        owner = tensor._base if tensor._is_view() else tensor
+        state = tensor._version, owner.storage_offset(), owner.numel()
+        if state not in self._seen:
+            self._seen.add(state)
+            if self.on_host:
+                with torch.no_grad():
+                    self.whole.copy_(_whole(tensor))
 
     def move(self) -> None:
         """Keep it on the host from now on."""
@@ -60,14 +76,14 @@ class _Saved:
     offset: int
 
 
-def keep_saved_on_host(module: Any, moved: Mapping[int, int], storages: SavedStorages) -> Callable[[], None]:
+def keep_saved_on_host(module: Any, layer: str | None, storages: SavedStorages) -> Callable[[], None]:
     """
     Have what `module` saves for the way back wait on the host; returns what takes that back.
 
-    `moved` says how many storages of so many bytes, in each forward pass; weights and what else exists before stay.
-    Where it is empty, what is saved waits for a layer that moves it: `storages` are shared by all layers of a program.
-    Bits, strides and views of one storage stay what they were, so that the same kernels run on the way back. Raises
-    `InputError` where this torch has no hooks on saved tensors.
+    It is `layer` of a program, which shares `storages`, or the whole program (`None`); what is due goes, in each
+    forward pass, but weights and what else exists before stay. Bits, strides and views of one storage stay what they
+    were, so that the same kernels run on the way back. Raises `InputError` where this torch has no hooks on saved
+    tensors.
     """
     try:
         from torch.autograd.graph import saved_tensors_hooks
@@ -78,17 +94,21 @@ def keep_saved_on_host(module: Any, moved: Mapping[int, int], storages: SavedSto
     forward = module.forward
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        with saved_tensors_hooks(_packer(moved, storages), _unpack):
-            return forward(*inputs, **named)
+        storages.due.begin(layer)
+        try:
+            with saved_tensors_hooks(_packer(storages), _unpack):
+                return forward(*inputs, **named)
+        finally:
+            storages.due.end(layer)
 
     return with_forward(module, kept_on_host)
 
 
-def _packer(moved: Mapping[int, int], storages: SavedStorages) -> Callable[[Any], Any]:
+def _packer(storages: SavedStorages) -> Callable[[Any], Any]:
     """The hook of one forward pass."""
     import torch
 
-    remaining = Counter(moved)
+    due = storages.due
 
     def pack(tensor: Any) -> Any:
         if isinstance(tensor, torch.nn.Parameter) or (tensor.is_leaf and tensor.requires_grad):
@@ -96,14 +116,15 @@ def _packer(moved: Mapping[int, int], storages: SavedStorages) -> Callable[[Any]
         if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_quantized:
             return tensor
         nbytes = tensor.untyped_storage().nbytes()
-        if nbytes not in storages.sizes or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter)):
+        if nbytes not in due.sizes or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter)):
             return tensor
         storage = storages.of(tensor)
         if storage.whole.dtype != tensor.dtype:
             return tensor
-        if not storage.on_host and remaining[nbytes] > 0:
-            remaining[nbytes] -= 1
+        storage.see(tensor)
+        if not storage.on_host and due.is_due(nbytes):
             storage.move()
+            due.settle(nbytes)
         return _Saved(storage, tuple(tensor.size()), tuple(tensor.stride()), tensor.storage_offset())
 
     return pack

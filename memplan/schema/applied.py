@@ -26,7 +26,7 @@ class AppliedPlan:
     A plan at work in a program; `undo` puts back what the program had before.
 
     `peak` is the bytes of HBM in use at the fullest step with what was set: more than `planned`, the plan's own, where
-    tensors stay that the plan moves.
+    tensors stay that the plan moves, less where they come back later than the plan has them.
     """
 
     def __init__(

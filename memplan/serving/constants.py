@@ -89,7 +89,8 @@ class EngineHost:
     `prompt_recurrence_counts`. Where the host launches while the step
     runs, a step that makes tokens takes no less in all than `layer_ns` a layer and `kernel_ns` a kernel, one that reads
     prompts than `launch_ns` a kernel and `prompt_unfused_layer_ns` with each such layer; one of up to `captured_tokens`
-    tokens is captured even so. Drafts that are launched one by one take `launch_ns` for each of their kernels besides.
+    tokens is captured in pieces and takes no less than `prompt_layer_ns` a layer. Drafts that are launched one by one
+    take `launch_ns` for each of their kernels besides.
     `request_ns` is what a request takes beside all steps until its first token is with who asked.
     """
 
@@ -97,6 +98,7 @@ class EngineHost:
     sequence_ns: int
     unfused_layer_ns: int
     layer_ns: int
+    prompt_layer_ns: int
     kernel_ns: int
     launch_ns: int
     prompt_unfused_layer_ns: int
@@ -119,7 +121,9 @@ class EngineHost:
 
     def launched(self, work: HostWork, *, reads: bool) -> int:
         """The least that a step takes in which the host launches `work`."""
-        if reads and work.tokens > self.captured_tokens:
+        if reads and work.tokens <= self.captured_tokens:
+            return work.layers * self.prompt_layer_ns
+        if reads:
             unfused = work.unfused + work.recurrent * self.prompt_recurrence_counts
             return work.kernels * self.launch_ns + unfused * self.prompt_unfused_layer_ns
         return work.layers * self.layer_ns + work.kernels * self.kernel_ns
@@ -131,7 +135,7 @@ class EngineHost:
     def slower(self, factor: float) -> EngineHost:
         """A host that takes `factor` times as long for everything; raises `InputError` for one below 0 or infinite."""
         if not 0 <= factor < inf:
-            raise InputError("a host can't take {:g} times as long", factor)
+            raise InputError("a host can't take {:g} times as long", factor, remedy="give a number of 0 or more")
         return EngineHost(*(round(value * factor) for value in astuple(self))).counting_like(self)
 
     def counting_like(self, other: EngineHost) -> EngineHost:
@@ -152,12 +156,13 @@ def engine_host(engine: str, *, alone: bool = False) -> EngineHost:
     """
     entry = _engine(engine)
     shared = {name: 0 if entry.get("hides_launches") else int(item["ns"]) for name, item in _launches().items()}
-    lighter = entry.get("alone", {}) if alone else {}
+    pieces = int((entry.get("alone", {}) if alone else {}).get("layer_ns", entry.get("layer_ns", 0)))
     return EngineHost(
         step_ns=int(entry["host_step_ns"]),
         sequence_ns=int(entry.get("host_sequence_ns", 0)),
         unfused_layer_ns=int(entry.get("unfused_layer_ns", 0)),
-        layer_ns=int(lighter.get("layer_ns", entry.get("layer_ns", 0))),
+        layer_ns=0 if entry.get("whole_decodes") else pieces,
+        prompt_layer_ns=pieces,
         kernel_ns=shared["kernel"] if entry.get("launches_kernels") else 0,
         launch_ns=shared["kernel"],
         prompt_unfused_layer_ns=int(entry.get("prompt_unfused_layer_ns", 0)),
@@ -186,6 +191,11 @@ def _launches() -> Mapping[str, Any]:
 def _engine(engine: str) -> Mapping[str, Any]:
     """What is known of how `engine` runs steps; raises `InputError` for one that is not known."""
     return _mode(step_mode(engine).mode)
+
+
+def _captured(engine: str) -> bool:
+    """Whether its steps are those of reference stacks."""
+    return step_mode(engine).mode == CAPTURED
 
 
 def _mode(name: str) -> Mapping[str, Any]:
@@ -227,7 +237,7 @@ def step_interval(
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
     beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
-    quicker, slower = (1.0, 1.0) if engine == CAPTURED else _first_seen()
+    quicker, slower = (1.0, 1.0) if _captured(engine) else _first_seen()
     return min(float(entry["low"]), low) ** quicker, max(max(float(entry["high"]), high) ** slower, beside)
 
 
@@ -276,7 +286,7 @@ def accepted(drafts: int, engine: str = DEFAULT_ENGINE, *, own_layers: bool = Tr
 
     Steps of reference tables are counted with the chances that these state, those of engines with what services report.
     """
-    own = "acceptance" if engine == CAPTURED else "served_acceptance"
+    own = "acceptance" if _captured(engine) else "served_acceptance"
     chances = _document()[own if own_layers else "drafted_acceptance"]
     return accepted_in_turn(drafts, float(chances["first"]), float(chances["further"]))
 
@@ -297,7 +307,7 @@ def sources() -> tuple[Source, ...]:
                 f"host of a step, {name} = {entry['host_step_ns']:g} ns, "
                 f"{entry.get('unfused_layer_ns', 0):g} ns a layer of other mixers than grouped attention, "
                 f"{entry.get('host_sequence_ns', 0):g} ns a sequence, "
-                f"at least {entry.get('layer_ns', 0):g} ns a layer, "
+                f"at least {entry.get('layer_ns', 0):g} ns a layer{_of_prompts(entry)}, "
                 f"{entry.get('prompt_unfused_layer_ns', 0):g} ns one of other mixers that reads prompts, "
                 f"{entry.get('beside_at_most_ns', 0):g} ns more on some machines",
                 entry["source"],
@@ -310,6 +320,10 @@ def sources() -> tuple[Source, ...]:
         )
         + (_hosts_source(host_interval()), _first_seen_source())
     )
+
+
+def _of_prompts(entry: Mapping[str, Any]) -> str:
+    return f" of prompts of up to {entry['captured_tokens']} tokens" if entry.get("whole_decodes") else ""
 
 
 def _first_seen_source() -> Source:

@@ -131,7 +131,9 @@ def step_time(
     mode = step_mode(engine)
     engine, host = mode.name, engine_host(engine, alone=layout.ranks == 1)
     if eager_drafts and not host.launch_ns:
-        raise InputError("drafts that are launched one by one are of an engine", remedy="name it with --engine")
+        raise InputError(
+            "nothing is known of {} with {}", engine, "--eager-drafts", remedy="leave it out, or name vllm-ascend"
+        )
     host = host.slower(1.0 if host_factor is None else host_factor)
     if engine == CAPTURED:
         notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")

@@ -15,7 +15,7 @@ from memplan.core.files import replacing_folder
 from memplan.core.intervals import interval_difference, interval_total, interval_union, intervals_within
 from memplan.core.units import microseconds
 from memplan.core.version import MEMPLAN_VERSION
-from memplan.models.steps.options import Phase
+from memplan.models.steps.options import is_served
 from memplan.schema import Plan
 from memplan.simulator.faults.known_faults import ChosenFault, planted
 from memplan.simulator.job_communication import communication_document, group_document, matrix_document
@@ -163,19 +163,14 @@ def _metadata(plan: Plan, job: FaultyJob, fault: ChosenFault | None, rank: int) 
         "memplan_version": MEMPLAN_VERSION,
         "memplan_fault": None if fault is None else {"kind": fault.kind, "strength": fault.strength},
         "memplan_plan": {"graph": plan.origin.graph, "chip": plan.chip},
-        **({} if _is_served(plan) else _megatron_arguments(job, rank)),
+        **({} if is_served(plan) else _megatron_arguments(job, rank)),
         "parallel_group_info": group_document(job, rank),
         "ENV_VARIABLES": dict(settings.environment),
     }
 
 
-def _is_served(plan: Plan) -> bool:
-    """Whether `plan` is of a step of a serving engine, which knows nothing of Megatron's arguments."""
-    served = {phase.value for phase in Phase}
-    return any(op.phase in served for op in plan.ops)
-
-
 def _megatron_arguments(job: FaultyJob, rank: int) -> dict[str, Any]:
+    """How the job is laid out, as training scripts are told; no engine knows of these arguments."""
     ranks, settings = len(job.programs), job.settings
     return {
         "distributed_args": {

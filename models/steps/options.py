@@ -10,6 +10,7 @@ from memplan.core.sentence import Sentence
 from memplan.models.architecture import ModelConfig
 from memplan.models.precision import PUBLISHED, Format
 from memplan.models.weight_shapes import WeightGroup
+from memplan.schema import Plan
 
 KV_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "int8": "int8", "fp8": "float8_e4m3"}
 """Names of cache formats as engines take them, and the dtype of an element."""
@@ -20,6 +21,14 @@ class Phase(str, Enum):
 
     PREFILL = "prefill"
     DECODE = "decode"
+
+
+_SERVED = frozenset(phase.value for phase in Phase)
+
+
+def is_served(plan: Plan) -> bool:
+    """Whether a plan is of a step that an engine runs."""
+    return any(op.phase in _SERVED for op in plan.ops)
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,84 @@ def test_drafts_of_a_model_at_hand_are_planned(model: str, tmp_path: Path, capsy
     assert "--draft-model" in capsys.readouterr().err
 
 
+SERVED = ["--tensor-parallel-size", "2", "--enable-expert-parallel", "--no-async-scheduling"]
+
+
+def stepped(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str]:
+    assert main(["step", "--json", "--chip", "910B3", *words]) == 0
+    said = capsys.readouterr()
+    found: dict[str, Any] = json.loads(said.out)
+    return found, said.err
+
+
+def test_a_step_is_asked_in_the_words_of_its_engine(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is about memory alone changes no step; what would change what is asked is said."""
+    line = ["vllm", "serve", model, *SERVED, "--kv-cache-dtype", "auto", "--gpu-memory-utilization", "0.9"]
+    line += ["--compilation-config", '{"cudagraph_mode": "PIECEWISE", "cudagraph_capture_sizes": [1, 2]}']
+    theirs, said = stepped(capsys, "--batch", "4", "--", *line, "--block-size", "128", "--port", "1")
+    asked = ["--tp", "2", "--ep", "2", "--no-async-scheduling", "--cudagraph-mode", "PIECEWISE", "--batch", "4"]
+    assert (theirs, said) == stepped(capsys, model, *asked)
+    assert theirs["engine"] == "vllm-ascend-piecewise"
+    _, said = stepped(capsys, "--", *line, "--max-model-len", "32k", "--max-num-seqs", "16", "--lora-modules", "a")
+    assert "for a step is known of --lora-modules, --max-model-len, --max-num-seqs: left out" in said
+    eager, _ = stepped(capsys, "--", "sglang", "serve", "--model-path", model, "--disable-cuda-graph")
+    assert eager["engine"] == "sglang-eager"
+    named, _ = stepped(capsys, "--engine", "v0.18.0", "--", "vllm", "serve", model)
+    assert named["engine"] == "vllm-ascend-0.18.0"
+
+
+def test_requests_at_once_are_asked_in_the_words_of_their_engine(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sequences and tokens of a step limit what runs at once."""
+    asked = ["--concurrency", "8", "--input-length", "256", "--output-length", "64"]
+    line = ["vllm", "serve", model, *SERVED, "--max-num-seqs", "4", "--max-num-batched-tokens", "1k"]
+    theirs, said = stepped(capsys, *asked, "--", *line, "--max-model-len", "4k")
+    assert said.endswith("--max-model-len: left out\n")
+    own = [*SERVED, "--max-num-seqs", "4", "--max-num-batched-tokens", "1000"]
+    assert theirs == stepped(capsys, model, *asked, *own)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--speculative-config", '{"method": "suffix", "num_speculative_tokens": 3}'],
+            "or give --mtp N",
+        ),
+        (["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'], "a look-up takes no step"),
+        (["--attention-backend", "FLASH_ATTN"], "have the operator of the engine's release"),
+        (
+            ["--eplb-config", '{"num_redundant_experts": 2}'],
+            "--redundant-experts 2; leave it out, or give --even",
+        ),
+        (["-pcp", "2"], "is not planned"),
+        (["--kv-cache-dtype", "fp8_ds_mla"], "fp8_ds_mla"),
+    ],
+)
+def test_a_step_refuses_what_it_can_t_be_told(
+    words: list[str], said: str, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["step", "--", "vllm", "serve", model, *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert main(["step", "--", "vllm", "bench"]) == 2
+    assert "write step -- vllm serve MODEL" in capsys.readouterr().err
+
+
+def test_drafts_of_a_served_step_are_launched_as_its_engine_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**CONFIG, "model_type": "glm4_moe", "num_nextn_predict_layers": 1, "n_routed_experts": 16}
+    config |= {"first_k_dense_replace": 1, "n_shared_experts": 1, "use_qk_norm": True, "attention_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    line = ["--", "vllm", "serve", str(tmp_path), "--speculative-config"]
+    for eager, own in ((False, []), (True, ["--eager-drafts"])):
+        told = json.dumps({"method": "mtp", "num_speculative_tokens": 1, "enforce_eager": eager})
+        assert stepped(capsys, *line, told)[0] == stepped(capsys, str(tmp_path), "--mtp", "1", *own)[0]
+
+
 def test_what_only_the_shell_knows_is_refused_as_such(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     for line in (["vllm", "serve", model, "-tp", "$3"], ["vllm", "serve", model, "${MORE_ARGS[@]}", "-tp", "2"]):
         assert main(["kv", "--", *line]) == 2

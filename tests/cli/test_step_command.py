@@ -93,24 +93,28 @@ def test_who_serves_is_whoever_keys_and_values_are_planned_for(
         (["--engine", "v0.7.3"], "vllm-ascend-0.7.3", "vllm-ascend-eager"),
         (["--enforce-eager"], "vllm-ascend-eager", "vllm-ascend-eager"),
         (["--cudagraph-mode", "PIECEWISE"], "vllm-ascend-piecewise", "vllm-ascend-piecewise"),
-        (["--engine", "vllm-ascend-0.18.0", "--cudagraph-mode", "full_decode_only"], "vllm-ascend-0.18.0-full", None),
+        (
+            ["--engine", "vllm-ascend-0.18.0", "--cudagraph-mode", "full_decode_only"],
+            "vllm-ascend-0.18.0-full",
+            "vllm-ascend-full",
+        ),
         (["--engine", "sglang-0.5.23", "--disable-cuda-graph"], "sglang-0.5.23-eager", "vllm-ascend-eager"),
         (["--engine", "mindie-2.1.RC1"], "mindie-2.1.rc1", "mindie"),
         (["--no-async-scheduling"], "vllm-ascend", "vllm-ascend"),
     ],
 )
 def test_engines_are_named_by_release_and_started_with_their_own_options(
-    config: Path, words: list[str], engine: str, host: str | None, capsys: pytest.CaptureFixture[str]
+    config: Path, words: list[str], engine: str, host: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = ["step", str(config), "--tp", "2", "--batch", "4", "--context", "1024", "--chip", "910B3", "--json"]
     found = []
-    for more in (words, ["--engine", engine], ["--engine", host or DEFAULT_ENGINE]):
+    for more in (words, ["--engine", engine], ["--engine", host]):
         assert main([*step, *more]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[0]["engine"] == found[1]["engine"] == engine
     assert found[0]["duration_ns"] == found[1]["duration_ns"]
     # By the host alone: older releases make tokens by another operator.
-    assert found[0]["engine_mode"]["host"] == found[2]["engine"] == (host or DEFAULT_ENGINE)
+    assert found[0]["engine_mode"]["host"] == found[2]["engine"] == host
     assert any(engine in item["value"] for item in found[0]["rests_on"])
     assert any("ahead" in note for note in found[0]["notes"]) == (words[0] == "--no-async-scheduling")
 
@@ -141,6 +145,48 @@ def test_a_plan_takes_as_long_as_the_step(
     planned = load_plan(path).step_parts
     assert {part.name: part.duration_ns for part in planned} == {item["name"]: item["duration_ns"] for item in parts}
     assert any(part.name == StepPartName.HOST for part in planned)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--engine", "vllm-ascend-0.18.0"],
+        ["--engine", "v0.21.0rc1", "--cudagraph-mode", "piecewise"],
+        ["--enforce-eager"],
+        ["--engine", "captured"],
+        ["--no-async-scheduling"],
+    ],
+)
+def test_a_plan_is_served_by_whom_its_step_is(
+    config: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: the command line planned for the default engine alone."""
+    step = [str(config), "--phase", "decode", "--tp", "2", "--context", "1024", "--chip", "910B3", *words]
+    assert main(["step", *step, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    path = tmp_path / "plan.json"
+    assert main(["plan", *step, "-o", str(path)]) == 0
+    planned = load_plan(path)
+    assert {part.name: part.duration_ns for part in planned.step_parts} == {
+        item["name"]: item["duration_ns"] for item in found["step_parts"]
+    }
+    assert set(planned.notes) >= {note for note in found["notes"] if "ahead" in note or "--cudagraph-mode" in note}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--phase", "train", "--engine", "megatron"], "--engine means nothing with --phase train"),
+        (["--phase", "train", "--enforce-eager"], "--enforce-eager means nothing with --phase train"),
+        (["--phase", "decode", "--engine", "logical"], "its steps are not timed; known: captured, vllm-ascend"),
+        (["--phase", "decode", "--enforce-eager", "--cudagraph-mode", "full"], "told twice"),
+    ],
+)
+def test_a_plan_refuses_engines_as_a_step_does(
+    config: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(config), "--context", "512", *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_layouts_are_timed_with_the_host_of_their_engine(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memplan.core.resources import table
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, kernel_of_op, kernel_of_row, machine
 from memplan.cost.attention.attention_operands import attention_of
 from memplan.cost.kernel_problem import problem_of
@@ -422,6 +423,13 @@ def test_kernels_of_training_on_old_libraries_have_a_class(op_type: str, kind: s
     """Batch norms, gradients of depthwise convolutions and optimisers in parts fell to one pass over an operand."""
     rule = op_class(op_type)
     assert (rule.kind, rule.rule != "unknown") == (kind, True)
+
+
+def test_a_type_has_one_class() -> None:
+    """Of two the later one counted, and nobody saw that."""
+    classes = table("memplan.cost", "kernels.json")["classes"]
+    told = {(op_type.casefold(), name) for name, entry in classes.items() for op_type in entry["types"]}
+    assert len(told) == len({op_type for op_type, _ in told})
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,15 @@ def test_windows_far_apart_load_whole_rows(name: str, channels: int, each: int, 
         assert kernel_cost(Kernel(kind, operands[:2], operands[2:]), core).duration_ns > least, kind
 
 
+def test_flat_windows_load_the_rows_of_pixels_that_they_meet() -> None:
+    """Of two rows of pixels a filter of one row meets one, and one of three rows both."""
+    image, result = (Operand((256, 64, size, size), "float16") for size in (112, 56))
+    flat, tall = (
+        _cost("Conv2D", (image, Operand((64, 64, *taps), "float16")), (result,)).gm_bytes for taps in ((1, 3), (3, 1))
+    )
+    assert tall > flat + image.nbytes // 8
+
+
 def test_experts_without_rows_are_not_read() -> None:
     """Went wrong once: eight rows read the weights of 128 experts."""
     weights, rows, made = (Operand(shape, "float16") for shape in ((128, 2048, 768), (8, 2048), (8, 768)))

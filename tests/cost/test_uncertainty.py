@@ -122,6 +122,15 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
     assert found.sources >= 12
 
 
+@pytest.mark.parametrize("name", ["FFN", "MatmulAllReduce", "NMSWithMask", "DynamicRNN", "AlltoAllvGroupedMatMul"])
+def test_what_is_counted_in_part_has_no_interval(name: str) -> None:
+    """Went wrong once: a kernel of two products, or with an exchange behind one, had the interval of its first."""
+    kernel = Kernel(name, (BIG, BIG), (BIG,))
+    cost = kernel_cost(kernel, CORE)
+    assert cost.assumed
+    assert time_interval(kernel, cost, CORE) is None
+
+
 def test_what_the_model_does_not_know_has_no_interval() -> None:
     kernel = Kernel("NobodyKnowsThis", (BIG,), (BIG,))
     cost = kernel_cost(kernel, CORE)

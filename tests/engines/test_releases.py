@@ -8,7 +8,8 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.engines import CAPTURED, DEFAULT_ENGINE, GRAPHS, engine_is_known, step_mode
 from memplan.kv.engine_files import engines
-from memplan.serving.constants import attention_type, engine_host, host_of, step_interval
+from memplan.serving.constants import accepted, attention_type, engine_host, host_of, step_interval
+from memplan.serving.loaded_steps import prompt_steps
 
 FAMILIES = table("memplan.engines", "releases.json")["families"]
 MODES = table("memplan.serving", "constants.json")["engines"]
@@ -22,6 +23,23 @@ def test_every_mode_has_times_and_every_period_a_source(family: str) -> None:
         assert set(period.get("modes", {})) | set(period.get("taken_as", {})) <= set(GRAPHS)
         assert "https://" in period["source"] or "constants.json" in period["source"]
     assert all(kind.get("graphs", "none") in GRAPHS for kind in FAMILIES[family].get("kinds", {}).values())
+
+
+@pytest.mark.parametrize(("engine", "mixes"), [("v0.11.0", True), ("VLLM_Ascend==0.18.0", True), ("SGLang", False)])
+def test_prompts_are_read_as_by_the_engine_however_it_is_spelled(engine: str, *, mixes: bool) -> None:
+    """Went wrong once: a release of the default engine was taken for one of which nothing is known."""
+    assert prompt_steps(engine, 2048) == prompt_steps(step_mode(engine).name, 2048)
+    assert prompt_steps(engine, 2048).mixes is mixes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_every_engine_it_is_said_how_it_reads_prompts(family: str) -> None:
+    assert prompt_steps(family, None).most is None
+
+
+def test_reference_stacks_are_known_however_they_are_spelled() -> None:
+    assert accepted(3, " Captured") == accepted(3, CAPTURED) != accepted(3, DEFAULT_ENGINE)
+    assert step_interval(" Captured") == step_interval(CAPTURED)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *KNOWN])
@@ -87,10 +105,10 @@ def test_releases_are_known_however_they_are_spelled(spelled: str, name: str) ->
 @pytest.mark.parametrize(
     ("engine", "graphs", "mode", "had"),
     [
-        ("vllm-ascend", "FULL_DECODE_ONLY", "vllm-ascend", "full_decode_only"),
+        ("vllm-ascend", "FULL_DECODE_ONLY", "vllm-ascend-full", "full_decode_only"),
         ("vllm-ascend", "PIECEWISE", "vllm-ascend-piecewise", "piecewise"),
         ("vllm-ascend", "none", "vllm-ascend-eager", "none"),
-        ("vllm-ascend-0.18.0", "full_decode_only", "vllm-ascend", "full_decode_only"),
+        ("vllm-ascend-0.18.0", "full_decode_only", "vllm-ascend-full", "full_decode_only"),
         ("vllm-ascend-0.18.0", "full_and_piecewise", "vllm-ascend-piecewise", "piecewise"),
         ("vllm-ascend-0.13.0", "full_decode_only", "vllm-ascend-synchronous", "full_decode_only"),
         ("vllm-ascend-0.11.0", "full", "vllm-ascend-eager", "none"),
@@ -125,7 +143,11 @@ def test_scheduling_ahead_makes_no_difference_that_is_known() -> None:
         ("vllm-ascend-1.0.0", {}, "nearest: 0.30.0rc2"),
         ("vllm-ascend-0.5.0", {}, "nearest: 0.7.1rc1"),
         ("sglang-0.4.6", {}, "nearest: 0.5.1"),
-        ("vllm-0.33.0", {}, "no engine is called"),
+        ("vllm-0.33.0", {}, "memory alone is planned for vllm-0.33.0"),
+        ("vllm-0.33.0-h100", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("vllm", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("logical", {}, "its steps are not timed; known: captured, vllm-ascend"),
+        ("megatron", {}, "megatron trains; give --phase train"),
         ("nobody", {}, "known: captured, vllm-ascend, "),
         ("vllm-ascend-", {}, "no engine is called"),
         ("vllm-ascend-wild", {}, "no engine is called"),
@@ -134,7 +156,11 @@ def test_scheduling_ahead_makes_no_difference_that_is_known() -> None:
         ("vllm-ascend", {"graphs": "full", "eager": True}, "told twice"),
         ("vllm-ascend-eager", {"graphs": "full"}, "told twice"),
         ("captured", {"eager": True}, "nothing is known of captured with --enforce-eager"),
-        ("mindie", {"graphs": "piecewise"}, "nothing is known of mindie with --cudagraph-mode"),
+        (
+            "mindie",
+            {"graphs": "piecewise"},
+            "mode piecewise; leave it out: what is known of it captures full",
+        ),
         ("mindie", {"ahead": True}, "nothing is known of mindie with --async-scheduling"),
     ],
 )
@@ -150,6 +176,19 @@ def test_what_is_not_known_is_refused(engine: str, options: dict[str, str | bool
     assert said in str(error.value)
 
 
+def step_mode_error(name: str) -> str:
+    with pytest.raises(InputError) as error:
+        step_mode(name)
+    return str(error.value)
+
+
+def test_whoever_trains_is_told_how_to_ask_for_it() -> None:
+    trains = set(table("memplan.serving", "eager.json")["engines"]) - {CAPTURED}
+    elsewhere = table("memplan.engines", "releases.json")["elsewhere"]
+    assert trains == {name for name, what in elsewhere.items() if what == "training"}
+    assert all("--phase train" in step_mode_error(name) for name in trains)
+
+
 def test_whoever_memory_is_planned_for_serves_with_the_host_of_its_release() -> None:
     """Went wrong once: every release of vllm-ascend was timed as the newest one."""
     hosts = {item.name: host_of(item.name) for item in engines()}
@@ -162,5 +201,7 @@ def test_whoever_memory_is_planned_for_serves_with_the_host_of_its_release() -> 
         == {name for name in hosts if not engine_is_known(name)}
         == {name for name in hosts if name == "logical" or (name.startswith("vllm-") and "ascend" not in name)}
     )
+    untimed = {name: step_mode_error(name) for name in hidden}
+    assert all("memory alone" in error and "known: " in error for error in untimed.values())
     assert host_of("vllm-ascend-0.23.0.post1-a2", eager=True) == "vllm-ascend-0.23.0.post1-eager"
     assert host_of("vllm-ascend-0.23.0.post1-a2", "v0.9.1") == "vllm-ascend-0.9.1"

@@ -12,10 +12,12 @@ import pytest
 import memplan
 from memplan.align import OpMatches
 from memplan.cli.app import main
+from memplan.compare import compare
 from memplan.findings import diagnose
 from memplan.findings.planned_kernels import planned_shares
 from memplan.simulator import simulate_job
 from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
+from tests.align.alexnet_run import alexnet_plan
 from tests.findings.planted_runs import PLAN, Change, after_each, diagnosed, kernels, named, simulated, unchanged
 
 
@@ -109,6 +111,21 @@ def test_a_plan_made_of_a_model_tells_what_of_it_took_time(
     assert unplanned["places"][0]["ops"] == ["loss scaling, grad_sync"]
     (balance,) = found["balance"]
     assert balance["explained_ns"] <= balance["length_ns"]
+
+
+def test_a_rank_that_was_compared_is_not_aligned_again(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Went wrong once: the window aligned a run with its plan for the comparison, and again for the findings."""
+    profile = memplan.open_profile(shared_data / "profiles/alexnet-ddp-2rank/text/level2")
+    plan, rank = alexnet_plan(tmp_path), profile.ranks[0]
+    compared = compare(plan, profile, rank=rank)
+    assert compared.aligned is not None
+    anew = diagnose(profile, ranks=[rank], plan=plan)
+    monkeypatch.setattr("memplan.findings.planned_kernels.aligned", None)
+    found = diagnose(profile, ranks=[rank], plan=plan, compared=compared)
+    assert found.job.planned[rank].alignment is compared.aligned.alignment
+    assert found.findings == anew.findings
 
 
 def test_a_plan_and_a_model_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,15 @@ def test_remedies_are_of_what_ran_and_none_is_left_without() -> None:
         assert of_mindspore or kind in _OF_TORCH, kind
 
 
+def test_no_remedy_of_a_served_step_speaks_of_a_way_back() -> None:
+    """Went wrong once: fused gradients, recomputed cells and schedules of micro-batches for engines of MindSpore."""
+    trained = re.compile(r"gradient|backward|recompute|1f1b|learning rate|\bloss\b")
+    for kind in table("memplan.findings", "remedies.json"):
+        for framework in ("torch", "MindSpore"):
+            served = remedies_of(kind, frozenset({framework, "serving"}))
+            assert [one.knob for one in served if trained.search(f"{one.knob} {one.text}")] == [], kind
+
+
 def test_known_frameworks_are_those_of_the_table() -> None:
     needs = table("memplan.findings", "frameworks.json")["needs"]
     told = {row["framework"] for rows in table("memplan.findings", "remedies.json").values() for row in rows}

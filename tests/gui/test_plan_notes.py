@@ -136,6 +136,12 @@ def test_every_text_of_the_report_of_a_plan_is_said_in_chinese() -> None:
     assert {text: module for text, module in found.items() if isinstance(note_in_words(text), str)} == {}
 
 
+def test_no_text_is_said_by_two_catalogues() -> None:
+    """Went wrong: of two wordings of one text the later catalogue's was shown, whichever was put right."""
+    parts = [table("memplan.gui", f"data/{name}.json") for name in ("zh", "zh_errors", "zh_notes", "zh_reports")]
+    assert sum(map(len, parts)) == len(catalogue("zh"))
+
+
 def test_a_text_known_in_part_only_stays_as_it_is() -> None:
     """Went wrong: remedies that the catalogue has whole were taken apart at their semicolons."""
     assert note_in_words("gradient accumulation; ZeRO stage 2 or 1 instead of 3") == (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memplan.align.classes.lowering import kernel_meanings
 from memplan.align.classes.op_families import family_table
-from memplan.compare import CauseKind
+from memplan.compare import CauseKind, DeviationWhat, StepCause
+from memplan.compare.step_causes import part_of
 from memplan.core.resources import table
 from memplan.gui.i18n import catalogue
 from memplan.gui.model.overview.where_it_leaves import _FOUND_AS, _NOT_FOUND_AS, first_change, leaving
@@ -58,6 +60,30 @@ def test_the_words_are_those_of_the_command_line() -> None:
     assert left is not None
     paragraph = comparison_words(found, {})
     assert all(str(words) in paragraph for words, _ in left.causes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (CauseKind.COMMUNICATION, DeviationWhat.DURATION), (CauseKind.MISSING, DeviationWhat.NOT_IN_PROFILE),
+        (CauseKind.UNTOLD, DeviationWhat.NOT_TOLD_APART),
+    ],
+)  # fmt: skip
+def test_a_cause_is_shown_by_a_difference_of_its_own_kind(kind: CauseKind, what: DeviationWhat) -> None:
+    """Went wrong once: kernels that did not run led to one of the same part that took longer."""
+    session = open_session(Request(PLAN, PROFILE))
+    found, plan = session.document.comparison, session.document.plan
+    assert found is not None
+    assert found.causes is not None
+    assert plan is not None
+    whats = [other for other in DeviationWhat if other is not what] + [what]
+    different = [replace(found.deviations[0], what=one, op=0, where=plan.ops[0].name) for one in whats]
+    cause = StepCause(kind, "", 0, 10 * found.causes.measured, ((part_of(plan.ops[0], kind), 1),))
+    alone = replace(found, causes=replace(found.causes, causes=(cause,)), deviations=tuple(different))
+    session.document = replace(session.document, comparison=alone)
+    left = leaving(session)
+    assert left is not None
+    assert [number for _, number in left.causes] == [len(whats) - 1]
 
 
 def test_findings_are_held_against_the_open_plan() -> None:

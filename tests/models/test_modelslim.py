@@ -109,12 +109,6 @@ def test_the_older_place_of_compressed_tensors_is_read() -> None:
     assert quantization.linear_bits == 8
 
 
-def test_microscaling_weights_on_a_cube_without_fp8_are_said() -> None:
-    model = load_config({**DENSE, "quantize": "w8a8_mxfp8"})
-    assert served_weights(model, chip("910B3"), PUBLISHED).note is not None
-    assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None
-
-
 def weight_and_activation(scheme: dict[str, object]) -> tuple[str, str]:
     model = load_config({**DENSE, "quantization_config": scheme})
     form = precision(PUBLISHED, model).linear
@@ -149,3 +143,25 @@ def test_a_planned_step_says_what_the_chip_does_not_take(tmp_path: Path) -> None
     for chip_name, said in (("910B3", True), ("Ascend950DT_9572", False)):
         made = PlanRequest(path, phase="decode", chip=chip_name, context=256).plan()
         assert any("does not take: serve them as w8a8 or w4a8" in note for note in made.notes) is said
+
+
+@pytest.mark.parametrize(
+    ("said", "weights"),
+    [
+        ({"quantize": "w8a8_mxfp8"}, "fp8"),
+        ({"quantize": "w4a4_mxfp4"}, "fp4"),
+        ({"quantization_config": FP8}, "fp8"),
+        ({"quantization_config": {**INT8, "config_groups": {"g": FLOATS}}}, "fp8"),
+        ({"quantization_config": {**INT8, "config_groups": {"g": BOTH}}}, None),
+        ({"quantization_config": INT8}, None),
+        ({"quantize": "w8a8"}, None),
+    ],
+)  # fmt: skip
+def test_floats_that_a_cube_does_not_take_are_said_whatever_the_method(
+    said: dict[str, Any], weights: str | None
+) -> None:
+    """Went wrong once: floats of compressed-tensors, and ModelSlim's of 4 bits, were planned without a word."""
+    model = load_config({**DENSE, **said})
+    note = served_weights(model, chip("910B3"), PUBLISHED).note
+    assert (None if note is None else note.values[0]) == weights
+    assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memplan.runtime.host_moves import host_moves, layer_of, peaks
+from memplan.runtime.host_moves import DueMoves, host_moves, layer_of, peaks
 from memplan.schema import Placement, Tier, Transfer
 from tests.small_plans import layered_plan
 
@@ -33,13 +33,35 @@ def test_an_activation_is_kept_by_the_layer_that_first_reads_it() -> None:
     assert found.layers == {"layers.0": {103: 1}, "layers.1": {104: 1}}
     assert found.left == {"activation": (1, 105), "optimizer_state": (1, 106)}
     assert found.tensors == {"layers.0": (3,), "layers.1": (4,), None: (5, 6)}
-    assert found.sizes == {103, 104}
+    assert DueMoves(found.layers).sizes == {103, 104}
+
+
+def test_what_a_layer_is_due_may_be_saved_behind_it_but_not_behind_the_program() -> None:
+    due = DueMoves({"a": {8: 2}, "b": {8: 1, 4: 1}})
+    due.begin(None)
+    assert not due.is_due(8)
+    due.begin("a")
+    due.settle(8)
+    due.end("a")
+    assert due.is_due(8)
+    assert not due.is_due(4)
+    due.begin("b")
+    assert due.is_due(4)
+    due.settle(8)
+    due.begin("a")  # a layer that runs twice keeps no more than planned
+    due.settle(8)
+    assert not due.is_due(8)
+    due.end(None)
+    assert not due.is_due(4)
+    due.begin("b")  # called without the whole program
+    assert due.is_due(4)
 
 
 def test_the_peak_with_what_stays_is_that_of_whole_lifetimes() -> None:
     plan = layered_plan(2)
     base, steps = plan.tensors[0], len(plan.ops)
-    tensors = tuple(replace(base, index=index, start=0, end=steps) for index in range(2))
+    ops = (*plan.ops[:-1], replace(plan.ops[-1], name="Gradients/Mul-op0"))
+    tensors = tuple(replace(base, index=index, start=0, end=steps, uses=(0, steps - 1)) for index in range(2))
     places = (
         Placement(0, Tier.HBM, 0, 10, 0, 1),
         Placement(0, Tier.HBM, 0, 10, steps - 1, steps),
@@ -47,11 +69,15 @@ def test_the_peak_with_what_stays_is_that_of_whole_lifetimes() -> None:
         Placement(1, Tier.HBM, 0, 7, 1, steps - 1),
     )
     use = replace(next(use for use in plan.tiers if use.tier is Tier.HBM), peak=10)
-    plan = replace(plan, tensors=tensors, placements=places, tiers=(use,))
+    tensors = (tensors[0], replace(tensors[1], start=1, end=steps - 1, uses=(1, steps - 2)))
+    plan = replace(plan, ops=ops, tensors=tensors, placements=places, tiers=(use,))
     assert peaks(plan, ()) == (10, 10)
     plan = replace(plan, transfers=(moved(0, 10),))
     assert peaks(plan, ()) == (10, 17)
     assert peaks(plan, (0,)) == (10, 10)
+    # A copy that the plan has back early meets other tensors; hooks have it back when it is needed.
+    early = (*places[:1], replace(places[1], start=steps - 2), *places[2:])
+    assert peaks(replace(plan, placements=early, tiers=(replace(use, peak=17),)), (0,)) == (17, 10)
 
 
 def test_what_only_comes_back_stays_where_no_layer_keeps_it() -> None:
@@ -72,7 +98,8 @@ def gradients(torch: Any, moved: dict[int, int], *, again: bool) -> tuple[list[A
     network = torch.nn.Sequential(torch.nn.Linear(32, 32), layer, torch.nn.Linear(32, 32))
     packed: list[Any] = []
     undo = [recompute_module(layer)] if again else []
-    undo.append(saved_tensors.keep_saved_on_host(layer, moved, saved_tensors.SavedStorages(moved)))
+    storages = saved_tensors.SavedStorages(DueMoves({"1": moved}))
+    undo.append(saved_tensors.keep_saved_on_host(layer, "1", storages))
     unpack = saved_tensors._unpack
 
     def counted(packed_item: Any) -> Any:
@@ -112,8 +139,8 @@ def test_what_two_layers_save_leaves_once_one_of_them_moves_it() -> None:
 
     layers = [torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh()) for _ in range(2)]
     size = 8 * 16 * 4
-    storages = SavedStorages({size})
-    undo = [keep_saved_on_host(layers[0], {}, storages), keep_saved_on_host(layers[1], {size: 1}, storages)]
+    storages = SavedStorages(DueMoves({"1": {size: 1}}))
+    undo = [keep_saved_on_host(layer, name, storages) for layer, name in zip(layers, ("0", "1"), strict=True)]
     between = layers[0](torch.randn(8, 16))
     result = layers[1](between)
     reference = torch.multiprocessing.reductions.StorageWeakRef(between.untyped_storage())
@@ -122,3 +149,66 @@ def test_what_two_layers_save_leaves_once_one_of_them_moves_it() -> None:
     result.sum().backward()
     for take_back in undo:
         take_back()
+
+
+def between(torch: Any) -> Any:
+    """A network that does things between its layers, and keeps what it made there in sight."""
+
+    class Between(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(2))
+            self.kept: list[Any] = []
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.layers:
+                x = torch.tanh(layer(x))
+                self.kept.append(torch.multiprocessing.reductions.StorageWeakRef(x.untyped_storage()))
+                x = x * 2
+            return x
+
+    return Between()
+
+
+def test_what_the_program_saves_between_layers_leaves_with_the_layer_before() -> None:
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+
+    network = between(torch)
+    storages = SavedStorages(DueMoves({"layers.0": {8 * 16 * 4: 1}}))
+    undo = [keep_saved_on_host(network.layers[0], "layers.0", storages), keep_saved_on_host(network, None, storages)]
+    result = network(torch.randn(8, 16, requires_grad=True)).sum()
+    # The first layer's input is a leaf and stays: the tanh behind it is what goes, that of the next layer stays.
+    assert [reference.expired() for reference in network.kept] == [True, False]
+    result.backward()
+    for take_back in undo:
+        take_back()
+
+
+def test_gates_of_a_recurrent_cell_come_back_as_they_were() -> None:
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+
+    def gradients_of_cell(moved: dict[int, int]) -> list[Any]:
+        torch.manual_seed(0)
+        cell = torch.nn.GRUCell(12, 12)
+        # The gates lie in one storage and are written in place one after another.
+        keep_saved_on_host(cell, "0", SavedStorages(DueMoves({"0": moved})))
+        state = torch.zeros(5, 12)
+        for x in torch.randn(3, 5, 12):
+            state = cell(x, state)
+        state.square().sum().backward()
+        return [parameter.grad for parameter in cell.parameters()]
+
+    sizes = dict.fromkeys((5 * 12 * 4, 5 * 3 * 12 * 4), 9)
+    assert all(torch.equal(*pair) for pair in zip(gradients_of_cell({}), gradients_of_cell(sizes), strict=True))
+
+
+def test_a_layer_that_only_holds_others_is_hooked_where_those_run() -> None:
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.module_knobs import _callable_parts
+
+    inner = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Sequential(torch.nn.Tanh())})
+    layer = torch.nn.ModuleDict({"inner": inner, "c": torch.nn.ReLU()})
+    assert list(_callable_parts(layer)) == [inner["a"], inner["b"], layer["c"]]
+    assert list(_callable_parts(inner["b"])) == [inner["b"]]

@@ -91,9 +91,9 @@ def test_a_host_that_launches_paces_small_steps(dense: ModelConfig) -> None:
         assert (host.layer_ns == 0) is (engine == "vllm-ascend-eager") is (host.kernel_ns > 0)
         assert sum(part.duration_ns for part in served_parts(small)) == small.duration_ns
         assert small.host_ns > host.step_ns
-    each = engine_host("vllm-ascend").launch_ns
+    each = engine_host("vllm-ascend-full").launch_ns
     whole, short = (
-        step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend")
+        step_time(dense, Layout(), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend-full")
         for tokens in (32768, 16)
     )
     assert whole.duration_ns > whole.stages[0].launches * each
@@ -105,22 +105,35 @@ def test_an_engine_runs_other_mixers_than_grouped_attention_in_more_kernels(dens
     latent, recurrent = (load_config(FAMILIES[name]["config"]) for name in ("deepseek_v3-nolora", "qwen3_5_text"))
     states = sum(isinstance(layer.mixer, GatedDeltaNet) for layer in recurrent.layers)
     assert 0 < states < len(recurrent.layers)
-    for engine, split in (("vllm-ascend", 0), ("vllm-ascend-synchronous", states)):
+    for engine, split in (("vllm-ascend-full", 0), ("vllm-ascend-synchronous", states)):
         host = engine_host(engine)
         for model, unfused in ((dense, 0), (latent, len(latent.layers)), (recurrent, split)):
             served = step_time(model, Layout(tensor=2), DECODE, "910C", engine=engine)
             assert served.host_ns == host.step_ns + DECODE.batch * host.sequence_ns + unfused * host.unfused_layer_ns
 
 
-def test_short_prompts_are_read_in_captured_pieces(dense: ModelConfig) -> None:
+@pytest.mark.parametrize("engine", ["vllm-ascend-piecewise", "vllm-ascend", "vllm-ascend-0.21.0rc1"])
+def test_short_prompts_are_read_in_captured_pieces(dense: ModelConfig, engine: str) -> None:
     """As vLLM does up to its largest graph; went wrong once: chunks of 256 tokens were launched kernel by kernel."""
-    host = engine_host("vllm-ascend-piecewise")
+    host = engine_host(engine)
     taken = [
-        step_time(dense, Layout(tensor=8), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine="vllm-ascend-piecewise")
+        step_time(dense, Layout(tensor=8), ServedStep(Phase.PREFILL, 1, tokens), "910C", engine=engine)
         for tokens in (host.captured_tokens, host.captured_tokens + 1)
     ]
     launched = taken[1].stages[0].launches * host.launch_ns
-    assert len(dense.layers) * host.layer_ns <= taken[0].duration_ns < launched == taken[1].duration_ns
+    assert len(dense.layers) * host.prompt_layer_ns <= taken[0].duration_ns < launched == taken[1].duration_ns
+
+
+def test_whole_graphs_make_tokens_where_prompts_are_read_in_pieces(dense: ModelConfig) -> None:
+    """FULL_AND_PIECEWISE: tokens are made as by whole graphs, short prompts are read as in pieces."""
+    engines = ("vllm-ascend", "vllm-ascend-full", "vllm-ascend-piecewise")
+    for tensor in (1, 8):
+        made, read = (
+            [step_time(dense, Layout(tensor=tensor), step, "910B3", engine=engine).duration_ns for engine in engines]
+            for step in (DECODE, ServedStep(Phase.PREFILL, 1, 16))
+        )
+        assert made[0] == made[1] <= made[2]
+        assert read[0] == read[2] < read[1]
 
 
 def test_a_cube_without_bfloat16_runs_float16(dense: ModelConfig) -> None:
@@ -181,12 +194,15 @@ def test_an_engine_whose_host_shows_on_some_machines_alone_says_so(dense: ModelC
 
 
 def test_an_engine_that_is_like_another_takes_what_it_leaves_out_from_that() -> None:
-    base = engine_host("vllm-ascend")
+    base = engine_host("vllm-ascend-full")
     assert engine_host("sglang") == engine_host("xllm") == base
     assert engine_host("vllm-ascend-synchronous") == replace(base, recurrence_counts=1)
     eager, pieces = engine_host("vllm-ascend-eager"), engine_host("vllm-ascend-piecewise", alone=True)
     assert replace(eager, kernel_ns=base.kernel_ns) == base
-    assert replace(pieces, captured_tokens=0) == engine_host("vllm-ascend", alone=True)
+    assert replace(pieces, captured_tokens=0) == engine_host("vllm-ascend-full", alone=True)
+    both, apart = engine_host("vllm-ascend"), engine_host("vllm-ascend-piecewise")
+    assert replace(apart, layer_ns=0, captured_tokens=both.captured_tokens) == both
+    assert replace(both, prompt_layer_ns=0, captured_tokens=0) == base
     assert step_interval("sglang") != step_interval("xllm") == step_interval("vllm-ascend")
 
 

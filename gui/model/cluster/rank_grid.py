@@ -33,7 +33,7 @@ class RankMeasure(TextEnum):
 
 
 _OF_STEP: dict[RankMeasure, Callable[[StepBreakdown], int]] = {
-    RankMeasure.COMPUTING: lambda step: step.computing_ns + step.overlapped_ns,
+    RankMeasure.COMPUTING: lambda step: step.computed_ns,
     RankMeasure.EXPOSED: lambda step: step.exposed_ns + step.bubble_ns,
     RankMeasure.IDLE: lambda step: step.idle_total_ns,
     RankMeasure.STEP: lambda step: step.length_ns,
@@ -51,14 +51,11 @@ class MeasuredRanks:
 
 def rank_excess(diagnosis: Diagnosis) -> dict[int, float]:
     """By how much of it the computing time of each rank is above the median of the other ranks with the same work."""
-    from memplan.findings.rules.rank_rules import stage_peers
+    from memplan.findings.rules.rank_rules import computing_of, stage_peers
 
     found = {}
     for peers in stage_peers(diagnosis.job):
-        times = {
-            rank: sum(step.computing_ns + step.overlapped_ns for step in diagnosis.job.ranks[rank].steps)
-            for rank in peers
-        }
+        times = {rank: computing_of(diagnosis.job.ranks[rank]) for rank in peers}
         for rank in peers:
             usual = median(time for other, time in times.items() if other != rank)
             if usual > 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,11 +30,9 @@ def change_of_a_finding(session: Session, kinds: tuple[str, ...] = ("",)) -> Fir
     return None
 
 
-def _dearest_first(session: Session) -> Iterator[tuple[int, Finding]]:
+def _dearest_first(session: Session) -> list[tuple[int, Finding]]:
     """Findings that cost anything or ended the run, with their numbers, as ranked; the shown rank's go first."""
     rank = session.document.rank
     found = list(enumerate(session.diagnosis.findings if session.diagnosis is not None else ()))
     costly = [entry for entry in found if entry[1].cost_ns or entry[1].cost_bytes or entry[1].kind.startswith("oom.")]
-    mine = [entry for entry in costly if rank is None or entry[1].rank in (None, rank.rank)]
-    yield from mine
-    yield from (entry for entry in costly if entry not in mine)
+    return sorted(costly, key=lambda entry: rank is not None and entry[1].rank not in (None, rank.rank))

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from memplan.compare import CauseKind, Comparison, Deviation, DeviationWhat, StepCause
+from memplan.compare.step_causes import part_of
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.gui.model.details.finding_details import remedy_words
@@ -23,13 +24,30 @@ _FOUND_AS = {
     CauseKind.KERNELS: ("plan.slower", "kernel.", "device."),
     CauseKind.UNPLANNED: ("plan.unplanned", "recompute."),
 }
-"""The findings that tell why a cause is, by how their kinds begin."""
+"""
+The findings that tell why a cause is, by how their kinds begin.
+
+By judgement: a finding counts a rank's time by its own rules, and nothing adds up what of it is in which cause.
+"""
 _NOT_FOUND_AS = {
     CauseKind.COMMUNICATION: "communication.exposed",
     CauseKind.KERNELS: "plan.slower",
     CauseKind.UNPLANNED: "plan.unplanned",
 }
-"""What helps where a cause is many small things, none of which is a finding; of idle time that goes by its reason."""
+"""
+What helps, by judgement too, where a cause is many small things, none of which is a finding; of idle time that goes by
+its reason.
+"""
+
+_SHOWN_AS = {
+    CauseKind.COMMUNICATION: (DeviationWhat.DURATION,),
+    CauseKind.IDLE: (DeviationWhat.WAITS, DeviationWhat.WAIT),
+    CauseKind.KERNELS: (DeviationWhat.DURATION,),
+    CauseKind.UNPLANNED: (DeviationWhat.NOT_IN_PLAN,),
+    CauseKind.MISSING: (DeviationWhat.NOT_IN_PROFILE,),
+    CauseKind.UNTOLD: (DeviationWhat.NOT_TOLD_APART,),
+}
+"""The differences that a cause is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +84,10 @@ def first_change(session: Session) -> FirstChange | None:
     if session.diagnosis is None or compared is None or compared.causes is None:
         return change_of_a_finding(session)
     found = None
-    for cause in leading_causes(compared.causes)[:1]:
-        kinds = _FOUND_AS.get(cause.kind)
+    if leading := leading_causes(compared.causes):
+        kinds = _FOUND_AS.get(leading[0].kind)
         found = change_of_a_finding(session, kinds) if kinds is not None else None
-        found = found or _of_a_cause(session, compared, cause)
+        found = found or _of_a_cause(session, compared, leading[0])
     return found or change_of_a_finding(session)
 
 
@@ -101,12 +119,12 @@ def _shown_by(session: Session, found: Comparison, cause: StepCause) -> int | No
 
 
 def _belongs(session: Session, one: Deviation, cause: StepCause) -> bool:
-    if cause.kind is CauseKind.IDLE:
-        return one.what in (DeviationWhat.WAITS, DeviationWhat.WAIT)
-    if cause.kind is CauseKind.UNPLANNED:
-        return one.what == DeviationWhat.NOT_IN_PLAN and str(one.where) == next(iter(cause.where), ("", 0))[0]
-    plan = session.document.plan
-    if one.what != DeviationWhat.DURATION or one.op is None or plan is None or not cause.where:
+    if one.what not in _SHOWN_AS.get(cause.kind, ()):
         return False
-    op = plan.ops[one.op]
-    return cause.where[0][0] in (op.part, op.name, ", ".join(text for text in (op.part or op.type, op.phase) if text))
+    if cause.kind in (CauseKind.IDLE, CauseKind.UNTOLD):
+        return True
+    part = next((name for name, _ in cause.where), None)
+    if cause.kind is CauseKind.UNPLANNED:
+        return str(one.where) == part
+    plan = session.document.plan
+    return plan is not None and one.op is not None and part_of(plan.ops[one.op], cause.kind) == part

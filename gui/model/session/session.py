@@ -174,8 +174,9 @@ class Session:
             return None
         from memplan.findings import diagnose  # with its rules: a window starts without
 
-        plan = self.document.plan if self.document.comparison is not None else None
-        return diagnose(profile, plan=plan, progress=progress)
+        compared = self.document.comparison
+        plan = self.document.plan if compared is not None else None
+        return diagnose(profile, plan=plan, compared=compared, progress=progress)
 
     def keep_diagnosis(self, diagnosis: Diagnosis | str) -> None:
         """Show what `diagnose` found, or why it found nothing; for the thread that shows the session."""

@@ -135,14 +135,18 @@ def _looked_at(
     from memplan.reports.diagnosis.diff_report import diff_report
     from memplan.reports.job_report import JobPart
 
-    found = diagnose(profile, ranks=profile.ranks[:1], plan=plan)
-    yield JobPart("diagnosis", diagnosis_report(found, str(profile.path)), decides=False)
+    compared, refused = None, ""
     if plan is not None and whole:
-        names = {op.index: op.name for op in plan.ops}
         try:
-            yield JobPart("plan", compare_report(compare(plan, profile), names), decides=True)
+            compared = compare(plan, profile)
         except MemplanError as error:
-            yield JobPart("plan", Report(title="plan", headline=str(error), answer=False), decides=True)
+            refused = str(error)
+    found = diagnose(profile, ranks=profile.ranks[:1], plan=plan, compared=compared)
+    yield JobPart("diagnosis", diagnosis_report(found, str(profile.path)), decides=False)
+    if plan is not None and compared is not None:
+        yield JobPart("plan", compare_report(compared, {op.index: op.name for op in plan.ops}), decides=True)
+    elif refused:
+        yield JobPart("plan", Report(title="plan", headline=refused, answer=False), decides=True)
     if against is not None:
         earlier = memplan.open_profile(against)
         before = diagnose(earlier, ranks=earlier.ranks[:1])

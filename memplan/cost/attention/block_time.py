@@ -220,9 +220,9 @@ def _side_by_side(p: AttentionProblem, machine: Machine, pipes: Mapping[str, flo
     From the first block to the last where cores choose their keys.
 
     On 2201 scores, probabilities and sums of a core's first block pass GM one behind the other, with nothing beside
-    them; of gradients, which pass more at a time, nothing measured says so. On 3510 a block of latent attention fills
-    L0C with sums of values, so that its products, what brings their operands from L1 and what takes sums away wait for
-    each other, and the first block starts as on 2201.
+    them; of gradients, which pass more at a time, and of indexers, which have scores alone, nothing measured says so.
+    On 3510 a block of latent attention fills L0C with sums of values, so that its products, what brings their operands
+    from L1 and what takes sums away wait for each other, and the first block starts as on 2201.
     """
     if p.shared_kv and machine.direct and not p.gradient:
         cube = sum(pipes[name] for name in ("cube", "mte1", "fixpipe"))
@@ -230,8 +230,8 @@ def _side_by_side(p: AttentionProblem, machine: Machine, pipes: Mapping[str, flo
         return overlapped([cube, *beside], machine["pipe_norm"]) + machine["attention_block_ns"]
     groups = (("cube", "mte1", "fixpipe"), ("vector", "mte2", "mte3")) if p.in_turn else (tuple(pipes),)
     span = sum(overlapped([pipes[name] for name in group], machine["pipe_norm"]) for group in groups)
-    alone = machine.direct or p.gradient or p.indexer
-    return span if alone else span + machine["attention_block_ns"]
+    waits = not (machine.direct or p.gradient or p.indexer)
+    return span + machine["attention_block_ns"] if waits else span
 
 
 _COLD_WALKS = {

@@ -24,7 +24,8 @@ class OpClass:
     What an op type does: `kind` picks the formula, `rule` is the class's name in the table.
 
     `passes` counts plain vector instructions per element of the largest operand, `transcendentals` slow ones; `widens`
-    where halves are computed as float32.
+    where halves are computed as float32. `assumed` says what the class takes for granted or leaves out: of such types
+    no interval is known.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class OpClass:
     transcendentals: float = 0.0
     rule: str = ""
     widens: bool = False
+    assumed: str = ""
 
 
 def _table() -> Mapping[str, Any]:
@@ -50,6 +52,7 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
             transcendentals=entry.get("transcendentals", 0.0),
             rule=name,
             widens=entry.get("widens", entry["kind"] == "rows"),
+            assumed="a part alone of what its type does is counted" if entry.get("in_part") else "",
         )
         for op_type in entry["types"]:
             found[op_type.casefold()] = rule
@@ -96,7 +99,7 @@ def reduced_row(op_type: str, operand: Operand) -> int:
 
 
 @cache
-def row_steps(op_type: str, generation: str = "", *, long: bool = False) -> int:
+def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     """
     Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0.
 
@@ -108,17 +111,17 @@ def row_steps(op_type: str, generation: str = "", *, long: bool = False) -> int:
     return int(rule["types"].get(op_type, rule["longer_than_buffer"].get(op_type, 0) if long else 0))
 
 
-@cache
-def rows_a_task(op_type: str, *, short_table: bool) -> int:
-    """Rows that `op_type` deals out to cores at a time; `short_table` where one index says whole blocks of few rows."""
+def rows_a_task(op_type: str, table_rows: int | None) -> int:
+    """
+    Rows that `op_type` deals out to cores at a time.
+
+    `table_rows` is how many its table has where one index says a row of whole blocks, `None` elsewhere.
+    """
     task = _table()["rows_in_turn"]["tasks"].get(op_type)
-    return int(task["rows_of_blocks" if short_table else "rows"]) if task else 1
-
-
-@cache
-def longest_short_table(op_type: str) -> int:
-    """Rows of the longest table that `op_type` takes as short, 0 where it makes no difference."""
-    return int(_table()["rows_in_turn"]["tasks"].get(op_type, {"longest_table": 0})["longest_table"])
+    if task is None:
+        return 1
+    short = table_rows is not None and table_rows <= task["longest_table"]
+    return int(task["rows_of_blocks" if short else "rows"])
 
 
 def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
@@ -142,7 +145,7 @@ def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     )
 
 
-_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown")
+_UNKNOWN = OpClass(kind="vector", passes=1.0, rule="unknown", assumed="op type not in the table: taken as elementwise")
 
 
 @cache

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, lcm, prod
+from math import ceil, lcm, prod, sqrt
 
 from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import is_fused
@@ -56,6 +55,7 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
             tensors[:2], key=lambda op: (_channels(op, blocked=blocked) != count, _pixels(op, blocked=blocked))
         )
         image = tensors[1] if pixels_of is tensors[0] else tensors[0]
+    stride = _stride(image, pixels_of, blocked=blocked)
     known = kind != "transposed_convolution"
     channels = (_channels(image, blocked=blocked), _channels(pixels_of, blocked=blocked)) if known else (0, 0)
     count, taps, parts = _filter(filters, width, channels, blocked=blocked)
@@ -72,9 +72,10 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
         m, n, k = _pixels(image, blocked=blocked), own, count * max(taps // own, 1)
     if min(m, n, k) < 1:
         return None
-    of_image = kind == "convolution_input_gradient" and not spread and _channels(made, blocked=blocked) * made.count > 0
+    back = kind == "convolution_input_gradient"
+    of_image = back and not spread and _channels(made, blocked=blocked) * made.count > 0
     if of_image:
-        m, n, k = _around_pixels(made, pixels_of, m * n * k, blocked=blocked)
+        m, n, k = _around_pixels(made, pixels_of if stride == 1 else made, m * n * k, blocked=blocked)
     rate = machine.convolution_rate(tensors[0].dtype) or 0.0
     problem = MatmulProblem(
         m, n, k, batch, width, width, width, "nz", "nz", a_batch=batch, b_batch=batch, mac_rate=rate
@@ -84,27 +85,25 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
         problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
     if known and not spread:
         # Windows of few channels, or far apart, have fewer elements than what is loaded of their image.
-        back = kind == "convolution_input_gradient"
-        loaded = pixels_of.count * width if back else _loaded(image, pixels_of, filters, blocked=blocked)
+        loaded = pixels_of.count * width if back else _loaded(image, stride, filters, blocked=blocked)
         problem = replace(problem, extra_bytes=problem.extra_bytes + max(loaded - problem.a_total, 0.0))
     if of_image:
         turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
         return replace(problem, unfolds=min(pixels_of.count / (m * k), 1.0), turned_cycles=turned)
-    windows = tensors[0] if kind == "convolution" else pixels_of if spread else image
-    stride = _stride(windows, pixels_of, blocked=blocked)
     unfolded = kind == "convolution_filter_gradient" and products == 1 and stride <= machine["gradient_unfolds_steps"]
     if kind != "convolution" and not unfolded and not spread:
         return problem
+    windows = pixels_of if spread else image
     return replace(problem, unfolds=min(windows.count / (parts * m * k), 1.0), stride=1 if spread else stride)
 
 
-def _around_pixels(made: Operand, gradient: Operand, products: int, *, blocked: bool) -> tuple[int, int, int]:
+def _around_pixels(made: Operand, rows: Operand, products: int, *, blocked: bool) -> tuple[int, int, int]:
     """
-    The gradient of an image as a convolution: rows are its pixels, columns its channels, and so many terms each that
-    they come to `products`, windows of the result's `gradient` over all filters. Products with zeros count for none.
+    The gradient of an image, `made`, as a convolution: a row for each pixel of the image `rows`, columns its channels,
+    and so many terms each that they come to `products`, windows of the result's gradient over all filters. Products
+    with zeros count for none.
     """
-    apart = _stride(made, gradient, blocked=blocked) > 1
-    pixels, channels = _pixels(made if apart else gradient, blocked=blocked), _channels(made, blocked=blocked)
+    pixels, channels = _pixels(rows, blocked=blocked), _channels(made, blocked=blocked)
     return pixels, channels, max(ceil(products / (pixels * channels)), 1)
 
 
@@ -120,17 +119,18 @@ def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
     return max(round(width / max(count, 1)), 1)
 
 
-def _loaded(image: Operand, windows: Operand, filters: Operand, *, blocked: bool) -> float:
-    """Bytes of `image` that windows meet: of rows of pixels between theirs nothing is loaded, of others all is."""
+def _loaded(image: Operand, stride: int, filters: Operand, *, blocked: bool) -> float:
+    """
+    Bytes of `image` that windows `stride` pixels apart meet: of rows of pixels between theirs nothing is loaded, of
+    others all is. Filters in blocks that tell their area alone are taken as wide as they are high.
+    """
     if not blocked:
-        area = prod(filters.shape[2:])
+        height = filters.shape[2]
     elif len(filters.shape) == _SINGLE_CHANNEL_DIMS:
-        area = prod(filters.shape[1:3])
+        height = filters.shape[1]
     else:
-        area = filters.shape[0] // max(image.shape[1], 1)
-    height = round(math.pow(max(area, 1), 1 / max(len(image.shape) - (3 if blocked else 2), 1)))
-    met = min(height / _stride(image, windows, blocked=blocked), 1.0)
-    return float(image.count) * element_bytes(image.dtype) * met
+        height = round(sqrt(max(filters.shape[0] // max(image.shape[1], 1), 1)))
+    return float(image.count) * element_bytes(image.dtype) * min(height / stride, 1.0)
 
 
 def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Operand, Operand]:

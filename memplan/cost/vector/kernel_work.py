@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from math import log2
 
 from memplan.cost.kernels.kernel import Kernel, Operand
-from memplan.cost.kernels.op_classes import OpClass, one_row_at_a_time, reads_rows_behind_sum, reduced_row
+from memplan.cost.kernels.op_classes import (
+    OpClass,
+    one_row_at_a_time,
+    reads_rows_behind_sum,
+    reduced_row,
+    takes_turns,
+)
 from memplan.cost.machine import Machine
-from memplan.cost.vector.core_cut import CoreCut, core_cut_of
+from memplan.cost.vector.core_cut import core_cut_of
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
 from memplan.cost.vector.traffic import added_rows, scattered, traffic_of
@@ -35,7 +41,8 @@ class VectorWork:
     Each row starts `row_starts` instructions that wait for each other. Of what is read, `again` bytes are read once
     more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
     are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
-    first half of their instructions waits for them.
+    first half of their instructions waits for them. What is done `in_turn` doubles no buffer: a piece, or a row, is
+    written before the next one is read.
     """
 
     read: float
@@ -72,14 +79,14 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     joined = bool(machine["short_runs_join"])
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
     turned = turned_bytes(kernel, rule) if joined else 0.0
-    if joined and rule.kind == "slice":
+    turns = row_turns(kernel, rule, machine)
+    if turns is not None:
+        read, written, runs = turns.read, turns.written, Runs()
+    elif joined and rule.kind == "slice":
         # Rows that are turned are read whole; what the gradient of a slice is set into is written alone.
         read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
     elif joined and rule.rule == "scatter":
         read, written, runs = added_rows(kernel)
-    turns = row_turns(kernel, machine)
-    if turns is not None:
-        read, written, runs = turns.read, turns.written, Runs()
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)
@@ -96,7 +103,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     cut = (
         core_cut_of(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
         if turns is None
-        else CoreCut(turns.cores, turns.cores, turns.issued_ns)
+        else turns.cut
     )
     operands = max(len([op for op in kernel.operands if op.count * 4 >= count]), 1)
     room = machine.ub / (_PIECES * operands) / (2 if passes > 4 else 1)
@@ -125,7 +132,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         piece_starts=steps if piecewise else 0.0,
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
-        in_turn=turns is not None,
+        in_turn=turns is not None or takes_turns(kernel.type, machine.npu_arch),
     )
 
 

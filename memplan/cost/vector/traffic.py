@@ -11,8 +11,15 @@ from memplan.cost.vector.runs import Runs
 
 def scattered(kernel: Kernel) -> tuple[Operand, ...]:
     """What a kernel brings to the rows that it updates: all operands but those rows themselves where they are given."""
-    in_place = kernel.present[0].shape == kernel.outputs[0].shape
+    in_place = not kernel.outputs or kernel.present[0].shape == kernel.outputs[0].shape
     return kernel.present[1:] if in_place else kernel.present
+
+
+def added(kernel: Kernel) -> Operand:
+    """The rows that a kernel adds to those of its table, by its type the largest of what it brings to them."""
+    dtype = (kernel.outputs or kernel.present)[0].dtype
+    brought = (operand for operand in scattered(kernel) if operand.dtype == dtype)
+    return max(brought, key=lambda operand: operand.count, default=kernel.present[0])
 
 
 def traffic_of(kernel: Kernel, rule: OpClass) -> tuple[float, float, float]:
@@ -49,8 +56,7 @@ def added_rows(kernel: Kernel) -> tuple[float, float, Runs]:
     `set_atomic_add`; zeros before are a kernel of their own).
     """
     table = kernel.outputs[0] if kernel.outputs else kernel.present[0]
-    added = [each for each in kernel.present if each.dtype == table.dtype and each.shape != table.shape]
-    rows = max(added, key=lambda each: each.count, default=table)
+    rows = added(kernel)
     indices = sum(each.nbytes for each in kernel.present if each.dtype != table.dtype)
     run = rows.nbytes / max(rows.count, 1) * prod(table.shape[1:])
     return rows.nbytes + float(indices), float(rows.nbytes), Runs(written=run)

@@ -87,7 +87,7 @@ def _of_equal_tokens(job: JobCase, peers: Sequence[int], lengths: Int64s) -> Int
     if not steps[0] or lengths.shape[1] % len(steps[0]):
         return lengths
     by_step = lengths.reshape(len(peers), len(steps[0]), -1)
-    computing = np.array([[step.computing_ns + step.overlapped_ns for step in own] for own in steps])
+    computing = np.array([[step.computed_ns for step in own] for own in steps])
     others = np.maximum(computing - by_step.sum(axis=2), 1)
     load = others / others.mean(axis=0)
     return np.asarray((by_step / load[:, :, None]).reshape(lengths.shape), dtype=np.int64)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_difference, interval_intersection, interval_total, interval_union
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence
@@ -92,10 +93,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
         if not idle or not facts.worth(total):
             continue
         start, end = gaps.get(cause, NOTHING)
-        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
-        evidence = [
-            Evidence("idle", idle, "ns"),
-        ]
+        evidence = [Evidence("idle", idle, "ns")]
         if len(start):
             evidence += [Evidence("gaps", len(start), "count"), Evidence("longest gap", int((end - start).max()), "ns")]
         if alone:
@@ -113,7 +111,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits) -> Iterator[Finding
             formula=_FORMULAS.get(cause, "idle time under host events of this kind"),
             confidence=Confidence.MEASURED if sure else Confidence.ASSUMED,
             waits_ns=claimed_stall(job, facts.case.rank, cause, waits),
-            places=tuple(_gap(job, facts.case, int(start[row]), int(end[row])) for row in worst),
+            places=_longest_gaps(job, facts.case, start, end),
             evidence=tuple(evidence),
         )
 
@@ -137,7 +135,6 @@ def _copies(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
         hiding = (case.computing, case.communicating)
         starts, ends = (np.concatenate([part[side] for part in hiding]) for side in (0, 1))
         start, end = interval_difference(case.copying, interval_union(starts, ends))
-        worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS].tolist()
         yield Finding(
             kind="copy.exposed",
             title=Sentence(
@@ -151,7 +148,7 @@ def _copies(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
             formula="copy intervals less computing and communication intervals; communication beside a copy that"
             " computing waits for",
             confidence=Confidence.MEASURED,
-            places=tuple(_gap(job, case, int(start[row]), int(end[row])) for row in worst),
+            places=_longest_gaps(job, case, start, end),
             evidence=(
                 Evidence("copies", len(case.copying[0]), "count"),
                 Evidence("they take, hidden or not", interval_total(*case.copying), "ns"),
@@ -162,25 +159,25 @@ def _copies(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _gap(job: JobCase, case: RankCase, start: int, end: int) -> Place:
-    """A gap in what a device does, the step it lies in, and what runs after it."""
-    return Place((case.rank,), step=case.step_at(start), span_ns=(start, end), ops=_what_follows(job, case, end))
+def _longest_gaps(job: JobCase, case: RankCase, start: Int64s, end: Int64s) -> tuple[Place, ...]:
+    """The longest gaps in what a device does, with the step that each lies in and what runs after it."""
+    begins = NOTHING[0] if case.kernels is None else case.kernels.start_ns[case.computing_rows]
+    worst = np.argsort(start - end, kind="stable")[:_MOST_GAPS]
+    return tuple(
+        Place((case.rank,), case.step_at(begin), (begin, stop), ops=_what_follows(job, case, begins, stop))
+        for begin, stop in zip(start[worst].tolist(), end[worst].tolist(), strict=True)
+    )
 
 
-def _what_follows(job: JobCase, case: RankCase, time_ns: int) -> tuple[str, ...]:
-    """The kernel or communication that begins first at `time_ns` or later; empty where there is none."""
-    kernel = _kernel_after(job, case, time_ns)
+def _what_follows(job: JobCase, case: RankCase, begins: Int64s, time_ns: int) -> tuple[str, ...]:
+    """
+    The kernel or communication that begins first at `time_ns` or later; empty where there is none.
+
+    `begins` is when computing kernels do.
+    """
+    kernel = int(np.searchsorted(begins, time_ns))
     met = bisect_left(case.communications, time_ns, key=lambda one: one.start_ns)
-    if met < len(case.communications):
-        communication = case.communications[met]
-        if kernel is None or kernel.span_ns is None or communication.start_ns < kernel.span_ns[0]:
-            return (communication.name,)
-    return () if kernel is None else kernel.ops
-
-
-def _kernel_after(job: JobCase, case: RankCase, time_ns: int) -> Place | None:
-    """The first computing kernel that begins at `time_ns` or later, `None` where there is none."""
-    if case.kernels is None or not len(case.computing_rows):
-        return None
-    kernel = int(np.searchsorted(case.kernels.start_ns[case.computing_rows], time_ns, side="left"))
-    return None if kernel == len(case.computing_rows) else job.kernel_place(case.rank, kernel)
+    communication = case.communications[met] if met < len(case.communications) else None
+    if kernel < len(begins) and (communication is None or begins[kernel] <= communication.start_ns):
+        return job.kernel_place(case.rank, kernel).ops
+    return () if communication is None else (communication.name,)

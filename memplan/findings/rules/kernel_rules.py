@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,6 @@ from memplan.findings.kernel_bounds import (
 )
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
-
-if TYPE_CHECKING:
-    pass
 
 _MOST_KERNELS, _MOST_OPERANDS = 8, 20
 

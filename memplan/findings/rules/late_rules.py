@@ -11,6 +11,7 @@ from memplan.findings.claims import WAITING
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.meetings import Meeting
+from memplan.findings.rules.rank_rules import computing_of
 
 _MOST = 8
 
@@ -114,7 +115,7 @@ def _why(job: JobCase, rank: int, others: Sequence[int]) -> list[Evidence]:
 
 def _parts(facts: RankFacts) -> dict[str, int]:
     found = {
-        "computing": sum(step.computing_ns + step.overlapped_ns for step in facts.steps),
+        "computing": computing_of(facts),
         "copies": sum(step.copying_ns for step in facts.steps),
     }
     for step in facts.steps:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
-from memplan.core.sentence import Sentence
+from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
@@ -38,8 +38,6 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
     Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
     the plan that lacks them, so they cost nothing.
     """
-    from memplan.align.classes.lowering import in_words  # with the alignment, which a plan was matched by
-
     free = facts.claims.unclaimed(planned.unplanned())
     length = kernels.duration_ns[facts.case.computing_rows]
     names = [planned.what(kernel) for kernel in free.tolist()]
@@ -47,7 +45,7 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
     total = int(length[known].sum()) if len(known) else int(length[free].sum())
     if not facts.worth(total):
         return
-    sums: Counter[str] = Counter()
+    sums: Counter[Text] = Counter()
     for kernel, name in zip(free.tolist(), names, strict=True):
         sums[name or f"{kernels.type[int(facts.case.computing_rows[kernel])]}, unknown"] += int(length[kernel])
     largest = sums.most_common(_MOST)
@@ -56,7 +54,7 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
         kind="plan.unplanned",
         title=Sentence(
             "{} [kernel|kernels] that the plan doesn't have: {} ({}); most of it {}",
-            (f"{len(mine):,}", format_duration(total), format_share(total / facts.length_ns), in_words(largest[0][0])),
+            (f"{len(mine):,}", format_duration(total), format_share(total / facts.length_ns), largest[0][0]),
         ),
         rank=facts.case.rank,
         cost_ns=facts.claims.take_kernels(known, total) if len(known) else None,
@@ -65,7 +63,7 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
         formula="time of computing kernels that no planned op runs, where it is known what they are",
         confidence=Confidence.DERIVED,
         places=_worst(job, facts.case.rank, mine, length.astype(np.float64)),
-        evidence=tuple(Evidence(in_words(name), time, "ns") for name, time in largest),
+        evidence=tuple(Evidence(name, time, "ns") for name, time in largest),
     )
 
 

@@ -68,7 +68,7 @@ def _type_counts(facts: RankFacts) -> Counter[str]:
 
 def computing_of(facts: RankFacts) -> int:
     """All that a rank computes in its steps, ns."""
-    return sum(step.computing_ns + step.overlapped_ns for step in facts.steps)
+    return sum(step.computed_ns for step in facts.steps)
 
 
 def _slow_ranks(job: JobCase) -> Iterator[Finding]:
@@ -122,7 +122,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
 
 def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
     """Whether a rank computes longest in half of the steps and more: else it is slow in some steps, if at all."""
-    steps = [[step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps] for other in peers]
+    steps = [[step.computed_ns for step in job.ranks[other].steps] for other in peers]
     longest = [peers[own.index(max(own))] for own in zip(*steps, strict=False)]
     return longest.count(rank) >= threshold("late_share") * len(longest)
 
@@ -134,7 +134,7 @@ def taking_turns(job: JobCase, rank: int, peers: Sequence[int]) -> bool:
     What it has more than the next counts, against what another has more than it, as far as `rank` itself computes less
     there than in the steps where it is ahead: another may stand out once beside a rank that is slow all the time.
     """
-    steps = {other: [step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps] for other in peers}
+    steps = {other: [step.computed_ns for step in job.ranks[other].steps] for other in peers}
     mine = steps.pop(rank)
     beside = list(zip(mine, (max(own) for own in zip(*steps.values(), strict=False)), strict=False))
     first = [(own, own - other) for own, other in beside if own > other]

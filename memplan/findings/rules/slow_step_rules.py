@@ -34,16 +34,15 @@ def _slow_steps(job: JobCase, rank: int, peers: list[int]) -> tuple[int, Bools, 
     """The rank, in which steps it is slow, how much longer it takes in each, and what its peers take; or `None`."""
     facts = job.ranks[rank]
     computed = {
-        other: np.array([step.computing_ns + step.overlapped_ns for step in job.ranks[other].steps], dtype=np.float64)
-        for other in peers
+        other: np.array([step.computed_ns for step in job.ranks[other].steps], dtype=np.float64) for other in peers
     }
     mine = computed.pop(rank)
-    if len(mine) < 2 or facts.claims.spread_ns or taking_turns(job, rank, peers):
+    if len(mine) < 2 or facts.claims.spread_ns:
         return None
     usual = np.median(np.stack(list(computed.values())), axis=0)
     longer = mine - usual
     slow = (longer >= threshold("slow_rank_share") * usual) & (usual > 0)
-    if not slow.any() or slow.all() or not facts.worth(int(longer[slow].sum())):
+    if not slow.any() or slow.all() or not facts.worth(int(longer[slow].sum())) or taking_turns(job, rank, peers):
         return None
     # A few kernels that take far longer are no slow rank; what is, is so at most of what it runs.
     at_most = _slower_at_most(facts)

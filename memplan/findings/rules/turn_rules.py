@@ -27,7 +27,7 @@ def turn_findings(job: JobCase) -> Iterator[Finding]:
     """
     for peers in stage_peers(job):
         steps = [job.ranks[rank].steps for rank in peers]
-        lengths = np.array([[step.computing_ns + step.overlapped_ns for step in own] for own in steps], dtype=np.int64)
+        lengths = np.array([[step.computed_ns for step in own] for own in steps], dtype=np.int64)
         if lengths.shape[1] < 2:
             continue
         mean, slowest = lengths.mean(axis=0), lengths.max(axis=0)

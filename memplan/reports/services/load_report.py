@@ -35,7 +35,8 @@ def load_report(found: AnsweredLoad, model: str, chip: str, notes: tuple[Text, .
     time, layout, first = found.time, found.time.steps.layout, found.ttft
     start = "first tokens later and later" if first is None else f"{format_duration(first.value)} to the first token"
     rate = f"{time.rate.value:,.1f} tokens/s in all, {time.rate_per_die:,.1f} a die"
-    errors = [] if found.starts else [Remark(str(found.limits and found.limits.refused), Severity.ERROR)]
+    refused = found.limits.refused if found.limits is not None else ""
+    errors = [Remark(refused, Severity.ERROR)] if refused else []
     return Report(
         title=f"{model} on {layout.ranks} dies {chip}, {layout}, served by {time.engine}: {_asked(found)}",
         headline=f"{start}, {format_duration(time.token.value)} a token; {rate}, "
