@@ -17,16 +17,15 @@ MIXED, APART = "mixed", "apart"
 @dataclass(frozen=True, slots=True)
 class ServiceAsk:
     """
-    What is searched for: at most `most` dies of the case's chip, `host` as `memplan step --engine` names it, draft
-    tokens and most tokens of a step to try, how many drafts are accepted (`None` as public tables state), and how many
-    times as long as public hosts the machine's takes.
+    What is searched for: at most `most` dies of the case's chip, draft tokens and most tokens of a step to try, how
+    many drafts are accepted (`None` as public tables state), and how many times as long as public hosts the machine's
+    takes.
     """
 
     case: Case
     goal: ServiceGoal
     load: Workload
     most: int
-    host: str
     drafts: tuple[int, ...] = (0,)
     chunks: tuple[int, ...] = (2048, 8192)
     acceptance: float | None = None

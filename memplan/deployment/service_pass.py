@@ -67,7 +67,7 @@ class ServicePass:
             )
             same = next((c for k, c in self.curves.items() if (k[0], k[2]) == (key[0], key[2])), None)
             self.curves[key] = StepCurve(
-                ask.case.model, setting.layout, ask.case.chip, ask.host, step,
+                ask.case.model, setting.layout, ask.case.chip, ask.case.host, step,
                 ask.acceptance if setting.drafts else None, load.cached, self.base,
                 frozenset(load.computed) if len(load.computed) == 1 else frozenset(),
                 ask.host_factor, prefill={} if same is None else same.prefill,

@@ -48,7 +48,7 @@ def search_service(ask: ServiceAsk, *, pareto: bool = False, progress: Progress 
     """
     known = {item.name: item for item in links(ask.case.chip)}
     over = next((known[name] for name in _SENT_OVER if name in known and known[name].bytes_per_second), None)
-    coarse = ServicePass(ask, over, step_interval(ask.host), base=4)
+    coarse = ServicePass(ask, over, step_interval(ask.case.host), base=4)
     own_read, own_name = next(iter(cache_choices(ask.case).items()))
     tried = list(instance_layouts(ask.case.model, ask.most))
     for number, layout in enumerate(tried):

@@ -33,6 +33,7 @@ class StepMode:
     """
     How an engine runs steps: `name` says it so that it can be asked for again, `mode` whose host's time they have.
 
+    `family` is the engine whatever its release.
     `graphs` is what is captured, `ahead` whether steps are scheduled ahead (`None`: not known), `attention` the
     operator that makes tokens over pages where it isn't that of the mode. `source` is where the release's own graphs
     are from, `notes` what was asked for and makes no difference, or another one.
@@ -40,6 +41,7 @@ class StepMode:
 
     name: str
     mode: str
+    family: str
     graphs: str
     ahead: bool | None
     attention: str | None
@@ -60,6 +62,7 @@ class _Named:
         return f"{self.family}-{self.release}" if self.release else self.family
 
 
+@cache
 def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ahead: bool | None = None) -> StepMode:
     """
     How `engine` runs steps, started with `--enforce-eager`, a `--cudagraph-mode` or `--async-scheduling`.
@@ -93,6 +96,7 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
     return StepMode(
         name=_name(named, had, found["graphs"], kind),
         mode=kind.get("mode") or found["modes"][had],
+        family=named.family,
         graphs=had,
         ahead=kind.get("asynchronous", found.get("asynchronous")) if ahead is None else ahead,
         attention=found.get("attention"),

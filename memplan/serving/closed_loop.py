@@ -24,8 +24,8 @@ _EXCEEDED = 0.5615
 class ClosedLoop:
     """
     Requests of a replica: `prompts` of those at once (others' among them that it waits for), of which `group` are read
-    together in `chunks` steps; `waves` of them in all. An answer takes `steps` steps after the one that reads its
-    prompt's end. Unless they come `apart`, all answers begin when all prompts are read.
+    together in `chunks` steps, on average; `waves` of them in all. An answer takes `steps` steps after the one that
+    reads its prompt's end. Unless they come `apart`, all answers begin when all prompts are read.
 
     Milliseconds: of a step that makes tokens (`step`), of one that reads beside nobody (`read`), and of one that does
     both (`mixed`; of an engine that reads first, both one after the other).
@@ -33,7 +33,7 @@ class ClosedLoop:
 
     prompts: float
     group: int
-    chunks: int
+    chunks: float
     waves: float
     steps: float
     step: float

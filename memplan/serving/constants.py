@@ -193,6 +193,11 @@ def _engine(engine: str) -> Mapping[str, Any]:
     return _mode(step_mode(engine).mode)
 
 
+def _captured(engine: str) -> bool:
+    """Whether its steps are those of reference stacks."""
+    return step_mode(engine).mode == CAPTURED
+
+
 def _mode(name: str) -> Mapping[str, Any]:
     """The entry called `name`, with what it leaves out as that has it that it is `like`."""
     entry: Mapping[str, Any] = _document()["engines"][name]
@@ -232,7 +237,7 @@ def step_interval(
     low = (1 - host) * float(kernels["low"]) + host * hosts.low
     high = (1 - host) * float(kernels["high"]) + host * hosts.high
     beside = 1 + float(told.get("beside_at_most_ns", 0)) / duration_ns if duration_ns else 1.0
-    quicker, slower = (1.0, 1.0) if engine == CAPTURED else _first_seen()
+    quicker, slower = (1.0, 1.0) if _captured(engine) else _first_seen()
     return min(float(entry["low"]), low) ** quicker, max(max(float(entry["high"]), high) ** slower, beside)
 
 
@@ -281,7 +286,7 @@ def accepted(drafts: int, engine: str = DEFAULT_ENGINE, *, own_layers: bool = Tr
 
     Steps of reference tables are counted with the chances that these state, those of engines with what services report.
     """
-    own = "acceptance" if engine == CAPTURED else "served_acceptance"
+    own = "acceptance" if _captured(engine) else "served_acceptance"
     chances = _document()[own if own_layers else "drafted_acceptance"]
     return accepted_in_turn(drafts, float(chances["first"]), float(chances["further"]))
 

@@ -63,7 +63,7 @@ def fast_step(
     layout = layout.one_stage
     short, kept = _shortened(model, kinds)
     base = step_time(short, layout, step, chip, acceptance=acceptance, engine=engine)
-    base = replace(base, duration_ns=base.duration_ns - base.host_ns)
+    base = replace(base, duration_ns=base.hidden_host_ns)
     taken, kernels_of = _layer_times(base, len(kept)), _layer_kernels(base)
     last = {kind: number for number, kind in enumerate(kept)}
     more = sum(kernels_of[last[kind]] * count for kind, count in grown.items())

@@ -25,7 +25,7 @@ def found_host_factor(found: StepTime, measured_ns: float, *, eager_drafts: bool
 
     `None` where kernels alone are predicted to take longer, or a host a thousand times as slow less.
     """
-    host, captured = engine_host(found.engine, alone=found.layout.ranks == 1), found.duration_ns - found.host_ns
+    host, captured = engine_host(found.engine, alone=found.layout.ranks == 1), found.hidden_host_ns
     reads = found.step.phase is Phase.PREFILL
 
     def taken(factor: float) -> int:

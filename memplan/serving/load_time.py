@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from memplan.engines import CAPTURED
+from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.models.parallel import Layout
 from memplan.serving.constants import EngineHost, engine_host, step_interval
 from memplan.serving.loaded_steps import LoadedSteps
@@ -60,12 +60,8 @@ def asked_host(engine: str, layout: Layout, *, offline: bool = False, host_facto
     Who hides the work of steps still takes requests in and hands tokens out.
     """
     host = engine_host(engine, alone=layout.ranks == 1)
-    host = replace(host, request_ns=0 if offline else engine_host(_SERVED).request_ns)
+    host = replace(host, request_ns=0 if offline else engine_host(DEFAULT_ENGINE).request_ns)
     return host.slower(1.0 if host_factor is None else host_factor)
-
-
-_SERVED = "vllm-ascend"
-"""An engine whose requests take what all do."""
 
 
 def load_time(steps: LoadedSteps, engine: str, *, offline: bool = False, host_factor: float | None = None) -> LoadTime:

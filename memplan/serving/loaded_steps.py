@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
+from memplan.engines import step_mode
 from memplan.hardware import Chip
 from memplan.models.architecture import ModelConfig
 from memplan.models.parallel import Layout
@@ -217,11 +218,13 @@ class LoadedSteps:
 
 
 def prompt_steps(engine: str, most: int | None) -> PromptSteps:
-    """How `engine` reads prompts where others are answered, `most` tokens in a step; before any token, if unknown."""
-    known = table("memplan.serving", "prompt_steps.json")["engines"]
-    names = sorted((name for name in known if engine.startswith(name)), key=len)
-    told = known[names[-1]] if names else {}
-    return PromptSteps(most, bool(told.get("mixes")), bool(told.get("together")))
+    """
+    How `engine`, as `step_mode` takes its name, reads prompts where others are answered, `most` tokens in a step.
+
+    Raises `InputError` for one that is not known.
+    """
+    told = table("memplan.serving", "prompt_steps.json")["engines"][step_mode(engine).family]
+    return PromptSteps(most, bool(told["mixes"]), bool(told["together"]))
 
 
 StepTimer = Callable[[ModelConfig, Layout, ServedStep], tuple[int, HostWork]]
@@ -233,7 +236,7 @@ def captured_steps(chip: str | Chip, engine: str) -> StepTimer:
 
     def timed(model: ModelConfig, layout: Layout, step: ServedStep) -> tuple[int, HostWork]:
         found = step_time(model, layout, step, chip, engine=engine)
-        return found.duration_ns - found.host_ns, found.work
+        return found.hidden_host_ns, found.work
 
     return timed
 

@@ -50,7 +50,7 @@ def served_parts(result: StepTime, stage: int | None = None, *, makespan_ns: int
     ]  # fmt: skip
     known = sum(item.duration_ns for item in result.stages)
     runs = 1 + result.step.speculative
-    launch = result.duration_ns - known - result.host_ns
+    launch = result.hidden_host_ns - known
     parts.append(StepPart(StepPartName.LAUNCH.value, launch, f"the host, {runs} run(s) of the model"))
     parts.append(
         StepPart(StepPartName.HOST.value, result.host_ns, f"{result.engine}: scheduler, inputs, sampling, launches")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from memplan.deployment.service_goal import Workload
@@ -11,6 +13,7 @@ from memplan.hardware import chip
 from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
+from memplan.serving.closed_loop import ClosedLoop
 from memplan.serving.fast_step import StepPoint
 from tests.deployment.engine_simulation import SimulatedService, simulate
 
@@ -88,3 +91,23 @@ def test_the_rate_of_so_many_sequences_leads_back_to_them(asked: SimulatedServic
     found = mixed_service(curve, again, 1, read, room=200, part=0.5)
     assert found.sequences == pytest.approx(24, rel=0.02)
     assert found.tpot_ns == pytest.approx(token, rel=0.02)
+
+
+@pytest.mark.parametrize("sequences", [4, 24, 64])
+@pytest.mark.parametrize("asked", [item for item in CASES if not item.locked], ids=str)
+def test_requests_at_random_and_in_a_loop_without_end_are_answered_alike(
+    asked: SimulatedService, sequences: int
+) -> None:
+    """The limit that both have: a rank that is never short of requests, each read beside the tokens of the others."""
+    curve, load = linear_curve(asked), workload(asked)
+    read = prompt_reading(curve, load, asked.chunk, 0.5)
+    step = curve.decoding(sequences).duration_ns
+    mixed = step + read.chunk_ns(step)
+    loop = ClosedLoop(sequences, 1, read.chunks, inf, load.answer, step / 1e6, 0.0, mixed / 1e6)
+    rate, token = most_rate(curve, load, sequences, read)
+    # At random some come in the same step, which launches their kernels once.
+    within = 0.05 if asked.launched else 0.001
+    assert rate == pytest.approx(sequences / loop.wave() * 1e3, rel=within)
+    # By so much the own prompt lengthens no token of its answer.
+    own = read.chunks * (loop.mixed - loop.step) / load.answer
+    assert token / 1e6 == pytest.approx(loop.step + loop.among() / load.answer + own, rel=within)

@@ -33,7 +33,7 @@ def ask(rate: float = 8.0, *, tpot_ms: float = 60, ttft_ms: float = 2000, most: 
     die = chip("910C")
     case = Case(load_config(CONFIG), die, engine("vllm-ascend", die), ServingOptions(40960), ONE_RANK, Memory())
     goal = ServiceGoal(round(ttft_ms * 1e6), round(tpot_ms * 1e6))
-    return ServiceAsk(case, goal, even_workload(rate, 2000, 500), most, "vllm-ascend", chunks=(2048,))
+    return ServiceAsk(case, goal, even_workload(rate, 2000, 500), most, chunks=(2048,))
 
 
 @pytest.fixture(scope="module")

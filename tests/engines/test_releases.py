@@ -8,7 +8,8 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.engines import CAPTURED, DEFAULT_ENGINE, GRAPHS, engine_is_known, step_mode
 from memplan.kv.engine_files import engines
-from memplan.serving.constants import attention_type, engine_host, host_of, step_interval
+from memplan.serving.constants import accepted, attention_type, engine_host, host_of, step_interval
+from memplan.serving.loaded_steps import prompt_steps
 
 FAMILIES = table("memplan.engines", "releases.json")["families"]
 MODES = table("memplan.serving", "constants.json")["engines"]
@@ -22,6 +23,23 @@ def test_every_mode_has_times_and_every_period_a_source(family: str) -> None:
         assert set(period.get("modes", {})) | set(period.get("taken_as", {})) <= set(GRAPHS)
         assert "https://" in period["source"] or "constants.json" in period["source"]
     assert all(kind.get("graphs", "none") in GRAPHS for kind in FAMILIES[family].get("kinds", {}).values())
+
+
+@pytest.mark.parametrize(("engine", "mixes"), [("v0.11.0", True), ("VLLM_Ascend==0.18.0", True), ("SGLang", False)])
+def test_prompts_are_read_as_by_the_engine_however_it_is_spelled(engine: str, *, mixes: bool) -> None:
+    """Went wrong once: a release of the default engine was taken for one of which nothing is known."""
+    assert prompt_steps(engine, 2048) == prompt_steps(step_mode(engine).name, 2048)
+    assert prompt_steps(engine, 2048).mixes is mixes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_every_engine_it_is_said_how_it_reads_prompts(family: str) -> None:
+    assert prompt_steps(family, None).most is None
+
+
+def test_reference_stacks_are_known_however_they_are_spelled() -> None:
+    assert accepted(3, " Captured") == accepted(3, CAPTURED) != accepted(3, DEFAULT_ENGINE)
+    assert step_interval(" Captured") == step_interval(CAPTURED)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *KNOWN])

@@ -190,13 +190,13 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     options = ServingOptions(
         length=asked.context or sequence_lengths(model, engine.lengths).default, requests=service.step_sequences
     )
-    case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing)
-    load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     host = _host(engine, service)
+    case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing, timed_by=host)
+    load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.predictions))
     goal = service.goal()
-    ask = ServiceAsk(case, goal, load, most, host, drafts, chunks, service.accepted, service.host_factor)
+    ask = ServiceAsk(case, goal, load, most, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)

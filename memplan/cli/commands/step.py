@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 _OF_ONE_STEP = frozenset({"batch", "context", "cached", "stage", "data_rank"})
 """Options that say of one step what of requests at once follows from how many they are and how long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """How an engine runs steps: drafts accepted (by default as reported) and launched, its host against public ones."""
+
+    mode: StepMode
+    acceptance: float | None
+    eager_drafts: bool
+    host_factor: float | None
 
 
 @reporting
@@ -62,82 +72,88 @@ def command(
     answered, 2 when the input can't be used.
     """
     from memplan.hardware import chip as find_chip
-    from memplan.kv.served_weights import served_weights
     from memplan.models import load_config
-    from memplan.reports.step_report import step_report, training_step_report
-    from memplan.serving import step_time, training_time
     from memplan.serving.host_factor import check_host_shows
 
-    model, die = load_config(config), find_chip(chip)
-    if load.asked:
-        if output is not None or measured_step is not None:
-            raise InputError("--measured-step and -o are of one step", remedy="leave --concurrency and --rate out")
-        mode = runs.mode()
-        return _of_requests(
-            model, asked, load, die, mode,
-            acceptance=accepted, eager_drafts=eager_drafts, host_factor=host_factor,
-        )  # fmt: skip
-    if asked.phase == TRAIN_PHASE:
+    model, die, many = load_config(config), find_chip(chip), load.asked
+    if many and (output is not None or measured_step is not None):
+        raise InputError("--measured-step and -o are of one step", remedy="leave --concurrency and --rate out")
+    if asked.phase == TRAIN_PHASE and not many:
         told = (accepted, host_factor, measured_step, output)
         if runs.started_with or any(item is not None for item in told):
             raise InputError(
                 "--accepted, --host-factor, --measured-step, what an engine captures and -o are of steps that serve",
                 remedy="memplan plan writes plans of training",
             )
-        asked.check_parts(model)
-        trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=runs.engine)
-        return training_step_report(trained, asked.stage)
+        return _of_training(model, asked, die, runs.engine)
     if host_factor is not None and measured_step is not None:
         raise InputError("--measured-step says what --host-factor is", remedy="give one of them")
     mode = runs.mode()
     if host_factor is not None or measured_step is not None:
         check_host_shows(mode.name)
+    served = _Served(mode, accepted, eager_drafts, host_factor)
+    if many:
+        return _of_requests(model, asked, load, die, served)
+    return _of_one_step(model, asked, die, served, measured_step, output)
+
+
+def _of_training(model: ModelConfig, asked: TimedStepRequest, die: Chip, engine: str | None) -> Report:
+    """The time of a training step."""
+    from memplan.reports.step_report import training_step_report
+    from memplan.serving import training_time
+
+    asked.check_parts(model)
+    trained = training_time(model, asked.ranks, asked.training_recipe(), die, engine=engine)
+    return training_step_report(trained, asked.stage)
+
+
+def _of_one_step(
+    model: ModelConfig,
+    asked: TimedStepRequest,
+    die: Chip,
+    by: _Served,
+    measured_step: float | None,
+    output: Path | None,
+) -> Report:
+    """The time of one served step, with the host that makes it take `measured_step` milliseconds where that is told."""
+    from memplan.kv.served_weights import served_weights
+    from memplan.reports.step_report import step_report
+    from memplan.serving import step_time
 
     served = served_weights(model, die, asked.weights)
     step = replace(asked.served_step(), precision=served.precision)
 
     def timed(factor: float | None) -> StepTime:
         return step_time(
-            model, asked.layout, step, die, acceptance=accepted, engine=mode.name,
-            eager_drafts=eager_drafts, host_factor=factor,
+            model, asked.layout, step, die, acceptance=by.acceptance, engine=by.mode.name,
+            eager_drafts=by.eager_drafts, host_factor=factor,
         )  # fmt: skip
 
-    result = timed(host_factor)
+    result, notes = timed(by.host_factor), by.mode.notes
     if measured_step is not None:
-        factor = _host_factor(result, measured_step * 1e6, eager_drafts=eager_drafts)
+        factor = _host_factor(result, measured_step * 1e6, eager_drafts=by.eager_drafts)
         result = timed(factor)
         note = (
             f"this machine's host takes {factor:.2f} times as long as public ones: --host-factor {factor:.2f} predicts "
             "its other steps"
         )
-        result = replace(result, notes=(*result.notes, note))
-    result = replace(result, notes=(*result.notes, *map(str, mode.notes)))
+        notes = (note, *notes)
+    result = replace(result, notes=(*result.notes, *map(str, notes)))
     if output is not None:
         from memplan.planner import plan
 
         plan(model, layout=result.layout, recipe=result.step, chip=die, engine=result.engine).save(output)
     found = step_report(result, _room(die))
-    notes = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
-    return replace(found, notes=notes, written=() if output is None else (output,))
+    remarks = (*found.notes, *(() if served.note is None else (Remark(served.note),)))
+    return replace(found, notes=remarks, written=() if output is None else (output,))
 
 
-def _of_requests(
-    model: ModelConfig,
-    asked: TimedStepRequest,
-    load: LoadRequest,
-    die: Chip,
-    mode: StepMode,
-    *,
-    acceptance: float | None,
-    eager_drafts: bool,
-    host_factor: float | None,
-) -> Report:
+def _of_requests(model: ModelConfig, asked: TimedStepRequest, load: LoadRequest, die: Chip, by: _Served) -> Report:
     """What a service of the layout does with the requests of `load`."""
     from memplan.deployment.answered_load import answered_load
     from memplan.kv.served_weights import served_weights
     from memplan.reports.services.load_report import load_report
     from memplan.serving.constants import hidden_host_notes
-    from memplan.serving.host_factor import check_host_shows
     from memplan.serving.steptime import routing_notes
 
     if asked.phase != "decode":
@@ -147,14 +163,12 @@ def _of_requests(
         raise InputError(
             "{} is of one step", idle, remedy="give --input-length, --output-length and --concurrency in its place"
         )
-    if host_factor is not None:
-        check_host_shows(mode.name)
-    model, layout, served = load.drafting(model), asked.layout, served_weights(model, die, asked.weights)
+    model, layout, served, mode = load.drafting(model), asked.layout, served_weights(model, die, asked.weights), by.mode
     step = replace(asked.served_step(), precision=served.precision)
     found = answered_load(
         model, layout, die, load.load(), step, mode.name,
         limits=load.limits(model, layout, die, step, mode), step_tokens=load.read_tokens,
-        acceptance=acceptance, eager_drafts=eager_drafts, host_factor=host_factor,
+        acceptance=by.acceptance, eager_drafts=by.eager_drafts, host_factor=by.host_factor,
     )  # fmt: skip
     notes = (*mode.notes, *routing_notes(model, layout, even=step.even_routing), *hidden_host_notes(mode.name))
     return load_report(found, model.name, die.name, notes if served.note is None else (*notes, served.note))
@@ -168,7 +182,7 @@ def _host_factor(result: StepTime, measured_ns: float, *, eager_drafts: bool) ->
     if factor is None:
         raise InputError(
             "no host makes this step take {}: without one it takes {}",
-            format_duration(measured_ns), format_duration(result.duration_ns - result.host_ns),
+            format_duration(measured_ns), format_duration(result.hidden_host_ns),
             remedy="give the milliseconds of a whole step of this layout, batch and context",
         )  # fmt: skip
     return factor
