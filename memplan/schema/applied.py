@@ -53,7 +53,7 @@ class AppliedPlan:
 
     def __str__(self) -> str:
         lines = [*map(str, self.settings)] or ["the plan sets nothing: the step fits as it is"]
-        if self.peak != self.planned:
+        if self.peak > self.planned:
             told = f"{format_bytes(self.peak)} with what was set, {format_bytes(self.planned)} in the plan"
             lines.append(f"HBM at the peak: {told}")
         return "\n".join(lines)
