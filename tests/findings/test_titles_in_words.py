@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import memplan.findings
-from memplan.core.resources import table
 from memplan.core.sentence import Sentence, Text
 from memplan.findings import diagnose
 from memplan.findings.step_breakdown import IDLE_CAUSES
+from memplan.gui.i18n import catalogue
 from memplan.traces import open_profile
 
 SAMPLE_PROFILE = Path(str(resources.files("memplan.samples"))) / "llama_train_profile"
@@ -38,7 +38,7 @@ def templates(text: Text) -> Iterator[str]:
 def test_titles_hold_no_english_phrases(folder: str, request: pytest.FixtureRequest) -> None:
     """Went wrong once: "计算的瓶颈：93% shorter than a launch, 5% bound by no pipe"."""
     path: Path = request.getfixturevalue("shared_data") / folder if folder else SAMPLE_PROFILE
-    words = table("memplan.gui", "data/zh.json")
+    words = catalogue("zh")
     found = diagnose(open_profile(path)).findings
     assert found
     for one in found:
@@ -59,7 +59,7 @@ def written(node: ast.expr) -> Iterator[str]:
 
 
 def test_bounds_formulas_and_labels_of_all_rules_can_be_said_in_chinese() -> None:
-    words = table("memplan.gui", "data/zh.json")
+    words = catalogue("zh")
     said = set(IDLE_CAUSES)
     for path in Path(memplan.findings.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
