@@ -126,7 +126,7 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
     "name",
     [
         "FFN", "MatmulAllReduce", "NMSWithMask", "DynamicRNN", "AlltoAllvGroupedMatMul", "RoiAlign", "TreeEnsemble",
-        "EmbeddingHashTableLookupOrInsert", "MoeDistributeCombineAddRmsNorm",
+        "EmbeddingHashTableLookupOrInsert", "MoeDistributeCombineAddRmsNorm", "FusionOp_Conv2D_RoiAlign",
     ],
 )  # fmt: skip
 def test_what_is_counted_in_part_has_no_interval(name: str) -> None:

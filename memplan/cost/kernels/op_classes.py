@@ -213,7 +213,10 @@ _WEIGHT = ("attention_gradient", "attention", "convolution_filter_gradient", "co
 
 
 def _joined(parts: Sequence[OpClass]) -> OpClass:
-    """One kernel of `parts`: operands pass through memory once, every part's instructions are carried out."""
+    """
+    One kernel of `parts`: operands pass through memory once, every part's instructions are carried out, and what is
+    counted in part stays so; one instruction more or less of a part that is not known tells little.
+    """
     order = {kind: place for place, kind in enumerate(_WEIGHT)}
     heaviest = min(parts, key=lambda part: order.get(part.kind, len(order)))
     return replace(
@@ -221,6 +224,7 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
         passes=sum(part.passes for part in parts),
         transcendentals=sum(part.transcendentals for part in parts),
         widens=any(part.widens for part in parts),
+        assumed=heaviest.assumed or next((part.assumed for part in parts if part is not _UNKNOWN and part.assumed), ""),
     )
 
 
