@@ -75,21 +75,22 @@ def cleared_kernels() -> Iterator[ClearedKernel]:
     """Every kernel of the set."""
     entries = json.loads(CLEARED.read_text("utf-8"))["sources"]
     gave = [(entry["source"], row) for entry in entries for row in entry["kernels"] if _gave(entry, row)]
-    sources, shapes = {source for source, _ in gave}, {_shapes(row) for _, row in gave}
+    sources, shapes = {source for source, _ in gave}, {_shapes(_kernel(row)) for _, row in gave}
     for entry in entries:
         for row in entry["kernels"]:
+            kernel = _kernel(row)
             yield ClearedKernel(
                 source=entry["source"],
                 half=entry["half"],
                 chip=row["chip"],
-                kernel=_kernel(row),
+                kernel=kernel,
                 measured_ns=row["us"] * 1e3,
                 first_ns=row["first_seen"] * 1e3,
                 first_inside=row["first_inside"],
                 cleared=entry["cleared"],
                 is_source=row["chip"] in entry.get("is_source", ()),
                 gave=row.get("gave", False),
-                beside=entry["source"] in sources or _shapes(row) in shapes,
+                beside=entry["source"] in sources or _shapes(kernel) in shapes,
                 doubtful=entry.get("doubtful", ""),
                 again=entry.get("again", False),
             )
@@ -99,9 +100,9 @@ def _gave(entry: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     return row["chip"] in entry.get("is_source", ()) or row.get("gave", False)
 
 
-def _shapes(row: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+def _shapes(kernel: Kernel) -> tuple[tuple[int, ...], ...]:
     """The shapes of the inputs."""
-    return tuple(operand.shape for operand in _kernel(row).present)
+    return tuple(operand.shape for operand in kernel.present)
 
 
 def _kernel(row: Mapping[str, Any]) -> Kernel:
