@@ -165,3 +165,21 @@ def test_floats_that_a_cube_does_not_take_are_said_whatever_the_method(
     note = served_weights(model, chip("910B3"), PUBLISHED).note
     assert (None if note is None else note.values[0]) == weights
     assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None
+
+
+@pytest.mark.parametrize(
+    ("form", "weights", "size"),
+    [
+        ("nvfp4-pack-quantized", {"num_bits": 4, "type": "float", "group_size": 16}, 4.5),
+        ("mxfp4-pack-quantized", {"num_bits": 4, "type": "float", "group_size": 32}, 4.25),
+        ("pack-quantized", {"num_bits": 4, "type": "int", "group_size": 32}, 4.5),
+        ("", {"num_bits": 4, "type": "float", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}, 4.5),
+    ],
+)
+@pytest.mark.parametrize("within", [True, False])
+def test_scales_have_the_bits_of_their_format(form: str, weights: dict[str, object], size: float, within: bool) -> None:
+    """Went wrong once: scales of nvfp4 were counted in 16 bits, those of a format that a group names too."""
+    group, outside = ({"format": form}, {}) if within else ({}, {"format": form})
+    scheme = {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": weights, **group}}, **outside}
+    model = load_config({**DENSE, "quantization_config": scheme})
+    assert precision(PUBLISHED, model).linear.size(1024, 0) == 1024 * size / 8
