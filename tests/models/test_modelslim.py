@@ -57,6 +57,14 @@ def test_kinds_without_a_recipe_have_their_bits(tmp_path: Path, kind: str, size:
     assert scheme.wide == ("o_proj",)
 
 
+def test_a_description_names_fused_layers_and_those_of_other_frameworks(tmp_path: Path) -> None:
+    """Went wrong once: adapters knew these names and descriptions others, each by a table of its own."""
+    names = ("self_attn.qkv_proj", "mlp.w2")
+    plain = {f"model.layers.{layer}.{name}.weight": "FLOAT" for layer in range(2) for name in names}
+    model = in_folder(tmp_path, {"model_quant_type": "W8A16", **plain}, "quant_model_description.json")
+    assert {"q_proj", "k_proj", "v_proj", "down_proj"} <= set(precision(PUBLISHED, model).wide)
+
+
 def test_a_description_counts_before_what_the_source_left_in_config_json(tmp_path: Path) -> None:
     """Went wrong once: the FP8 scheme of the model that was quantised was taken, as engines on NPUs don't."""
     kind = {"model_quant_type": "W8A8_DYNAMIC"}
