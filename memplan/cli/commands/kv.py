@@ -155,13 +155,13 @@ def command(
 def _time_notes(case: Case) -> tuple[str, ...]:
     """What to say of times: whose host they have, and how experts are taken to be chosen."""
     from memplan.engines import CAPTURED
+    from memplan.serving.constants import hidden_host_notes
     from memplan.serving.steptime import routing_notes
 
-    hidden = (
-        "are those of kernels, the host's work hidden" if case.host == CAPTURED else f"have the host of {case.host}"
-    )
+    shown = () if case.host == CAPTURED else (f"times have the host of {case.host}: --host names another engine",)
     return (
-        f"times {hidden}: --host names another engine",
+        *shown,
+        *hidden_host_notes(case.host, "--host"),
         *routing_notes(case.model, case.layout, even=case.even_routing),
     )
 
