@@ -4,6 +4,9 @@
 BIN := .venv/bin
 # Processes that run tests; the tests of one file stay together.
 JOBS ?= 2
+# Where the environment forbids it too, what is compiled is kept: else each worker, each process that a test starts and
+# each next run compiles memplan and rewrites the tests' assertions anew.
+KEEPING := env -u PYTHONDONTWRITEBYTECODE
 
 # The CPU's build of torch; the plain one brings CUDA of many GB.
 TORCH ?= torch==2.13.0+cpu
@@ -17,7 +20,7 @@ demo:  ## plan a bundled graph, compare it with a bundled profile, show both
 
 test:  ## all fast tests, with MindSpore and offscreen windows; `make test JOBS=4` on a larger machine
 	@tools/setup gui,test,mindspore
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	@$(KEEPING) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 test-slow:  ## the tests marked slow
 	@tools/setup docs,gui,test,mindspore

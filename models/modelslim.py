@@ -17,6 +17,7 @@ from memplan.core.errors import InputError
 from memplan.core.resources import table
 from memplan.models.architecture import Quantization
 from memplan.models.fields import Fields
+from memplan.models.projections import projections_called
 
 MODELSLIM_FILE = "quant_model_description.json"
 """What ModelSlim writes beside config.json: how each tensor is stored, and the whole as `model_quant_type`."""
@@ -86,11 +87,8 @@ def _scheme(kind: str, said_by: str, wide: tuple[str, ...] = (), narrow: tuple[s
 
 _TENSOR = re.compile(r"layers\.\d+\.(?P<name>.+)\.weight")
 _LEFT_OUT = frozenset({"self_attn", "attn", "linear_attn", "mlp", "ffn", "block_sparse_moe"})
-_OTHER_NAMES = {
-    "wq_a": "q_a_proj", "wq_b": "q_b_proj", "wkv": "kv_proj", "wo_a": "o_a_proj", "wo_b": "o_b_proj",
-    "wgate": "gate_proj", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj", "shared_expert": "shared_experts",
-}  # fmt: skip
-"""What DeepSeek-V4's checkpoints and others call a matrix, and what it is called here."""
+_OTHER_NAMES = {"shared_expert": "shared_experts", "wgate": "gate_proj"}
+"""What checkpoints call a part of a layer, or the gate of its compressor, and what it is called here."""
 
 
 def _matrices(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -103,7 +101,8 @@ def _matrices(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, 
         words = [word for word in match["name"].split(".") if word not in _LEFT_OUT and not word.isdigit()]
         if words[:1] == ["indexer"]:
             words = [word for word in words if word != "compressor"]
-        for name in {".".join(words), ".".join(_OTHER_NAMES.get(word, word) for word in words)}:
+        *parts, matrix = [_OTHER_NAMES.get(word, word) for word in words] or [""]
+        for name in {".".join(words), *(".".join((*parts, own)) for own in projections_called(matrix))}:
             counts.setdefault(name, [0, 0])[kind == "FLOAT"] += 1
     wide = tuple(sorted(name for name, (bits, floats) in counts.items() if floats > bits))
     return wide, tuple(sorted(counts.keys() - set(wide)))

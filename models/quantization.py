@@ -125,9 +125,22 @@ def _compressed_tensors(scheme: Fields) -> Quantization:
     left_out = " ".join(scheme.whole_list("ignore", str))
     experts_only = "self_attn" in left_out and "shared_experts" in left_out
     linear = None if experts_only else bits
-    scale = _E8M0_BITS if (scheme.text_or_none("format") or "").startswith("mx") else _BFLOAT16_BITS
+    scale = _scale_bits(weights, only.text_or_none("format") or scheme.text_or_none("format") or "")
     kv = "fp8" if scheme.has("kv_cache_scheme") else None
     return Quantization(
         "compressed-tensors", linear, bits, group, group, scale, scale, expert_only=experts_only, kv=kv,
         integers=weights.text_or_none("type") != "float", weight_only=not only.has("input_activations"),
     )  # fmt: skip
+
+
+_SCALE_BITS = {"uint8": 8, "float8_e4m3fn": 8, "float8_e8m0fnu": 8, "float16": 16, "bfloat16": 16, "float32": 32}
+
+
+def _scale_bits(weights: Fields, form: str) -> int:
+    """
+    Bits of a scale of `weights` that are stored as `form`: as they say, else as narrow floats have them, whose scales
+    are narrow too (compressed-tensors, `QuantizationArgs.scale_dtype`; `mxfp4-pack-quantized` and
+    `nvfp4-pack-quantized` write float8_e8m0 and float8_e4m3).
+    """
+    told = (weights.text_or_none("scale_dtype") or "").removeprefix("torch.")
+    return _SCALE_BITS.get(told, 8 if form.startswith(("mx", "nvfp4")) else _BFLOAT16_BITS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
+from memplan.engines import CAPTURED
 from memplan.hardware import Chip, link
 from memplan.kv.budget import budget
 from memplan.kv.budget_parts import KvBudget, Memory, as_started
@@ -18,6 +19,7 @@ from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
 from memplan.serving.constants import host_of
+from memplan.serving.steptime import routing_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +176,14 @@ def recompute_ns(case: Case) -> int:
         precision=case.served_precision, even_routing=case.even_routing,
     )  # fmt: skip
     return step_time(case.model, case.layout, step, case.chip, engine=case.host).duration_ns
+
+
+def time_notes(case: Case) -> tuple[str, ...]:
+    """What to say of times of `case`: whose host they have, and how experts are taken to be chosen."""
+    hidden = (
+        "are those of kernels, the host's work hidden" if case.host == CAPTURED else f"have the host of {case.host}"
+    )
+    return (
+        f"times {hidden}: --host names another engine",
+        *routing_notes(case.model, case.layout, even=case.even_routing),
+    )

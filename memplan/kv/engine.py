@@ -285,7 +285,8 @@ class Engine:
     to keep compressed entries, told apart by their ratios. `checkpoint_kv` says that a cache whose type is left open
     has the one that the checkpoint brings scales for. `drafting` says how models draft. `unpiped` are the families that
     do not run with pipeline parallelism at all (`unnamed_unpiped`: unless the file names a class). It has no class
-    for models of `unserved` types, and keeps keys and values of `expanded` ones in place of their latents.
+    for models of `unserved` types or whose file names an `unserved` class, and keeps keys and values of `expanded`
+    ones in place of their latents.
     `checks_heads` says that query heads must divide among the ranks of tensor parallelism, of which those that
     share tokens are some; ranks that share tokens are not asked to repeat key/value heads of `context_unchecked`
     types, which it takes for latents there, and asked to repeat heads of `context_headed` types, whose latents it

@@ -24,11 +24,12 @@ def check_runnable(model: ModelConfig, engine: Engine, layout: Layout, kind: str
     of `model`, `runner` the model runner asked for.
     """
     experts = model.experts
-    if model.model_type in engine.unserved:
+    unserved = next((name for name in (model.model_type, model.architecture) if name in engine.unserved), None)
+    if unserved is not None:
         raise InputError(
             "{} has no class for {}",
             engine.name,
-            model.model_type,
+            unserved,
             remedy="name another release with --engine, such as vllm-0.33.0-h100 or vllm-0.23.0",
         )
     if experts is not None and not experts.gated and not engine.plain_experts:

@@ -78,7 +78,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
 
         `micro_batches` of a step are for a layout to say: `micro_batches_of`.
         """
-        from memplan.models.training.adapters import fused_projections, projections_called
+        from memplan.models.projections import fused_projections, projections_called
         from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
         from memplan.models.training.step_recipe import Recipe
 
@@ -141,7 +141,8 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
         self._check_targets(model)
 
     def _check_targets(self, model: ModelConfig) -> None:
-        from memplan.models.training.adapters import adapted_projections, projections_called
+        from memplan.models.projections import projections_called
+        from memplan.models.training.adapters import adapted_projections
 
         targets = self._targets()
         if not targets:

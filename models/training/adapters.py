@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import MappingProxyType
 
 from memplan.core.resources import table
 from memplan.models.architecture import Layer, ModelConfig
@@ -24,31 +23,6 @@ _PARTS = {
 """Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
 _READ_WITHIN = ROWS_SPLIT | {"o_a_proj", "q_b_proj", "kv_b_proj", "fc2_latent_proj"}
 """Projections that read what others made in their part of a layer, not what the norm before it gives."""
-_HEADS, _GATED = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
-_FUSED = MappingProxyType(
-    {
-        "qkv_proj": _HEADS, "query_key_value": _HEADS, "W_pack": _HEADS, "wqkv": _HEADS, "Wqkv": _HEADS,
-        "c_attn": _HEADS, "linear_qkv": _HEADS, "gate_up_proj": _GATED, "dense_h_to_4h": _GATED, "linear_fc1": _GATED,
-    }
-)  # fmt: skip
-"""
-What layers of transformers' models and of Megatron-Core hold that are several projections elsewhere, and have one
-adapter: a matrix from their input and one to all their outputs (PEFT, `LoraLayer.update_layer` by the layer's sizes).
-"""
-_CALLED = MappingProxyType(
-    {
-        "linear_proj": ("o_proj",),
-        "dense": ("o_proj",),
-        "linear_fc2": ("down_proj",),
-        "dense_4h_to_h": ("down_proj",),
-        "linear_q_proj": ("q_proj",),
-        "linear_q_down_proj": ("q_a_proj",),
-        "linear_q_up_proj": ("q_b_proj",),
-        "linear_kv_down_proj": ("kv_a_proj_with_mqa",),
-        "linear_kv_up_proj": ("kv_b_proj",),
-    }
-)
-"""What Megatron-Core, and layers with fused projections, call others."""
 _OF_EXPERTS = (WeightGroup.EXPERTS, WeightGroup.SHARED_EXPERTS)
 
 
@@ -57,16 +31,6 @@ def has_adapter(item: Weight, recipe: Recipe) -> bool:
     if not recipe.lora_rank or not _may_have(item, experts=recipe.lora_experts):
         return False
     return not recipe.lora_targets or item.own_name in recipe.lora_targets
-
-
-def projections_called(name: str) -> tuple[str, ...]:
-    """The projections that a target of adapters is, by its own name or by one that Megatron or a fused layer has."""
-    return _FUSED.get(name) or _CALLED.get(name, (name,))
-
-
-def fused_projections(name: str) -> tuple[str, ...]:
-    """The projections that a target of adapters holds as one layer; none where it is one of its own."""
-    return _FUSED.get(name, ())
 
 
 def adapted_projections(model: ModelConfig, *, experts: bool = False) -> tuple[str, ...]:

@@ -8,7 +8,16 @@ import pytest
 
 from memplan.cost import Kernel, KernelCost, Operand, kernel_cost, machine
 from memplan.cost.attention import AttentionProblem, attention_time
-from memplan.cost.kernels.op_classes import op_class, reduced_row, rows_overlap
+from memplan.cost.kernels.op_classes import (
+    one_row_at_a_time,
+    op_class,
+    reduced_row,
+    row_steps,
+    rows_overlap,
+    takes_all_cores,
+    takes_turns,
+    writes_cache,
+)
 from memplan.cost.product_costs import matmul_cost
 from memplan.cost.products.convolution import convolution_of
 from memplan.hardware import chip
@@ -45,6 +54,28 @@ def test_rows_that_are_added_take_turns() -> None:
     step = B3["instruction_start_ns"]
     assert inner.duration_ns > 128 * 1000 / B3.vectors * 5 * step
     assert outer.duration_ns < inner.duration_ns / 2
+
+
+@pytest.mark.parametrize("kind", ["InplaceIndexAddWithSorted", "MoeInplaceIndexAddWithSorted", "IndexPutWithSort"])
+def test_rows_of_sorted_indices_take_turns(kind: str) -> None:
+    """Went wrong once: sorting spares none of them their way through one buffer."""
+    table, places = Operand((100000, 16), "float32"), Operand((65536,), "int32")
+    operands = (Operand((65536, 16), "float32"), places, places)
+    found = _cost(kind, (table, *operands), (table,))
+    assert found.duration_ns > 65536 / B3.vectors * 2 * B3["instruction_start_ns"]
+
+
+def test_tables_know_a_type_by_the_name_of_its_class() -> None:
+    """Went wrong once: classes dropped versions and prefixes, one table took any spelling, all others one alone."""
+    for name in ("InplaceIndexAdd", "inplaceindexadd", "aclnnInplaceIndexAdd", "InplaceIndexAddV7"):
+        assert row_steps(name, B3.npu_arch, long=False) == row_steps("InplaceIndexAdd", B3.npu_arch, long=False) > 0
+    assert rows_overlap("AddRmsNormV9", 4096, "float16")
+    assert one_row_at_a_time("RMSNORM", 4096, "Ascend910B")
+    assert takes_turns("TensorMoveV2")
+    assert writes_cache("ReshapeAndCacheV2")
+    # What has a class of its own is no other type's.
+    assert takes_all_cores("Transpose")
+    assert not takes_all_cores("TransposeD")
 
 
 def test_the_newest_generation_takes_no_turns() -> None:
@@ -122,6 +153,15 @@ def test_flat_windows_load_the_rows_of_pixels_that_they_meet() -> None:
         _cost("Conv2D", (image, Operand((64, 64, *taps), "float16")), (result,)).gm_bytes for taps in ((1, 3), (3, 1))
     )
     assert tall > flat + image.nbytes // 8
+
+
+def test_of_volumes_planes_are_stepped_over_as_rows_are() -> None:
+    """Went wrong once: steps were counted along one axis, so that patches met planes between theirs, and lines less."""
+    image, result = Operand((2, 64, 32, 56, 56), "float16"), Operand((2, 128, 16, 28, 28), "float16")
+    found = _cost("Conv3D", (image, Operand((128, 64, 1, 1, 1), "float16")), (result,))
+    assert found.gm_bytes < image.nbytes / 3 + result.nbytes
+    line, made = Operand((8, 64, 3000), "float16"), Operand((8, 128, 1500), "float16")
+    assert _cost("Conv1D", (line, Operand((128, 64, 1), "float16")), (made,)).gm_bytes > line.nbytes + made.nbytes
 
 
 def test_experts_without_rows_are_not_read() -> None:

@@ -122,7 +122,13 @@ def test_an_interval_holds_the_prediction_of_its_kernel_and_says_what_it_rests_o
     assert found.sources >= 12
 
 
-@pytest.mark.parametrize("name", ["FFN", "MatmulAllReduce", "NMSWithMask", "DynamicRNN", "AlltoAllvGroupedMatMul"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FFN", "MatmulAllReduce", "NMSWithMask", "DynamicRNN", "AlltoAllvGroupedMatMul", "RoiAlign", "TreeEnsemble",
+        "EmbeddingHashTableLookupOrInsert", "MoeDistributeCombineAddRmsNorm",
+    ],
+)  # fmt: skip
 def test_what_is_counted_in_part_has_no_interval(name: str) -> None:
     """Went wrong once: a kernel of two products, or with an exchange behind one, had the interval of its first."""
     kernel = Kernel(name, (BIG, BIG), (BIG,))

@@ -282,6 +282,19 @@ def test_models_of_later_releases_are_refused(shared_data: Path, served: str, do
         resolve(model, engine(served), ServingOptions(4096))
 
 
+def test_classes_that_a_release_does_not_register_are_refused() -> None:
+    """Went wrong: K-EXAONE's file names a class that vLLM 0.30 has by transformers' spelling alone, 0.33 by both."""
+    described = json.loads((Path(__file__).parents[1] / "models" / "described.json").read_text())
+    published = described["families"]["exaone_moe"]["config"]
+    spelled, published_as = "ExaoneMoeForCausalLM", "ExaoneMoEForCausalLM"
+    models = {name: load_config({**published, "architectures": [name]}) for name in (spelled, published_as)}
+    served = engine("vllm-ascend-0.30.0rc2-a3")
+    resolve(models[spelled], served, ServingOptions(2048))
+    resolve(models[published_as], engine("vllm-0.33.0-h100"), ServingOptions(2048))
+    with pytest.raises(InputError, match=f"has no class for {published_as}"):
+        resolve(models[published_as], served, ServingOptions(2048))
+
+
 def test_models_without_attention_keep_no_prefixes_unless_told() -> None:
     model = load_config(
         {

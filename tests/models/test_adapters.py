@@ -63,6 +63,12 @@ def test_fused_layers_have_one_adapter_as_peft_says() -> None:
     assert adapter_elements(phi, Layout(), (range(32),), recipe) == (25_165_824, 0)
 
 
+def test_targets_have_the_names_of_checkpoints() -> None:
+    """Went wrong once: those that descriptions of checkpoints were read by were refused here (Mixtral's experts)."""
+    asked = RecipeRequest(lora_rank=16, lora_targets="w1,w2,w3,linear_proj", lora_experts=True)
+    assert asked.recipe(2048).lora_targets == ("gate_proj", "down_proj", "up_proj", "o_proj")
+
+
 def test_outputs_of_recurrences_are_split_by_their_inputs(family_models: Mapping[str, ModelConfig]) -> None:
     """Went wrong once: on two ranks the adapter beside `out_proj` split its outputs, as if it were a way in."""
     model = family_models["qwen3_5_text"]

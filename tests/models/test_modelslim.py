@@ -57,6 +57,14 @@ def test_kinds_without_a_recipe_have_their_bits(tmp_path: Path, kind: str, size:
     assert scheme.wide == ("o_proj",)
 
 
+def test_a_description_names_fused_layers_and_those_of_other_frameworks(tmp_path: Path) -> None:
+    """Went wrong once: adapters knew these names and descriptions others, each by a table of its own."""
+    names = ("self_attn.qkv_proj", "mlp.w2")
+    plain = {f"model.layers.{layer}.{name}.weight": "FLOAT" for layer in range(2) for name in names}
+    model = in_folder(tmp_path, {"model_quant_type": "W8A16", **plain}, "quant_model_description.json")
+    assert {"q_proj", "k_proj", "v_proj", "down_proj"} <= set(precision(PUBLISHED, model).wide)
+
+
 def test_a_description_counts_before_what_the_source_left_in_config_json(tmp_path: Path) -> None:
     """Went wrong once: the FP8 scheme of the model that was quantised was taken, as engines on NPUs don't."""
     kind = {"model_quant_type": "W8A8_DYNAMIC"}
@@ -165,3 +173,21 @@ def test_floats_that_a_cube_does_not_take_are_said_whatever_the_method(
     note = served_weights(model, chip("910B3"), PUBLISHED).note
     assert (None if note is None else note.values[0]) == weights
     assert served_weights(model, chip("Ascend950DT_9572"), PUBLISHED).note is None
+
+
+@pytest.mark.parametrize(
+    ("form", "weights", "size"),
+    [
+        ("nvfp4-pack-quantized", {"num_bits": 4, "type": "float", "group_size": 16}, 4.5),
+        ("mxfp4-pack-quantized", {"num_bits": 4, "type": "float", "group_size": 32}, 4.25),
+        ("pack-quantized", {"num_bits": 4, "type": "int", "group_size": 32}, 4.5),
+        ("", {"num_bits": 4, "type": "float", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}, 4.5),
+    ],
+)
+@pytest.mark.parametrize("within", [True, False])
+def test_scales_have_the_bits_of_their_format(form: str, weights: dict[str, object], size: float, within: bool) -> None:
+    """Went wrong once: scales of nvfp4 were counted in 16 bits, those of a format that a group names too."""
+    group, outside = ({"format": form}, {}) if within else ({}, {"format": form})
+    scheme = {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": weights, **group}}, **outside}
+    model = load_config({**DENSE, "quantization_config": scheme})
+    assert precision(PUBLISHED, model).linear.size(1024, 0) == 1024 * size / 8

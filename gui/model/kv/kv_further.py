@@ -9,11 +9,20 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
-from memplan.deployment.cases import Case, Effect, MemoryTier, longest_context, memory_tier, recompute_ns, usual_effects
+from memplan.deployment.cases import (
+    Case,
+    Effect,
+    MemoryTier,
+    longest_context,
+    memory_tier,
+    recompute_ns,
+    time_notes,
+    usual_effects,
+)
 from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
+from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.requests.kv_request import KvRequest
-from memplan.serving.steptime import routing_notes
 
 _MOST_RANKS = 128
 
@@ -36,7 +45,7 @@ class Further:
     recompute_ns: int | None
     effects: tuple[Effect, ...]
     fitting: KvRequest | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 def further(choice: KvRequest, progress: Progress = silent) -> Further:
@@ -51,7 +60,7 @@ def further(choice: KvRequest, progress: Progress = silent) -> Further:
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
     effects = usual_effects(case) if choice.effects else ()
-    notes = routing_notes(case.model, case.layout, even=case.even_routing) if tiers else ()
+    notes = tuple(map(note_in_words, time_notes(case))) if tiers else ()
     return Further(choice, case.options.length, longest, tiers, recompute, effects, fitting, notes)
 
 

@@ -28,7 +28,7 @@ from memplan.gui.model.kv.kv_offer import (
     engine_versions,
 )
 from memplan.gui.model.palette import Palette
-from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, StepSlider, WheelGuard, fill
+from memplan.gui.views.kv.kv_inputs import BALANCED_EXPERTS, DoublingSpin, RankGrid, StepSlider, WheelGuard, fill
 from memplan.kv.collective_buffers import HCCL_BUFFER_MB
 from memplan.kv.engine import DEFAULT_SEQUENCES
 from memplan.models.precision import PUBLISHED, precision_names
@@ -58,11 +58,7 @@ _FLAGS = (
         "Steps are scheduled ahead; half ticked: the engine's default",
     ),
     ("index_c8", "Indexer in 8 bits", "Keys of the indexer are kept in 8 bits"),
-    (
-        "even_routing",
-        "Balanced experts",
-        "Somebody balances the experts, so that no rank is waited for: times go by it, memory doesn't",
-    ),
+    ("even_routing", *BALANCED_EXPERTS),
     ("effects", "Compare other options", "Also say what other block sizes, batches and KV types would do"),
 )
 

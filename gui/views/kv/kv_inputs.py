@@ -28,6 +28,11 @@ RANKS = (
     ("ep", "EP", "Ranks that share the experts; 1 splits each expert by TP"),
     ("cp", "CP", "Ranks of context parallelism"),
 )
+BALANCED_EXPERTS = (
+    "Balanced experts",
+    "Somebody balances the experts, so that no rank is waited for: times go by it, memory doesn't",
+)
+"""What the box of `even_routing` is called and what it is, wherever a served step is asked for."""
 
 
 class WheelGuard(QObject):

@@ -12,7 +12,7 @@ from memplan.gui.i18n import tr
 from memplan.gui.model.kv.kv_offer import SAMPLE, chip_names
 from memplan.gui.model.planning.plan_answer import source_name
 from memplan.gui.model.session.open_request import PLAN_PATTERNS, kind_of_path
-from memplan.gui.views.kv.kv_inputs import DoublingSpin, RankGrid, fill
+from memplan.gui.views.kv.kv_inputs import BALANCED_EXPERTS, DoublingSpin, RankGrid, fill
 from memplan.models.precision import precision_names
 from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.requests.plan_request import PlanRequest
@@ -73,10 +73,9 @@ class PlanForm(QWidget):
         self.weights = QComboBox(self)
         fill(self.weights, [(name, name) for name in precision_names()], "published")
         self._add(tr("Weights"), self.weights, _SERVED)
-        self.even_routing = QCheckBox(tr("Balanced experts"), self)
-        self.even_routing.setToolTip(
-            tr("Somebody balances the experts, so that no rank is waited for: times go by it, memory doesn't")
-        )
+        label, what = map(tr, BALANCED_EXPERTS)
+        self.even_routing = QCheckBox(label, self)
+        self.even_routing.setToolTip(what)
         self._add("", self.even_routing, _SERVED)
         self.micro_batch = self._count(tr("Samples of a micro-batch"), 1, 1 << 16, 1, _TRAINING)
         self.global_batch = self._count(tr("Samples of a step"), 1, 1 << 20, 1, _TRAINING)

@@ -108,7 +108,7 @@ def command(
 
     Exits with 0 when a sequence of the context fits, 1 when none does, 2 when the input can't be used.
     """
-    from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, usual_effects
+    from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, time_notes, usual_effects
     from memplan.deployment.engine_changes import engine_comparison
     from memplan.deployment.worker_check import worker_check
     from memplan.reports.kv.cache_use_section import cache_use_document, cache_use_section
@@ -128,7 +128,7 @@ def command(
         effects=usual_effects(case) if request.effects else (),
         against=None if other is None else engine_comparison(case, other),
         places=_places(case) if request.tables else None,
-        notes=_time_notes(case) if timed else (),
+        notes=time_notes(case) if timed else (),
     )
     report = kv_report(result, more)
     if export_to is not None and to is None:
@@ -149,20 +149,6 @@ def command(
         report,
         sections=(*report.sections, cache_use_section(result, found)),
         document=None if document is None else lambda: {**document(), "used": cache_use_document(found)},
-    )
-
-
-def _time_notes(case: Case) -> tuple[str, ...]:
-    """What to say of times: whose host they have, and how experts are taken to be chosen."""
-    from memplan.engines import CAPTURED
-    from memplan.serving.steptime import routing_notes
-
-    hidden = (
-        "are those of kernels, the host's work hidden" if case.host == CAPTURED else f"have the host of {case.host}"
-    )
-    return (
-        f"times {hidden}: --host names another engine",
-        *routing_notes(case.model, case.layout, even=case.even_routing),
     )
 
 

@@ -52,40 +52,61 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
             transcendentals=entry.get("transcendentals", 0.0),
             rule=name,
             widens=entry.get("widens", entry["kind"] == "rows"),
-            assumed="a part alone of what its type does is counted" if entry.get("in_part") else "",
         )
+        partly = entry.get("in_part", False)
+        in_part = replace(rule, assumed="a part alone of what its type does is counted")
         for op_type in entry["types"]:
-            found[op_type.casefold()] = rule
+            counted = not partly if isinstance(partly, bool) else op_type not in partly
+            found[op_type.casefold()] = rule if counted else in_part
     return found
 
 
 @cache
+def _listed(op_type: str, generation: str = "") -> str:
+    """
+    The name by which all tables know `op_type`, in lower case: the nearest one that has a class, its own where none
+    has. `generation` has classes of its own.
+
+    So a version, a prefix or a spelling that no table lists is what its class takes it for, while a type with a class
+    of its own (`MatMulV2`, `TransposeD`) is no other type's in any table.
+    """
+    classes = _classes(generation)
+    return next((name for name in table_names(op_type) if name in classes), op_type.casefold())
+
+
+@cache
+def _names(*path: str | int) -> frozenset[str]:
+    """The types that `kernels.json` lists at `path`, in lower case; none where it has no such entry."""
+    found: Any = _table()
+    for part in path:
+        if isinstance(part, str) and part not in found:
+            return frozenset()
+        found = found[part]
+    return frozenset(name.casefold() for name in found)
+
+
+def is_among(op_type: str, *path: str | int) -> bool:
+    """Whether `kernels.json` lists `op_type` at `path` (`"copies_layout", "types"`), by the rule of its classes."""
+    return _listed(op_type) in _names(*path)
+
+
 def takes_turns(op_type: str, generation: str = "") -> bool:
     """
     Whether kernels of `op_type` read a piece, work on it and write it before the next one: no buffer is doubled, on any
     generation or in the kernels of `generation`.
     """
-    entry = _table()["takes_turns"]
-    types = (*entry["types"], *entry["generations"].get(generation, ()))
-    return op_type.casefold() in {name.casefold() for name in types}
+    own = is_among(op_type, "takes_turns", "generations", generation)
+    return own or is_among(op_type, "takes_turns", "types")
 
 
-@cache
 def takes_all_cores(op_type: str) -> bool:
     """Whether kernels of `op_type` start on every vector core however little there is to do."""
-    return op_type in _table()["all_cores"]["types"]
+    return is_among(op_type, "all_cores", "types")
 
 
-@cache
 def index_rows(op_type: str) -> int:
     """Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types."""
-    rule = _table()["index_rows"]
-    return int(rule["rows_a_core"]) if op_type in rule["types"] else 0
-
-
-@cache
-def _goes_over_pixels(op_type: str) -> bool:
-    return op_type in _table()["image_rows"]["types"]
+    return int(_table()["index_rows"]["rows_a_core"]) if is_among(op_type, "index_rows", "types") else 0
 
 
 _BEHIND_CHANNELS = 2
@@ -93,12 +114,17 @@ _BEHIND_CHANNELS = 2
 
 def reduced_row(op_type: str, operand: Operand) -> int:
     """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
-    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and _goes_over_pixels(op_type):
+    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and is_among(op_type, "image_rows", "types"):
         return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
     return logical_row(operand)
 
 
 @cache
+def _by_name(table_name: str, part: str) -> Mapping[str, Any]:
+    """What a table says of each of its types, whose names are in lower case."""
+    return {name.casefold(): entry for name, entry in _table()[table_name][part].items()}
+
+
 def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     """
     Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0.
@@ -108,7 +134,8 @@ def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     rule = _table()["rows_in_turn"]
     if generation in rule["not_of"]:
         return 0
-    return int(rule["types"].get(op_type, rule["longer_than_buffer"].get(op_type, 0) if long else 0))
+    part = "longer_than_buffer" if long and is_among(op_type, "rows_in_turn", "longer_than_buffer") else "types"
+    return int(_by_name("rows_in_turn", part).get(_listed(op_type), 0))
 
 
 def rows_a_task(op_type: str, table_rows: int | None) -> int:
@@ -117,7 +144,7 @@ def rows_a_task(op_type: str, table_rows: int | None) -> int:
 
     `table_rows` is how many its table has where one index says a row of whole blocks, `None` elsewhere.
     """
-    task = _table()["rows_in_turn"]["tasks"].get(op_type)
+    task = _by_name("rows_in_turn", "tasks").get(_listed(op_type))
     if task is None:
         return 1
     short = table_rows is not None and table_rows <= task["longest_table"]
@@ -127,21 +154,25 @@ def rows_a_task(op_type: str, table_rows: int | None) -> int:
 def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
     """Whether kernels of `op_type` read the next rows while they work on those of `row` elements of `dtype`."""
     return any(
-        op_type in rule["types"] and row <= rule["up_to_elements"] and dtype in rule.get("dtypes", (dtype,))
-        for rule in _table()["rows_overlap"]["rules"]
+        is_among(op_type, "rows_overlap", "rules", place, "types")
+        and row <= rule["up_to_elements"]
+        and dtype in rule.get("dtypes", (dtype,))
+        for place, rule in enumerate(_table()["rows_overlap"]["rules"])
     )
 
 
 def reads_rows_behind_sum(op_type: str) -> bool:
     """Whether kernels of `op_type` that work on one row at a time read the next one as soon as a row is summed up."""
-    return op_type in _table()["next_row_behind_sum"]["types"]
+    return is_among(op_type, "next_row_behind_sum", "types")
 
 
 def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     """Whether kernels of `op_type` work on rows of `row` elements one at a time on chips of `family`."""
     return any(
-        op_type in rule["types"] and row > rule["above_elements"] and family in rule.get("families", (family,))
-        for rule in _table()["one_row_at_a_time"]["rules"]
+        is_among(op_type, "one_row_at_a_time", "rules", place, "types")
+        and row > rule["above_elements"]
+        and family in rule.get("families", (family,))
+        for place, rule in enumerate(_table()["one_row_at_a_time"]["rules"])
     )
 
 
@@ -159,10 +190,9 @@ def op_class(op_type: str, generation: str = "") -> OpClass:
     of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
     `unknown`.
     """
-    classes = _classes(generation)
-    for candidate in table_names(op_type):
-        if candidate in classes:
-            return classes[candidate]
+    found = _classes(generation).get(_listed(op_type, generation))
+    if found is not None:
+        return found
     if is_fused(op_type):
         parts = [op_class(part, generation) for part in op_type.removeprefix(_FUSED).split("_") if part]
         if parts:
@@ -194,12 +224,6 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
     )
 
 
-@cache
-def _cache_writes() -> frozenset[str]:
-    return frozenset(name.casefold() for name in _table()["cache_writes"]["types"])
-
-
-@cache
 def writes_cache(op_type: str) -> bool:
     """Whether kernels of `op_type` write tokens into caches of pages."""
-    return any(name in _cache_writes() for name in table_names(op_type))
+    return is_among(op_type, "cache_writes", "types")

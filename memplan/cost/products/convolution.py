@@ -55,7 +55,8 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
             tensors[:2], key=lambda op: (_channels(op, blocked=blocked) != count, _pixels(op, blocked=blocked))
         )
         image = tensors[1] if pixels_of is tensors[0] else tensors[0]
-    stride = _stride(image, pixels_of, blocked=blocked)
+    strides = _strides(image, pixels_of, blocked=blocked)
+    stride = strides[0] if strides else 1
     known = kind != "transposed_convolution"
     channels = (_channels(image, blocked=blocked), _channels(pixels_of, blocked=blocked)) if known else (0, 0)
     count, taps, parts = _filter(filters, width, channels, blocked=blocked)
@@ -85,7 +86,7 @@ def convolution_of(kernel: Kernel, machine: Machine, kind: str) -> MatmulProblem
         problem = replace(problem, extra_bytes=float(kernel.read_bytes + kernel.written_bytes - own))
     if known and not spread:
         # Windows of few channels, or far apart, have fewer elements than what is loaded of their image.
-        loaded = pixels_of.count * width if back else _loaded(image, stride, filters, blocked=blocked)
+        loaded = pixels_of.count * width if back else _loaded(image, strides[1:], filters, blocked=blocked)
         problem = replace(problem, extra_bytes=problem.extra_bytes + max(loaded - problem.a_total, 0.0))
     if of_image:
         turned = machine["turned_word_fractal_cycles"] if width == _WORD else 0.0
@@ -113,24 +114,30 @@ def images_dealt(kernel: Kernel, machine: Machine) -> int:
     return ceil(images / ceil(images / machine.cubes)) if 2 * images >= machine.cubes else 0
 
 
-def _stride(image: Operand, windows: Operand, *, blocked: bool) -> int:
-    """Pixels of a row from one window to the next, as the widths of `image` and of the image of `windows` tell."""
-    width, count = (max(op.shape[-2:-1] if blocked else op.shape[-1:], default=1) for op in (image, windows))
-    return max(round(width / max(count, 1)), 1)
+def _strides(image: Operand, windows: Operand, *, blocked: bool) -> tuple[int, ...]:
+    """
+    Pixels from one window to the next along each axis, that of a row first, as the sizes of `image` and of the image of
+    `windows` tell.
+    """
+    sizes, counts = (op.shape[2:-1] if blocked else op.shape[2:] for op in (image, windows))
+    return tuple(max(round(size / max(count, 1)), 1) for size, count in zip(sizes[::-1], counts[::-1], strict=False))
 
 
-def _loaded(image: Operand, stride: int, filters: Operand, *, blocked: bool) -> float:
+def _loaded(image: Operand, strides: Sequence[int], filters: Operand, *, blocked: bool) -> float:
     """
-    Bytes of `image` that windows `stride` pixels apart meet: of rows of pixels between theirs nothing is loaded, of
-    others all is. Filters in blocks that tell their area alone are taken as wide as they are high.
+    Bytes of `image` that windows meet whose rows are `strides` apart, those of a volume's planes too: of rows of pixels
+    between theirs nothing is loaded, of others all is. Filters in blocks that tell their area alone are taken as wide
+    as they are high.
     """
+    heights: Sequence[int]
     if not blocked:
-        height = filters.shape[2]
+        heights = filters.shape[-2:1:-1]
     elif len(filters.shape) == _SINGLE_CHANNEL_DIMS:
-        height = filters.shape[1]
+        heights = filters.shape[1:2]
     else:
-        height = round(sqrt(max(filters.shape[0] // max(image.shape[1], 1), 1)))
-    return float(image.count) * element_bytes(image.dtype) * min(height / stride, 1.0)
+        heights = (round(sqrt(max(filters.shape[0] // max(image.shape[1], 1), 1))),)
+    met = prod(min(height / stride, 1.0) for height, stride in zip(heights, strides, strict=False))
+    return float(image.count) * element_bytes(image.dtype) * met
 
 
 def _filters_and_gradient(tensors: Sequence[Operand], made: Operand) -> tuple[Operand, Operand]:

@@ -11,6 +11,7 @@ from memplan.cost.kernels.op_classes import is_fused
 from memplan.cost.machine import Machine
 from memplan.cost.products.chunk_kernels import CHUNK_SIZES, attribute_sizes
 from memplan.cost.products.matmul_problem import MatmulProblem
+from memplan.graph.model import DTYPE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
     rate = machine.product_rate(tensors[0].dtype) or machine.product_rate(tensors[1].dtype)
     a_bytes, b_bytes = element_bytes(tensors[0].dtype), element_bytes(tensors[1].dtype)
     widening, assumed = _widening(tensors[0].dtype, tensors[1].dtype), ""
-    if not rate and tensors[1].dtype in _NARROW_FLOATS:
+    if not rate and _is_narrow(tensors[1].dtype):
         half = "bfloat16" if machine.product_rate("bfloat16") else "float16"
         rate, a_bytes, widening = machine.product_rate(half), element_bytes(half), _WIDENING[half]
         assumed = _WIDENED
@@ -146,8 +147,12 @@ def _widening(activations: str, weights: str) -> float:
     return _WIDENING.get(activations, 0.0) if weights in _WHOLE else 0.0
 
 
-_WHOLE = ("int4", "int8")
-_NARROW_FLOATS = ("float8_e4m3", "float8_e5m2", "hifloat8", "float4_e2m1", "float6_e2m3", "float6_e3m2")
+def _is_narrow(dtype: str) -> bool:
+    """Whether it is a float of less than 16 bits."""
+    return "float" in dtype and DTYPE_BITS.get(dtype, _HALF_BITS) < _HALF_BITS
+
+
+_WHOLE, _HALF_BITS = ("int4", "int8"), 16
 _WIDENED = "the cube does not take this type: multiplied in 16 bits, which vector units make of the weights"
 """What engines do for narrow floats where a chip has no unit for them, if they serve them at all."""
 _WIDENING = {"float16": 0.5 + 0.5, "bfloat16": 0.5 + 3}

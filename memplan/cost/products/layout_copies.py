@@ -16,6 +16,7 @@ from typing import Any
 
 from memplan.core.resources import table
 from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_classes import is_among
 from memplan.cost.machine import Machine
 from memplan.cost.operand_rows import line_share
 from memplan.cost.products.matmul_problem import MatmulProblem
@@ -73,8 +74,8 @@ def as_cube_takes(kernel: Kernel, machine: Machine, *, blocks_alone: bool) -> Ke
 
 def layout_copies(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> LayoutCopies | None:
     """What vector cores copy before `problem`, `None` where the cube takes both operands as they lie."""
-    unit = kernel.core.upper()
-    if machine.direct or kernel.type not in _rule()["types"] or unit not in ("", "MIX_AIC") or problem.batch > 1:
+    told = kernel.core.upper() in ("", "MIX_AIC") and is_among(kernel.type, "copies_layout", "types")
+    if machine.direct or not told or problem.batch > 1:
         return None
     sides = _sides(problem)
     copied = [_is_copied(inner, width) for _, inner, width in sides]
