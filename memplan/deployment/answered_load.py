@@ -61,7 +61,7 @@ class LoadAsk:
 class RunningLoad:
     """
     What of requests runs at once: `steps` of those, and nanoseconds that they wait (`AnsweredLoad`). `offered` are the
-    tokens a second of requests that come at a rate which is kept up with.
+    tokens a second of requests that come at a rate, where it sets them and not the steps.
     """
 
     steps: LoadedSteps
@@ -145,9 +145,16 @@ def answered_load(
     host = asked_host(engine, layout, offline=ask.offline, host_factor=host_factor)
     running = running_load(ask, limits, layout, steps_of, host)
     time = load_time(running.steps, engine, offline=ask.offline, host_factor=host_factor)
-    if running.offered is not None:
-        offered = running.offered
-        time = replace(time, rate=LoadFigure(offered, offered, offered, time.rate.host))
+    if ask.rate is not None:
+
+        def rate(times: float) -> float:
+            """Tokens a second where all takes so many times as long: what is asked for, while more at once keep up."""
+            slower = host.slower(times)
+            there = running_load(ask, limits, layout, lambda load: steps_of(load).slower(times), slower)
+            return there.tokens_per_second(slower)
+
+        low, high = (rate(time.rate.value / end) for end in (time.rate.low, time.rate.high))
+        time = replace(time, rate=LoadFigure(running.tokens_per_second(host), low, high, time.rate.host))
     return AnsweredLoad(ask, limits, time, running.queue_ns, running.waiting_ns)
 
 
@@ -220,13 +227,14 @@ def _at_rate(
         running = min(coming, room)
         found = at_once(running)
     answered = _answered(found.steps, host)
+    lasting = math.inf if ask.requests is None else ask.requests
+    # The last one comes when all before it have.
+    offered = ask.answer * (rate if math.isinf(lasting) else lasting / ((lasting - 1) / rate + seconds(found)))
     if running == room and rate * seconds(found) > room and answered < rate:
         queued = 0.0 if ask.at_once is not None and ask.at_once <= most else None
         if queued is None and ask.requests is not None:
             queued = ask.requests / 2 * (1 / answered - 1 / rate) * 1e9
-        return RunningLoad(found.steps, 0.0, queued)
-    lasting = math.inf if ask.requests is None else ask.requests
-    offered = ask.answer * (rate if math.isinf(lasting) else lasting / ((lasting - 1) / rate + seconds(found)))
+        return RunningLoad(found.steps, 0.0, queued, offered if offered < answered * ask.answer else None)
     return replace(found, offered=offered)
 
 

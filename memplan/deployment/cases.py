@@ -18,7 +18,7 @@ from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep
 from memplan.serving import step_time
-from memplan.serving.constants import host_of
+from memplan.serving.constants import hidden_host_notes, host_of
 from memplan.serving.steptime import routing_notes
 
 
@@ -180,10 +180,9 @@ def recompute_ns(case: Case) -> int:
 
 def time_notes(case: Case) -> tuple[str, ...]:
     """What to say of times of `case`: whose host they have, and how experts are taken to be chosen."""
-    hidden = (
-        "are those of kernels, the host's work hidden" if case.host == CAPTURED else f"have the host of {case.host}"
-    )
+    shown = () if case.host == CAPTURED else (f"times have the host of {case.host}: --host names another engine",)
     return (
-        f"times {hidden}: --host names another engine",
+        *shown,
+        *hidden_host_notes(case.host, "--host"),
         *routing_notes(case.model, case.layout, even=case.even_routing),
     )

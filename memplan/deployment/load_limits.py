@@ -8,6 +8,7 @@ from memplan.core.sentence import Text
 from memplan.deployment.cases import Case
 from memplan.deployment.service_goal import even_workload
 from memplan.deployment.service_settings import ServiceSetting, instance_room, sequences_held
+from memplan.engines import StepMode, nearest_release
 from memplan.hardware import Chip
 from memplan.kv import Engine, engines
 from memplan.kv import engine as find_engine
@@ -34,14 +35,20 @@ class LoadLimits:
         return None if self.refused else max(1, int(self.scheduled))
 
 
-def planner_of(server: str, chip: Chip) -> Engine | None:
+def planner_of(mode: StepMode, chip: Chip) -> Engine | None:
     """
-    The engine whose memory is planned where steps are those of `server`: the release that its name begins with, else
-    the usual one; `None` where none is known.
+    The engine whose memory is planned on `chip` where steps are run as `mode` says: that of its release, else of the
+    nearest one that is known for the chip, or the usual one where releases aren't told apart.
+
+    `None` where none is known of the engine; raises `InputError` where none is for the chip.
     """
-    names = {name for item in engines() for name in (item.name, f"{item.engine}-{item.version}", item.engine)}
-    begins = sorted((name for name in names if f"{server}-".startswith(f"{name}-")), key=len)
-    return find_engine(begins[-1], chip) if begins else None
+    planners = [item for item in engines() if item.engine == mode.family]
+    if not planners:
+        return None
+    fitting = {item.version for item in planners if not item.families or chip.family in item.families}
+    if not mode.release or not fitting:
+        return find_engine(mode.family, chip)
+    return find_engine(f"{mode.family}-{nearest_release(mode.release, fitting)}", chip)
 
 
 def load_limits(case: Case, prompt: int, answer: int, *, step_tokens: int | None = None) -> LoadLimits:

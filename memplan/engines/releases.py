@@ -8,7 +8,7 @@ default one), and with what is captured behind that (`vllm-ascend-0.11.0-eager`)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -33,7 +33,7 @@ class StepMode:
     """
     How an engine runs steps: `name` says it so that it can be asked for again, `mode` whose host's time they have.
 
-    `family` is the engine whatever its release.
+    `family` is the engine whatever its release, which is `release` (empty: the newest, or not told apart).
     `graphs` is what is captured, `ahead` whether steps are scheduled ahead (`None`: not known), `attention` the
     operator that makes tokens over pages where it isn't that of the mode. `source` is where the release's own graphs
     are from, `notes` what was asked for and makes no difference, or another one.
@@ -42,6 +42,7 @@ class StepMode:
     name: str
     mode: str
     family: str
+    release: str
     graphs: str
     ahead: bool | None
     attention: str | None
@@ -97,6 +98,7 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
         name=_name(named, had, found["graphs"], kind),
         mode=kind.get("mode") or found["modes"][had],
         family=named.family,
+        release=named.release if "releases" in _family(named.family) else "",
         graphs=had,
         ahead=kind.get("asynchronous", found.get("asynchronous")) if ahead is None else ahead,
         attention=found.get("attention"),
@@ -160,10 +162,19 @@ def _check_release(named: _Named) -> None:
     known = _family(named.family).get("releases", ())
     if not named.release or not known or _order(named.release)[0] in {_order(item)[0] for item in known}:
         return
-    near = max((item for item in known if _order(item) <= _order(named.release)), key=_order, default=known[0])
+    near = nearest_release(named.release, known)
     raise InputError(
         "no release of {} is called {!r:.40}", named.family, named.release, remedy=Sentence("nearest: {}", (near,))
     )
+
+
+def nearest_release(release: str, known: Iterable[str]) -> str:
+    """
+    Which of the `known` releases, of which there is one at least, says most of `release`: the last one up to it, else
+    the first of all. Candidates and fixes count as what they are of.
+    """
+    ordered = sorted(known, key=_order)
+    return next((item for item in reversed(ordered) if _order(item)[0] <= _order(release)[0]), ordered[0])
 
 
 def _order(release: str) -> tuple[tuple[int, ...], int, int]:

@@ -152,7 +152,7 @@ class LoadRequest:
         from memplan.engines import GRAPHS
         from memplan.kv import CacheOptions, Memory, ServingOptions
 
-        planner = planner_of(mode.name, chip)
+        planner = planner_of(mode, chip)
         if planner is None:
             return None
         caches = CacheOptions(

@@ -9,14 +9,15 @@ from memplan.readers.mindspore.cell import mindspore_module
 from memplan.runtime.memory_counters import mindspore_counter
 from memplan.runtime.watch import MemoryWatch, refuse_unfitting
 from memplan.schema import Plan
+from memplan.schema.applied import AppliedPlan
 
 
 class Callback:
     """
     A callback of MindSpore that looks at memory once a step (`memplan.runtime.watch.MemoryWatch`).
 
-    `folder` gets the measured curve at the end. With `estimate`, a plan that does not fit raises `InputError` before
-    the first step; nothing else that it does can end a run.
+    `applied` is what was set of the plan, `folder` gets the measured curve at the end. With `estimate`, a plan that
+    does not fit raises `InputError` before the first step; nothing else that it does can end a run.
     """
 
     watch: MemoryWatch
@@ -30,10 +31,17 @@ class Callback:
         return made
 
     def __init__(
-        self, plan: Plan, folder: str | Path | None = None, *, tolerance: float = 0.03, estimate: bool = False
+        self,
+        plan: Plan,
+        folder: str | Path | None = None,
+        *,
+        applied: AppliedPlan | None = None,
+        tolerance: float = 0.03,
+        estimate: bool = False,
     ) -> None:
         self._estimate = estimate
-        self.watch = MemoryWatch(plan, counter=mindspore_counter(), folder=folder, tolerance=tolerance)
+        counter = mindspore_counter()
+        self.watch = MemoryWatch(plan, applied=applied, counter=counter, folder=folder, tolerance=tolerance)
 
     def on_train_begin(self, _run: Any) -> None:
         """Before the first step."""

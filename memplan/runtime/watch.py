@@ -18,6 +18,7 @@ from memplan.core.units import MIB, format_bytes, format_share, microseconds
 from memplan.runtime.memory_counters import MemoryCounter, torch_counter
 from memplan.runtime.memory_errors import tells_of_lacking_memory
 from memplan.schema import Plan, Tier, plan_peak
+from memplan.schema.applied import AppliedPlan
 
 logger = logging.getLogger("memplan")
 
@@ -66,14 +67,16 @@ class MemoryWatch:
     Watches the steps of a run: `with watch.step(): ...`, or `begin_step` and `end_step`.
 
     Warns, through the logger `memplan`, where a step's peak leaves the planned one by more than `tolerance` of it, once
-    for each such part. `counter` is who counts (default: torch's device), `folder` where `close` leaves the measured
-    curve for `memplan compare` and the app. Nothing it does raises; `spent_ns` is the CPU time it took.
+    for each such part. `applied` is what was set of the plan, whose peak counts then: hooks bring tensors back at other
+    times than the plan does. `counter` is who counts (default: torch's device), `folder` where `close` leaves the
+    measured curve for `memplan compare` and the app. Nothing it does raises; `spent_ns` is the CPU time it took.
     """
 
     def __init__(
         self,
         plan: Plan,
         *,
+        applied: AppliedPlan | None = None,
         counter: MemoryCounter | None = None,
         folder: str | Path | None = None,
         tolerance: float = 0.03,
@@ -86,7 +89,8 @@ class MemoryWatch:
         self._warned = 0
         self._every = 1
         use = plan.tier(Tier.HBM)
-        self.planned_peak = None if use is None else use.peak
+        planned = None if use is None else use.peak
+        self.planned_peak = planned if applied is None else applied.peak
         self.counter: MemoryCounter | None = counter
         if counter is None:
             with self._shield:

@@ -269,8 +269,10 @@ def host_interval() -> HostInterval:
     return HostInterval(**{field.name: float(entry[field.name]) for field in fields(HostInterval)})
 
 
-def hidden_host_notes(engine: str) -> tuple[str, ...]:
-    """What is said of an engine whose host shows on some machines alone."""
+def hidden_host_notes(engine: str, option: str = "--engine") -> tuple[str, ...]:
+    """What is said of an engine, which `option` names, whose host shows nowhere, or on some machines alone."""
+    if _captured(engine):
+        return (f"the host's work is taken to be hidden, as reference stacks have it: {option} names a served one",)
     most = float(_engine(engine).get("beside_at_most_ns", 0))
     if not most:
         return ()

@@ -91,6 +91,13 @@ class LoadedSteps:
     yielded: float
     eager_drafts: bool = False
 
+    def slower(self, times: float) -> LoadedSteps:
+        """The same steps if their kernels take so many times as long."""
+        step, single, prompt, group = (
+            round(each * times) for each in (self.step_ns, self.single_ns, self.prompt_ns, self.group_ns)
+        )
+        return replace(self, step_ns=step, single_ns=single, prompt_ns=prompt, group_ns=group)
+
     def first_token_ms(self, host: EngineHost) -> float:
         """
         Milliseconds to the first token of one who asks beside the others, with such a host.

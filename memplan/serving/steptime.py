@@ -135,9 +135,7 @@ def step_time(
             "nothing is known of {} with {}", engine, "--eager-drafts", remedy="leave it out, or name vllm-ascend"
         )
     host = host.slower(1.0 if host_factor is None else host_factor)
-    if engine == CAPTURED:
-        notes.append("the host's work is taken to be hidden, as reference stacks have it: --engine names a served one")
-    else:
+    if engine != CAPTURED:
         notes.append("other requests' prompts in the same step are left out")
     notes.extend(routing_notes(model, layout, even=step.even_routing))
     by = attention_type(engine, reads=step.phase is Phase.PREFILL)

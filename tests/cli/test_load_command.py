@@ -113,6 +113,30 @@ def test_a_rate_has_as_many_at_once_as_come_in_the_time_of_one(config: str, caps
     assert ended["waiting_ns"] == pytest.approx(1e9 * 1000 * (1 / ended["requests_per_second"] - 1 / 1000))
 
 
+def test_a_rate_is_told_as_it_is_if_steps_take_longer_or_less(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: a rate that is kept up with had an interval of no width, be it kept up with ever so hardly."""
+    few = (*LOAD, "--max-num-seqs", 4)
+    most = _asked(capsys, config, *few, "--rate", 1000, answer=1)["tokens_per_second"]
+    assert most["low"] < most["value"] < most["high"]
+
+    def asked(share: float, *more: object, answer: int = 0) -> dict[str, float]:
+        found = _asked(capsys, config, *few, "--rate", share * most["value"] / 200, *more, answer=answer)
+        figure: dict[str, float] = found["tokens_per_second"]
+        return figure
+
+    easily = asked(0.3)
+    assert easily["low"] == easily["value"] == easily["high"] == pytest.approx(0.3 * most["value"])
+    hardly = asked(0.9)
+    assert hardly["low"] < hardly["value"] == hardly["high"] == pytest.approx(0.9 * most["value"])
+    assert hardly["low"] == pytest.approx(most["low"], rel=0.01)
+    hardly_not = asked(1.1, answer=1)
+    assert hardly_not["low"] < hardly_not["value"] < hardly_not["high"]
+    assert hardly_not["high"] == pytest.approx(1.1 * most["value"])
+    # No more a second than come: the last of a few is answered when it has come and its answer is made.
+    ended = asked(0.5, "--num-prompts", 10)
+    assert ended["low"] < ended["value"] < ended["high"] < 0.5 * most["value"]
+
+
 def test_what_does_not_fit_is_said(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--chip", "910B3", "--concurrency", 1, "--input-length", 30_000_000)
     found = _asked(capsys, config, *asked, answer=1)

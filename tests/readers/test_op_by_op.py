@@ -115,3 +115,15 @@ def test_each_kernel_that_reads_a_view_has_a_copy_which_its_gradient_keeps() -> 
     assert sorted(kept) == copies
     assert all(graph.tensors[made].producer == op.index for op in graph.ops for made in op.outputs)
     assert all(graph.tensors[copy].storage == copy for copy in copies)
+
+
+def test_a_part_of_a_gradient_before_the_kernel_that_saved_a_view_reads_that_kernel_s_copy() -> None:
+    step = _Step()
+    view = step.op("Default/net-Net/Reshape-op0", step.op("Default/net-Net/MatMul-op0", step.x, step.x), view=True)
+    part = step.op("Gradients/Default/net-Net/Grad_SiLU/SiLUGrad-op0/Sigmoid", view)
+    made = step.op("Default/net-Net/SiLU-op0", view)
+    back = step.op("Gradients/Default/net-Net/Grad_SiLU/SiLUGrad-op0", made, view, part)
+    graph = with_view_copies(step.graph(back))
+    (copy,) = [op for op in graph.ops if op.type == "Contiguous"]
+    assert copy.name == "Default/net-Net/SiLU-op0/Contiguous"
+    assert [copy.outputs[0] in op.inputs for op in graph.ops[-3:]] == [True, True, True]

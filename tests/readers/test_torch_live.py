@@ -12,6 +12,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.graph import TensorKind, bytes_by_kind
+from memplan.readers import Target
 from memplan.readers.pytorch.live import TrainingStep, capture_torch, is_torch
 
 if TYPE_CHECKING:
@@ -121,3 +122,21 @@ def test_layers_that_run_as_one_kernel_are_named() -> None:
     (note,) = capture_torch(torch.nn.LSTM(8, 16).eval(), torch.randn(3, 2, 8)).notes
     assert "mkldnn_rnn_layer" in note
     assert capture_torch(small(), torch.randn(2, 8)).notes == ()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss", "binary_cross_entropy", "l1_loss", "kl_div",
+        "poisson_nll_loss", "multilabel_soft_margin_loss", "binary_cross_entropy_with_logits",
+    ],
+)  # fmt: skip
+def test_a_loss_keeps_as_many_bytes_as_it_does_in_a_run(name: str, reduction: str) -> None:
+    function = getattr(torch.nn.functional, name)
+    net, x, y = torch.nn.Sequential(torch.nn.Linear(8, 24), torch.nn.Sigmoid()), torch.randn(40, 8), torch.rand(40, 24)
+    stored = function(net(x), y, reduction=reduction).untyped_storage().nbytes()
+    step = TrainingStep(net, lambda made, wanted: function(made, wanted, reduction=reduction), torch.optim.SGD)
+    graph = capture_torch(step, x, y, target=Target.CPU)
+    gradients = [4 * parameter.numel() for parameter in net.parameters()]
+    assert [graph.tensors[graph.tensors[result].storage].nbytes for result in graph.outputs] == [stored, *gradients]

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 
-from memplan.readers.pytorch.aten import cpu_workspace
+from memplan.readers.pytorch.aten import cpu_workspace, kept_bytes
 
 # Images, channels in and out, side of the image and of the kernel; bytes forward and on the way back.
 CONVOLUTIONS = [
@@ -82,3 +82,33 @@ def test_attention_without_its_kernel_asks_which_rows_are_masked(
 ) -> None:
     nbytes = size * prod(shape)
     assert cpu_workspace("_safe_softmax", [(0, shape)], [nbytes], {"dim": dim}, [nbytes], [shape]) == beyond
+
+
+# Reduced, then in bytes for each element of the whole: what stays, and the most that is there besides.
+LOSSES = [
+    ("mse_loss", None, 4, 4, 4),
+    ("smooth_l1_loss", 2, 8, 8, 8),
+    ("smooth_l1_loss", None, 2, 2, 6),
+    ("huber_loss", None, 4, 0, 4),
+    ("huber_loss", None, 2, 0, 6),
+    ("soft_margin_loss", 2, 4, 4, 0),
+    ("binary_cross_entropy", None, 2, 2, 4),
+    ("binary_cross_entropy", 0, 4, 0, 0),
+    ("mse_loss", 0, 2, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "reduction", "element", "kept", "besides"), LOSSES)
+def test_losses_are_made_whole_and_some_stay_so(
+    name: str, reduction: int | None, element: int, kept: int, besides: int
+) -> None:
+    shape, attrs = (300, 70), {} if reduction is None else {"reduction": reduction}
+    given = [(0, shape), (1, shape)]
+    assert kept_bytes(name, given, attrs, element) == kept * prod(shape)
+    stored = [element * prod(shape)] * 2
+    assert cpu_workspace(name, given, [element], attrs, stored, [()], 1, element) == besides * prod(shape)
+
+
+def test_the_way_back_of_a_soft_margin_holds_two_more() -> None:
+    given = [(0, ()), (1, (300, 70)), (2, (300, 70))]
+    assert cpu_workspace("soft_margin_loss_backward", given, [84_000], {}, [4, 84_000, 84_000]) == 168_000

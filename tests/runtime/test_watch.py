@@ -13,6 +13,7 @@ from memplan.core.errors import InputError
 from memplan.runtime.memory_counters import ProcessCounter, RuntimeCounter
 from memplan.runtime.watch import MemoryWatch, refuse_unfitting
 from memplan.schema import Plan, Tier, plan_peak
+from memplan.schema.applied import AppliedPlan
 from tests.small_plans import MIB, layered_plan
 
 
@@ -54,6 +55,15 @@ def test_a_run_that_keeps_to_its_plan_is_silent(plan: Plan, caplog: pytest.LogCa
         with watch.step():
             pass
     assert (watch.steps, len(watch.samples), device.resets) == (3, 3, 3)
+    assert not caplog.records
+
+
+def test_an_applied_plan_is_held_against_what_was_set(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    applied = AppliedPlan((), (), planned=peak(plan), peak=peak(plan) + 4 * MIB)
+    watch = MemoryWatch(plan, applied=applied, counter=RuntimeCounter(Device(peak(plan) + 4 * MIB), "PTA"))
+    with watch.step():
+        pass
+    assert watch.planned_peak == applied.peak
     assert not caplog.records
 
 

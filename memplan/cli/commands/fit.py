@@ -76,6 +76,7 @@ def command(
     from memplan.models import load_config
     from memplan.models.steps import Phase, ServedStep
     from memplan.reports.layouts_report import layouts_report
+    from memplan.serving.constants import hidden_host_notes
     from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)
@@ -102,7 +103,7 @@ def command(
             step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
             times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)
             notes.extend(() if served.note is None else (served.note,))
-            notes.extend(_hidden(engine, host) if times else ())
+            notes.extend(hidden_host_notes(host, "--host") if times else ())
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
     said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
     notes.extend(dict.fromkeys(said))
@@ -157,15 +158,6 @@ def _host(engine: Engine, service: ServiceRequest) -> str:
     return host
 
 
-def _hidden(engine: Engine, host: str) -> tuple[Text, ...]:
-    """What to say of an engine whose host nobody has measured: that it is left out."""
-    from memplan.engines import CAPTURED
-
-    if engine.name == host or host != CAPTURED:
-        return ()
-    return ("the host's work is taken to be hidden: --host vllm-ascend has a served engine's",)
-
-
 def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
     """The fewest dies for a service."""
     from memplan.deployment.cases import Case
@@ -179,6 +171,7 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     from memplan.models import load_config
     from memplan.models.parallel import ONE_RANK
     from memplan.reports.services.service_report import service_report
+    from memplan.serving.constants import hidden_host_notes
     from memplan.serving.steptime import routing_notes
 
     die, model = find_chip(asked.chip), load_config(asked.config)
@@ -203,5 +196,5 @@ def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress
     if served.note is not None:
         notes.append(served.note)
     notes.extend(routing_notes(model, even=case.even_routing))
-    notes.extend(_hidden(engine, host))
+    notes.extend(hidden_host_notes(host, "--host"))
     return service_report(found, goal, load, f"{model.name} on {die.name}, {engine.name}", host, tuple(notes))

@@ -18,13 +18,17 @@ def with_view_copies(graph: Graph) -> Graph:
     `graph` with a copy of each view for each kernel that reads it, which is what the way back keeps for that kernel.
 
     MindSpore's CPU kernels take no views when Python runs them one by one: every one that is given the result of a
-    `Reshape` first gets its own copy, contiguous or not (2.10, by the addresses of tensors saved for the way back).
+    `Reshape` first gets its own copy, contiguous or not (2.10, by the addresses of tensors saved for the way back). The
+    compiler may put what the way back makes of a saved view before the kernel that it was saved for, as the sigmoid of
+    a `SiLUGrad`: it reads that kernel's copy all the same.
     """
     views = op_table().views - _SAME
     tensors: list[Tensor] = list(graph.tensors)
     ops: list[Op] = []
     seen: set[int] = set()
     kept: dict[tuple[int, str | None], list[int]] = {}
+    early: dict[tuple[int, int], int] = {}
+    readers = _forward_readers(graph)
     number: dict[int, int] = {}
     for op in graph.ops:
         given = {}
@@ -36,11 +40,16 @@ def with_view_copies(graph: Graph) -> Graph:
                 # Several kernels of a type that read one view: names don't tell whose gradient this is.
                 given[tensor] = waiting.pop() if len(waiting) > 1 else waiting[0]
                 continue
-            given[tensor] = len(tensors)
-            ops.append(_copy(op, graph.tensors[tensor], len(ops), len(tensors)))
-            tensors.append(_copied(graph.tensors[tensor], len(tensors), len(ops) - 1))
+            reader = next(iter(readers.get((tensor, type_of_gradient(op.name)), ())), op)
+            made = early.get((tensor, reader.index))
+            if made is None:
+                made = len(tensors)
+                ops.append(_copy(reader, graph.tensors[tensor], len(ops), made))
+                tensors.append(_copied(graph.tensors[tensor], made, len(ops) - 1))
+                early[tensor, reader.index] = made
+            given[tensor] = made
             if not is_of_gradients(op.name):
-                kept.setdefault((tensor, op.type), []).append(given[tensor])
+                kept.setdefault((tensor, op.type), []).append(made)
         viewed = op.type in views or (not op.launches and not seen.isdisjoint(op.inputs))
         if viewed:
             seen.update(tensor for tensor in op.outputs if graph.tensors[tensor].storage != tensor)
@@ -52,6 +61,16 @@ def with_view_copies(graph: Graph) -> Graph:
         for tensor in tensors
     )  # fmt: skip
     return replace(graph, ops=tuple(ops), tensors=placed)
+
+
+def _forward_readers(graph: Graph) -> dict[tuple[int, str | None], list[Op]]:
+    """The forward kernels of each type that read a tensor, in order."""
+    found: dict[tuple[int, str | None], list[Op]] = {}
+    for op in graph.ops:
+        if op.launches and not is_of_gradients(op.name):
+            for tensor in dict.fromkeys(op.inputs):
+                found.setdefault((tensor, op.type), []).append(op)
+    return found
 
 
 def _copy(reader: Op, view: Tensor, index: int, copy: int) -> Op:

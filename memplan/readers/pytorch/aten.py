@@ -68,8 +68,9 @@ def cpu_workspace(
     """
     Bytes of scratch that PyTorch's CPU build takes from its allocator while it runs ATen op `name`.
 
-    oneDNN reorders what a convolution of more than a pixel reads or writes into blocks of channels, and a loss that is
-    averaged is made whole first; a gradient that is part of a larger tensor is copied before. Read off single ops
+    oneDNN reorders what a convolution of more than a pixel reads or writes into blocks of channels; a gradient that is
+    part of a larger tensor is copied before. Losses that are averaged or summed follow `_LOSSES`; means of half
+    precision are taken of a copy in full (both read off single ops, exact on four element types). Read off single ops
     (PyTorch 2.13, AVX-512; 9 convolutions), on 7 others exact forward and within 500 bytes on the way back; not exact
     with strided gradients. Resampling, Fourier transforms and attention follow their kernels (aten/src/ATen/native:
     cpu/UpSampleKernel.cpp, mkl/SpectralOps.cpp, cpu/FlashAttentionKernel.cpp, transformers/attention.cpp where that
@@ -78,8 +79,14 @@ def cpu_workspace(
     (storage, shape), `stored` the bytes of those storages, `outputs` bytes and `made` shapes of results.
     """
     sizes = [element * prod(shape) for _, shape in inputs]
+    if name == "mean" and sizes:
+        return _averaged(inputs[0][1], element)
     if name in _LOSSES and sizes:
-        return 2 * sizes[0]
+        shape = _broadcast(inputs[:2])
+        whole = _LOSSES[name].scratch * element * prod(shape) if _is_reduced(attrs) else 0
+        return whole + (_averaged(shape, element) if _is_averaged(attrs) else 0)
+    if name == "soft_margin_loss_backward" and sizes:
+        return 2 * max(sizes)
     plain = attrs.get("groups", 1) == 1 and not attrs.get("transposed")
     if name == "convolution" and len(inputs) > 1 and prod(inputs[1][1][2:]) > 1:
         if plain and made:
@@ -104,6 +111,49 @@ def cpu_workspace(
     if name == "_safe_softmax" and made and isinstance(dim := attrs.get("dim"), int):
         return _masked_rows(made[0], dim, outputs[0])
     return 0
+
+
+def kept_bytes(name: str, inputs: Sequence[ShapedStorage], attrs: Mapping[str, object], element: int) -> int:
+    """
+    Bytes of the storage of what op `name` returns in PyTorch's CPU build where they are more than its elements take.
+
+    A loss that is made whole, then reduced in place, holds the whole for as long as it lives; 0 for all other ops.
+    """
+    kept = name in _LOSSES and _LOSSES[name].kept and _is_reduced(attrs)
+    return element * prod(_broadcast(inputs[:2])) if kept else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """
+    How PyTorch's CPU build reduces a loss: whether the scalar keeps the storage of the whole shape.
+
+    `scratch` counts tensors of the whole shape that are there beside the result until the op ends.
+    """
+
+    kept: bool
+    scratch: int
+
+
+def _is_reduced(attrs: Mapping[str, object]) -> bool:
+    """Whether a loss is one number: ATen's `reduction`, which isn't told where it is the mean."""
+    return attrs.get("reduction", _MEAN) != _NONE
+
+
+def _is_averaged(attrs: Mapping[str, object]) -> bool:
+    return attrs.get("reduction", _MEAN) == _MEAN
+
+
+def _broadcast(inputs: Sequence[ShapedStorage]) -> tuple[int, ...]:
+    """The shape of what is made of `inputs` element by element."""
+    rank = max((len(shape) for _, shape in inputs), default=0)
+    sides = [(1,) * (rank - len(shape)) + shape for _, shape in inputs]
+    return tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*sides, strict=True))
+
+
+def _averaged(shape: Sequence[int], element: int) -> int:
+    """The mean of half precision is summed up in full, of a copy."""
+    return 4 * prod(shape) if element < 4 else 0
 
 
 def _up(size: int, block: int = 16) -> int:
@@ -213,4 +263,9 @@ _TAPS = {
 }  # fmt: skip
 _QUERY_BLOCKS = ((768, 256), (192, 64), (0, 32))
 _KEY_BLOCK = 512
-_LOSSES = frozenset({"mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss"})
+_LOSSES = {
+    "mse_loss": _Loss(kept=True, scratch=1), "smooth_l1_loss": _Loss(kept=True, scratch=1),
+    "huber_loss": _Loss(kept=False, scratch=1), "soft_margin_loss": _Loss(kept=True, scratch=0),
+    "binary_cross_entropy": _Loss(kept=True, scratch=0),
+}  # fmt: skip
+_NONE, _MEAN = 0, 1

@@ -9,7 +9,7 @@ from memplan.core.progress import Progress
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import DTYPE_BITS, Graph, TensorKind
 from memplan.readers.mindir.op_table import Target
-from memplan.readers.pytorch.aten import aten_table, cpu_workspace
+from memplan.readers.pytorch.aten import aten_table, cpu_workspace, kept_bytes
 from memplan.readers.pytorch.op_recorder import ADDED_UP, Recorded
 
 WAY_BACK = "Gradients/"
@@ -97,18 +97,19 @@ def _append(
     kind = aten_table().op_type(event.name)
     counts[kind] = counts.get(kind, -1) + 1
     label, outputs, fresh = f"{WAY_BACK * event.on_way_back}{kind}-op{counts[kind]}", [], False
+    element = DTYPE_BITS[event.outputs[0][2]] // 8 if event.outputs else 4
+    kept = kept_bytes(event.name, event.inputs, event.attrs, element) if target is Target.CPU else 0
     for number, shape, dtype in event.outputs:
         if number in base:
             outputs.append(builder.alias(label, base[number]))
             continue
-        base[number] = builder.tensor(label, shape, dtype, record.nbytes[number])
+        base[number] = builder.tensor(label, shape, dtype, max(record.nbytes[number], kept))
         outputs.append(base[number])
         fresh = True
     launches = fresh or event.name.endswith("_") or not event.outputs
     stored = [record.nbytes[number] for number, _ in event.inputs]
     sizes = [record.nbytes[number] for number, _, _ in event.outputs]
     made = [shape for _, shape, _ in event.outputs]
-    element = DTYPE_BITS[event.outputs[0][2]] // 8 if event.outputs else 4
     workspace = cpu_workspace(event.name, event.inputs, sizes, event.attrs, stored, made, record.threads, element)
     builder.op(
         label, kind, inputs, outputs, launches=launches, attrs=event.attrs,
