@@ -73,10 +73,10 @@ class Lane:
 
     def between(self, t0: int, t1: int) -> tuple[int, int]:
         """Positions `[first, last)` of the slices that overlap `[t0, t1)`."""
-        first = int(np.searchsorted(self.start_ns, t0, side="right"))
+        first = int(self.start_ns.searchsorted(t0, side="right"))
         if first and int(self.start_ns[first - 1]) + int(self.duration_ns[first - 1]) > t0:
             first -= 1
-        return first, max(int(np.searchsorted(self.start_ns, t1, side="left")), first)
+        return first, max(int(self.start_ns.searchsorted(t1, side="left")), first)
 
     def add_times(self, t0: int, t1: int, times: Int64s, counts: Int64s) -> None:
         """Add to `times` and `counts`, by category, what the slices that overlap `[t0, t1)` fill of it."""

@@ -59,6 +59,7 @@ class TimelineView(TrackCanvas):
     ruler_px = RULER_PX + STRIP_PX
     strip_px = STRIP_PX
     own_ruler = True
+    keeps_over = True
 
     def __init__(
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
