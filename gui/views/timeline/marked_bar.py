@@ -38,7 +38,8 @@ class MarkedBar(QScrollBar):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """The handle, and the marks over it."""
-        at_rest = not self.underMouse() and not self.isSliderDown()
+        # As a picture it would blur where it is moved by a part of a pixel.
+        at_rest = not self.underMouse() and not self.isSliderDown() and self.devicePixelRatioF().is_integer()
         if not at_rest:
             super().paintEvent(event)
         painter = QPainter(self)
