@@ -131,7 +131,7 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
 
 
 def _operand(text: str) -> Operand | None:
-    """`float16 32x128`, with a layout behind it other than `ND`; a dtype alone for a scalar, `-` for what is left out."""
+    """`float16 32x128`, a layout other than `ND` behind it; a dtype alone for a scalar, `-` for what is left out."""
     if text == "-":
         return None
     dtype, sizes, layout = (*text.split(" "), "", "")[:3]
