@@ -16,7 +16,7 @@ from memplan.placement.address_feedback import addressed_moves
 from memplan.placement.hbm import HbmLayout, lay_out
 from memplan.placement.host import HostMoves
 from memplan.placement.move_problem import move_problem
-from memplan.placement.residency import Storage, least_bytes, live_bytes, stays
+from memplan.placement.residency import Storage, least_bytes
 from memplan.placement.rounding import Rounding
 from memplan.placement.schedule import StepSchedule, run_schedule
 from memplan.schema import PlannedTensor
@@ -68,13 +68,6 @@ class MemoryLayout:
         """The tiers behind HBM that something moves to."""
         used = {move.tier for move in self.schedule.moves}
         return [tier for number, tier in enumerate(self.host.tiers) if number in used]
-
-    @property
-    def peak_at_need(self) -> int:
-        """Bytes at the fullest step where what moves comes back only when an op needs it."""
-        away = {(move.gap.storage, move.gap.start, move.gap.end) for move in self.schedule.moves}
-        live = live_bytes(self.storages, stays(self.storages, sorted(away)), len(self.schedule.start_ns))
-        return int(live.max(initial=0))
 
 
 def lay_out_graph(

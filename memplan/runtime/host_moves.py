@@ -111,8 +111,8 @@ def peaks(plan: Plan, kept: Collection[int]) -> tuple[int, int]:
     """
     Bytes of HBM at the peak of `plan`, and in use at the fullest step where hooks keep the tensors `kept` on the host.
 
-    They are out once the forward pass has used them last, back when the way back needs them first: the plan's copies
-    take their time beside the ops, and so hold more. All others stay for as long as they live.
+    They are out once the forward pass has used them last, back when the way back needs them first. All others stay for
+    as long as they live.
     """
     use = plan.tier(Tier.HBM)
     planned = 0 if use is None else use.peak

@@ -43,7 +43,9 @@ def recompute_module(module: Any, *, recorded: bool = False, random_state_bytes:
     def recomputed(*inputs: Any, **named: Any) -> Any:
         # Compilers of torch take no contexts of others, so modules without buffers have none.
         has_buffers = any(True for _ in module.buffers())
-        around = {"context_fn": lambda: _around(module, random_state_bytes)} if has_buffers or random_state_bytes else {}
+        around = (
+            {"context_fn": lambda: _around(module, random_state_bytes)} if has_buffers or random_state_bytes else {}
+        )
         return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=not recorded, **around, **named)
 
     return with_forward(module, recomputed)
@@ -63,9 +65,7 @@ def with_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]
     return undo
 
 
-def _around(
-    module: Any, random_state_bytes: int
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _around(module: Any, random_state_bytes: int) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """
     Contexts of a forward pass and of its repetition, which works on copies of the buffers that the first wrote.
 
