@@ -31,11 +31,10 @@ from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.step_recipe import Recipe
 from memplan.placement import plan_records
 from memplan.placement.host import HostMoves
-from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout, copied_at_need, hbm_room, lay_out_graph, unset_notes
 from memplan.placement.recompute_modules import fewest_recomputed
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import Rounding, rounding
-from memplan.placement.saved_moves import copied_at_need, unset_notes
 from memplan.placement.shortest_layout import PlacedGraph, shortest_layout
 from memplan.readers import Target
 from memplan.readers.live import LiveProgram, live_program

@@ -10,9 +10,8 @@ from memplan.core.units import MIB
 from memplan.graph import Graph
 from memplan.graph.saved import SavedTensors
 from memplan.hardware import chip, host_tier
-from memplan.placement.memory_layout import HbmRoom, MemoryLayout, lay_out_graph
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout, copied_at_need, lay_out_graph, unset_notes
 from memplan.placement.rounding import rounding
-from memplan.placement.saved_moves import copied_at_need, unset_notes
 from memplan.schema.storages import planned_tensors
 from tests.planner.graphs import Builder
 
