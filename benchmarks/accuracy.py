@@ -225,7 +225,8 @@ def page(
         "shares its source or the shapes of its inputs with kernels that gave one, on whichever chip, stands apart "
         "below. Intervals of now are made of both halves; with each source left out they hold what "
         "`python -m benchmarks.kernel_intervals` prints. A later set, from which no constant and no interval comes, is "
-        "dealt into halves of its own, kernel by kernel: they share their sources.",
+        "dealt into halves of its own, kernel by kernel: they share their sources. A third set "
+        "(`benchmarks/library_kernels.json`), of the library's kernels alone, is dealt into halves by source.",
     )
     yield from table(CLEARED_HEADER, cleared)
     yield "## Every row"

@@ -1,5 +1,5 @@
 """
-A public benchmark's kernels on 910B2 and 950, before which caches were cleared, and what was first said of them.
+A public benchmark's kernels on 910B and 950, before most of which caches were cleared, and what was first said of them.
 
 Prints the summary of `accuracy.md`: `python -m benchmarks.cleared_kernels`.
 """
@@ -21,14 +21,17 @@ from memplan.cost.uncertainty import interval_class, time_interval
 from memplan.hardware import chip
 
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
+LIBRARY = Path(__file__).with_name("library_kernels.json")
+"""A third set, of the vendor's library alone."""
 WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
 LATER = "later, worked with", "later, judged once"
-"""Halves of a set that was first read when prices and intervals rested on the others."""
+THIRD = "third, worked with", "third, judged once"
+"""Halves of sets that were first read when prices and intervals rested on the others."""
 BESIDE = ", beside constants"
 """What a line adds for other kernels of a source, or of shapes, of which a constant came: they check least."""
 
 _HALVES = tuple(
-    half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER) for beside in ("", BESIDE) for half in halves
+    half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER, THIRD) for beside in ("", BESIDE) for half in halves
 )
 
 
@@ -41,7 +44,7 @@ class ClearedKernel:
     a constant came from all kernels of its source on that chip, `gave` where one came from those of half of the shapes,
     this one among them; `beside` where one came from any kernel of its source or with inputs of its shapes, on
     whichever chip. It meets its operands in L2 where it was run `again` and again on them. `doubtful` says why its time
-    may not be a device's own, "" where it is.
+    may not be a device's own, "" where it is. `besides` are further kernels whose times are in what was measured.
     """
 
     source: str
@@ -57,11 +60,12 @@ class ClearedKernel:
     beside: bool
     doubtful: str
     again: bool = False
+    besides: tuple[Kernel, ...] = ()
 
     @property
     def is_later(self) -> bool:
         """Whether it is of a later set, from which neither constants nor intervals come."""
-        return self.half in LATER
+        return self.half in (*LATER, *THIRD)
 
     def cost(self) -> KernelCost:
         """What memplan says now."""
@@ -70,10 +74,23 @@ class ClearedKernel:
             return cost_run_again(self.kernel, core)
         return kernel_cost(self.kernel, core, CLEARED_L2 if self.cleared else UNKNOWN_L2)
 
+    def besides_ns(self) -> int:
+        """What memplan says now of the kernels `besides`, which come behind one another."""
+        core = machine(chip(self.chip))
+        return sum(kernel_cost(each, core).duration_ns for each in self.besides)
+
+    def said_now(self) -> Said:
+        """The error of what memplan says now, and whether its interval holds what was measured."""
+        cost, besides = self.cost(), self.besides_ns()
+        interval = time_interval(self.kernel, cost, machine(chip(self.chip)))
+        own = self.measured_ns - besides
+        inside = interval is not None and interval.low_ns <= own <= interval.high_ns
+        return Said((cost.duration_ns + besides) / self.measured_ns - 1, inside)
+
 
 def cleared_kernels() -> Iterator[ClearedKernel]:
-    """Every kernel of the set."""
-    entries = json.loads(CLEARED.read_text("utf-8"))["sources"]
+    """Every kernel of the sets."""
+    entries = [entry for path in (CLEARED, LIBRARY) for entry in json.loads(path.read_text("utf-8"))["sources"]]
     gave = [(entry["source"], row) for entry in entries for row in entry["kernels"] if _gave(entry, row)]
     sources, shapes = {source for source, _ in gave}, {_shapes(_kernel(row)) for _, row in gave}
     for entry in entries:
@@ -93,6 +110,7 @@ def cleared_kernels() -> Iterator[ClearedKernel]:
                 beside=entry["source"] in sources or _shapes(kernel) in shapes,
                 doubtful=entry.get("doubtful", ""),
                 again=entry.get("again", False),
+                besides=tuple(_kernel(each) for each in row.get("besides", ())),
             )
 
 
@@ -113,11 +131,11 @@ def _kernel(row: Mapping[str, Any]) -> Kernel:
 
 
 def _operand(text: str) -> Operand | None:
-    """`float16 32x128`, a dtype alone for a scalar, `-` for what is left out."""
+    """`float16 32x128`, a layout other than `ND` behind it; a dtype alone for a scalar, `-` for what is left out."""
     if text == "-":
         return None
-    dtype, _, sizes = text.partition(" ")
-    return Operand(tuple(int(size) for size in sizes.split("x") if size), dtype)
+    dtype, sizes, layout = (*text.split(" "), "", "")[:3]
+    return Operand(tuple(int(size) for size in sizes.split("x") if size), dtype, layout or "ND")
 
 
 def cleared_table() -> list[tuple[str, ...]]:
@@ -129,14 +147,10 @@ def cleared_table() -> list[tuple[str, ...]]:
     groups: dict[tuple[str, str, str], list[tuple[Said, Said]]] = {}
     counts: dict[tuple[str, str, str], set[str]] = {}
     for each in cleared_kernels():
-        cost, core = each.cost(), machine(chip(each.chip))
         if each.is_source or each.gave or each.doubtful:
             continue
-        interval = time_interval(each.kernel, cost, core)
-        inside = interval is not None and interval.low_ns <= each.measured_ns <= interval.high_ns
-        first = Said(each.first_ns / each.measured_ns - 1, each.first_inside)
-        said = first, Said(cost.duration_ns / each.measured_ns - 1, inside)
-        name = interval_class(each.kernel, cost)
+        said = Said(each.first_ns / each.measured_ns - 1, each.first_inside), each.said_now()
+        name = interval_class(each.kernel, each.cost())
         half = each.half + (BESIDE if each.beside else "")
         for key in ((half, "all", "all"), (half, each.chip, "all"), (half, each.chip, name)):
             groups.setdefault(key, []).append(said)

@@ -23,6 +23,8 @@ class ParameterCounts:
 
 PER_LAYER_TABLE = "embed_per_layer"
 """The name of the second embedding, which gives every layer elements of its own."""
+JOIN = "eh_proj"
+"""The name of what joins embedding and hidden state for a layer that predicts a further token."""
 
 
 def _streams(name: str, hyper: HyperConnections, hidden: int) -> Iterator[Weight]:
@@ -189,7 +191,7 @@ def weights(config: ModelConfig, *, mtp: bool = False) -> tuple[Weight, ...]:
         hidden = config.hidden_size
         for first, *others in config.predictions:
             found += layer_weights(config, first)
-            found.append(_in_layer(matrix_weight("eh_proj", WeightGroup.DENSE_FFN, hidden, 2 * hidden), first.index))
+            found.append(_in_layer(matrix_weight(JOIN, WeightGroup.DENSE_FFN, hidden, 2 * hidden), first.index))
             found += [
                 _in_layer(vector_weight(f"mtp_norm.{n}", WeightGroup.NORM, hidden), first.index) for n in range(3)
             ]

@@ -50,6 +50,8 @@ def standing_buffers(
     shared = []
     if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
         most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
+        if last and model.mtp_layers and not recipe.transformer_engine:
+            most = max(most, 2 * tokens)  # Embedding and hidden state are joined before their projection.
         formula = (
             f"{recipe.each} B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
         )

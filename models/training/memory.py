@@ -301,6 +301,11 @@ def _left_parts(rank: StageRank, gradients: int) -> list[MemoryPart]:
     inputs = held_inputs(rank.layers, recipe, round(passed), rank.input_only)
     if inputs:
         left.append(MemoryPart("inputs of layers made anew", inputs, "and their gradients, by experts' kept losses"))
+    if recipe.swap_attended and not (recipe.lora_rank or recipe.variable_lengths):
+        behind = rank.kept[rank.input_only :]
+        each = sum(item.nbytes for items in behind for item in items if item.attended)
+        formula = f"{each:,.0f} B a token of {len(behind)} layers, until their next way forward"
+        left.append(MemoryPart("attention brought back", round(rank.tokens * each), formula))
     if recipe.overlap_gather and recipe.sharding is Sharding.FSDP:
         left.append(gathered_ahead(rank.model, rank.layout, recipe, rank.spans))
     if recipe.lets_gradients_go:

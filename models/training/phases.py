@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from memplan.core.errors import InputError
@@ -13,8 +13,8 @@ from memplan.models.parallel import Layout, on_stages, rank_elements, sharing_ra
 from memplan.models.training.recipe_choices import Loss, Sharding
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
-from memplan.models.weight_shapes import Weight, WeightGroup
-from memplan.models.weights import weights
+from memplan.models.weight_shapes import Split, Weight, WeightGroup
+from memplan.models.weights import JOIN, weights
 
 _SINGLE = 4
 _MATRIX = 2
@@ -42,7 +42,14 @@ def trained_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]
 
 @lru_cache(maxsize=8)
 def _weights(model: ModelConfig) -> tuple[Weight, ...]:
-    return weights(model, mtp=True)
+    """
+    All weights as they are trained: tensor-parallel ranks divide the projection that joins a further token with the
+    hidden state (Megatron-Core's `MultiTokenPredictionLayer`), which engines have whole on each.
+    """
+    return tuple(
+        replace(item, split=Split.WIDTH, units=item.shape[0]) if item.own_name == JOIN else item
+        for item in weights(model, mtp=True)
+    )
 
 
 def weights_of(model: ModelConfig, layer: Layer) -> Iterator[Weight]:

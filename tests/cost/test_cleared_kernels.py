@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from statistics import median
 
-from benchmarks.cleared_kernels import BESIDE, LATER, SUMMED_UP, WORKED_WITH, cleared_kernels, cleared_table
+from benchmarks.cleared_kernels import (
+    BESIDE,
+    LATER,
+    SUMMED_UP,
+    THIRD,
+    WORKED_WITH,
+    cleared_kernels,
+    cleared_table,
+)
 
 EVERY = list(cleared_kernels())
 
@@ -19,11 +27,27 @@ def test_halves_share_no_source_and_no_constant_comes_from_the_one_that_is_summe
 
 def test_operands_are_told_whole() -> None:
     """Each has operands on either side, and a prediction."""
-    assert len(EVERY) == 657
+    assert len(EVERY) == 1134
     for each in EVERY:
         assert each.kernel.inputs
         assert each.kernel.outputs
         assert each.cost().known
+
+
+def test_kernels_beside_one_are_in_its_time() -> None:
+    """An index is cast behind what found it, layouts change round a convolution: what is said is the sum."""
+    along = [each for each in EVERY if each.besides]
+    assert {each.kernel.type for each in along} == {"ArgMaxV2", "Conv2D"}
+    for each in along:
+        total = each.cost().duration_ns + each.besides_ns()
+        assert each.said_now().error == total / each.measured_ns - 1
+
+
+def test_no_constant_and_no_interval_comes_from_later_sets() -> None:
+    """They are judged, not used."""
+    later = [each for each in EVERY if each.half in (*LATER, *THIRD)]
+    assert all(each.is_later and not (each.is_source or each.gave) for each in later)
+    assert {each.half for each in EVERY if not each.is_later} == {WORKED_WITH, SUMMED_UP}
 
 
 def test_kernels_that_gave_a_constant_are_met() -> None:
@@ -46,7 +70,7 @@ def test_kernels_that_gave_a_constant_are_in_no_sum_nor_their_source_in_that_of_
     for half in LATER:
         own = [each for each in told if each.half == half]
         assert lines.pop(half) == f"{len(own)} of {len({each.source for each in own})}"
-    for half in (WORKED_WITH, SUMMED_UP):
+    for half in (WORKED_WITH, SUMMED_UP, *THIRD):
         for beside, name in ((False, half), (True, half + BESIDE)):
             own = [each for each in told if each.half == half and each.beside == beside]
             assert lines.pop(name) == f"{len(own)} of {len({each.source for each in own})}"

@@ -185,7 +185,10 @@ def test_heads_made_anew_and_outputs_on_the_host_wait_nowhere(deepseek: ModelCon
     tokens, layers = 4096, 4
     heads = tokens * layers * 2 * 128 * (192 + 192 + 128)
     assert part(plain, "activations") - part(anew, "activations") == heads
-    assert part(plain, "activations") - part(away, "activations") == tokens * layers * 2 * 128 * 128
+    attended = tokens * layers * 2 * 128 * 128
+    assert part(plain, "activations") - part(away, "activations") == attended
+    # Brought back for the way back, it stays with its layer until that one's next way forward.
+    assert away.between_steps - plain.between_steps == attended
 
 
 def test_norms_in_steps_keep_a_float32_copy_and_what_the_weight_meets(llama: ModelConfig) -> None:

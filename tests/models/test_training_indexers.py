@@ -15,6 +15,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_memory
+from memplan.models.training.phases import trained_weights
 from memplan.models.training.recipe_choices import Loss, Schedule
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.step_recipe import Recipe
@@ -89,6 +90,20 @@ def test_layers_that_predict_further_tokens_are_on_the_last_stage(dense: ModelCo
     assert last == layer + 2 * hidden**2 + 3 * hidden + dense.vocab_size * hidden
     tied = training_memory(dense, layout, recipe, 1).parameters - training_memory(dense, layout, RECIPE, 1).parameters
     assert tied == layer + 2 * hidden**2 + 3 * hidden
+
+
+def test_tensor_parallel_ranks_divide_what_joins_further_tokens(dense: ModelConfig) -> None:
+    """Went wrong once: every rank had the whole projection, 1.4 % of a stage of DeepSeek-V3's layers."""
+    hidden, recipe = dense.hidden_size, replace(RECIPE, sequence_parallel=True)
+    for ranks in (1, 2):
+        layout = Layout(tensor=ranks)
+        with_one, without = (
+            training_memory(dense, layout, replace(recipe, mtp_layers=count)).parameters for count in (1, 0)
+        )
+        layer = sum(count for item, count in trained_weights(dense, layout, (range(3, 4),)) if item.layer == 3)
+        assert with_one - without == layer + 2 * hidden**2 // ranks + 3 * hidden
+    joined = training_memory(dense, Layout(tensor=2), replace(recipe, mtp_layers=1))
+    assert part(joined, "gathered input") == 2 * RECIPE.sequence * 2 * hidden
 
 
 def test_losses_of_further_tokens_wait_for_their_way_back(dense: ModelConfig) -> None:

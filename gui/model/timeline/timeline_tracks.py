@@ -114,6 +114,8 @@ class TimelineTracks:
         """What the names of shown tracks hold: a part of them, or a regular expression."""
         self.arranged = False
         """Whether the user arranged anything since the tracks were made or `arrange`d."""
+        self.reads = 0
+        """How often what was read of a track was kept: where it is the same, so are `lanes` and `counters`."""
         self._by_key = {track.key: track for track in self.all}
 
     def track(self, key: str) -> TimelineTrack:
@@ -158,6 +160,7 @@ class TimelineTracks:
             self._lanes[track.key] = content.lanes
         else:
             self._counters[track.key] = content.counters
+        self.reads += 1
         self.kept.emit()
 
     def _content(self, track: TimelineTrack) -> TrackContent:

@@ -25,6 +25,7 @@ class FamilyLegend(QWidget):
         self._font.setPixelSize(11)
         self._metrics = QFontMetricsF(self._font)
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # stays as it is where what is under it changes
 
     def show_palette(self, palette: Palette, *, compared: bool) -> None:
         """Draw with other colours, of a document that is compared with a plan or of one that is not."""

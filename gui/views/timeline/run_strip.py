@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
@@ -39,14 +41,17 @@ class RunStrip(QWidget):
         self._pixels: NDArray[np.uint32] | None = None
         self._image: QImage | None = None
         self._drawn: tuple[object, ...] = ()
+        self._fullest: tuple[tuple[TimelineTrack, ...], int, list[TimelineTrack]] | None = None
         self._grabbed: float | None = None
+        # Else whatever lies under it is painted once more for its sake: in every frame, the whole timeline.
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setToolTip(tr("The whole run: click or drag to move what is shown"))
 
     def show_session(self, session: Session, marks: Floats) -> None:
         """Show another session with other marks."""
         self.session, self.marks = session, marks
-        self._drawn = ()
+        self._drawn, self._fullest = (), None
         self.update()
 
     def set_palette(self, palette: Palette) -> None:
@@ -78,9 +83,11 @@ class RunStrip(QWidget):
     def shown(self) -> list[TimelineTrack]:
         """The tracks that are drawn: of those that are read the fullest of plan and device."""
         tracks = self.session.tracks
-        read = [track for track in tracks.all if track.kind in _SHOWN and tracks.lanes(track) is not None]
-        first = sorted(read, key=lambda track: -track.count)[:_ROWS]
-        return [track for track in tracks.all if track in first]
+        if self._fullest is None or self._fullest[0] is not tracks.all or self._fullest[1] != tracks.reads:
+            read = [track for track in tracks.all if track.kind in _SHOWN and tracks.lanes(track) is not None]
+            first = {track.key for track in sorted(read, key=lambda track: -track.count)[:_ROWS]}
+            self._fullest = tracks.all, tracks.reads, [track for track in read if track.key in first]
+        return self._fullest[2]
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Tracks, ticks and the frame."""
@@ -111,7 +118,7 @@ class RunStrip(QWidget):
         painter.end()
 
     def _draw(self, shown: list[TimelineTrack], scale: float) -> None:
-        rows, columns = max(round(self.height() * scale), 1), max(round(self.width() * scale), 1)
+        rows, columns = max(ceil(self.height() * scale), 1), max(ceil(self.width() * scale), 1)
         pixels = self._pixels = np.full((rows, columns), self.colours.role("ground"), dtype=np.uint32)
         low, high = self.session.viewport.bounds
         whole = int(np.floor(low))
