@@ -17,7 +17,8 @@ from memplan.traces.readers.host_ops import host_kernels
 
 Shape = tuple[int, ...]
 OpMade = tuple[str, Sequence[Shape], Sequence[Shape]]
-"""The type of an op, with the shapes of what it reads and makes."""
+Ran = tuple[str, Sequence[Shape]]
+"""The type of an op, or of a kernel, with the shapes of what it reads, and makes."""
 
 
 def plan_of(ops: Sequence[OpMade]) -> Plan:
@@ -34,7 +35,7 @@ def plan_of(ops: Sequence[OpMade]) -> Plan:
     return memplan.plan(builder.finish("made", inputs, [], origin="made", producer="test"), chip="910B2")
 
 
-def kernels_of(ran: Sequence[tuple[str, Sequence[Shape]]]) -> Kernels:
+def kernels_of(ran: Sequence[Ran]) -> Kernels:
     """Kernels of PyTorch on a CPU, one behind the other, without names of ops."""
     count, types = len(ran), [type_ for type_, _ in ran]
     shapes = [";".join(",".join(map(str, shape)) for shape in read) for _, read in ran]
@@ -42,7 +43,7 @@ def kernels_of(ran: Sequence[tuple[str, Sequence[Shape]]]) -> Kernels:
     return host_kernels(starts, [900] * count, [0] * count, [""] * count, types, shapes, ["N/A"] * count)
 
 
-def ran_by(ops: Sequence[OpMade], ran: Sequence[tuple[str, Sequence[Shape]]]) -> list[int]:
+def ran_by(ops: Sequence[OpMade], ran: Sequence[Ran]) -> list[int]:
     found = align(plan_of(ops), kernels_of(ran))
     likeliest = [-1] * len(ran)
     pairs = found.likeliest()
@@ -67,7 +68,7 @@ def test_ops_that_no_table_knows_are_run_by_what_is_called_like_them() -> None:
         ("MyOtherWavelet", [(64, 16)], [(64, 16)]),
         ("Mm", [(64, 16), (16, 48)], [(64, 48)]),
     ]
-    ran = [
+    ran: list[Ran] = [
         ("aten::mm", [(64, 32), (32, 16)]),
         ("mine::my_wavelet", [(64, 16)]),
         ("mine::my_other_wavelet", [(64, 16)]),
@@ -84,7 +85,7 @@ def test_an_op_over_lists_runs_tensor_by_tensor() -> None:
         ("Addcmul", [*sizes, *sizes, *sizes], []),
         ("Sqrt", sizes, sizes),
     ]
-    ran = [("aten::lerp_", [size, size]) for size in sizes]
+    ran: list[Ran] = [("aten::lerp_", [size, size]) for size in sizes]
     ran += [("aten::addcmul_", [size, size, size]) for size in sizes]
     ran += [("aten::sqrt", [size]) for size in sizes]
     assert ran_by(ops, ran) == [0] * 6 + [1] * 6 + [2] * 6
@@ -97,14 +98,14 @@ def test_the_gradient_of_a_slice_pads_it(kernel: str) -> None:
         ("Pad", [(64, 16)], [(8, 64, 16)]),
         ("Mm", [(64, 16), (16, 48)], [(64, 48)]),
     ]
-    products = ("aten::mm", [(64, 32), (32, 16)]), ("aten::mm", [(64, 16), (16, 48)])
+    products: list[Ran] = [("aten::mm", [(64, 32), (32, 16)]), ("aten::mm", [(64, 16), (16, 48)])]
     assert ran_by(ops, [products[0], (kernel, [(64, 16)]), products[1]]) == [0, 1, 2]
-    parts = [("aten::zero_", [(8, 64, 16)]), ("aten::copy_", [(64, 16), (64, 16)])]
+    parts: list[Ran] = [("aten::zero_", [(8, 64, 16)]), ("aten::copy_", [(64, 16), (64, 16)])]
     assert ran_by(ops, [products[0], *parts, products[1]]) == [0, 1, 1, 2]
 
 
 def test_a_convolutions_gradient_whose_operands_another_op_has_whole_is_not_a_piece_of_the_op_before() -> None:
     first: OpMade = ("Conv2DBackpropFilter", [(4, 32, 16, 16), (4, 64, 16, 16), (32, 64, 1, 1)], [(4, 64, 16, 16)])
     second: OpMade = ("Conv2DBackpropFilter", [(4, 32, 16, 16), (4, 32, 16, 16), (32, 32, 3, 3)], [(4, 32, 16, 16)])
-    ran = [("aten::sum", [(4, 32, 16, 16)]), ("aten::convolution_backward", second[1])]
+    ran: list[Ran] = [("aten::sum", [(4, 32, 16, 16)]), ("aten::convolution_backward", second[1])]
     assert ran_by([first, second], ran)[-1] == 1

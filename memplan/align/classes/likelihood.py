@@ -242,7 +242,10 @@ def _shape_weight(
     if ops.scalar[row]:
         return np.select([~kernels.known, kernels.scalar], [0.0, weights["mostly"]], weights["no_operand"])
     without = ~kernels.outputs.any(axis=1)  # the table leaves outputs out
-    everything = (relation.kernel_share >= 1.0) & ((relation.op_share >= 1.0) | (without & relation.reads_all))
+    # What a convolution or its gradient makes isn't inferred: it fits where it reads what the op reads.
+    told_by_inputs = int(ops.main[row]) in family_table().heavy - family_table().matrix_products
+    there = (relation.op_share >= 1.0) | (without & relation.reads_all & told_by_inputs)
+    everything = (relation.kernel_share >= 1.0) & there
     exact = everything & (relation.output | without)
     sized = np.select(
         [
