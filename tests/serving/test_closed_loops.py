@@ -133,10 +133,10 @@ def test_who_is_left_for_a_last_wave_runs_with_fewer(clients: int, answer: int, 
     """Went wrong once: of 50 requests, 32 at once, all were taken to run with 31 others."""
     found = simulated(clients, waves, lambda: answer, most=8000, mixes=True)
     step, single, group = BASE + EACH * clients, BASE + EACH, 8000 // PROMPT
+    one, together = BASE + TOKEN * PROMPT, BASE + TOKEN * PROMPT * group
     told = LoadedSteps(
         RequestLoad(clients, PROMPT, answer, waves), PromptSteps(8000, mixes=True), Layout(),
-        *(round(time * 1e6) for time in (step, single, BASE + TOKEN * PROMPT, BASE + TOKEN * PROMPT * group)),
-        _WORK, _WORK, yielded=1.0,
+        round(step * 1e6), round(single * 1e6), round(one * 1e6), round(together * 1e6), _WORK, _WORK, yielded=1.0,
     )  # fmt: skip
     host = engine_host("captured")
     assert told.token_ms(host) == pytest.approx(found.between, rel=0.05)
