@@ -56,8 +56,8 @@ def test_an_empty_window_imports_nothing_that_only_a_document_needs() -> None:
     libraries = {"networkx", "google.protobuf", "numba", "scipy", "pyarrow", "pandas", "mindspore"}
     parts = (
         "align", "compare.result", "cost", "findings.diagnosis", "findings.finding", "graph.model", "hardware",
-        "holders", "imports", "kv", "models", "placement", "planner", "readers.sniff", "reports", "requests", "schema.plan",
-        "traces.rank", "traces.readers",
+        "holders", "imports", "kv", "models", "placement", "planner", "readers.sniff", "reports", "requests",
+        "schema.plan", "traces.rank", "traces.readers",
     )  # fmt: skip
     assert not loaded & (libraries | {f"memplan.{part}" for part in parts})
 
