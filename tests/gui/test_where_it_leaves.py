@@ -153,7 +153,7 @@ def test_the_change_is_of_what_costs_a_job_most(tmp_path: Path) -> None:
 def test_of_a_run_that_is_no_longer_than_planned_no_cause_is_changed(tmp_path: Path) -> None:
     """Went wrong once: "norm kernels −13 µs" was to be mended, where one step in four was half as long again."""
     plan = load_plan(PLAN)
-    fast = replace(plan, ops=[replace(op, duration_ns=op.duration_ns * 9 // 10) for op in plan.ops])
+    fast = replace(plan, ops=tuple(replace(op, duration_ns=op.duration_ns * 9 // 10) for op in plan.ops))
     job = simulate_job(fast, tmp_path / "job", fault=chosen_fault("slow-step:strong"), ranks=1, steps=5)
     session = open_session(Request(PLAN, job))
     session.diagnosis = session.diagnose()
