@@ -186,7 +186,7 @@ def _kind(told: Mapping[str, Any]) -> str:
     what += ", inputs assumed" if "assumed" in told else ""
     what += ", rate beside a time" if _repeated(told) else ""
     # Of the sets that were predicted before they were seen.
-    return f"served by {_server(told)}{what}" + (later_set(told) or (", blind" if told.get("blind") else ""))
+    return f"served by {_server(told)}{what}" + (later_set(told) or (", once blind" if "opened" in told else ""))
 
 
 def _unit(told: Mapping[str, Any]) -> str:
