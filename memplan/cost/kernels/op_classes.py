@@ -132,6 +132,26 @@ def index_search(op_type: str, generation: str) -> IndexSearch | None:
     return IndexSearch(**steps) if steps is not None and is_among(op_type, "index_rows", "types") else None
 
 
+@dataclass(frozen=True, slots=True)
+class RankRuns:
+    """
+    Copies out of a run without scales, generations (`npu_arch`) that deal out a rank's experts too, and from how many
+    ranks on they don't.
+    """
+
+    copies: int
+    divides_experts: Sequence[str]
+    many_ranks: int
+
+
+def rank_runs(op_type: str) -> RankRuns | None:
+    """How `op_type` deals out runs of tokens of a rank and an expert, `None` for other types."""
+    rule = _table()["rank_runs"]
+    if not is_among(op_type, "rank_runs", "types"):
+        return None
+    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
+
+
 _BEHIND_CHANNELS = 2
 
 
