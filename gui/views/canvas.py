@@ -32,6 +32,8 @@ from memplan.gui.views.view import ViewServices
 
 _PAN_SHARE = 0.15
 _DRAG_PX = 4
+_LINE_PX = 2
+"""So far from its column a line at a moment may reach."""
 
 
 class TimeCanvas(TimeAxis):
@@ -46,6 +48,7 @@ class TimeCanvas(TimeAxis):
     hovered = Signal(str)
     own_ruler = False  # whether it has a ruler also under another view of the same columns
     by_loops = False  # whether there is nothing to see before the session's loops are loaded
+    keeps_over = False  # whether `paint_over` paints the same, and adds no tags, until `refresh`
 
     def __init__(self, session: Session, palette: Palette, parent: QWidget | None = None) -> None:
         super().__init__(session, palette, parent)
@@ -54,10 +57,12 @@ class TimeCanvas(TimeAxis):
         self.setMinimumSize(GUTTER_PX + 80, 60)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self._pixels: NDArray[np.uint32] = np.zeros((1, 1), dtype=np.uint32)
+        self._drawn = QImage(1, 1, QImage.Format.Format_RGB32)  # whose memory the pixels are
         self._image: QImage | None = None
         self._press: QPointF | None = None
         self._drag: str | None = None
         self._mouse: QPointF | None = None
+        self._cursor, self._range = session.viewport.cursor, session.viewport.selected_range
         self._listening: list[tuple[Any, Any]] = []
         self._listen()
 
@@ -67,6 +72,7 @@ class TimeCanvas(TimeAxis):
         """Show another session."""
         self.forget()
         self.session = session
+        self._cursor, self._range = session.viewport.cursor, session.viewport.selected_range
         self._listen()
         self.session_changed()
         self.refresh()
@@ -86,8 +92,8 @@ class TimeCanvas(TimeAxis):
         session = self.session
         for event, listener in (
             (session.viewport.changed, self.refresh),
-            (session.viewport.cursor_changed, self.update),
-            (session.viewport.selection_changed, self.update),
+            (session.viewport.cursor_changed, self.cursor_moved),
+            (session.viewport.selection_changed, self._selection_moved),
             (session.markers_changed, self.update),
             (session.selected_changed, self.refresh),
             (session.loops.changed, self.refresh),
@@ -110,6 +116,31 @@ class TimeCanvas(TimeAxis):
                 self.session.viewport.cursor = self.time_at(self._mouse.x())
             self.moved(self._mouse)
         self.update()
+
+    def cursor_moved(self) -> None:
+        """Paint the columns anew where the cursor is and was."""
+        before, self._cursor = self._cursor, self.session.viewport.cursor
+        for moment in (before, self._cursor):
+            if moment is not None:
+                self._update_columns(moment, moment)
+
+    def _selection_moved(self) -> None:
+        """Paint the columns anew that have come to the selected time range, or are none of it any more."""
+        before, now = self._range, self.session.viewport.selected_range
+        self._range = now
+        if before is not None and now is not None:
+            for old, new in zip(before, now, strict=True):
+                if old != new:
+                    self._update_columns(min(old, new), max(old, new))
+        elif (one := before or now) is not None:
+            self._update_columns(*one)
+
+    def _update_columns(self, start: float, end: float) -> None:
+        """Paint the plot anew from one moment to another, with the lines at either."""
+        plot = self.plot
+        left = max(int(min(self.x_of(start), plot.right())) - _LINE_PX, plot.left())
+        right = min(int(max(self.x_of(end), plot.left())) + _LINE_PX, plot.right())
+        self.update(QRect(QPoint(left, plot.top()), QPoint(right, plot.bottom())))
 
     # -- the ruler -----------------------------------------------------------------------------------------------
 
@@ -158,7 +189,7 @@ class TimeCanvas(TimeAxis):
         """Paint the labels at the left."""
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Pixels first, then the grid's times, labels, cursor, markers and selected time range."""
+        """Pixels first, then the grid's times, labels, cursor, markers and selected time range, where they changed."""
         painter = QPainter(self)
         self._tags.clear()
         plot = self.plot
@@ -175,13 +206,16 @@ class TimeCanvas(TimeAxis):
             self.paint_over(painter)
         else:
             painter.drawImage(plot.topLeft(), self._frame(plot))
-            self.paint_over(painter)
+            if not self._over_kept():
+                self.paint_over(painter)
         self.paint_marks(painter, plot)
         self.paint_tags(painter)
         painter.setClipping(False)
-        self.block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
-        self.paint_gutter(painter)
-        if self.ruler_px:
+        changed = event.rect()
+        if changed.left() < GUTTER_PX:
+            self.block(painter, QRectF(0, 0, GUTTER_PX, self.height()), self.colours.role("gutter"))
+            self.paint_gutter(painter)
+        if changed.top() < self.ruler_px:
             self.paint_ruler(painter)
         painter.setPen(self.pen("line"))
         painter.drawLine(GUTTER_PX - 1, 0, GUTTER_PX - 1, self.height())
@@ -197,23 +231,33 @@ class TimeCanvas(TimeAxis):
     def paint_top(self, painter: QPainter) -> None:
         """Paint what must not be covered, such as the hover text."""
 
+    def _over_kept(self) -> bool:
+        """Whether the kept pixels have what lies over them: not where they may be moved by a part of one, and blur."""
+        return self.keeps_over and self.devicePixelRatioF().is_integer()
+
     def _frame(self, plot: QRect) -> QImage:
         scale = self.devicePixelRatioF()
         rows, columns = max(round(plot.height() * scale), 1), max(round(plot.width() * scale), 1)
         if self._image is not None and self._pixels.shape == (rows, columns):
             return self._image
         if self._pixels.shape != (rows, columns):
-            self._pixels = np.empty((rows, columns), dtype=np.uint32)
+            self._drawn = QImage(columns, rows, QImage.Format.Format_RGB32)
+            self._drawn.setDevicePixelRatio(scale)
+            self._pixels = np.frombuffer(self._drawn.bits(), dtype=np.uint32).reshape(rows, columns)
         self._pixels[:] = self.colours.role("ground")
         for tick in self.ticks():
             column = round((tick.value - self.session.viewport.start) / self.session.viewport.span * columns)
             if 0 <= column < columns:
                 self._pixels[:, column] = self.colours.role("grid")
         self.paint_pixels(self._pixels, self.session.viewport.span / columns, scale)
-        image = QImage(self._pixels.data, columns, rows, columns * 4, QImage.Format.Format_RGB32)
-        image.setDevicePixelRatio(scale)
-        self._image = image
-        return image
+        if self._over_kept():
+            painter = QPainter(self._drawn)
+            painter.translate(-plot.topLeft())
+            painter.setClipRect(plot)
+            self.paint_over(painter)
+            painter.end()
+        self._image = self._drawn
+        return self._image
 
     def paint_hover(self, painter: QPainter, lines: Sequence[str]) -> None:
         """A box of text beside the mouse."""

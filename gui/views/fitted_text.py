@@ -11,6 +11,18 @@ _MOST_KEPT = 20_000
 _LONGEST = 400  # letters that are measured: no screen has room for more
 
 
+class _Widths(dict[str, float]):
+    """The width of each letter in a font, measured when it is first asked for."""
+
+    def __init__(self, metrics: QFontMetricsF) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def __missing__(self, letter: str) -> float:
+        width = self[letter] = self._metrics.horizontalAdvance(letter)
+        return width
+
+
 class FittedText:
     """
     Cuts texts by the widths of their letters in one font, which are measured once.
@@ -19,16 +31,9 @@ class FittedText:
     """
 
     def __init__(self, metrics: QFontMetricsF) -> None:
-        self._metrics = metrics
-        self._letters: dict[str, float] = {}
+        self._width = _Widths(metrics).__getitem__
         self._ends: dict[str, tuple[float, ...]] = {}
         self._dots = self._width("…")
-
-    def _width(self, letter: str) -> float:
-        width = self._letters.get(letter)
-        if width is None:
-            width = self._letters[letter] = self._metrics.horizontalAdvance(letter)
-        return width
 
     def text(self, text: str, room: float, *, tail: bool = False) -> str:
         """
@@ -40,7 +45,7 @@ class FittedText:
         if ends is None:
             if len(self._ends) >= _MOST_KEPT:
                 self._ends.clear()
-            ends = self._ends[text] = tuple(accumulate(self._width(letter) for letter in text[:_LONGEST]))
+            ends = self._ends[text] = tuple(accumulate(map(self._width, text[:_LONGEST])))
         if len(text) <= _LONGEST and (not ends or ends[-1] <= room):
             return text
         if tail:

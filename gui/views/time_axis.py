@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PySide6.QtCore import QPointF, QRect, QRectF
 from PySide6.QtGui import QPainter
@@ -17,6 +19,16 @@ GUTTER_PX = 210
 RULER_PX = 26
 _MOST_PLACES = 2000
 """Places of one thing that are marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What the columns show: from `whole_ns + fraction` on the profile's clock, `width` pixels of `ns_per_px`."""
+
+    whole_ns: int
+    fraction: float
+    ns_per_px: float
+    width: int
 
 
 class TimeAxis(PaintedWidget):
@@ -52,6 +64,10 @@ class TimeAxis(PaintedWidget):
         start = self.session.viewport.start
         whole = int(np.floor(start))
         return self.session.origin_ns + whole, start - whole
+
+    def stretch(self) -> Stretch:
+        """What is shown now: asked for once where many things are placed on it."""
+        return Stretch(*self.whole_start(), self.ns_per_px, self.plot.width())
 
     def paint_ruler(self, painter: QPainter) -> None:
         """The length of what is shown, and its round moments with their texts."""

@@ -15,6 +15,7 @@ from memplan.findings.finding import Finding
 from memplan.findings.job_case import JobCase, RankFacts, job_case, rank_facts_of
 from memplan.findings.rank_case import case_at_step, rank_case
 from memplan.findings.rules.affinity_rules import affinity_findings
+from memplan.findings.rules.beside_rules import beside_findings
 from memplan.findings.rules.block_rules import block_findings
 from memplan.findings.rules.cache_rules import cache_findings
 from memplan.findings.rules.chain_rules import chain_findings
@@ -35,6 +36,7 @@ from memplan.findings.rules.sequence_rules import sequence_findings
 from memplan.findings.rules.sleep_rules import sleep_findings
 from memplan.findings.rules.slow_step_rules import slow_step_findings
 from memplan.findings.rules.stage_rules import stage_findings
+from memplan.findings.rules.step_rules import step_findings
 from memplan.findings.rules.turn_rules import turn_findings
 from memplan.findings.software import software_of
 from memplan.traces.directory import Profile
@@ -55,10 +57,12 @@ RULES: tuple[FindingRule, ...] = (
     expert_findings,
     turn_findings,
     late_findings,
+    step_findings,
     stage_findings,
     packet_findings,
     communication_findings,
     affinity_findings,
+    beside_findings,
     kernel_findings,
     recompute_findings,
     plan_findings,

@@ -16,6 +16,7 @@ from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.findings.finding import threshold
 from memplan.graph.op_names import op_family
+from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels
 
@@ -152,6 +153,25 @@ def signatures(kernels: Kernels, rows: Int64s) -> tuple[Int64s, Int64s]:
         key = key * (len(coded.values) + 1) + coded.codes[rows]
         found, key = distinct(key)
     return first_rows(key, len(found)), key
+
+
+def operands_told(kernels: Kernels, rows: Int64s) -> Bools:
+    """Of which of the kernels in `rows` the profile tells operands: others of one type may have unlike work."""
+    shapes = column_codes(kernels.input_shapes)
+    told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
+    return np.asarray(told[shapes.codes[rows]], dtype=bool)
+
+
+def medians_of_kinds(kind: Int64s, length_ns: Floats, rows: Int64s, *, least: int = 1) -> Floats:
+    """By kind, the median of the kernels in `rows`; NaN of kinds of which fewer than `least` are there."""
+    order = rows[np.lexsort((length_ns[rows], kind[rows]))]
+    found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
+    if len(order):
+        begins = np.flatnonzero(np.append(True, np.diff(kind[order]) != 0))
+        counts = np.diff(np.append(begins, len(order)))
+        middle = length_ns[order][begins + (counts - 1) // 2]
+        found[kind[order][begins]] = np.where(counts >= least, middle, np.nan)
+    return found
 
 
 def recurring_ns(duration_ns: Floats, run_of: Int64s) -> Floats:

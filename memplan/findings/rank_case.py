@@ -33,7 +33,7 @@ from memplan.findings.device_communication import (
 from memplan.findings.finding import threshold
 from memplan.graph.op_names import type_of_kernel
 from memplan.traces.dictionary_array import DictionaryArray, concatenate_texts, dictionary_encoded, take_rows
-from memplan.traces.profile import CommunicationTime, Kernels, StepTimes, TrackKind
+from memplan.traces.profile import CommunicationTime, Kernels, Slices, StepTimes, TrackKind
 from memplan.traces.rank import RankProfile
 from memplan.traces.steps import step_spans
 
@@ -346,9 +346,9 @@ def _copies(rank: RankProfile) -> Intervals:
 
 
 def _host_events(rank: RankProfile) -> dict[str, Intervals]:
+    events = table("memplan.findings", "host_events.json")
     kinds = {
-        kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]]
-        for kind, entry in table("memplan.findings", "host_events.json").items()
+        kind: [re.compile(pattern, re.IGNORECASE) for pattern in entry["patterns"]] for kind, entry in events.items()
     }
     found: dict[str, list[tuple[Int64s, Int64s]]] = {kind: [] for kind in (*kinds, CALLS)}
     for track in rank.tracks:
@@ -363,11 +363,25 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
             if codes or (kind == "garbage" and track.process == "GC"):
                 rows = np.isin(slices.name, codes) if codes else np.ones(len(slices), dtype=bool)
                 found[kind].append((slices.start_ns[rows], slices.start_ns[rows] + slices.duration_ns[rows]))
+            if codes and (bounds := events[kind].get("until")) is not None:
+                found[kind].append(_enclosed(slices, dict(used), events[kind]["from"], bounds))
     return {
         kind: interval_union(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
         for kind, parts in found.items()
         if parts
     }
+
+
+def _enclosed(slices: Slices, names: Mapping[int, str], begin: str, end: str) -> Intervals:
+    """From each slice whose name holds `begin` to the end of the next one that holds `end`, on one track."""
+    first, last = (
+        np.flatnonzero(np.isin(slices.name, [code for code, name in names.items() if re.search(pattern, name)]))
+        for pattern in (begin, end)
+    )
+    starts, ends = slices.start_ns[first], np.sort(slices.start_ns[last] + slices.duration_ns[last])
+    place = np.searchsorted(ends, starts, side="left")
+    known = place < len(ends)
+    return starts[known], ends[place[known]]
 
 
 def _launches(rank: RankProfile, starts: Int64s) -> Int64s:

@@ -22,11 +22,11 @@ from memplan.findings.rank_case import CALLS, NOTHING, RankCase, StepWindow
 from memplan.traces.profile import StepTimes
 
 IDLE_CAUSES = (
-    "garbage", "compile", "dataloader", "checkpoint", "allocate", "stalled", "synchronise", "between", "host",
-    "dispatch", "unexplained",
+    "garbage", "compile", "capture", "dataloader", "checkpoint", "allocate", "stalled", "synchronise", "between",
+    "host", "dispatch", "unexplained",
 )  # fmt: skip
 """Why a device is idle, in the order in which gaps are explained: what is more particular goes first."""
-HOST_EVENT_CAUSES = IDLE_CAUSES[:5]
+HOST_EVENT_CAUSES = IDLE_CAUSES[:6]
 """Those that an event of the host tells by its name."""
 
 
@@ -111,7 +111,8 @@ def _after_synchronising(case: RankCase, rest: Intervals) -> tuple[Intervals, In
     Gaps within steps that follow a call that waited for the device: the queue had run empty when it came back.
 
     The gap belongs to the call where that began before computing stopped and came back soon after, or later: what
-    communicates meanwhile divides a gap and doesn't make it another one's.
+    communicates meanwhile divides a gap and doesn't make it another one's. Where what stopped was launched after the
+    call had come back the queue had been filled again, and it is the host that was late for the next kernel.
     """
     calls = case.host.get("synchronise", NOTHING)
     if not len(calls[0]):
@@ -123,8 +124,18 @@ def _after_synchronising(case: RankCase, rest: Intervals) -> tuple[Intervals, In
     ended = calls[1][np.maximum(place, 0)]
     tail = int(threshold("sync_tail_ns"))
     waited = inside & (ended >= stopped - tail) & (ended <= np.maximum(start + tail, end))
+    waited &= ~_launched_since(case, stopped, ended)
     part = (start[waited], end[waited])
     return part, interval_difference(rest, part)
+
+
+def _launched_since(case: RankCase, stopped: Int64s, since: Int64s) -> Bools:
+    """Whether the kernel that ends at each of `stopped` was launched later than `since`, where the profile tells."""
+    if case.kernels is None or not (case.launch_ns >= 0).any():
+        return np.zeros(len(stopped), dtype=bool)
+    begins = case.kernels.start_ns[case.computing_rows]
+    row = np.searchsorted(begins, stopped, side="left") - 1
+    return np.asarray((row >= 0) & (case.launch_ns[np.maximum(row, 0)] > since), dtype=bool)
 
 
 def _last_before(ends: Int64s, times: Int64s) -> Int64s:
@@ -150,7 +161,7 @@ def laid_bare(case: RankCase) -> dict[str, Intervals]:
     calls = case.host.get("synchronise", NOTHING)
     last = np.searchsorted(calls[0], stops, side="left") - 1
     back = calls[1][np.maximum(last, 0)] if len(calls[0]) else stops
-    waited = (last >= 0) & (back >= stops - int(threshold("sync_tail_ns")))
+    waited = (last >= 0) & (back >= stops - int(threshold("sync_tail_ns"))) & ~_launched_since(case, stops, back)
     alone = interval_difference(interval_difference(case.communicating, case.computing), awaited_copies(case))
 
     def during(chosen: Bools, since: Int64s) -> Intervals:

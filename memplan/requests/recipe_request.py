@@ -34,6 +34,13 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
         about="in-place, copied, compiled, eager, inductor, chunked, pieces or fused.",
         panel=_PANEL,
     )
+    held_logits: int = option(
+        "--held-logits",
+        default=0,
+        about="With --loss eager: bytes a value of logits that the loop holds through the way back.",
+        panel=_PANEL,
+        least=0,
+    )
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )

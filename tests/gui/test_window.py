@@ -152,6 +152,7 @@ def test_the_selected_kernel_shows_the_arrows_that_lead_to_it(window: MainWindow
     assert "Arrows" in {str(section.title) for section in window.docks.view(DetailsView).sections}
     with_arrows = pixels(window.timeline.grab().toImage())
     window.timeline._arrows = []
+    window.timeline.refresh()
     assert not np.array_equal(pixels(window.timeline.grab().toImage()), with_arrows)
 
 

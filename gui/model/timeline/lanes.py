@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,23 @@ _MOST_KINDS = 2000
 OTHER_KIND = "other"
 """What slices are of a track of more than `_MOST_KINDS` kinds that are not of the most frequent ones."""
 _NUMBERS = re.compile(r"(?:-op\d+|[\s_#:.-]+\d+)+$")
+
+
+class _Loops:
+    """
+    The compiled loops: their compiler is slow to import, not before one is needed.
+
+    Imported once: to import in each call takes as long as a loop, and two run for every lane of a frame.
+    """
+
+    def __init__(self) -> None:
+        from memplan.gui.model.timeline import lane_kernels as kernels
+
+        self.fill_cells, self.halve_cells, self.paint_lane = kernels.fill_cells, kernels.halve_cells, kernels.paint_lane
+        self.times_within, self.wide_slices = kernels.times_within, kernels.wide_slices
+
+
+_loops = cache(_Loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +91,10 @@ class Lane:
 
     def between(self, t0: int, t1: int) -> tuple[int, int]:
         """Positions `[first, last)` of the slices that overlap `[t0, t1)`."""
-        first = int(np.searchsorted(self.start_ns, t0, side="right"))
+        first = int(self.start_ns.searchsorted(t0, side="right"))
         if first and int(self.start_ns[first - 1]) + int(self.duration_ns[first - 1]) > t0:
             first -= 1
-        return first, max(int(np.searchsorted(self.start_ns, t1, side="left")), first)
+        return first, max(int(self.start_ns.searchsorted(t1, side="left")), first)
 
     def add_times(self, t0: int, t1: int, times: Int64s, counts: Int64s) -> None:
         """Add to `times` and `counts`, by category, what the slices that overlap `[t0, t1)` fill of it."""
@@ -85,9 +103,7 @@ class Lane:
         if not self.compiled:
             arrays.add_times_within(*columns, t0, t1, times, counts)
             return
-        from memplan.gui.model.timeline import lane_kernels as kernels
-
-        kernels.times_within(*columns, t0, t1, times, counts)
+        _loops().times_within(*columns, t0, t1, times, counts)
 
     def wide(
         self, t0_ns: int, fraction: float, ns_per_px: float, width: int, shortest_px: float, most: int
@@ -100,11 +116,9 @@ class Lane:
         if not self.compiled:
             columns = self.start_ns, self.duration_ns
             return arrays.roomy_slices(columns, t0_ns, fraction, ns_per_px, width, float(shortest_px), most)
-        from memplan.gui.model.timeline import lane_kernels as kernels
-
         found = np.empty(most, dtype=np.int64)
         left, right = np.empty((2, most))
-        count = kernels.wide_slices(
+        count = _loops().wide_slices(
             self.start_ns, self.duration_ns, self.peaks, t0_ns, fraction, ns_per_px, width, float(shortest_px),
             found, left, right,
         )  # fmt: skip
@@ -165,10 +179,7 @@ def build_lane(
     if not compiled:
         none = np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int32)
         return Lane(start, duration, category, indices, sums, peaks, *none, 0, origin, 1, compiled=False)
-    from memplan.gui.model.timeline import (
-        lane_kernels as kernels,  # its compiler is slow to import: not before it is needed
-    )
-
+    loops = _loops()
     end = int((start[-_TAIL:] + duration[-_TAIL:]).max())
     cells = _MIN_CELLS
     while cells < min(count // _SLICES_PER_CELL, _MAX_CELLS):
@@ -176,12 +187,12 @@ def build_lane(
     cell_ns = max(1, -(-(end - origin + 1) // cells))
     busy = np.empty(2 * cells - 1, dtype=np.float32)
     top = np.empty(2 * cells - 1, dtype=np.int32)
-    kernels.fill_cells(start, duration, category, origin, cell_ns, busy[:cells], top[:cells])
+    loops.fill_cells(start, duration, category, origin, cell_ns, busy[:cells], top[:cells])
     first, size = 0, cells
     while size > 1:
         fine = slice(first, first + size)
         coarse = slice(first + size, first + size + size // 2)
-        kernels.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
+        loops.halve_cells(busy[fine], top[fine], busy[coarse], top[coarse])
         first, size = first + size, size // 2
     lane = Lane(start, duration, category, indices, sums, peaks, busy, top, cells, origin, cell_ns)
     # One pixel, so that compiled code is loaded here, on the reading thread, not in the first frame.
@@ -275,9 +286,7 @@ def paint(
         columns = lane.start_ns, lane.duration_ns, lane.category, lane.sums
         arrays.draw_lane(image, rows, columns, t0_ns, fraction, ns_per_px, colours, ground)
         return
-    from memplan.gui.model.timeline import lane_kernels as kernels
-
-    kernels.paint_lane(
+    _loops().paint_lane(
         image, rows[0], rows[1],
         lane.start_ns, lane.duration_ns, lane.category, lane.sums, lane.busy, lane.top, lane.cells,
         lane.origin_ns, lane.cell_ns, t0_ns, fraction, ns_per_px, colours, ground,

@@ -304,6 +304,10 @@ class CurveView(TimeCanvas):
             ):  # values stand there
                 painter.drawText(QPointF(GUTTER_PX - width - 8, row + (4 if tick.value else -1)), tick.text)
 
+    def cursor_moved(self) -> None:
+        """The values beside the plot are those at the cursor."""
+        self.update()
+
     def _cursor_ns(self) -> int | None:
         """Where the cursor is on the profile's clock, whichever view the mouse is over."""
         cursor = self.session.viewport.cursor

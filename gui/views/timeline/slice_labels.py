@@ -12,7 +12,7 @@ from memplan.gui.model.timeline.lanes import TrackLanes
 from memplan.gui.model.timeline.timeline_tracks import Placed
 from memplan.gui.theme import qt_colour
 from memplan.gui.views.fitted_text import FittedText
-from memplan.gui.views.time_axis import GUTTER_PX
+from memplan.gui.views.time_axis import GUTTER_PX, Stretch
 from memplan.gui.views.timeline.track_canvas import TrackCanvas
 
 _LABEL_PX = 34
@@ -31,12 +31,19 @@ class SliceLabels:
         self._pens_on.clear()
 
     def paint(
-        self, painter: QPainter, placed: Placed, lanes: TrackLanes, y: float, grounds: NDArray[np.uint32], room: int
+        self,
+        painter: QPainter,
+        shown: Stretch,
+        placed: Placed,
+        lanes: TrackLanes,
+        y: float,
+        grounds: NDArray[np.uint32],
+        room: int,
     ) -> int:
         """
         Write at most `room` names into the lanes of a track whose top is at `y`; returns how many were written.
 
-        `grounds` has the colour of each kind of slice.
+        `shown` is the canvas' stretch, `grounds` has the colour of each kind of slice.
         """
         canvas, session = self._canvas, self._canvas.session
         lane_px, track = session.tracks.lane_px, placed.track
@@ -44,15 +51,18 @@ class SliceLabels:
             return 0
         painter.setFont(canvas.small_font)
         metrics = canvas.small_metrics
-        whole, fraction = canvas.whole_start()
-        width, ns_per_px = canvas.plot.width(), canvas.ns_per_px
+        fitted, write = self._fitted.text, painter.drawText
         names, name_of = lanes.slices.names, lanes.slices.name
         places = session.document.places if track.planned is None else None
         pens = self._label_pens(track.key, grounds)
         drawn = 0
         for depth, lane in enumerate(lanes.lanes[: canvas.lanes_shown(placed)]):
             base = y + depth * lane_px + 2 + (lane_px + metrics.ascent() - metrics.descent()) / 2 - 1
-            found, lefts, rights = lane.wide(whole, fraction, ns_per_px, width, _LABEL_PX, room - drawn)
+            found, lefts, rights = lane.wide(
+                shown.whole_ns, shown.fraction, shown.ns_per_px, shown.width, _LABEL_PX, room - drawn
+            )
+            if not len(found):
+                continue
             index = found if lane.indices is None else lane.indices[found]
             codes = name_of[index].tolist()
             told = places.labels(track.kind, lanes.slices, index) if places is not None else [""] * len(codes)
@@ -62,8 +72,7 @@ class SliceLabels:
                 if pen is not now:
                     painter.setPen(pen)
                     now = pen
-                text = self._fitted.text(short_name(place or names[code]), right - left - 6)
-                painter.drawText(QPointF(GUTTER_PX + left + 3, base), text)
+                write(QPointF(GUTTER_PX + left + 3, base), fitted(short_name(place or names[code]), right - left - 6))
             drawn += len(codes)
         return drawn
 

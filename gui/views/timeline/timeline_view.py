@@ -59,6 +59,7 @@ class TimelineView(TrackCanvas):
     ruler_px = RULER_PX + STRIP_PX
     strip_px = STRIP_PX
     own_ruler = True
+    keeps_over = True
 
     def __init__(
         self, session: Session, palette: Palette, parent: QWidget | None = None, loader: TrackLoader | None = None
@@ -270,13 +271,14 @@ class TimelineView(TrackCanvas):
         """Group names, slice names where they fit, the selected slice's frame and arrows."""
         if not self.placed:
             self._paint_why_empty(painter)
-        labels = 0
+        labels, plot, shown = 0, self.plot, self.stretch()
+        scrolled, clip = plot.adjusted(0, self.pinned_px, 0, 0), None
         for placed, top in self.visible():
             y = self.ruler_px + top
-            if placed.group != PINNED_GROUP:
-                painter.setClipRect(self.plot.adjusted(0, self.pinned_px, 0, 0))
-            else:
-                painter.setClipRect(self.plot)
+            within = plot if placed.group == PINNED_GROUP else scrolled
+            if clip is not within:
+                painter.setClipRect(within)
+                clip = within
             if placed.track is None:
                 continue
             unreadable = placed.track.key in self.session.tracks.unreadable
@@ -288,11 +290,11 @@ class TimelineView(TrackCanvas):
             lanes = self.session.tracks.lanes(placed.track)
             if lanes is not None:
                 grounds = self._table(placed.track, lanes)
-                labels += self._labels.paint(painter, placed, lanes, y, grounds, _MAX_LABELS - labels)
+                labels += self._labels.paint(painter, shown, placed, lanes, y, grounds, _MAX_LABELS - labels)
                 if placed.track.planned is not None and placed.track.planned.measured_ns is not None:
                     paint_differences(self, painter, placed, lanes, placed.track.planned.measured_ns, y)
                 paint_frames(self, painter, placed, lanes, self._framed.get(placed.track.key, ()), y)
-        painter.setClipRect(self.plot)
+        painter.setClipRect(plot)
         paint_arrows(self, painter, self._arrows)
 
     def _paint_why_empty(self, painter: QPainter) -> None:

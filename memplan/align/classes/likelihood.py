@@ -79,6 +79,8 @@ def likelihoods(ops: TokenClasses, rules: Sequence[LoweringRule], kernels: Token
         runs, helps = whole.core, whole.part
         unlikely = taken & (runs < weights["same_family"] + weights["exact"])
         repeated = np.where(unlikely, whole.again + weights["piece_of_another"], whole.again)
+        if rule.kernels[0] in known.heavy - known.matrix_products:  # of products all three sizes tell that already
+            runs = np.where(unlikely, runs + weights["piece_of_another"], runs)
         pieces = _as_classes(ops, row)
         for piece in range(len(pieces)):
             cut = _logarithms(pieces, piece, rule, kernels)
@@ -118,7 +120,10 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     movers = kernels.among(known.movers)
     relation = operand_relation(ops, row, kernels)
     sized = _shape_weight(ops, row, kernels, relation, weights)
-    usual = kernels.families[:, rule.kernels[0]] & (rule.kernels[0] != UNKNOWN_FAMILY)
+    usual = kernels.families[:, rule.kernels[0]]
+    if rule.kernels[0] == UNKNOWN_FAMILY:  # an op that no table knows is run by what is called like it
+        called = ops.unknown[row]
+        usual = usual & np.array([bool(called) and own == called for own in kernels.unknown], dtype=np.bool_)
     # A kernel of many ops runs those that its type tells, and none that its main one could run instead.
     many = kernels.families.sum(axis=1) >= _BLOCK
     other = kernels.families[:, list(rule.kernels[1:])].any(axis=1) & ~many
@@ -237,7 +242,10 @@ def _shape_weight(
     if ops.scalar[row]:
         return np.select([~kernels.known, kernels.scalar], [0.0, weights["mostly"]], weights["no_operand"])
     without = ~kernels.outputs.any(axis=1)  # the table leaves outputs out
-    everything = (relation.kernel_share >= 1.0) & (relation.op_share >= 1.0)
+    # What a convolution or its gradient makes isn't inferred: it fits where it reads what the op reads.
+    told_by_inputs = int(ops.main[row]) in family_table().heavy - family_table().matrix_products
+    there = (relation.op_share >= 1.0) | (without & relation.reads_all & told_by_inputs)
+    everything = (relation.kernel_share >= 1.0) & there
     exact = everything & (relation.output | without)
     sized = np.select(
         [

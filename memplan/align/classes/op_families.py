@@ -29,7 +29,7 @@ class FamilyTable:
     collectives that run beside everything else; `movers` move data and compute nothing, those `keeping_size` make
     as much as the largest thing they read. `direction` is 1 for types that send and -1 for those that receive; one
     that does both has none. `together` are beginnings of types that run ops of several families without telling so,
-    the one that takes most time first.
+    the one that takes most time first. `only_whole` are types that are no part of longer ones, as `conv` of `convert`.
     """
 
     names: tuple[str, ...]
@@ -42,6 +42,7 @@ class FamilyTable:
     keeping_size: frozenset[int]
     direction: Mapping[str, int]
     together: Mapping[str, tuple[int, ...]]
+    only_whole: frozenset[str]
 
     def number(self, name: str) -> int:
         """The number of family `name`; raises `ValueError` for a name that is none."""
@@ -74,6 +75,7 @@ def family_table() -> FamilyTable:
         numbers("keeping_size"),
         {type_: sign for key, sign in (("sent", 1), ("received", -1)) for type_ in document["directions"][key]},
         {type_: tuple(map(names.index, of)) for type_, of in document["together"].items()},
+        frozenset(document["only_whole"]),
     )
 
 
@@ -106,7 +108,19 @@ def direction_of(type_: str, name: str = "") -> int:
     return found.pop() if len(found) == 1 else 0
 
 
-def _families(text: str) -> tuple[int, ...]:
+def unknown_type(type_: str, name: str = "") -> str:
+    """
+    What a type of no family is called, however it is spelled; empty where it is of one, or tells nothing.
+
+    Ops and kernels of one such name do the same, whatever that is.
+    """
+    if families_of(type_, name) != (UNKNOWN_FAMILY,):
+        return ""
+    return next((spelled_family(text) for text in (_type_in(type_), _type_in(name)) if text), "")
+
+
+def _type_in(text: str) -> str:
+    """The type in a name of an op or kernel; empty where it says no more than what it runs on."""
     text = text.strip()
     if text.upper() in (
         "",
@@ -119,10 +133,16 @@ def _families(text: str) -> tuple[int, ...]:
         "COMMUNICATION",
         "HCCL",
     ):
-        return ()
+        return ""
     if "/" in text:
         text = text.rpartition("/")[2] if re.search(r"-op\d+$", text) or "::" not in text else text
-    text = re.sub(r"-op\d+.*$", "", text)
+    return re.sub(r"-op\d+.*$", "", text)
+
+
+def _families(text: str) -> tuple[int, ...]:
+    text = _type_in(text)
+    if not text:
+        return ()
     known, stem = family_table(), spelled_family(text)
     for begin, several in known.together.items():
         if stem.startswith(begin):
@@ -179,7 +199,7 @@ def _inside(stem: str, words: frozenset[int], humps: frozenset[int]) -> tuple[in
     A type is inside one word or of whole ones, to the next hump: `FusionOp_Add` holds no `pad`, but
     `reduce_scatterAicpuKernel` holds `reducescatter`.
     """
-    known = family_table().of_type
+    known, whole = family_table().of_type, family_table().only_whole
     if stem in known:
         return ()
     found: list[int] = []
@@ -190,6 +210,7 @@ def _inside(stem: str, words: frozenset[int], humps: frozenset[int]) -> tuple[in
                 end
                 for end in range(len(stem), place + _SHORTEST_PART - 1, -1)
                 if stem[place:end] in known
+                and stem[place:end] not in whole
                 and (not any(place < border < end for border in words) or {place, end} <= humps)
                 and (end - place >= _SHORTEST_INSIDE or not humps or {place, end} <= humps)
             ),

@@ -23,16 +23,18 @@ class OperandRelation:
     How the operands of one class of ops compare with those of all classes of kernels.
 
     `kernel_share` is the share of a kernel's operands that the op has, `op_share` that of the op's that the kernel
-    has, `output` whether the main output is among the op's, `largest` whether a kernel's largest operand is, `half`
-    whether twice that is, as of an op written out in halves, `even` whether it goes into the op's a whole number of
-    times, `some` whether it may be of some of the tokens, `reduced` whether it has one element for each of the op's
-    rows, `strange_output` whether the kernel makes what the op only reads, `aside` whether a kernel's largest operand
-    is of the size of one that the op only reads, beside its larger first one; `piece` and `covers` are for products:
-    one dimension is smaller or larger, the others equal.
+    has, `reads_all` whether it has all that the op reads, `output` whether the main output is among the op's,
+    `largest` whether a kernel's largest operand is, `half` whether twice that is, as of an op written out in
+    halves, `even` whether it goes into the op's a whole number of times, `some` whether it may be of some of the
+    tokens, `reduced` whether it has one element for each of the op's rows, `strange_output` whether the kernel
+    makes what the op only reads, `aside` whether a kernel's largest operand is of the size of one that the op only
+    reads, beside its larger first one; `piece` and `covers` are for products: one dimension is smaller or larger,
+    the others equal.
     """
 
     kernel_share: NDArray[np.float64]
     op_share: NDArray[np.float64]
+    reads_all: Bools
     output: Bools
     inputs_known: Bools
     piece: Bools
@@ -59,6 +61,8 @@ def operand_relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> Oper
     has = {size: equal.any(axis=1) for size, equal in of_size.items()}
     found = [has[size] for size in mine]
     op_share = np.mean(found, axis=0) if found else np.zeros(len(kernels))
+    read = [has[size] for size in ops.inputs[row].tolist() if size > 0]
+    reads_all = np.all(read, axis=0) if read else np.zeros(len(kernels), dtype=np.bool_)
     output = np.isin(kernels.outputs.max(axis=1), made) & (kernels.outputs.max(axis=1) > 0)
     nothing = np.zeros(len(kernels), dtype=np.bool_)
     piece = covers = in_order = nothing
@@ -80,8 +84,8 @@ def operand_relation(ops: TokenClasses, row: int, kernels: TokenClasses) -> Oper
     beside = [item for item in ops.inputs[row, 1:].tolist() if 0 < item < ops.inputs[row, 0] and item not in made]
     aside = np.isin(most, beside)
     return OperandRelation(
-        kernel_share, op_share, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even, in_order, some,
-        reduced, strange, aside,
+        kernel_share, op_share, reads_all, output, kernels.inputs.any(axis=1), piece, covers, largest, half, even,
+        in_order, some, reduced, strange, aside,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from memplan.align.classes.inferred_outputs import inferred_outputs
-from memplan.align.classes.op_families import direction_of, families_of, family_table, types_of_family
+from memplan.align.classes.op_families import direction_of, families_of, family_table, types_of_family, unknown_type
 from memplan.align.classes.weight_pieces import Pieces, pieces_of_ops
 from memplan.core.arrays import Bools, Int32s, Int64s
 from memplan.core.distinct import distinct, first_rows
@@ -43,7 +43,8 @@ class TokenClass:
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
     `reduced` are the elements of what is left of its operands where each row becomes one. `direction` is 1 where it
-    sends, -1 where it receives, 0 where it does neither or both. `shapes` of its inputs tell no class from another.
+    sends, -1 where it receives, 0 where it does neither or both. `unknown` is what a type that no table
+    knows is called. `shapes` of its inputs tell no class from another.
     """
 
     families: tuple[int, ...]
@@ -57,6 +58,7 @@ class TokenClass:
     widths: tuple[int, ...] = ()
     reduced: tuple[int, ...] = ()
     direction: int = 0
+    unknown: str = ""
     shapes: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
 
 
@@ -68,8 +70,8 @@ class TokenClasses:
     `main` is the main family, `families[c, f]` whether the type tells family `f`; `inputs` and `outputs` hold the
     elements of each operand in order, 0 where there is none, scalars left out; `known` is whether shapes are known,
     `scalar` whether all operands are scalars, `single` whether results known to be such are among them; `bits` of
-    the main output's elements are 0 where unknown; `pieces`, `rows`, `makes_groups`, `widths`, `reduced`, `direction`
-    and, of kernels, `shapes` as in `TokenClass`.
+    the main output's elements are 0 where unknown; `pieces`, `rows`, `makes_groups`, `widths`, `reduced`, `direction`,
+    `unknown` and, of kernels, `shapes` as in `TokenClass`.
     """
 
     main: Int32s
@@ -87,6 +89,7 @@ class TokenClasses:
     widths: tuple[tuple[int, ...], ...]
     reduced: tuple[tuple[int, ...], ...]
     direction: Int32s
+    unknown: tuple[str, ...]
     shapes: tuple[tuple[tuple[int, ...], ...], ...]
 
     def __len__(self) -> int:
@@ -125,7 +128,8 @@ def token_classes(found: Sequence[TokenClass]) -> TokenClasses:
         main, families, inputs, outputs, known, scalar, single, bits, groups, pieces, rows,
         np.array([item.makes_groups for item in found], dtype=np.bool_),
         tuple(item.widths for item in found), tuple(item.reduced for item in found),
-        np.array([item.direction for item in found], dtype=np.int32), tuple(item.shapes for item in found),
+        np.array([item.direction for item in found], dtype=np.int32), tuple(item.unknown for item in found),
+        tuple(item.shapes for item in found),
     )  # fmt: skip
 
 
@@ -159,7 +163,12 @@ def kernel_tokens(kernels: Kernels) -> tuple[list[TokenClass], Int32s]:
         made = made or inferred_outputs(families[0], read)
         direction = direction_of(type_, name)
         shapes = tuple(tuple(shape) for shape in read)
-        found.append(TokenClass(families, sizes, made, bits, rows=_rows(read), direction=direction, shapes=shapes))
+        unknown = unknown_type(type_, name)
+        found.append(
+            TokenClass(
+                families, sizes, made, bits, rows=_rows(read), direction=direction, unknown=unknown, shapes=shapes
+            )
+        )
     return found, classes.astype(np.int32)
 
 
@@ -242,7 +251,9 @@ def _beside_grouped_products(plan: Plan) -> set[int]:
 
 def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, routed: bool) -> TokenClass:
     if kernel is None:
-        return TokenClass(families_of(type_), (), (), _UNKNOWN_BITS, direction=direction_of(type_))
+        return TokenClass(
+            families_of(type_), (), (), _UNKNOWN_BITS, direction=direction_of(type_), unknown=unknown_type(type_)
+        )
     inputs, outputs = (
         [_elements(item.shape) if item is not None else 1 for item in side] for side in (kernel.inputs, kernel.outputs)
     )
@@ -260,7 +271,7 @@ def _planned_class(type_: str, kernel: PlannedKernel | None, pieces: Pieces, rou
     return TokenClass(
         families, tuple(inputs), tuple(outputs), bits, groups, pieces,
         makes_groups=makes_groups, widths=widths, reduced=reduced,
-        direction=direction_of(type_),
+        direction=direction_of(type_), unknown=unknown_type(type_),
     )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ _BIAS = ".bias"
 """The end of a bias's name; it is cut as its weight is."""
 _SOFTMAX_SIDES = 4
 """Sides of what softmax keeps: sequences, heads, tokens, and the copies of each value."""
+_MOST_SINGLE = 3
+"""Tensors that an op on elements reads, as `addcdiv` does."""
 _OF_FORWARD, _OF_DX, _OF_DW = (False, True, True), (True, True, False), (True, False, True)
 """Which of the two factors and the product have the side that is cut, by what of the weight the op makes."""
 
@@ -45,6 +47,7 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
     of_scope: dict[tuple[int | None, str], tuple[_Cut | None, tuple[bool, ...]]] = {}
     attention = {family_table().number(name) for name in ("attention", "attention_grad")}
     rotary = {family_table().number(name) for name in ("rotary", "rotary_grad")}
+    vector_norm = family_table().number("vector_norm")
     heads = _head_widths(plan, attention)
     # How an op of a type, kernel and head runs, whatever its weights: () where no otherwise than whole.
     by_kind: dict[tuple[str, int, int], Pieces] = {}
@@ -59,6 +62,8 @@ def pieces_of_ops(plan: Plan) -> Mapping[int, Pieces]:
                 own = _turned(plan.kernels[op.kernel], kind[2])
             if family in attention and (scores := _scores(plan.kernels[op.kernel])):
                 own = (((scores, scores), (scores,)),)
+            if not own and (family in family_table().keeping_size or family == vector_norm):
+                own = _of_lists(plan.kernels[op.kernel])
             by_kind[kind] = own
         if own:
             found[op.index] = own
@@ -194,6 +199,32 @@ def _cut_by(plan: Plan, op: PlannedOp, width: int) -> tuple[int, ...]:
     if family == family_table().number("gate") and made and made[0] * 2 == width:
         return made[0], made[0]
     return ()
+
+
+def _of_lists(kernel: PlannedKernel) -> Pieces:
+    """
+    What an op over lists of tensors does with each: one of every list; () for an op over single tensors.
+
+    It reads one list behind another, each of so many tensors of the same sizes, and makes as many, or what it reads.
+    """
+    read = [1 if item is None else prod(item.shape) for item in kernel.inputs]
+    made = [prod(item.shape) for item in kernel.outputs]
+    if len(made) == 1 or len(read) <= _MOST_SINGLE:
+        return ()
+    count = next(
+        (
+            length
+            for lists in range(_MOST_SINGLE, 0, -1)
+            if len(read) % lists == 0
+            and len(made) in (0, length := len(read) // lists)
+            and read[:length] * lists == read
+        ),
+        0,
+    )
+    if not count:
+        return ()
+    each = ((tuple(read[place::count]), (made[place] if made else read[place],)) for place in range(count))
+    return tuple(dict.fromkeys(each))
 
 
 def _scores(kernel: PlannedKernel) -> int:

@@ -24,6 +24,7 @@ _MOST_GAPS = 5
 _TITLES = {
     "garbage": "The device idles {} ({}) while Python collects garbage",
     "compile": "The device idles {} ({}) while ops are compiled",
+    "capture": "The device idles {} ({}) while graphs are captured",
     "dataloader": "The device idles {} ({}) while the host waits for data",
     "checkpoint": "The device idles {} ({}) while a checkpoint is saved",
     "allocate": "The device idles {} ({}) while device memory is allocated or freed",

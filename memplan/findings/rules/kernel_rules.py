@@ -19,6 +19,7 @@ from memplan.findings.kernel_bounds import (
     bounds_of_rank,
     column_codes,
     kernels_listed,
+    operands_told,
     recurring_of_rank,
     rows_of_type,
     signatures,
@@ -177,9 +178,7 @@ def _of_names(job: JobCase, facts: RankFacts, kernels: Kernels, names: str) -> t
 
 def _irregular(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     """Runs of a kernel that took far longer than most on the same operands, where the profile tells these."""
-    shapes = column_codes(kernels.input_shapes)
-    told = np.array([text.strip() not in ABSENT for text in shapes.values], dtype=bool)
-    rows = facts.claims.unclaimed(_where(told[shapes.codes[facts.case.computing_rows]]))
+    rows = facts.claims.unclaimed(_where(operands_told(kernels, facts.case.computing_rows)))
     if not len(rows):
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,17 +19,20 @@ from memplan.findings.rank_case import NOTHING
 from memplan.findings.rules.communication_rules import places_of
 from memplan.traces.profile import PacketTraffic
 
-_MOST = 10
+_MOST, _FEWEST_ALIKE = 10, 3
 
 
 def packet_findings(job: JobCase) -> Iterator[Finding]:
     """Findings of every rank's transfers; they go before those of exposed communication as a whole."""
-    for facts in job.ranks.values():
-        # Packets no larger, without computing beside them, are held against first: size doesn't explain these.
-        yield from _contended(facts)
-        yield from _small_packets(facts)
-        yield from _unaligned(facts)
     yield from _sent_again(job)
+    for facts in job.ranks.values():
+        # Neither size nor company explains what is slow once, nor size what is slow in company alone.
+        irregular = _far_slower(facts)
+        yield from _irregular(facts, irregular)
+        told = {one.one.communication.start_ns for one in irregular}
+        yield from _contended(facts, told)
+        yield from _small_packets(facts, told)
+        yield from _unaligned(facts)
 
 
 def _packets(facts: RankFacts) -> list[PacketTraffic]:
@@ -41,7 +45,7 @@ def _packets(facts: RankFacts) -> list[PacketTraffic]:
     ]
 
 
-def _small_packets(facts: RankFacts) -> Iterator[Finding]:
+def _small_packets(facts: RankFacts, known: Set[int]) -> Iterator[Finding]:
     for transport, limit in (("SDMA", "small_packet_sdma_bytes"), ("RDMA", "small_packet_rdma_bytes")):
         mine = [one for one in _packets(facts) if (one.transport == "RDMA") == (transport == "RDMA")]
         least = threshold(limit)
@@ -53,7 +57,7 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
         if not moved or not few or max(few / moved, number / among) < threshold("small_packet_share"):
             continue
         time = sum(one.duration_ns for one in small)
-        cost = _small_packet_excess(facts, least, transport == "RDMA", large)
+        cost = _small_packet_excess(facts, least, transport == "RDMA", large, known)
         worth = cost is not None and facts.worth(cost)
         yield Finding(
             kind="communication.small_packets",
@@ -78,11 +82,14 @@ def _small_packets(facts: RankFacts) -> Iterator[Finding]:
         )
 
 
-def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list[PacketTraffic]) -> int | None:
+def _small_packet_excess(
+    facts: RankFacts, least: float, rdma: bool, large: list[PacketTraffic], known: Set[int]
+) -> int | None:
     """
     How much shorter exposed transfers were at the rate of large packets, or what copies reach where there are none.
 
-    `None` where neither is known: over RDMA the rate depends on the network.
+    Those that start at one of `known` are slow for another reason. `None` where neither rate is known: over RDMA it
+    depends on the network.
     """
     if not large and rdma:
         return None
@@ -91,7 +98,7 @@ def _small_packet_excess(facts: RankFacts, least: float, rdma: bool, large: list
         rate = sum(one.size for one in large) / max(sum(one.duration_ns for one in large), 1)
 
     def share(one: ExposedCommunication) -> float:
-        told = one.communication.told
+        told = one.communication.told if one.communication.start_ns not in known else None
         packets = [packet for packet in (told.packets if told else ()) if (packet.transport == "RDMA") == rdma]
         small = [packet for packet in packets if packet.count and packet.size / packet.count < least]
         excess = sum(max(packet.duration_ns - packet.size / rate, 0.0) for packet in small)
@@ -191,12 +198,16 @@ def _moved(one: ExposedCommunication) -> _Moved | None:
     return _Moved(one, size / time * 1e9, size / max(count, 1)) if time and size else None
 
 
-def _contended(facts: RankFacts) -> Iterator[Finding]:
-    """Transfers beside computing that are slower than those of the same profile without any, in packets no larger."""
+def _contended(facts: RankFacts, known: Set[int]) -> Iterator[Finding]:
+    """
+    Transfers beside computing that are slower than those of the same profile without any, in packets no larger.
+
+    Those that start at one of `known` are slow for another reason.
+    """
     beside: list[_Moved] = []
     alone: list[_Moved] = []
     for one in facts.exposed:
-        moved = _moved(one)
+        moved = None if one.communication.start_ns in known else _moved(one)
         if moved is None:
             continue
         span = (np.array([one.communication.start_ns]), np.array([one.communication.end_ns]))
@@ -236,16 +247,18 @@ def _contended(facts: RankFacts) -> Iterator[Finding]:
     )
 
 
+def _resent(one: ExposedCommunication) -> bool:
+    """Whether it spends as long between servers as a network waits before it sends a packet again."""
+    told = one.communication.told
+    time = sum(packet.duration_ns for packet in (told.packets if told else ()) if packet.transport == "RDMA")
+    return time >= threshold("retransmission_ns")
+
+
 def _sent_again(job: JobCase) -> Iterator[Finding]:
     """Transfers between servers that take as long as a network waits before it sends a packet again."""
     least = threshold("retransmission_ns")
     for facts in job.ranks.values():
-        found = []
-        for one in facts.exposed:
-            told = one.communication.told
-            time = sum(packet.duration_ns for packet in (told.packets if told else ()) if packet.transport == "RDMA")
-            if time >= least:
-                found.append(one)
+        found = [one for one in facts.exposed if _resent(one)]
         if not found:
             continue
         total = sum(one.transfer_ns or 0 for one in found)
@@ -264,3 +277,72 @@ def _sent_again(job: JobCase) -> Iterator[Finding]:
             places=places_of(facts, found),
             evidence=(Evidence("transfers", len(found), "count"), Evidence("exposed", format_duration(total))),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Slower:
+    """A communication that moves for far longer than `usual_ns`, as others of its bytes do; `lost_ns` is awaited."""
+
+    one: ExposedCommunication
+    usual_ns: int
+    lost_ns: int
+
+
+def _far_slower(facts: RankFacts) -> list[_Slower]:
+    """
+    Communications whose transfer takes far longer than in most steps, at the same place and of the same bytes.
+
+    What is slow there in every step has a reason that is not chance.
+    """
+    like: dict[object, list[tuple[ExposedCommunication, int]]] = {}
+    place: Counter[object] = Counter()
+    for one, awaited in zip(facts.exposed, _awaited_transfers(facts), strict=True):
+        told = one.communication.told
+        if told is None or not told.packets or one.communication.peer_to_peer or _resent(one):
+            continue
+        moved = tuple(sorted((packet.transport, packet.size, packet.count or 0) for packet in told.packets))
+        kind = (one.communication.name.partition("__")[0], moved)
+        step = facts.case.step_at(one.communication.start_ns)
+        place[kind, step] += 1
+        like.setdefault((kind, place[kind, step]), []).append((one, awaited))
+    found: list[_Slower] = []
+    for ran in like.values():
+        usual = int(np.median([one.communication.transfer_ns or 0 for one, _ in ran]))
+        for one, awaited in ran if len(ran) >= _FEWEST_ALIKE else ():
+            beyond = (one.communication.transfer_ns or 0) - usual
+            if beyond > (threshold("irregular_factor") - 1) * usual:
+                found.append(_Slower(one, usual, min(beyond, awaited)))
+    return sorted(found, key=lambda one: one.one.communication.start_ns)
+
+
+def _irregular(facts: RankFacts, slower: Sequence[_Slower]) -> Iterator[Finding]:
+    total = min(sum(one.lost_ns for one in slower), facts.claims.left(TRANSFER))
+    # One alone may be chance, as of kernels.
+    least = threshold("irregular_share" if len(slower) > 1 else "high_share")
+    if not total or total < least * facts.length_ns:
+        return
+    yield Finding(
+        kind="communication.irregular",
+        title=Sentence(
+            "{} [transfer takes|transfers take] far longer than the same ones do in other steps: {} ({})",
+            (str(len(slower)), format_duration(total), format_share(total / facts.length_ns)),
+        ),
+        rank=facts.case.rank,
+        cost_ns=facts.claims.take(TRANSFER, total),
+        cost_bytes=None,
+        bound="the median of the same transfer in all steps",
+        formula=Sentence(
+            "transfer - median, as far as computing waits for it, where it is more than {} times the median",
+            (f"{threshold('irregular_factor'):g}",),
+        ),
+        confidence=Confidence.MEASURED,
+        places=places_of(facts, [one.one for one in slower]),
+        evidence=tuple(
+            Evidence(
+                Sentence("{}, otherwise {}", (one.one.communication.name, format_duration(one.usual_ns))),
+                one.one.communication.transfer_ns or 0,
+                "ns",
+            )
+            for one in slower[:_MOST]
+        ),
+    )

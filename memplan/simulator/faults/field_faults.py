@@ -9,6 +9,7 @@ from memplan.simulator.faults import field_device_faults as device
 from memplan.simulator.faults import field_engine_faults as engine
 from memplan.simulator.faults import field_host_faults as host
 from memplan.simulator.faults import field_load_faults as load
+from memplan.simulator.faults import field_step_faults as step
 from memplan.simulator.faults.fault import Fault
 
 _EXPOSED = ("communication.exposed", "communication.waiting")
@@ -175,6 +176,18 @@ FIELD_FAULTS: Mapping[str, Fault] = MappingProxyType(
         ),
         "slow-exchange": Fault(
             "what pipeline stages send takes long to move", _EXPOSED, load.slow_exchange, ranks=2, layout="pipeline"
+        ),
+        "slow-step": Fault("everything is slow in one step", ("step.slow",), step.slow_step),
+        "prompts-among-tokens": Fault(
+            "one step runs a prompt as well", ("step.more",), step.prompts_among_tokens
+        ),
+        "captured-again": Fault("a graph is captured in one step", ("idle.capture",), step.captures_again),
+        "kernels-beside-transfers": Fault(
+            "kernels beside transfers are slow", ("kernel.contended",), step.slowed_by_transfers, ranks=2,
+            without=step.transferred_beside,
+        ),
+        "moved-anew": Fault(
+            "a collective is tried again in one step", ("communication.irregular",), step.moved_anew, ranks=2
         ),
     }
 )  # fmt: skip
