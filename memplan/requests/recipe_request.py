@@ -54,6 +54,13 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
     lora_dropout: bool = option(
         "--lora-dropout", default=False, about="Adapters drop values of what they read, and keep a copy.", panel=_PANEL
     )
+    lora_float32: bool = option(
+        "--lora-float32",
+        "--autocast-adapter-dtype",
+        default=False,
+        about="Adapters in float32 beside 16-bit weights, each with a copy of what it reads (PEFT).",
+        panel=_PANEL,
+    )
     lora_experts: bool = option("--lora-experts", default=False, about="Each expert has adapters too.", panel=_PANEL)
     lora_gathered: bool = option(
         "--lora-gathered",

@@ -124,6 +124,11 @@ class Recipe:
     """
     Drops values of what each adapter reads, of which it keeps a copy of its own and a mask (PEFT's `lora_dropout`).
     """
+    lora_float32: bool = False
+    """
+    Has adapters in float32 beside weights in 16 bits, each with a float32 copy of what it reads (PEFT unless
+    `autocast_adapter_dtype=False`).
+    """
     lora_experts: bool = False
     """Has adapters beside those of each expert too."""
     lora_gathered: bool = False
@@ -340,6 +345,8 @@ class Recipe:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
         if (self.lora_targets or self.lora_dropout) and not self.lora_rank:
             raise InputError("projections with adapters and dropout before them go with --lora-rank")
+        if self.lora_float32 and not (self.lora_rank and self.half_weights):
+            raise InputError("adapters in float32 go with --lora-rank and --half-weights")
         if self.lora_gathered and not (self.lora_rank and self.sequence_parallel):
             raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
         if self.half_weights:

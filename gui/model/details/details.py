@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from memplan.core.sentence import Sentence, Text
@@ -23,8 +25,10 @@ from memplan.gui.model.session.session import (
 )
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.slices.slice_text import argument_text
-from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan, PlannedOp, TierUse
 
 
 def overview(session: Session) -> list[Section]:
@@ -41,11 +45,13 @@ def overview(session: Session) -> list[Section]:
         ]
         if document.rank is not None:
             start, end = document.rank.span_ns
+            count = sum(track.count for track in document.rank.tracks)
             facts += [
                 fact("rank", Sentence("{}; {} in all", (str(document.rank.rank), str(len(document.profile.ranks))))),
                 fact("device", document.rank.device or Sentence("not named")),
-                fact("length", session.length_text(end - start)),
-                fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
+                # Of what was never recorded there is no length.
+                *([fact("length", session.length_text(end - start))] if end > start else []),
+                fact("slices and samples", f"{count:,}"),
             ]
         sections.append(Section(Sentence("Profile"), tuple(facts)))
     if session.peak is not None:
