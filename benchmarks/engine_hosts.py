@@ -6,8 +6,8 @@ of a step what was measured beyond the captured graph that is predicted, and the
 kernels that reference stacks fuse, by layer of theirs; of graphs captured in pieces what small batches take a layer; of
 first tokens of such models that launching sets, by layer again. What a request takes is that with which other first
 tokens are missed least, as where kernels take most of them what is left says little of it. Baselines, which runs must
-reach and may be ahead of by any amount, are in none, nor are rows of which an input was assumed, where enough others
-are. Each row is also predicted with what the other sources say; rows that were predicted blind are in none of them.
+reach and may be ahead of by any amount, are in none, nor are first tokens of which an input was assumed. Each row is
+also predicted with what the other sources say; rows that were predicted blind are in none of them.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _FEW = 2
 
 def fitted_rows(rows: Iterable[EngineRow]) -> list[EngineRow]:
     """
-    Those that constants come from: not blind, with a prediction and all inputs told, and no baselines.
+    Those that constants come from: not blind, with a prediction, and no baselines.
 
-    Too few sources tell all of MindIE's, so that its steps of which some are assumed are among them.
+    Of first tokens those alone of which all inputs are told: an assumed prompt is most of one.
     """
     return [
         row
         for row in rows
         if not (row.told.get("blind") or row.told.get("at_least") or row.why)
         and (row.first or row.engine not in HIDDEN)
-        and ("assumed" not in row.told or (row.engine == MINDIE and not row.first))
+        and not (row.first and "assumed" in row.told)
     ]
 
 

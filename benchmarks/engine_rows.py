@@ -80,7 +80,7 @@ class EngineRow:
     @property
     def _set(self) -> str:
         """Which of the sets that were predicted before they were seen it is of."""
-        return later_set(self.told) or (", blind" if self.told.get("blind") else "")
+        return later_set(self.told) or (", once blind" if "opened" in self.told else "")
 
     @property
     def half(self) -> str:

@@ -15,7 +15,8 @@ from memplan.models.training.memory import TrainingMemory, training_memory
 
 RUNS = Path(__file__).with_name("training_frameworks.json")
 RESERVED = Path(__file__).with_name("training_reserved.json")
-_KINDS = {"peak": "tensors", "reserved": "reserved"}
+KINDS = {"peak": "tensors", "reserved": "reserved"}
+"""What each figure of a run is of."""
 
 
 def framework_rows(configs: Path) -> Iterator[MeasuredRow]:
@@ -26,7 +27,7 @@ def framework_rows(configs: Path) -> Iterator[MeasuredRow]:
             predicted, why = held(fullest_stage(run, configs, figure), figure) / GIB, ""
         except InputError as error:
             predicted, why = None, str(error).splitlines()[0]
-        name, kind = f"{run['framework']}: {run['name']}", f"training memory of other frameworks: {_KINDS[figure]}"
+        name, kind = f"{run['framework']}: {run['name']}", f"training memory of other frameworks: {KINDS[figure]}"
         kind += later_set(run)
         yield MeasuredRow(kind, run["source"], run["chip"], name, "GiB", run[figure], predicted, why=why)
 
@@ -38,7 +39,7 @@ def framework_runs() -> list[dict[str, Any]]:
 
 def told(run: Mapping[str, Any]) -> str:
     """Which figure a run tells: `peak` or `reserved`."""
-    return next(figure for figure in _KINDS if figure in run)
+    return next(figure for figure in KINDS if figure in run)
 
 
 def fullest_stage(run: Mapping[str, Any], configs: Path, figure: str) -> TrainingMemory:

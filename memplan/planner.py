@@ -31,7 +31,7 @@ from memplan.models.steps import ServedStep, model_graph, model_settings
 from memplan.models.training.step_recipe import Recipe
 from memplan.placement import plan_records
 from memplan.placement.host import HostMoves
-from memplan.placement.memory_layout import HbmRoom, MemoryLayout, hbm_room, lay_out_graph
+from memplan.placement.memory_layout import HbmRoom, MemoryLayout, copied_at_need, hbm_room, lay_out_graph, unset_notes
 from memplan.placement.recompute_modules import fewest_recomputed
 from memplan.placement.recompute_policy import RecomputePolicy
 from memplan.placement.rounding import Rounding, rounding
@@ -46,9 +46,6 @@ from memplan.serving.step_parts import model_step_parts
 from memplan.tilings import Launch, planned_tilings
 
 _logger = logging.getLogger(__name__)
-
-_CLOSER = 3
-"""How often the moves of a program are planned anew with the room that the last ones need."""
 
 
 def plan(
@@ -90,8 +87,9 @@ def plan(
     When the graph's peak exceeds `hbm`, tensors are moved to the host and back, or made anew by ops that run a second
     time where `recompute` lets them and that takes less time; when even that does not suffice, the plan says
     `fits=False` and how many bytes are missing. Of a program what its layers save for the way back moves where that
-    suffices, for that is what `Plan.apply` can set. `host` is the memory and link that they move over (default: the
-    chip's, of any size). With `quick` no op runs twice and the first moves that find addresses are taken: a plan that
+    suffices, for that is what `Plan.apply` can set, and ops wait for these copies; where more moves a note says what
+    the step takes without. `host` is the memory and link that they move over (default: the chip's, of any size). With
+    `quick` no op runs twice and the first moves that find addresses are taken: a plan that
     is checked like any other, in a fraction of the time. Raises `InputError` for a graph, chip or value that can't be
     used.
     """
@@ -257,21 +255,17 @@ def _placed(
         return replace(best, layout=replace(best.layout, bound_ns=found[0].layout.bound_ns))
 
     found = on_tiers(given.saved, room)
-    if given.saved is None:
+    if given.program is None:
         return found
-    if found.layout.missing:
+    if given.saved is not None and not found.layout.missing:
+        times = along_repeats(found.graph, durations_ns)
+        copied = copied_at_need(found.layout, times, given.round_size.alignment, progress)
+        return replace(found, layout=copied) if found.layout.schedule.moves else found
+    if given.saved is not None:
         # What else would have to move the framework can't set; it is said all the same.
-        return on_tiers(None, room)
-    for _ in range(_CLOSER):
-        # Hooks on saved tensors fetch each when it is needed, however much room there is.
-        least = found.layout.peak_at_need
-        if not found.layout.schedule.moves or least >= found.layout.hbm.peak:
-            break
-        closer = on_tiers(given.saved, replace(room, capacity=least))
-        if closer.layout.missing:
-            break
-        found = replace(closer, layout=replace(closer.layout, room=room))
-    return found
+        found = on_tiers(None, room)
+    notes = (*found.layout.notes, *unset_notes(found.layout, given.saved))
+    return replace(found, layout=replace(found.layout, notes=notes))
 
 
 def _peak(graph: Graph, round_size: Rounding) -> int:

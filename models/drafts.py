@@ -67,14 +67,23 @@ def draft_weights(model: ModelConfig) -> Iterator[Weight]:
     if model.draft_method == "eagle3":
         found = [_reads_embedding(weight, hidden) for weight in found]
         found += [vector_weight(name, WeightGroup.NORM, hidden) for name in ("norm", "hidden_norm")]
-        head = next((weight for weight in outer_weights(draft) if weight.name == "lm_head"), None)
-        words = draft.draft_vocab
-        if head is not None and words:
-            found.append(replace(head, shape=(words, hidden), units=words))
+    head = draft_head(model)
+    if head is not None:
+        found.append(head)
     for weight in found:
         layer = first + (weight.layer or 0)
         local = weight.name if weight.layer is None else weight.name.split(".", 2)[-1]
         yield replace(weight, name=f"layers.{layer}.{local}", layer=layer)
+
+
+def draft_head(model: ModelConfig) -> Weight | None:
+    """The head for fewer words that EAGLE's third kind drafts by, `None` where drafts share the head of `model`."""
+    draft = model.draft
+    if draft is None or model.draft_method != "eagle3" or not draft.draft_vocab:
+        return None
+    head = next((weight for weight in outer_weights(draft) if weight.name == "lm_head"), None)
+    words = draft.draft_vocab
+    return None if head is None else replace(head, shape=(words, draft.hidden_size), units=words)
 
 
 def _reads_embedding(weight: Weight, hidden: int) -> Weight:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memplan.core.arrays import Int64s
 from memplan.core.distinct import distinct, first_rows
 from memplan.core.progress import Progress, silent
-from memplan.traces.rank import RankProfile
 from memplan.traces.timeline.step_marks import STEP_MARKS, steps_marked
+
+if TYPE_CHECKING:
+    from memplan.traces.rank import RankProfile
 
 
 @dataclass(frozen=True, slots=True)

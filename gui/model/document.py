@@ -13,11 +13,11 @@ from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.model_places import ModelPlaces
-from memplan.hardware import chips
-from memplan.schema import Plan, PlannedStep, planned_step
+from memplan.schema import planned_step
 
 if TYPE_CHECKING:
     from memplan.compare import Comparison
+    from memplan.schema import Plan, PlannedStep
     from memplan.traces.directory import Profile
     from memplan.traces.rank import RankProfile
 
@@ -154,6 +154,8 @@ def make_document(
         chosen = profile.rank(ranks[0] if rank is None else rank)
         chosen.read_for_window(progress)
         if chosen.chip is not None:
+            from memplan.hardware import chips
+
             chips()  # by this worker: the overview asks what the chip holds, and to read them all takes a moment
     if plan is None or profile is None or chosen is None:
         return Document(plan, plan_path, profile, chosen)

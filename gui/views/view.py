@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from PySide6.QtWidgets import QWidget
 
@@ -18,7 +18,9 @@ from memplan.gui.model.timeline.timeline_tracks import TimelineTrack
 from memplan.gui.settings import Settings
 from memplan.gui.work.jobs import Jobs
 from memplan.gui.work.loader import DocumentLoader
-from memplan.requests.plan_request import PlanRequest
+
+if TYPE_CHECKING:
+    from memplan.requests.plan_request import PlanRequest
 
 TrackLoader = Callable[[Session, Sequence[TimelineTrack]], None]
 

@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QInputDialog, QLineEdit, QWidget
 from memplan.core.errors import UnboundShapeError
 from memplan.core.units import parse_shape
 from memplan.gui.i18n import tr
-from memplan.hardware import chips
 
 
 def ask_item(parent: QWidget, title: str, label: str, names: Sequence[str], chosen: str) -> str | None:
@@ -21,6 +20,8 @@ def ask_item(parent: QWidget, title: str, label: str, names: Sequence[str], chos
 
 def ask_chip(parent: QWidget) -> str | None:
     """The chip that a graph is to be planned for."""
+    from memplan.hardware import chips  # read from files: a window starts without
+
     names = [item.name.removeprefix("Ascend") for item in chips() if item.hbm_bytes is not None]
     return ask_item(parent, tr("Plan a graph"), tr("Chip to plan it for"), names, "910B3")
 

@@ -25,10 +25,10 @@ from memplan.gui.model.session.view_file import VIEW_SUFFIX, read_view_file
 from memplan.gui.settings import Settings
 from memplan.gui.window.dialogs import ask_chip, ask_item, ask_shape
 from memplan.gui.work.loader import DocumentLoader
-from memplan.requests.plan_request import PlanRequest
 
 if TYPE_CHECKING:
     from memplan.gui.views.planning.plan_model_dialog import PlanModelDialog
+    from memplan.requests.plan_request import PlanRequest
 
 _SAMPLES = Path(str(resources.files("memplan.samples")))
 

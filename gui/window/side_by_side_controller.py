@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSplitter, QVBoxLayout, QWidget
@@ -12,13 +13,10 @@ from memplan.core.errors import CancelledError, MemplanError
 from memplan.core.progress import Progress
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
-from memplan.gui.model.compare.side_by_side import Located, SideBySide, document_differences
 from memplan.gui.model.compare.viewport_link import AlignBy, default_moments, moments
 from memplan.gui.model.event import Event
 from memplan.gui.model.session.open_documents import OpenDocument, OpenDocuments
 from memplan.gui.model.session.session import Session
-from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 from memplan.gui.views.compare.side_by_side_view import CURVE, NO_MEMORY, NameStrip, SideBySideBar, SideBySideView
 from memplan.gui.views.time_axis import GUTTER_PX
 from memplan.gui.views.timeline.timeline_view import TimelineView
@@ -26,6 +24,11 @@ from memplan.gui.views.view import ViewServices
 from memplan.gui.window.dialogs import ask_item
 from memplan.gui.window.document_opener import DocumentOpener
 from memplan.gui.window.view_docks import ViewDocks
+
+if TYPE_CHECKING:
+    from memplan.gui.model.compare.ab_differences import AbDifference, AbDifferences
+    from memplan.gui.model.compare.side_by_side import Located, SideBySide
+    from memplan.gui.views.compare.ab_differences_view import AbDifferencesView
 
 VIEW, TABLE = "side-by-side", "ab-differences"
 _MOMENTS, _DIFFERENCES, _PLACE = "moments", "differences", "place"
@@ -241,6 +244,8 @@ class SideBySideController:
             self._show_model()
 
     def _make_views(self, session: Session) -> None:
+        from memplan.gui.views.compare.ab_differences_view import AbDifferencesView  # once there are two to compare
+
         services = self._services()
         self._front = [name for name, dock in self._docks.items() if not dock.visibleRegion().isEmpty()]
         self.view = SideBySideView(session, services.palette, self.split, services.track_loader)
@@ -298,6 +303,9 @@ class SideBySideController:
         one, other = self._shown, second.session
         self._first = one
         self.strip.show_session(one)
+
+        from memplan.gui.model.compare.ab_differences import AbDifferences
+        from memplan.gui.model.compare.side_by_side import SideBySide, document_differences
 
         def link_up(at: tuple[float, float]) -> None:
             self.model = SideBySide(one, other, at)

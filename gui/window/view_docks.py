@@ -14,7 +14,6 @@ from memplan.core.progress import Progress
 from memplan.gui.i18n import tr
 from memplan.gui.views.view import MenuEntry, MenuView, SessionView, View, ViewArea, ViewServices, ViewSpec
 from memplan.gui.window.title_bar import TitleBar
-from memplan.hardware import chips
 
 _AREAS = {
     ViewArea.RIGHT: Qt.DockWidgetArea.RightDockWidgetArea,
@@ -175,6 +174,8 @@ class ViewDocks(Mapping[str, QDockWidget]):
             (then or (lambda: self.bring(name)))()
 
         def load(_: Progress) -> None:
+            from memplan.hardware import chips
+
             import_module(spec.module)
             chips()  # read from files once, for all of these views
 

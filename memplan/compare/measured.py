@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from memplan.core.sentence import Sentence
 from memplan.graph.op_names import type_of_kernel
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, Track, TrackKind
-from memplan.traces.rank import RankProfile
 from memplan.traces.steps import numbered_steps, spans_of_steps
+
+if TYPE_CHECKING:
+    from memplan.traces.rank import RankProfile
 
 _HOST_OPS = "CPU OP"  # process of MindSpore's CPU kernels in trace_view.json
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from memplan.core.sentence import Sentence, Text
-from memplan.findings.finding import Finding
+
+if TYPE_CHECKING:
+    from memplan.findings.finding import Finding
 
 _MOST_ALIKE = 4
 """Ranks on which findings of one kind are listed one by one; of more the dearest stands for all."""

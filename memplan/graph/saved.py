@@ -16,15 +16,19 @@ class SavedTensors:
     turn: int
     tensors: frozenset[int]
 
+    def away(self, tensor: int, uses: tuple[int, ...]) -> tuple[int, int] | None:
+        """The half-open steps between the passes of a storage with `uses`; `None` where it isn't saved between them."""
+        forward = [step for step in uses if step < self.turn]
+        if tensor not in self.tensors or not forward or len(forward) == len(uses):
+            return None
+        return forward[-1] + 1, next(step for step in uses if step >= self.turn)
+
     def needed(self, tensor: int, uses: tuple[int, ...]) -> tuple[int, ...]:
         """The steps at which a storage with `uses` has to be in HBM where only what is saved may leave it between."""
         if not uses:
             return uses
-        forward = [step for step in uses if step < self.turn]
-        if tensor not in self.tensors or not forward or len(forward) == len(uses):
-            return tuple(range(uses[0], uses[-1] + 1))
-        back = next(step for step in uses if step >= self.turn)
-        return (*range(forward[0], forward[-1] + 1), *range(back, uses[-1] + 1))
+        begin, end = self.away(tensor, uses) or (uses[-1] + 1, uses[-1] + 1)
+        return (*range(uses[0], begin), *range(end, uses[-1] + 1))
 
 
 def saved_by_layers(graph: Graph, owner: Callable[[str], str | None], turn: int) -> SavedTensors:

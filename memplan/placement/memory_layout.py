@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
+from memplan.core.units import format_bytes
 from memplan.graph import Graph
 from memplan.graph.access import accesses, carried, loop_spans
 from memplan.graph.saved import SavedTensors
@@ -18,7 +19,7 @@ from memplan.placement.host import HostMoves
 from memplan.placement.move_problem import move_problem
 from memplan.placement.residency import Storage, least_bytes, live_bytes, stays
 from memplan.placement.rounding import Rounding
-from memplan.placement.schedule import StepSchedule, run_schedule
+from memplan.placement.schedule import StepSchedule, run_in_turn, run_schedule
 from memplan.schema import PlannedTensor
 
 
@@ -69,13 +70,6 @@ class MemoryLayout:
         used = {move.tier for move in self.schedule.moves}
         return [tier for number, tier in enumerate(self.host.tiers) if number in used]
 
-    @property
-    def peak_at_need(self) -> int:
-        """Bytes at the fullest step where what moves comes back only when an op needs it."""
-        away = {(move.gap.storage, move.gap.start, move.gap.end) for move in self.schedule.moves}
-        live = live_bytes(self.storages, stays(self.storages, sorted(away)), len(self.schedule.start_ns))
-        return int(live.max(initial=0))
-
 
 def lay_out_graph(
     graph: Graph,
@@ -114,6 +108,44 @@ def lay_out_graph(
         notes += [f"link {link.name}: {link.note}" for link in (tier.out_link, tier.in_link) if link.note]
         notes += tier.notes
     return replace(found, notes=tuple(notes))
+
+
+def copied_at_need(
+    layout: MemoryLayout, durations_ns: Sequence[int], alignment: int, progress: Progress = silent
+) -> MemoryLayout:
+    """
+    `layout` with each of its moves when a hook makes it, out once it was saved and back once it is needed.
+
+    `durations_ns` are those of its ops, which wait for every copy. The addresses of `layout` stay where those of fewer
+    bytes end above the room.
+    """
+    schedule = run_in_turn(layout.storages, durations_ns, layout.schedule.moves)
+    hbm = lay_out(layout.storages, schedule.residencies, len(durations_ns), alignment=alignment, progress=progress)
+    if layout.room.capacity is not None and layout.hbm.peak <= layout.room.capacity < hbm.peak:
+        return layout
+    return replace(layout, schedule=schedule, hbm=hbm)
+
+
+def unset_notes(layout: MemoryLayout, saved: SavedTensors | None) -> tuple[str, ...]:
+    """
+    What to say of a program's `layout` of which more moves than `Plan.apply` can set; nothing where it sets all.
+
+    What layers have `saved` waits on the host by hooks, all else that moves stays.
+    """
+    storages = layout.storages
+    moved = sorted({move.gap.storage for move in layout.schedule.moves})
+    absent = [
+        (index, *away)
+        for index in moved
+        if saved is not None and (away := saved.away(storages[index].tensor, storages[index].uses)) is not None
+    ]
+    if len(absent) == len(moved):
+        return ()
+    live = live_bytes(storages, stays(storages, absent), len(layout.schedule.start_ns))
+    peak = format_bytes(int(live.max(initial=0)))
+    if not absent:
+        return (f"Plan.apply can set none of these moves: without them the step takes {peak} of HBM",)
+    return (f"Plan.apply moves only what layers save for the way back: with that alone the step takes {peak} of HBM",)
 
 
 def storages_of(

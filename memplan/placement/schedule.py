@@ -9,7 +9,7 @@ its outputs to fit has left.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,3 +210,36 @@ def run_schedule(
         away.append((gap.storage, max(int(times.gone[index]), gap.start), int(times.first[index])))
     residencies = tuple(stays(storages, away))
     return StepSchedule(times.step_start, times.stalled, times.makespan_ns, tuple(moves), residencies)
+
+
+def run_in_turn(storages: Sequence[Storage], durations_ns: Sequence[int], planned: Sequence[Move]) -> StepSchedule:
+    """
+    The `planned` moves as hooks on saved tensors make them, with no op beside: out once saved, back once needed.
+
+    What a step needs back comes in the order in which it was planned.
+    """
+    steps = len(durations_ns)
+    out: dict[int, list[Move]] = {}
+    back: dict[int, list[Move]] = {}
+    for move in planned:
+        at = move.gap.leaves_after if move.out else move.gap.returns_at
+        if at is not None:
+            (out if move.out else back).setdefault(at, []).append(move)
+    clock, moves = 0, list[Move]()
+    starts, stalled = np.zeros(steps, dtype=np.int64), np.zeros(steps, dtype=np.int64)
+
+    def copied(due: Sequence[Move]) -> int:
+        end = clock
+        for move in due:
+            moves.append(replace(move, start_ns=end, end_ns=end + move.end_ns - move.start_ns))
+            end = moves[-1].end_ns
+        return end
+
+    for step, duration in enumerate(durations_ns):
+        before = 0 if step == 0 else int(starts[step - 1]) + durations_ns[step - 1]
+        clock = copied(back.get(step, ()))
+        starts[step], stalled[step] = clock, clock - before
+        clock = clock + duration
+        clock = copied(out.get(step, ()))
+    absent = {(move.gap.storage, move.gap.start, move.gap.end) for move in moves}
+    return StepSchedule(starts, stalled, clock, tuple(moves), tuple(stays(storages, sorted(absent))))

@@ -100,6 +100,13 @@ class KeptRequest:
         about="Weights in 16 bits alone, as their gradients and Adam's moments are.",
         panel=_PANEL,
     )
+    foreach_optimizer: bool = option(
+        "--foreach-optimizer",
+        "--adamw-torch",
+        default=False,
+        about="Adam steps over lists of all parameters, with a list of temporaries.",
+        panel=_PANEL,
+    )
     muon: bool = option(
         "--muon",
         default=False,

@@ -34,6 +34,13 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
         about="in-place, copied, compiled, eager, inductor, chunked, pieces or fused.",
         panel=_PANEL,
     )
+    held_logits: int = option(
+        "--held-logits",
+        default=0,
+        about="With --loss eager: bytes a value of logits that the loop holds through the way back.",
+        panel=_PANEL,
+        least=0,
+    )
     lora_rank: int = option(
         "--lora-rank", "--lora-r", default=0, about="Train adapters of this rank alone.", panel=_PANEL, least=0
     )
@@ -46,6 +53,13 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
     )
     lora_dropout: bool = option(
         "--lora-dropout", default=False, about="Adapters drop values of what they read, and keep a copy.", panel=_PANEL
+    )
+    lora_float32: bool = option(
+        "--lora-float32",
+        "--autocast-adapter-dtype",
+        default=False,
+        about="Adapters in float32 beside 16-bit weights, each with a copy of what it reads (PEFT).",
+        panel=_PANEL,
     )
     lora_experts: bool = option("--lora-experts", default=False, about="Each expert has adapters too.", panel=_PANEL)
     lora_gathered: bool = option(

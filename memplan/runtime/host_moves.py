@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from memplan.core.units import format_bytes
 from memplan.graph import TensorKind
-from memplan.graph.saved import first_readers
+from memplan.graph.saved import SavedTensors, first_readers
 from memplan.readers.mindir.roles import is_of_gradients
 from memplan.schema import Plan, Tier
 
@@ -111,23 +111,20 @@ def peaks(plan: Plan, kept: Collection[int]) -> tuple[int, int]:
     """
     Bytes of HBM at the peak of `plan`, and in use at the fullest step where hooks keep the tensors `kept` on the host.
 
-    They are out once the forward pass has used them last, back when the way back needs them first: the plan's copies
-    take their time beside the ops, and so hold more. All others stay for as long as they live.
+    They are out once the forward pass has used them last, back when the way back needs them first. All others stay for
+    as long as they live.
     """
     use = plan.tier(Tier.HBM)
     planned = 0 if use is None else use.peak
-    on_host = frozenset(kept)
     if not plan.transfers:
         return planned, planned
     turn = next((op.index for op in plan.ops if op.launches and is_of_gradients(op.name)), len(plan.ops))
+    saved = SavedTensors(turn, frozenset(kept))
     sizes = {place.tensor: place.size for place in plan.placements}
     change = [0] * (len(plan.ops) + 1)
     for item in plan.tensors:
-        forward = [step for step in item.uses if step < turn]
-        back = [step for step in item.uses if step >= turn]
-        away = item.index in on_host and forward and back
-        spans = ((item.start, forward[-1] + 1), (back[0], item.end)) if away else ((item.start, item.end),)
-        for start, end in spans:
-            change[start] += sizes[item.index]
-            change[end] -= sizes[item.index]
+        begin, end = saved.away(item.index, item.uses) or (item.end, item.end)
+        for first, last in ((item.start, begin), (end, item.end)):
+            change[first] += sizes[item.index]
+            change[last] -= sizes[item.index]
     return planned, max(accumulate(change))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.schema.plan import Plan
 from memplan.schema.tier import Tier
+
+if TYPE_CHECKING:
+    from memplan.schema.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

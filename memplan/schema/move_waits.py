@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from memplan.schema.plan import Plan, Transfer
 from memplan.schema.tier import Tier
+
+if TYPE_CHECKING:
+    from memplan.schema.plan import Plan, Transfer
 
 
 class WaitFor(str, Enum):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.schema.plan import Plan
 from memplan.schema.tier import Tier
+
+if TYPE_CHECKING:
+    from memplan.schema.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memplan.core.text_enum import TextEnum
-from memplan.schema.plan import Plan
+
+if TYPE_CHECKING:
+    from memplan.schema.plan import Plan
 
 
 class StepPartName(TextEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import floor, inf, isinf
 
 from memplan.core.errors import InputError
 from memplan.core.resources import table
@@ -144,9 +145,43 @@ class LoadedSteps:
         The latter is what a median says. Where replicas share experts each waits for the prompts of all, but for those
         that all replicas read in the same steps.
         """
+        if not mean:
+            return self._token_loop(host).step / self.yielded
+        answered = [(wave.count * wave.steps.load.requests, wave.token_ms(host)) for wave in self._waves()]
+        return sum(answers * time for answers, time in answered) / sum(answers for answers, _ in answered)
+
+    def _token_loop(self, host: EngineHost) -> ClosedLoop:
+        """The steps as an answer has them among others' prompts."""
         alike = self.reading.together or self.load.waves == 1
-        loop = self.loop(host, group=self.group, shared=not alike or self.load.one_by_one)
-        return loop.step / self.yielded + (loop.among() / self.load.answer if mean else 0.0)
+        return self.loop(host, group=self.group, shared=not alike or self.load.one_by_one)
+
+    def _waves(self) -> tuple[_Waves, ...]:
+        """
+        Waves with as many answers as run at once, and the one of those that are left.
+
+        Answers that come one by one, or are of unequal lengths, end in no waves.
+        """
+        load = self.load
+        full = 0 if isinf(load.waves) else floor(load.waves)
+        left = round((load.waves - full) * load.requests) if full else 0
+        if left in (0, load.requests) or load.one_by_one or load.unequal:
+            return (_Waves(load.waves if full else 1.0, self, load.waves, load.waves),)
+        # Of the last one's prompts those of the last full wave hear some, and nobody's come after it.
+        heard = full / (1 - left / load.requests) ** 2
+        return _Waves(full, self, heard, full), _Waves(1, self._fewer(left), 1.0, inf)
+
+    def _fewer(self, requests: int) -> LoadedSteps:
+        """The same steps with so many requests at once: times lie on a line between those of one and of all."""
+        data, load = self.layout.data, replace(self.load, requests=requests)
+        whole, each = -(-self.load.requests // data), -(-requests // data)
+        part = (each - 1) / max(1, whole - 1)
+        found = replace(
+            self,
+            load=load,
+            step_ns=round(self.single_ns + part * (self.step_ns - self.single_ns)),
+            work=replace(self.work, sequences=each, tokens=self.work.tokens // whole * each),
+        )
+        return replace(found, group_ns=round(self._kernels(found.group)))
 
     def tokens_per_second(self, host: EngineHost) -> float:
         """
@@ -163,14 +198,20 @@ class LoadedSteps:
 
     def _wave(self, host: EngineHost, *, reads: bool = True) -> float:
         """Milliseconds in which as many requests are answered as are at once, if prompts are read or take nothing."""
-        load, loop = self.load, self.loop(host, group=self.group, shared=self.load.one_by_one)
-        if load.unequal:
+        if self.load.unequal:
+            loop = self._together(host)
             single = host.step(
                 self.single_ns, replace(self.work, sequences=1), reads=False, eager_drafts=self.eager_drafts
             )
             coming = replace(loop, mixed=self._mixed(host, loop.step, loop.coming()))
             return (coming if reads else coming.unread()).drained_wave(single / 1e6)
-        return (loop if reads else loop.unread()).wave()
+        waves = self._waves()
+        answers = sum(wave.count * wave.steps.load.requests for wave in waves)
+        return sum(wave.count * wave.wave_ms(host, reads=reads) for wave in waves) * self.load.requests / answers
+
+    def _together(self, host: EngineHost) -> ClosedLoop:
+        """The steps where prompts that come together are read by all replicas in the same ones."""
+        return self.loop(host, group=self.group, shared=self.load.one_by_one)
 
     def loop(self, host: EngineHost, *, group: int, shared: bool = False) -> ClosedLoop:
         """The steps as they follow each other, `group` prompts read in one; a replica waits for all if `shared`."""
@@ -222,6 +263,31 @@ class LoadedSteps:
         # Weights are read once for both.
         both = kernels + max(0, self.step_ns - self.single_ns)
         return max(step, self._read(host, both, prompts, self.work.sequences) / 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waves:
+    """
+    `count` waves of answers with `steps`.
+
+    Others' prompts lengthen their answers as of so many waves as were `heard`; as of so many that were `followed` their
+    own are read beside answers of those before.
+    """
+
+    count: float
+    steps: LoadedSteps
+    heard: float
+    followed: float
+
+    def token_ms(self, host: EngineHost) -> float:
+        """Milliseconds a token on average, with such a host."""
+        loop = replace(self.steps._token_loop(host), waves=self.heard)
+        return loop.step / self.steps.yielded + loop.among() / self.steps.load.answer
+
+    def wave_ms(self, host: EngineHost, *, reads: bool) -> float:
+        """Milliseconds of one of them, if prompts are read or take nothing."""
+        loop = replace(self.steps._together(host), waves=self.followed)
+        return (loop if reads else loop.unread()).wave()
 
 
 def prompt_steps(engine: str, most: int | None) -> PromptSteps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from memplan.core.errors import InputError
 from memplan.core.units import format_rate
 from memplan.cost import Machine, machine
 from memplan.cost.ordered_costs import graph_costs
@@ -18,7 +19,7 @@ from memplan.models.steps import training_graph
 from memplan.models.training.memory import training_spans
 from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.states import hosted_bytes
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Recipe, option_of
 from memplan.models.training.trained_model import trained_model
 from memplan.schema import Source
 from memplan.serving.eager_kernels import (
@@ -37,6 +38,8 @@ from memplan.serving.training_steps import OneByOne
 
 MEGATRON, PYTORCH = "megatron", "pytorch"
 """Engines that train where none is named, one kernel at a time, launched by the host: `pytorch` with `fully_shard`."""
+_UNTIMED = "float32", "compiled_layers"
+"""Words of a recipe by which most kernels of a step are others than those that are priced."""
 _EXCHANGED = "gradients and weights are exchanged when all micro-batches are done: what overlaps is left out"
 _GATHERED = "weights are gathered a layer ahead and gradients spread behind a layer, both beside other layers"
 _ADAPTERS = (
@@ -152,6 +155,13 @@ def training_time(
     nothing. What `recipe` has no fused kernels for is launched one by one.
     Raises `InputError` for a layout, a recipe or an engine that can't be used.
     """
+    for name in _UNTIMED:
+        if getattr(recipe, name):
+            raise InputError(
+                "the time of a step with {} is not modelled",
+                option_of(name),
+                remedy="memplan train-memory counts its memory",
+            )
     engine = engine or usual_engine(recipe)
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, PerLayerInputs
+from memplan.models.drafts import draft_head
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.steps.compressed_kernels import look_up, read_low_rank, read_streams, write_streams
 from memplan.models.steps.emit import Held, StepEmitter
@@ -254,7 +255,7 @@ class StepPieces:
             e.add_weights({name: self.outer[name] for name in ("output_res_norm", "output_res_proj")})
             x = self._earlier("output", x)
         e.add_weights(self._outer_norm("norm"))
-        return self.sample(e.norm("final_norm", x, "norm")), x
+        return self.sample(e.norm("final_norm", x, "norm"), *self._own_head()), x
 
     def head_matrix(self) -> int:
         """The head's weight, the embedding's where they are tied."""
@@ -270,17 +271,30 @@ class StepPieces:
                 self.head_bias = e.spend("lm_head.bias")
         return self.head_weight
 
-    def sample(self, x: int) -> int:
-        """The head's product with `x` and the best token of each row."""
+    def _own_head(self) -> tuple[int, list[int]]:
+        """The head's weight and its bias, of the model."""
+        return self.head_matrix(), self.head_bias
+
+    def _draft_head(self) -> tuple[int, list[int]]:
+        """The same of drafts: one of their own for fewer words, or the model's."""
+        e, own = self.e, draft_head(self.e.model)
+        if own is None:
+            return self._own_head()
+        ranks, held = e.step.head_parallel if e.tensor == 1 else 1, e.hold([own])[own.name]
+        e.add_weights({"draft_lm_head": held})
+        columns = -(-(held.elements // own.shape[1]) // ranks)
+        return e.weight(("draft_lm_head",), (columns, own.shape[1]), share=ranks), []
+
+    def sample(self, x: int, weight: int, bias: Sequence[int]) -> int:
+        """The product of a head's `weight` with `x` and the best token of each row."""
         e = self.e
         hidden, rows = e.model.hidden_size, e.shape(x)[0]
         ranks = e.step.head_parallel if e.tensor == 1 else 1
         if ranks > 1:
             x = e.collective("head_gather", "AllGather", x, (rows * ranks, hidden), ranks, "htp")
-        weight = self.head_matrix()
         columns = e.shape(weight)[0]
         out = e.act("logits", (rows * ranks, columns))
-        e.op("lm_head", "MatMul", (x, weight, *self.head_bias), (out,), transpose_a=False, transpose_b=True)
+        e.op("lm_head", "MatMul", (x, weight, *bias), (out,), transpose_a=False, transpose_b=True)
         if ranks > 1:
             out = e.collective("head_scatter", "AlltoAll", out, (rows, columns * ranks), ranks, "htp")
         elif e.tensor > 1:
@@ -331,7 +345,7 @@ class StepPieces:
         out = self.narrow(e.gather_tokens(out))
         normed = e.act("draft.norm", (e.tokens, hidden))
         e.op("draft.norm", "RmsNorm", (out, *last), (normed,))
-        return self.sample(normed), out
+        return self.sample(normed, *self._draft_head()), out
 
 
 def _of_mtp(name: str, layer: int) -> bool:

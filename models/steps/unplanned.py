@@ -21,12 +21,16 @@ _BESIDE = (
     "loss",
     "capped_logits",
     "clip_copies",
+    "foreach_optimizer",
     "transformer_engine",
     "overlap_tensor",
     "gpu",
     "cublas_workspace",
 )
-"""What is alive beside layers: of the loss and of clipped gradients, and buffers that frameworks keep."""
+"""
+What is alive beside layers: of the loss, of clipped gradients and of lists of parameters, and buffers that frameworks
+keep.
+"""
 
 
 def refuse_unplanned(recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
 
 STANDING = "weights that stand still"
+_SINGLE = 4
 _PARTS = {
     WeightGroup.ATTENTION: "attention",
     WeightGroup.DENSE_FFN: "ffn",
@@ -94,15 +95,17 @@ def kept_by_adapters(
     beside = [item for item in weights_of(model, layer) if has_adapter(item, recipe)]
     names = {(_PARTS[item.group], item.own_name) for item in beside}
     reading = {part for part, name in names if name not in _READ_WITHIN}
+    # Where each adapter reads a copy of its own nothing else has need of what is copied.
+    copied = recipe.lora_float32 or recipe.lora_dropout
     unread = {
-        ("attention norm output", "norm"): "attention" not in reading,
-        ("feed-forward norm output", "norm"): not reading & {"ffn", "experts"},
-        ("activation function", "ffn"): ("ffn", "down_proj") not in names,
-        ("activation function", "experts"): ("experts", "down_proj") not in names,
-        ("dispatched tokens", "experts"): "experts" not in reading,
+        ("attention norm output", "norm"): copied or "attention" not in reading,
+        ("feed-forward norm output", "norm"): copied or not reading & {"ffn", "experts"},
+        ("activation function", "ffn"): copied or ("ffn", "down_proj") not in names,
+        ("activation function", "experts"): copied or ("experts", "down_proj") not in names,
+        ("dispatched tokens", "experts"): copied or "experts" not in reading,
     }
     yield from (item for item in kept if not unread.get((item.name, item.part), False))
-    if not recipe.lora_dropout:
+    if not copied:
         return
     read: dict[str, dict[str, float]] = {}
     for item in beside:
@@ -113,8 +116,10 @@ def kept_by_adapters(
         else:
             width = item.shape[1] / (layout.tensor if split or recipe.sequence_parallel else 1)
         read.setdefault(part, {})[_adapter_of(item, recipe)] = width
+    each = (_SINGLE if recipe.lora_float32 else recipe.each) + (1 if recipe.lora_dropout else 0)
+    named = "inputs of adapters, dropped, and masks" if recipe.lora_dropout else "inputs of adapters in float32"
     for part, widths in read.items():
-        yield Saved("inputs of adapters, dropped, and masks", part, (recipe.each + 1) * sum(widths.values()))
+        yield Saved(named, part, each * sum(widths.values()))
 
 
 def in_four_bits(item: Weight, recipe: Recipe) -> bool:

@@ -15,6 +15,7 @@ from memplan.models.training.indexers import kept_scores
 from memplan.models.training.left_buffers import standing_buffers, timed_phases
 from memplan.models.training.phases import (
     MemoryPart,
+    freed_logits,
     hosted_output,
     made_anew,
     of_experts,
@@ -26,7 +27,14 @@ from memplan.models.training.products import kept_products
 from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import Saved
-from memplan.models.training.stage_phases import SCORES_PHASE, PassesHeld, StageRank, stage_phases, with_gradients_come
+from memplan.models.training.stage_phases import (
+    LOSS_PHASE,
+    SCORES_PHASE,
+    PassesHeld,
+    StageRank,
+    stage_phases,
+    with_gradients_come,
+)
 from memplan.models.training.states import hosted_bytes, left_over, static_parts, widened_gradients
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.training.trained_model import kept_around, trained_model
@@ -47,14 +55,15 @@ class TrainingMemory:
     """
     Predicted peak of the device allocator on one pipeline stage.
 
-    `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is
-    what stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
+    `parts` make up the peak, which is reached in `phase`; `parameters` is what the rank trains; `between_steps` is what
+    stays when a step is over: the states, and until the next one float32 copies of gradients kept in 16 bits;
     `moment_bytes` of them are Adam's moments, which the first step lacks until its end. `phases` are the most that is
     held in each. `first_step_bytes` are the most of the first step, whose way forward and back runs before the moments
     exist and whose kernels may be timed. `gathering_bytes` are what weights are gathered into (zero3, fsdp, fsdp2) and
-    gradients are spread into (fsdp2) by streams of their own, whose memory the allocator keeps apart, so that it is
-    taken though it is free when the peak is reached. `kind` says by which public runs its interval is told. HCCL's
-    buffers and the kernels' own workspace are outside the allocator and outside this figure; `notes` says so.
+    gradients are spread into (fsdp2) by streams of their own, whose memory the allocator keeps apart, and blocks of
+    freed logits that nothing fits into, which are taken though they are free when the peak is reached. `kind` says by
+    which public runs its interval is told. HCCL's buffers and the kernels' own workspace are outside the allocator and
+    outside this figure; `notes` says so.
     """
 
     stage: int
@@ -252,14 +261,18 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
     if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
         still_there = () if recipe.lets_gradients_go else left
-        phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans)]
+        phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans, moments)]
     elif recipe.sharding in (Sharding.ZERO1, Sharding.ZERO2):
         phases["optimizer"] = [over, widened_gradients(model, layout, recipe, spans)]
     held_by = {name: sum(part.nbytes for part in found) for name, found in phases.items()}
     phase = max(held_by, key=lambda name: held_by[name])
-    if recipe.sharding.gathers:
-        # Shares of gradients come from a stream of their own, whose memory stays taken.
-        gathering += max(map(with_gradients_come, phases.values())) - held_by[phase]
+    # Shares of gradients come from a stream of their own, whose memory stays taken.
+    taken = {
+        name: with_gradients_come(found) if recipe.sharding.gathers else held_by[name] for name, found in phases.items()
+    }
+    if rank.last:
+        taken[LOSS_PHASE] += freed_logits(model, layout, recipe, rank.tokens)
+    gathering += max(taken.values()) - held_by[phase]
     parts += held
     held_in = tuple((name, sum(part.nbytes for part in (*parts, *found))) for name, found in phases.items())
     standing = sum(part.nbytes for part in parts)

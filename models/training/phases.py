@@ -245,9 +245,10 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if recipe.float32 and recipe.loss is not Loss.EAGER:
         copies, what = copies - 1, "the first float32 copy are the logits themselves"
     further = len(model.predictions)
+    each = recipe.held_logits if recipe.loss is Loss.EAGER else recipe.each
     parts = [
         read,
-        MemoryPart("logits", round(recipe.each * logits), f"{recipe.each} B a token and vocabulary entry"),
+        MemoryPart("logits", round(each * logits), f"{each} B a token and vocabulary entry"),
         MemoryPart("loss", round(copies * _SINGLE * logits), f"{copies * _SINGLE} B: {what}"),
     ]
     if recipe.capped_logits:
@@ -263,6 +264,17 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
         nbytes = round(waiting * _SINGLE * logits)
         parts.append(MemoryPart("losses that wait", nbytes, f"{_SINGLE} B of each of {waiting} micro-batches"))
     return parts
+
+
+def freed_logits(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> int:
+    """
+    Bytes of the block that 16-bit logits leave in PyTorch's allocator where a loop lets them go.
+
+    All that an `eager` loss asks for later is in float32, twice as large, so that none of it fits there.
+    """
+    if recipe.loss is not Loss.EAGER or recipe.float32 or recipe.held_logits == recipe.each:
+        return 0
+    return round(recipe.each * tokens * model.vocab_size / layout.tensor)
 
 
 def head_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float) -> list[MemoryPart]:
@@ -363,11 +375,16 @@ def _largest_piece(
     return largest
 
 
-def optimizer_parts(model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...]) -> list[MemoryPart]:
+def optimizer_parts(
+    model: ModelConfig, layout: Layout, recipe: Recipe, spans: tuple[range, ...], moments: int
+) -> list[MemoryPart]:
     """
     Adam works on one parameter at a time, in place; before it a gradient may be clipped into a float32 copy, and
-    moments in 16 bits are widened for it together with their gradient.
+    moments in 16 bits are widened for it together with their gradient. Where it steps over lists it has a square root
+    of each second moment, half of the `moments` bytes of both.
     """
+    if recipe.foreach_optimizer:
+        return [MemoryPart("list of denominators", moments // 2, "of as many values as one of the moments")]
     data_ranks, expert_ranks = sharing_ranks(layout, recipe.optimizer_instances)
     largest = max(
         _largest_piece(model, layout, recipe, spans, experts=False, ranks=data_ranks),

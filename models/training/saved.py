@@ -264,15 +264,16 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
     What one layer keeps per token on one rank.
 
     With sequence parallelism residuals and norms are spread over the tensor-parallel ranks; dropout keeps a mask of a
-    byte an element of what is added to each residual. Raises `InputError` naming the kind of layer whose op list is not
-    known.
+    byte an element of what is added to each residual. A norm keeps the residual that it reads, in steps a float32 copy
+    of it alone. Raises `InputError` naming the kind of layer whose op list is not known.
     """
     shards = layout.tensor if recipe.sequence_parallel else 1
     hidden = model.hidden_size * (1 if model.hyper is None else model.hyper.streams)
     kept: list[Saved] = []
     for name, part_name, part in (("attention", "attention", layer.mixer), ("feed-forward", "ffn", layer.ffn)):
         if part is not None:
-            kept.append(Saved(f"residual behind {name}", "residual", recipe.each * hidden / shards))
+            if recipe.float32 or not recipe.norms_in_steps:
+                kept.append(Saved(f"residual behind {name}", "residual", recipe.each * hidden / shards))
             kept += _norm(f"{name} norm", model.hidden_size, shards, recipe, _normed(part, recipe))
             if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
                 # What such a norm makes is added to the residual, which needs nothing kept.

@@ -113,10 +113,13 @@ def static_parts(
         dense, experts = adapter_elements(model, layout, spans, recipe)
     second, moments = moment_bytes(recipe), 0.0
     for number, (name, what) in enumerate((("weights", named[0]), ("gradients", "gradients"), ("optimizer", named[1]))):
-        each = state_bytes(recipe, data_ranks)[number]
-        each_expert = state_bytes(recipe, expert_ranks)[number]
+        wider = 2 if recipe.lora_float32 and not (name == "optimizer" and recipe.byte_moments) else 1
+        each = wider * state_bytes(recipe, data_ranks)[number]
+        each_expert = wider * state_bytes(recipe, expert_ranks)[number]
         if name == "optimizer" and recipe.swap_optimizer:
             continue
+        if recipe.lora_float32 and name == "weights":
+            what = "adapters in float32"
         part = _part(name, what, (each, dense), (each_expert, experts))
         less = _less_in_eight_bits(model, layout, recipe, spans, name)
         if less:

@@ -92,10 +92,21 @@ class Recipe:
     have as many and gradients are let go when a step is over (a model in bfloat16 without autocast: torchtune's
     `dtype: bf16`, LLaMA-Factory's `pure_bf16`). Beside adapters the weights that stand still have 16 bits then too.
     """
+    foreach_optimizer: bool = False
+    """
+    Has Adam step over all parameters at once, with a list of temporaries as large as one of the moments (PyTorch's
+    AdamW without `fused=True`: `_multi_tensor_adam` of torch/optim/adam.py; transformers' `adamw_torch`).
+    """
     muon: bool = False
     """Keeps one moment of matrices within layers (`--optimizer muon`) and Adam's two of all else."""
     loss: Loss = Loss.IN_PLACE
     """How the cross entropy is computed."""
+    held_logits: int = 0
+    """
+    Bytes a value of logits that a training loop holds beside an `eager` loss until the way back is over: 2 where it
+    keeps the 16-bit output of a model, 4 where models hand float32 on (transformers before 4.45, torchtitan before June
+    2024); 0 lets them go before (transformers' Trainer, torchtitan's and torchtune's loops since).
+    """
     dropout: bool = False
     """Keeps a mask behind every residual."""
     lora_rank: int = 0
@@ -112,6 +123,11 @@ class Recipe:
     lora_dropout: bool = False
     """
     Drops values of what each adapter reads, of which it keeps a copy of its own and a mask (PEFT's `lora_dropout`).
+    """
+    lora_float32: bool = False
+    """
+    Has adapters in float32 beside weights in 16 bits, each with a float32 copy of what it reads (PEFT unless
+    `autocast_adapter_dtype=False`).
     """
     lora_experts: bool = False
     """Has adapters beside those of each expert too."""
@@ -308,7 +324,7 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
         least = ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace", "exchange_pieces")
-        for name in (*least, "expert_capacity"):
+        for name in (*least, "held_logits", "expert_capacity"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.fused_exchanges and self.exchange_pieces:
@@ -317,6 +333,10 @@ class Recipe:
             raise InputError("products fused with their exchanges go with --sequence-parallel (MindSpeed)")
         if self.byte_moments and (self.half_moments or self.muon or self.swap_optimizer):
             raise InputError("moments in 8 bits are those of an Adam that stays on the device")
+        if self.foreach_optimizer:
+            self._check_foreach()
+        if self.held_logits and self.loss is not Loss.EAGER:
+            raise InputError("logits that a loop holds go with --loss eager")
         if self.muon and self.lora_rank:
             raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:
@@ -325,6 +345,8 @@ class Recipe:
             raise InputError("adapters of experts and weights in 4 bits go with --lora-rank")
         if (self.lora_targets or self.lora_dropout) and not self.lora_rank:
             raise InputError("projections with adapters and dropout before them go with --lora-rank")
+        if self.lora_float32 and not (self.lora_rank and self.half_weights):
+            raise InputError("adapters in float32 go with --lora-rank and --half-weights")
         if self.lora_gathered and not (self.lora_rank and self.sequence_parallel):
             raise InputError("gathered inputs of adapters go with --lora-rank and --sequence-parallel")
         if self.half_weights:
@@ -345,6 +367,13 @@ class Recipe:
             self._check_compiled()
         if self.swap_optimizer and self.reuse_fp32:
             raise InputError("swap-optimizer and reuse-fp32-param exclude each other (MindSpeed)")
+
+    def _check_foreach(self) -> None:
+        if not (self.half_weights or self.sharding is Sharding.FSDP2):
+            raise InputError("an optimiser that steps over lists of parameters goes with --half-weights or fsdp2")
+        for name in ("byte_moments", "half_moments", "muon", "swap_optimizer"):
+            if getattr(self, name):
+                raise InputError("lists of parameters and {} together are not modelled", option_of(name))
 
     def _check_half_weights(self) -> None:
         if self.sharding not in (Sharding.NONE, Sharding.FSDP2):

@@ -64,14 +64,18 @@ def seen_now(shared_data: Path, names: Collection[str]) -> list[float]:
 
 @pytest.mark.parametrize("kind", [Trained.ADAPTERS, Trained.BY_PYTORCH])
 def test_intervals_of_other_frameworks_are_those_of_runs_first_seen(kind: Trained, shared_data: Path) -> None:
-    """Those with adapters as the same runs are predicted since what their code keeps was mended."""
+    """
+    Those with adapters as the same runs are predicted since what their code keeps was mended.
+
+    None begins above what is predicted, which the allocator has at least.
+    """
     shares = first_seen(kind)
     assert len(shares) >= 10
     told_now = seen_now(shared_data, shares) if kind is Trained.ADAPTERS else list(shares.values())
     assert len(told_now) == len(shares)
     cuts = quantiles(told_now, n=10, method="inclusive")
     low, high = memory_of(kind).reserved_interval_bytes
-    assert (low / 1e9, high / 1e9) == pytest.approx((cuts[0], cuts[-1]), abs=0.01)
+    assert (low / 1e9, high / 1e9) == pytest.approx((min(cuts[0], 1.0), cuts[-1]), abs=0.01)
     assert memory_of(kind).interval_bytes < (low, high)
 
 
@@ -127,5 +131,5 @@ def test_the_interval_of_adapters_holds_runs_that_had_no_part_in_it(shared_data:
     alone = 0
     for place, share in enumerate(shares):
         cuts = quantiles(shares[:place] + shares[place + 1 :], n=10, method="inclusive")
-        alone += cuts[0] <= share <= cuts[-1]
+        alone += min(cuts[0], 1.0) <= share <= cuts[-1]
     assert alone >= 8

@@ -8,6 +8,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.models import load_config
+from memplan.models.drafts import with_draft
 from memplan.models.parallel import Layout
 from memplan.models.steps import Phase, ServedStep, step_graph
 from memplan.models.training.step_recipe import Recipe
@@ -43,6 +44,24 @@ def test_each_draft_token_takes_attention_and_experts(drafts: int) -> None:
     of_layers = [op.scope.layer for op in graph.ops if op.scope is not None and (op.scope.layer or 0) >= 4]
     runs = [layer for layer, before in zip(of_layers, [None, *of_layers], strict=False) if layer != before]
     assert runs == [4, 5] * drafts
+
+
+DENSE: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 4096, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 4096,
+    "torch_dtype": "bfloat16", "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("own", "words"), [({"draft_vocab_size": 512}, 256), ({}, 2048)])
+def test_drafts_are_chosen_by_their_own_head(own: dict[str, int], words: int) -> None:
+    """Went wrong once: each draft of EAGLE's third kind read the target's head, where it has one for fewer words."""
+    draft = load_config({**DENSE, "architectures": ["LlamaForCausalLMEagle3"], "num_hidden_layers": 1, **own})
+    model = with_draft(load_config(DENSE), draft, "eagle3")
+    graph = step_graph(model, Layout(tensor=2), ServedStep(Phase.DECODE, batch=2, context=256, speculative=3))
+    heads = [graph.tensors[op.inputs[1]] for op in graph.ops if op.scope is not None and op.scope.part == "lm_head"]
+    assert [head.shape for head in heads] == [(2048, 64), *[(words, 64)] * 3]
+    assert len({head.index for head in heads}) == (2 if own else 1)
 
 
 def test_training_adds_whole_predictions() -> None:

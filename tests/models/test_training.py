@@ -154,7 +154,27 @@ def test_a_loss_keeps_what_its_kind_needs(qwen: ModelConfig) -> None:
         dict(training_memory(qwen, LAYOUT, replace(RECIPE, loss=loss), stage=1).phases)["loss"]
         for loss in (Loss.FUSED, Loss.IN_PLACE, Loss.COPIED, Loss.EAGER)
     ]
-    assert [peak - peaks[0] for peak in peaks[1:]] == [6 * logits, 10 * logits, 14 * logits]
+    assert [peak - peaks[0] for peak in peaks[1:]] == [6 * logits, 10 * logits, 12 * logits]
+
+
+def test_a_loop_may_hold_the_logits(qwen: ModelConfig) -> None:
+    """
+    Went wrong once: all were taken to hold what their model hands back, by which peaks of PowerLM were 8 to 11 % off.
+
+    Where 16-bit ones are let go the allocator keeps their block, into which no float32 tensor fits: it has 14 B
+    whichever way.
+    """
+    logits, one = 4096 * qwen.vocab_size, replace(RECIPE, loss=Loss.EAGER)
+    free, half, single = (
+        training_memory(qwen, LAYOUT, replace(one, held_logits=count), stage=1) for count in (0, 2, 4)
+    )
+    loss = [dict(found.phases)["loss"] for found in (free, half, single)]
+    assert [each - loss[0] for each in loss] == [0, 2 * logits, 4 * logits]
+    assert [found.reserved_bytes - free.peak_bytes for found in (free, half, single)] == [
+        2 * logits, 2 * logits, 6 * logits,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="--loss eager"):
+        replace(RECIPE, held_logits=2)
 
 
 def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> None:

@@ -45,12 +45,12 @@ def test_a_layer_keeps_what_autograd_keeps_of_transformers(
 ) -> None:
     """
     Bytes a token between two and four layers of LlamaForCausalLM with eager attention (PyTorch 2.13, transformers 5.20)
-    on a CPU: a softmax is met to the byte, the whole within 4.5 %.
+    on a CPU: a softmax is met to the byte, the whole within 2 %.
     """
     found = {length: kept(small, replace(EAGER, sequence=length, float32=float32)) for length in measured}
     assert found[256] - found[128] == measured[256] - measured[128]
     for length, nbytes in measured.items():
-        assert found[length] == pytest.approx(nbytes, rel=0.045)
+        assert found[length] == pytest.approx(nbytes, rel=0.02)
 
 
 def test_dropout_keeps_no_copy_of_the_softmax(small: ModelConfig) -> None:
@@ -73,7 +73,7 @@ def test_float32_weights_have_no_copies(small: ModelConfig) -> None:
 
 def test_float32_logits_are_their_own_copy(small: ModelConfig) -> None:
     logits = 128 * 512
-    for loss, each in ((Loss.IN_PLACE, 4), (Loss.COPIED, 8), (Loss.EAGER, 16)):
+    for loss, each in ((Loss.IN_PLACE, 4), (Loss.COPIED, 8), (Loss.EAGER, 12)):
         recipe = Recipe(sequence=128, float32=True, loss=loss)
         held = dict(training_memory(small, Layout(), recipe).phases)["loss"]
         fused = dict(training_memory(small, Layout(), replace(recipe, loss=Loss.FUSED)).phases)["loss"]

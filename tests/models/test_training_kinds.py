@@ -272,6 +272,26 @@ def test_weights_in_16_bits_alone_take_eight_bytes(mixtral: ModelConfig) -> None
         replace(RECIPE, half_weights=True, sharding=Sharding.NONE, half_moments=True)
 
 
+def test_an_optimiser_over_lists_has_a_list_of_temporaries(mixtral: ModelConfig) -> None:
+    """PyTorch's AdamW unless it is fused: 10 B a parameter in 16 bits where all else is less."""
+    recipe = replace(RECIPE, sharding=Sharding.NONE, half_weights=True, recompute_layers=32, loss=Loss.FUSED)
+    fused, lists = (
+        dict(training_memory(mixtral, Layout(), replace(recipe, foreach_optimizer=told)).phases)
+        for told in (False, True)
+    )
+    count = training_memory(mixtral, Layout(), recipe).parameters
+    assert lists["optimizer"] - fused["optimizer"] == pytest.approx(2 * count, rel=1e-6)
+    assert lists["optimizer"] == pytest.approx(10 * count, rel=1e-2)
+    shared = replace(RECIPE, sharding=Sharding.FSDP2, foreach_optimizer=True)
+    found = dict(training_memory(mixtral, Layout(data=4), shared).phases)
+    apart = dict(training_memory(mixtral, Layout(data=4), replace(shared, foreach_optimizer=False)).phases)
+    assert found["optimizer"] - apart["optimizer"] == pytest.approx(4 * count / 4, rel=1e-6)
+    with pytest.raises(InputError, match="--half-weights or fsdp2"):
+        replace(RECIPE, foreach_optimizer=True)
+    with pytest.raises(InputError, match="--byte-moments"):
+        replace(recipe, byte_moments=True, foreach_optimizer=True)
+
+
 def test_pytorchs_own_training_has_no_router_of_megatrons(mixtral: ModelConfig) -> None:
     """Its states are undivided as Megatron's may be; a router's product works in no buffer of TransformerEngine."""
     recipe = replace(RECIPE, sharding=Sharding.NONE, gpu=Gpu.HOPPER)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memplan.traces.profile import StepTimes, TrackKind
-from memplan.traces.timeline.query import TimelineQuery
+
+if TYPE_CHECKING:
+    from memplan.traces.timeline.query import TimelineQuery
 
 STEP_MARKS = (TrackKind.HOST, re.compile(r"ProfilerStep#(\d{1,18})$"))
 """Where and how the profilers of frameworks mark steps."""

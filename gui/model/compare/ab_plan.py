@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.amount_names import MAKESPAN, MISSING, STALLED, TIER_PARTS, move_name
 from memplan.gui.model.compare.ab_differences import AbAmount, AbGroup, AbLedger, AmountUnit
 from memplan.gui.model.memory.memory_map import tiers_with_addresses
 from memplan.gui.model.session.session import Session
-from memplan.schema import Plan, plan_peak
+from memplan.schema import plan_peak
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan
 
 _Item = TypeVar("_Item")
 

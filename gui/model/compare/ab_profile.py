@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,9 @@ from memplan.gui.model.slices.shown_steps import ShownStep, steps
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.op_totals import largest_totals
 from memplan.traces.profile import Kernels, OpTotal, StepTimes, TrackKind
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.traces.rank import RankProfile
 
 EVERY = 1 << 30
 PARTS = {

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import heapq
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import Comparison, Deviation, DeviationWhat
 from memplan.core.arrays import Floats
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import UNKNOWN, format_bytes, format_duration
 from memplan.gui.model.document import Document
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
-from memplan.reports.comparison.deviation_table import deviation_row
-from memplan.reports.report import Quantity, cell_text
-from memplan.schema import PlannedOp, Tier
+from memplan.schema import Tier
+
+if TYPE_CHECKING:
+    from memplan.compare import Comparison, Deviation
+    from memplan.schema import PlannedOp
 
 DEVIATION_SHAPE = TableShape(
     ("Difference", "Where", "Planned", "Measured", "Change", "Cost"), wide=1, numbers=2, sorted_by=5
@@ -54,6 +56,11 @@ def planned_ops(document: Document) -> list[PlannedOp]:
 
 def planned_rows(document: Document) -> list[TableRow]:
     """A row for each of `planned_ops`, with nothing measured beside it."""
+    listed = planned_ops(document)
+    if not listed:
+        return []
+    from memplan.compare import DeviationWhat  # with all that a comparison holds: a window starts without
+
     word = DeviationWhat.DURATION
     return [
         TableRow(
@@ -61,12 +68,14 @@ def planned_rows(document: Document) -> list[TableRow]:
             sort_keys=(word, op.name, float(op.duration_ns), 0.0, 0.0, float(op.duration_ns)),
             item=OpRef(op.index),
         )
-        for op in planned_ops(document)
+        for op in listed
     ]
 
 
 def _spans(found: Comparison, item: Deviation, span: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     """Where a difference is that belongs to no op: of waits together every gap between the kernels of planned ops."""
+    from memplan.compare import DeviationWhat
+
     if item.what != DeviationWhat.WAITS or not len(found.matches):
         return (span,)
     order = np.argsort(found.matches.start_ns, kind="stable")
@@ -121,6 +130,10 @@ def verdict(document: Document) -> Sentence | None:
 
 
 def _row(item: Deviation, span_ns: tuple[int, int], spans: tuple[tuple[int, int], ...]) -> TableRow:
+    from memplan.compare import DeviationWhat
+    from memplan.reports.comparison.deviation_table import deviation_row  # with all reports: a window starts without
+    from memplan.reports.report import Quantity, cell_text
+
     _, _, _, planned, measured, change, cost = deviation_row(item)
     figures = (cell_text(planned), cell_text(measured), cell_text(change), cell_text(cost, Quantity.SHARE, 2))
     where = item.where

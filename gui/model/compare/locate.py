@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,14 @@ from memplan.gui.model.compare.ab_profile import is_collective
 from memplan.gui.model.memory.memory_curves import measured_curves
 from memplan.gui.model.session.session import BlockRef, ItemRef, OpRef, Session, SliceRef
 from memplan.gui.model.slices.shown_steps import steps
-from memplan.schema import Plan, PlannedOp, Tier, Transfer, step_starts
+from memplan.schema import Tier, step_starts
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import dictionary_encoded
 from memplan.traces.profile import Kernels, TrackKind
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan, PlannedOp, Transfer
+    from memplan.traces.rank import RankProfile
 
 _CLOSE_NS = 2_000
 """Kernel tables and traces round the same start differently, by no more than this."""

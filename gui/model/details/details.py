@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from memplan.core.sentence import Sentence, Text
@@ -23,8 +25,10 @@ from memplan.gui.model.session.session import (
 )
 from memplan.gui.model.slices.flows import arrows
 from memplan.gui.model.slices.slice_text import argument_text
-from memplan.schema import Plan, PlannedOp, TierUse
 from memplan.traces.profile import Slices
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan, PlannedOp, TierUse
 
 
 def overview(session: Session) -> list[Section]:

@@ -6,10 +6,10 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import Comparison
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_union
 from memplan.core.progress import Progress, silent
@@ -21,6 +21,9 @@ from memplan.gui.model.memory.rectangles import MapRectangles
 from memplan.gui.model.palette import Palette
 from memplan.schema import step_starts
 from memplan.traces.profile import Allocations, MemoryCurve
+
+if TYPE_CHECKING:
+    from memplan.compare import Comparison
 
 _MOST_BLOCKS = 200_000
 """Blocks that are drawn, those that hold most bytes for longest."""

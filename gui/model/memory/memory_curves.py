@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import Comparison, TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.amount_names import MEMORY_COLUMNS, memory_name, memory_text
@@ -15,8 +15,12 @@ from memplan.gui.model.document import Document
 from memplan.gui.model.memory.memory_map import MemoryMap, unused_bytes
 from memplan.gui.model.memory.process_stack import ProcessStack, process_stack
 from memplan.gui.model.memory.step_curve import StepCurve
-from memplan.schema import Plan, Tier, memory_curve, step_starts
-from memplan.traces.rank import RankProfile
+from memplan.schema import Tier, memory_curve, step_starts
+
+if TYPE_CHECKING:
+    from memplan.compare import Comparison, TimeMap
+    from memplan.schema import Plan
+    from memplan.traces.rank import RankProfile
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memplan.compare import TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.intervals import interval_total, interval_union
 from memplan.gui.model.memory.rectangles import MapRectangles
-from memplan.schema import Plan, PlannedOp, PlannedTensor, Tier, plan_peak, step_starts
+from memplan.schema import Tier, plan_peak, step_starts
+
+if TYPE_CHECKING:
+    from memplan.compare import TimeMap
+    from memplan.schema import Plan, PlannedOp, PlannedTensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from memplan.core.units import format_bytes, format_duration
 from memplan.gui.model.document import Document
 from memplan.gui.model.sheet import Sheet
 from memplan.schema import Tier
-from memplan.schema.move_waits import MoveWait, WaitFor, move_waits
+from memplan.schema.move_waits import WaitFor, move_waits
+
+if TYPE_CHECKING:
+    from memplan.schema.move_waits import MoveWait
 
 _REASONS: Mapping[WaitFor, str] = MappingProxyType(
     {

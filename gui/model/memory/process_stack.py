@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from memplan.core.units import format_bytes
 from memplan.gui.model.memory.step_curve import StepCurve
 from memplan.traces.process_memory import ProcessItem, ProcessMemory, ProcessPart, process_memory
 from memplan.traces.profile import MemoryCurve
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.traces.rank import RankProfile
 
 _NAMED = 3
 """Items that the sentence names."""

@@ -14,7 +14,6 @@ from memplan.findings.alike import folded
 from memplan.gui.model.compare.deviations import over_capacity, verdict
 from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
-from memplan.hardware import chip as find_chip
 from memplan.schema import Tier
 from memplan.traces.process_memory import process_memory
 
@@ -166,6 +165,8 @@ def _capacity(session: Session) -> int | None:
     name = document.rank.chip if document.rank is not None else None
     if name is None:
         return None
+    from memplan.hardware import chip as find_chip  # read from files: a window starts without
+
     try:
         chip = find_chip(name)
     except MemplanError:

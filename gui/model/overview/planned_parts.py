@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memplan.core.intervals import Intervals, interval_difference, interval_total, interval_union
-from memplan.schema import Bound, Plan, PlannedOp, PlannedStep
+
+if TYPE_CHECKING:
+    from memplan.schema import Plan, PlannedOp, PlannedStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class PlannedParts:
 
 def planned_parts(plan: Plan, step: PlannedStep) -> PlannedParts:
     """The parts of `step`, of which the ops of `plan` are those that compute and exchange; they add up to its span."""
+    from memplan.schema import Bound  # a window starts without the plan's classes
+
     computing = _spans([op for op in plan.ops if op.launches and op.bound is not Bound.LINK])
     linked = _spans([op for op in plan.ops if op.launches and op.bound is Bound.LINK])
     exposed = interval_total(*interval_difference(linked, computing))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.gui.model.session.session import OpRef, Session
 from memplan.gui.model.tables.table import TableRow, TableShape
-from memplan.schema import PlannedOp
+
+if TYPE_CHECKING:
+    from memplan.schema import PlannedOp
 
 PLANNED_TYPES_SHAPE = TableShape(
     ("Type", "Limited by", "Count", "Total", "Share", "Longest", "GM traffic"), wide=0, numbers=2, sorted_by=3

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
 
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.overview.head_figures import shown_steps_of
 from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
-from memplan.reports.step_pictures import STEP_PARTS, parts_of_step
 
-PART_ROLES = dict(
-    zip(STEP_PARTS, ("part_compute", "part_overlap", "part_transfer", "part_wait", "part_bubble", "part_copy",
-                     "part_idle"), strict=True)
-)  # fmt: skip
-"""The colour of each part, a role of the palette."""
 MOST_STEP_BARS = 200
+_ROLES = ("part_compute", "part_overlap", "part_transfer", "part_wait", "part_bubble", "part_copy", "part_idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,14 @@ class StepBar:
         return sum(self.parts.values())
 
 
+@cache
+def part_roles() -> Mapping[str, str]:
+    """The colour of each part of `STEP_PARTS`, a role of the palette."""
+    from memplan.reports.step_pictures import STEP_PARTS  # with all reports: a window starts without
+
+    return MappingProxyType(dict(zip(STEP_PARTS, _ROLES, strict=True)))
+
+
 def step_bars(session: Session) -> list[StepBar]:
     """The planned step where there is a plan with times, then the steps of the shown rank in order."""
     bars = []
@@ -46,10 +51,12 @@ def step_bars(session: Session) -> list[StepBar]:
         told = planned_parts(plan, planned)
         hiding = told.overlapped_ns
         values = (told.computing_ns - hiding, hiding, told.exposed_ns, 0, told.waiting_ns, 0, told.idle_ns)
-        parts = dict(zip(STEP_PARTS, values, strict=True))
+        parts = dict(zip(part_roles(), values, strict=True))
         start = session.document.axis.to_profile(min(op.start_ns for op in plan.ops))
         bars.append(StepBar(Sentence("planned"), parts, (start, start + planned.span_ns)))
     for place, step in enumerate(shown_steps_of(session)[:MOST_STEP_BARS], 1):
+        from memplan.reports.step_pictures import parts_of_step
+
         number = place if step.step is None else step.step
         span = None if step.start_ns is None else (step.start_ns, step.start_ns + step.length_ns)
         bars.append(StepBar(Sentence("step {}", (str(number),)), parts_of_step(step), span))

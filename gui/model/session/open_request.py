@@ -14,12 +14,12 @@ from memplan.gui.model.document import make_document, on_own_clock
 from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import Session
 from memplan.gui.model.timeline.drawing_loops import DrawingLoops
-from memplan.readers.sniff import ContentKind, sniff
-from memplan.requests.plan_request import PlanRequest
-from memplan.schema import Plan
 from memplan.traces.profile import Note, NoteSeverity
 
 if TYPE_CHECKING:
+    from memplan.readers.sniff import ContentKind
+    from memplan.requests.plan_request import PlanRequest
+    from memplan.schema import Plan
     from memplan.traces.directory import Profile
 
 
@@ -58,6 +58,8 @@ def request_for(paths: list[Path], current: Request = Request()) -> Request:
     A memory snapshot is a profile by itself, another file of one is opened with its whole folder. The chip
     of `current` stays for graphs; what holds a plan is shown as it stands.
     """
+    from memplan.readers.sniff import ContentKind  # with every reader of graphs: a window starts without
+
     plan, profile, rank, chip = current.plan, current.profile, current.rank, current.chip
     for path in paths:
         kind = kind_of_path(path)
@@ -105,6 +107,8 @@ def requests_for(paths: list[Path], current: Request = Request()) -> list[Reques
 
 def kind_of_path(path: Path) -> ContentKind | None:
     """What `path` is; `None` where it can't be read, which opening it then says."""
+    from memplan.readers.sniff import sniff
+
     try:
         return sniff(path)
     except InputError:
@@ -123,6 +127,8 @@ def wants_step(request: Request) -> bool:
     """Whether `request` names a model's config.json and no step to plan it for."""
     if request.plan is None or request.step is not None:
         return False
+    from memplan.readers.sniff import ContentKind
+
     return kind_of_path(request.plan) is ContentKind.MODEL_CONFIG
 
 
@@ -149,15 +155,14 @@ def open_session(request: Request, progress: Progress = silent, loops: DrawingLo
     return Session(document, loops=loops)
 
 
-_REMEDIES = {
-    ContentKind.CALIBRATION: Sentence("give it to `memplan plan --calibration`"),
-    ContentKind.TEXT: Sentence("open a plan, a graph or a profile"),
-}
-
-
 def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
     from memplan.imports import read_plan
+    from memplan.readers.sniff import ContentKind, sniff
 
+    remedies = {
+        ContentKind.CALIBRATION: Sentence("give it to `memplan plan --calibration`"),
+        ContentKind.TEXT: Sentence("open a plan, a graph or a profile"),
+    }
     progress(0, 1, path.name)
     kind = sniff(path)
     if request.step is not None and kind.is_graph:
@@ -169,7 +174,7 @@ def _open_plan(request: Request, path: Path, progress: Progress) -> Plan:
             raise InputError("a model is planned for a step, and none is chosen", path=path, remedy="choose one")
         return replace(request.step, source=path).plan(progress=progress)
     if not kind.is_graph:
-        raise InputError("this is {}", Sentence(kind.value), path=path, remedy=_REMEDIES.get(kind))
+        raise InputError("this is {}", Sentence(kind.value), path=path, remedy=remedies.get(kind))
     if request.chip is None:
         raise InputError("a graph needs a chip to be planned for", path=path, remedy="choose one")
     import memplan

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memplan.core.options import options_of
 from memplan.gui.model.session.open_request import Request
-from memplan.requests.plan_request import PlanRequest
+
+if TYPE_CHECKING:
+    from memplan.requests.plan_request import PlanRequest
 
 
 def plain_request(request: Request) -> dict[str, object]:
@@ -53,6 +55,8 @@ def _plain_step(step: PlanRequest) -> dict[str, object]:
 def _step(found: object) -> PlanRequest | None:
     if not isinstance(found, dict) or not isinstance(found.get("source"), str):
         return None
+    from memplan.requests.plan_request import PlanRequest  # a window starts without
+
     usual = PlanRequest(Path(found["source"]))
     known = {field.name: getattr(usual, field.name) for field, _ in options_of(usual)}
     kept = {

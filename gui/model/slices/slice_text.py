@@ -8,7 +8,6 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_change, format_duration
 from memplan.gui.model.memory.memory_map import occupant
 from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
-from memplan.schema import Bound
 
 _NO_NUMBER = frozenset({"4294967295", "18446744073709551615", "N/A"})
 """What CANN writes for a number that a slice has none of: all bits set in 32 and in 64 of them, or words."""
@@ -37,6 +36,8 @@ def slice_lines(session: Session, item: SliceRef) -> list[Text]:
     if track.planned is not None and track.planned.measured_ns is not None:
         lines.append(_beside_measured(int(slices.duration_ns[index]), int(track.planned.measured_ns[index])))
     if track.planned is not None and track.planned.ops:
+        from memplan.schema import Bound  # a window starts without the plan's classes
+
         op = track.planned.ops[index]
         if op.bound is not Bound.UNKNOWN:
             values = (Sentence(op.bound.value), f"{op.flops:,}", format_bytes(op.gm_bytes))

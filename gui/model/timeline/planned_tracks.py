@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memplan.compare import Matches, TimeMap
 from memplan.core.arrays import Int64s
 from memplan.core.sentence import Sentence
-from memplan.schema import Plan, PlannedOp, Transfer
 from memplan.traces.profile import Slices
+
+if TYPE_CHECKING:
+    from memplan.compare import Matches, TimeMap
+    from memplan.schema import Plan, PlannedOp, Transfer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from memplan.core.errors import MemplanError
 from memplan.core.progress import Progress, silent
@@ -15,7 +16,9 @@ from memplan.gui.model.timeline.drawing_loops import DrawingLoops
 from memplan.gui.model.timeline.lanes import TrackLanes, build_lanes
 from memplan.gui.model.timeline.planned_tracks import PlannedTrack, planned_tracks
 from memplan.traces.profile import CounterSeries, TrackKind
-from memplan.traces.rank import RankProfile
+
+if TYPE_CHECKING:
+    from memplan.traces.rank import RankProfile
 
 PLAN_GROUP = "Plan"
 PINNED_GROUP = "Pinned"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from memplan.compare import DeviationKind, DeviationWhat
 from memplan.core.sentence import Sentence
 from memplan.gui.i18n import say, tr
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, planned_ops, planned_rows, verdict
@@ -94,6 +93,8 @@ class DeviationsView(TableView):
 
     def sheet(self) -> Sheet:
         """The differences that are listed in nanoseconds or bytes, the costliest first; without a run, planned ops."""
+        from memplan.compare import DeviationKind, DeviationWhat  # with all that a comparison holds
+
         found = self.session.document.comparison
         rows: list[tuple[SheetCell, ...]] = [
             (DeviationWhat.DURATION, op.name, "ns", op.duration_ns, None, None, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup, QFontMetrics, QResizeEvent
@@ -19,7 +19,6 @@ from PySide6.QtWidgets import (
 
 from memplan.core.units import format_duration
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.compare.side_by_side import SideBySide
 from memplan.gui.model.compare.viewport_link import AlignBy, one_clock
 from memplan.gui.model.palette import Palette
 from memplan.gui.model.session.session import Session
@@ -29,6 +28,9 @@ from memplan.gui.views.memory.memory_curve_view import CurveView
 from memplan.gui.views.memory.memory_map_view import MemoryMapView
 from memplan.gui.views.timeline.timeline_view import TimelineView
 from memplan.gui.views.view import TrackLoader
+
+if TYPE_CHECKING:
+    from memplan.gui.model.compare.side_by_side import SideBySide
 
 _STRIP_PX = 24
 _ROOMY_PX = 420

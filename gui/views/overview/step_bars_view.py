@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QToolTip, QWidget
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_duration, format_share
 from memplan.gui.i18n import say, tr
-from memplan.gui.model.overview.step_bars import PART_ROLES, StepBar
+from memplan.gui.model.overview.step_bars import StepBar, part_roles
 from memplan.gui.model.palette import Palette
 
 _ROW_PX, _LEGEND_PX, _LABEL_PX, _TOTAL_PX = 24, 24, 96, 110
@@ -60,7 +60,7 @@ class StepBarsView(QWidget):
         room = self.width() - _LABEL_PX - _TOTAL_PX
         left, top = float(_LABEL_PX), _LEGEND_PX + row * _ROW_PX + 3
         found = []
-        for name in PART_ROLES:
+        for name in part_roles() if self.bars else ():
             width = self.bars[row].parts.get(name, 0) / longest * room
             if width > 0:
                 found.append((name, QRectF(left, top, width, _ROW_PX - 6)))
@@ -81,7 +81,7 @@ class StepBarsView(QWidget):
         metrics = QFontMetricsF(self._font)
         text, faint = QColor(self.colours.css("text")), QColor(self.colours.css("faint"))
         left = float(_LABEL_PX)
-        for name, role in PART_ROLES.items():
+        for name, role in part_roles().items() if self.bars else ():
             if not any(bar.parts.get(name, 0) for bar in self.bars):
                 continue
             painter.fillRect(QRectF(left, 6, 12, 12), QColor(self.colours.css(role)))
@@ -98,7 +98,7 @@ class StepBarsView(QWidget):
             painter.drawText(QPointF(_LABEL_PX - 10 - metrics.horizontalAdvance(label), base), label)
             boxes = self.boxes(row)
             for name, box in boxes:
-                painter.fillRect(box, QColor(self.colours.css(PART_ROLES[name])))
+                painter.fillRect(box, QColor(self.colours.css(part_roles()[name])))
             if self.hasFocus() and row == self.current and boxes:
                 painter.setPen(text)
                 painter.drawRect(boxes[0][1].united(boxes[-1][1]).adjusted(-1, -1, 1, 1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QRectF, Qt
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent
-from PySide6.QtWidgets import QScrollBar, QStyle, QStyleOptionSlider, QWidget
+from PySide6.QtWidgets import QScrollBar, QWidget
 
 _MARK_PX = 3
 
@@ -53,6 +53,8 @@ class MarkedBar(QScrollBar):
 
     def _at_rest(self) -> QImage:
         """The bar as it is without the mouse, drawn anew where its handle is elsewhere."""
+        from PySide6.QtWidgets import QStyle, QStyleOptionSlider  # a style has hundreds of names to be read
+
         option = QStyleOptionSlider()
         self.initStyleOption(option)
         option.subControls = QStyle.SubControl.SC_All

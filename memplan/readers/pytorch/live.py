@@ -75,7 +75,8 @@ class TorchProgram:
 
     def graph(self, recomputed: Collection[str] = ()) -> Graph:
         """The recorded graph with `recomputed` modules in checkpoints."""
-        with recomputed_modules([self._modules[name] for name in recomputed]):
+        on_cpu = self._kernels is Target.CPU
+        with recomputed_modules([self._modules[name] for name in recomputed], on_cpu=on_cpu):
             graph = capture_torch(self._source, *self._inputs, target=self._kernels)
         return graph if self._layers is None else replicate_layers(graph, self._layers)
 
