@@ -21,7 +21,7 @@ from memplan.deployment.step_curve import StepCurve
 from memplan.hardware import Link, links
 from memplan.hardware.host import dies_of_server, host_link, pooled_tier, registered_limit
 from memplan.kv.budget_parts import KvBudget
-from memplan.kv.layers import cache_parts
+from memplan.kv.kept_entries import cache_parts
 from memplan.models.steps import Phase, ServedStep
 from memplan.models.steps.options import KV_DTYPES
 from memplan.serving.constants import step_interval

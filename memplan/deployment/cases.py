@@ -11,7 +11,7 @@ from memplan.hardware import Chip, link
 from memplan.kv.budget import budget
 from memplan.kv.budget_parts import KvBudget, Memory, as_started
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, block_sizes
+from memplan.kv.kept_entries import CacheOptions, block_sizes
 from memplan.kv.served_weights import served_weights
 from memplan.kv.settings import ServingOptions, cache_types
 from memplan.models import ModelConfig

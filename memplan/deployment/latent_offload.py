@@ -17,7 +17,7 @@ from memplan.deployment.cases import Case
 from memplan.hardware import links
 from memplan.hardware.host import host_link
 from memplan.kv.budget_parts import KvBudget
-from memplan.kv.layers import cache_parts, entry_bytes
+from memplan.kv.kept_entries import cache_parts, entry_bytes
 from memplan.models.cache_parts import CacheContent
 from memplan.models.mixers.latent_attention import LatentAttention
 

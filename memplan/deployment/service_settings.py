@@ -12,7 +12,7 @@ from memplan.deployment.cases import Case
 from memplan.deployment.layout_search import check_experts
 from memplan.deployment.service_goal import Workload
 from memplan.kv.budget_parts import KvBudget
-from memplan.kv.layers import block_sizes
+from memplan.kv.kept_entries import block_sizes
 from memplan.kv.settings import cache_types
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout

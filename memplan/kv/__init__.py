@@ -4,7 +4,7 @@ from memplan.kv.budget import budget
 from memplan.kv.budget_parts import BudgetItem, BudgetPart, KvBudget, Memory
 from memplan.kv.engine import Engine
 from memplan.kv.engine_files import engine, engines
-from memplan.kv.layers import CacheOptions
+from memplan.kv.kept_entries import CacheOptions
 from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve

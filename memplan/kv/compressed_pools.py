@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memplan.core.units import round_up
 from memplan.kv.engine import Engine
-from memplan.kv.layers import compressed_layout, engine_of
+from memplan.kv.kept_entries import compressed_layout, engine_of
 from memplan.kv.settings import ServingOptions
 from memplan.kv.token_rules import TokenPoolRules, among
 from memplan.models import ModelConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, engine_of, entry_bytes
+from memplan.kv.kept_entries import CacheOptions, engine_of, entry_bytes
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.parallel import ONE_RANK, Layout

@@ -11,7 +11,7 @@ from memplan.core.bisection import largest_fitting
 from memplan.core.errors import InputError
 from memplan.core.units import GIB, round_up
 from memplan.kv.engine import PlannerRules
-from memplan.kv.groups import CacheGroup
+from memplan.kv.grouping import CacheGroup
 from memplan.kv.specs import CacheKind, Load
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.kv.engine import Engine
-from memplan.kv.layers import cache_parts, engine_of
+from memplan.kv.kept_entries import cache_parts, engine_of
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from memplan.core.errors import InputError
 from memplan.kv.engine import Engine
-from memplan.kv.groups import CacheGroup, GroupRules, form_groups
-from memplan.kv.layers import cache_specs, engine_of
+from memplan.kv.grouping import CacheGroup, GroupRules, form_groups
+from memplan.kv.kept_entries import engine_of
+from memplan.kv.layers import cache_specs
 from memplan.kv.logical import logical_cache
 from memplan.kv.pool import BlockPool, PoolRules, Refusal, buffered_memory, plan_pool
 from memplan.kv.runnable import check_draft_names

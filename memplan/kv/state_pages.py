@@ -8,7 +8,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import Engine
-from memplan.kv.layers import CacheOptions, cache_parts, entry_format, head_bytes, heads_of_rank, recurrent_bytes
+from memplan.kv.kept_entries import CacheOptions, cache_parts, entry_format, head_bytes, heads_of_rank, recurrent_bytes
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent, CachePart
 from memplan.models.parallel import Layout

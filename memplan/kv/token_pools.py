@@ -13,7 +13,8 @@ from memplan.core.errors import InputError
 from memplan.core.units import GIB, MIB, round_up
 from memplan.kv.compressed_pools import CompressedSizes, compressed_sizes, keeps_entries, window_cap
 from memplan.kv.engine import Engine
-from memplan.kv.layers import cache_specs, engine_of, recurrent_bytes
+from memplan.kv.kept_entries import engine_of, recurrent_bytes
+from memplan.kv.layers import cache_specs
 from memplan.kv.settings import ServingOptions
 from memplan.kv.specs import CacheKind, CacheSpec
 from memplan.kv.token_rules import StartUpMemory, TokenPoolRules, among

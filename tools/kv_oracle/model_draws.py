@@ -24,7 +24,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, engine, plan_stages, resolve
-from memplan.kv.layers import cache_parts
+from memplan.kv.kept_entries import cache_parts
 from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.models import load_config
 from memplan.models.drafts import with_draft

@@ -9,7 +9,7 @@ from pathlib import Path
 from memplan.core.units import format_bytes
 from memplan.hardware import alias, chip, chips
 from memplan.kv import ServingOptions, engine, engines, resolve
-from memplan.kv.layers import block_sizes, keeps_index_keys
+from memplan.kv.kept_entries import block_sizes, keeps_index_keys
 from memplan.kv.settings import cache_types
 from memplan.models import ModelConfig, load_config
 from memplan.requests.kv_request import KvRequest

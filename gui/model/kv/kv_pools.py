@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memplan.kv import KvBudget
-from memplan.kv.groups import CacheGroup
+from memplan.kv.grouping import CacheGroup
 from memplan.kv.specs import CacheKind, CacheSpec, Load
 
 UNPAGED = ("grows with the sequence", "windows and states")

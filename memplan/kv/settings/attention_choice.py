@@ -5,7 +5,7 @@ from __future__ import annotations
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import CacheOptions, as_kept, cache_parts, engine_of, kv_types
+from memplan.kv.kept_entries import CacheOptions, as_kept, cache_parts, engine_of, kv_types
 from memplan.models import ModelConfig
 from memplan.models.cache_parts import CacheContent
 from memplan.models.parallel import ONE_RANK, Layout

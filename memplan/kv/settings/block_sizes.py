@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import block_sizes, cache_parts, engine_of
+from memplan.kv.kept_entries import block_sizes, cache_parts, engine_of
 from memplan.kv.settings.attention_choice import attention_kind
 from memplan.kv.settings.serving_options import GIVEN, ServingOptions
 from memplan.models import ModelConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence, Text
 from memplan.kv.engine import AttentionBackend, Engine
-from memplan.kv.layers import CacheOptions, as_kept, cache_parts, engine_of
+from memplan.kv.kept_entries import CacheOptions, as_kept, cache_parts, engine_of
 from memplan.kv.runnable import NGRAM, check_drafts, check_float_cache, check_heads, check_runnable
 from memplan.kv.sequence_lengths import sequence_lengths
 from memplan.kv.settings.attention_choice import asked_kv, attention_kind, chosen_backend, draft_type, plain_type

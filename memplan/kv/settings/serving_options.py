@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from memplan.core.sentence import Sentence, Text
-from memplan.kv.layers import CacheOptions
+from memplan.kv.kept_entries import CacheOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.core.units import round_up
-from memplan.kv.packed_groups import least_padding, packed_buckets
-from memplan.kv.slot_groups import slot_groups
+from memplan.kv.grouping.packed_groups import least_padding, packed_buckets
+from memplan.kv.grouping.slot_groups import slot_groups
 from memplan.kv.specs import CacheKind, CacheSpec, Load
 
 
