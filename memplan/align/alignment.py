@@ -187,7 +187,7 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
         kernel_names=kernel_names,
         times=kernels.duration_ns.astype(np.float32),
     )
-    usual = next(reversed(tokens.items()), None)
+    usual = None if not tokens else [*tokens.items()][-1]
     return RunReading(both, whole, units.owner, settled, features, missed, missed_step, usual)
 
 
