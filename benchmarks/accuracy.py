@@ -19,7 +19,7 @@ from benchmarks.aicore import PROFILES, kernels_of, time_weighted, utilisation_r
 from benchmarks.aicore_published import published_rows
 from benchmarks.cleared_kernels import CLEARED_HEADER, cleared_table
 from benchmarks.engine_hosts import measured_engine_rows
-from benchmarks.engine_rows import engine_rows
+from benchmarks.engine_rows import engine_rows, refused_rows
 from benchmarks.first_generation import (
     LENET,
     OLDER,
@@ -72,6 +72,7 @@ def accuracy_rows(data: Path, *, serving_every: int = 1) -> Iterator[MeasuredRow
     serving = (
         *serving_rows(validation, configs, every=serving_every),
         *(measured_engine_rows(engine_rows(data)) if serving_every == 1 else ()),
+        *refused_rows(data),
     )
     behind = (
         *training_rows(configs),

@@ -9,13 +9,13 @@ planner lets it, and how their steps follow each other `memplan.serving.loaded_s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measured_row import later_set
+from benchmarks.measured_row import MeasuredRow, later_set
 from memplan.core.bisection import crossing
 from memplan.core.errors import InputError
 from memplan.deployment.answered_load import LoadAsk, RunningLoad, running_load
@@ -66,21 +66,13 @@ class EngineRow:
 
     @property
     def family(self) -> str:
-        """Who serves."""
+        """Who serves, as `servers` of the rows has it: of another engine than the one that stands for it, that one."""
         return _family(self.told)
 
     @property
     def kind(self) -> str:
         """What its accuracy is summed up with."""
-        what = ", at least" if self.told.get("at_least") else ", first token" if self.first else ""
-        what += ", inputs assumed" if "assumed" in self.told else ""
-        what += ", rate beside a time" if self.repeated else ""
-        return f"served by {self.family}{what}{self._set}"
-
-    @property
-    def _set(self) -> str:
-        """Which of the sets that were predicted before they were seen it is of."""
-        return later_set(self.told) or (", once blind" if "opened" in self.told else "")
+        return _kind(self.told)
 
     @property
     def half(self) -> str:
@@ -90,7 +82,7 @@ class EngineRow:
     @property
     def repeated(self) -> bool:
         """Whether another row has the time a token of the very run, so that it counts once where runs do."""
-        return bool(self.told.get("same_run"))
+        return _repeated(self.told)
 
     @property
     def alike(self) -> bool:
@@ -116,7 +108,7 @@ class EngineRow:
     @property
     def first(self) -> bool:
         """Whether milliseconds to the first token are told."""
-        return "ttft_ms" in self.told
+        return _first(self.told)
 
     @property
     def timed(self) -> bool:
@@ -126,12 +118,12 @@ class EngineRow:
     @property
     def unit(self) -> str:
         """The unit of `measured`."""
-        return "ms to the first token" if self.first else "ms a token" if self.timed else "tokens/s"
+        return _unit(self.told)
 
     @property
     def measured(self) -> float:
         """Tokens per second, or milliseconds."""
-        return float(next(self.told[name] for name in ("ttft_ms", "tpot_ms", "tokens_per_second") if name in self.told))
+        return _measured(self.told)
 
     def predicted(self, host: EngineHost) -> float:
         """What is measured, with such a host."""
@@ -173,6 +165,36 @@ class EngineRow:
 def _family(told: Mapping[str, Any]) -> str:
     """Who serves a row."""
     return str(told.get("family", "MindIE" if told["engine"] == MINDIE else DEFAULT_ENGINE))
+
+
+def _server(told: Mapping[str, Any]) -> str:
+    """Who is told to serve a row."""
+    return str(told.get("foreign", _family(told)))
+
+
+def _first(told: Mapping[str, Any]) -> bool:
+    return "ttft_ms" in told
+
+
+def _repeated(told: Mapping[str, Any]) -> bool:
+    return bool(told.get("same_run"))
+
+
+def _kind(told: Mapping[str, Any]) -> str:
+    """What the accuracy of a row is summed up with."""
+    what = ", at least" if told.get("at_least") else ", first token" if _first(told) else ""
+    what += ", inputs assumed" if "assumed" in told else ""
+    what += ", rate beside a time" if _repeated(told) else ""
+    # Of the sets that were predicted before they were seen.
+    return f"served by {_server(told)}{what}" + (later_set(told) or (", once blind" if "opened" in told else ""))
+
+
+def _unit(told: Mapping[str, Any]) -> str:
+    return "ms to the first token" if _first(told) else "ms a token" if "tpot_ms" in told else "tokens/s"
+
+
+def _measured(told: Mapping[str, Any]) -> float:
+    return float(next(told[name] for name in ("ttft_ms", "tpot_ms", "tokens_per_second") if name in told))
 
 
 def told_ask(told: Mapping[str, Any]) -> LoadAsk:
@@ -232,6 +254,25 @@ def engine_rows(data: Path, *, later: bool = False, named: Collection[str] = ())
         for row, one in zip(asked, wanted, strict=True)
         if one and row is not None
     ]
+
+
+def refused_rows(data: Path) -> Iterator[MeasuredRow]:
+    """Rows of `public_serving.json` that could not be asked, and what is said of them today in place of a time."""
+    document = json.loads(ROWS.read_text("utf-8"))
+    for told in document["refused"]:
+        why = _refusal({**document["servers"].get(_family(told), {}), **told}, data)
+        yield MeasuredRow(
+            _kind(told), told["source"], told["chip"], told["name"], _unit(told), _measured(told), None, why=why
+        )
+
+
+def _refusal(told: Mapping[str, Any], data: Path) -> str:
+    """Why a row cannot be asked; `ValueError` if it can."""
+    try:
+        _row(_asked(told, data), captured_steps)
+    except InputError as error:
+        return str(error)
+    raise ValueError(f"{told['name']} can be asked: it belongs to the rows")
 
 
 def _place(told: Mapping[str, Any]) -> tuple[str, str]:

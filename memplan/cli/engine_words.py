@@ -168,7 +168,11 @@ def _served(command: str, line: Sequence[str], known: Mapping[str, Any]) -> tupl
             document = _document(name, value)
             drafts = _drafts(document, known)
             if drafts is None:
-                left.append(f"{name} ({document.get('method', 'a draft model')!s:.40})")
+                method = str(document.get("method", "a draft model"))
+                missing = (
+                    ", no config.json at hand" if "method" not in document or method in known["model_drafts"] else ""
+                )
+                left.append(f"{name} ({method:.40}{missing})")
                 continue
             fields = known["objects"][name]
             found += drafts

@@ -216,6 +216,8 @@ def test_drafts_of_others_do_not_stop_a_budget(
     line = ["vllm", "serve", model, "--speculative-config", json.dumps(config)]
     theirs, said = answer(capsys, "--", *line)
     assert theirs == answer(capsys, model)[0]
+    # What is missing of drafts that could be planned is their config, not a meaning.
+    assert ("no config.json at hand" in said) == (config.get("method") != "suffix")
     assert "--speculative-config" in said
     own = ["vllm", "serve", model, "--speculative-config", '{"method": "deepseek_mtp", "num_speculative_tokens": 1}']
     assert main(["kv", "--", *own]) == 2
@@ -312,6 +314,10 @@ def test_requests_at_once_are_asked_in_the_words_of_their_engine(
         (
             ["--speculative-config", '{"method": "suffix", "num_speculative_tokens": 3}'],
             "or give --mtp N",
+        ),
+        (
+            ["--speculative-config", '{"method": "eagle3", "model": "another/model", "num_speculative_tokens": 3}'],
+            'no config.json at hand); leave it out, or give --mtp N for layers of the model\'s own, or for "model"',
         ),
         (["--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3}'], "a look-up takes no step"),
         (["--attention-backend", "FLASH_ATTN"], "have the operator of the engine's release"),

@@ -82,6 +82,16 @@ def test_the_words_of_a_serving_benchmark_ask_the_same(config: str, capsys: pyte
     assert burst["ttft_ns"]["value"] > own["ttft_ns"]["value"]
 
 
+def test_answers_of_one_token_have_no_time_between_tokens(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: the time of a prompt was told as one a token, beside a rate that knew of no such thing."""
+    asked = ["--chip", "910B3", "--input-length", "1000", "--concurrency", "8"]
+    alone = _asked(capsys, config, *asked, "--output-length", 1)
+    assert alone["tpot_ns"] is alone["tpot_without_prompts_ns"] is None
+    assert alone["requests_per_second"] == pytest.approx(alone["tokens_per_second"]["value"])
+    assert main(["step", config, *asked, "--output-length", "1", "--tp", "1"]) == 0
+    assert " a token; " not in capsys.readouterr().out
+
+
 def test_no_more_run_at_once_than_the_engine_takes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     free = _asked(capsys, config, *LOAD, "--concurrency", 8, "--num-prompts", 64)
     few = _asked(capsys, config, *LOAD, "--concurrency", 8, "--num-prompts", 64, "--max-num-seqs", 4)

@@ -200,6 +200,13 @@ def test_reserved_hbm_is_never_guessed_from_a_die_of_another_size() -> None:
     assert chip("910_9363").hbm_reserved_bytes is None
 
 
+def test_a_910b4_1_has_the_memory_that_its_driver_shows() -> None:
+    """Went wrong once: its platform file has that of a 910B4, so that models were refused that ran on it."""
+    size = chip("910B4-1").values["hbm_size"]
+    assert (size.value, [other.value for other in size.also]) == (64 * 2**30, [chip("910B4").hbm_bytes])
+    assert chip("910B4-1").hbm_reserved_bytes == 3200 * 2**20
+
+
 def test_links_carry_their_source_and_a_familys_own_figure_goes_first() -> None:
     for item in chips():
         assert {entry.name for entry in links(item)} >= {"d2h", "h2d"}

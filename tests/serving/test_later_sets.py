@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.engine_hosts import fitted_rows
-from benchmarks.engine_rows import ROWS, engine_rows
+from benchmarks.engine_rows import ROWS, engine_rows, refused_rows
 from benchmarks.framework_memory import RUNS as MEMORY
 from benchmarks.framework_memory import told
 from benchmarks.later_sets import later_kernels, later_memory, later_served, later_trained
@@ -30,6 +30,9 @@ TRAINED = [run for run in _told(PUBLISHED, "runs") if "first_seen_ms" in run and
 HELD = [run for run in _told(MEMORY, "runs") if "first_seen" in run]
 KERNELS = [row for row in _told(PUBLIC, "kernels") if "seen" in row]
 MEASURED = "ttft_ms", "tpot_ms", "tokens_per_second"
+PARTS = "all", "each run once", "times a token", "measured"
+HALVED = "baselines (*at least*)", "worked with"
+"""What the fifth set of services has none of."""
 
 
 def _cells(errors: Iterable[float], inside: Iterable[bool]) -> tuple[str, str, str, str]:
@@ -46,10 +49,13 @@ def _line(page: str, heading: str, name: str) -> tuple[str, str, str, str]:
     return count, middle, bias, inside
 
 
-@pytest.mark.parametrize(("number", "heading"), [(3, "The third set"), (4, "The fourth set")])
 @pytest.mark.parametrize(
-    "name",
-    ["all", "each run once", "times a token", "baselines (*at least*)", "measured", "worked with", "judged once"],
+    ("number", "heading", "name"),
+    [
+        (number, heading, name)
+        for number, heading in ((3, "The third set"), (4, "The fourth set"), (5, "The fifth set"))
+        for name in (*PARTS, *(HALVED if number < 5 else ()), "judged once")
+    ],
 )
 def test_what_was_first_said_of_served_rows_stands_on_its_page(number: int, heading: str, name: str) -> None:
     parts: dict[str, Callable[[Mapping[str, Any]], bool]] = {
@@ -103,6 +109,17 @@ def test_no_source_is_in_two_sets_or_halves() -> None:
     assert {row["source"] for row in KERNELS}.isdisjoint(
         row["source"] for row in _told(PUBLIC, "kernels") if "seen" not in row
     )
+
+
+def test_rows_that_were_refused_stand_with_what_is_said_of_them(shared_data: Path) -> None:
+    """What is asked and not answered counts: leaving such rows out makes a product look better than it is."""
+    rows = list(refused_rows(shared_data))
+    assert len(rows) == len(_told(ROWS, "refused"))
+    assert all(row.predicted is None and row.why for row in rows)
+    assert {row.source for row in rows}.isdisjoint(row["source"] for row in _told(ROWS, "rows") if "blind" not in row)
+    page = (ROOT / "docs/serving.md").read_text("utf-8")
+    asked = len([row for row in SERVED if row["set"] == 5])
+    assert f"{asked + len(rows)} figures of 34 further sources" in page
 
 
 def test_a_run_with_two_figures_counts_once() -> None:

@@ -34,13 +34,14 @@ def load_report(found: AnsweredLoad, model: str, chip: str, notes: tuple[Text, .
     """What is seen of the requests of `found`, with `notes` on the model."""
     time, layout, first = found.time, found.time.steps.layout, found.ttft
     start = "first tokens later and later" if first is None else f"{format_duration(first.value)} to the first token"
+    token = _between(found, time.token)
+    each = "" if token is None else f", {format_duration(token.value)} a token"
     rate = f"{time.rate.value:,.1f} tokens/s in all, {time.rate_per_die:,.1f} a die"
     refused = found.limits.refused if found.limits is not None else ""
     errors = [Remark(refused, Severity.ERROR)] if refused else []
     return Report(
-        title=f"{model} on {layout.ranks} dies {chip}, {layout}, served by {time.engine}: {_asked(found)}",
-        headline=f"{start}, {format_duration(time.token.value)} a token; {rate}, "
-        f"{time.requests_per_second:,.3g} requests/s",
+        title=f"{model} on {_many(layout.ranks, 'die')} {chip}, {layout}, served by {time.engine}: {_asked(found)}",
+        headline=f"{start}{each}; {rate}, {time.requests_per_second:,.3g} requests/s",
         sections=(
             section("What who asks sees", ReportTable(_TIMES, _times(found))),
             section("What all get", ReportTable(_RATES, _rates(found))),
@@ -56,12 +57,21 @@ def load_report(found: AnsweredLoad, model: str, chip: str, notes: tuple[Text, .
     )
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count > 1 else ''}"
+
+
 def _asked(found: AnsweredLoad) -> str:
     ask = found.ask
-    many = [] if ask.at_once is None else [f"{ask.at_once:,} requests at once"]
+    many = [] if ask.at_once is None else [f"{_many(ask.at_once, 'request')} at once"]
     many += [] if ask.rate is None else [f"{ask.rate:g} requests/s"]
     many += [] if ask.requests is None else [f"{ask.requests:,} in all"]
     return f"{', '.join(many)}, {ask.prompt:,} tokens in, {ask.answer:,} out"
+
+
+def _between(found: AnsweredLoad, figure: LoadFigure) -> LoadFigure | None:
+    """A time between tokens, which answers of one token have none of."""
+    return figure if found.ask.answer > 1 else None
 
 
 def _times(found: AnsweredLoad) -> tuple[tuple[str | float | None, ...], ...]:
@@ -75,8 +85,8 @@ def _times(found: AnsweredLoad) -> tuple[tuple[str | float | None, ...], ...]:
     return (
         row("first token, all requests on average", found.ttft),
         row("first token of one who comes while others are answered", time.first_token),
-        row("a token, on average", time.token),
-        row("a token of steps that read no prompt (a median's)", time.quiet_token),
+        row("a token, on average", _between(found, time.token)),
+        row("a token of steps that read no prompt (a median's)", _between(found, time.quiet_token)),
     )
 
 
@@ -176,8 +186,8 @@ def _document(found: AnsweredLoad, model: str, chip: str, notes: tuple[Text, ...
         "ttft_beside_others_ns": _figure(time.first_token),
         "queue_ns": found.queue_ns,
         "waiting_ns": found.waiting_ns,
-        "tpot_ns": _figure(time.token),
-        "tpot_without_prompts_ns": _figure(time.quiet_token),
+        "tpot_ns": _figure(_between(found, time.token)),
+        "tpot_without_prompts_ns": _figure(_between(found, time.quiet_token)),
         "tokens_per_second": _figure(time.rate),
         "tokens_per_second_per_die": time.rate_per_die,
         "requests_per_second": time.requests_per_second,
