@@ -101,6 +101,9 @@ class StatisticsView(TableView):
         if self.visibleRegion().isEmpty() or self.session.document.empty:
             return
         self._stale = False
+        if self.session.document.rank is None:
+            self.show_rows((), tr("Nothing was measured: the overview has the ops of a plan by their time"))
+            return
         self._services.loader.every_track(self.session)  # what was never on the screen counts too
         self._pause.stop()
         session, group, wanted = self.session, GroupBy(self.group.currentData()), self.wanted.text()

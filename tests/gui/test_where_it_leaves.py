@@ -13,11 +13,14 @@ from memplan.compare import CauseKind, DeviationWhat, StepCause
 from memplan.compare.step_causes import part_of
 from memplan.core.resources import table
 from memplan.gui.i18n import catalogue
+from memplan.gui.model.overview.head_figures import head_figures
 from memplan.gui.model.overview.where_it_leaves import _FOUND_AS, _NOT_FOUND_AS, first_change, leaving
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, SpansRef
 from memplan.gui.views.overview.overview_view import OverviewView
 from memplan.reports.comparison.compare_words import comparison_words, leading_causes
+from memplan.schema import load_plan
+from memplan.simulator import chosen_fault, simulate_job
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.hands import Hands
 from tests.gui.two_documents import settle
@@ -131,3 +134,32 @@ def test_what_causes_are_found_as_are_findings() -> None:
     assert set(_NOT_FOUND_AS.values()) <= kinds
     for beginning in (text for texts in _FOUND_AS.values() for text in texts):
         assert any(kind.startswith(beginning) for kind in kinds), beginning
+
+
+def test_the_change_is_of_what_costs_a_job_most(tmp_path: Path) -> None:
+    """Went wrong once: what little the shown rank had itself went before the rank that all of them wait for."""
+    job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank:strong"), ranks=4, steps=4)
+    session = open_session(Request(None, job, rank=0))
+    session.diagnosis = session.diagnose()
+    change = first_change(session)
+    assert change is not None
+    one = session.finding(change.finding)
+    assert one is not None
+    assert (one.kind, one.rank) == ("rank.slow", 1)
+    verdict = head_figures(session)[-1]
+    assert verdict.note == one.title, "the verdict and the change are of one finding"
+
+
+def test_of_a_run_that_is_no_longer_than_planned_no_cause_is_changed(tmp_path: Path) -> None:
+    """Went wrong once: "norm kernels −13 µs" was to be mended, where one step in four was half as long again."""
+    plan = load_plan(PLAN)
+    fast = replace(plan, ops=tuple(replace(op, duration_ns=op.duration_ns * 9 // 10) for op in plan.ops))
+    job = simulate_job(fast, tmp_path / "job", fault=chosen_fault("slow-step:strong"), ranks=1, steps=5)
+    session = open_session(Request(PLAN, job))
+    session.diagnosis = session.diagnose()
+    change = first_change(session)
+    assert change is not None
+    one = session.finding(change.finding)
+    assert one is not None
+    assert one.kind == "step.slow"
+    assert "something" in str(head_figures(session)[-1].note)

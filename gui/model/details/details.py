@@ -45,11 +45,13 @@ def overview(session: Session) -> list[Section]:
         ]
         if document.rank is not None:
             start, end = document.rank.span_ns
+            count = sum(track.count for track in document.rank.tracks)
             facts += [
                 fact("rank", Sentence("{}; {} in all", (str(document.rank.rank), str(len(document.profile.ranks))))),
                 fact("device", document.rank.device or Sentence("not named")),
-                fact("length", session.length_text(end - start)),
-                fact("slices and samples", f"{sum(track.count for track in document.rank.tracks):,}"),
+                # Of what was never recorded there is no length.
+                *([fact("length", session.length_text(end - start))] if end > start else []),
+                fact("slices and samples", f"{count:,}"),
             ]
         sections.append(Section(Sentence("Profile"), tuple(facts)))
     if session.peak is not None:

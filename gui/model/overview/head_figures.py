@@ -12,6 +12,7 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import UNKNOWN, format_bytes, format_change, format_duration, format_share
 from memplan.findings.alike import folded
 from memplan.gui.model.compare.deviations import over_capacity, verdict
+from memplan.gui.model.overview.first_change import dearest_finding
 from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
 from memplan.schema import Tier
@@ -174,6 +175,13 @@ def _capacity(session: Session) -> int | None:
     return None if chip.hbm_bytes is None else chip.hbm_bytes - (chip.hbm_reserved_bytes or 0)
 
 
+def _with_findings(session: Session, told: Sentence) -> Sentence:
+    """`told`, and how many findings cost something all the same: a plan has none of a run's faults."""
+    found = session.diagnosis.findings if session.diagnosis is not None else ()
+    count = len(folded([one for one in found if one.cost_ns or one.cost_bytes])[0])
+    return Sentence("{}; {} [finding costs|findings cost] something", (told, str(count))) if count else told
+
+
 def _verdict(session: Session) -> list[HeadFigure]:
     """Whether the run keeps to the plan; without a plan what costs most; of a plan alone whether it fits."""
     document = session.document
@@ -181,11 +189,13 @@ def _verdict(session: Session) -> list[HeadFigure]:
     if told is not None and document.comparison is not None:
         deviates = document.comparison.deviates or over_capacity(document) is not None
         value = Sentence("off the plan") if deviates else Sentence("as planned")
-        return [HeadFigure(Sentence("Verdict"), value, told, "plan", warns=deviates)]
+        return [HeadFigure(Sentence("Verdict"), value, _with_findings(session, told), "plan", warns=deviates)]
     if session.diagnosis is not None and session.diagnosis.findings:
         count = len(folded(session.diagnosis.findings)[0])
         value = Sentence("{} [finding|findings]", (f"{count:,}",))
-        return [HeadFigure(Sentence("Verdict"), value, session.diagnosis.findings[0].title, "timeline", warns=True)]
+        dearest = dearest_finding(session)
+        title = (session.diagnosis.findings[0] if dearest is None else dearest[1]).title
+        return [HeadFigure(Sentence("Verdict"), value, title, "timeline", warns=True)]
     if session.diagnosis is not None:
         value = Sentence("nothing to look at") if document.bare else Sentence("nothing found")
         return [HeadFigure(Sentence("Verdict"), value, "", "timeline")]

@@ -14,7 +14,7 @@ from memplan.compare.step_causes import part_of
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.gui.model.details.finding_details import remedy_words
-from memplan.gui.model.overview.first_change import FirstChange, change_of_a_finding
+from memplan.gui.model.overview.first_change import FirstChange, change_of_a_finding, dearest_finding
 from memplan.gui.model.session.session import Session
 from memplan.reports.comparison.compare_words import cause_words, leading_causes
 
@@ -79,16 +79,30 @@ def first_change(session: Session) -> FirstChange | None:
     """
     What to change first: what helps against the largest cause, by the dearest finding that tells why it is, else by
     what it is; where nothing is known against it, the first remedy of the dearest finding.
+
+    So too where that costs more of a step than the cause, or the run takes no longer than planned: then no cause is
+    one to mend.
     """
     compared = session.document.comparison
     if session.diagnosis is None or compared is None or compared.causes is None:
         return change_of_a_finding(session)
     found = None
-    if leading := leading_causes(compared.causes):
+    leading = [cause for cause in leading_causes(compared.causes) if cause.delta > _of_a_step(session)]
+    if leading:
         kinds = _FOUND_AS.get(leading[0].kind)
         found = change_of_a_finding(session, kinds) if kinds is not None else None
         found = found or _of_a_cause(session, compared, leading[0])
     return found or change_of_a_finding(session)
+
+
+def _of_a_step(session: Session) -> float:
+    """What the dearest finding costs of a step, ns; 0 without one."""
+    dearest = dearest_finding(session)
+    if dearest is None or session.diagnosis is None:
+        return 0.0
+    ranks = session.diagnosis.job.ranks
+    steps = max((len(facts.steps) for rank, facts in ranks.items() if dearest[1].rank in (None, rank)), default=1)
+    return (dearest[1].cost_ns or 0) / max(steps, 1)
 
 
 def _of_a_cause(session: Session, compared: Comparison, cause: StepCause) -> FirstChange | None:

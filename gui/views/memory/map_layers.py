@@ -73,7 +73,11 @@ class MapLayer(ABC):
     def levels(self) -> Sequence[Level]:
         """Lines across the map."""
         mapped = self.rectangles
-        return [Level(mapped.top, f"{tr('highest address')} {format_bytes(mapped.top)}", "text")] if mapped else []
+        return [Level(mapped.top, f"{self.top_words()} {format_bytes(mapped.top)}", "text")] if mapped else []
+
+    def top_words(self) -> str:
+        """What the top of the map is."""
+        return tr("highest address")
 
 
 class PlannedLayer(MapLayer):
@@ -164,6 +168,11 @@ class MeasuredLayer(MapLayer):
         if not self.session.blocks_read:
             return tr("reading blocks …")
         return tr("The profile lists no blocks: torch_npu does with profile_memory=True, msMemScope and snapshots do")
+
+    def top_words(self) -> str:
+        """The highest address, or of blocks without addresses the top of their stack."""
+        blocks = self.rectangles
+        return tr("highest address") if blocks is None or blocks.addressed else tr("top of the stack")
 
     def subtitle(self) -> str:
         """Whose blocks, and how they lie."""
