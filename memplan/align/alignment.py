@@ -27,7 +27,7 @@ from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.branch_order import branches_as_run
 from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
 from memplan.align.planned.run_order import ops_as_run, planned_updates
-from memplan.align.planned.token_ratio import plan_of_as_many_tokens
+from memplan.align.planned.token_ratio import plan_of_as_many_tokens, tokens_of_run
 from memplan.align.probabilities.match_features import MatchFeatures, match_features
 from memplan.align.probabilities.told_apart import leave_out_copies, scopes_as_stated, state_chances
 from memplan.align.rematch.passes import rematch
@@ -73,7 +73,8 @@ class Alignment:
 
     `unsure` are pairs that are no better than even odds (without shapes more is asked for): the likeliest ops of
     kernels that are not told apart, whose `probability` is the model's, for it holds over many runs but not in one.
-    Such ops may have run or not.
+    Such ops may have run or not. `tokens` are those that most products of the plan have, and those that they have in
+    the run, `None` where these are as many.
     """
 
     matches: OpMatches
@@ -82,6 +83,7 @@ class Alignment:
     step: Int64s
     missed: Int64s
     missed_step: Int64s
+    tokens: tuple[int, int] | None
 
     def op_of_kernel(self) -> Int64s:
         """For each kernel the (first) planned op, -1 where there is none or it is not told."""
@@ -120,7 +122,7 @@ class RunReading:
 
     What `settled` and `features` say is of the kernels of `both`, where those of one update may count as one.
     `owner` is the place among them of each kernel of `whole`; `missed` are planned ops that no kernel of step
-    `missed_step` ran.
+    `missed_step` ran. `tokens` as in `Alignment`.
     """
 
     both: PlanAndRun
@@ -130,6 +132,7 @@ class RunReading:
     features: MatchFeatures
     missed: Int64s
     missed_step: Int64s
+    tokens: tuple[int, int] | None
 
     def alignment(self, found: KernelAssignment, likely: Floats, of_place: Floats) -> Alignment:
         """
@@ -146,6 +149,7 @@ class RunReading:
             found.step,
             self.missed,
             self.missed_step,
+            self.tokens,
         )
 
 
@@ -153,7 +157,8 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
     """What each of `kernels` runs of `plan`."""
     kernels = replace(kernels, type=dictionary_encoded(kernels.type), name=dictionary_encoded(kernels.name))
     found, kernel_class = kernel_tokens(kernels)
-    plan = plan_of_as_many_tokens(plan, found, kernel_class)
+    tokens = tokens_of_run(plan, found, kernel_class)
+    plan = plan_of_as_many_tokens(plan, tokens)
     updates = planned_updates(plan)
     ways = pieces_of_updates(plan, updates)
     every = {piece for several in ways.values() for way in several for piece in way}
@@ -182,7 +187,8 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
         kernel_names=kernel_names,
         times=kernels.duration_ns.astype(np.float32),
     )
-    return RunReading(both, whole, units.owner, settled, features, missed, missed_step)
+    usual = None if not tokens else [*tokens.items()][-1]
+    return RunReading(both, whole, units.owner, settled, features, missed, missed_step, usual)
 
 
 def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Int64s, Int64s]:

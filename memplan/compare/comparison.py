@@ -22,6 +22,7 @@ from memplan.compare.rank_blocks import RankBlocks, holders_of, joined_blocks
 from memplan.compare.result import ComparedMemory, Comparison, Deviation, Summary, Tolerance
 from memplan.compare.step_causes import step_causes
 from memplan.compare.time_deviations import kernel_whats, time_deviations, unmatched_kernels, untold_kernels
+from memplan.compare.unlike_plan import unlike_plan
 from memplan.core.arrays import Bools, Int64s
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
@@ -74,6 +75,8 @@ def compare(
     named = all(op.launches is not None for op in plan.ops)
     memory_alone = not len(of_step.everything) and memory.blocks is not None
     reasons = _reasons(summary, tolerance, named, memory_alone=memory_alone)
+    if of_step.alignment is not None:
+        reasons = [*unlike_plan(plan, of_step.alignment), *reasons]
     return Comparison(
         graph=plan.origin.graph,
         chip=plan.chip,
@@ -237,7 +240,9 @@ def _left_out(plan: Plan, summary: Summary, named: bool) -> list[str]:
 def _reasons(summary: Summary, tolerance: Tolerance, named: bool, *, memory_alone: bool) -> list[Sentence]:
     """Why the profile deviates: each figure beyond its tolerance, in words."""
     if not summary.matched_ops and not memory_alone:
-        return [Sentence("no op of the plan is in the profile: it is of another model, or its names were lost")]
+        return [
+            Sentence("no op of the plan is in the profile: it is of another model or stage, or its names were lost")
+        ]
     reasons = []
     if summary.coverage < tolerance.coverage and not memory_alone:
         reasons.append(Sentence("only {} of the planned ops are in the profile", (format_share(summary.coverage),)))

@@ -16,18 +16,35 @@ class SavedCellTensors:
     Tensors that the cells of a program save, by address: one that a cell moves to the host goes there for all of them.
 
     What a cell returns may be saved by its own last op and by the next cell. `due` tells which are to leave, `weights`
-    stay: they are saved as plain tensors, and their addresses tell them.
+    stay, and so does the batch, which its maker holds all the same: they are saved as plain tensors, and their
+    addresses tell them.
     """
 
     def __init__(self, due: DueMoves, weights: Iterable[Any]) -> None:
         self.due = due
         self._stays = {parameter.data_ptr() for parameter in weights}
         self._held: dict[int, WeakSet[_Saved]] = {}
+        self._batch: frozenset[int] = frozenset()
+
+    def begin(self, layer: str | None, given: Iterable[Any]) -> None:
+        """The forward pass of `layer` begins with the arguments `given`, that of the whole program where `None`."""
+        import mindspore
+
+        self.due.begin(layer)
+        if layer is None:
+            self._batch = frozenset(item.data_ptr() for item in given if isinstance(item, mindspore.Tensor))
+
+    def end(self, layer: str | None) -> None:
+        """It ends."""
+        self.due.end(layer)
+        if layer is None:
+            self._batch = frozenset()
 
     def add(self, tensor: Any) -> _Saved | None:
         """`tensor` as saved once more; `None` for one that stays where it is."""
         address = tensor.data_ptr()
-        if int(tensor.nbytes) not in self.due.sizes or address in self._stays or not tensor.is_contiguous():
+        stays = address in self._stays or address in self._batch
+        if int(tensor.nbytes) not in self.due.sizes or stays or not tensor.is_contiguous():
             return None
         here = self._held.setdefault(address, WeakSet())
         saved = _Saved(tensor)
@@ -81,12 +98,12 @@ def keep_cell_saved_on_host(cell: Any, layer: str | None, tensors: SavedCellTens
     construct = cell.construct
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        tensors.due.begin(layer)
+        tensors.begin(layer, (*inputs, *named.values()))
         try:
             with mindspore.saved_tensors_hooks(_packer(tensors), _unpack):
                 return construct(*inputs, **named)
         finally:
-            tensors.due.end(layer)
+            tensors.end(layer)
 
     cell.__dict__[_CONSTRUCT] = kept_on_host
 

@@ -17,12 +17,33 @@ class SavedStorages:
     Storages that the layers of a module save for the way back, each held once however many layers save it.
 
     `due` tells which are to leave. What has moved to the host is there for all that saved it: what a layer returns may
-    be saved by its own last op and by the next layer.
+    be saved by its own last op and by the next layer. The batch stays: whoever made it holds it all the same.
     """
 
     def __init__(self, due: DueMoves) -> None:
         self.due = due
         self._held: WeakValueDictionary[int, _Storage] = WeakValueDictionary()
+        self._batch: frozenset[int] = frozenset()
+
+    def begin(self, layer: str | None, given: Any) -> None:
+        """The forward pass of `layer` begins with the arguments `given`, that of the whole program where `None`."""
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        self.due.begin(layer)
+        if layer is None:
+            tensors = (item for item in tree_leaves(given) if type(item) is torch.Tensor and item.grad_fn is None)
+            self._batch = frozenset(item.untyped_storage()._cdata for item in tensors if not item._is_view())
+
+    def end(self, layer: str | None) -> None:
+        """It ends."""
+        self.due.end(layer)
+        if layer is None:
+            self._batch = frozenset()
+
+    def stays(self, tensor: Any) -> bool:
+        """Whether `tensor` is of the batch."""
+        return tensor.untyped_storage()._cdata in self._batch
 
     def of(self, tensor: Any) -> _Storage:
         """The storage of `tensor`."""
@@ -94,12 +115,12 @@ def keep_saved_on_host(module: Any, layer: str | None, storages: SavedStorages) 
     forward = module.forward
 
     def kept_on_host(*inputs: Any, **named: Any) -> Any:
-        storages.due.begin(layer)
+        storages.begin(layer, (inputs, named))
         try:
             with saved_tensors_hooks(_packer(storages), _unpack):
                 return forward(*inputs, **named)
         finally:
-            storages.due.end(layer)
+            storages.end(layer)
 
     return with_forward(module, kept_on_host)
 
@@ -116,7 +137,11 @@ def _packer(storages: SavedStorages) -> Callable[[Any], Any]:
         if type(tensor) is not torch.Tensor or tensor.layout != torch.strided or tensor.is_quantized:
             return tensor
         nbytes = tensor.untyped_storage().nbytes()
-        if nbytes not in due.sizes or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter)):
+        if (
+            nbytes not in due.sizes
+            or storages.stays(tensor)
+            or (tensor._is_view() and isinstance(tensor._base, torch.nn.Parameter))
+        ):
             return tensor
         storage = storages.of(tensor)
         if storage.whole.dtype != tensor.dtype:

@@ -12,8 +12,9 @@ from memplan.cost import CLEARED_L2, KernelCost, kernel_cost, kernel_of_row, mac
 from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.kernels.token_operands import of_tokens_alone
+from memplan.cost.machine import Machine
 from memplan.cost.transfer import Copy, copy_time, dirty_in_l2
-from memplan.cost.vector import vector_time, vector_work
+from memplan.cost.vector import VectorWork, vector_time, vector_work
 from memplan.cost.vector.windows import Windows, windows_of
 from memplan.hardware import chip
 
@@ -204,6 +205,73 @@ def test_rows_stay_whole(op_type: str, rows: int, cores: int) -> None:
     out = f"{rows},151936" if op_type == "SoftmaxV2" else f"{rows}"
     kernel = kernel_of_row(op_type, f"{rows},151936", "FLOAT", out, "FLOAT" if op_type == "SoftmaxV2" else "INT32")
     assert vector_work(kernel, op_class(op_type), B1).cores == cores
+
+
+def _searched(op_type: str, shape: tuple[int, ...], made: tuple[int, ...], core: Machine, dtype: str) -> VectorWork:
+    kernel = Kernel(op_type, (Operand(shape, dtype),), (Operand(made, "int32"),))
+    return vector_work(kernel, op_class(op_type), core)
+
+
+@pytest.mark.parametrize(("shape", "made", "dtype", "steps"), [
+    ((8, 8192), (8,), "float32", 8 * 6), ((8, 8193), (8, 1), "float32", 8 * 2 * 6),
+    ((8, 8192), (8,), "bfloat16", 8 * 7),
+    ((16, 64, 512), (16, 512), "float32", 64 * 3), ((1, 64, 16384), (1, 16384), "float32", 64 * 3),
+    ((128, 128), (1,), "float32", 0),
+])  # fmt: skip
+def test_where_the_largest_is_takes_steps_in_turn(
+    shape: tuple[int, ...], made: tuple[int, ...], dtype: str, steps: int
+) -> None:
+    """Went wrong once: eleven rows of a vocabulary came out four times too fast, as if scalars were asked nothing."""
+    assert _searched("ArgMaxV2", shape, made, B1, dtype).issued_ns == steps * B1["instruction_start_ns"]
+
+
+def test_950_divides_rows_that_it_searches() -> None:
+    found = _searched("ArgMaxV2", (1, 151936), (1,), machine(chip("Ascend950PR_9589")), "float32")
+    assert found.cores > 1
+    assert found.issued_ns == 0
+
+
+def test_tokens_go_into_blocks_of_caches_a_line_each() -> None:
+    """Went wrong once: pages in blocks of 32 bytes counted as if each token's row were together."""
+    tokens = Operand((512, 8, 128), "float16")
+
+    def read(cache: Operand) -> float:
+        inputs = (tokens, tokens, Operand((512,), "int32"), cache, cache)
+        moved = of_tokens_alone(Kernel("ScatterPaKvCache", inputs, (cache, cache)))
+        return vector_work(moved, op_class(moved.type), B1).read
+
+    rows, blocks = Operand((64, 128, 8, 128), "float16"), Operand((64, 64, 128, 16), "float16")
+    lines = 2 * tokens.nbytes / 32 * B1["alignment"]
+    assert read(blocks) == read(rows) + lines
+
+
+def test_rows_that_are_normed_go_into_caches_one_behind_the_other() -> None:
+    rows, gain, angles = (
+        Operand((480, 1, 1, 576), "float16"),
+        Operand((512,), "float16"),
+        Operand((480, 1, 1, 64), "float16"),
+    )
+    caches = Operand((64, 128, 1, 64), "float16"), Operand((64, 128, 1, 512), "float16")
+    kernel = Kernel("KvRmsNormRopeCache", (rows, gain, angles, angles, Operand((480,), "int64"), *caches), caches)
+    moved = of_tokens_alone(kernel)
+    chips = [machine(chip(name)) for name in ("910B1", "Ascend950PR_9589")]
+    issued = [vector_work(moved, op_class(moved.type), core).issued_ns for core in chips]
+    assert issued == [10 * 2 * B1["instruction_start_ns"], 0]
+
+
+@pytest.mark.parametrize(("name", "counts", "scaled", "cores", "copies"), [
+    ("910B1", (8, 64), True, 8, 64 * 3), ("910B1", (64, 8), False, 32, 2 * 8 * 2),
+    ("Ascend950PR_9589", (8, 64), True, 8, 64 * 3), ("Ascend950PR_9589", (4, 8), True, 32, 3),
+])  # fmt: skip
+def test_cores_get_whole_ranks_of_tokens(
+    name: str, counts: tuple[int, int], scaled: bool, cores: int, copies: int
+) -> None:
+    """Went wrong once: tokens of eight ranks were put in order by all cores, at twice the speed."""
+    tokens, numbers, scales = Operand((4096, 512), "float16"), Operand(counts, "int32"), Operand((4096,), "float32")
+    kernel = Kernel("MoeReRouting", (tokens, numbers, scales)[: 2 + scaled], (tokens,))
+    core = machine(chip(name))
+    found = vector_work(kernel, op_class(kernel.type), core)
+    assert (found.cores, found.issued_ns) == (cores, copies * core["instruction_start_ns"])
 
 
 def test_rows_that_the_buffer_does_not_hold_are_read_again() -> None:

@@ -133,6 +133,29 @@ def test_gradients_are_equal_bit_by_bit_with_saved_tensors_on_the_host(again: bo
     assert all(torch.equal(one, other) for one, other in zip(plain, kept, strict=True))
 
 
+def test_the_batch_stays_where_what_a_layer_makes_is_as_large() -> None:
+    """Went wrong: the first layer moved its batch, which its maker held all the same, and kept what was to leave."""
+    torch = pytest.importorskip("torch")
+    from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host
+
+    network = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 16))
+    batch = torch.randn(8, 16)
+    storages = SavedStorages(DueMoves({"0": {batch.nbytes: 1}}))
+    undo = [keep_saved_on_host(network, None, storages), keep_saved_on_host(network[0], "0", storages)]
+    made: list[Any] = []
+    watch = network[0].register_forward_hook(
+        lambda _module, _inputs, result: made.append(
+            torch.multiprocessing.reductions.StorageWeakRef(result.untyped_storage())
+        )
+    )
+    result = network(batch)
+    assert made[0].expired()
+    result.sum().backward()
+    watch.remove()
+    for take_back in reversed(undo):
+        take_back()
+
+
 def test_what_two_layers_save_leaves_once_one_of_them_moves_it() -> None:
     torch = pytest.importorskip("torch")
     from memplan.runtime.saved_tensors import SavedStorages, keep_saved_on_host

@@ -24,13 +24,8 @@ _EQUAL, _ENOUGH = 0.05, 0.7
 """Shares of products: as planned, from which on the plan is the run's; agreeing on another number of tokens."""
 
 
-def plan_of_as_many_tokens(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s) -> Plan:
-    """
-    The plan with the sizes of its operands as where the run has another number of tokens than the plan.
-
-    It is `plan` itself where some products run as planned, and where products don't agree on one ratio.
-    """
-    counts = _tokens_of_run(plan, kernels, kernel_class)
+def plan_of_as_many_tokens(plan: Plan, counts: Mapping[int, int]) -> Plan:
+    """The plan with the sizes of its operands as where each planned number of tokens is that of `counts`, if any."""
     if not counts:
         return plan
     kept = {item.index: item.shape for item in plan.tensors if item.kind == TensorKind.WEIGHT.value or item.persistent}
@@ -103,11 +98,12 @@ def _side_of_run(side: int, counts: Mapping[int, int], derived: Mapping[int, int
     return side // tokens * counts[tokens] if tokens else side
 
 
-def _tokens_of_run(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s) -> Mapping[int, int]:
+def tokens_of_run(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s) -> Mapping[int, int]:
     """
-    The run's number of tokens for each number that is planned, as most products have it; none where that isn't told.
+    The run's number of tokens for each number that is planned, as most products have it, the usual one last.
 
-    A step may have several: ranks that share tokens round their part up.
+    A step may have several: ranks that share tokens round their part up. There is none where some products run as
+    planned, and where products don't agree on one ratio.
     """
     votes = _token_votes(plan, kernels, kernel_class)
     total = sum(votes.values())

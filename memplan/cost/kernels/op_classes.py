@@ -104,9 +104,52 @@ def takes_all_cores(op_type: str) -> bool:
     return is_among(op_type, "all_cores", "types")
 
 
-def index_rows(op_type: str) -> int:
-    """Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types."""
-    return int(_table()["index_rows"]["rows_a_core"]) if is_among(op_type, "index_rows", "types") else 0
+def index_rows(op_type: str, generation: str) -> int:
+    """
+    Rows that each core gets a multiple of where `op_type` finds where in a row something is, 0 for other types and on
+    generations that divide rows.
+    """
+    rule = _table()["index_rows"]
+    whole = is_among(op_type, "index_rows", "types") and generation not in rule["not_of"]
+    return int(rule["rows_a_core"]) if whole else 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSearch:
+    """
+    Steps that wait for each other of a search for where an element is: of each `part` elements of a row, and of each
+    element of an inner axis.
+    """
+
+    steps: int
+    inner_steps: int
+    part: int
+
+
+def index_search(op_type: str, generation: str) -> IndexSearch | None:
+    """How `op_type` searches on `generation` (`npu_arch`), `None` where it searches nothing or that is not known."""
+    steps = _table()["index_rows"]["steps"].get(generation)
+    return IndexSearch(**steps) if steps is not None and is_among(op_type, "index_rows", "types") else None
+
+
+@dataclass(frozen=True, slots=True)
+class RankRuns:
+    """
+    Copies out of a run without scales, generations (`npu_arch`) that deal out a rank's experts too, and from how many
+    ranks on they don't.
+    """
+
+    copies: int
+    divides_experts: Sequence[str]
+    many_ranks: int
+
+
+def rank_runs(op_type: str) -> RankRuns | None:
+    """How `op_type` deals out runs of tokens of a rank and an expert, `None` for other types."""
+    rule = _table()["rank_runs"]
+    if not is_among(op_type, "rank_runs", "types"):
+        return None
+    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
 
 
 _BEHIND_CHANNELS = 2
@@ -231,3 +274,13 @@ def _joined(parts: Sequence[OpClass]) -> OpClass:
 def writes_cache(op_type: str) -> bool:
     """Whether kernels of `op_type` write tokens into caches of pages."""
     return is_among(op_type, "cache_writes", "types")
+
+
+def row_transfers(op_type: str, generation: str) -> int:
+    """
+    Transfers of each row into caches where `op_type` works on many rows at a time and puts each in its place, one
+    behind the other; 0 for other types, and on generations whose kernels do otherwise.
+    """
+    if generation in _table()["cache_writes"]["not_of"]:
+        return 0
+    return int(_by_name("cache_writes", "row_transfers").get(_listed(op_type), 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import op_class, writes_cache
 
 
@@ -32,7 +32,9 @@ def of_tokens_alone(kernel: Kernel) -> Kernel:
     if len(inputs) == len(kernel.present):
         return kernel
     others = tuple(each for each in kernel.outputs if not _is_cache(each, tokens))
-    written = tuple(each for each in inputs if each.count == tokens)
+    written = tuple(each for each in inputs if each.count == tokens or (rule.rule == "copy" and len(each.shape) > 1))
+    if any(_in_blocks(each, kernel.present[0]) for each in kernel.present if _is_cache(each, tokens)):
+        written = tuple(replace(each, layout="NZ") for each in written)
     return replace(kernel, inputs=inputs, outputs=(*others, *written))
 
 
@@ -81,3 +83,14 @@ _PAGED = 3
 
 def _is_cache(operand: Operand, tokens: int) -> bool:
     return len(operand.shape) >= _PAGED and operand.count > tokens
+
+
+def _in_blocks(cache: Operand, tokens: Operand) -> bool:
+    """Whether a cache has the elements of a token in blocks of 32 bytes, those of a page's tokens side by side."""
+    if len(cache.shape) <= _PAGED or cache.shape[-1] * element_bytes(cache.dtype) != _BLOCK:
+        return False
+    return cache.shape[-3] * cache.shape[-1] == prod(tokens.shape[1:]) > cache.shape[-1]
+
+
+_BLOCK = 32
+"""Bytes of a block of the fractal layouts."""

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from math import ceil
 
 from memplan.cost.kernels.kernel import Kernel, Operand
-from memplan.cost.kernels.op_classes import OpClass, index_rows, reduced_row, takes_all_cores, writes_cache
+from memplan.cost.kernels.op_classes import (
+    OpClass,
+    index_rows,
+    reduced_row,
+    row_transfers,
+    takes_all_cores,
+    writes_cache,
+)
 from memplan.cost.machine import Machine
+from memplan.cost.vector.index_search import search_ns
+from memplan.cost.vector.rank_runs import cut_of_ranks
 from memplan.cost.vector.runs import relayout_of
+from memplan.cost.vector.traffic import row_count
 from memplan.cost.vector.windows import Windows
 
 _LEAST_SORTED, _MERGED_LISTS = 32, 4
@@ -53,11 +63,22 @@ def core_cut_of(
     else:
         cores = min(most, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
+    runs = cut_of_ranks(kernel, machine)
+    if runs is not None:
+        return CoreCut(runs[0], runs[0], runs[1])
     if not told:
-        cores = min(cores, _cores_of_whole_rows(kernel, rule, largest))
+        cores = min(cores, _cores_of_whole_rows(kernel, rule, largest, machine))
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
         dealt, issued = _token_copies(kernel, machine)
         return CoreCut(dealt, cores, issued)
+    transfers = row_transfers(kernel.type, machine.npu_arch)
+    if transfers and kernel.present:
+        normed = int(row_count(kernel.present[0]))
+        busy = told or min(normed, most)
+        return CoreCut(busy, cores, ceil(normed / busy) * transfers * machine["instruction_start_ns"])
+    searched = search_ns(kernel, machine, cores)
+    if searched:
+        return CoreCut(cores, cores, searched)
     if machine["short_runs_join"] and _pads_rows(kernel):
         # Each row comes in and goes out before the next one (CANN 8.1, impl/pad_d.py, whose loops are serial).
         rows = kernel.outputs[0].count / kernel.outputs[0].shape[-1]
@@ -116,10 +137,10 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
     return min(machine.vectors, max(blocks, 1)) if by_channel else machine.vectors
 
 
-def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand) -> int:
+def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand, machine: Machine) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
     rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
-    together = index_rows(kernel.type)
+    together = index_rows(kernel.type, machine.npu_arch)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
     return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)

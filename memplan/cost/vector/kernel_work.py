@@ -12,12 +12,13 @@ from memplan.cost.kernels.op_classes import (
     reads_rows_behind_sum,
     reduced_row,
     takes_turns,
+    writes_cache,
 )
 from memplan.cost.machine import Machine
 from memplan.cost.vector.core_cut import core_cut_of
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
-from memplan.cost.vector.traffic import added_rows, scattered, traffic_of
+from memplan.cost.vector.traffic import added_rows, lines_of_blocks, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
@@ -87,6 +88,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
     elif joined and rule.rule == "scatter":
         read, written, runs = added_rows(kernel)
+    elif writes_cache(kernel.type):
+        read += lines_of_blocks(kernel, machine["alignment"])
     windows = windows_of(kernel) if rule.kind == "pooling" else None
     count = _elements(kernel, rule, windows)
     width, passes, steps = _instructions(kernel, rule, machine, count, largest)

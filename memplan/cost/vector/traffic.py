@@ -6,7 +6,7 @@ from math import prod
 
 from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.op_classes import OpClass
-from memplan.cost.vector.runs import Runs
+from memplan.cost.vector.runs import BLOCK_BYTES, Runs
 
 
 def scattered(kernel: Kernel) -> tuple[Operand, ...]:
@@ -60,6 +60,12 @@ def added_rows(kernel: Kernel) -> tuple[float, float, Runs]:
     indices = sum(each.nbytes for each in kernel.present if each.dtype != table.dtype)
     run = rows.nbytes / max(rows.count, 1) * prod(table.shape[1:])
     return rows.nbytes + float(indices), float(rows.nbytes), Runs(written=run)
+
+
+def lines_of_blocks(kernel: Kernel, line: float) -> float:
+    """Bytes of the lines that come to L2 where tokens go into caches in blocks, each of which is a part of a line."""
+    blocks = sum(each.nbytes for each in kernel.outputs if each.layout == "NZ") / BLOCK_BYTES
+    return blocks * line
 
 
 def row_count(operand: Operand) -> float:

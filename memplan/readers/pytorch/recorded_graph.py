@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from memplan.core.progress import Progress
 from memplan.graph.builder import GraphBuilder
-from memplan.graph.model import DTYPE_BITS, Graph, TensorKind
+from memplan.graph.model import DTYPE_BITS, Graph, TensorKind, dense_bytes
 from memplan.readers.mindir.op_table import Target
 from memplan.readers.pytorch.aten import aten_table, cpu_workspace, kept_bytes
 from memplan.readers.pytorch.op_recorder import ADDED_UP, Recorded
 
 WAY_BACK = "Gradients/"
 """Begins the names of ops that autograd's engine runs, as MindSpore's compiler has it."""
+_BYTES = "uint8"
+"""Of storages of which only their size is known; of what has elements of one byte, too."""
 _OPAQUE = frozenset({"mkldnn_rnn_layer", "mkldnn_rnn_layer_backward", "_transformer_encoder_layer_fwd"})
 """Whole layers that are one op to PyTorch and many to the memory."""
 
@@ -26,7 +29,7 @@ def recorded_graph(record: Any, name: str, target: Target, progress: Progress) -
         base[number] = builder.tensor(label, shape, dtype, record.nbytes[number], kind)
     gone = [number for number in record.passing if number not in base]
     for number in gone:
-        base[number] = builder.tensor(f"gradient{number}", (record.nbytes[number],), "uint8", record.nbytes[number])
+        base[number] = builder.tensor(f"gradient{number}", (record.nbytes[number],), _BYTES, record.nbytes[number])
     if gone:
         builder.op("gradients of the step before", "KeepAlive", (), [base[number] for number in gone], launches=False)
     used: dict[int, int] = {}
@@ -93,15 +96,16 @@ def _append(
     builder: GraphBuilder, record: Any, base: dict[int, int], event: Recorded, counts: dict[str, int], target: Target
 ) -> list[int]:
     """Append the op of `event`; returns the tensors that own the bytes it touches."""
-    inputs = [base[number] for number, _ in event.inputs]
+    used = [base[number] for number, _ in event.inputs]
     kind = aten_table().op_type(event.name)
     counts[kind] = counts.get(kind, -1) + 1
     label, outputs, fresh = f"{WAY_BACK * event.on_way_back}{kind}-op{counts[kind]}", [], False
     element = DTYPE_BITS[event.outputs[0][2]] // 8 if event.outputs else 4
     kept = kept_bytes(event.name, event.inputs, event.attrs, element) if target is Target.CPU else 0
+    inputs = [_part_of(builder, label, tensor, shape) for tensor, (_, shape) in zip(used, event.inputs, strict=True)]
     for number, shape, dtype in event.outputs:
         if number in base:
-            outputs.append(builder.alias(label, base[number]))
+            outputs.append(_part_of(builder, label, base[number], shape, renamed=True))
             continue
         base[number] = builder.tensor(label, shape, dtype, max(record.nbytes[number], kept))
         outputs.append(base[number])
@@ -115,4 +119,17 @@ def _append(
         label, kind, inputs, outputs, launches=launches, attrs=event.attrs,
         workspace_bytes=workspace if target is Target.CPU else 0,
     )  # fmt: skip
-    return [*inputs, *(base[number] for number, _, _ in event.outputs)]
+    return [*used, *(base[number] for number, _, _ in event.outputs)]
+
+
+def _part_of(builder: GraphBuilder, label: str, whole: int, shape: tuple[int, ...], *, renamed: bool = False) -> int:
+    """
+    Tensor `whole`, or the part of it that an op works on, where a view has fewer elements than what it is a view of.
+
+    With `renamed` it is another name of the same bytes in any case. A view of as many or more elements, as expanded
+    ones have, goes through the same bytes.
+    """
+    if prod(shape) >= prod(builder.shapes[whole]) or builder.dtypes[whole] == _BYTES:
+        return builder.alias(label, whole) if renamed else whole
+    dtype = builder.dtypes[whole]
+    return builder.tensor(label, shape, dtype, dense_bytes(shape, dtype), builder.kinds[whole], storage=whole)

@@ -1,0 +1,39 @@
+"""
+Tokens of ranks that are put in the order of their experts (MoeReRouting): a run for each rank and expert, the runs of
+a rank on one core.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from memplan.cost.kernels.kernel import Kernel
+from memplan.cost.kernels.op_classes import RankRuns, rank_runs
+from memplan.cost.machine import Machine
+
+_COUNTED_AXES = 2
+
+
+def cut_of_ranks(kernel: Kernel, machine: Machine) -> tuple[int, float] | None:
+    """
+    Cores that get runs, and nanoseconds that what the busiest one copies out takes to start, an expert's tokens, their
+    places and their scales one behind the other; `None` for kernels of other types and where no counts are told.
+    """
+    rule = rank_runs(kernel.type)
+    counts = [each.shape for each in kernel.present[1:] if "int" in each.dtype and len(each.shape) == _COUNTED_AXES]
+    if rule is None or not counts or not all(counts[0]):
+        return None
+    ranks, experts = counts[0]
+    dealt = kernel.block_count or ceil(ranks / ceil(ranks / machine.vectors))
+    parts = 1 if kernel.block_count else _parts(rule, machine, ranks, experts)
+    share = ceil(experts / parts)
+    copies = rule.copies + (len(kernel.present) > _COUNTED_AXES)
+    runs = ceil(ranks / dealt) * share
+    return min(dealt * ceil(experts / share), machine.vectors), runs * copies * machine["instruction_start_ns"]
+
+
+def _parts(rule: RankRuns, machine: Machine, ranks: int, experts: int) -> int:
+    """Cores to which the experts of a rank are dealt out."""
+    if machine.npu_arch not in rule.divides_experts or ranks >= rule.many_ranks:
+        return 1
+    return max(min(machine.vectors // ranks, experts), 1)
