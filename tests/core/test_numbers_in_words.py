@@ -15,7 +15,7 @@ from memplan.core.sentence import Sentence
 
 TOP = Path(memplan.__file__).parents[1]
 VERBS = {
-    "allows", "carries", "comes", "computes", "does", "exceeds", "fits", "has", "holds",
+    "allows", "carries", "comes", "computes", "costs", "does", "exceeds", "fits", "has", "holds",
     "is", "its", "keeps", "lacks", "leaves", "less", "lies", "makes", "moves", "needs", "occurs",
     "peaks", "reads", "runs", "safetensors", "takes", "this", "times", "waits", "was",
 }  # fmt: skip
