@@ -9,7 +9,7 @@ another order than the plan, rules of their own do (`rematch`); kernels that no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -187,8 +187,17 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
         kernel_names=kernel_names,
         times=kernels.duration_ns.astype(np.float32),
     )
-    usual = None if not tokens else [*tokens.items()][-1]
-    return RunReading(both, whole, units.owner, settled, features, missed, missed_step, usual)
+    return RunReading(both, whole, units.owner, settled, features, missed, missed_step, _usual(tokens))
+
+
+def tokens_planned_and_run(plan: Plan, kernels: Kernels) -> tuple[int, int] | None:
+    """`Alignment.tokens` of kernels that names match with a plan, or nothing does."""
+    found, kernel_class = kernel_tokens(kernels)
+    return _usual(tokens_of_run(plan, found, kernel_class))
+
+
+def _usual(tokens: Mapping[int, int]) -> tuple[int, int] | None:
+    return [*tokens.items()][-1] if tokens else None
 
 
 def _shared_names(plan: Plan, kernels: Kernels) -> tuple[Int64s, Int64s]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memplan.align import Alignment, OpMatches, place_in_words
+from memplan.align import Alignment, OpMatches, place_in_words, tokens_planned_and_run
 from memplan.align.classes.lowering import in_words
 from memplan.compare.aligned_ops import aligned
 from memplan.compare.matching import name_matches, own_name_matches
@@ -15,6 +15,7 @@ from memplan.compare.measured import measured_ops
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.progress import Progress
 from memplan.core.sentence import Text
+from memplan.findings.finding import threshold
 from memplan.findings.rank_case import RankCase
 from memplan.schema import Plan
 from memplan.traces.profile import Kernels
@@ -29,7 +30,7 @@ _MOST_ALIGNED = 8
 class PlannedKernels:
     """
     For each computing kernel of a rank: the (first) planned op that it runs, -1 where none, and the planned ns of what
-    it runs of its ops, NaN where none.
+    it runs of its ops, NaN where none and where a plan of another number of tokens has it.
 
     An op in pieces divides its time among its kernels as they took it. `alignment` is how they were matched
     where names don't tell; only then it is known what unplanned kernels are.
@@ -121,7 +122,18 @@ def _matched(case: RankCase, plan: Plan, progress: Progress, known: Alignment | 
     else:
         # Kernels that are called like an op run all of it, as often as they are called.
         first, planned = named, np.where(by_name, times[np.maximum(named, 0)], np.nan)
+    if _of_other_tokens(alignment.tokens if alignment is not None else tokens_planned_and_run(plan, kernels)):
+        planned = np.full_like(planned, np.nan)
     return PlannedKernels(plan, first[rows], planned[rows], rows, alignment)
+
+
+def _of_other_tokens(tokens: tuple[int, int] | None) -> bool:
+    """
+    Whether so many more or fewer tokens ran than were planned that no planned time says what a kernel could take. Which
+    op a kernel runs is still told.
+    """
+    planned, ran = tokens or (1, 1)
+    return max(planned, ran) > threshold("planned_spread") * min(planned, ran)
 
 
 def _with_namesakes(plan: Plan, named: Int64s, any_of: Int64s, case: RankCase) -> Int64s:

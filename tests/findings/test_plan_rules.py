@@ -15,6 +15,10 @@ from memplan.cli.app import main
 from memplan.compare import compare
 from memplan.findings import diagnose
 from memplan.findings.planned_kernels import planned_shares
+from memplan.models import load_config
+from memplan.models.parallel import Layout
+from memplan.models.steps import model_graph
+from memplan.models.steps.options import Phase, ServedStep
 from memplan.simulator import simulate_job
 from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
 from tests.align.alexnet_run import alexnet_plan
@@ -126,6 +130,30 @@ def test_a_rank_that_was_compared_is_not_aligned_again(
     found = diagnose(profile, ranks=[rank], plan=plan, compared=compared)
     assert found.job.planned[rank].alignment is compared.aligned.alignment
     assert found.findings == anew.findings
+
+
+@pytest.mark.parametrize("names", ["of ops", "of types"])
+@pytest.mark.parametrize("tokens", [1024, 8192])
+def test_a_plan_of_other_tokens_invents_no_cost(names: str, tokens: int, shared_data: Path, tmp_path: Path) -> None:
+    """Went wrong once: kernels of 4,096 tokens were held against the times of a plan of 1,024."""
+    model = load_config(shared_data / "configs/Qwen--Qwen3-0.6B.json")
+    model = replace(model, layers=model.layers[:8])
+
+    def planned(tokens: int) -> Plan:
+        step = ServedStep(Phase.PREFILL, 1, tokens)
+        return memplan.plan(model_graph(model, None, Layout(), step), chip="910B2", quick=True)
+
+    ran = planned(4096)
+    if names == "of types":
+        ran = replace(ran, ops=tuple(replace(op, name=f"aclnn{op.type}_{op.index}") for op in ran.ops))
+    profile = memplan.open_profile(simulate_job(ran, tmp_path / "run", ranks=1, steps=3, seed=3))
+    found = diagnose(profile, plan=planned(tokens))
+    assert not [one for one in found.findings if one.cost_ns]
+    of_rank = found.job.planned[0]
+    assert (of_rank.alignment is None) == (names == "of ops")
+    assert (of_rank.op >= 0).mean() > 0.9
+    assert np.isnan(of_rank.planned_ns).all()
+    assert not np.isnan(diagnose(profile, plan=planned(4000)).job.planned[0].planned_ns).all()
 
 
 def test_a_plan_and_a_model_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
