@@ -19,6 +19,7 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps import model_graph
 from memplan.models.steps.options import Phase, ServedStep
+from memplan.schema import Plan
 from memplan.simulator import simulate_job
 from memplan.simulator.job_program import Doing, RankProgram, computing_ns, scaled_kernels
 from tests.align.alexnet_run import alexnet_plan
