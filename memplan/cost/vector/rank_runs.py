@@ -12,6 +12,8 @@ from memplan.cost.kernels.op_classes import RankRuns, rank_runs
 from memplan.cost.machine import Machine
 
 _COUNTED_AXES = 2
+_WITHOUT_SCALES = 2
+"""Operands, tokens and counts, where tokens have no scales."""
 
 
 def cut_of_ranks(kernel: Kernel, machine: Machine) -> tuple[int, float] | None:
@@ -27,7 +29,7 @@ def cut_of_ranks(kernel: Kernel, machine: Machine) -> tuple[int, float] | None:
     dealt = kernel.block_count or ceil(ranks / ceil(ranks / machine.vectors))
     parts = 1 if kernel.block_count else _parts(rule, machine, ranks, experts)
     share = ceil(experts / parts)
-    copies = rule.copies + (len(kernel.present) > _COUNTED_AXES)
+    copies = rule.copies + (len(kernel.present) > _WITHOUT_SCALES)
     runs = ceil(ranks / dealt) * share
     return min(dealt * ceil(experts / share), machine.vectors), runs * copies * machine["instruction_start_ns"]
 
