@@ -89,6 +89,23 @@ def test_a_recomputed_cell_runs_as_a_whole() -> None:
     assert order.index(first) > order.index("Gradients/Default/net-Net/layers-CellList/1-Layer/Grad_MatMul/Mul-op0")
 
 
+def test_a_part_of_a_gradient_that_reads_what_ran_again_waits_for_its_gradient() -> None:
+    step = _Step()
+    layer, tail = "Default/net-Net/layers-CellList/0-Layer", "Default/net-Net/layers-CellList/1-Layer"
+    weight = step.weight("w")
+    returned = step.op(f"{layer}/SiLU-op0", step.op(f"{layer}/Add-op0", step.x, weight))
+    back = step.op(f"Gradients/{tail}/Grad_Loss/Mul-op0", step.op(f"{tail}/MatMul-op0", returned, weight))
+    inner = step.op(f"{layer}/Add-op1", step.x, weight, after=(len(step.builder.ops) - 1,))
+    part = step.op(f"Gradients/{layer}/Grad_SiLU/SiLUGrad-op0/Sigmoid", inner)
+    of_weight = step.op(f"Gradients/{tail}/Grad_MatMul/MatMul-op1", back, returned)
+    back = step.op(f"Gradients/{tail}/Grad_MatMul/MatMul-op0", back, weight)
+    back = step.op(f"Gradients/{layer}/Grad_SiLU/SiLUGrad-op0", back, inner, part)
+    order = [name.partition("Grad_")[2] for name in names(op_by_op(step.graph(of_weight, back), ["net.layers.0"]))]
+    at = order.index("SiLU/SiLUGrad-op0/Sigmoid")
+    assert at > order.index("MatMul/MatMul-op0")
+    assert order[at + 1] == "SiLU/SiLUGrad-op0"
+
+
 def test_an_order_that_cannot_be_is_left_as_it_is() -> None:
     graph = recomputed_step()
     tangled = replace(graph, ops=tuple(
