@@ -144,3 +144,20 @@ def test_a_part_of_a_gradient_before_the_kernel_that_saved_a_view_reads_that_ker
     (copy,) = [op for op in graph.ops if op.type == "Contiguous"]
     assert copy.name == "Default/net-Net/SiLU-op0/Contiguous"
     assert [copy.outputs[0] in op.inputs for op in graph.ops[-3:]] == [True, True, True]
+
+
+def test_a_kernel_that_runs_again_copies_a_view_once_and_then_whether_or_not_that_is_what_it_waits_through() -> None:
+    step = _Step()
+    layer = "Default/net-Net/layers-CellList/0-Layer"
+    view = step.op("Default/net-Net/Reshape-op0", step.op("Default/net-Net/Add-op0", step.x, step.x), view=True)
+    made = step.op(f"{layer}/Add-op0", view, step.op(f"{layer}/Mul-op0", view, view))
+    back = step.op("Gradients/Default/net-Net/Grad_Loss/Mul-op0", made)
+    held = step.op(f"{layer}/Depend-op0", view, view=True, after=(len(step.builder.ops) - 1,))
+    squared = step.op(f"{layer}/Mul-op1", held, view)
+    again = step.op(f"{layer}/Add-op1", view, squared)
+    back = step.op(f"Gradients/{layer}/Grad_Mul/Mul-op0", back, squared, again)
+    order = names(op_by_op(with_view_copies(step.graph(back)), ["net.layers.0"]))
+    behind = [name for name in order[order.index("Gradients/Default/net-Net/Grad_Loss/Mul-op0") :] if layer in name]
+    assert [name.partition("0-Layer/")[2] for name in behind[:-1]] == [
+        "Depend-op0", "Mul-op1/Contiguous", "Mul-op1", "Add-op1/Contiguous", "Add-op1",
+    ]  # fmt: skip
