@@ -175,9 +175,9 @@ def test_a_loop_may_hold_the_logits(qwen: ModelConfig) -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match="--loss eager"):
         replace(RECIPE, held_logits=2)
-    for wrong in ({"held_logits": 3}, {"held_logits": -2}, {"held_logits": 2, "float32": True}):
+    for wrong, single in ((3, False), (-2, False), (2, True)):
         with pytest.raises(InputError, match="2 bytes a value or 4"):
-            replace(one, **wrong)
+            replace(one, held_logits=wrong, float32=single)
 
 
 def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> None:
