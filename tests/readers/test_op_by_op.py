@@ -89,6 +89,23 @@ def test_a_recomputed_cell_runs_as_a_whole() -> None:
     assert order.index(first) > order.index("Gradients/Default/net-Net/layers-CellList/1-Layer/Grad_MatMul/Mul-op0")
 
 
+def test_a_part_of_a_gradient_that_reads_what_ran_again_waits_for_its_gradient() -> None:
+    step = _Step()
+    layer, tail = "Default/net-Net/layers-CellList/0-Layer", "Default/net-Net/layers-CellList/1-Layer"
+    weight = step.weight("w")
+    returned = step.op(f"{layer}/SiLU-op0", step.op(f"{layer}/Add-op0", step.x, weight))
+    back = step.op(f"Gradients/{tail}/Grad_Loss/Mul-op0", step.op(f"{tail}/MatMul-op0", returned, weight))
+    inner = step.op(f"{layer}/Add-op1", step.x, weight, after=(len(step.builder.ops) - 1,))
+    part = step.op(f"Gradients/{layer}/Grad_SiLU/SiLUGrad-op0/Sigmoid", inner)
+    of_weight = step.op(f"Gradients/{tail}/Grad_MatMul/MatMul-op1", back, returned)
+    back = step.op(f"Gradients/{tail}/Grad_MatMul/MatMul-op0", back, weight)
+    back = step.op(f"Gradients/{layer}/Grad_SiLU/SiLUGrad-op0", back, inner, part)
+    order = [name.partition("Grad_")[2] for name in names(op_by_op(step.graph(of_weight, back), ["net.layers.0"]))]
+    at = order.index("SiLU/SiLUGrad-op0/Sigmoid")
+    assert at > order.index("MatMul/MatMul-op0")
+    assert order[at + 1] == "SiLU/SiLUGrad-op0"
+
+
 def test_an_order_that_cannot_be_is_left_as_it_is() -> None:
     graph = recomputed_step()
     tangled = replace(graph, ops=tuple(
@@ -127,3 +144,20 @@ def test_a_part_of_a_gradient_before_the_kernel_that_saved_a_view_reads_that_ker
     (copy,) = [op for op in graph.ops if op.type == "Contiguous"]
     assert copy.name == "Default/net-Net/SiLU-op0/Contiguous"
     assert [copy.outputs[0] in op.inputs for op in graph.ops[-3:]] == [True, True, True]
+
+
+def test_a_kernel_that_runs_again_copies_a_view_once_and_then_whether_or_not_that_is_what_it_waits_through() -> None:
+    step = _Step()
+    layer = "Default/net-Net/layers-CellList/0-Layer"
+    view = step.op("Default/net-Net/Reshape-op0", step.op("Default/net-Net/Add-op0", step.x, step.x), view=True)
+    made = step.op(f"{layer}/Add-op0", view, step.op(f"{layer}/Mul-op0", view, view))
+    back = step.op("Gradients/Default/net-Net/Grad_Loss/Mul-op0", made)
+    held = step.op(f"{layer}/Depend-op0", view, view=True, after=(len(step.builder.ops) - 1,))
+    squared = step.op(f"{layer}/Mul-op1", held, view)
+    again = step.op(f"{layer}/Add-op1", view, squared)
+    back = step.op(f"Gradients/{layer}/Grad_Mul/Mul-op0", back, squared, again)
+    order = names(op_by_op(with_view_copies(step.graph(back)), ["net.layers.0"]))
+    behind = [name for name in order[order.index("Gradients/Default/net-Net/Grad_Loss/Mul-op0") :] if layer in name]
+    assert [name.partition("0-Layer/")[2] for name in behind[:-1]] == [
+        "Depend-op0", "Mul-op1/Contiguous", "Mul-op1", "Add-op1/Contiguous", "Add-op1",
+    ]  # fmt: skip

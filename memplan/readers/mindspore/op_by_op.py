@@ -64,13 +64,14 @@ def _order(graph: Graph, recomputed: Collection[str]) -> list[int]:
     last = _optimizer(graph, needs)
     back = _behind(graph, needs, is_of_gradients) - last
     forward = [op.index for op in graph.ops if op.index not in back and op.index not in last]
-    prepared = _prepared(graph, needs, back, _early_parts(graph, needs, back))
+    again = _run_again(graph, back)
+    prepared = _prepared(graph, needs, back - again, _early_parts(graph, needs, back - again))
     forms = _forms(graph, forward)
     passes = _passes(graph, set(forward) - forms, back)
     steps = [index for one in passes for part in one for index in part if index not in prepared]
     steps += [*(index for index in forward if index not in forms), *sorted(forms)]
     steps += [*sorted(back - prepared), *sorted(prepared), *sorted(last)]
-    cells = _whole_cells(graph, needs, back, recomputed)
+    cells = _whole_cells(graph, needs, again, recomputed)
     # Cells, or nodes, of which one waits for the other can't each run as a whole.
     orders = (_placed(steps, whole) for whole in (with_whole_nodes(graph, cells), cells, needs))
     return next((order for order in orders if order), None) or [op.index for op in graph.ops]
@@ -82,6 +83,17 @@ def _behind(graph: Graph, needs: Sequence[set[int]], begins: Callable[[str], boo
     for op in graph.ops:
         if begins(op.name) or not found.isdisjoint(needs[op.index]):
             found.add(op.index)
+    return found
+
+
+def _run_again(graph: Graph, back: set[int]) -> set[int]:
+    """The ops on the way `back` that run a second time: of the forward pass, and no gradient is in what they read."""
+    found: set[int] = set()
+    for op in graph.ops:
+        if op.index in back and not is_of_gradients(op.name):
+            producers = {graph.tensors[tensor].producer for tensor in op.inputs}
+            if found.issuperset(producer for producer in producers if producer in back):
+                found.add(op.index)
     return found
 
 
@@ -124,22 +136,22 @@ def _passes(graph: Graph, forward: set[int], back: set[int]) -> list[tuple[list[
     return [one for one in passes.values() if all(one)]
 
 
-def _early_parts(graph: Graph, needs: Sequence[set[int]], back: set[int]) -> set[int]:
-    """Ops of the way `back` that need nothing of it, in a node of gradients that waits for something of it."""
+def _early_parts(graph: Graph, needs: Sequence[set[int]], gradients: set[int]) -> set[int]:
+    """Ops of nodes of `gradients` that need none, whether or not what they read was made anew, in one that waits."""
     return {
         index
         for node in gradient_nodes(graph)
-        if any(needs[other] & back - set(node) for other in node)
+        if any(needs[other] & gradients - set(node) for other in node)
         for index in node
-        if not needs[index] & back
+        if not needs[index] & gradients
     }
 
 
-def _prepared(graph: Graph, needs: Sequence[set[int]], back: set[int], early: set[int]) -> set[int]:
-    """`early`, and ops of the way `back` that bring one tensor into another form, as a transposed weight is."""
+def _prepared(graph: Graph, needs: Sequence[set[int]], gradients: set[int], early: set[int]) -> set[int]:
+    """`early`, and ops of `gradients` that bring one tensor into another form, as a transposed weight is."""
     found = set(early)
     for op in graph.ops:
-        if op.index in back and found >= needs[op.index] & back:
+        if op.index in gradients and found >= needs[op.index] & gradients:
             kinds = {tensor: graph.tensors[tensor].kind for tensor in op.inputs}
             if sum(kind is not TensorKind.CONSTANT for kind in kinds.values()) <= 1:
                 found.add(op.index)
@@ -147,17 +159,13 @@ def _prepared(graph: Graph, needs: Sequence[set[int]], back: set[int], early: se
 
 
 def _whole_cells(
-    graph: Graph, needs: Sequence[set[int]], back: set[int], recomputed: Collection[str]
+    graph: Graph, needs: Sequence[set[int]], run_again: set[int], recomputed: Collection[str]
 ) -> Sequence[set[int]]:
     """`needs`, and of what needs a part of what a recomputed cell makes anew all of it."""
     found = [set(need) for need in needs]
     for cell in recomputed:
         scope = cell_scope(cell)
-        again = {
-            op.index
-            for op in graph.ops
-            if op.index in back and not is_of_gradients(op.name) and scope.search(op.name) is not None
-        }
+        again = {index for index in run_again if scope.search(graph.ops[index].name) is not None}
         before = set(again)
         stack = list(again)
         while stack:

@@ -21,6 +21,9 @@ def with_view_copies(graph: Graph) -> Graph:
     `Reshape` first gets its own copy, contiguous or not (2.10, by the addresses of tensors saved for the way back). The
     compiler may put what the way back makes of a saved view before the kernel that it was saved for, as the sigmoid of
     a `SiLUGrad`: it reads that kernel's copy all the same.
+
+    A kernel that runs again is given the view itself: one copy, whether it reads that or what hands it on (a `Depend`
+    which waits for a gradient), made when all that the kernel reads is there.
     """
     views = op_table().views - _SAME
     tensors: list[Tensor] = list(graph.tensors)
@@ -30,6 +33,7 @@ def with_view_copies(graph: Graph) -> Graph:
     early: dict[tuple[int, int], int] = {}
     readers = _forward_readers(graph)
     number: dict[int, int] = {}
+    same: dict[int, int] = {}
     for op in graph.ops:
         given = {}
         for tensor in dict.fromkeys(op.inputs):
@@ -41,15 +45,19 @@ def with_view_copies(graph: Graph) -> Graph:
                 given[tensor] = waiting.pop() if len(waiting) > 1 else waiting[0]
                 continue
             reader = next(iter(readers.get((tensor, type_of_gradient(op.name)), ())), op)
-            made = early.get((tensor, reader.index))
+            view = graph.tensors[same.get(tensor, tensor)]
+            made = early.get((view.index, reader.index))
             if made is None:
                 made = len(tensors)
-                ops.append(_copy(reader, graph.tensors[tensor], len(ops), made))
-                tensors.append(_copied(graph.tensors[tensor], made, len(ops) - 1))
-                early[tensor, reader.index] = made
+                waits = _waits(graph, reader, view, number)
+                ops.append(_copy(reader, view, len(ops), made, waits))
+                tensors.append(_copied(view, made, len(ops) - 1))
+                early[view.index, reader.index] = made
             given[tensor] = made
             if not is_of_gradients(op.name):
                 kept.setdefault((tensor, op.type), []).append(made)
+        if op.type in _SAME and op.inputs:
+            same.update(dict.fromkeys(op.outputs, same.get(op.inputs[0], op.inputs[0])))
         viewed = op.type in views or (not op.launches and not seen.isdisjoint(op.inputs))
         if viewed:
             seen.update(tensor for tensor in op.outputs if graph.tensors[tensor].storage != tensor)
@@ -73,8 +81,17 @@ def _forward_readers(graph: Graph) -> dict[tuple[int, str | None], list[Op]]:
     return found
 
 
-def _copy(reader: Op, view: Tensor, index: int, copy: int) -> Op:
-    return Op(index, f"{reader.name}/Contiguous", "Contiguous", (view.index,), (copy,), stream=reader.stream)
+def _waits(graph: Graph, reader: Op, view: Tensor, number: Mapping[int, int]) -> tuple[int, ...]:
+    """The ops, of those with a `number` already, that `reader` waits for besides what made the `view` it copies."""
+    after = reader.attrs.get("after")
+    steps = {graph.tensors[tensor].producer for tensor in reader.inputs if tensor != view.index}
+    steps.update(after if isinstance(after, tuple) else ())
+    return tuple(sorted(number[step] for step in steps if step is not None and step in number))
+
+
+def _copy(reader: Op, view: Tensor, index: int, copy: int, waits: tuple[int, ...]) -> Op:
+    attrs = {"after": waits} if waits else {}
+    return Op(index, f"{reader.name}/Contiguous", "Contiguous", (view.index,), (copy,), reader.stream, attrs=attrs)
 
 
 def _copied(view: Tensor, index: int, producer: int) -> Tensor:
