@@ -238,9 +238,10 @@ class TimeCanvas(TimeAxis):
     def _frame(self, plot: QRect) -> QImage:
         scale = self.devicePixelRatioF()
         rows, columns = max(round(plot.height() * scale), 1), max(round(plot.width() * scale), 1)
-        if self._image is not None and self._pixels.shape == (rows, columns):
+        fits = self._pixels.shape == (rows, columns) and self._drawn.devicePixelRatio() == scale
+        if self._image is not None and fits:
             return self._image
-        if self._pixels.shape != (rows, columns):
+        if not fits:
             self._drawn = QImage(columns, rows, QImage.Format.Format_RGB32)
             self._drawn.setDevicePixelRatio(scale)
             self._pixels = np.frombuffer(self._drawn.bits(), dtype=np.uint32).reshape(rows, columns)

@@ -24,6 +24,7 @@ _BESIDE = (
     "foreach_optimizer",
     "transformer_engine",
     "overlap_tensor",
+    "overlap_gather",
     "gpu",
     "cublas_workspace",
 )

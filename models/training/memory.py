@@ -259,7 +259,8 @@ def training_memory(model: ModelConfig, layout: Layout, recipe: Recipe, stage: i
     on_their_way = PassesHeld(run_bytes, passes, most, per_pass[-1])
     phases, gathering = stage_phases(rank, on_their_way, anew=anew, gradients=gradients)
     over = MemoryPart("freed activations", -sum(part.nbytes for part in held), "of all passes, which are over")
-    if recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2) and not recipe.lora_rank:
+    whole = recipe.foreach_optimizer or not recipe.lora_rank
+    if whole and recipe.sharding in (Sharding.NONE, Sharding.DISTRIBUTED, Sharding.FSDP2):
         still_there = () if recipe.lets_gradients_go else left
         phases["optimizer"] = [over, *still_there, *optimizer_parts(model, layout, recipe, spans, moments)]
     elif recipe.sharding in (Sharding.ZERO1, Sharding.ZERO2):

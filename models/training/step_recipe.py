@@ -324,7 +324,7 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise InputError("{} must be at least 1, found {}", name, getattr(self, name))
         least = ("lora_rank", "mtp_layers", "chunk_group", "deferred_head", "cublas_workspace", "exchange_pieces")
-        for name in (*least, "held_logits", "expert_capacity"):
+        for name in (*least, "expert_capacity"):
             if getattr(self, name) < 0:
                 raise InputError("{} must not be negative, found {}", name, getattr(self, name))
         if self.fused_exchanges and self.exchange_pieces:
@@ -337,6 +337,10 @@ class Recipe:
             self._check_foreach()
         if self.held_logits and self.loss is not Loss.EAGER:
             raise InputError("logits that a loop holds go with --loss eager")
+        if self.held_logits not in (0, self.each, _SINGLE):
+            raise InputError(
+                "logits that a loop holds have 2 bytes a value or 4, with float32 weights 4, found {}", self.held_logits
+            )
         if self.muon and self.lora_rank:
             raise InputError("adapters that Muon trains are not modelled")
         if self.fp8_weights and not self.fp8:

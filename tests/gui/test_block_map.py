@@ -148,6 +148,8 @@ def test_the_map_shows_plan_or_run(window: MainWindow) -> None:
     assert blocks is not None
     shown: Any = view.layer.rectangles
     assert shown is blocks
+    (top,) = view.layer.levels()
+    assert top.text.startswith("highest address" if blocks.addressed else "top of the stack")
     measured = pixels(view.grab().toImage())
     assert (planned != measured).mean() > 0.05
     hatched = load_palette().role("excess") & 0xFFFFFF

@@ -172,3 +172,16 @@ def test_a_hit_leads_to_its_slice(view: StatisticsView, qtbot: QtBot) -> None:
     assert np.isfinite(view.session.viewport.span)
     view.wanted.clear()
     view.group.setCurrentIndex(0)
+
+
+def test_a_plan_alone_says_where_its_ops_are(qtbot: QtBot) -> None:
+    """Nothing was measured, which is not that nothing lies in view."""
+    window = MainWindow(open_session(Request(PLAN)), background=False)
+    window.show()
+    qtbot.waitExposed(window)
+    window.docks.bring("statistics")
+    settle()
+    view = window.docks.view(StatisticsView)
+    assert view.model.rowCount() == 0
+    assert "Nothing was measured" in view.headline.text()
+    window.close()

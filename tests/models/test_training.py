@@ -175,6 +175,9 @@ def test_a_loop_may_hold_the_logits(qwen: ModelConfig) -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match="--loss eager"):
         replace(RECIPE, held_logits=2)
+    for wrong, wide in ((3, False), (-2, False), (2, True)):
+        with pytest.raises(InputError, match="2 bytes a value or 4"):
+            replace(one, held_logits=wrong, float32=wide)
 
 
 def test_losses_wait_where_all_forward_passes_come_first(qwen: ModelConfig) -> None:

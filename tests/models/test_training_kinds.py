@@ -286,6 +286,10 @@ def test_an_optimiser_over_lists_has_a_list_of_temporaries(mixtral: ModelConfig)
     found = dict(training_memory(mixtral, Layout(data=4), shared).phases)
     apart = dict(training_memory(mixtral, Layout(data=4), replace(shared, foreach_optimizer=False)).phases)
     assert found["optimizer"] - apart["optimizer"] == pytest.approx(4 * count / 4, rel=1e-6)
+    adapters = training_memory(mixtral, Layout(), replace(recipe, lora_rank=64, foreach_optimizer=True))
+    step = dict(adapters.phases)["optimizer"]
+    # Gradients, which are let go when the step is over, and the list.
+    assert step - adapters.between_steps == (2 + 2) * adapters.parameters
     with pytest.raises(InputError, match="--half-weights or fsdp2"):
         replace(RECIPE, foreach_optimizer=True)
     with pytest.raises(InputError, match="--byte-moments"):

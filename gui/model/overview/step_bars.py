@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from memplan.core.sentence import Sentence, Text
 from memplan.gui.model.overview.head_figures import shown_steps_of
 from memplan.gui.model.overview.planned_parts import planned_parts
 from memplan.gui.model.session.session import Session
+
+if TYPE_CHECKING:
+    from memplan.findings.step_breakdown import StepBreakdown
 
 MOST_STEP_BARS = 200
 _ROLES = ("part_compute", "part_overlap", "part_transfer", "part_wait", "part_bubble", "part_copy", "part_idle")
@@ -54,9 +58,17 @@ def step_bars(session: Session) -> list[StepBar]:
         parts = dict(zip(part_roles(), values, strict=True))
         start = session.document.axis.to_profile(min(op.start_ns for op in plan.ops))
         bars.append(StepBar(Sentence("planned"), parts, (start, start + planned.span_ns)))
-    for place, step in enumerate(shown_steps_of(session)[:MOST_STEP_BARS], 1):
-        from memplan.reports.step_pictures import parts_of_step
+    if shown := shown_steps_of(session)[:MOST_STEP_BARS]:
+        bars += _measured(shown)
+    return bars
 
+
+def _measured(shown: Sequence[StepBreakdown]) -> list[StepBar]:
+    """A bar for each of the steps of a rank."""
+    from memplan.reports.step_pictures import parts_of_step
+
+    bars = []
+    for place, step in enumerate(shown, 1):
         number = place if step.step is None else step.step
         span = None if step.start_ns is None else (step.start_ns, step.start_ns + step.length_ns)
         bars.append(StepBar(Sentence("step {}", (str(number),)), parts_of_step(step), span))
