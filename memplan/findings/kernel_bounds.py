@@ -14,7 +14,7 @@ from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.distinct import distinct, first_rows
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
-from memplan.findings.finding import threshold
+from memplan.findings.finding import Evidence, threshold
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
@@ -123,6 +123,14 @@ def column_codes(column: Sequence[str]) -> DictionaryArray:
     return column if isinstance(column, DictionaryArray) else dictionary_encoded(list(column))
 
 
+def longest_types(kernels: Kernels, rows: Int64s, length_ns: Floats | Int64s, most: int) -> tuple[Evidence, ...]:
+    """At most so many types of the kernels in `rows` by what they take of `length_ns`, the longest first."""
+    coded = column_codes(kernels.type)
+    sums = np.bincount(coded.codes[rows], weights=length_ns, minlength=len(coded.values))
+    order = np.argsort(-sums, kind="stable")[:most].tolist()
+    return tuple(Evidence(coded.values[code], int(sums[code]), "ns") for code in order if sums[code] > 0)
+
+
 def kernels_listed(kernels: Kernels, names: str) -> Bools:
     """Which kernels are of the types that `kernel_kinds.json` lists under `names`, versions of an op alike."""
     families = {op_family(name) for name in table("memplan.findings", "kernel_kinds.json")[names]["names"]}
@@ -163,7 +171,7 @@ def operands_told(kernels: Kernels, rows: Int64s) -> Bools:
 
 
 def medians_of_kinds(kind: Int64s, length_ns: Floats, rows: Int64s, *, least: int = 1) -> Floats:
-    """By kind, the median of the kernels in `rows`; NaN of kinds of which fewer than `least` are there."""
+    """By kind, the median of the kernels in `rows`, the lower of two middle ones; NaN of kinds with under `least`."""
     order = rows[np.lexsort((length_ns[rows], kind[rows]))]
     found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
     if len(order):

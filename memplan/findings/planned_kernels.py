@@ -145,8 +145,7 @@ def _with_namesakes(plan: Plan, named: Int64s, any_of: Int64s, case: RankCase) -
     for op in plan.ops:
         if op.launches:
             namesakes.setdefault(op.name, []).append(op.index)
-    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
-    step = np.searchsorted(starts, case.kernels.start_ns[shared], side="right")
+    step = case.begun_at(case.kernels.start_ns[shared])
     order = np.lexsort((case.kernels.start_ns[shared], step, any_of[shared]))
     shared, step = shared[order], step[order]
     begins = np.flatnonzero(np.append(True, (np.diff(any_of[shared]) != 0) | (np.diff(step) != 0))).tolist()
@@ -161,9 +160,7 @@ def _with_namesakes(plan: Plan, named: Int64s, any_of: Int64s, case: RankCase) -
 
 def _step_of(case: RankCase, kernels: Kernels, alignment: Alignment) -> Int64s:
     """A number for each kernel's step: by the alignment's count of repetitions, and by the profile's own steps."""
-    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
-    own = np.searchsorted(starts, kernels.start_ns, side="right")
-    return np.asarray(alignment.step * (len(starts) + 1) + own, dtype=np.int64)
+    return np.asarray(alignment.step * (len(case.windows) + 1) + case.begun_at(kernels.start_ns) + 1, dtype=np.int64)
 
 
 def planned_shares(times: Floats, matches: OpMatches, step: Int64s, duration_ns: Int64s) -> Floats:

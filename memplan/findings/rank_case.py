@@ -101,6 +101,11 @@ class RankCase:
         place = bisect_right(self.windows, time_ns, key=lambda window: window.start_ns) - 1
         return self.windows[place].number if place >= 0 and time_ns < self.windows[place].end_ns else None
 
+    def begun_at(self, time_ns: Int64s) -> Int64s:
+        """The place of the step that began last at each time, whether or not it has ended; -1 before the first."""
+        starts = np.array([window.start_ns for window in self.windows], dtype=np.int64)
+        return np.asarray(np.searchsorted(starts, time_ns, side="right") - 1, dtype=np.int64)
+
     @property
     def idle(self) -> Intervals:
         """When the device did nothing within the steps."""
@@ -373,14 +378,19 @@ def _host_events(rank: RankProfile) -> dict[str, Intervals]:
 
 
 def _enclosed(slices: Slices, names: Mapping[int, str], begin: str, end: str) -> Intervals:
-    """From each slice whose name holds `begin` to the end of the next one that holds `end`, on one track."""
+    """
+    From each slice whose name holds `begin` to the end of the next one that holds `end`, on one track.
+
+    One after which another begins first was never ended.
+    """
     first, last = (
         np.flatnonzero(np.isin(slices.name, [code for code, name in names.items() if re.search(pattern, name)]))
         for pattern in (begin, end)
     )
-    starts, ends = slices.start_ns[first], np.sort(slices.start_ns[last] + slices.duration_ns[last])
+    starts, ends = np.sort(slices.start_ns[first]), np.sort(slices.start_ns[last] + slices.duration_ns[last])
     place = np.searchsorted(ends, starts, side="left")
     known = place < len(ends)
+    known[:-1] &= place[:-1] < place[1:]
     return starts[known], ends[place[known]]
 
 

@@ -13,7 +13,7 @@ from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import (
-    column_codes,
+    longest_types,
     medians_of_kinds,
     operands_told,
     rows_of_type,
@@ -65,9 +65,6 @@ def _slowed(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findin
         return
     chosen = place[mine]
     worst = chosen[np.argsort(-excess, kind="stable")[:_MOST]]
-    coded = column_codes(kernels.type)
-    sums = np.bincount(coded.codes[rows[chosen]], weights=excess, minlength=len(coded.values))
-    order = np.argsort(-sums, kind="stable")[:_MOST].tolist()
     yield Finding(
         kind="kernel.contended",
         title=Sentence(
@@ -86,7 +83,7 @@ def _slowed(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findin
         evidence=(
             Evidence("they take", int(length[mine].sum()), "ns"),
             Evidence("alone they would take", int(alone[mine].sum()), "ns"),
-            *(Evidence(coded.values[code], int(sums[code]), "ns") for code in order if sums[code] > 0),
+            *longest_types(kernels, rows[chosen], excess, _MOST),
         ),
     )
 

@@ -19,6 +19,7 @@ from memplan.findings.kernel_bounds import (
     bounds_of_rank,
     column_codes,
     kernels_listed,
+    longest_types,
     operands_told,
     recurring_of_rank,
     rows_of_type,
@@ -366,12 +367,9 @@ _WORDS = {
 
 
 def _types(facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Evidence, ...]:
-    """Types by the time they take, the longest first."""
-    coded = column_codes(kernels.type)
+    """Types of computing kernels `rows` by the time they take, the longest first."""
     mine = facts.case.computing_rows[rows]
-    totals = np.bincount(coded.codes[mine], weights=kernels.duration_ns[mine], minlength=len(coded.values))
-    order = np.argsort(-totals, kind="stable")[:_MOST_KERNELS].tolist()
-    return tuple(Evidence(coded.values[code], int(totals[code]), "ns") for code in order if totals[code])
+    return longest_types(kernels, mine, kernels.duration_ns[mine], _MOST_KERNELS)
 
 
 def _longest_of(job: JobCase, facts: RankFacts, kernels: Kernels, rows: Int64s) -> tuple[Place, ...]:

@@ -69,10 +69,9 @@ def _slower_at_most(facts: RankFacts) -> Floats | None:
     counts = np.diff(np.append(begins, len(rows)))
     usual = length[order][begins + (counts - 1) // 4]
     ratio = length / np.maximum(usual[kind], 1.0)
-    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
-    step = np.searchsorted(starts, case.kernels.start_ns[rows], side="right") - 1
+    step = case.begun_at(case.kernels.start_ns[rows])
     typical = np.array(
-        [weighted_median(ratio[step == number], length[step == number]) for number in range(len(starts))]
+        [weighted_median(ratio[step == place], length[step == place]) for place in range(len(case.windows))]
     )
     return np.asarray(typical / typical.min() - 1, dtype=np.float64)
 

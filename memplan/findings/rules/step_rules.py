@@ -14,7 +14,7 @@ from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import (
-    column_codes,
+    longest_types,
     medians_of_kinds,
     operands_told,
     signatures,
@@ -22,6 +22,7 @@ from memplan.findings.kernel_bounds import (
 )
 from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.software import software_of
+from memplan.traces.profile import Kernels
 
 _FEWEST_STEPS, _FEWEST_KERNELS, _MOST = 3, 8, 8
 
@@ -57,17 +58,17 @@ def _together(job: JobCase, rank: int, peers: Sequence[int]) -> Bools:
 @dataclass(frozen=True, slots=True)
 class _Stepped:
     """
-    The computing kernels of a rank's steps: how long each took, the place of its step, and what it is.
+    The computing kernels of a rank's steps, which are `rows` of `table`: how long each took, the place of its step.
 
     `alike` numbers those of one type on the same operands; `told` says of which the operands are known.
     """
 
+    table: Kernels
+    rows: Int64s
     length_ns: Floats
     step: Int64s
     alike: Int64s
     told: Bools
-    types: Int64s
-    names: tuple[str, ...]
     steps: int
 
 
@@ -76,16 +77,14 @@ def _stepped(facts: RankFacts) -> _Stepped | None:
     if case.kernels is None or not len(case.computing_rows) or len(case.windows) != len(facts.steps):
         return None
     kernels, rows = case.kernels, case.computing_rows
-    starts = np.array([window.start_ns for window in case.windows], dtype=np.int64)
-    coded = column_codes(kernels.type)
     return _Stepped(
+        table=kernels,
+        rows=rows,
         length_ns=kernels.duration_ns[rows].astype(np.float64),
-        step=np.searchsorted(starts, kernels.start_ns[rows], side="right") - 1,
+        step=case.begun_at(kernels.start_ns[rows]),
         alike=signatures(kernels, rows)[1],
         told=operands_told(kernels, rows),
-        types=coded.codes[rows].astype(np.int64),
-        names=tuple(coded.values),
-        steps=len(starts),
+        steps=len(case.windows),
     )
 
 
@@ -214,7 +213,7 @@ def _more(facts: RankFacts, kernels: _Stepped, together: Bools) -> Iterator[Find
         " the median",
         confidence=Confidence.ASSUMED,
         places=_whole_steps(facts, places, gain),
-        evidence=_types(kernels, chosen),
+        evidence=longest_types(kernels.table, kernels.rows[chosen], kernels.length_ns[chosen], _MOST),
     )
 
 
@@ -223,13 +222,6 @@ def _beyond_usual(kernels: _Stepped, count: Floats, usual: Floats, places: Int64
     inside = np.isin(kernels.step, places)
     more = count[kernels.alike, np.maximum(kernels.step, 0)] > usual[kernels.alike]
     return np.flatnonzero(inside & more).astype(np.int64)
-
-
-def _types(kernels: _Stepped, rows: Int64s) -> tuple[Evidence, ...]:
-    """Types of the kernels in `rows` by the time they take, the longest first."""
-    sums = np.bincount(kernels.types[rows], weights=kernels.length_ns[rows], minlength=len(kernels.names))
-    order = np.argsort(-sums, kind="stable")[:_MOST].tolist()
-    return tuple(Evidence(kernels.names[code], int(sums[code]), "ns") for code in order if sums[code])
 
 
 def _whole_steps(facts: RankFacts, places: Int64s, cost: Floats) -> tuple[Place, ...]:
