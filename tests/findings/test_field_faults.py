@@ -15,6 +15,7 @@ from memplan.align import place_in_words
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.findings import Finding, diagnose
+from memplan.findings.rank_case import rank_case
 from memplan.models import load_config
 from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan, Tier
@@ -256,3 +257,20 @@ def test_a_rank_whose_experts_and_all_else_are_slow_is_slow(tmp_path: Path, plan
     heavy = replace(plan, ops=ops)
     simulate_job(heavy, tmp_path / "job", fault=chosen_fault("slow-rank:medium"), ranks=3, steps=4, seed=2)
     assert _costly(tmp_path / "job", heavy)[0].kind == "rank.slow"
+
+
+def test_a_capture_that_never_ended_lasts_to_nobody_elses_end(tmp_path: Path, plan: Plan) -> None:
+    simulate_job(plan, tmp_path / "job", fault=chosen_fault("captured-again:strong"), ranks=1, steps=4, seed=5)
+
+    def captured_ns() -> int:
+        rank = memplan.open_profile(tmp_path / "job", cache=tmp_path / "cache").rank(0)
+        begins, ends = rank_case(rank).host["capture"]
+        return int((ends - begins).sum())
+
+    before, path = captured_ns(), _output(tmp_path / "job", 0) / "trace_view.json"
+    trace = json.loads(path.read_text())
+    begun = next(event for event in trace if "aclmdlRICaptureBegin" in event["name"])
+    first = min(float(event["ts"]) for event in trace if "ts" in event)
+    path.write_text(json.dumps([*trace, begun | {"ts": f"{first:.3f}"}]))
+    # The call itself is still one of a capture.
+    assert captured_ns() == pytest.approx(before + 1000 * float(begun["dur"]), abs=1)
