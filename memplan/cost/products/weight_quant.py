@@ -66,7 +66,7 @@ def widened_parts(problem: MatmulProblem, machine: Machine) -> int:
     Parts of the columns that vector cores make factors of one ahead of the cube: all cube cores have as many columns
     at a time as L0C takes beside its rows.
     """
-    rows, columns = _rule()["most_widened_rows"], _rule()["most_widened_columns"]
+    rows, columns = int(_rule()["most_widened_rows"]), int(_rule()["most_widened_columns"])
     along_m = min(ceil(problem.m / rows), machine.cubes)
     return max(ceil(problem.n / (machine.cubes // along_m * columns)), 1)
 
@@ -173,7 +173,8 @@ def _digits_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:
     rounds = ceil(problem.m * parts / machine.vectors)
     step = _pass_ns(problem.k / parts, machine)
     waited = machine["head_ns_per_vector_core"] * cut.cores * machine.vectors / machine.cubes
-    return rounds * (machine["core_start_ns"] + _rule()["digit_steps"] * step) + waited
+    steps: float = rounds * (machine["core_start_ns"] + _rule()["digit_steps"] * step)
+    return steps + waited
 
 
 def _weights_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> tuple[float, float]:
@@ -197,14 +198,16 @@ def _results_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:
     Of putting sums of digits together and scaling them, piece by piece, each step behind the one before: by one vector
     core for each cube core, whose other one the kernel leaves idle, or of parts of K by all of them.
     """
-    rule, ways = _rule(), machine["core_start_ns"]
+    rule = _rule()
     if cut.groups:
         groups = rule["groups"]
-        return cut.groups * groups["steps"] * _pass_ns(problem.m * groups["vector_columns"], machine)
+        pieces, elements, steps = cut.groups, float(problem.m * groups["vector_columns"]), int(groups["steps"])
+        return pieces * steps * _pass_ns(elements, machine)
     if cut.parts:
-        elements = cut.parts * problem.m * problem.n / machine.vectors
-        pieces = ceil(elements / rule["parted_result_piece"])
-        return pieces * (ways + rule["result_steps"] * _pass_ns(elements / pieces, machine))
-    rows = min(max(rule["result_piece"] // cut.columns, 1), problem.m)
-    pieces = ceil(problem.m / rows)
-    return pieces * (ways + rule["result_steps"] * _pass_ns(rows * cut.columns, machine))
+        whole = cut.parts * problem.m * problem.n / machine.vectors
+        pieces = ceil(whole / rule["parted_result_piece"])
+        elements = whole / pieces
+    else:
+        rows = min(max(int(rule["result_piece"]) // cut.columns, 1), problem.m)
+        pieces, elements = ceil(problem.m / rows), float(rows * cut.columns)
+    return pieces * (machine["core_start_ns"] + int(rule["result_steps"]) * _pass_ns(elements, machine))
