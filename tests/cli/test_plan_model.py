@@ -116,7 +116,7 @@ def test_a_damaged_config_is_told_for_what_it_is(tmp_path: Path, capsys: pytest.
     config = tmp_path / "config.json"
     config.write_text('{"model_type": ')
     assert main(["plan", str(config), "--phase", "decode"]) == 2
-    assert "this holds no graph" in capsys.readouterr().err
+    assert "this is not a config.json: it isn't JSON" in capsys.readouterr().err
 
 
 def test_a_long_search_for_a_shorter_training_step_ends_with_the_first_plan_that_fits(
