@@ -248,6 +248,7 @@ def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     return any(
         is_among(op_type, "one_row_at_a_time", "rules", place, "types")
         and row > rule["above_elements"]
+        and row % rule.get("but_multiples_of", row + 1) != 0
         and family in rule.get("families", (family,))
         for place, rule in enumerate(_table()["one_row_at_a_time"]["rules"])
     )
