@@ -59,7 +59,7 @@ def test_public_products_of_one_row_are_met() -> None:
     errors = [
         abs(error)
         for kernel, error in rows
-        if kernel.present[0].dtype == kernel.present[1].dtype == "int8" and kernel.present[0].shape[0] == 1
+        if [each.dtype for each in kernel.present[:2]] == ["int8", "int8"] and kernel.present[0].shape[0] == 1
     ]
     assert len(errors) == 3
     assert max(errors) < 0.25
