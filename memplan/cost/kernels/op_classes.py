@@ -152,6 +152,40 @@ def rank_runs(op_type: str) -> RankRuns | None:
     return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
 
 
+@dataclass(frozen=True, slots=True)
+class SummedRows:
+    """
+    Steps that wait for each other of `together` rows that are added up for a token: `steps`, where the expert of each
+    is read too `steps_with_expert`, and of a token's only row `steps_of_one`.
+    """
+
+    together: int
+    steps: int
+    steps_with_expert: int = 0
+    steps_of_one: int = 0
+
+    def of_token(self, rows: int, *, expert: bool) -> int:
+        """Steps of `rows` rows of a token; `expert` where biases of their experts are added."""
+        if rows == 1 and self.steps_of_one:
+            return self.steps_of_one
+        return -(-rows // self.together) * ((expert and self.steps_with_expert) or self.steps)
+
+
+def summed_rows(op_type: str, generation: str) -> SummedRows | None:
+    """How `op_type` adds up rows of experts on `generation` (`npu_arch`), `None` where that is not known."""
+    steps = _table()["summed_rows"]["steps"].get(generation)
+    return SummedRows(**steps) if steps is not None and is_among(op_type, "summed_rows", "types") else None
+
+
+def tiling_bytes(op_type: str, generation: str) -> int:
+    """Bytes of the cut that each core copies before it starts, 0 where they are few or nothing says that it waits."""
+    rule = _table()["tiling_bytes"]
+    if generation in rule["not_of"]:
+        return 0
+    name = op_type.casefold()
+    return next((int(each["bytes"]) for each in rule["structures"] if name.startswith(each["prefix"].casefold())), 0)
+
+
 _BEHIND_CHANNELS = 2
 
 

@@ -12,6 +12,7 @@ from memplan.cost.kernels.op_classes import (
     reads_rows_behind_sum,
     reduced_row,
     takes_turns,
+    tiling_bytes,
     writes_cache,
 )
 from memplan.cost.machine import Machine
@@ -43,7 +44,7 @@ class VectorWork:
     more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
     are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
     first half of their instructions waits for them. What is done `in_turn` doubles no buffer: a piece, or a row, is
-    written before the next one is read.
+    written before the next one is read. Before anything each core copies `tiling` bytes of its cut.
     """
 
     read: float
@@ -66,6 +67,7 @@ class VectorWork:
     over: float = 0.0
     behind_sum: bool = False
     in_turn: bool = False
+    tiling: int = 0
 
 
 def vector_passes(rule: OpClass, machine: Machine) -> float:
@@ -136,6 +138,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
         in_turn=turns is not None or takes_turns(kernel.type, machine.npu_arch),
+        tiling=tiling_bytes(kernel.type, machine.npu_arch),
     )
 
 
