@@ -16,9 +16,9 @@ class Saved:
     One tensor kept from forward to backward: `nbytes` per token on one rank.
 
     `part` is `residual`, `norm`, `attention`, `ffn`, `shared` or `experts`; `cheap` says that it is recomputed from
-    another kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention makes
-    and `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of latents,
-    `rotary` what turns queries and keys by their positions.
+    another kept tensor without a matrix product (norm outputs, activation functions). `attended` is what attention
+    makes and `softmax` what it needs again for its way back alone; `heads` are queries, keys and values made of
+    latents, `rotary` what turns queries and keys by their positions.
     """
 
     name: str
