@@ -1,10 +1,8 @@
-"""Feed-forward parts made anew as a whole keep their input: counted by hand, and by PyTorch running such layers."""
+"""Feed-forward parts made anew as a whole keep their input: counted by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,12 +17,12 @@ from memplan.models.training.saved import saved_tensors
 from memplan.models.training.saved_item import made_anew
 from memplan.models.training.step_recipe import Recipe
 
-if TYPE_CHECKING:
-    import torch
-
 SEQUENCE, HIDDEN, DENSE, EXPERT, SHARED, EXPERTS, CHOSEN = 256, 128, 448, 96, 160, 16, 4
 RECIPE = Recipe(sequence=SEQUENCE)
 TOKENS = SEQUENCE
+DENSE_ANEW = replace(RECIPE, recompute_dense=True)
+EXPERTS_ANEW = replace(RECIPE, recompute_experts=True)
+SHARED_ANEW = replace(RECIPE, recompute_shared=True)
 _CONFIG = {
     "model_type": "deepseek_v3", "architectures": ["DeepseekV3ForCausalLM"], "hidden_size": HIDDEN, "vocab_size": 1024,
     "intermediate_size": DENSE, "moe_intermediate_size": EXPERT, "num_hidden_layers": 3, "first_k_dense_replace": 1,
@@ -52,7 +50,7 @@ def kept(model: ModelConfig, recipe: Recipe, layer: int, layout: Layout | None =
 
 
 def test_a_dense_part_made_anew_keeps_its_input(model: ModelConfig) -> None:
-    anew = replace(RECIPE, recompute_dense=True)
+    anew = DENSE_ANEW
     # Gate and up, and what the activation function makes of them, in 16 bits.
     assert kept(model, RECIPE, 0) - kept(model, anew, 0) == 2 * 3 * DENSE
     assert kept(model, RECIPE, 1) == kept(model, anew, 1)
@@ -66,12 +64,12 @@ def test_experts_made_anew_keep_their_input(model: ModelConfig) -> None:
     router = 4 * (EXPERTS + 2 * CHOSEN)
     routed = CHOSEN * 2 * (HIDDEN + 3 * width + HIDDEN)
     shared = 2 * 3 * SHARED
-    everything = kept(model, RECIPE, 1) - kept(model, replace(RECIPE, recompute_experts=True), 1)
+    everything = kept(model, RECIPE, 1) - kept(model, EXPERTS_ANEW, 1)
     assert everything == router + routed + shared
-    alone = kept(model, RECIPE, 1) - kept(model, replace(RECIPE, recompute_shared=True), 1)
+    alone = kept(model, RECIPE, 1) - kept(model, SHARED_ANEW, 1)
     assert alone == shared
     both = replace(RECIPE, recompute_experts=True, recompute_shared=True)
-    assert kept(model, both, 1) == kept(model, replace(RECIPE, recompute_experts=True), 1)
+    assert kept(model, both, 1) == kept(model, EXPERTS_ANEW, 1)
 
 
 def test_tensor_parallel_experts_are_made_anew_of_what_they_were_sent(model: ModelConfig) -> None:
@@ -85,19 +83,17 @@ def test_tensor_parallel_experts_are_made_anew_of_what_they_were_sent(model: Mod
 
 
 def test_what_is_made_anew_is_there_for_one_layer_at_a_time(model: ModelConfig) -> None:
-    plain, anew = (
-        training_memory(model, Layout(), recipe) for recipe in (RECIPE, replace(RECIPE, recompute_experts=True))
-    )
-    less = kept(model, RECIPE, 1) - kept(model, replace(RECIPE, recompute_experts=True), 1)
+    plain, anew = (training_memory(model, Layout(), recipe) for recipe in (RECIPE, EXPERTS_ANEW))
+    less = kept(model, RECIPE, 1) - kept(model, EXPERTS_ANEW, 1)
     assert part(plain, "activations") - part(anew, "activations") == 2 * TOKENS * less
     backward = dict(plain.phases)["backward of a layer"] - dict(anew.phases)["backward of a layer"]
     assert backward == TOKENS * less  # Of two layers one is there again.
 
 
 def test_graphs_say_that_they_lack_such_parts(model: ModelConfig) -> None:
-    for name in ("recompute_dense", "recompute_experts", "recompute_shared"):
+    for recipe in (DENSE_ANEW, EXPERTS_ANEW, SHARED_ANEW):
         with pytest.raises(InputError, match="made anew as a whole are in no graph"):
-            training_graph(model, Layout(), replace(RECIPE, **{name: True}))
+            training_graph(model, Layout(), recipe)
 
 
 def test_transformer_engines_loss_has_no_copy_of_the_logits(model: ModelConfig) -> None:
@@ -109,48 +105,3 @@ def test_transformer_engines_loss_has_no_copy_of_the_logits(model: ModelConfig) 
 
     entries = 65536 * 1024
     assert logits(RECIPE) - logits(replace(RECIPE, loss=Loss.TE)) == 4 * entries
-
-
-def test_pytorch_keeps_as_much_of_such_layers(model: ModelConfig) -> None:
-    """Both parts with and without a checkpoint around them, by the hooks through which autograd keeps tensors."""
-    torch = pytest.importorskip("torch")
-    from torch.utils.checkpoint import checkpoint
-
-    def rows(count: int, width: int) -> torch.Tensor:
-        return torch.randn(count, width, dtype=torch.bfloat16, requires_grad=True)
-
-    class Gated(torch.autograd.Function):
-        """One kernel for both halves: it keeps what it reads."""
-
-        @staticmethod
-        def forward(ctx, joined):  # type: ignore[no-untyped-def]
-            ctx.save_for_backward(joined)
-            gate, up = joined.chunk(2, dim=-1)
-            return torch.nn.functional.silu(gate) * up
-
-    def dense(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-        return Gated.apply(x @ up) @ down
-
-    def measured(run: Callable[[], torch.Tensor], weights: tuple[torch.Tensor, ...]) -> int:
-        """Bytes of the storages kept until the way back, each once, weights apart."""
-        found: dict[int, int] = {}
-        known = {weight.untyped_storage().data_ptr() for weight in weights}
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            place = tensor.untyped_storage().data_ptr()
-            if place not in known:
-                found[place] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            made = run()
-        assert made.requires_grad
-        return sum(found.values())
-
-    for width, flag, layer in ((DENSE, "recompute_dense", 0), (SHARED, "recompute_shared", 1)):
-        x, weights = rows(TOKENS, HIDDEN), (rows(HIDDEN, 2 * width), rows(width, HIDDEN))
-        plain = measured(lambda x=x, w=weights: dense(x, *w), weights)
-        anew = measured(lambda x=x, w=weights: checkpoint(dense, x, *w, use_reentrant=True), weights)
-        assert anew == TOKENS * 2 * HIDDEN  # The input, which a norm made and the formula counts with it.
-        less = kept(model, RECIPE, layer) - kept(model, replace(RECIPE, **{flag: True}), layer)
-        assert plain - anew == TOKENS * less
