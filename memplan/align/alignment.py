@@ -26,7 +26,6 @@ from memplan.align.pairs.pair_alignment import align_pairs, how_likely
 from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.branch_order import branches_as_run
 from memplan.align.planned.planned_sequence import PlannedSequence, planned_sequence
-from memplan.align.planned.queue_order import ops_as_queued
 from memplan.align.planned.run_order import ops_as_run, planned_updates
 from memplan.align.planned.token_ratio import plan_of_as_many_tokens, tokens_of_run
 from memplan.align.probabilities.match_features import MatchFeatures, match_features
@@ -177,12 +176,7 @@ def read_run(plan: Plan, kernels: Kernels) -> RunReading:
         return PlanAndRun(plan, sequence, row_names, ratios, classes, units.kernel_class, names_kept, times)
 
     ops = ops_as_run(plan, classes, units.kernel_class, times, pieces, cut)
-
-    def likely(ops: Sequence[int]) -> float:
-        return how_likely(in_order(ops))
-
-    ops = branches_as_run(plan, ops, likely)
-    both = in_order(ops_as_queued(in_order(ops), ops, likely))
+    both = in_order(branches_as_run(plan, ops, lambda ops: how_likely(in_order(ops))))
     settled = assignment_of(both, with_steps_parted(align_pairs(both), len(both.sequence)))
     rematch(both, settled)
     missed, missed_step = _missed(both.sequence, settled)
