@@ -38,6 +38,42 @@ def test_rows_of_experts_are_read_one_by_one(kind: str) -> None:
     assert found.duration_ns > rows.nbytes / B3.hbm_bytes_per_second * 1e9
 
 
+@pytest.mark.parametrize(("name", "steps"), [("910B2", 1.5), ("950PR_9589", 2)])
+def test_rows_that_are_added_up_wait_for_their_places(name: str, steps: float) -> None:
+    """Two rows at a time take three steps on A2; on 950 each waits for its place and for its expert."""
+    core = machine(chip(name))
+    tokens, experts = 1024 * core.vectors, 4
+    places = Operand((tokens * experts,), "int32")
+    told = (Operand((tokens * experts, 32), "float16"), places, Operand((tokens, 32), "float16"), None)
+    bias = (Operand((16, 32), "float16"), Operand((tokens, experts), "float16"), Operand((tokens, experts), "int32"))
+    found = kernel_cost(Kernel("MoeFinalizeRoutingV2", (*told, *bias), (told[2],)), core)
+    assert found.duration_ns == pytest.approx(1024 * experts * steps * core["instruction_start_ns"], rel=0.1)
+
+
+def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blocks() -> None:
+    """A2 takes others one by one, and such of which UB holds one; all of them are read ahead."""
+    assert [one_row_at_a_time("DynamicQuant", row, B3.family) for row in (512, 511, 4001, 16384)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    whole, others = (Operand((8192, row), "float16") for row in (512, 511))
+    times = [_cost("DynamicQuant", (each,), (replace(each, dtype="int8"),)).duration_ns for each in (whole, others)]
+    assert times[1] > 2 * times[0]
+    assert rows_overlap("DynamicQuant", 4096, "float16")
+
+
+def test_lists_of_tensors_wait_for_what_the_host_tells_them() -> None:
+    """Each core copies the places of 256 tensors before it starts, however little there is to do; not on 950."""
+    one = Operand((1024,), "float32")
+    plain, listed = (_cost(kind, (one, one), (one,)).duration_ns for kind in ("Add", "ForeachAddList"))
+    assert listed - plain == pytest.approx(3056 / 64 * B3["scalar_line_ns"], rel=0.05)
+    new = machine(chip("950PR_9589"))
+    alike = [kernel_cost(Kernel(kind, (one, one), (one,)), new).duration_ns for kind in ("Add", "ForeachAddList")]
+    assert alike[0] == alike[1]
+
+
 def test_a_table_costs_what_is_put_into_it() -> None:
     """Went wrong once: instructions of every row of a vocabulary for the few that change."""
     rows, places = Operand((512, 4096), "float16"), Operand((512,), "int64")

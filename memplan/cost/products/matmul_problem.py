@@ -22,7 +22,8 @@ class MatmulProblem:
     `unfolds` is the share of the elements of A that lie in GM where A is made of the windows of an image on the way
     from L1 to L0A, 0 where A lies there whole; windows lie `stride` pixels apart, of which one in so many is used at a
     time. `turned_cycles` are those of MTE1 for a block of B that it turns on the way, 0 where B lies as it is taken.
-    `groups_told` where it is a grouped product, to which a list says where groups end.
+    `groups_told` where it is a grouped product, to which a list says where groups end; `in_base_blocks` where the
+    library never splits K, and of B whose rows lie along N takes no more columns at a time than its base block has.
     """
 
     m: int
@@ -44,6 +45,7 @@ class MatmulProblem:
     stride: int = 1
     turned_cycles: float = 0.0
     groups_told: bool = False
+    in_base_blocks: bool = False
 
     @property
     def flops(self) -> int:
