@@ -50,6 +50,20 @@ def test_rows_that_are_added_up_wait_for_their_places(name: str, steps: float) -
     assert found.duration_ns == pytest.approx(1024 * experts * steps * core["instruction_start_ns"], rel=0.1)
 
 
+def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blocks() -> None:
+    """A2 takes others one by one, and such of which UB holds one; all of them are read ahead."""
+    assert [one_row_at_a_time("DynamicQuant", row, B3.family) for row in (512, 511, 4001, 16384)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    whole, others = (Operand((8192, row), "float16") for row in (512, 511))
+    times = [_cost("DynamicQuant", (each,), (replace(each, dtype="int8"),)).duration_ns for each in (whole, others)]
+    assert times[1] > 2 * times[0]
+    assert rows_overlap("DynamicQuant", 4096, "float16")
+
+
 def test_lists_of_tensors_wait_for_what_the_host_tells_them() -> None:
     """Each core copies the places of 256 tensors before it starts, however little there is to do; not on 950."""
     one = Operand((1024,), "float32")

@@ -19,6 +19,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.vector.core_cut import core_cut_of
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
+from memplan.cost.vector.threads import thread_turns
 from memplan.cost.vector.traffic import added_rows, lines_of_blocks, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
@@ -82,7 +83,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     joined = bool(machine["short_runs_join"])
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
     turned = turned_bytes(kernel, rule) if joined else 0.0
-    turns = row_turns(kernel, rule, machine)
+    turns = thread_turns(kernel, machine) or row_turns(kernel, rule, machine)
     if turns is not None:
         read, written, runs = turns.read, turns.written, Runs()
     elif joined and rule.kind == "slice":
@@ -103,7 +104,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     if rule.kind == "pooling":
         # Neighbouring pixels of the result have taps in common, blocks of channels have none.
         lanes = min(lanes, BLOCK_CHANNELS)
-    rows = _rows_alone(kernel, rule, largest)
+    by_threads = turns is not None and not turns.in_turn
+    # Threads pick elements of rows on their own, each a piece of its own.
+    rows = 0.0 if by_threads else _rows_alone(kernel, rule, largest)
     row_starts = _row_starts(kernel, largest, steps, machine)
     cut = (
         core_cut_of(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
@@ -127,17 +130,17 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         runs=runs,
         cores=cut.cores,
         piece=min(piece, runs.read) if runs.read else piece,
-        pieces=max((read + written) / operands / cut.cores / piece, 1.0),
+        pieces=max(count / cut.cores if by_threads else (read + written) / operands / cut.cores / piece, 1.0),
         steps=steps,
         issued_ns=cut.issued_ns,
         stages=cut.stages,
         merged=cut.merged,
         row_starts=row_starts,
         again=_read_again(kernel, rule, machine),
-        piece_starts=steps if piecewise else 0.0,
+        piece_starts=steps if piecewise and not by_threads else 0.0,
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
-        in_turn=turns is not None or takes_turns(kernel.type, machine.npu_arch),
+        in_turn=(turns is not None and not by_threads) or takes_turns(kernel.type, machine.npu_arch),
         tiling=tiling_bytes(kernel.type, machine.npu_arch),
     )
 
