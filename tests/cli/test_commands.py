@@ -98,6 +98,7 @@ def test_a_spoiled_graph_gives_one_line_that_names_it(
         ["kv", "missing.json"],
         ["gui", "missing.json", "--render", "out"],
         ["unknown"],
+        ["op", "matmul", "--m", "9" * 5000],
     ],
 )
 def test_unusable_arguments_give_one_line(
@@ -109,6 +110,7 @@ def test_unusable_arguments_give_one_line(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert said.err.startswith("memplan: ")
+    assert len(said.err) < 1000
     assert list(tmp_path.iterdir()) == []
 
 
