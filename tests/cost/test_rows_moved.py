@@ -64,6 +64,17 @@ def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blo
     assert rows_overlap("DynamicQuant", 4096, "float16")
 
 
+def test_groups_of_channels_stay_on_a_core_and_are_read_twice() -> None:
+    """Went wrong once: a channel was a row, so that sixteen groups were worked on by all cores."""
+    image, gains = Operand((16, 257, 32, 31), "float16"), Operand((257,), "float16")
+    means = Operand((16, 1), "float16")
+    kernel = Kernel("GroupNormSilu", (image, gains, gains), (image, means, means))
+    assert reduced_row(kernel, image) == 257 * 32 * 31
+    few, many = kernel_cost(kernel, B3), _cost("GroupNormSilu", (image, gains, gains), (image,))
+    assert few.duration_ns > 1.5 * many.duration_ns
+    assert few.pipes["mte2"] > image.nbytes / B3.hbm_bytes_per_second * 1e9
+
+
 def test_lists_of_tensors_wait_for_what_the_host_tells_them() -> None:
     """Each core copies the places of 256 tensors before it starts, however little there is to do; not on 950."""
     one = Operand((1024,), "float32")
@@ -233,8 +244,8 @@ def test_products_that_a_cube_lacks_are_halves_where_libraries_make_them(name: s
 def test_norms_of_images_go_along_pixels() -> None:
     """Went wrong once: each row of seven pixels started instructions of its own."""
     image, gain = Operand((64, 2048, 7, 7), "float32"), Operand((2048,), "float32")
-    assert reduced_row("BatchNorm", image) == 49
-    assert reduced_row("LayerNorm", image) == 7
+    assert reduced_row(Kernel("BatchNorm", (image,), (image,)), image) == 49
+    assert reduced_row(Kernel("LayerNorm", (image,), (image,)), image) == 7
     moved = 2 * image.nbytes / B3.hbm_bytes_per_second * 1e9
     assert _cost("BatchNorm", (image, gain, gain), (image, gain, gain)).duration_ns < 3 * moved
 
