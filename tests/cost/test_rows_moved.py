@@ -20,6 +20,7 @@ from memplan.cost.kernels.op_classes import (
 )
 from memplan.cost.product_costs import matmul_cost
 from memplan.cost.products.convolution import convolution_of
+from memplan.cost.vector.rank_runs import bytes_of_a_run
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))
@@ -62,6 +63,14 @@ def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blo
     times = [_cost("DynamicQuant", (each,), (replace(each, dtype="int8"),)).duration_ns for each in (whole, others)]
     assert times[1] > 2 * times[0]
     assert rows_overlap("DynamicQuant", 4096, "float16")
+
+
+def test_tokens_of_a_rank_and_an_expert_are_copied_together() -> None:
+    """Went wrong once: each token was a copy of its own, three times what 32,768 of 512 bytes take on 950."""
+    tokens, counts = Operand((32768, 256), "bfloat16"), Operand((8, 64), "int32")
+    kernel = Kernel("MoeReRouting", (tokens, counts), (tokens, Operand((32768,), "int32")))
+    assert bytes_of_a_run(kernel) == 64 * 512
+    assert bytes_of_a_run(Kernel("MoeInitRouting", (tokens, counts), (tokens,))) == 0
 
 
 def test_groups_of_channels_stay_on_a_core_and_are_read_twice() -> None:

@@ -19,10 +19,11 @@ from memplan.cost.kernels.op_classes import (
 )
 from memplan.cost.machine import Machine
 from memplan.cost.vector.core_cut import core_cut_of
+from memplan.cost.vector.rank_runs import bytes_of_a_run
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
 from memplan.cost.vector.threads import thread_turns
-from memplan.cost.vector.traffic import added_rows, lines_of_blocks, scattered, traffic_of
+from memplan.cost.vector.traffic import added_rows, bytes_passed, lines_of_blocks, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
@@ -83,6 +84,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     read, written, run = traffic_of(kernel, rule)
     joined = bool(machine["short_runs_join"])
+    run = bytes_of_a_run(kernel) or run
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
     turned = turned_bytes(kernel, rule) if joined else 0.0
     turns = thread_turns(kernel, machine) or row_turns(kernel, rule, machine)
@@ -93,6 +95,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
     elif joined and rule.rule == "scatter":
         read, written, runs = added_rows(kernel)
+    elif rule.kind == "slice":
+        read *= bytes_passed(kernel, machine["alignment"])
     elif writes_cache(kernel.type):
         read += lines_of_blocks(kernel, machine["alignment"])
     windows = windows_of(kernel) if rule.kind == "pooling" else None
