@@ -11,7 +11,8 @@ from benchmarks.framework_memory import figure_bytes, figure_interval, framework
 from memplan.core.units import GIB, MIB
 from memplan.models.parallel import Layout
 from memplan.models.training.device_memory import DeviceMemory, device_memory, usually_reserved
-from memplan.models.training.memory import MemoryPart, Trained, TrainingMemory
+from memplan.models.training.memory import Trained, TrainingMemory
+from memplan.models.training.phases import MemoryPart
 from memplan.models.training.recipe_choices import Gpu, Sharding
 from memplan.models.training.step_recipe import Recipe
 
