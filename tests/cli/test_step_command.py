@@ -257,6 +257,8 @@ def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytes
         "--scan-in-steps",
         "--padded-heads",
         "--recompute-heads",
+        "--recompute-experts",
+        "--recompute-shared",
         "--fused-indexer",
         "--fused-indexer-loss",
         "--frozen-vision",

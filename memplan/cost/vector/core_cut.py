@@ -140,7 +140,7 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
 
 def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand, machine: Machine) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
-    rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
+    rows = largest.count / reduced_row(kernel, largest) if largest.shape else 1.0
     together = index_rows(kernel.type, machine.npu_arch)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
