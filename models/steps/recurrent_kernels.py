@@ -63,7 +63,7 @@ def selective_scan(e: StepEmitter, mixer: Mamba1, x: int) -> int:
     low = e.view("dt_low", small, (e.tokens, mixer.step_rank), e.tokens * mixer.step_rank * 2)
     step = e.linear(low, ("dt_proj",), inner, mixer.step_rank)
     kind = _STATE_DTYPES.get(mixer.state_dtype, e.dtype)
-    kept = e.cache("state", e.sequences * inner * state * e.graph_bytes(kind), kind)
+    kept = e.cache("state", e.sequences * inner * state * e.element_bytes(kind), kind)
     out = e.act("scan.out", (e.tokens, inner))
     e.op("scan", "MambaUpdate", (mixed, kept, step, small, *e.spend("A_log", "D")), (out, kept))
     return e.linear(_gate(e, out, projected, inner), ("out_proj",), hidden, inner)
@@ -112,7 +112,7 @@ def _kept_state(e: StepEmitter, heads: int, key: int, value: int, dtype: str) ->
     """The `key x value` numbers that every head of a sequence has, once for each token that is decoded at once."""
     kind = _STATE_DTYPES.get(dtype, e.dtype)
     states = e.tokens if e.step.phase is Phase.DECODE else e.sequences
-    return e.cache("state", states * heads * key * value * e.graph_bytes(kind), kind)
+    return e.cache("state", states * heads * key * value * e.element_bytes(kind), kind)
 
 
 def _read_state(e: StepEmitter, state: int) -> int:
