@@ -324,6 +324,11 @@ class Recipe:
     Samples are as long as their text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing
     is counted between steps.
     """
+    gathered_experts: bool = False
+    """
+    Has ranks that share experts gather each other's tokens whole, into the buffer of sequence parallelism
+    (`--moe-token-dispatcher-type allgather`, Megatron's own default).
+    """
     expert_capacity: float = 0.0
     """
     Has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are
