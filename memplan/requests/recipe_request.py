@@ -142,6 +142,7 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             ("gated_norm_in_steps", scans, "layers of Mamba-2"),
             ("padded_scan", scans, "layers of Mamba-2"),
             ("window_masks", windows, "sliding windows"),
+            ("gathered_experts", bool(experts), "experts"),
             ("expert_capacity", bool(experts), "experts"),
             ("padded_heads", latent, "latent attention"),
             ("recompute_heads", latent, "latent attention"),

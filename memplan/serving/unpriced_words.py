@@ -30,6 +30,7 @@ _UNPRICED = (
     "padded_scan",
     "overlap_gather",
     "variable_lengths",
+    "gathered_experts",
     "expert_capacity",
 )
 """

@@ -230,6 +230,10 @@ class Recipe:
     """How many layers of a stage make their experts anew, tokens exchanged included (`--moe-zero-memory level1`)."""
     noop_layers: tuple[int, ...] = ()
     """Numbers of layers that do nothing (`--noop-layers`)."""
+    qk_norm: bool = False
+    """
+    Norms queries and keys of every head before they meet, where a model's config says nothing of it (`--qk-layernorm`).
+    """
     mtp_layers: int = 0
     """
     How many layers predict further tokens, each with a loss of its own, on the last stage (Megatron's
@@ -323,6 +327,11 @@ class Recipe:
     """
     Samples are as long as their text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing
     is counted between steps.
+    """
+    gathered_experts: bool = False
+    """
+    Has ranks that share experts gather each other's tokens whole, into the buffer of sequence parallelism
+    (`--moe-token-dispatcher-type allgather`, Megatron's own default).
     """
     expert_capacity: float = 0.0
     """

@@ -258,6 +258,7 @@ def test_bad_input_is_one_line(config: Path, arguments: list[str], capsys: pytes
         "--padded-heads",
         "--recompute-heads",
         "--recompute-experts",
+        "--gathered-experts",
         "--recompute-shared",
         "--fused-indexer",
         "--fused-indexer-loss",

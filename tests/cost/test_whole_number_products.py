@@ -64,3 +64,12 @@ def test_public_products_of_one_row_are_met() -> None:
     assert len(errors) == 3
     assert max(errors) < 0.25
     assert median(errors) < 0.15
+
+
+def test_grouped_products_of_whole_numbers_have_the_librarys_tiles() -> None:
+    """128 x 256, on all cores, as those of halves; also with a gate behind."""
+    for name, made in (("GroupedMatmul", 4096), ("GroupedMatmulSwigluQuant", 2048)):
+        inputs = (Operand((8192, 7168), "int8"), Operand((16, 7168, 4096), "int8"), Operand((16, 4096), "float32"))
+        cost = kernel_cost(Kernel(name, inputs, (Operand((8192, made), "bfloat16"),)), A2)
+        assert cost.tiling is not None
+        assert (cost.tiling.m, cost.tiling.n, cost.tiling.splits) == (128, 256, 1)

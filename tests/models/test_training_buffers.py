@@ -9,6 +9,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
@@ -20,6 +21,8 @@ from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.trained_model import trained_model
+from memplan.models.weights import parameter_counts
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -359,3 +362,37 @@ def test_a_first_step_has_no_moments_until_its_end(llama: ModelConfig) -> None:
     assert plain.first_step_bytes == plain.peak_bytes - plain.moment_bytes
     assert compiled.first_step_bytes - plain.first_step_bytes == (50 << 20) - WORKSPACE
     assert compiled.peak_bytes == plain.peak_bytes
+
+
+def test_experts_that_gather_tokens_share_the_buffer_of_sequence_parallelism(deepseek: ModelConfig) -> None:
+    """All ranks that share experts gather their tokens whole; who shares none, or sends tokens, needs no more."""
+
+    def buffer(layout: Layout, recipe: Recipe) -> int:
+        return part(training_memory(deepseek, layout, recipe), "gathered input")
+
+    told, hidden = replace(RECIPE, gathered_experts=True), deepseek.hidden_size
+    tokens = RECIPE.sequence * RECIPE.micro_batch
+    assert buffer(Layout(data=8, expert=8), told) == 2 * 8 * tokens * hidden
+    assert not buffer(Layout(data=8, expert=8), RECIPE)
+    assert not buffer(Layout(data=8), told)
+    # Of two ranks that share tokens each has half; those that split experts gather as well.
+    split = Layout(tensor=2, data=4, expert=4)
+    assert buffer(split, replace(told, sequence_parallel=True)) == 2 * 4 * tokens * hidden
+    assert buffer(replace(split, expert_tensor=1), replace(told, sequence_parallel=True)) == 2 * 2 * tokens * hidden
+    # Of fewer tokens than a projection gathers the buffer is the projection's.
+    assert buffer(Layout(tensor=4), replace(told, sequence_parallel=True)) == 2 * tokens * hidden
+
+
+def test_norms_of_queries_and_keys_keep_what_they_read(llama: ModelConfig) -> None:
+    """Where no config says them: the joint projection, a copy of what the norms read of it, and statistics."""
+    told = replace(RECIPE, qk_norm=True)
+    more = part(training_memory(llama, Layout(), told), "activations")
+    more -= part(training_memory(llama, Layout(), RECIPE), "activations")
+    mixer = llama.layers[0].mixer
+    assert isinstance(mixer, GroupedAttention)
+    queries, keys = mixer.heads * mixer.head_dim, mixer.kv_heads * mixer.head_dim
+    layer = 2 * (queries + 2 * keys) + 2 * queries + 4 * (mixer.heads + mixer.kv_heads)
+    assert more == RECIPE.sequence * RECIPE.micro_batch * len(llama.layers) * layer
+    again = trained_model(llama, told)
+    assert trained_model(again, told) is again
+    assert parameter_counts(again).total - parameter_counts(llama).total == 2 * mixer.head_dim * len(llama.layers)

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernels.kernel import Operand, logical_row
+from memplan.cost.kernels.kernel import Kernel, Operand, logical_row
 from memplan.graph.op_names import table_names
 
 CONVOLUTIONS = (
@@ -136,12 +136,13 @@ def index_search(op_type: str, generation: str) -> IndexSearch | None:
 class RankRuns:
     """
     Copies out of a run without scales, generations (`npu_arch`) that deal out a rank's experts too, and from how many
-    ranks on they don't.
+    ranks on they don't; generations whose cores each read all counts by scalars.
     """
 
     copies: int
     divides_experts: Sequence[str]
     many_ranks: int
+    counted_by_scalars: Sequence[str]
 
 
 def rank_runs(op_type: str) -> RankRuns | None:
@@ -149,7 +150,7 @@ def rank_runs(op_type: str) -> RankRuns | None:
     rule = _table()["rank_runs"]
     if not is_among(op_type, "rank_runs", "types"):
         return None
-    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
+    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"], rule["counted_by_scalars"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +190,30 @@ def tiling_bytes(op_type: str, generation: str) -> int:
 _BEHIND_CHANNELS = 2
 
 
-def reduced_row(op_type: str, operand: Operand) -> int:
-    """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
-    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and is_among(op_type, "image_rows", "types"):
+def reduced_row(kernel: Kernel, operand: Operand) -> int:
+    """
+    `logical_row` of `operand` for `kernel`: norms of images go along the pixels of a channel, those of groups of
+    channels along all that a group has, of which the result tells how many means there are.
+    """
+    if sums_groups(kernel):
+        return max(operand.count // kernel.outputs[1].count, 1)
+    if (
+        operand.layout == "ND"
+        and len(operand.shape) > _BEHIND_CHANNELS
+        and is_among(kernel.type, "image_rows", "types")
+    ):
         return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
     return logical_row(operand)
+
+
+def sums_groups(kernel: Kernel) -> bool:
+    """Whether `kernel` goes along groups of channels, and tells how many by their means."""
+    return is_among(kernel.type, "group_rows", "types") and len(kernel.outputs) > 1 and kernel.outputs[1].count > 0
+
+
+def reads_groups_again(kernel: Kernel, generation: str) -> bool:
+    """Whether norms of groups read every group a second time on `generation`, even if UB could hold it."""
+    return sums_groups(kernel) and generation in _table()["group_rows"]["always_again"]
 
 
 @cache

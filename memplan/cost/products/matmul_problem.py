@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from memplan.cost.machine import Machine
 
 FRACTAL = 16
+_IN_BLOCKS = 1, 2
+"""Bytes of the types that the grouped product of 2201 multiplies as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def of_grouped_library(problem: MatmulProblem, machine: Machine) -> bool:
     Whether `problem` is a grouped product of the library of 2201, whose tiles do not follow from its sizes.
 
     All its cores start, look up where groups end and take tiles of 128 x 256 in turn, a group after the other
-    (`CalcMMTiling` and `usedCoreNum_`, hicann/ops-transformer gmm/grouped_matmul/op_host/op_tiling).
+    (`CalMMTiling` and `usedCoreNum_`, hicann/ops-transformer gmm/grouped_matmul/op_host/op_tiling; those of int8 with a
+    gate or sums of experts behind have the same tiles, gmm/grouped_matmul_swiglu_quant, _finalize_routing).
     """
-    return problem.groups_told and bool(machine["group_list_ns"]) and problem.a_bytes == problem.b_bytes == 2
+    return problem.groups_told and bool(machine["group_list_ns"]) and problem.a_bytes == problem.b_bytes in _IN_BLOCKS

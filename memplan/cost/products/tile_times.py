@@ -53,7 +53,11 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
     waited = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
-    busy = [pipes["cube"], pipes["fixpipe"], np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
+    # Where one tile fills L0C, the cube waits until FixPipe has taken its sums away.
+    filled = grid["l0c_buffers"] == 1
+    drained = np.where(filled, pipes["cube"] + pipes["fixpipe"], pipes["cube"])
+    taken = np.where(filled, 0.0, pipes["fixpipe"])
+    busy = [drained, taken, np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
     span = overlapped(busy, machine["pipe_norm"])
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(grid["k_l1"], depth)
     first = first / machine["l2_to_l1_bytes_per_cycle"] + fixpipe
