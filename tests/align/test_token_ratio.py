@@ -67,7 +67,7 @@ def test_a_plan_of_the_same_batch_stays_as_it_is(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_trained_step_of_few_layers_has_its_own_number_of_tokens(shared_data: Path, layers: int) -> None:
-    """Went wrong once: a gradient of as many tokens as something is wide told of other numbers, and some of the plan's."""
+    """Went wrong once: a gradient of as many tokens as something is wide told of others, some of the plan's."""
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
     model = replace(model, layers=model.layers[:layers])
     plan, of_run = (
