@@ -75,7 +75,8 @@ class _Actors:
 
         def places(bits: int) -> list[int]:
             row = np.frombuffer(bits.to_bytes(size, "little"), dtype=np.uint8)
-            return np.flatnonzero(np.unpackbits(row, bitorder="little")).tolist()
+            found: list[int] = np.flatnonzero(np.unpackbits(row, bitorder="little")).tolist()
+            return found
 
         return {index: places(reached[index]) for index in actors}
 
