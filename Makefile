@@ -99,3 +99,4 @@ docs:  ## the documentation as a site in build/site, which loads nothing; links 
 
 clean:  ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find memplan models traces gui -name __pycache__ -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """
-What hosts take, found from the rows of `benchmarks/engine_rows.py`, and how they differ.
+What hosts take, found from the rows of `benchmarks/engine_rows.py`, and how they differ: `python -m
+benchmarks.engine_hosts` prints both beside what `memplan/serving/constants.json` ships.
 
 Times are medians over sources, each of which counts once: of a kernel that is launched by itself what eager steps take;
 of a step what was measured beyond the captured graph that is predicted, and then of models whose layers engines run in
@@ -12,9 +13,11 @@ also predicted with what the other sources say; rows that were predicted blind a
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import log
+from pathlib import Path
 from statistics import mean, median, quantiles
 
 from benchmarks.engine_rows import (
@@ -28,12 +31,15 @@ from benchmarks.engine_rows import (
     EngineRow,
     Hosts,
     asked_by_somebody,
+    engine_rows,
     shipped_hosts,
 )
+from benchmarks.markdown import table
 from benchmarks.measured_row import MeasuredRow
 from memplan.engines import CAPTURED, DEFAULT_ENGINE
 from memplan.serving.constants import EngineHost, engine_host, host_interval
 
+DATA = Path(__file__).parents[2] / "shared/data"
 _FINE_NS, _MOST_FINE = 250_000, 120
 """How fine a time between machines is looked for, and up to how many times as much."""
 _HOSTS_PART = 0.5
@@ -224,6 +230,33 @@ def measured_engine_rows(rows: Sequence[EngineRow]) -> Iterator[MeasuredRow]:
             continue
         yield MeasuredRow(
             row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured,
-            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted,
-            left_out=row.predicted(others[row.source][row.engine, row.alone]),
+            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted or "constant" in row.told,
+            left_out=None if "constant" in row.told else row.predicted(others[row.source][row.engine, row.alone]),
         )  # fmt: skip
+
+
+def host_lines(rows: Sequence[EngineRow]) -> Iterator[tuple[str, str, str]]:
+    """Each time and quantile of hosts that is shipped and, as `rows` have it, found; in milliseconds, and as ratios."""
+    shipped, found = shipped_hosts(), found_hosts(fitted_rows(rows))
+    told: set[tuple[str, int]] = set()
+    for engine, host in shipped.items():
+        for name in (field.name for field in fields(host) if field.name.endswith("_ns")):
+            own = getattr(host, name)
+            if own and (name, own) not in told:
+                told.add((name, own))
+                yield f"{engine[0]}, {name}", f"{own / 1e6:.3g}", f"{getattr(found[engine], name) / 1e6:.3g}"
+    others, interval = hosts_of_others(rows), host_interval()
+    spread = host_quantiles(host_spread(row, others[row.source]) for row in rows if not row.why and row.alike)
+    for name, own, now in zip(("low", "high"), (interval.low, interval.high), spread, strict=True):
+        yield f"hosts, {name}", f"{own:.3g}", f"{now:.3g}"
+
+
+def main() -> None:
+    """Print the hosts as shipped beside those that the rows of now have."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="the shared data folder")
+    print("\n".join(table(("time, ms", "shipped", "found"), list(host_lines(engine_rows(parser.parse_args().data))))))
+
+
+if __name__ == "__main__":
+    main()

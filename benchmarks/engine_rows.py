@@ -299,6 +299,7 @@ def _asked(told: Mapping[str, Any], data: Path) -> _Asked:
     step = ServedStep(
         Phase.DECODE, told["batch"], told["prompt"] + told["output"] // 2,
         speculative=told["drafts"], precision=told["precision"], even_routing=bool(told.get("even_routing")),
+        joined_recurrence=bool(told.get("joined_recurrence")),
     )  # fmt: skip
     return _Asked(told, drafting, layout, step, told_limits(told, drafting, layout, step))
 

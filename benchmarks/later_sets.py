@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.engine_hosts import host_spread
 from benchmarks.engine_rows import EngineRow, engine_rows, shipped_hosts
-from benchmarks.framework_memory import KINDS, framework_runs, fullest_stage, held, told
+from benchmarks.framework_memory import KINDS, figure_bytes, figure_interval, framework_runs, fullest_stage, told
 from benchmarks.markdown import table
 from benchmarks.measured_row import Said, later_set, sums
 from benchmarks.public_kernels import public_cost, public_kernels
@@ -96,8 +96,8 @@ def later_memory(data: Path) -> dict[int, list[LaterRow]]:
             continue
         figure = told(run)
         memory = fullest_stage(run, data / "configs", figure)
-        low, high = memory.reserved_interval_bytes if figure == "reserved" else memory.interval_bytes
-        now = Said(held(memory, figure) / GIB / run[figure] - 1, low <= run[figure] * GIB <= high)
+        low, high = figure_interval(memory, run, figure)
+        now = Said(figure_bytes(memory, run, figure) / GIB / run[figure] - 1, low <= run[figure] * GIB <= high)
         first = Said(run["first_seen"] / run[figure] - 1, run["first_inside"])
         groups = frozenset({memory.kind.value, run["half"], f"{KINDS[figure]}, {run['half']}"})
         found.setdefault(run["set"], []).append(LaterRow(run["source"], groups, first, now))
@@ -151,7 +151,7 @@ SERVED_GROUPS = (
 STEP_GROUPS = ("captured", "megatron", "inputs told", "some inputs assumed", *HALVES)
 MEMORY_GROUPS = (
     "adapters", "megatron", "pytorch", *HALVES,
-    *(f"{kind}, {half}" for kind in ("tensors", "reserved") for half in HALVES),
+    *(f"{kind}, {half}" for kind in KINDS.values() for half in HALVES),
 )  # fmt: skip
 KERNEL_GROUPS = (
     "the device's own time", "launching may decide", "MatMul", "BatchMatMul", "QuantMatmul", "GroupedMatmul",

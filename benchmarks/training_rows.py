@@ -73,13 +73,21 @@ def run_memory(run: Mapping[str, Any], stage: int, configs: Path) -> TrainingMem
 def described(run: Mapping[str, Any], configs: Path) -> tuple[ModelConfig, Layout, Recipe]:
     config = run["config"]
     model = load_config(json.loads((configs / config).read_text("utf-8")) if isinstance(config, str) else config)
+    return model, layout_of(run), recipe_of(run)
+
+
+def layout_of(run: Mapping[str, Any]) -> Layout:
     layout = dict(run["layout"])
     if "stage_layers" in layout:
         layout["stage_layers"] = tuple(layout["stage_layers"])
+    return Layout(**layout)
+
+
+def recipe_of(run: Mapping[str, Any]) -> Recipe:
     recipe: dict[str, Any] = {"gpu": _GPUS.get(run["chip"], Gpu.NONE)}
     for key, value in run["recipe"].items():
         recipe[key] = _NAMED[key](value) if key in _NAMED else tuple(value) if isinstance(value, list) else value
-    return model, Layout(**layout), Recipe(**recipe)
+    return Recipe(**recipe)
 
 
 def logged_steps(configs: Path) -> Iterator[MeasuredRow]:

@@ -82,9 +82,11 @@ def _as_family(document: Mapping[str, Any], family: str | None) -> Mapping[str, 
 def config_document(path: Path) -> Mapping[str, Any]:
     """The object that the file `path` holds; raises `InputError` for one that is no `config.json`."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
             raise InputError("this is too large for a config.json", path=path)
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
     except OSError as error:
         raise InputError("can't be read: {}", reason(error), path=path) from error
     except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ offsets (huggingface.co/docs/safetensors, "Format"). Tensors themselves are not 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -98,7 +99,7 @@ def _index(path: Path) -> tuple[set[str], int | None]:
     except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
         raise InputError("this is no index of tensors: it has no weight_map", path=path) from None
     names = {name for name in files if isinstance(name, str) and Path(name).name == name}
-    whole = isinstance(total, int | float) and not isinstance(total, bool) and total >= 0
+    whole = isinstance(total, int | float) and not isinstance(total, bool) and 0 <= total < math.inf
     return names, int(total) if whole else None
 
 
@@ -121,7 +122,7 @@ def _header(path: Path) -> Iterator[tuple[str, tuple[int, ...], int]]:
         try:
             first, end = (int(offset) for offset in entry["data_offsets"])
             shape = tuple(int(size) for size in entry["shape"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError("its header describes a tensor without offsets", path=path, place=name) from None
         if not 0 <= first <= end:
             raise InputError("its header describes a tensor that ends before it begins", path=path, place=name)

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from memplan.core.options import options_of
+from memplan.requests.plan_request import PlanRequest
+
 TOP = Path(__file__).resolve().parents[1]
 PAGES = sorted([*TOP.glob("*.md"), *(TOP / "docs").rglob("*.md"), *(TOP / "benchmarks").glob("*.md")])
 FORMULAS = sorted((TOP / "docs" / "formulas").glob("*.rst"))
@@ -56,6 +59,14 @@ def test_every_field_of_a_public_row_of_serving_is_described() -> None:
     """Went wrong once: what fields mean stood in one paragraph of 4,600 characters, and of eleven nowhere."""
     document = json.loads((TOP / "benchmarks" / "public_serving.json").read_text(encoding="utf-8"))
     assert set(document["fields"]) == {field for row in document["rows"] for field in row}
+
+
+def test_the_page_of_models_has_every_option_of_a_step() -> None:
+    """Went wrong once: a list of options on the page was as old as the day on which it was written."""
+    page = (TOP / "docs" / "models.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"--[a-z0-9-]+", page))
+    flags = (spec.flags[0].partition("/")[0] for _, spec in options_of(PlanRequest) if spec.flags)
+    assert not [flag for flag in flags if flag not in said]
 
 
 TRANSLATIONS = {TOP / "README.zh.md": TOP / "README.md"} | {

@@ -56,10 +56,15 @@ class Answers:
         end = min(start + min(count, ANSWERED_ROWS), len(table.rows))
         rows = [_row(table, row) for row in table.rows[start:end]]
         document = {"table": title, "rows_in_all": len(table.rows), "first": start, "rows": rows}
-        while rows and len(text := json.dumps(document, ensure_ascii=False)) > MOST_TEXT:
+        while rows and len(text := _json(document)) > MOST_TEXT:
             del rows[len(rows) // 2 :]
             document["cut"] = f"only {len(rows)} rows are told: more would be too long"
-        return text if rows else json.dumps(document, ensure_ascii=False)[:MOST_TEXT]
+        return text if rows else _json(document)[:MOST_TEXT]
+
+
+def _json(document: dict[str, Any]) -> str:
+    """`document` in as few characters as there can be, lone surrogates alone as escapes: the protocol is UTF-8."""
+    return json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace").decode()
 
 
 def _tables(report: Report) -> list[tuple[str, ReportTable]]:

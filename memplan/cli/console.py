@@ -52,7 +52,8 @@ def keep_standard_output() -> None:
     """
     Keep standard output for what memplan itself writes: what native libraries print there goes to standard error.
 
-    A solver's stray line between the rows of a table, or within an assistant's protocol, can't be read.
+    A solver's stray line between the rows of a table, or within an assistant's protocol, can't be read. What the
+    output's encoding lacks (rules of tables in ASCII, a lone surrogate of a file's name) is written as its escape.
     """
     try:
         sys.stdout.flush()
@@ -62,7 +63,7 @@ def keep_standard_output() -> None:
     except (AttributeError, OSError, ValueError):  # no such file behind one of them, or it is closed
         return
     line_by_line = 1 if os.isatty(own) else -1
-    sys.stdout = os.fdopen(own, "w", line_by_line, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    sys.stdout = os.fdopen(own, "w", line_by_line, encoding=sys.stdout.encoding, errors="backslashreplace")
 
 
 @contextmanager

@@ -118,8 +118,8 @@ def _count(text: str) -> str:
     if match is None:
         return text
     number = float(match[1]) * _SCALES[match[2]]
-    if number != int(number):
-        raise InputError(f"{text!r} is no whole number", remedy="write it out")
+    if not number.is_integer():
+        raise InputError(f"{text!r:.40} is no whole number", remedy="write it out")
     return str(int(number))
 
 

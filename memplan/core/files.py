@@ -20,9 +20,13 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 @contextmanager
 def replacing_file(path: str | Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` when the block ends well, and vanishes when it doesn't."""
+    """
+    A text file that takes the place of `path` when the block ends well, and vanishes when it doesn't.
+
+    Lone surrogates, which names of files and strings of JSON can hold and UTF-8 can't, are written as JSON's escapes.
+    """
     with replacing_binary_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         yield text
         text.flush()
         text.detach()

@@ -7,6 +7,9 @@ Numba with it, which takes longer than most of what memplan does: import modules
 
 What is kept is found again by the types of the arguments. Columns that belong together are given as a plain tuple and
 named inside, `OpColumns(*columns)`: an index that knew the class could not be read once that is renamed or moved.
+It counts until the file of the loop itself changes. So the pieces of a loop stand in its module, however long that
+gets; where several modules share a piece (`pair_weights.py`, `longer`), `make clean` has the loops made of it
+compiled anew.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def load_calibration(path: str | Path) -> Calibration:
             seen_alone_ns=_times(document.get("seen_alone_ns", {})),
             carried=_number(document.get("carried", 0.0)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             "is damaged ({!r:.60})", error, path=path, remedy="calibrate again, or give an unedited file"
         ) from None

@@ -11,6 +11,7 @@ from memplan.cost.overlap import overlapped
 from memplan.cost.products import MatmulProblem, Search, Tiling, given, search_tilings
 from memplan.cost.products.layout_copies import layout_copies
 from memplan.cost.products.vector_product import vector_product
+from memplan.cost.products.weight_quant import digit_product, is_weight_quantised, widened_ns, widened_parts
 
 
 def product_without_cube(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
@@ -24,7 +25,12 @@ def product_without_cube(problem: MatmulProblem, machine: Machine, blocks: int) 
 
 
 def product_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, passes: float, blocks: int) -> KernelCost:
-    """A product by the cube, behind the copies that vector cores make of operands that it can't take as they lie."""
+    """
+    A product by the cube, behind what vector cores make of operands that it can't take as they lie: copies of another
+    layout, or factors of weights.
+    """
+    if problem.widening and is_weight_quantised(kernel, machine):
+        return _weight_quant_cost(kernel, problem, machine, blocks)
     copies = layout_copies(kernel, problem, machine)
     if copies is None:
         return matmul_cost(problem, machine, passes=passes, blocks=blocks)
@@ -41,6 +47,41 @@ def product_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, passe
         pipes=pipes,
         gm_bytes=cost.gm_bytes + round(copies.gm_bytes),
         hbm_bytes=cost.hbm_bytes + round(copies.hbm_bytes),
+    )
+
+
+def _weight_quant_cost(kernel: Kernel, problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
+    """A product by weights of whole numbers: by digits of its rows where the library does so, else of wider weights."""
+    found = digit_product(kernel, problem, machine)
+    if found is None:
+        return _widened_cost(problem, machine, blocks)
+    return KernelCost(
+        round(found.duration), limit_of(found.pipes, found.duration, machine), found.pipes, problem.flops,
+        round(found.gm_bytes), round(found.hbm_bytes), "matmul",
+    )  # fmt: skip
+
+
+def _widened_cost(problem: MatmulProblem, machine: Machine, blocks: int) -> KernelCost:
+    """
+    A product by factors that vector cores make of weights, some of the columns at a time, one such part ahead: the cube
+    reads them of L2 and waits for the first, vector cores are done before the last is multiplied.
+    """
+    widened, vector, moved = widened_ns(problem, machine)
+    factors = problem.b_batch * problem.k * problem.n * problem.a_bytes
+    made = replace(problem, b_bytes=problem.a_bytes, widening=0.0, hot_bytes=factors)
+    cost = matmul_cost(made, machine, blocks=blocks)
+    head = machine.head_ns(machine.cubes, machine.vectors)
+    product = max(cost.duration_ns - head, 0.0)
+    parts = widened_parts(problem, machine)
+    duration = head + (widened + product) / parts + max(widened, product) * (1 - 1 / parts)
+    pipes = {**cost.pipes, "vector": vector, "mte3": moved.write_ns, "mte2": cost.pipes["mte2"] + moved.read_ns}
+    return replace(
+        cost,
+        duration_ns=round(duration),
+        bound=limit_of(pipes, duration, machine),
+        pipes=pipes,
+        gm_bytes=cost.gm_bytes + round(problem.b_total + factors),
+        hbm_bytes=round(problem.a_total + moved.hbm_bytes + problem.c_total),
     )
 
 

@@ -41,6 +41,16 @@ class LayoutSearch:
         """The first choice."""
         return self.fitting[0] if self.fitting else None
 
+    @property
+    def nearest(self) -> Candidate | None:
+        """Of the layouts to serve with that were tried and hold too little the one that lacks least."""
+        short = (item for item in self.rejected if item.budget is not None)
+        return min(short, key=_lacks, default=None)
+
+
+def _lacks(item: Candidate) -> int:
+    return 0 if item.budget is None else item.budget.missing_bytes
+
 
 def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
@@ -79,7 +89,8 @@ def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = Fals
     def rank(item: Candidate) -> tuple[int, ...]:
         layout = item.layout
         cost = (layout.tensor, layout.pipeline, layout.expert)
-        return (*cost[:2], -item.capacity, cost[2]) if training else (-item.capacity, *cost)
+        context = 0 if item.budget is None else item.budget.context
+        return (*cost[:2], -item.capacity, cost[2]) if training else (-context, -item.capacity, *cost)
 
     fitting = sorted((item for item in candidates if not item.rejected), key=rank)
     rejected = sorted((item for item in candidates if item.rejected), key=lambda item: rank(item)[-3:])

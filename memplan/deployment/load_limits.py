@@ -13,7 +13,7 @@ from memplan.hardware import Chip
 from memplan.kv import Engine, engines
 from memplan.kv import engine as find_engine
 from memplan.kv.budget_parts import card_items
-from memplan.kv.token_pools import attention_ranks, start_up
+from memplan.kv.tokens import attention_ranks, start_up
 
 
 @dataclass(frozen=True, slots=True)

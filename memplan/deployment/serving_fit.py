@@ -25,7 +25,7 @@ def fit_serving(
     progress: Progress = silent,
 ) -> LayoutSearch:
     """
-    Serving layouts of `dies` dies, most sequences of the context in all first.
+    Serving layouts of `dies` dies, most sequences of the context in all first, where it is shortened the longest.
 
     Among equals the one with fewer tensor-parallel ranks goes first, then with fewer stages: both cost traffic in
     every layer or bubbles.
@@ -37,7 +37,8 @@ def fit_serving(
     for number, layout in enumerate(tried):
         progress(number, len(tried), "layouts")
         candidates.append(_serve(model, chip, engine, options, layout, memory))
-    return sorted_fit(candidates, "most sequences of the context in all, then fewest TP ranks, then fewest stages")
+    order = "most sequences of the context in all, then fewest TP ranks, then fewest stages"
+    return sorted_fit(candidates, f"longest context, then {order}" if options.fits_length else order)
 
 
 def _serve(

@@ -35,7 +35,8 @@ class StepMode:
 
     `family` is the engine whatever its release, which is `release` (empty: the newest, or not told apart).
     `graphs` is what is captured, `ahead` whether steps are scheduled ahead (`None`: not known), `attention` the
-    operator that makes tokens over pages where it isn't that of the mode. `source` is where the release's own graphs
+    operator that makes tokens over pages where it isn't that of the mode, `joined_recurrence` whether a gated delta
+    rule makes them in one kernel. `source` is where the release's own graphs
     are from, `notes` what was asked for and makes no difference, or another one.
     """
 
@@ -46,6 +47,7 @@ class StepMode:
     graphs: str
     ahead: bool | None
     attention: str | None
+    joined_recurrence: bool
     source: str
     notes: tuple[Text, ...] = ()
 
@@ -102,6 +104,7 @@ def step_mode(engine: str, *, eager: bool = False, graphs: str | None = None, ah
         graphs=had,
         ahead=kind.get("asynchronous", found.get("asynchronous")) if ahead is None else ahead,
         attention=found.get("attention"),
+        joined_recurrence=bool(found.get("joined_recurrence")),
         source=next(period["source"] for period in reversed(periods) if "graphs" in period),
         notes=tuple(notes),
     )

@@ -69,7 +69,9 @@ def write_settings(settings: ConsumerSettings, path: Path) -> tuple[Path, ...]:
     if len(settings.files) > 1:
         with replacing_folder(path) as folder:
             for file in settings.files:
-                (folder / file.name).write_text(settings_text(settings, file), encoding="utf-8")
+                (folder / file.name).write_text(
+                    settings_text(settings, file), encoding="utf-8", errors="backslashreplace"
+                )
             (folder / "why.txt").write_text(
                 "\n".join(side_text(settings, file) for file in settings.files), encoding="utf-8"
             )

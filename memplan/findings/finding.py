@@ -62,7 +62,7 @@ class Finding:
     by rank: time of their steps that no other finding counts. Either cost is `None` where the finding is not of
     that sort or the profile doesn't tell. `formula` says how the cost was made from the evidence. `path_ns` is how much
     of cost and waits lies on the job's critical path, `None` where that is not known. `software` is what the rank ran
-    (`memplan.findings.software`).
+    (`memplan.findings.software`). `signs` are what tells remedies of one kind apart: those for one of them go first.
     """
 
     kind: str
@@ -78,11 +78,12 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     path_ns: int | None = None
     software: frozenset[str] = frozenset()
+    signs: frozenset[str] = frozenset()
 
     @property
     def remedies(self) -> tuple[Remedy, ...]:
         """What can be done about it with what the rank ran, the first the most likely to help."""
-        return remedies_of(self.kind, self.software)
+        return remedies_of(self.kind, self.software, self.signs)
 
 
 def threshold(name: str) -> float:
@@ -90,16 +91,20 @@ def threshold(name: str) -> float:
     return float(table("memplan.findings", "thresholds.json")[name]["value"])
 
 
-def remedies_of(kind: str, software: frozenset[str] = frozenset()) -> tuple[Remedy, ...]:
+def remedies_of(
+    kind: str, software: frozenset[str] = frozenset(), signs: frozenset[str] = frozenset()
+) -> tuple[Remedy, ...]:
     """
     The remedies of `kind` in `remedies.json` but those of other software or another use; none where none is known.
 
-    What the profile doesn't tell excludes nothing: of a job that may train or serve both are given.
+    What the profile doesn't tell excludes nothing: of a job that may train or serve both are given. Those that a row
+    has for one of `signs` go before all others.
     """
     told = table("memplan.findings", "frameworks.json")
     rivals = {told["rivals"][word] for word in software}
+    rows = table("memplan.findings", "remedies.json").get(kind, ())
     return tuple(
         Remedy(row["framework"], row["knob"], row["text"], row["version"], row["source"])
-        for row in table("memplan.findings", "remedies.json").get(kind, ())
+        for row in sorted(rows, key=lambda row: row.get("sign") not in signs)
         if rivals.isdisjoint((*told["needs"].get(row["framework"], ()), row.get("use", "")))
     )

@@ -15,6 +15,7 @@ from memplan.core.distinct import distinct, first_rows
 from memplan.core.errors import MemplanError
 from memplan.core.resources import table
 from memplan.findings.finding import Evidence, threshold
+from memplan.findings.medians import weighted_median
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
@@ -170,18 +171,6 @@ def operands_told(kernels: Kernels, rows: Int64s) -> Bools:
     return np.asarray(told[shapes.codes[rows]], dtype=bool)
 
 
-def medians_of_kinds(kind: Int64s, length_ns: Floats, rows: Int64s, *, least: int = 1) -> Floats:
-    """By kind, the median of the kernels in `rows`, the lower of two middle ones; NaN of kinds with under `least`."""
-    order = rows[np.lexsort((length_ns[rows], kind[rows]))]
-    found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
-    if len(order):
-        begins = np.flatnonzero(np.append(True, np.diff(kind[order]) != 0))
-        counts = np.diff(np.append(begins, len(order)))
-        middle = length_ns[order][begins + (counts - 1) // 2]
-        found[kind[order][begins]] = np.where(counts >= least, middle, np.nan)
-    return found
-
-
 def recurring_ns(duration_ns: Floats, run_of: Int64s) -> Floats:
     """
     What each kernel took, up to the second longest of its kind, which `run_of` numbers (-1: of no kind).
@@ -205,14 +194,6 @@ def _busiest(kernels: Kernels, rows: Int64s, headers: Sequence[str]) -> Floats:
         if header in kernels.pmu:
             found = np.fmax(found, np.nan_to_num(kernels.pmu[header][rows]))
     return np.clip(found, 0.0, 1.0)
-
-
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value with half of the weight on either side of it; those that are NaN count for nothing, 1 where all are."""
-    known = ~np.isnan(values)
-    order = np.argsort(values[known], kind="stable")
-    reach = np.cumsum(weights[known][order])
-    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
 
 
 def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:

@@ -21,12 +21,15 @@ from memplan.hardware.host import LinkRates
 
 _MOST_BYTES = 4 << 20
 """A log larger than that is none of the tool's."""
+_MOST = 1e15
+"""No size, rate or time in the tool's units comes near this."""
 _DIRECTIONS = {"host to device": "h2d", "device to host": "d2h", "h2d": "h2d", "d2h": "d2h"}
 _HEADING = re.compile(
     r"\b(host to device|device to host|h2d|d2h|device to device|d2d|p2p|peer to peer)\b", re.IGNORECASE
 )
-_ROW = re.compile(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)\s*$")
-_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:GB/s|us|Bytes?|B)?\s*", re.IGNORECASE)
+_FIGURE = r"(\d{1,15}(?:\.\d+)?)"
+_ROW = re.compile(rf"^\s*(\d{{1,15}})\s+(\d{{1,15}})\s+(\d{{1,15}})\s+{_FIGURE}\s+{_FIGURE}\s*$")
+_NUMBER = re.compile(rf"\s*{_FIGURE}\s*(?:GB/s|us|Bytes?|B)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def _text_rows(text: str) -> Iterator[MeasuredCopy]:
 def _json_rows(text: str, file: Path) -> Iterator[MeasuredCopy]:
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise InputError("is no JSON", path=file, remedy="give the whole output") from None
     yield from _json_copies(document, None, 0, 0)
 
@@ -114,7 +117,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
+        return float(value) if 0 <= value < _MOST else None
     found = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     return None if found is None else float(found.group(1))
 

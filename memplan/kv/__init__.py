@@ -9,7 +9,7 @@ from memplan.kv.logical import LogicalCache, logical_cache
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.stage_pools import plan_cache, plan_stages
-from memplan.kv.token_pools import StaticMemory, TokenPools, static_share, token_pools
+from memplan.kv.tokens import StaticMemory, TokenPools, static_share, token_pools
 
 __all__ = [
     "BlockPool",

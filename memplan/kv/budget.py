@@ -21,7 +21,7 @@ from memplan.kv.budget_parts import (
 from memplan.kv.collective_buffers import communication
 from memplan.kv.engine import Engine, RuntimeRules
 from memplan.kv.logical import logical_cache
-from memplan.kv.pool import BlockPool
+from memplan.kv.pool import BlockPool, longest_whole
 from memplan.kv.served_weights import ServedWeights, held_weights, served_weights, weight_notes
 from memplan.kv.settings import EngineSettings, ServingOptions, resolve
 from memplan.kv.settings.serving_options import GIVEN
@@ -216,7 +216,8 @@ def _report(
     # One block is the engine's null block.
     needed = held + (pool.planned_per_block if engine.paged else 0)
     refusal = next((item.refusal for item in pools if item.refusal is not None), None)
-    fits = refusal is None and room > 0 and pool.sequences >= 1
+    starts = refusal is None and room > 0
+    fits = starts and (pool.sequences >= 1 or options.fits_length)
     missing = 0 if fits else max(1, needed - room)
     if refusal is not None and refusal.needed_bytes:
         missing = max(missing, refusal.needed_bytes - refusal.available_bytes)
@@ -235,6 +236,12 @@ def _report(
         )
     if refusal is not None:
         notes.append(refusal.message)
+    if fits and not pool.sequences:
+        text = (
+            "the engine shortens the context to {} tokens without counting its null block: sequences longer than {} "
+            "need more blocks than there are"
+        )
+        notes.append(Sentence(text, (f"{options.length:,}", f"{longest_whole(pool, load):,}")))
     return KvBudget(
         model=model.name,
         chip=chip.name,

@@ -14,7 +14,7 @@ from memplan.kv.engine import DEFAULT_SEQUENCES, Engine
 from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.settings import Choice, ServingOptions
 from memplan.kv.settings.serving_options import GIVEN
-from memplan.kv.token_pools import TokenPools
+from memplan.kv.tokens import TokenPools
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 

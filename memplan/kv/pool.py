@@ -153,6 +153,14 @@ def estimated_length(groups: Sequence[CacheGroup], load: Load, available: int, p
     )
 
 
+def longest_whole(pool: BlockPool, load: Load) -> int:
+    """The longest sequence up to `load.length` whose blocks are in `pool` at once, beside the null block; 0 if none."""
+    return largest_fitting(
+        lambda length: sum(group.blocks(replace(load, length=length)) for group in pool.groups) < pool.num_blocks,
+        load.length,
+    )
+
+
 def _gib(count: int) -> str:
     """As the engine's own message writes it."""
     return f"{round(count / GIB, 2)}"

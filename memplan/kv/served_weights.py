@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from memplan.kv.loaded_weights import loaded_weights
 from memplan.models import ModelConfig
 from memplan.models.parallel import ONE_RANK, Layout, rank_lookup_bytes, rank_weight_bytes
 from memplan.models.precision import PUBLISHED, Precision, precision
-from memplan.models.steps.options import arithmetic
+from memplan.models.steps.options import Arithmetic, arithmetic
 from memplan.models.stored_weights import StoredWeights
 from memplan.models.weight_shapes import WeightGroup
 
@@ -50,21 +50,25 @@ def served_weights(model: ModelConfig, chip: Chip, asked: str) -> ServedWeights:
     if scheme.method == "mxfp4" and chip.cube_flops("float4_e2m1") is None:
         note = "the published weights are mxfp4, which the cube of {} does not take: served in 16 bits (bf16)"
         return ServedWeights("bf16", Sentence(note, (chip.name,)))
-    lacking = _lacking(model, chip)
+    lacking = next((one.weight for one in _lacking(model, chip, PUBLISHED) if one.weight in _FLOATS), None)
     if lacking is None:
         return ServedWeights(asked, None)
     note = "the published weights are {}, which the cube of {} does not take: serve them as w8a8 or w4a8"
-    return ServedWeights(asked, Sentence(note, (lacking, chip.name)))
+    return ServedWeights(asked, Sentence(note, (_FLOATS[lacking], chip.name)))
 
 
-def _lacking(model: ModelConfig, chip: Chip) -> str | None:
-    """The published weights of linear layers or of experts that `chip` has no cube to multiply as their scheme does."""
-    stored = precision(PUBLISHED, model)
+def runs_weights(model: ModelConfig, chip: Chip, asked: str) -> bool:
+    """Whether the cube of `chip` multiplies weights of `model` in the precision `asked` as their scheme does."""
+    return not any(_lacking(model, chip, asked))
+
+
+def _lacking(model: ModelConfig, chip: Chip, asked: str) -> Iterator[Arithmetic]:
+    """Types of linear layers or of experts in the precision `asked` that `chip` has no cube to multiply."""
+    stored = precision(asked, model)
     forms = [(stored.linear, WeightGroup.DENSE_FFN)]
     forms += [(stored.expert, WeightGroup.EXPERTS)] if model.experts is not None else []
-    types = [arithmetic(form, group, model, PUBLISHED) for form, group in forms]
-    lacking = (one for one in types if one.quantised and chip.cube_flops(one.activation) is None)
-    return next((_FLOATS[one.weight] for one in lacking if one.weight in _FLOATS), None)
+    types = [arithmetic(form, group, model, asked) for form, group in forms]
+    return (one for one in types if one.quantised and chip.cube_flops(one.activation) is None)
 
 
 def held_weights(

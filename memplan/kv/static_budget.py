@@ -17,7 +17,7 @@ from memplan.kv.pool import BlockPool, Refusal
 from memplan.kv.served_weights import ServedWeights, held_weights, weight_notes
 from memplan.kv.settings import Choice, EngineSettings, ServingOptions, resolve
 from memplan.kv.settings.serving_options import GIVEN
-from memplan.kv.token_pools import StaticMemory, TokenPools, attention_ranks, sees, start_up, static_share, token_pools
+from memplan.kv.tokens import StaticMemory, TokenPools, attention_ranks, sees, start_up, static_share, token_pools
 from memplan.models import ModelConfig
 from memplan.models.parallel import Layout, stage_spans
 from memplan.models.precision import precision

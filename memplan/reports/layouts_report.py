@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 from memplan.core.sentence import Text
+from memplan.deployment.cases import Effect
 from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
+from memplan.reports.kv.kv_report import effect_document, ways_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, section
 from memplan.serving import StepTime
 
@@ -20,21 +22,32 @@ def layouts_report(
     result: LayoutSearch,
     times: Mapping[Layout, StepTime],
     title: str,
+    length: int,
     *,
     training: bool,
+    ways: Sequence[Effect] | None = None,
     notes: Sequence[Text] = (),
 ) -> Report:
-    """`result` with the `times` of a decode step of the layouts that were timed, and `notes` on all of them."""
+    """
+    `result` with the `times` of a decode step of the layouts that were timed, and `notes` on all of them.
+
+    Contexts that are shorter than the `length` asked about are told. Where none fits, `ways` are the changes after
+    which the layout that lacks least does, or others do.
+    """
     columns = [
         Column("layout"),
         Column("largest micro-batch" if training else "sequences in all", Quantity.COUNT),
         Column("peak of the tightest stage" if training else "KV cache of a die", Quantity.BYTES),
     ]
+    contexts = {} if training else {item.layout: item.budget.context for item in result.fitting if item.budget}
+    shortened = any(context < length for context in contexts.values())
+    columns += [Column("context", Quantity.COUNT)] if shortened else []
     if times:
         columns += [Column("time a token", Quantity.DURATION), Column("tokens/s a die", Quantity.NUMBER, 0)]
     rows: list[tuple[ReportCell, ...]] = []
     for item in result.fitting:
         row: tuple[ReportCell, ...] = (str(item.layout), item.capacity, _memory(item) or 0)
+        row += (contexts.get(item.layout),) if shortened else ()
         if times:
             time = times.get(item.layout)
             row += (None, None) if time is None else (time.tpot_ns, time.tokens_per_second_per_die)
@@ -44,9 +57,12 @@ def layouts_report(
         "times are of a decode step with all sequences at once, without draft tokens, from the op graph and with the "
         f"host's time of {hosts}"
     )
-    sections = [
-        section("", ReportTable(tuple(columns), tuple(rows)), f"order: {result.order}", *([how] if times else ()))
-    ]
+    sections = []
+    if rows:
+        table = ReportTable(tuple(columns), tuple(rows))
+        sections.append(section("", table, f"order: {result.order}", *([how] if times else ())))
+    if ways is not None and result.nearest is not None:
+        sections.append(ways_section(ways, str(result.nearest.layout)))
     if result.rejected:
         out = tuple((str(item.layout), item.rejected) for item in result.rejected)
         sections.append(section(f"{len(out)} layouts rejected", ReportTable(_REJECTED, out)))
@@ -55,7 +71,7 @@ def layouts_report(
         sections=tuple(sections),
         notes=tuple(Remark(note) for note in notes),
         answer=result.best is not None,
-        document=partial(_document, result, times, notes),
+        document=partial(_document, result, times, ways, notes),
     )
 
 
@@ -65,7 +81,9 @@ def _memory(item: Candidate) -> int | None:
     return None if item.budget is None else item.budget.available_bytes
 
 
-def _document(result: LayoutSearch, times: Mapping[Layout, StepTime], notes: Sequence[Text]) -> dict[str, Any]:
+def _document(
+    result: LayoutSearch, times: Mapping[Layout, StepTime], ways: Sequence[Effect] | None, notes: Sequence[Text]
+) -> dict[str, Any]:
     def entry(item: Candidate) -> dict[str, Any]:
         time = times.get(item.layout)
         return {
@@ -82,5 +100,6 @@ def _document(result: LayoutSearch, times: Mapping[Layout, StepTime], notes: Seq
         "order": result.order,
         "fitting": [entry(item) for item in result.fitting],
         "rejected": [entry(item) for item in result.rejected],
+        **({} if ways is None else {"fits_instead": [effect_document(item) for item in ways]}),
         "notes": [str(note) for note in notes],
     }

@@ -59,8 +59,11 @@ ReportCell = Text | int | float | Quantified | None
 """A value of a table; `None` is unknown and shows as a dash."""
 
 
-CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-"""Characters by which a name could steer the terminal that shows it; lines end with the one that is left out."""
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""
+Characters by which a name could steer the terminal that shows it, and lone surrogates, which no encoding holds; lines
+end with the one that is left out.
+"""
 
 
 def cell_text(value: ReportCell, quantity: Quantity = Quantity.TEXT, digits: int | None = None) -> str:

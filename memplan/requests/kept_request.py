@@ -39,6 +39,27 @@ class KeptRequest:
         about="Make queries, keys and values anew of their latents.",
         panel=_PANEL,
     )
+    recompute_dense: bool = option(
+        "--recompute-dense",
+        "--recompute-mlp",
+        default=False,
+        about="Make dense feed-forward parts anew as a whole.",
+        panel=_PANEL,
+    )
+    recompute_experts: bool = option(
+        "--recompute-experts",
+        "--recompute-moe",
+        default=False,
+        about="Make experts anew as a whole, router and shared ones within.",
+        panel=_PANEL,
+    )
+    recompute_shared: bool = option(
+        "--recompute-shared",
+        "--recompute-shared-experts",
+        default=False,
+        about="Make shared experts anew as a whole.",
+        panel=_PANEL,
+    )
     recompute_products: bool = option(
         "--recompute-products",
         default=False,

@@ -23,6 +23,12 @@ class LayersRequest:
         about="One kernel for the router's weights and an activation function without a gate.",
         panel=_PANEL,
     )
+    gathered_experts: bool = option(
+        "--gathered-experts",
+        default=False,
+        about="Ranks that share experts gather all their tokens (--moe-token-dispatcher-type allgather).",
+        panel=_PANEL,
+    )
     expert_capacity: float = option(
         "--expert-capacity",
         default=0.0,

@@ -226,9 +226,11 @@ class PlanRequest(ModelStepRequest, EngineRequest):
         from memplan.readers.sniff import ContentKind, sniff
 
         room = parse_bytes(self.hbm) if self.hbm is not None else None
-        if sniff(self.source) not in (ContentKind.MODEL_CONFIG, ContentKind.FOLDER):
-            self.refuse(ModelStepRequest, "a graph")
-            self.refuse(EngineRequest, "a graph")
+        kind = sniff(self.source)
+        if kind not in (ContentKind.MODEL_CONFIG, ContentKind.FOLDER):
+            if kind.is_graph:
+                self.refuse(ModelStepRequest, "a graph")
+                self.refuse(EngineRequest, "a graph")
             return plan(
                 self.source,
                 chip=self.chip,

@@ -119,13 +119,14 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
 
     def check_parts(self, model: ModelConfig) -> None:
         """Raise `InputError` for options about parts that `model` lacks, which would change nothing."""
-        from memplan.models.feed_forward import MoeFfn
+        from memplan.models.feed_forward import DenseFfn, MoeFfn
         from memplan.models.mixers.compressed_attention import CompressedAttention
         from memplan.models.mixers.grouped_attention import GroupedAttention
         from memplan.models.mixers.latent_attention import LatentAttention
         from memplan.models.mixers.recurrent_mixers import Mamba2
 
         experts = [layer.ffn for layer in model.layers if isinstance(layer.ffn, MoeFfn)]
+        dense = any(isinstance(layer.ffn, DenseFfn) for layer in model.layers)
         mixers = [layer.mixer for layer in model.layers]
         scans = any(isinstance(mixer, Mamba2) for mixer in mixers)
         latent = any(isinstance(mixer, LatentAttention) for mixer in mixers)
@@ -141,9 +142,13 @@ class RecipeRequest(LayersRequest, KeptRequest, ScheduleRequest):
             ("gated_norm_in_steps", scans, "layers of Mamba-2"),
             ("padded_scan", scans, "layers of Mamba-2"),
             ("window_masks", windows, "sliding windows"),
+            ("gathered_experts", bool(experts), "experts"),
             ("expert_capacity", bool(experts), "experts"),
             ("padded_heads", latent, "latent attention"),
             ("recompute_heads", latent, "latent attention"),
+            ("recompute_dense", dense, "dense feed-forward parts"),
+            ("recompute_experts", bool(experts), "experts"),
+            ("recompute_shared", any(ffn.shared_intermediate for ffn in experts), "shared experts"),
             ("fused_indexer", indexed, "indexers"),
             ("fused_indexer_loss", indexed, "indexers"),
             ("frozen_vision", model.vision is not None, "a vision tower"),

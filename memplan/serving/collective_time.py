@@ -19,7 +19,8 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
     Nanoseconds of a collective, `None` where no rate is known for the chip's generation.
 
     The payload is the larger of what goes in and what comes out; of dispatch and combine what is routed. These two
-    cost `base + ranks reached x rank + bytes / rate`, the rate scaled by the generation's link.
+    cost `base + ranks reached x rank + bytes / rate`, the rate scaled by the generation's link. Others begin with a
+    base, that of ranks in several servers where dies are joined within one alone.
     """
     found = chip.fabric
     ranks = op.attrs.get("rank_size")
@@ -42,7 +43,9 @@ def collective_ns(op: Op, graph: Graph, chip: Chip, fixed: Constants) -> float |
         applies_to=(chip.family,),
     )
     time = collective_time(op_class(op.type).rule, float(max(sent, received)), ranks, link)
-    return None if time is None else fixed.collective_base_ns + time.duration
+    beyond = found.reach is not None and ranks > found.reach
+    base = fixed.beyond_server_base_ns if beyond else fixed.collective_base_ns
+    return None if time is None else base + time.duration
 
 
 def _routed_bytes(tokens: Tensor) -> int:

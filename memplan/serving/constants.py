@@ -34,6 +34,7 @@ class Constants:
     combine_bytes_per_second: float
     reference_link_bytes_per_second: float
     collective_base_ns: float
+    beyond_server_base_ns: float
     collective_share: float
     mixing_base_ns: float
     mixing_direct_share: float

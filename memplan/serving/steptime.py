@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplan.core.errors import InputError
 from memplan.cost import machine
@@ -139,8 +139,9 @@ def step_time(
         notes.append("other requests' prompts in the same step are left out")
     notes.extend(routing_notes(model, layout, even=step.even_routing))
     by = attention_type(engine, reads=step.phase is Phase.PREFILL)
+    run = replace(step, joined_recurrence=step.joined_recurrence or mode.joined_recurrence)
     stages = tuple(
-        stage_time(model, layout, step, die, core, table, number, notes, by) for number in range(layout.pipeline)
+        stage_time(model, layout, run, die, core, table, number, notes, by) for number in range(layout.pipeline)
     )
     hosted = _hosted(model, layout, step, stages, host, table.step_overhead_ns, eager_drafts=eager_drafts)
     duration = hosted.duration_ns

@@ -35,6 +35,7 @@ from memplan.serving.step_parts import BACKWARD_PHASES, FORWARD_PHASES, pipeline
 from memplan.serving.training_context import context_items
 from memplan.serving.training_exchanges import exchanges_of_weights, exposed_exchanges
 from memplan.serving.training_steps import OneByOne
+from memplan.serving.unpriced_words import unpriced_words
 
 MEGATRON, PYTORCH = "megatron", "pytorch"
 """Engines that train where none is named, one kernel at a time, launched by the host: `pytorch` with `fully_shard`."""
@@ -162,7 +163,7 @@ def training_time(
                 option_of(name),
                 remedy="memplan train-memory counts its memory",
             )
-    engine = engine or usual_engine(recipe)
+    engine, unpriced = engine or usual_engine(recipe), unpriced_words(recipe)
     core, host, model = machine(chip), eager_host(engine), trained_model(model, recipe)
     runs = _stage_runs(model, layout, recipe, core, engine, host)
     count, last = recipe.micro_batches, layout.pipeline - 1
@@ -202,6 +203,7 @@ def training_time(
             "loading of samples, checkpoints and replicas that wait for each other are left out",
             *((_ADAPTERS,) if recipe.lora_rank else ()),
             *((_CAPTURED_EXPERTS,) if engine == CAPTURED and model.experts is not None else ()),
+            *((f"{', '.join(unpriced)}: what this changes is not priced",) if unpriced else ()),
         ),
     )
 

@@ -200,7 +200,7 @@ def look_up(e: StepEmitter, table: LookupTable, streams: int) -> int:
         return out
     mixed = e.act("lookup.mixed", e.shape(streams))
     kept = (table.conv_kernel - 1) * table.dilation
-    state = e.cache("lookup.state", e.sequences * kept * count * hidden * e.graph_bytes(e.dtype), e.dtype)
+    state = e.cache("lookup.state", e.sequences * kept * count * hidden * e.element_bytes(e.dtype), e.dtype)
     used = e.spend("lookup.conv_weight", "lookup.conv1d")
     e.op("lookup.conv1d", "CausalConv1d", (out, state, *used), (mixed, state))
     return mixed

@@ -25,7 +25,7 @@ DROPOUT = "DropOutDoMask"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RankWeight:
     """One weight on one rank: how many of its elements, how many bytes, and the types it is multiplied in."""
 
     weight: Weight
@@ -69,8 +69,8 @@ class StepEmitter:
         self.queries = self._queries()
         self.inputs: list[int] = []
         self.kept: dict[int, tuple[int, ...]] = {}
-        self._pool: dict[str, Held] = {}
-        self._kinds: dict[tuple[object, ...], Mapping[str, Held]] = {}
+        self._pool: dict[str, RankWeight] = {}
+        self._kinds: dict[tuple[object, ...], Mapping[str, RankWeight]] = {}
         self._quantised: dict[tuple[int, str], int] = {}
         self._shared: dict[str, int] = {}
         self.picked: dict[tuple[int | None, int], int] = {}
@@ -168,7 +168,7 @@ class StepEmitter:
         return index
 
     @staticmethod
-    def graph_bytes(dtype: str) -> int:
+    def element_bytes(dtype: str) -> int:
         """Bytes of an element of `dtype`."""
         return DTYPE_BITS[dtype] // 8
 
@@ -185,7 +185,7 @@ class StepEmitter:
 
     # --- weights
 
-    def hold(self, weights: Sequence[Weight]) -> Mapping[str, Held]:
+    def hold(self, weights: Sequence[Weight]) -> Mapping[str, RankWeight]:
         """Weights of one rank by their local name."""
         found = {}
         for item in weights:
@@ -193,7 +193,7 @@ class StepEmitter:
             elements = rank_elements(item, replace(self.layout, tensor=1) if whole else self.layout)
             form = self.scheme.of(item)
             local = item.name if item.layer is None else item.name.split(".", 2)[2]
-            found[local] = Held(
+            found[local] = RankWeight(
                 item,
                 elements,
                 self.scheme.bytes(item, elements),
@@ -206,7 +206,7 @@ class StepEmitter:
         self._pool = dict(self.layer_held(layer))
         self.scope = scope
 
-    def layer_held(self, layer: Layer) -> Mapping[str, Held]:
+    def layer_held(self, layer: Layer) -> Mapping[str, RankWeight]:
         """Weights of `layer` on one rank; equal layers are measured once."""
         key = (layer.mixer, layer.ffn, layer.norms, layer.lookup)
         if key not in self._kinds:
@@ -219,7 +219,7 @@ class StepEmitter:
             raise AssertionError(f"{self.scope}: nothing uses {', '.join(self._pool)}")
         self.scope = ""
 
-    def add_weights(self, held: Mapping[str, Held]) -> None:
+    def add_weights(self, held: Mapping[str, RankWeight]) -> None:
         """Take up more weights."""
         self._pool.update(held)
 

@@ -9,7 +9,7 @@ from memplan.graph import TensorKind
 from memplan.graph.model import dense_bytes
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.parallel import Layout, sharing_ranks
-from memplan.models.steps.emit import Held, StepEmitter
+from memplan.models.steps.emit import RankWeight, StepEmitter
 from memplan.models.steps.options import ServedStep
 from memplan.models.training.recipe_choices import Sharding
 from memplan.models.training.step_recipe import Recipe
@@ -84,7 +84,7 @@ class GatheringEmitter(StepEmitter):
         """Gather the weights of `layer` into new buffers, from which it reads from then on."""
         self._gather(layer.index, self.layer_held(layer))
 
-    def gather_outer(self, held: Mapping[str, Held]) -> None:
+    def gather_outer(self, held: Mapping[str, RankWeight]) -> None:
         """Gather weights outside the layers."""
         self._gather(None, held)
 
@@ -103,7 +103,7 @@ class GatheringEmitter(StepEmitter):
         index = None if layer is None else layer.index
         return (unit for unit in (ShardUnit(index, experts=True), ShardUnit(index)) if unit in self._buffers)
 
-    def _gather(self, layer: int | None, held: Mapping[str, Held]) -> None:
+    def _gather(self, layer: int | None, held: Mapping[str, RankWeight]) -> None:
         elements: dict[ShardUnit, int] = {}
         for item in held.values():
             unit = self._unit(layer, item)
@@ -113,7 +113,7 @@ class GatheringEmitter(StepEmitter):
             self._gather_unit(unit, count)
         self.scope = scope
 
-    def _unit(self, layer: int | None, held: Held) -> ShardUnit:
+    def _unit(self, layer: int | None, held: RankWeight) -> ShardUnit:
         return ShardUnit(layer, held.weight.group is WeightGroup.EXPERTS and self.layout.expert > 1)
 
     def _gather_unit(self, unit: ShardUnit, elements: int) -> None:

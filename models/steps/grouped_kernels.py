@@ -91,7 +91,7 @@ def grouped_attention(e: StepEmitter, mixer: GroupedAttention, x: int, layer: in
 
 def pool_tail(e: StepEmitter, index: Indexer) -> int:
     """What is kept of the tokens of each sequence whose pool is not full yet."""
-    return e.cache("index_tail", e.sequences * index.pool * index.tail_width * e.graph_bytes(e.dtype), e.dtype)
+    return e.cache("index_tail", e.sequences * index.pool * index.tail_width * e.element_bytes(e.dtype), e.dtype)
 
 
 def _pick_blocks(e: StepEmitter, index: Indexer, x: int, keys: int) -> int:

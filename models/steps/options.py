@@ -49,6 +49,9 @@ class ServedStep:
     Of experts some are chosen more often than others, and a step's time is that of the rank with most rows of those
     that share them (`models.routing`), which all wait for. `even_routing` gives every expert as many tokens as the
     next, as balancers do and benchmarks that force it.
+
+    With `joined_recurrence` the kernel of a gated delta rule that makes tokens has queries and keys of unit length and
+    the gates in it as well, as some engines' have; elsewhere these are kernels before it.
     """
 
     phase: Phase
@@ -62,6 +65,7 @@ class ServedStep:
     sequence_parallel: bool = False
     whole_shared: bool = False
     even_routing: bool = False
+    joined_recurrence: bool = False
     output_parallel: int = 1
     head_parallel: int = 1
     dense_parallel: int = 1

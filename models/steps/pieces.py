@@ -10,7 +10,7 @@ from memplan.models.architecture import Layer, PerLayerInputs
 from memplan.models.drafts import draft_head
 from memplan.models.mixers.base import TokenMixer
 from memplan.models.steps.compressed_kernels import look_up, read_low_rank, read_streams, write_streams
-from memplan.models.steps.emit import Held, StepEmitter
+from memplan.models.steps.emit import RankWeight, StepEmitter
 from memplan.models.steps.ffn_kernels import feed_forward
 from memplan.models.steps.mixer_kernels import mix_tokens
 from memplan.models.steps.options import Phase
@@ -20,7 +20,7 @@ from memplan.models.weights import weights
 class StepPieces:
     """The pieces that a step is put together from, on one emitter."""
 
-    def __init__(self, e: StepEmitter, outer: Mapping[str, Held]) -> None:
+    def __init__(self, e: StepEmitter, outer: Mapping[str, RankWeight]) -> None:
         self.e = e
         self.outer = outer
         self.table: int | None = None
@@ -51,7 +51,7 @@ class StepPieces:
             self._own_inputs(ids, x, e.model.per_layer_inputs)
         return x
 
-    def _outer_norm(self, name: str) -> Mapping[str, Held]:
+    def _outer_norm(self, name: str) -> Mapping[str, RankWeight]:
         return {key: self.outer[key] for key in (name, f"{name}.bias") if key in self.outer}
 
     def _own_inputs(self, ids: int, x: int, inputs: PerLayerInputs) -> None:
@@ -322,7 +322,7 @@ class StepPieces:
         e.queries = queries
         return found
 
-    def _draft(self, run: Sequence[Layer], token: int, x: int, extra: Mapping[str, Held]) -> tuple[int, int]:
+    def _draft(self, run: Sequence[Layer], token: int, x: int, extra: Mapping[str, RankWeight]) -> tuple[int, int]:
         e = self.e
         hidden = e.model.hidden_size
         e.scope = f"layers.{run[0].index}."

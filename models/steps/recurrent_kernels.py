@@ -63,7 +63,7 @@ def selective_scan(e: StepEmitter, mixer: Mamba1, x: int) -> int:
     low = e.view("dt_low", small, (e.tokens, mixer.step_rank), e.tokens * mixer.step_rank * 2)
     step = e.linear(low, ("dt_proj",), inner, mixer.step_rank)
     kind = _STATE_DTYPES.get(mixer.state_dtype, e.dtype)
-    kept = e.cache("state", e.sequences * inner * state * e.graph_bytes(kind), kind)
+    kept = e.cache("state", e.sequences * inner * state * e.element_bytes(kind), kind)
     out = e.act("scan.out", (e.tokens, inner))
     e.op("scan", "MambaUpdate", (mixed, kept, step, small, *e.spend("A_log", "D")), (out, kept))
     return e.linear(_gate(e, out, projected, inner), ("out_proj",), hidden, inner)
@@ -112,7 +112,7 @@ def _kept_state(e: StepEmitter, heads: int, key: int, value: int, dtype: str) ->
     """The `key x value` numbers that every head of a sequence has, once for each token that is decoded at once."""
     kind = _STATE_DTYPES.get(dtype, e.dtype)
     states = e.tokens if e.step.phase is Phase.DECODE else e.sequences
-    return e.cache("state", states * heads * key * value * e.graph_bytes(kind), kind)
+    return e.cache("state", states * heads * key * value * e.element_bytes(kind), kind)
 
 
 def _read_state(e: StepEmitter, state: int) -> int:
@@ -127,23 +127,30 @@ def _delta_rule(
     The delta rule of convolved queries, keys of width `key` and values, with step sizes and `decays` of a token that
     `gates` give.
 
-    In prompts these are kernels of their own, those of vLLM Ascend and SGLang in Triton: the parts of what was
-    convolved, unit lengths, gates, and the rule in chunks.
+    These are kernels of their own, those of vLLM Ascend and SGLang: the parts of what was convolved, unit lengths,
+    gates, and the rule, of a prompt in chunks (vllm-project/vllm-ascend vllm_ascend/ops/gdn.py at v0.23.0). Where they
+    are joined one kernel has all but the parts, and but the gates where drafts are verified (`_forward_core` of
+    vllm_ascend/patch/worker/patch_qwen3_5.py at v0.18.0).
     """
     tokens, narrow = e.tokens, key_heads * key
     inner = e.shape(mixed)[-1] - 2 * narrow
-    if e.step.phase is Phase.DECODE:
-        out = e.act("state.out", (tokens, inner))
-        e.op("recurrence", "RecurrentGatedDeltaRule", (mixed, _read_state(e, state), *gates), (out, state))
-        return out
     query, keys, value = e.act("q", (tokens, narrow)), e.act("k", (tokens, narrow)), e.act("v", (tokens, inner))
     e.op("split_qkv", "SplitVD", (mixed,), (query, keys, value))
-    units = []
-    for name, x in (("q", query), ("k", keys)):
+    decodes = e.step.phase is Phase.DECODE
+    joined = decodes and e.step.joined_recurrence
+    units = [query, keys] if joined else []
+    for name, x in () if joined else (("q", query), ("k", keys)):
         units.append(e.act(f"{name}.unit", e.shape(x)))
         e.op(f"{name}_norm", "L2Norm", (x,), (units[-1],))
-    decay, beta = e.act("decay", (tokens, decays), "float32"), e.act("beta", (tokens, heads))
-    e.op("gates", "GatedDeltaGates", gates, (decay, beta))
+    if not joined or e.step.speculative:
+        decay, beta = e.act("decay", (tokens, decays), "float32"), e.act("beta", (tokens, heads))
+        e.op("gates", "GatedDeltaGates", gates, (decay, beta))
+        gates = decay, beta
+    if decodes:
+        out = e.act("state.out", (tokens, inner))
+        e.op("recurrence", "RecurrentGatedDeltaRule", (*units, value, _read_state(e, state), *gates), (out, state))
+        return out
+    decay, beta = gates
     summed = e.act("decay.sum", (tokens, decays), "float32")
     e.op("decay_sum", "ChunkLocalCumsum", (decay,), (summed,))
     return DeltaRule(e, heads, key, inner // heads, state).forward(units[0], units[1], value, summed, beta)

@@ -86,6 +86,10 @@ def training_graph(model: ModelConfig, layout: Layout, recipe: Recipe, *, stage:
             "products and heads made anew and attention's outputs on the host are in no graph",
             remedy="memplan train-memory counts them",
         )
+    if recipe.makes_parts_anew:
+        raise InputError(
+            "feed-forward parts made anew as a whole are in no graph", remedy="memplan train-memory counts them"
+        )
     if model.hyper is not None or model.per_layer_inputs is not None:
         raise InputError("the backward pass of {} is not modelled", model.family)
     return _Training(model, training_layout(layout), recipe, stage, data_rank).graph()

@@ -23,6 +23,7 @@ _BESIDE = (
     "clip_copies",
     "foreach_optimizer",
     "transformer_engine",
+    "gathered_experts",
     "overlap_tensor",
     "overlap_gather",
     "gpu",

@@ -18,7 +18,7 @@ _SINGLE = 4
 _PARTS = {
     WeightGroup.ATTENTION: "attention",
     WeightGroup.DENSE_FFN: "ffn",
-    WeightGroup.SHARED_EXPERTS: "ffn",
+    WeightGroup.SHARED_EXPERTS: "shared",
     WeightGroup.EXPERTS: "experts",
 }
 """Where linear layers are that may have adapters or stand in 4 bits, by the parts of what is kept."""
@@ -99,8 +99,9 @@ def kept_by_adapters(
     copied = recipe.lora_float32 or recipe.lora_dropout
     unread = {
         ("attention norm output", "norm"): copied or "attention" not in reading,
-        ("feed-forward norm output", "norm"): copied or not reading & {"ffn", "experts"},
+        ("feed-forward norm output", "norm"): copied or not reading & {"ffn", "shared", "experts"},
         ("activation function", "ffn"): copied or ("ffn", "down_proj") not in names,
+        ("activation function", "shared"): copied or ("shared", "down_proj") not in names,
         ("activation function", "experts"): copied or ("experts", "down_proj") not in names,
         ("dispatched tokens", "experts"): copied or "experts" not in reading,
     }

@@ -15,7 +15,7 @@ from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.parallel import Layout
 from memplan.models.training.entries import met_pairs
 from memplan.models.training.phases import MemoryPart
-from memplan.models.training.saved_item import Saved
+from memplan.models.training.saved_item import FED_FORWARD, Saved
 from memplan.models.training.step_recipe import Recipe
 
 _HALF, _SINGLE = 2, 4
@@ -41,7 +41,7 @@ def scores_of_loss(
     formula = f"{_SCORES} B x {scores:,}: the product, its float32 copy and the softmax"
     parts = [MemoryPart("attention's scores", _SCORES * scores, formula)]
     if recipe.recompute_layers:
-        most = max(sum(item.nbytes for item in items if item.part not in ("ffn", "experts")) for items in kept)
+        most = max(sum(item.nbytes for item in items if item.part not in FED_FORWARD) for items in kept)
         parts.append(MemoryPart("recomputed attention", round(tokens * most), f"{most:,.0f} B a token of one layer"))
     return parts
 
@@ -65,7 +65,7 @@ def scores_of_pairs(
     formula = f"{_OTHERS} x {most:,.0f} B a token: masked, less the maximum, and a copy of the softmax"
     parts = [MemoryPart("scores of every pair", round(_OTHERS * most * tokens), formula)]
     if recipe.recompute_layers >= len(layers) and not recipe.mtp_layers:
-        most = max(sum(item.nbytes for item in items if item.part not in ("ffn", "experts")) for items in kept)
+        most = max(sum(item.nbytes for item in items if item.part not in FED_FORWARD) for items in kept)
         parts.append(MemoryPart("recomputed attention", round(tokens * most), f"{most:,.0f} B a token of one layer"))
     return parts
 

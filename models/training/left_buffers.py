@@ -12,7 +12,7 @@ from memplan.models.feed_forward import MoeFfn
 from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.latent_attention import LatentAttention
 from memplan.models.mixers.recurrent_mixers import GatedDeltaNet, Mamba2
-from memplan.models.parallel import Layout
+from memplan.models.parallel import Layout, training_layout
 from memplan.models.training.phases import MemoryPart, linear_shapes, trained_weights
 from memplan.models.training.placed_experts import tokens_of_an_expert
 from memplan.models.training.recipe_choices import Gpu, Loss
@@ -48,10 +48,8 @@ def standing_buffers(
     if recipe.lora_rank or recipe.variable_lengths:
         return parts
     shared = []
-    if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
-        most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
-        if last and model.mtp_layers and not recipe.transformer_engine:
-            most = max(most, 2 * tokens)  # Embedding and hidden state are joined before their projection.
+    most = _gathered_tokens(model, layers, layout, recipe, tokens, last=last)
+    if most:
         formula = (
             f"{recipe.each} B x {most:,.0f} tokens x {model.hidden_size:,}, where a projection's input is gathered"
         )
@@ -69,6 +67,24 @@ def standing_buffers(
         formula = f"{counted}, whose gradients products add up themselves"
         parts.append(MemoryPart("gradients nobody reads", recipe.each * count, formula))
     return parts
+
+
+def _gathered_tokens(
+    model: ModelConfig, layers: Sequence[Layer], layout: Layout, recipe: Recipe, tokens: float, *, last: bool
+) -> float:
+    """
+    Most tokens that are gathered into that buffer at once, 0 for none: for a projection, or for experts by all ranks
+    that share them (`MoEAllGatherTokenDispatcher`).
+    """
+    most = 0.0
+    if recipe.sequence_parallel and layout.tensor > 1 and (last or not recipe.transformer_engine):
+        most = max(tokens, tokens_of_an_expert(layers, layout, recipe, tokens))
+        if last and model.mtp_layers and not recipe.transformer_engine:
+            most = max(most, 2 * tokens)  # Embedding and hidden state are joined before their projection.
+    sharing = training_layout(layout).expert_ranks
+    if recipe.gathered_experts and sharing > 1 and any(isinstance(layer.ffn, MoeFfn) for layer in layers):
+        most = max(most, sharing * tokens / (layout.tensor if recipe.sequence_parallel else 1))
+    return most
 
 
 def _copied_weights(model: ModelConfig, layout: Layout, spans: tuple[range, ...]) -> MemoryPart:

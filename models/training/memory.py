@@ -17,16 +17,13 @@ from memplan.models.training.phases import (
     MemoryPart,
     freed_logits,
     hosted_output,
-    made_anew,
-    of_experts,
     optimizer_parts,
-    swapped,
 )
 from memplan.models.training.placed_experts import held_inputs
 from memplan.models.training.products import kept_products
 from memplan.models.training.recipe_choices import Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
-from memplan.models.training.saved_item import Saved
+from memplan.models.training.saved_item import Saved, made_anew, of_experts, swapped
 from memplan.models.training.stage_phases import (
     LOSS_PHASE,
     SCORES_PHASE,

@@ -11,7 +11,7 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, on_stages, rank_elements, sharing_ranks
 from memplan.models.training.recipe_choices import Loss, Sharding
-from memplan.models.training.saved_item import Saved
+from memplan.models.training.saved_item import Saved, made_anew, of_experts, swapped
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Split, Weight, WeightGroup
 from memplan.models.weights import JOIN, weights
@@ -55,20 +55,6 @@ def _weights(model: ModelConfig) -> tuple[Weight, ...]:
 def weights_of(model: ModelConfig, layer: Layer) -> Iterator[Weight]:
     """The weights of one layer, whole."""
     return (item for item in _weights(model) if item.layer == layer.index)
-
-
-def made_anew(item: Saved, recipe: Recipe) -> bool:
-    return (item.cheap and recipe.makes_anew(norm=item.part == "norm")) or (item.heads and recipe.recompute_heads)
-
-
-def swapped(item: Saved, recipe: Recipe) -> bool:
-    """Whether what attention needs for its way back waits on the host."""
-    return (recipe.swap_attention and item.part == "attention") or (recipe.swap_attended and item.attended)
-
-
-def of_experts(item: Saved) -> bool:
-    """Whether experts keep an item that their router and the tokens before it make again."""
-    return item.part == "experts" and item.name != "router"
 
 
 def hosted_output(model: ModelConfig, layers: Sequence[Layer], layout: Layout, recipe: Recipe) -> float:
@@ -190,6 +176,7 @@ _LOSSES = {
     Loss.IN_PLACE: (1, "float32 copy of the logits, whose 16-bit gradient takes the place of the logits"),
     Loss.COPIED: (2, "float32 copy of the logits, and another less their maximum"),
     Loss.COMPILED: (2, "float32 copy of the logits, and its compiled gradient"),
+    Loss.TE: (0, "none, as the gradient takes the place of the logits"),
     Loss.EAGER: (3, "float32 logarithms of the softmax, their gradient and the logits'"),
 }
 """Float32 copies of the logits that are alive at once."""
@@ -242,7 +229,7 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if recipe.loss in _CHUNKED:
         return [read, *_chunked_loss(recipe, logits, spread=layout.tensor > 1)]
     copies, what = _SPREAD_LOSS if recipe.loss is Loss.EAGER and layout.tensor > 1 else _LOSSES[recipe.loss]
-    if recipe.float32 and recipe.loss is not Loss.EAGER:
+    if recipe.float32 and recipe.loss not in (Loss.EAGER, Loss.TE):
         copies, what = copies - 1, "the first float32 copy are the logits themselves"
     further = len(model.predictions)
     each = recipe.held_logits if recipe.loss is Loss.EAGER else recipe.each
@@ -254,15 +241,16 @@ def loss_parts(model: ModelConfig, layout: Layout, recipe: Recipe, tokens: float
     if recipe.capped_logits:
         nbytes = round(recipe.each * logits)
         parts.append(MemoryPart("tanh of the logits", nbytes, f"{recipe.each} B: what bounds them, for the way back"))
+    waits = recipe.each if recipe.loss is Loss.TE else _SINGLE
     if further:
-        nbytes = round(further * _SINGLE * logits)
+        nbytes = round(further * waits * logits)
         parts.append(
-            MemoryPart("losses of further tokens", nbytes, f"{_SINGLE} B of each of {further}, until their way back")
+            MemoryPart("losses of further tokens", nbytes, f"{waits} B of each of {further}, until their way back")
         )
     if recipe.forward_passes_first(layout.pipeline) and recipe.micro_batches > 1:
         waiting = recipe.micro_batches - 1
-        nbytes = round(waiting * _SINGLE * logits)
-        parts.append(MemoryPart("losses that wait", nbytes, f"{_SINGLE} B of each of {waiting} micro-batches"))
+        nbytes = round(waiting * waits * logits)
+        parts.append(MemoryPart("losses that wait", nbytes, f"{waits} B of each of {waiting} micro-batches"))
     return parts
 
 

@@ -48,18 +48,21 @@ class Loss(str, Enum):
     `in_place` is Megatron's: logits in 16 bits, a float32 copy that becomes the softmax, and a 16-bit gradient that
     takes the logits' place. `copied` is MindSpeed's before August 2025, which takes the largest logit off in a second
     float32 copy. `compiled` is Megatron's `--cross-entropy-fusion-impl native`, whose compiled gradient is made in a
-    second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `eager` is
-    PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are there at
-    once, beside the logits where a loop holds them. `inductor` is the same compiled with its copy (`torch.compile`),
-    whose kernels make that copy value by value: logits in 16 bits are kept, and their gradient is made beside them.
-    `chunked` makes it of one piece of the tokens at a time, of which it keeps the logits (torchtune's chunked losses,
-    compiled where layers are); `pieces` sends each piece back through the head before the next one (torchtitan's since
-    2026). `fused` works through the head's product in small pieces and keeps none.
+    second one too, and whose kernels are timed in the first step where no earlier run has left its choice. `te` is
+    TransformerEngine's kernel before July 2026 (`--cross-entropy-fusion-impl te`), which makes the gradient in the
+    logits' place and no float32 copy; its later one makes a float32 gradient, as large as the copy of `in_place`.
+    `eager` is PyTorch's `cross_entropy` on a float32 copy: logarithms of the softmax, their gradient and the copy's are
+    there at once, beside the logits where a loop holds them. `inductor` is the same compiled with its copy
+    (`torch.compile`), whose kernels make that copy value by value: logits in 16 bits are kept, and their gradient is
+    made beside them. `chunked` makes it of one piece of the tokens at a time, of which it keeps the logits (torchtune's
+    chunked losses, compiled where layers are); `pieces` sends each piece back through the head before the next one
+    (torchtitan's since 2026). `fused` works through the head's product in small pieces and keeps none.
     """
 
     IN_PLACE = "in-place"
     COPIED = "copied"
     COMPILED = "compiled"
+    TE = "te"
     EAGER = "eager"
     INDUCTOR = "inductor"
     CHUNKED = "chunked"

@@ -8,6 +8,7 @@ as a torch_npu profile of it shows them; activations are kept in 16 bits, statis
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -211,7 +212,7 @@ def _dense(width: float, part: str, recipe: Recipe, *, gated: bool, copies: floa
     yield Saved("up projection", part, copies * recipe.each * width * (2 if gated else 1))
     yield Saved("activation function", part, copies * _fed(recipe) * width, cheap=True)
     kept = 1 if recipe.silu_in_steps and gated else 0
-    if recipe.gelu_in_steps and part == "ffn":
+    if recipe.gelu_in_steps and part != "experts":
         kept = _STEPS_OF_GELU if gated else _STEPS_OF_GELU - 1
     if kept:
         yield Saved("steps of the activation function", part, kept * copies * recipe.each * width, cheap=True)
@@ -239,9 +240,9 @@ def _ffn(ffn: Ffn, hidden: int, layout: Layout, shards: int, recipe: Recipe) -> 
             "activation function before the router's weights", "experts", recipe.each * pairs * width, cheap=True
         )
     if ffn.shared_intermediate:
-        yield from _dense(ffn.shared_intermediate / layout.tensor, "ffn", recipe, gated=ffn.gated)
+        yield from _dense(ffn.shared_intermediate / layout.tensor, "shared", recipe, gated=ffn.gated)
     if ffn.shared_gate:
-        yield Saved("shared expert's output before its gate", "ffn", recipe.each * hidden / shards)
+        yield Saved("shared expert's output before its gate", "shared", recipe.each * hidden / shards)
 
 
 def _normed(part: TokenMixer | Ffn, recipe: Recipe) -> int:
@@ -274,7 +275,10 @@ def saved_tensors(model: ModelConfig, layer: Layer, layout: Layout, recipe: Reci
         if part is not None:
             if recipe.float32 or not recipe.norms_in_steps:
                 kept.append(Saved(f"residual behind {name}", "residual", recipe.each * hidden / shards))
-            kept += _norm(f"{name} norm", model.hidden_size, shards, recipe, _normed(part, recipe))
+            norm = _norm(f"{name} norm", model.hidden_size, shards, recipe, _normed(part, recipe))
+            # TransformerEngine's norm is one kernel with the product behind it, and made anew with it.
+            within = isinstance(part, DenseFfn) and recipe.recompute_dense and recipe.transformer_engine
+            kept += (replace(item, part=part_name) for item in norm) if within else norm
             if layer.norms >= _NORMS_BEFORE_AND_BEHIND:
                 # What such a norm makes is added to the residual, which needs nothing kept.
                 kept.append(

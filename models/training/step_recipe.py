@@ -73,6 +73,18 @@ class Recipe:
     """Drops of that the outputs of activation functions alone (`--recompute-activation-function`)."""
     recompute_attention: bool = False
     """Drops what attention alone needs of its forward run, which is repeated."""
+    recompute_dense: bool = False
+    """
+    Drops all that a dense feed-forward part keeps but its input, with TransformerEngine's layers the norm before it too
+    (Megatron's module `mlp`).
+    """
+    recompute_experts: bool = False
+    """
+    Drops all that a layer's experts keep but their input: the router, what was dispatched and shared experts among it
+    (Megatron's module `moe`).
+    """
+    recompute_shared: bool = False
+    """Drops of that what shared experts keep alone (Megatron's module `shared_experts`)."""
     swap_optimizer: bool = False
     """Keeps the 12 bytes of float32 states on the host."""
     reuse_fp32: bool = False
@@ -312,6 +324,11 @@ class Recipe:
     Samples are as long as their text, `sequence` at most (`--variable-seq-lengths`): of what the last one left nothing
     is counted between steps.
     """
+    gathered_experts: bool = False
+    """
+    Has ranks that share experts gather each other's tokens whole, into the buffer of sequence parallelism
+    (`--moe-token-dispatcher-type allgather`, Megatron's own default).
+    """
     expert_capacity: float = 0.0
     """
     Has experts be DeepSpeed's, with as many places as their even share of tokens times that much, to which tokens are
@@ -436,6 +453,11 @@ class Recipe:
     def group_of(self, stages: int) -> int:
         """Micro-batches that an interleaved pipeline of `stages` runs through one part of a rank before the next."""
         return self.chunk_group or stages
+
+    @property
+    def makes_parts_anew(self) -> bool:
+        """Whether feed-forward parts of some kind are made anew as a whole, products included."""
+        return self.recompute_dense or self.recompute_experts or self.recompute_shared
 
     def makes_anew(self, *, norm: bool) -> bool:
         """Whether outputs of norms, or of activation functions, are made anew on the way back."""

@@ -9,6 +9,7 @@ import pytest
 import memplan
 from memplan.align import align
 from memplan.align.classes.op_families import families_of, family_table, unknown_type
+from memplan.align.planned.planned_sequence import planned_sequence
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import TensorKind, dense_bytes
 from memplan.schema import Plan
@@ -109,3 +110,24 @@ def test_a_convolutions_gradient_whose_operands_another_op_has_whole_is_not_a_pi
     second: OpMade = ("Conv2DBackpropFilter", [(4, 32, 16, 16), (4, 32, 16, 16), (32, 32, 3, 3)], [(4, 32, 16, 16)])
     ran: list[Ran] = [("aten::sum", [(4, 32, 16, 16)]), ("aten::convolution_backward", second[1])]
     assert ran_by([first, second], ran)[-1] == 1
+
+
+def test_gradients_of_a_convolution_are_told_apart_by_their_types() -> None:
+    """Both may read things of the same sizes, and the run may have the other first."""
+    image, weight = (4, 12, 8, 8), (12, 12, 3, 3)
+    filters: OpMade = ("Conv2DBackpropFilter", [image, image], [weight])
+    inputs: OpMade = ("Conv2DBackpropInput", [image, weight], [image])
+    relu: OpMade = ("ReluGrad", [image, image], [image])
+    ran: list[Ran] = [(type_, [*read, (4,)]) for type_, read, _ in (filters, inputs)]
+    assert ran_by([inputs, filters, relu], [*ran, ("ReluGrad", [image, image])]) == [1, 0, 2]
+
+
+def test_a_gradient_of_a_convolution_is_one_kernel_where_its_type_tells_which() -> None:
+    """Went wrong once: two equal layers of a block were taken for one, whose gradients ran twice."""
+    image, weight = (16, 48, 1, 208), (48, 48, 1, 3)
+    types = ("Conv2DBackpropFilter", "Conv2DBackpropInput", "aten::convolution_backward")
+    plan = plan_of([(type_, [image, image], [weight]) for type_ in types])
+    sequence = planned_sequence(plan, range(len(types)))
+    rows = zip(sequence.op, sequence.token, strict=True)
+    repeats = {plan.ops[op].type: sequence.rules[token].repeats for op, token in rows if op >= 0}
+    assert [repeats[type_] for type_ in types] == [False, False, True]

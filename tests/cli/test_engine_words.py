@@ -392,3 +392,11 @@ def test_types_of_index_keys_and_of_states_are_taken_over(
     assert wide["bytes_per_block"] > narrow["bytes_per_block"]
     assert main(["kv", str(tmp_path), "--mamba-ssm-cache-dtype", "fp4"]) == 2
     assert "recurrent states of type 'fp4' are not supported" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["1.0001k", "9" * 400 + "k"])
+def test_a_count_that_is_none_is_one_line(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kv", "m", "--max-model-len", given]) == 2
+    said = capsys.readouterr().err
+    assert "is no whole number" in said
+    assert len(said) < 200

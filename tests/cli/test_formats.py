@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +108,24 @@ def test_a_report_that_can_not_be_made_is_one_line(
     assert words in said.err
     assert said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_is_told_whatever_names_hold_and_the_output_can_show(tmp_path: Path) -> None:
+    """Went wrong once: a name that is no UTF-8, or an output in ASCII, ended a command with a traceback."""
+    config = tmp_path / "config\udcff.json"
+    try:
+        shutil.copy(CONFIG, config)
+    except OSError as error:
+        pytest.skip(f"this system has no such names: {error}")
+
+    def said(*asked: str) -> str:
+        command = [sys.executable, "-m", "memplan", "kv", str(config), "--context", "4096", *asked]
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        run = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stderr) == (0, "")
+        return run.stdout
+
+    assert "config? on Ascend910B3" in said()
+    assert json.loads(said("--json"))["model"] == config.stem
+    said("-o", str(tmp_path / "report.json"))
+    assert json.loads((tmp_path / "report.json").read_bytes())["model"] == config.stem

@@ -111,6 +111,14 @@ def test_options_of_a_model_are_refused_with_a_graph(capsys: pytest.CaptureFixtu
     assert "--tp means nothing with a graph" in capsys.readouterr().err
 
 
+def test_a_damaged_config_is_told_for_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Went wrong once: `--phase means nothing with a graph` was said of a file that is no graph."""
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": ')
+    assert main(["plan", str(config), "--phase", "decode"]) == 2
+    assert "this is not a config.json: it isn't JSON" in capsys.readouterr().err
+
+
 def test_a_long_search_for_a_shorter_training_step_ends_with_the_first_plan_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

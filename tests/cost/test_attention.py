@@ -183,3 +183,16 @@ def test_the_first_library_s_attention_is_told_by_its_mask_and_its_cores_wait_fo
     assert first.duration_ns > 1.5 * kernel_cost(kernel(full, absent), B1).duration_ns
     assert first.duration_ns > first.pipes["vector"] + first.pipes["cube"]
     assert today.duration_ns < first.duration_ns / 2
+
+
+def test_keys_of_prompts_are_not_shared_among_cores() -> None:
+    """Eight blocks of 128 queries busy eight cores; those of a few queries may have their keys shared."""
+    core = machine(chip("910B2"))
+    prompt = AttentionProblem(batch=1, heads=1, kv_heads=1, q_len=1024, kv_len=8192, causal=False)
+    few = AttentionProblem(batch=1, heads=1, kv_heads=1, q_len=16, kv_len=8192, causal=False, window=8000)
+    shared = AttentionProblem(batch=1, heads=1, kv_heads=1, q_len=1024, kv_len=8192, causal=False, gradient=True)
+    times = [attention_time(problem, core, 4096) for problem in (prompt, few, shared)]
+    assert times[0].cores == 8
+    assert times[0].block_q == 128
+    assert times[1].cores > 8
+    assert times[2].cores > 8

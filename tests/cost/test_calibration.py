@@ -284,6 +284,7 @@ def test_what_an_older_version_wrote_is_read_with_what_it_said(calibration: Cali
         lambda d: d["deviations"]["members"][0]["prior"].pop("noise"),
         lambda d: d["deviations"]["members"][0]["prior"].update(size_length=0),
         lambda d: d.update(clock_hz="fast"),
+        lambda d: d.update(cubes=float("inf")),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(calibration: Calibration, tmp_path: Path, damage: object) -> None:

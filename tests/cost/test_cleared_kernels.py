@@ -23,7 +23,7 @@ def test_halves_share_no_source_and_no_constant_comes_from_the_one_that_is_summe
     halves = {half: {each.source for each in EVERY if each.half == half} for half in (WORKED_WITH, SUMMED_UP)}
     assert not halves[WORKED_WITH] & halves[SUMMED_UP]
     assert all(len(sources) >= 10 for sources in halves.values())
-    assert {each.half for each in EVERY if each.is_source or each.gave} == {WORKED_WITH}
+    assert {each.half for each in EVERY if each.is_source or each.gave} <= {WORKED_WITH, *THIRD}
 
 
 def test_operands_are_told_whole() -> None:
@@ -44,10 +44,11 @@ def test_kernels_beside_one_are_in_its_time() -> None:
         assert each.said_now().error == total / each.measured_ns - 1
 
 
-def test_no_constant_and_no_interval_comes_from_later_sets() -> None:
-    """They are judged, not used."""
-    later = [each for each in EVERY if each.half in (*LATER, *THIRD, *FOURTH)]
-    assert all(each.is_later and not (each.is_source or each.gave) for each in later)
+def test_no_interval_comes_from_later_sets_and_a_constant_only_from_kernels_that_say_so() -> None:
+    """Of the third set, which was opened after it had been judged, single kernels gave one, never a whole chip."""
+    assert all(each.is_later for each in EVERY if each.half in (*LATER, *THIRD, *FOURTH))
+    assert not any(each.is_source for each in EVERY if each.is_later)
+    assert not any(each.gave for each in EVERY if each.half in (*LATER, *FOURTH))
     assert {each.half for each in EVERY if not each.is_later} == {WORKED_WITH, SUMMED_UP}
 
 
@@ -65,7 +66,13 @@ def test_kernels_that_gave_a_constant_are_in_no_sum_nor_their_source_in_that_of_
     """
     gave = Counter((each.kernel.type, each.chip) for each in EVERY if each.gave)
     attention = "FusedInferAttentionScore"
-    assert gave == {("GroupedMatmul", "910B2"): 9, (attention, "910B2"): 15, (attention, "Ascend950PR_9589"): 9}
+    assert gave == {
+        ("GroupedMatmul", "910B2"): 9,
+        (attention, "910B2"): 15,
+        (attention, "Ascend950PR_9589"): 9,
+        ("ForeachAddcdivScalar", "910B2"): 7,
+        ("ResizeNearestNeighborV2Grad", "Ascend950PR_9589"): 18,
+    }
     lines = {line[0]: line[3] for line in cleared_table() if line[1:3] == ("all", "all")}
     told = [each for each in EVERY if not (each.doubtful or each.is_source or each.gave)]
     for half in LATER:

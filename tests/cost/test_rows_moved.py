@@ -20,6 +20,7 @@ from memplan.cost.kernels.op_classes import (
 )
 from memplan.cost.product_costs import matmul_cost
 from memplan.cost.products.convolution import convolution_of
+from memplan.cost.vector.rank_runs import bytes_of_a_run
 from memplan.hardware import chip
 
 B3 = machine(chip("910B3"))
@@ -36,6 +37,61 @@ def test_rows_of_experts_are_read_one_by_one(kind: str) -> None:
     found = _cost(kind, (rows, Operand((8 * 4096,), "int32")), (tokens,))
     assert found.gm_bytes >= rows.nbytes + tokens.nbytes
     assert found.duration_ns > rows.nbytes / B3.hbm_bytes_per_second * 1e9
+
+
+@pytest.mark.parametrize(("name", "steps"), [("910B2", 1.5), ("950PR_9589", 2)])
+def test_rows_that_are_added_up_wait_for_their_places(name: str, steps: float) -> None:
+    """Two rows at a time take three steps on A2; on 950 each waits for its place and for its expert."""
+    core = machine(chip(name))
+    tokens, experts = 1024 * core.vectors, 4
+    places = Operand((tokens * experts,), "int32")
+    told = (Operand((tokens * experts, 32), "float16"), places, Operand((tokens, 32), "float16"), None)
+    bias = (Operand((16, 32), "float16"), Operand((tokens, experts), "float16"), Operand((tokens, experts), "int32"))
+    found = kernel_cost(Kernel("MoeFinalizeRoutingV2", (*told, *bias), (told[2],)), core)
+    assert found.duration_ns == pytest.approx(1024 * experts * steps * core["instruction_start_ns"], rel=0.1)
+
+
+def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blocks() -> None:
+    """A2 takes others one by one, and such of which UB holds one; all of them are read ahead."""
+    assert [one_row_at_a_time("DynamicQuant", row, B3.family) for row in (512, 511, 4001, 16384)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    whole, others = (Operand((8192, row), "float16") for row in (512, 511))
+    times = [_cost("DynamicQuant", (each,), (replace(each, dtype="int8"),)).duration_ns for each in (whole, others)]
+    assert times[1] > 2 * times[0]
+    assert rows_overlap("DynamicQuant", 4096, "float16")
+
+
+def test_tokens_of_a_rank_and_an_expert_are_copied_together() -> None:
+    """Went wrong once: each token was a copy of its own, three times what 32,768 of 512 bytes take on 950."""
+    tokens, counts = Operand((32768, 256), "bfloat16"), Operand((8, 64), "int32")
+    kernel = Kernel("MoeReRouting", (tokens, counts), (tokens, Operand((32768,), "int32")))
+    assert bytes_of_a_run(kernel) == 64 * 512
+    assert bytes_of_a_run(Kernel("MoeInitRouting", (tokens, counts), (tokens,))) == 0
+
+
+def test_groups_of_channels_stay_on_a_core_and_are_read_twice() -> None:
+    """Went wrong once: a channel was a row, so that sixteen groups were worked on by all cores."""
+    image, gains = Operand((16, 257, 32, 31), "float16"), Operand((257,), "float16")
+    means = Operand((16, 1), "float16")
+    kernel = Kernel("GroupNormSilu", (image, gains, gains), (image, means, means))
+    assert reduced_row(kernel, image) == 257 * 32 * 31
+    few, many = kernel_cost(kernel, B3), _cost("GroupNormSilu", (image, gains, gains), (image,))
+    assert few.duration_ns > 1.5 * many.duration_ns
+    assert few.pipes["mte2"] > image.nbytes / B3.hbm_bytes_per_second * 1e9
+
+
+def test_lists_of_tensors_wait_for_what_the_host_tells_them() -> None:
+    """Each core copies the places of 256 tensors before it starts, however little there is to do; not on 950."""
+    one = Operand((1024,), "float32")
+    plain, listed = (_cost(kind, (one, one), (one,)).duration_ns for kind in ("Add", "ForeachAddList"))
+    assert listed - plain == pytest.approx(3056 / 64 * B3["scalar_line_ns"], rel=0.05)
+    new = machine(chip("950PR_9589"))
+    alike = [kernel_cost(Kernel(kind, (one, one), (one,)), new).duration_ns for kind in ("Add", "ForeachAddList")]
+    assert alike[0] == alike[1]
 
 
 def test_a_table_costs_what_is_put_into_it() -> None:
@@ -197,8 +253,8 @@ def test_products_that_a_cube_lacks_are_halves_where_libraries_make_them(name: s
 def test_norms_of_images_go_along_pixels() -> None:
     """Went wrong once: each row of seven pixels started instructions of its own."""
     image, gain = Operand((64, 2048, 7, 7), "float32"), Operand((2048,), "float32")
-    assert reduced_row("BatchNorm", image) == 49
-    assert reduced_row("LayerNorm", image) == 7
+    assert reduced_row(Kernel("BatchNorm", (image,), (image,)), image) == 49
+    assert reduced_row(Kernel("LayerNorm", (image,), (image,)), image) == 7
     moved = 2 * image.nbytes / B3.hbm_bytes_per_second * 1e9
     assert _cost("BatchNorm", (image, gain, gain), (image, gain, gain)).duration_ns < 3 * moved
 

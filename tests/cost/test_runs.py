@@ -11,6 +11,7 @@ from memplan.cost.kernels.kernel import logical_row
 from memplan.cost.kernels.kernel_rows import kernel_of_row
 from memplan.cost.kernels.op_classes import op_class
 from memplan.cost.vector.runs import Runs, contiguous_runs
+from memplan.cost.vector.traffic import bytes_passed
 from memplan.hardware import chip
 
 CORE = machine(chip("910B3"))
@@ -35,6 +36,9 @@ def runs(kind: str, inputs: list[tuple[int, ...]], outputs: list[tuple[int, ...]
         ("ConcatD", [(16, 64), (48, 64)], [(64, 64)], Runs()),
         ("Transpose", [(4, 32, 8, 128)], [(4, 8, 32, 128)], Runs(read=256)),
         ("Transpose", [(96, 33)], [(33, 96)], Runs(read=66, written=128)),
+        ("Transpose", [(96, 96)], [(96, 96)], Runs(read=128, written=128)),  # went wrong once: as if nothing moved
+        ("Transpose", [(4, 32, 32, 128)], [(4, 32, 32, 128)], Runs(read=256)),
+        ("Transpose", [(4, 32, 128)], [(4, 32, 128)], Runs()),
         ("Add", [(64, 100)], [(64, 100)], Runs()),
     ],
 )
@@ -48,6 +52,15 @@ def test_a_slice_moves_what_it_keeps(rows: int, width: int, kept: int) -> None:
     sliced = kernel_cost(Kernel("Slice", (whole,), (part,)), CORE)
     assert sliced.duration_ns > 0
     assert sliced.gm_bytes == 2 * part.nbytes
+
+
+@pytest.mark.parametrize(("step", "times"), [("1", 1), ("2", 2), ("4096", 256)])
+def test_a_slice_of_every_so_many_elements_passes_what_lies_between(step: str, times: int) -> None:
+    """Went wrong once: what it keeps alone was counted. Farther apart than a line each element brings a line along."""
+    whole, kept = Operand((64, 1 << 20), HALF), Operand((64, 4096), HALF)
+    told = (("strides", f"1,{step}"),)
+    assert bytes_passed(Kernel("StridedSlice", (whole,), (kept,), told), CORE["alignment"]) == times
+    assert bytes_passed(Kernel("StridedSlice", (whole,), (kept,)), CORE["alignment"]) == 1
 
 
 def test_short_rows_cost_more_than_long_ones_of_as_many_bytes() -> None:

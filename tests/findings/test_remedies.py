@@ -14,8 +14,8 @@ from memplan.models import load_config
 from memplan.models.parallel import Layout
 from memplan.models.steps.options import Phase, ServedStep
 from memplan.simulator import chosen_fault, simulate_job
-from memplan.simulator.job_program import spread_out
-from tests.findings.planted_runs import diagnosed, kernels
+from memplan.simulator.job_program import Doing, Item, RankProgram, spread_out
+from tests.findings.planted_runs import diagnosed, kernels, named
 
 _FACTS = {"settings.environment", "path.composition"}
 """Findings that say themselves what to set, or that are no fault."""
@@ -30,10 +30,42 @@ def test_each_remedy_has_a_knob_a_reason_and_a_source() -> None:
     for kind, rows in table("memplan.findings", "remedies.json").items():
         assert rows, kind
         for row in rows:
-            assert set(row) - {"use"} == {"framework", "knob", "text", "version", "source"}, kind
+            assert set(row) - {"use", "sign"} == {"framework", "knob", "text", "version", "source"}, kind
             assert row.get("use", "training") in {"training", "serving"}, kind
             assert all(row[key] for key in ("framework", "knob", "text", "source")), kind
             assert row["version"] or row["framework"] == "any", (kind, row["knob"])  # what ages says of which version
+
+
+def test_remedies_for_a_sign_that_a_rule_sees_go_first() -> None:
+    rules = "".join(
+        file.read_text(encoding="utf-8") for file in (Path(__file__).parents[2] / "memplan/findings/rules").glob("*.py")
+    )
+    for kind, rows in table("memplan.findings", "remedies.json").items():
+        for sign in {row["sign"] for row in rows if "sign" in row}:
+            assert f'"{sign}"' in rules, (kind, sign)
+            plain, signed = remedies_of(kind), remedies_of(kind, frozenset(), frozenset({sign}))
+            count = sum(row.get("sign") == sign for row in rows)
+            assert {one.knob for one in signed[:count]} == {row["knob"] for row in rows if row.get("sign") == sign}
+            assert sorted(plain, key=repr) == sorted(signed, key=repr)
+
+
+def test_each_finding_goes_first_to_what_its_profile_shows(tmp_path: Path) -> None:
+    """One late host is bound to its cores; a host that waits for each kernel is told to stop that."""
+
+    def waited_for(program: RankProgram) -> RankProgram:
+        call = Item(Doing.SYNCHRONISE, "AscendCL@aclrtSynchronizeStreamWithTimeout", "", 30_000)
+        return tuple(part for item in program for part in ((item, call) if item.doing is Doing.KERNEL else (item,)))
+
+    def late(program: RankProgram) -> RankProgram:
+        slow = Item(Doing.HOST, "launch", "quiet", 120_000)
+        return tuple(part for item in program for part in ((slow, item) if item.doing is Doing.KERNEL else (item,)))
+
+    (each,) = named(diagnosed(tmp_path / "each", waited_for), "idle.synchronise")
+    assert each.remedies[0].knob == "ASCEND_LAUNCH_BLOCKING=0"
+    alone = named(diagnosed(tmp_path / "alone", late, ranks=3, only=1), "idle.host")
+    assert [(one.rank, one.remedies[0].knob[:12]) for one in alone[:1]] == [(1, "CPU_AFFINITY")]
+    together = named(diagnosed(tmp_path / "all", late, ranks=3), "idle.host")
+    assert not [one.rank for one in together if one.remedies[0].knob.startswith("CPU_AFFINITY")]
 
 
 def test_whatever_is_found_has_a_remedy() -> None:

@@ -85,6 +85,10 @@ def test_the_command_prints_the_same_budget(choice: KvRequest) -> None:
     }
     assert document.pop("recompute_ns", None) == more.recompute_ns
     assert [item["value"] for item in document.pop("effects", [])] == [effect.value for effect in more.effects]
+    assert [(way["option"], way["value"]) for way in document.pop("fits_instead", [])] == [
+        (way.option, way.value) for way in more.ways
+    ]
+    assert bool(more.ways) != result.fits
     of_times = list(map(str, more.notes))
     assert any(note.startswith("times have the host of ") for note in of_times) == bool(more.tiers)
     own = plain(budget_document(result))

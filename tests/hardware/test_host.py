@@ -57,7 +57,10 @@ def test_the_slowest_device_counts_where_none_is_named(tmp_path: Path) -> None:
     assert read_dmi_rates(file, device=2).to_device == 25e9
 
 
-NO_RATES = ("", "nothing of the kind", "{", '{"bandwidths": []}', "Device to Device Test\n0 1 2 3 4")
+NO_RATES = ("", "nothing of the kind", "{", '{"bandwidths": []}', "Device to Device Test\n0 1 2 3 4",
+            '{"size": ' + "9" * 5000 + "}", '{"type": "d2h", "bandwidth": Infinity}',
+            '{"type": "h2d", "bandwidth": NaN}',
+            '{"type": "h2d", "bandwidth": 1e999}', "Host to Device Test\n0 1 2 " + "9" * 5000 + " 4")  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NO_RATES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from memplan.deployment.cases import Case, effects, longest_context, memory_tier
 from memplan.deployment.layout_search import layouts
 from memplan.deployment.serving_fit import fit_serving
 from memplan.deployment.training_fit import fit_training
+from memplan.deployment.ways_to_serve import ways_to_serve
 from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
 from memplan.models import load_config
@@ -135,3 +137,62 @@ def test_context_parallel_ranks_share_the_tokens(shared_data: Path) -> None:
     one = Case(asked.model, asked.chip, asked.engine, asked.options, Layout(tensor=8), memory).budget()
     two = Case(asked.model, asked.chip, asked.engine, asked.options, Layout(tensor=8, context=2), memory).budget()
     assert two.bytes_per_token == one.bytes_per_token / 2
+
+
+@pytest.mark.parametrize(
+    "model", ["Qwen--Qwen3-235B-A22B", "meta-llama--Meta-Llama-3.1-405B", "deepseek-ai--DeepSeek-R1"]
+)
+def test_what_fits_instead_fits_when_it_is_asked_for_and_only_that_is_changed(shared_data: Path, model: str) -> None:
+    asked = replace(case(shared_data, model), layout=Layout(tensor=8))
+    assert not asked.budget().fits
+    ways = ways_to_serve(asked)
+    assert "layout" in {way.option for way in ways}
+    for way in ways:
+        assert way.result is not None
+        assert way.result.fits
+        assert way.result.sequences >= 1
+        if way.option == "--weights":
+            again = replace(asked, memory=Memory(precision=way.value)).budget()
+            assert again == way.result
+        if way.option == "--context":
+            assert asked.with_context(int(way.value)).budget() == way.result
+            assert not asked.with_context(int(way.value) + 128).budget().fits
+        if way.option == "layout":
+            layout = way.result.layout
+            assert replace(asked, layout=layout).budget() == way.result
+            assert layout.ranks % 8 == 0
+            assert (
+                layout.ranks == 8
+                or not fit_serving(asked.model, asked.chip, asked.engine, asked.options, layout.ranks // 2).fitting
+            ), "half as many dies would do"
+
+
+def test_formats_are_offered_that_the_chip_multiplies(shared_data: Path) -> None:
+    asked = case(shared_data, "Qwen--Qwen3-235B-A22B")
+    offered = {way.value for way in ways_to_serve(asked) if way.option == "--weights"}
+    assert offered == {"w8a8", "w4a8"}
+    newer = chip("950PR_9579")
+    there = replace(asked, chip=newer, engine=engine("vllm-ascend", newer), layout=Layout(tensor=2))
+    assert not there.budget().fits
+    assert {"mxfp8", "mxfp8-mxfp4"} <= {way.value for way in ways_to_serve(there) if way.option == "--weights"}
+
+
+def test_a_context_that_the_engine_shortens_starts_and_says_what_fits_whole(shared_data: Path) -> None:
+    asked = case(shared_data, "Qwen--Qwen3-32B", 40_960)
+    asked = replace(asked, layout=Layout(tensor=2), memory=Memory(hbm=40 * GIB))
+    whole = longest_context(asked, 1)
+    shortened = replace(asked, options=replace(asked.options, fits_length=True)).budget()
+    assert not asked.budget().fits
+    assert shortened.fits
+    assert whole < shortened.context < 40_960
+    if not shortened.sequences:
+        assert any(f"longer than {whole:,}" in str(note) for note in shortened.notes)
+
+
+def test_layouts_of_a_shortened_context_are_sorted_by_it(shared_data: Path) -> None:
+    asked = case(shared_data, "Qwen--Qwen3-235B-A22B")
+    options = replace(asked.options, fits_length=True)
+    found = fit_serving(asked.model, asked.chip, asked.engine, options, 8).fitting
+    contexts = [item.budget.context for item in found if item.budget is not None]
+    assert contexts == sorted(contexts, reverse=True)
+    assert len(set(contexts)) > 1

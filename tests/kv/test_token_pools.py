@@ -18,7 +18,7 @@ from memplan.deployment.engine_changes import engine_comparison
 from memplan.hardware import chip
 from memplan.kv import BudgetPart, CacheOptions, KvBudget, Memory, ServingOptions, StaticMemory, engine, token_pools
 from memplan.kv.budget import budget
-from memplan.kv.token_pools import sees
+from memplan.kv.tokens import sees
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import ONE_RANK, Layout
 

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.framework_memory import RESERVED, framework_rows, framework_runs, fullest_stage, told
+from benchmarks.framework_memory import (
+    RESERVED,
+    figure_interval,
+    framework_rows,
+    framework_runs,
+    fullest_stage,
+    told,
+)
 from benchmarks.measured_row import later_set
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
@@ -31,7 +38,7 @@ def told_inside(shared_data: Path, figure: str) -> Iterator[tuple[Mapping[str, A
             memory = fullest_stage(run, shared_data / "configs", figure)
         except InputError:
             continue
-        low, high = memory.reserved_interval_bytes if figure == "reserved" else memory.interval_bytes
+        low, high = figure_interval(memory, run, figure)
         yield run, memory.kind, low <= run[figure] * GIB <= high
 
 

@@ -17,7 +17,6 @@ KEPT_BACK_MISSES = (
     "deepseek_v3_tp2_pp2_dualpipev, stage 1",
     "bert_tp4, stage 0",
     "prm_llama2_pp8, stage 7",
-    "gpt_tp4_cp2_fp8_gb200, stage 0",
     "Llama3.1-8B FSDP64 BS1 s8192 selective AC, 2025-10, stage 0",
     "Llama3.1-70B FSDP32 TP8 BS16 s8192 full AC, stage 0",
     "te_tp2_zp_z3_resume_fsdp_dtensor_a100, stage 0",

@@ -109,5 +109,5 @@ def test_every_drafts_state_is_written(shared_data: Path) -> None:
     for drafts in (0, 1, 3):
         graph = step_graph(model, Layout(), ServedStep(Phase.DECODE, 4, 256, speculative=drafts))
         op = next(op for op in graph.ops if op.type == "RecurrentGatedDeltaRule")
-        read, written = (graph.tensors[index].nbytes for index in (op.inputs[1], op.outputs[1]))
+        read, written = (graph.tensors[index].nbytes for index in (op.inputs[3], op.outputs[1]))
         assert written == (1 + drafts) * read

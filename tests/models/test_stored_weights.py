@@ -165,6 +165,18 @@ def test_an_index_that_is_none_is_one_line(folder: Path, content: bytes) -> None
         load_config(folder)
 
 
+def test_sizes_that_no_tensor_has_are_one_line(folder: Path) -> None:
+    """Went wrong once: JSON's `Infinity` is no whole number, and said so with a traceback."""
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {}, "metadata": {"total_size": Infinity}}')
+    assert load_config(folder).name
+    head = b'{"a": {"dtype": "BF16", "shape": [Infinity], "data_offsets": [0, 2]}}'
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head)
+    index.unlink()
+    with pytest.raises(InputError, match="without offsets"):
+        load_config(folder)
+
+
 def test_names_in_an_index_never_leave_the_folder(folder: Path) -> None:
     index = {"weight_map": {"a": "../model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")

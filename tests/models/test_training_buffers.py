@@ -359,3 +359,22 @@ def test_a_first_step_has_no_moments_until_its_end(llama: ModelConfig) -> None:
     assert plain.first_step_bytes == plain.peak_bytes - plain.moment_bytes
     assert compiled.first_step_bytes - plain.first_step_bytes == (50 << 20) - WORKSPACE
     assert compiled.peak_bytes == plain.peak_bytes
+
+
+def test_experts_that_gather_tokens_share_the_buffer_of_sequence_parallelism(deepseek: ModelConfig) -> None:
+    """All ranks that share experts gather their tokens whole; who shares none, or sends tokens, needs no more."""
+
+    def buffer(layout: Layout, recipe: Recipe) -> int:
+        return part(training_memory(deepseek, layout, recipe), "gathered input")
+
+    told, hidden = replace(RECIPE, gathered_experts=True), deepseek.hidden_size
+    tokens = RECIPE.sequence * RECIPE.micro_batch
+    assert buffer(Layout(data=8, expert=8), told) == 2 * 8 * tokens * hidden
+    assert not buffer(Layout(data=8, expert=8), RECIPE)
+    assert not buffer(Layout(data=8), told)
+    # Of two ranks that share tokens each has half; those that split experts gather as well.
+    split = Layout(tensor=2, data=4, expert=4)
+    assert buffer(split, replace(told, sequence_parallel=True)) == 2 * 4 * tokens * hidden
+    assert buffer(replace(split, expert_tensor=1), replace(told, sequence_parallel=True)) == 2 * 2 * tokens * hidden
+    # Of fewer tokens than a projection gathers the buffer is the projection's.
+    assert buffer(Layout(tensor=4), replace(told, sequence_parallel=True)) == 2 * tokens * hidden

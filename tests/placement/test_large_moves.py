@@ -122,8 +122,8 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
     """
     The optimiser's state of an embedding: as long as it is on its way, the link out rests.
 
-    Against the choice that knows nothing of it, which is 1.162 times as long as the bound over these capacities, not
-    1.122. Where, and by how much, it gains goes by the prices of kernels.
+    Against the choice that knows nothing of it, which is up to 1.02 times as long. Where, and by how much, it gains
+    goes by the prices of kernels.
     """
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-4B-Instruct.json")
     graph = training_graph(model, Layout(tensor=2, pipeline=4), Recipe(sequence=4096))
@@ -136,12 +136,44 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
         size = np.zeros(problem.units, dtype=np.int64)
         np.maximum.at(size, problem.unit, problem.columns.size)
         huge = (size > capacity // 20) & (bound.share > 0.02)
-        assert bound.share[huge].sum() > 1
+        assert huge.any()
         assert any(not share[huge].any() for share in bound.whole)
         chosen = choose_moves(problem, capacity, bound).makespan_ns
         beyond.append(chosen / bound.makespan_ns)
         longer.append(choose_moves(problem, capacity, replace(bound, solve_whole=tuple)).makespan_ns / chosen)
-    assert mean(beyond) < 1.15
-    assert max(beyond) < 1.2
+    assert mean(beyond) < 1.05
+    assert max(beyond) < 1.06
     assert min(longer) > 0.998
-    assert max(longer) > 1.015
+    assert max(longer) > 1.01
+
+
+def test_what_a_long_op_writes_leaves_after_it() -> None:
+    """Went wrong once: the gradient of an embedding left while the op that makes it ran, for nearly half of a step."""
+    out, back = (Link(name, rate, None, "test", ("*",)) for name, rate in (("out", 1e9), ("in", 2e9)))
+    made = Storage(0, 4 * MIB, 1, 4, (1, 3), (1,), persistent=False)
+    other = Storage(1, 4 * MIB, 2, 3, (2,), (2,), persistent=False)
+    problem = move_problem([made, other], [10**6, 10**8, 10**6, 10**6], HostTier(None, out, back))
+    for alike in (False, True):
+        bound = move_bound(problem, 6 * MIB, exact=False, alike=alike)
+        assert bound is not None
+        moved = choose_moves(problem, 6 * MIB, bound).makespan_ns
+        # Out after the long op, back after the one that needs its room: nothing lies beside either.
+        assert moved == pytest.approx(103e6 + 4 * MIB * 1.5, rel=1e-6)
+        # The program moves half of it, which leaves between the two ops, and what comes back lies beside the second.
+        assert bound.makespan_ns == pytest.approx(103e6 + 2 * MIB, rel=1e-3)
+
+
+@pytest.mark.parametrize("rows", [3, 5, 400])
+@pytest.mark.parametrize("alike", [False, True])
+def test_no_choice_beats_the_program_where_ops_are_long(rows: int, alike: bool) -> None:
+    for seed in range(30):
+        drawn = drawn_problem(seed)
+        durations = drawn.durations.copy()
+        durations[seed % drawn.steps] += 20 * MIB
+        problem = replace(drawn, durations=durations)
+        for share in (0.8, 0.6):
+            capacity = int(problem.live.max() * share)
+            bound = move_bound(problem, capacity, rows=rows, alike=alike)
+            best = fastest(problem, capacity) if problem.units <= 9 else None
+            if bound is not None and best is not None:
+                assert bound.makespan_ns <= best

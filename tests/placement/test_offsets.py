@@ -188,7 +188,7 @@ def test_old_csv_headers_have_inclusive_ends(tmp_path: Path) -> None:
     ["", "id,lower,upper\n1,2,3\n", "id,lower,upper,size\n1,2,3\n", "id,lower,upper,size\n1,5,3,1\n",
      "id,lower,upper,size\n1,0,3,x\n", "id,lower,upper,size\n1,0,3,1\n1,0,3,1\n", "{", '{"schema_version": 2}',
      '{"schema_version": 1, "problem": {}}', '{"schema_version": 1, "problem": {"pools": 3}}',
-     "id,lower,upper,size,gaps\n1,0,9,1,5\n"],
+     "id,lower,upper,size,gaps\n1,0,9,1,5\n", '{"schema_version": ' + "9" * 5000 + "}"],
 )  # fmt: skip
 def test_bad_files_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad"

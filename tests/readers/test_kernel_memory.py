@@ -172,6 +172,7 @@ def test_tilelangs_planner(tmp_path: Path) -> None:
         ('{"Record": [{"memory_info_array": [{"extent": 8, "life_time_in_ir": [4, 2]}]}]}', "ends at tick 2"),
         ('{"Record": [{"memory_info_array": [5]}]}', "is no buffer"),
         ('{"Record": ["x"]}', "is no record"),
+        ('{"Record": [{"buffer": "memref<' + "9" * 5000 + 'xf32>", "extent": -1}]}', "extent -1"),
     ],
 )
 def test_other_files_are_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:

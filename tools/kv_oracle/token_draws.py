@@ -18,7 +18,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.core.units import GIB
 from memplan.kv import CacheOptions, ServingOptions, StaticMemory, engine, resolve, static_share, token_pools
-from memplan.kv.token_pools import sees, start_up
+from memplan.kv.tokens import sees, start_up
 from memplan.models import ModelConfig, load_config
 from memplan.models.parallel import Layout
 

@@ -19,6 +19,7 @@ from memplan.deployment.cases import (
     time_notes,
     usual_effects,
 )
+from memplan.deployment.ways_to_serve import ways_to_serve
 from memplan.gui.model.kv.kv_budget import BudgetLine
 from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.gui.model.session.plan_notes import note_in_words
@@ -35,7 +36,7 @@ class Further:
     `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
     sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
     ranks that has room for the batch, `None` where the choice has room itself or none was found. `notes` are what is
-    said of the times.
+    said of the times. `ways` are the changes after which a choice that does not fit does.
     """
 
     choice: KvRequest
@@ -46,6 +47,7 @@ class Further:
     effects: tuple[Effect, ...]
     fitting: KvRequest | None
     notes: tuple[Text, ...] = ()
+    ways: tuple[Effect, ...] = ()
 
 
 def further(choice: KvRequest, progress: Progress = silent) -> Further:
@@ -61,7 +63,8 @@ def further(choice: KvRequest, progress: Progress = silent) -> Further:
     progress(3, 4, "other options")
     effects = usual_effects(case) if choice.effects else ()
     notes = tuple(map(note_in_words, time_notes(case))) if tiers else ()
-    return Further(choice, case.options.length, longest, tiers, recompute, effects, fitting, notes)
+    ways = () if case.budget().fits else ways_to_serve(case)
+    return Further(choice, case.options.length, longest, tiers, recompute, effects, fitting, notes, ways)
 
 
 def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:
@@ -128,7 +131,16 @@ def further_lines(found: Further, positions: int) -> list[BudgetLine]:
                 Sentence("{} [token|tokens]", (f"{found.context:,}",)),
             )
         )
-    return [*lines, *(_effect_line(effect) for effect in found.effects)]
+    return [*lines, *map(_way_line, found.ways), *map(_effect_line, found.effects)]
+
+
+def _way_line(way: Effect) -> BudgetLine:
+    label = Sentence("fits with {} {}: sequences", (way.option, way.value))
+    if way.result is None:
+        return BudgetLine(label, Sentence("refused"), way.refused)
+    amounts = f"{way.result.context:,}", f"{way.result.dies:,}"
+    remark = Sentence("{} [token|tokens] each, {} [die|dies]", amounts)
+    return BudgetLine(label, f"{way.result.sequences:,}", remark)
 
 
 def _effect_line(effect: Effect) -> BudgetLine:

@@ -70,5 +70,5 @@ def _step(found: object) -> PlanRequest | None:
 def _shapes(found: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
     try:
         return tuple((str(name), tuple(int(dim) for dim in shape)) for name, shape in found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ()

@@ -136,7 +136,8 @@ def _logarithms(ops: TokenClasses, row: int, rule: LoweringRule, kernels: TokenC
     beside = kernels.among(known.heavy) & (rule.kernels[0] not in known.heavy)
     ahead = weights["fused_collective" if rule.kernels[0] == known.number("all_gather") else "beside_heavy"]
     runs = np.where(usual & beside & (kernels.main != rule.kernels[0]), runs + ahead, runs)
-    runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)  # what is received isn't sent
+    # What is received isn't sent, nor a weight's gradient that of an input.
+    runs = np.where(kernels.direction * ops.direction[row] < 0, -np.inf, runs)
     if ops.outputs[row].any():  # more than one number is made of more than one
         runs = np.where(kernels.single, -np.inf, runs)
     helps = kernels.among(rule.parts)

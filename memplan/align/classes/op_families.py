@@ -20,6 +20,10 @@ found in `comm`, nor `tan` in `InputAnd`.
 """
 
 
+_SIGNS = {"sent": 1, "received": -1, "gradient_of_input": 1, "gradient_of_weight": -1}
+"""The direction of the types of each list of `directions`."""
+
+
 @dataclass(frozen=True, slots=True)
 class FamilyTable:
     """
@@ -27,8 +31,9 @@ class FamilyTable:
 
     `matrix_products` multiply matrices, one or many; `heavy` ones take most of a step's time; `apart` are those
     collectives that run beside everything else; `movers` move data and compute nothing, those `keeping_size` make
-    as much as the largest thing they read. `direction` is 1 for types that send and -1 for those that receive; one
-    that does both has none. `together` are beginnings of types that run ops of several families without telling so,
+    as much as the largest thing they read. `direction` is 1 and -1 for types that are each other's opposites and may
+    have the same sizes: what sends and what receives, the gradient of what a convolution reads and that of its weight.
+    One that does both has none. `together` are beginnings of types that run ops of several families without telling so,
     the one that takes most time first. `only_whole` are types that are no part of longer ones, as `conv` of `convert`.
     """
 
@@ -73,7 +78,7 @@ def family_table() -> FamilyTable:
         numbers("apart"),
         numbers("movers"),
         numbers("keeping_size"),
-        {type_: sign for key, sign in (("sent", 1), ("received", -1)) for type_ in document["directions"][key]},
+        {type_: sign for key, sign in _SIGNS.items() for type_ in document["directions"][key]},
         {type_: tuple(map(names.index, of)) for type_, of in document["together"].items()},
         frozenset(document["only_whole"]),
     )
@@ -100,7 +105,7 @@ def types_of_family(types: Iterable[str], family: int) -> frozenset[str]:
 
 @lru_cache(maxsize=1 << 14)
 def direction_of(type_: str, name: str = "") -> int:
-    """Whether a type, or a name where the type tells no family, sends (1), receives (-1), or neither alone (0)."""
+    """The direction of a type, or of a name where the type tells no family; 0 where it tells none, or both."""
     known = family_table().direction
     text = type_ if _families(type_) else name
     words = [spelled_family(word) for word in re.split(r"[_:/\s.-]+", text)]

@@ -42,8 +42,8 @@ class TokenClass:
     the gradient of such a weight does, `pieces` the operands of the pieces in
     which a run may do it. `rows` are those of the largest input where it is a matrix.
     `widths` are those of the operands of an op that a run may do for some tokens at a time, as for one expert's.
-    `reduced` are the elements of what is left of its operands where each row becomes one. `direction` is 1 where it
-    sends, -1 where it receives, 0 where it does neither or both. `unknown` is what a type that no table
+    `reduced` are the elements of what is left of its operands where each row becomes one. `direction` is that
+    of its type (`FamilyTable`), 0 where it has none. `unknown` is what a type that no table
     knows is called. `shapes` of its inputs tell no class from another.
     """
 

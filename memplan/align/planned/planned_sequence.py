@@ -9,7 +9,7 @@ Such an extra op costs nothing to leave out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,13 @@ def planned_sequence(
     )
 
 
+def _rule(kind: TokenClass) -> LoweringRule:
+    """What runs a class of ops: one kernel where its type tells which of several gradients it makes."""
+    rule = rule_of(kind.families[0])
+    told = kind.direction and kind.families[0] == family_table().number("convolution_grad")
+    return replace(rule, repeats=False) if told else rule
+
+
 class _Rows:
     """
     The rows of a plan as they are laid out, a stretch behind the other, with the classes and rules that they have.
@@ -187,7 +194,7 @@ class _Rows:
 
     def __init__(self, found: Sequence[TokenClass], codes: Int32s) -> None:
         self.classes = [TokenClass((0,), (), (), 0), *found]
-        self.rules = [LoweringRule((), frozenset(), False, False), *(rule_of(item.families[0]) for item in found)]
+        self.rules = [LoweringRule((), frozenset(), False, False), *map(_rule, found)]
         self.extras: list[ExtraOp] = []
         self._codes = codes + 1
         self._index: dict[tuple[str, int | WeightPiece], int] = {}

@@ -60,14 +60,16 @@ def command(
 
     Exits with 0 when one fits, 1 when none does, 2 when the input can't be used.
     """
-    _check_use(recipe, service, train)
+    _check_use(asked, recipe, service, train)
     if service.asked and not train:
         with progress_bar() as progress:
             return _service(asked, service, npus or _MOST_DIES, progress)
     if npus is None:
         raise InputError("no number of dies is given", remedy="give --npus 16, or --ttft, --tpot and --rate")
+    from memplan.deployment.cases import Case
     from memplan.deployment.serving_fit import fit_serving
     from memplan.deployment.training_fit import fit_training
+    from memplan.deployment.ways_to_serve import ways_to_serve
     from memplan.hardware import chip as find_chip
     from memplan.kv import Memory, ServingOptions
     from memplan.kv import engine as find_engine
@@ -83,6 +85,7 @@ def command(
     length = asked.context or model.max_positions
     size = None if asked.hbm is None else parse_size(asked.hbm)
     times: dict[Layout, StepTime] = {}
+    ways = None
     notes: list[Text] = []
     with progress_bar() as progress:
         if train:
@@ -96,9 +99,15 @@ def command(
             memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
             engine = find_engine(asked.engine, die)
             length = asked.context or sequence_lengths(model, engine.lengths).default
-            options = ServingOptions(length=length, batched_tokens=asked.batched_tokens)
+            options = ServingOptions(length=length, fits_length=asked.fits_length, batched_tokens=asked.batched_tokens)
             host = _host(engine, service)
             result = fit_serving(model, die, engine, options, npus, memory, progress)
+            if result.best is None:
+                # A context that shrinks to nothing doesn't say what is missing.
+                whole = replace(options, fits_length=False)
+                result = fit_serving(model, die, engine, whole, npus, memory, progress)
+                if result.nearest is not None:
+                    ways = ways_to_serve(Case(model, die, engine, whole, result.nearest.layout, memory))
             served = served_weights(model, die, asked.weights)
             step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
             times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)
@@ -107,11 +116,13 @@ def command(
     title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
     said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
     notes.extend(dict.fromkeys(said))
-    return layouts_report(result, times, title, training=train, notes=tuple(notes))
+    return layouts_report(result, times, title, length, training=train, ways=ways, notes=tuple(notes))
 
 
-def _check_use(recipe: RecipeRequest, service: ServiceRequest, train: bool) -> None:
+def _check_use(asked: ServingRequest, recipe: RecipeRequest, service: ServiceRequest, train: bool) -> None:
     """Raise `InputError` for an option that would change nothing: of services, of training where that isn't asked."""
+    if asked.fits_length and (train or service.asked):
+        raise InputError("--fit-context is of layouts to serve with", remedy="leave it out")
     idle = service.given if train else frozenset() if service.asked else service.given - _OF_ALL_SERVED
     option = given_option(ServiceRequest, idle)
     if option is not None and train:
@@ -141,7 +152,8 @@ def _decode_times(
     found = {}
     for number, item in enumerate(best):
         progress(number, len(best), "decode steps")
-        full = replace(step, batch=item.capacity)
+        context = step.context if item.budget is None else item.budget.context
+        full = replace(step, batch=max(1, item.capacity), context=context)
         with suppress(InputError):
             found[item.layout] = step_time(model, item.layout, full, die, engine=host, host_factor=factor)
     return found

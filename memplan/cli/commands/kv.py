@@ -110,6 +110,7 @@ def command(
     """
     from memplan.deployment.cases import longest_context, memory_tier, recompute_ns, time_notes, usual_effects
     from memplan.deployment.engine_changes import engine_comparison
+    from memplan.deployment.ways_to_serve import ways_to_serve
     from memplan.deployment.worker_check import worker_check
     from memplan.reports.kv.cache_use_section import cache_use_document, cache_use_section
     from memplan.reports.kv.kv_report import KvQuestions, kv_report
@@ -129,6 +130,7 @@ def command(
         against=None if other is None else engine_comparison(case, other),
         places=_places(case) if request.tables else None,
         notes=time_notes(case) if timed else (),
+        ways=None if result.fits else ways_to_serve(case),
     )
     report = kv_report(result, more)
     if export_to is not None and to is None:

@@ -32,6 +32,7 @@ def command(
     """
     from memplan.hardware import chip as find_chip
     from memplan.models import load_config
+    from memplan.models.training.device_memory import device_memory
     from memplan.models.training.memory import training_memory
     from memplan.models.training.recipes import tightest_stage, ways_to_double, ways_to_fit
     from memplan.reports.training_report import training_report
@@ -49,4 +50,5 @@ def command(
         largest, ways = ways_to_double(model, ranks, recipe, capacity)
     else:
         largest, ways = 0, ways_to_fit(model, ranks, recipe, capacity)
-    return training_report(f"{model.name} on {die.name}, {ranks}", memory, tightest, capacity, largest, ways)
+    shown = device_memory(memory, ranks, recipe)
+    return training_report(f"{model.name} on {die.name}, {ranks}", memory, tightest, capacity, largest, ways, shown)

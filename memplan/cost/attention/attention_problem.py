@@ -91,6 +91,17 @@ class AttentionProblem:
         return None if self.paged_by is Walk.PAGED and self.q_len > 1 else self.paged_by
 
     @property
+    def is_prompt(self) -> bool:
+        """
+        Whether a sequence has so many queries that its keys are never shared among cores.
+
+        Kernels of prompts and of training leave cores idle rather (hicann/ops-transformer at c29bc10:
+        `g_flashDecode` of prompt_flash_attention_tiling.cpp stays 0, and flash_attention_score_tiling_general.cpp has
+        no such case); gradients add their sums in GM, from whichever cores.
+        """
+        return self.q_len > _FOLDED and not self.gradient and not self.indexer
+
+    @property
     def gathers(self) -> bool:
         """
         Whether vector cores put the keys that a query picks together for it, so that a block has one query.

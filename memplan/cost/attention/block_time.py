@@ -99,15 +99,16 @@ def _fits(problem: AttentionProblem, machine: Machine, block_q: int, block_kv: i
 
 
 def _is_dealt(p: AttentionProblem, machine: Machine, block_q: int, block_kv: int) -> bool:
-    """Whether a kernel has such blocks: those that cores walk over have one size, others are chosen freely."""
+    """
+    Whether a kernel has such blocks: those that cores walk over have one size, and of prompts none has fewer rows than
+    a block of both vector cores (`CVDIFF_SOUTER_FACTOR_DEFAULT`, prompt_flash_attention_tiling.cpp).
+    """
     if machine.direct:
         return not p.shared_kv or (block_q, block_kv) == _LATENT_BLOCK
+    whole = min(next((size for size in _BLOCKS_Q if size >= p.rows), BLOCK_ROWS), BLOCK_ROWS)
     if p.walk is None:
-        return True
-    return (
-        block_q == min(next((size for size in _BLOCKS_Q if size >= p.rows), BLOCK_ROWS), BLOCK_ROWS)
-        and block_kv == STACK
-    )
+        return not p.is_prompt or block_q >= whole
+    return block_q == whole and block_kv == STACK
 
 
 def _block_time(

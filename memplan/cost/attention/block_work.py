@@ -58,7 +58,7 @@ def shared_out(p: AttentionProblem, machine: Machine, block_q: int, block_kv: in
         )  # fmt: skip
         balance = deal.share * deal.busy
         return SharedBlocks(block_q, block_kv, rows, count, row_pad, met, deal.busy, balance, walk, deal)
-    parts = max(1, min(cores // count, ceil(met / 512))) if count < cores else 1
+    parts = max(1, min(cores // count, ceil(met / 512))) if count < cores and not p.is_prompt else 1
     units = count * parts
     busy = min(units, cores)
     return SharedBlocks(block_q, block_kv, rows, count, row_pad, met, busy, ceil(units / busy) * busy / units)

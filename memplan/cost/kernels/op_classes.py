@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from memplan.core.resources import table
-from memplan.cost.kernels.kernel import Operand, logical_row
+from memplan.cost.kernels.kernel import Kernel, Operand, logical_row
 from memplan.graph.op_names import table_names
 
 CONVOLUTIONS = (
@@ -62,7 +62,7 @@ def _classes(generation: str) -> Mapping[str, OpClass]:
 
 
 @cache
-def _listed(op_type: str, generation: str = "") -> str:
+def listed_name(op_type: str, generation: str = "") -> str:
     """
     The name by which all tables know `op_type`, in lower case: the nearest one that has a class, its own where none
     has. `generation` has classes of its own.
@@ -87,7 +87,7 @@ def _names(*path: str | int) -> frozenset[str]:
 
 def is_among(op_type: str, *path: str | int) -> bool:
     """Whether `kernels.json` lists `op_type` at `path` (`"copies_layout", "types"`), by the rule of its classes."""
-    return _listed(op_type) in _names(*path)
+    return listed_name(op_type) in _names(*path)
 
 
 def takes_turns(op_type: str, generation: str = "") -> bool:
@@ -152,14 +152,67 @@ def rank_runs(op_type: str) -> RankRuns | None:
     return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
 
 
+@dataclass(frozen=True, slots=True)
+class SummedRows:
+    """
+    Steps that wait for each other of `together` rows that are added up for a token: `steps`, where the expert of each
+    is read too `steps_with_expert`, and of a token's only row `steps_of_one`.
+    """
+
+    together: int
+    steps: int
+    steps_with_expert: int = 0
+    steps_of_one: int = 0
+
+    def of_token(self, rows: int, *, expert: bool) -> int:
+        """Steps of `rows` rows of a token; `expert` where biases of their experts are added."""
+        if rows == 1 and self.steps_of_one:
+            return self.steps_of_one
+        return -(-rows // self.together) * ((expert and self.steps_with_expert) or self.steps)
+
+
+def summed_rows(op_type: str, generation: str) -> SummedRows | None:
+    """How `op_type` adds up rows of experts on `generation` (`npu_arch`), `None` where that is not known."""
+    steps = _table()["summed_rows"]["steps"].get(generation)
+    return SummedRows(**steps) if steps is not None and is_among(op_type, "summed_rows", "types") else None
+
+
+def tiling_bytes(op_type: str, generation: str) -> int:
+    """Bytes of the cut that each core copies before it starts, 0 where they are few or nothing says that it waits."""
+    rule = _table()["tiling_bytes"]
+    if generation in rule["not_of"]:
+        return 0
+    name = op_type.casefold()
+    return next((int(each["bytes"]) for each in rule["structures"] if name.startswith(each["prefix"].casefold())), 0)
+
+
 _BEHIND_CHANNELS = 2
 
 
-def reduced_row(op_type: str, operand: Operand) -> int:
-    """`logical_row` of `operand` for kernels of `op_type`: norms of images go along the pixels of a channel."""
-    if operand.layout == "ND" and len(operand.shape) > _BEHIND_CHANNELS and is_among(op_type, "image_rows", "types"):
+def reduced_row(kernel: Kernel, operand: Operand) -> int:
+    """
+    `logical_row` of `operand` for `kernel`: norms of images go along the pixels of a channel, those of groups of
+    channels along all that a group has, of which the result tells how many means there are.
+    """
+    if sums_groups(kernel):
+        return max(operand.count // kernel.outputs[1].count, 1)
+    if (
+        operand.layout == "ND"
+        and len(operand.shape) > _BEHIND_CHANNELS
+        and is_among(kernel.type, "image_rows", "types")
+    ):
         return max(prod(operand.shape[_BEHIND_CHANNELS:]), 1)
     return logical_row(operand)
+
+
+def sums_groups(kernel: Kernel) -> bool:
+    """Whether `kernel` goes along groups of channels, and tells how many by their means."""
+    return is_among(kernel.type, "group_rows", "types") and len(kernel.outputs) > 1 and kernel.outputs[1].count > 0
+
+
+def reads_groups_again(kernel: Kernel, generation: str) -> bool:
+    """Whether norms of groups read every group a second time on `generation`, even if UB could hold it."""
+    return sums_groups(kernel) and generation in _table()["group_rows"]["always_again"]
 
 
 @cache
@@ -178,7 +231,7 @@ def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     if generation in rule["not_of"]:
         return 0
     part = "longer_than_buffer" if long and is_among(op_type, "rows_in_turn", "longer_than_buffer") else "types"
-    return int(_by_name("rows_in_turn", part).get(_listed(op_type), 0))
+    return int(_by_name("rows_in_turn", part).get(listed_name(op_type), 0))
 
 
 def rows_a_task(op_type: str, table_rows: int | None) -> int:
@@ -187,7 +240,7 @@ def rows_a_task(op_type: str, table_rows: int | None) -> int:
 
     `table_rows` is how many its table has where one index says a row of whole blocks, `None` elsewhere.
     """
-    task = _by_name("rows_in_turn", "tasks").get(_listed(op_type))
+    task = _by_name("rows_in_turn", "tasks").get(listed_name(op_type))
     if task is None:
         return 1
     short = table_rows is not None and table_rows <= task["longest_table"]
@@ -214,6 +267,7 @@ def one_row_at_a_time(op_type: str, row: int, family: str) -> bool:
     return any(
         is_among(op_type, "one_row_at_a_time", "rules", place, "types")
         and row > rule["above_elements"]
+        and row % rule.get("but_multiples_of", row + 1) != 0
         and family in rule.get("families", (family,))
         for place, rule in enumerate(_table()["one_row_at_a_time"]["rules"])
     )
@@ -233,7 +287,7 @@ def op_class(op_type: str, generation: str = "") -> OpClass:
     of the others behind it. A type that the table lacks is taken as one vector instruction per element, with the rule
     `unknown`.
     """
-    found = _classes(generation).get(_listed(op_type, generation))
+    found = _classes(generation).get(listed_name(op_type, generation))
     if found is not None:
         return found
     if is_fused(op_type):
@@ -283,4 +337,4 @@ def row_transfers(op_type: str, generation: str) -> int:
     """
     if generation in _table()["cache_writes"]["not_of"]:
         return 0
-    return int(_by_name("cache_writes", "row_transfers").get(_listed(op_type), 0))
+    return int(_by_name("cache_writes", "row_transfers").get(listed_name(op_type), 0))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from memplan.cost.attention import AttentionProblem
 from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
-from memplan.cost.kernels.op_classes import is_fused
+from memplan.cost.kernels.op_classes import is_among, is_fused
 from memplan.cost.machine import Machine
 from memplan.cost.products.chunk_kernels import CHUNK_SIZES, attribute_sizes
 from memplan.cost.products.matmul_problem import MatmulProblem
@@ -128,9 +129,16 @@ def matmul_of(kernel: Kernel, machine: Machine, *, grouped: bool = False, added:
             extra_bytes=float(sum(op.nbytes for op in _beside(kernel) if op not in tensors[:2])),
             widening=widening,
             groups_told=grouped,
+            in_base_blocks=_in_base_blocks(kernel, tensors, machine),
         ),
         assumed=assumed,
     )
+
+
+def _in_base_blocks(kernel: Kernel, factors: Sequence[Operand], machine: Machine) -> bool:
+    """Whether it is the library's product of whole numbers where cube and vector share no buffer."""
+    whole = all(factor.dtype in _WHOLE for factor in factors[:2])
+    return whole and not machine.direct and is_among(kernel.type, "base_blocks", "types")
 
 
 def _beside(kernel: Kernel) -> tuple[Operand, ...]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from memplan.cost.machine import Machine
 
 FRACTAL = 16
+_IN_BLOCKS = 1, 2
+"""Bytes of the types that the grouped product of 2201 multiplies as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class MatmulProblem:
     `unfolds` is the share of the elements of A that lie in GM where A is made of the windows of an image on the way
     from L1 to L0A, 0 where A lies there whole; windows lie `stride` pixels apart, of which one in so many is used at a
     time. `turned_cycles` are those of MTE1 for a block of B that it turns on the way, 0 where B lies as it is taken.
-    `groups_told` where it is a grouped product, to which a list says where groups end.
+    `groups_told` where it is a grouped product, to which a list says where groups end; `in_base_blocks` where the
+    library never splits K, and of B whose rows lie along N takes no more columns at a time than its base block has.
     """
 
     m: int
@@ -44,6 +47,7 @@ class MatmulProblem:
     stride: int = 1
     turned_cycles: float = 0.0
     groups_told: bool = False
+    in_base_blocks: bool = False
 
     @property
     def flops(self) -> int:
@@ -76,6 +80,7 @@ def of_grouped_library(problem: MatmulProblem, machine: Machine) -> bool:
     Whether `problem` is a grouped product of the library of 2201, whose tiles do not follow from its sizes.
 
     All its cores start, look up where groups end and take tiles of 128 x 256 in turn, a group after the other
-    (`CalcMMTiling` and `usedCoreNum_`, hicann/ops-transformer gmm/grouped_matmul/op_host/op_tiling).
+    (`CalMMTiling` and `usedCoreNum_`, hicann/ops-transformer gmm/grouped_matmul/op_host/op_tiling; those of int8 with a
+    gate or sums of experts behind have the same tiles, gmm/grouped_matmul_swiglu_quant, _finalize_routing).
     """
-    return problem.groups_told and bool(machine["group_list_ns"]) and problem.a_bytes == problem.b_bytes == 2
+    return problem.groups_told and bool(machine["group_list_ns"]) and problem.a_bytes == problem.b_bytes in _IN_BLOCKS

@@ -36,7 +36,7 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     hbm_read = np.minimum(max(_first_touch(problem, machine) - problem.hot_bytes, 0.0), gm_read)
 
     cycle = 1e9 / machine.clock_hz
-    fetch = _fetch(problem, machine, loads, dealt, gm_read, hbm_read)
+    fetch = _fetch(problem, machine, grid["k_l1"], loads, dealt, gm_read, hbm_read)
     write = out / min(machine.l2_write_per_second or inf, fetch.hbm_rate * 1e9 * 4) * 1e9
     # What of the result does not stay in L2 goes on to HBM while the kernel runs, beside what is read from there.
     beyond = problem.c_total * (1.0 - machine.stays_in_l2(problem.a_total + problem.b_total + problem.c_total))
@@ -53,7 +53,11 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
     waited = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
-    busy = [pipes["cube"], pipes["fixpipe"], np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
+    # Where one tile fills L0C, the cube waits until FixPipe has taken its sums away.
+    filled = grid["l0c_buffers"] == 1
+    drained = np.where(filled, pipes["cube"] + pipes["fixpipe"], pipes["cube"])
+    taken = np.where(filled, 0.0, pipes["fixpipe"])
+    busy = [drained, taken, np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
     span = overlapped(busy, machine["pipe_norm"])
     first = (m_work * problem.a_bytes + n_work * problem.b_bytes) * np.minimum(grid["k_l1"], depth)
     first = first / machine["l2_to_l1_bytes_per_cycle"] + fixpipe
@@ -154,7 +158,7 @@ class _Fetch:
     rest: Array
     hbm_rate: float
     l2_rate: float
-    own: float
+    own: Array
     port: float
 
     def nanoseconds(self, busy: Array) -> Array:
@@ -165,7 +169,13 @@ class _Fetch:
 
 
 def _fetch(
-    problem: MatmulProblem, machine: Machine, loads: _Loads, dealt: _Dealt, gm_read: Array, hbm_read: Array
+    problem: MatmulProblem,
+    machine: Machine,
+    k_l1: Array,
+    loads: _Loads,
+    dealt: _Dealt,
+    gm_read: Array,
+    hbm_read: Array,
 ) -> _Fetch:
     nz, (m_work, n_work) = problem.b_run == "nz", dealt.work
     copied = machine["hbm_read_share" if nz else "hbm_nd2nz_share"]
@@ -180,9 +190,27 @@ def _fetch(
         rest=(gm_read - hbm_read) * crooked,
         hbm_rate=machine.hbm_bytes_per_second * copied * machine["hbm_compute_share"] * 1e-9,
         l2_rate=port * machine.cubes * machine["l2_shared_reads"] * 1e-9,
-        own=machine["hbm_core_nz_bytes_per_cycle" if nz else "hbm_core_bytes_per_cycle"] * machine.clock_hz * 1e-9,
+        own=_cold_cycle_bytes(problem, machine, k_l1, loads, dealt) * machine.clock_hz * 1e-9,
         port=port,
     )
+
+
+def _cold_cycle_bytes(problem: MatmulProblem, machine: Machine, k_l1: Array, loads: _Loads, dealt: _Dealt) -> Array:
+    """Bytes a cycle that one core reads of operands that L2 lacks, of short rows no more than its rows under way."""
+    if problem.b_run == "nz":
+        return np.full_like(loads.a, machine["hbm_core_nz_bytes_per_cycle"])
+    most, row_cycles = machine["hbm_core_bytes_per_cycle"], machine["hbm_core_row_cycles"]
+    (m_work, n_work), depth = dealt.work, np.minimum(k_l1, dealt.depth)
+    cycles = np.zeros_like(loads.a)
+    for run, extent, width, loaded in (
+        (problem.a_run, m_work, problem.a_bytes, loads.a),
+        (problem.b_run, n_work, problem.b_bytes, loads.b),
+    ):
+        row = (depth if run == "k" else extent) * width
+        each = np.full_like(row, 1 / most) if run == "nz" else np.maximum(1 / most, row_cycles / row)
+        cycles += loaded * each
+    rate: Array = (loads.a + loads.b) / cycles
+    return rate
 
 
 def _core_cycles(

@@ -120,6 +120,8 @@ def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | Non
     grid = _candidates(problem, machine)
     if of_grouped_library(problem, machine):
         return Search(problem, evaluate(problem, machine, _grouped_blocks(problem, grid), cores))
+    if problem.in_base_blocks:
+        return Search(problem, evaluate(problem, machine, _base_blocks(problem, grid), cores))
     result = evaluate(problem, machine, grid, cores)
     tiles = np.ceil(problem.m / grid["m"]) * np.ceil(problem.n / grid["n"]) * problem.batch
     splits = np.minimum(np.floor(cores / tiles), np.ceil(problem.k / np.maximum(grid["k"], 256)))
@@ -133,6 +135,18 @@ def search_tilings(problem: MatmulProblem, machine: Machine, *, cores: int | Non
 
 _GROUPED_BLOCK = (128, 256)
 """Rows and columns of a tile of a grouped product."""
+_BASE_COLUMNS = 256
+"""
+Columns at most of a tile of whole numbers whose rows lie along N: of tilings that load alike the library takes that
+(`CheckTrans`, hicann/ops-nn matmul/quant_batch_matmul_v3/op_host/op_tiling/quant_batch_matmul_v3_basic_tiling.cpp).
+"""
+
+
+def _base_blocks(problem: MatmulProblem, grid: Mapping[str, Array]) -> dict[str, Array]:
+    """Of `grid` the tilings with no more columns than the base block has where B's rows are whole such blocks."""
+    bounded = problem.b_run == "n" and problem.n % _BASE_COLUMNS == 0
+    block = grid["n"] <= (_BASE_COLUMNS if bounded else problem.n + FRACTAL)
+    return {name: values[block] for name, values in grid.items()}
 
 
 def _grouped_blocks(problem: MatmulProblem, grid: Mapping[str, Array]) -> dict[str, Array]:

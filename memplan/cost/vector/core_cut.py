@@ -18,6 +18,7 @@ from memplan.cost.machine import Machine
 from memplan.cost.vector.index_search import search_ns
 from memplan.cost.vector.rank_runs import cut_of_ranks
 from memplan.cost.vector.runs import relayout_of
+from memplan.cost.vector.summed_rows import cut_of_sums
 from memplan.cost.vector.traffic import row_count
 from memplan.cost.vector.windows import Windows
 
@@ -63,9 +64,9 @@ def core_cut_of(
     else:
         cores = min(most, max(1, int(-(-largest.nbytes // machine["bytes_per_core"]))))
     cores = min(cores, _most_cores(kernel, rule, machine))
-    runs = cut_of_ranks(kernel, machine)
-    if runs is not None:
-        return CoreCut(runs[0], runs[0], runs[1])
+    dealt_whole = cut_of_ranks(kernel, machine) or cut_of_sums(kernel, machine)
+    if dealt_whole is not None:
+        return CoreCut(dealt_whole[0], dealt_whole[0], dealt_whole[1])
     if not told:
         cores = min(cores, _cores_of_whole_rows(kernel, rule, largest, machine))
     if rule.rule == "copy" and writes_cache(kernel.type) and kernel.present:
@@ -139,7 +140,7 @@ def _most_cores(kernel: Kernel, rule: OpClass, machine: Machine) -> int:
 
 def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand, machine: Machine) -> int:
     """The most cores that get whole rows, where none is divided: of norms, of softmax, of where the largest is."""
-    rows = largest.count / reduced_row(kernel.type, largest) if largest.shape else 1.0
+    rows = largest.count / reduced_row(kernel, largest) if largest.shape else 1.0
     together = index_rows(kernel.type, machine.npu_arch)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)

@@ -30,7 +30,7 @@ def search_ns(kernel: Kernel, machine: Machine, cores: int) -> float:
         steps = ceil(outside / cores) * ceil(length / rule.part) * (rule.steps + (source.dtype == "bfloat16"))
     else:
         # What lies outside is dealt out, or what lies inside: whichever leaves the busiest core fewer parts.
-        parts = min(ceil(outside / machine.vectors) * ceil(inside / rule.part), outside)
+        parts = min(ceil(outside / (kernel.block_count or machine.vectors)) * ceil(inside / rule.part), outside)
         steps = parts * length * rule.inner_steps
     return steps * machine["instruction_start_ns"]
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 
 from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.op_classes import (
     OpClass,
     one_row_at_a_time,
+    reads_groups_again,
     reads_rows_behind_sum,
     reduced_row,
+    sums_groups,
     takes_turns,
+    tiling_bytes,
     writes_cache,
 )
 from memplan.cost.machine import Machine
 from memplan.cost.vector.core_cut import core_cut_of
+from memplan.cost.vector.rank_runs import bytes_of_a_run
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
-from memplan.cost.vector.traffic import added_rows, lines_of_blocks, scattered, traffic_of
+from memplan.cost.vector.threads import thread_turns
+from memplan.cost.vector.traffic import added_rows, bytes_passed, lines_of_blocks, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
 from memplan.graph.model import DTYPE_BITS
 
@@ -43,7 +48,7 @@ class VectorWork:
     more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
     are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
     first half of their instructions waits for them. What is done `in_turn` doubles no buffer: a piece, or a row, is
-    written before the next one is read.
+    written before the next one is read. Before anything each core copies `tiling` bytes of its cut.
     """
 
     read: float
@@ -66,6 +71,7 @@ class VectorWork:
     over: float = 0.0
     behind_sum: bool = False
     in_turn: bool = False
+    tiling: int = 0
 
 
 def vector_passes(rule: OpClass, machine: Machine) -> float:
@@ -78,9 +84,10 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     largest = max(kernel.operands, key=lambda operand: operand.nbytes, default=Operand((), "float32"))
     read, written, run = traffic_of(kernel, rule)
     joined = bool(machine["short_runs_join"])
+    run = bytes_of_a_run(kernel) or run
     runs = Runs(read=run) if run else contiguous_runs(kernel, rule, joined=joined)
     turned = turned_bytes(kernel, rule) if joined else 0.0
-    turns = row_turns(kernel, rule, machine)
+    turns = thread_turns(kernel, machine) or row_turns(kernel, rule, machine)
     if turns is not None:
         read, written, runs = turns.read, turns.written, Runs()
     elif joined and rule.kind == "slice":
@@ -88,6 +95,8 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         read = float(kernel.read_bytes) if turned else min(read, float(kernel.read_bytes))
     elif joined and rule.rule == "scatter":
         read, written, runs = added_rows(kernel)
+    elif rule.kind == "slice":
+        read *= bytes_passed(kernel, machine["alignment"])
     elif writes_cache(kernel.type):
         read += lines_of_blocks(kernel, machine["alignment"])
     windows = windows_of(kernel) if rule.kind == "pooling" else None
@@ -101,7 +110,9 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
     if rule.kind == "pooling":
         # Neighbouring pixels of the result have taps in common, blocks of channels have none.
         lanes = min(lanes, BLOCK_CHANNELS)
-    rows = _rows_alone(kernel, rule, largest)
+    by_threads = turns is not None and not turns.in_turn
+    # Threads pick elements of rows on their own, each a piece of its own.
+    rows = 0.0 if by_threads else _rows_alone(kernel, rule, largest)
     row_starts = _row_starts(kernel, largest, steps, machine)
     cut = (
         core_cut_of(kernel, rule, machine, largest, rows if row_starts > 1 else 0.0, windows)
@@ -114,6 +125,11 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         # What is computed with lies there as wide as it is computed.
         room *= min(largest.nbytes / max(largest.count, 1) / width, 1.0)
     piece = max(min(room, (read + written) / operands / cut.parts), 32.0)
+    pieces = max(count / cut.cores if by_threads else (read + written) / operands / cut.cores / piece, 1.0)
+    again = _read_again(kernel, rule, machine)
+    if rule.kind == "rows" and not again:
+        # What is known of a row has to be known before any of it goes out.
+        pieces = min(pieces, max(ceil(rows / cut.cores), 1.0))
     return VectorWork(
         read=read,
         written=written,
@@ -125,17 +141,18 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         runs=runs,
         cores=cut.cores,
         piece=min(piece, runs.read) if runs.read else piece,
-        pieces=max((read + written) / operands / cut.cores / piece, 1.0),
+        pieces=pieces,
         steps=steps,
         issued_ns=cut.issued_ns,
         stages=cut.stages,
         merged=cut.merged,
         row_starts=row_starts,
-        again=_read_again(kernel, rule, machine),
-        piece_starts=steps if piecewise else 0.0,
+        again=again,
+        piece_starts=steps if piecewise and not by_threads else 0.0,
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
-        in_turn=turns is not None or takes_turns(kernel.type, machine.npu_arch),
+        in_turn=(turns is not None and not by_threads) or takes_turns(kernel.type, machine.npu_arch),
+        tiling=tiling_bytes(kernel.type, machine.npu_arch),
     )
 
 
@@ -157,9 +174,16 @@ def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
     long = [
         each
         for each in kernel.present
-        if each.layout == "ND" and each.shape and _ROW_BYTES * each.shape[-1] > machine.ub
+        if each.layout == "ND" and each.shape and _ROW_BYTES * _whole_row(kernel, each) > machine.ub
     ]
+    if reads_groups_again(kernel, machine.npu_arch):
+        long = [kernel.present[0]]
     return float(sum(each.nbytes for each in long) * (2 if rule.rule in _READ_THREE_TIMES else 1))
+
+
+def _whole_row(kernel: Kernel, operand: Operand) -> int:
+    """Elements that a core has to hold of a row: a group of channels, else what lies along the last axis."""
+    return reduced_row(kernel, operand) if sums_groups(kernel) and operand == kernel.present[0] else operand.shape[-1]
 
 
 def _elements(kernel: Kernel, rule: OpClass, windows: Windows | None) -> float:
@@ -211,7 +235,7 @@ def _rows_alone(kernel: Kernel, rule: OpClass, largest: Operand) -> float:
     """Rows that a norm or a sum goes along, 0 for classes without."""
     if rule.kind not in ("rows", "reduction") or not largest.shape:
         return 0.0
-    rows = largest.count / reduced_row(kernel.type, largest) if largest.count else 0.0
+    rows = largest.count / reduced_row(kernel, largest) if largest.count else 0.0
     if rule.kind == "reduction" and kernel.outputs and kernel.outputs[0].count < rows:
         rows = float(kernel.outputs[0].count)
     return rows
@@ -222,7 +246,7 @@ def _row_starts(kernel: Kernel, largest: Operand, steps: float, machine: Machine
     Instructions that a row starts on its own: one where rows share them, all of the definition's where a kernel works
     on one row at a time, which is halved until a register holds what is left to add up.
     """
-    row = reduced_row(kernel.type, largest) if largest.shape else 1
+    row = reduced_row(kernel, largest) if largest.shape else 1
     if machine["keeps_registers"] or not one_row_at_a_time(kernel.type, row, machine.family):
         return 1.0
     return steps + max(log2(row / SUMMED_LANES), 0.0)

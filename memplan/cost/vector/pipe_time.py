@@ -14,6 +14,9 @@ from memplan.cost.overlap import overlapped
 from memplan.cost.transfer import Copy, CopyTime, copy_time, dirty_in_l2
 from memplan.cost.vector.kernel_work import VectorWork
 
+SCALAR_LINE_BYTES = 64
+"""A line of the scalar unit's cache (vendor's guide, DataCacheCleanAndInvalid)."""
+
 
 @dataclass(frozen=True, slots=True)
 class VectorTime:
@@ -78,6 +81,7 @@ def vector_time(
     else:
         busy = max(in_turn, moved.together_ns)
     start = machine["instruction_start_ns"] * work.steps + code_ns
+    start += work.tiling / SCALAR_LINE_BYTES * machine["scalar_line_ns"]
     if work.stages:
         # All cores are waited for as they are when a kernel starts.
         start += work.stages * machine["head_ns_per_vector_core"] * work.cores

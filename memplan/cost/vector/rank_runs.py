@@ -21,17 +21,30 @@ def cut_of_ranks(kernel: Kernel, machine: Machine) -> tuple[int, float] | None:
     Cores that get runs, and nanoseconds that what the busiest one copies out takes to start, an expert's tokens, their
     places and their scales one behind the other; `None` for kernels of other types and where no counts are told.
     """
-    rule = rank_runs(kernel.type)
-    counts = [each.shape for each in kernel.present[1:] if "int" in each.dtype and len(each.shape) == _COUNTED_AXES]
-    if rule is None or not counts or not all(counts[0]):
+    rule, counted = rank_runs(kernel.type), _counted(kernel)
+    if rule is None or counted is None:
         return None
-    ranks, experts = counts[0]
+    ranks, experts = counted
     dealt = kernel.block_count or ceil(ranks / ceil(ranks / machine.vectors))
     parts = 1 if kernel.block_count else _parts(rule, machine, ranks, experts)
     share = ceil(experts / parts)
     copies = rule.copies + (len(kernel.present) > _WITHOUT_SCALES)
     runs = ceil(ranks / dealt) * share
     return min(dealt * ceil(experts / share), machine.vectors), runs * copies * machine["instruction_start_ns"]
+
+
+def bytes_of_a_run(kernel: Kernel) -> float:
+    """Bytes of a rank's tokens of an expert on average, which are copied in together; 0 for other kernels."""
+    counted = _counted(kernel)
+    if rank_runs(kernel.type) is None or counted is None:
+        return 0.0
+    return kernel.present[0].nbytes / (counted[0] * counted[1])
+
+
+def _counted(kernel: Kernel) -> tuple[int, int] | None:
+    """Ranks, and experts of a rank, for which tokens are counted; `None` where no such counts are given."""
+    counts = [each.shape for each in kernel.present[1:] if "int" in each.dtype and len(each.shape) == _COUNTED_AXES]
+    return (counts[0][0], counts[0][1]) if counts and all(counts[0]) else None
 
 
 def _parts(rule: RankRuns, machine: Machine, ranks: int, experts: int) -> int:

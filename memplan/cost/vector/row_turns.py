@@ -24,11 +24,15 @@ _HELD = 2
 
 @dataclass(frozen=True, slots=True)
 class RowTurns:
-    """How rows are dealt out, with what the busiest core's steps take to start, and bytes moved in and out."""
+    """
+    How rows are dealt out, with what the busiest core's steps take to start, and bytes moved in and out, which come one
+    after the other where they are `in_turn`.
+    """
 
     cut: CoreCut
     read: float
     written: float
+    in_turn: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,14 +134,14 @@ def _blocked_runs(source: Operand, result: Operand) -> Runs:
 
 
 def _transposed_runs(source: Operand, result: Operand, *, joined: bool) -> Runs:
-    """Dimensions that are innermost before and behind move as they are; else tiles of both are turned."""
-    if source.shape == result.shape:
+    """
+    Dimensions that are innermost before and behind move as they are; else tiles of both are turned.
+
+    Of equal shapes the innermost dimensions that are of one size have changed places.
+    """
+    inner = _innermost_kept(source.shape, result.shape)
+    if inner is None:
         return Runs()
-    inner = 1
-    for before, behind in zip(reversed(source.shape), reversed(result.shape), strict=True):
-        if before != behind:
-            break
-        inner *= before
     if inner > 1:
         return Runs(read=_bytes(source, inner))
     sides = [min(operand.shape[-1], _TILE) for operand in (source, result)]
@@ -158,6 +158,17 @@ def _transposed_runs(source: Operand, result: Operand, *, joined: bool) -> Runs:
         if whole[1] and result.shape[-2] == source.shape[-1]:
             sides[1] = area
     return Runs(read=_bytes(source, sides[0]), written=_bytes(result, sides[1]))
+
+
+def _innermost_kept(before: Sequence[int], behind: Sequence[int]) -> int | None:
+    """Elements of the dimensions behind the last one that changes its place, `None` where none can have."""
+    inner = 1
+    for place in range(len(before) - 1, -1, -1):
+        alike = before[place] > 1 and before[place] in before[:place]
+        if before[place] != behind[place] or (before == behind and alike):
+            return inner
+        inner *= before[place]
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import OpClass
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs
 
@@ -66,6 +66,17 @@ def lines_of_blocks(kernel: Kernel, line: float) -> float:
     """Bytes of the lines that come to L2 where tokens go into caches in blocks, each of which is a part of a line."""
     blocks = sum(each.nbytes for each in kernel.outputs if each.layout == "NZ") / BLOCK_BYTES
     return blocks * line
+
+
+def bytes_passed(kernel: Kernel, line: float) -> float:
+    """
+    Bytes that come in for each one of a slice that takes one element in so many of a row: all that lie between, or a
+    line of `line` bytes for each where they are farther apart.
+    """
+    told = kernel.attribute("strides") or kernel.attribute("steps")
+    last = str(told).rpartition(",")[2].strip(" ()[]")
+    step = abs(int(last)) if last.lstrip("-").isdigit() else 1
+    return max(min(float(step), line / element_bytes(kernel.outputs[0].dtype)), 1.0) if kernel.outputs else 1.0
 
 
 def row_count(operand: Operand) -> float:

@@ -12,15 +12,8 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import (
-    longest_types,
-    medians_of_kinds,
-    operands_told,
-    rows_of_type,
-    signatures,
-    unlike_work,
-    weighted_median,
-)
+from memplan.findings.kernel_bounds import longest_types, operands_told, rows_of_type, signatures, unlike_work
+from memplan.findings.medians import median_of, medians_of_kinds, weighted_median
 from memplan.traces.profile import Kernels
 
 _BESIDE, _ALONE = 0.5, 0.1
@@ -58,7 +51,7 @@ def _slowed(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findin
     if len(set(alike[mine].tolist())) < _FEWEST:
         return
     ratio = length[mine] / alone[mine]
-    most = min(weighted_median(ratio, length[mine]), float(np.median(ratio))) - 1
+    most = min(weighted_median(ratio, length[mine]), median_of(ratio)) - 1
     excess = length[mine] - alone[mine]
     cost = int(excess.sum())
     if most < threshold("slow_rank_share") or not facts.worth(cost):

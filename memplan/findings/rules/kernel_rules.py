@@ -26,6 +26,7 @@ from memplan.findings.kernel_bounds import (
     signatures,
     unlike_work,
 )
+from memplan.findings.medians import median_of, medians_of_kinds
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 
@@ -95,9 +96,11 @@ def _on_cpu(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findin
 def _layouts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Finding]:
     rows, _ = _of_names(job, facts, kernels, "formats")
     # Of a move that the model asks for and that takes no longer than a launch, no layout would save anything.
-    asked = kernels_listed(kernels, "moves") & (kernels.duration_ns < threshold("launch_bound_ns"))
+    moves = kernels_listed(kernels, "moves")
+    asked = moves & (kernels.duration_ns < threshold("launch_bound_ns"))
     rows = rows[~asked[facts.case.computing_rows[rows]]]
-    total = int(kernels.duration_ns[facts.case.computing_rows[rows]].sum())
+    length = kernels.duration_ns[facts.case.computing_rows[rows]]
+    total = int(length.sum())
     if total < threshold("format_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -117,6 +120,7 @@ def _layouts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findi
         confidence=Confidence.MEASURED,
         places=_longest_of(job, facts, kernels, rows),
         evidence=_types(facts, kernels, rows),
+        signs=frozenset(["moves"] * (2 * int(length[moves[facts.case.computing_rows[rows]]].sum()) > total)),
     )
 
 
@@ -184,11 +188,8 @@ def _irregular(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Fin
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
     number = _alike(kernels, facts.case.computing_rows[rows])
-    order = np.lexsort((length, number))
-    begins = np.flatnonzero(np.append(True, np.diff(number[order]) != 0))
-    counts = np.diff(np.append(begins, len(order)))
-    usual = length[order][begins + (counts - 1) // 2][number]
-    often = counts[number] >= 4
+    usual = medians_of_kinds(number, length, np.arange(len(rows), dtype=np.int64))[number]
+    often = np.bincount(number)[number] >= 4
     usual = usual * _load(kernels.step[facts.case.computing_rows[rows]], length / np.maximum(usual, 1.0))
     slow = often & (length > threshold("irregular_factor") * usual)
     if not slow.any():
@@ -245,7 +246,7 @@ def _load(step: Int64s, more: Floats) -> Floats:
     found = np.ones(len(step))
     for number in np.unique(step).tolist():
         mine = step == number
-        found[mine] = max(float(np.median(more[mine])), 1.0)
+        found[mine] = max(median_of(more[mine]), 1.0)
     return found
 
 

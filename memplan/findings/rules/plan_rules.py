@@ -13,7 +13,9 @@ from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import recurring_of_rank, weighted_median
+from memplan.findings.kernel_bounds import recurring_of_rank
+from memplan.findings.medians import weighted_median
+from memplan.graph.op_names import op_family
 from memplan.traces.profile import Kernels
 
 if TYPE_CHECKING:
@@ -36,20 +38,26 @@ def plan_findings(job: JobCase) -> Iterator[Finding]:
 def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
     """
     Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
-    the plan that lacks them, so they cost nothing.
+    the plan that lacks them. Such of types that the plan has are more of what it plans, as of further micro-batches,
+    and cost nothing; what the others cost is assumed.
     """
     free = facts.claims.unclaimed(planned.unplanned())
     length = kernels.duration_ns[facts.case.computing_rows]
     names = [planned.what(kernel) for kernel in free.tolist()]
-    known = free[np.array([bool(name) for name in names], dtype=bool)] if len(free) else free
-    total = int(length[known].sum()) if len(known) else int(length[free].sum())
+    types = [kernels.type[int(row)] for row in facts.case.computing_rows[free].tolist()]
+    planned_types = {op_family(op.type) for op in planned.plan.ops}
+    known = np.array([bool(name) for name in names], dtype=bool)
+    others = np.array([op_family(name) not in planned_types for name in types], dtype=bool)
+    dear = free[known | others]
+    mine = dear if len(dear) else free
+    total = int(length[mine].sum())
     if not facts.worth(total):
         return
     sums: Counter[Text] = Counter()
-    for kernel, name in zip(free.tolist(), names, strict=True):
-        sums[name or f"{kernels.type[int(facts.case.computing_rows[kernel])]}, unknown"] += int(length[kernel])
+    for kernel, name, type_name in zip(free.tolist(), names, types, strict=True):
+        sums[name or f"{type_name}, unknown"] += int(length[kernel])
     largest = sums.most_common(_MOST)
-    mine = known if len(known) else free
+    sure = 2 * int(length[free[known]].sum()) >= total
     yield Finding(
         kind="plan.unplanned",
         title=Sentence(
@@ -57,11 +65,12 @@ def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: Planne
             (f"{len(mine):,}", format_duration(total), format_share(total / facts.length_ns), largest[0][0]),
         ),
         rank=facts.case.rank,
-        cost_ns=facts.claims.take_kernels(known, total) if len(known) else None,
+        cost_ns=facts.claims.take_kernels(dear, total) if len(dear) else None,
         cost_bytes=None,
         bound="the plan, which does without them",
-        formula="time of computing kernels that no planned op runs, where it is known what they are",
-        confidence=Confidence.DERIVED,
+        formula="time of computing kernels that no planned op runs, where it is known what they are or no planned op is"
+        " of their type",
+        confidence=Confidence.DERIVED if sure or not len(dear) else Confidence.ASSUMED,
         places=_worst(job, facts.case.rank, mine, length.astype(np.float64)),
         evidence=tuple(Evidence(name, time, "ns") for name, time in largest),
     )

@@ -11,7 +11,8 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import signatures, weighted_median
+from memplan.findings.kernel_bounds import signatures
+from memplan.findings.medians import step_pace
 from memplan.findings.rules.rank_rules import stage_peers, taking_turns, waiting_peers
 
 _MOST = 16
@@ -56,7 +57,8 @@ def _slower_at_most(facts: RankFacts) -> Floats | None:
     """
     By step, by which share most of its kernels, by time, take longer than in the rank's fastest step.
 
-    Each is held against the lower quartile of its kind; `None` where no kernels are known.
+    A clock slows what computes and not what waits for memory, so that most in number may be as fast as ever. `None`
+    where no kernels are known.
     """
     case = facts.case
     if case.kernels is None or not len(case.computing_rows) or not case.windows:
@@ -64,16 +66,7 @@ def _slower_at_most(facts: RankFacts) -> Floats | None:
     rows = case.computing_rows
     _, kind = signatures(case.kernels, rows)
     length = case.kernels.duration_ns[rows].astype(np.float64)
-    order = np.lexsort((length, kind))
-    begins = np.flatnonzero(np.append(True, np.diff(kind[order]) != 0))
-    counts = np.diff(np.append(begins, len(rows)))
-    usual = length[order][begins + (counts - 1) // 4]
-    ratio = length / np.maximum(usual[kind], 1.0)
-    step = case.begun_at(case.kernels.start_ns[rows])
-    typical = np.array(
-        [weighted_median(ratio[step == place], length[step == place]) for place in range(len(case.windows))]
-    )
-    return np.asarray(typical / typical.min() - 1, dtype=np.float64)
+    return step_pace(kind, length, case.begun_at(case.kernels.start_ns[rows]), len(case.windows)).by_time
 
 
 def _finding(job: JobCase, peers: list[int], rank: int, slow: Bools, longer: Floats, usual: Floats) -> Finding:

@@ -13,13 +13,8 @@ from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
-from memplan.findings.kernel_bounds import (
-    longest_types,
-    medians_of_kinds,
-    operands_told,
-    signatures,
-    weighted_median,
-)
+from memplan.findings.kernel_bounds import longest_types, operands_told, signatures
+from memplan.findings.medians import medians_of_kinds, step_pace
 from memplan.findings.rules.rank_rules import stage_peers
 from memplan.findings.software import software_of
 from memplan.traces.profile import Kernels
@@ -149,22 +144,11 @@ def _slower(kernels: _Stepped, rows: Int64s) -> Floats:
     Most of them in number as well as by time, and beyond what their scatter makes of so many: a few long ones are no
     slow step. Zero where a step has too few.
     """
-    length, step, alike = kernels.length_ns[rows], kernels.step[rows], kernels.alike[rows]
-    often = np.bincount(alike, minlength=int(alike.max()) + 1)[alike] > 1
-    ratio = length / medians_of_kinds(kernels.alike, kernels.length_ns, rows)[alike]
-    typical = np.full((kernels.steps, 2), np.nan)
-    scatter = np.zeros(kernels.steps)
-    for place in range(kernels.steps):
-        mine = np.flatnonzero((step == place) & often)
-        if len(mine) < _FEWEST_KERNELS:
-            continue
-        typical[place] = weighted_median(ratio[mine], length[mine]), float(np.median(ratio[mine]))
-        away = np.abs(ratio[mine] - typical[place, 1])
-        scatter[place] = 3 * float(np.median(away)) / np.sqrt(len(mine))
-    if np.isnan(typical).any():
+    pace = step_pace(kernels.alike[rows], kernels.length_ns[rows], kernels.step[rows], kernels.steps)
+    if (pace.kernels < _FEWEST_KERNELS).any():
         return np.zeros(kernels.steps)
-    found = (typical / typical.min(axis=0)).min(axis=1) - 1
-    return np.asarray(np.where(found > 2 * scatter.max(), found, 0.0), dtype=np.float64)
+    found = np.minimum(pace.by_time, pace.by_number)
+    return np.asarray(np.where(found > 2 * pace.scatter.max(), found, 0.0), dtype=np.float64)
 
 
 def _more(facts: RankFacts, kernels: _Stepped, together: Bools) -> Iterator[Finding]:

@@ -78,6 +78,7 @@ def move_program(problem: MoveProblem, columns: MoveColumns, recompute: Recomput
     rows, equal = LinearRows(), LinearRows()
     _running_sums(equal, columns)
     room = _step_rows(rows, problem, columns)
+    _fresh_rows(rows, problem, columns)
     _transfer_rows(rows, problem, columns)
     if problem.host_bytes is not None:
         _host_room(rows, problem, columns, problem.host_bytes)
@@ -159,6 +160,34 @@ def _step_rows(rows: LinearRows, problem: MoveProblem, columns: MoveColumns) -> 
     held = (row, into + row, ONE), (row, dropped + row, -ONE), (row, out + row, -ONE)
     rows.add(none, *held)
     return rows.add(1 - problem.live[columns.at] / columns.capacity, *held)
+
+
+def _fresh_rows(rows: LinearRows, problem: MoveProblem, columns: MoveColumns) -> None:
+    """
+    What the op before a step has just written leaves no earlier than while that step waits: not beside the op.
+
+    An op may take as long as half of the schedule, as the gradient of an embedding does, and nothing of what it writes
+    has left when it ends.
+    """
+    count, time, out, after, late = columns.count, columns.time, columns.out, columns.after, columns.late
+    size, first, unit_of = columns.size, columns.first, columns.unit_of
+    rate_out, _ = _rates(problem, columns)
+    row = np.arange(1, count)
+    fresh = (first > 0) & (first < count)
+    fresh[fresh] = columns.at[first[fresh]] == problem.columns.start[fresh]
+    sure, of_late = np.flatnonzero(columns.surely & fresh), fresh[late]
+    again = of_late & after
+    span = np.diff(columns.elapsed[columns.at]) / columns.total
+    rows.add(
+        -rate_out * span,
+        (row - 1, out + row, ONE),
+        (row - 1, columns.supplied + row, -ONE),
+        (first[sure] - 1, unit_of[sure], size[sure]),
+        (first[late][of_late] - 1, columns.copied[of_late], size[late][of_late]),
+        (first[late][again] - 1, columns.copied_before[again], -size[late][again]),
+        (row - 1, time + row, -rate_out * ONE),
+        (row - 1, time + row - 1, rate_out * ONE),
+    )
 
 
 def _transfer_rows(rows: LinearRows, problem: MoveProblem, columns: MoveColumns) -> None:

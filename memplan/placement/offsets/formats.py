@@ -166,7 +166,9 @@ def _with_windows(buffers: list[Buffer], windows: list[tuple[int, int, int, int,
 def _read_json(path: Path, capacity: int | None, capacities: Mapping[str, int]) -> Problem:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise  # `read_problem` says at which byte
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", "?")
         raise InputError("is not JSON", path=path, place=f"line {line}") from error
     if document.get("schema_version") != 1 or not isinstance(document.get("problem"), dict):

@@ -17,7 +17,7 @@ from typing import Any
 from memplan.core.errors import InputError
 from memplan.readers.kernels.kernel_memory import KernelBuffer, KernelMemory, KernelScope, overflow_in, scope_name
 
-_TYPE = re.compile(r"memref<((?:\d+x)*)([a-z]+\d+\w*)\b")
+_TYPE = re.compile(r"memref<((?:\d{1,18}x)*)([a-z]+\d{1,9}\w*)\b")
 _SPACE = re.compile(r"address_space<(\w+)>")
 _NAME = re.compile(r"\s*(%[\w.\-]+)\s*=")
 _LOCATION = re.compile(r'"([^"]+)":(\d+)(?::\d+)?')

@@ -56,6 +56,12 @@ _EFFECTS = (
     Column("prefix tokens", Quantity.COUNT),
     Column("", key="remark"),
 )
+_WAYS = (
+    Column("change"),
+    Column("context", Quantity.COUNT),
+    Column("sequences", Quantity.COUNT),
+    Column("dies", Quantity.COUNT),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class KvQuestions:
     What is asked besides the budget: the `longest` context in tokens for a `batch`, memory `tiers` outside the die by
     name with the time to `recompute_ns` instead, the `effects` of other options, another engine to compare `against`,
     the `places` of lookup tables, and `notes` on what of it are times.
+
+    `ways` are the changes after which a budget that does not fit does, `None` where nobody looked for any.
     """
 
     batch: int | None = None
@@ -74,6 +82,7 @@ class KvQuestions:
     against: EngineComparison | None = None
     places: LookupPlacements | None = None
     notes: tuple[str, ...] = ()
+    ways: Sequence[Effect] | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -83,11 +92,15 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
         title += f", stage {result.stage}"
     context = f"{result.context:,}"
     headline = f"fits: {result.sequences:,} sequences of {context} tokens at once"
+    if result.fits and not result.sequences:
+        headline = f"starts with {context} tokens, but no sequence as long fits whole"
     if not result.fits:
         headline = f"does not fit: {format_bytes(result.missing_bytes)} missing for one sequence of {context} tokens"
     items = tuple(_item_rows(result))
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
+    if more.ways is not None:
+        sections.append(ways_section(more.ways))
     settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
     sections.append(section("Settings as the engine runs with them", ReportTable(_SETTINGS, settings)))
     if result.pool.groups:
@@ -257,6 +270,20 @@ def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
     return tuple(said)
 
 
+def ways_section(ways: Sequence[Effect], layout: str = "") -> ReportSection:
+    """
+    The changes after which a sequence fits, as they are typed, with what fits then on a rank; other changes than of
+    the layout are to the one named, or to that which was asked about.
+    """
+    rows = tuple(
+        (f"{way.option} {way.value}", way.result.context, way.result.sequences, way.result.dies)
+        for way in ways
+        if way.result is not None
+    )
+    title = f"What fits instead, with {layout} where no other layout is named" if layout else "What fits instead"
+    return section(title, ReportTable(_WAYS, rows) if rows else "nothing that was tried fits")
+
+
 def _tiers(result: KvBudget, more: KvQuestions) -> ReportSection:
     rows = tuple(
         (name, tier.nbytes, tier.tokens, tier.link, tier.restore_ns, tier.rests_on) for name, tier in more.tiers.items()
@@ -284,16 +311,19 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["tiers"] = {name: dataclasses.asdict(tier) for name, tier in more.tiers.items()}
         document["recompute_ns"] = more.recompute_ns
     if more.effects:
-        document["effects"] = [_effect_document(item) for item in more.effects]
+        document["effects"] = [effect_document(item) for item in more.effects]
     if more.against is not None:
         document["against"] = engine_document(more.against)
     if more.places is not None:
         document["lookup_places"] = lookup_document(more.places)
+    if more.ways is not None:
+        document["fits_instead"] = [effect_document(item) for item in more.ways]
     document["notes"] += more.notes
     return document
 
 
-def _effect_document(item: Effect) -> dict[str, Any]:
+def effect_document(item: Effect) -> dict[str, Any]:
+    """What one option does, as JSON values."""
     document: dict[str, Any] = {"option": item.option, "value": item.value, "refused": item.refused or None}
     if item.result is not None:
         names = ("sequences", "fixed_bytes_per_request", "bytes_per_token", "waste_bytes", "prefix_granularity")

@@ -69,8 +69,8 @@ def service_report(
     said = [
         Remark(_MODEL),
         Remark(
-            f"four of five public steps of this kind ({host}) take {low:g} to {high:g} of the predicted time: a way "
-            "meets its goal where it does at the upper end too, and meets it within uncertainty where it does as "
+            f"four of five public steps of this kind ({host}) take {low:.2f} to {high:.2f} of the predicted time: a "
+            "way meets its goal where it does at the upper end too, and meets it within uncertainty where it does as "
             "predicted"
         ),
         *(Remark(note) for note in (*_sent(found), *_types(found), *notes)),

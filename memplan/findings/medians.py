@@ -1,0 +1,73 @@
+"""Medians of what kernels take, the lower of two middle ones, and how much slower some steps are by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memplan.core.arrays import Floats, Int64s
+
+
+def weighted_median(values: Floats, weights: Floats) -> float:
+    """The value with half of the weight on either side of it; those that are NaN count for nothing, 1 where all are."""
+    known = ~np.isnan(values)
+    order = np.argsort(values[known], kind="stable")
+    reach = np.cumsum(weights[known][order])
+    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
+
+
+def median_of(values: Floats) -> float:
+    """The median of `values`, each of which counts alike."""
+    return weighted_median(values, np.ones(len(values)))
+
+
+def medians_of_kinds(kind: Int64s, values: Floats, rows: Int64s, *, least: int = 1) -> Floats:
+    """By kind, the median of the `values` in `rows`; NaN of kinds with under `least`."""
+    order = rows[np.lexsort((values[rows], kind[rows]))]
+    found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
+    if len(order):
+        begins = np.flatnonzero(np.append(True, np.diff(kind[order]) != 0))
+        counts = np.diff(np.append(begins, len(order)))
+        middle = values[order][begins + (counts - 1) // 2]
+        found[kind[order][begins]] = np.where(counts >= least, middle, np.nan)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class StepPace:
+    """
+    By step, by which share kernels take longer than the same kernels do in the fastest step.
+
+    `by_time` is so of most kernels by the time that they take, `by_number` of most by their number. `scatter` is what
+    chance makes of the latter, and `kernels` how many of a step could be held against others.
+    """
+
+    by_time: Floats
+    by_number: Floats
+    scatter: Floats
+    kernels: Int64s
+
+
+def step_pace(kind: Int64s, length_ns: Floats, step: Int64s, steps: int) -> StepPace:
+    """
+    How much slower each of `steps` is; kernels of one `kind` have as much to do, and those that ran once tell nothing.
+
+    `step` is the place of the step that each kernel began in. A step without kernels is as fast as the fastest.
+    """
+    usual = medians_of_kinds(kind, length_ns, np.arange(len(kind), dtype=np.int64), least=2)[kind]
+    ratio = length_ns / np.maximum(usual, 1.0)
+    typical, scatter = np.full((2, steps), np.nan), np.zeros(steps)
+    kernels = np.zeros(steps, dtype=np.int64)
+    for place in range(steps):
+        mine = np.flatnonzero((step == place) & ~np.isnan(ratio))
+        kernels[place] = len(mine)
+        if not len(mine):
+            continue
+        typical[:, place] = weighted_median(ratio[mine], length_ns[mine]), median_of(ratio[mine])
+        scatter[place] = 3 * median_of(np.abs(ratio[mine] - typical[1, place])) / np.sqrt(len(mine))
+    told = kernels > 0
+    if told.any():
+        typical = np.where(told, typical / typical[:, told].min(axis=1, keepdims=True), 1.0)
+    slower = np.where(np.isnan(typical), 0.0, typical - 1)
+    return StepPace(slower[0], slower[1], scatter, kernels)
