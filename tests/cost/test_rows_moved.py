@@ -65,12 +65,31 @@ def test_rows_that_are_quantised_are_worked_on_together_where_they_are_whole_blo
     assert rows_overlap("DynamicQuant", 4096, "float16")
 
 
+def test_a_row_of_scores_is_sampled_by_one_core() -> None:
+    """Went wrong once: one row of 32,000 took an eighth of what it does, as sixteen cores shared it."""
+    times = []
+    for rows in (1, B3.vectors):
+        scores = Operand((rows, 32000), "float16")
+        times.append(_cost("TopKTopPSampleV2", (scores,), (Operand((rows,), "int64"), scores)).duration_ns)
+    assert times[0] > 0.8 * times[1]
+
+
 def test_tokens_of_a_rank_and_an_expert_are_copied_together() -> None:
     """Went wrong once: each token was a copy of its own, three times what 32,768 of 512 bytes take on 950."""
     tokens, counts = Operand((32768, 256), "bfloat16"), Operand((8, 64), "int32")
     kernel = Kernel("MoeReRouting", (tokens, counts), (tokens, Operand((32768,), "int32")))
     assert bytes_of_a_run(kernel) == 64 * 512
     assert bytes_of_a_run(Kernel("MoeInitRouting", (tokens, counts), (tokens,))) == 0
+
+
+def test_each_core_adds_up_the_counts_of_all_ranks_on_its_own() -> None:
+    """A line of the scalar unit's at a time: more counts of as many tokens take so much longer."""
+    tokens, places = Operand((4096, 64), "bfloat16"), Operand((4096,), "int32")
+    few, many = (Operand((32, experts), "int64") for experts in (8, 64))
+    found = [_cost("MoeReRouting", (tokens, each), (tokens, places)).duration_ns for each in (few, many)]
+    lines = (many.nbytes - few.nbytes) / 64
+    steps = 2 * (64 - 8) * B3["instruction_start_ns"]
+    assert found[1] - found[0] == pytest.approx(lines * B3["scalar_line_ns"] + steps, rel=0.1)
 
 
 def test_groups_of_channels_stay_on_a_core_and_are_read_twice() -> None:

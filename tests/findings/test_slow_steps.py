@@ -40,14 +40,21 @@ def of_slow_rank(folder: Path, change: Callable[[RankProgram], RankProgram]) -> 
     return diagnosed(folder / "job", change, ranks=RANKS, steps=STEPS, only=SLOW)
 
 
-@pytest.mark.parametrize("steps", [(2,), (4,), (1, 3)])
+@pytest.mark.parametrize("steps", [(2,), (4,), (1, 3), (1, 2, 3)])
 def test_a_rank_that_is_slow_in_some_steps_is_named(steps: tuple[int, ...], tmp_path: Path) -> None:
-    """Went wrong once: slow in one step of five, it was told as waiting of the others, for whom nobody knew."""
+    """
+    Went wrong once: slow in one step of five, it was told as waiting of the others, for whom nobody knew; slow in most,
+    it was told without the steps.
+    """
     found = of_slow_rank(tmp_path, in_some(slower(0.2), *steps))
     told = found.findings[0]
     assert told.kind == "rank.slow"
     assert told.rank == SLOW
     assert told.cost_ns == pytest.approx(0.2 * computing_ns(program_of(PLAN, ranks=RANKS)) * len(steps), rel=0.1)
+    assert [place.step for place in told.places[1:]] == [step + 1 for step in steps]
+    assert [item.value for item in told.evidence if str(item.label).startswith("step ")] == pytest.approx(
+        [told.cost_ns / len(steps)] * len(steps), rel=0.1
+    )
     if len(steps) == 1:
         assert "in 1 of 5 steps (+20" in str(told.title)
 
@@ -55,6 +62,7 @@ def test_a_rank_that_is_slow_in_some_steps_is_named(steps: tuple[int, ...], tmp_
 def test_one_that_is_slow_in_all_steps_is_told_once(tmp_path: Path) -> None:
     (told,) = named(of_slow_rank(tmp_path, slower(0.3)), "rank.slow")
     assert "of 5 steps" not in str(told.title)
+    assert len(told.places) == 1
 
 
 def test_a_few_kernels_that_once_take_long_are_no_slow_rank(tmp_path: Path) -> None:

@@ -136,12 +136,13 @@ def index_search(op_type: str, generation: str) -> IndexSearch | None:
 class RankRuns:
     """
     Copies out of a run without scales, generations (`npu_arch`) that deal out a rank's experts too, and from how many
-    ranks on they don't.
+    ranks on they don't; generations whose cores each read all counts by scalars.
     """
 
     copies: int
     divides_experts: Sequence[str]
     many_ranks: int
+    counted_by_scalars: Sequence[str]
 
 
 def rank_runs(op_type: str) -> RankRuns | None:
@@ -149,7 +150,7 @@ def rank_runs(op_type: str) -> RankRuns | None:
     rule = _table()["rank_runs"]
     if not is_among(op_type, "rank_runs", "types"):
         return None
-    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"])
+    return RankRuns(rule["copies"], rule["divides_experts"], rule["many_ranks"], rule["counted_by_scalars"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.op_classes import (
     OpClass,
     index_rows,
+    is_among,
     reduced_row,
     row_transfers,
     takes_all_cores,
@@ -144,4 +145,5 @@ def _cores_of_whole_rows(kernel: Kernel, rule: OpClass, largest: Operand, machin
     together = index_rows(kernel.type, machine.npu_arch)
     if together and kernel.outputs and kernel.outputs[0].count == rows:
         return max(ceil(rows / together), 1)
-    return max(ceil(rows), 1) if rule.kind == "rows" and largest.layout == "ND" else max(largest.count, 1)
+    whole = rule.kind == "rows" or is_among(kernel.type, "whole_rows", "types")
+    return max(ceil(rows), 1) if whole and largest.layout == "ND" else max(largest.count, 1)

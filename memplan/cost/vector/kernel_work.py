@@ -19,7 +19,7 @@ from memplan.cost.kernels.op_classes import (
 )
 from memplan.cost.machine import Machine
 from memplan.cost.vector.core_cut import core_cut_of
-from memplan.cost.vector.rank_runs import bytes_of_a_run
+from memplan.cost.vector.rank_runs import bytes_of_a_run, bytes_of_counts
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
 from memplan.cost.vector.threads import thread_turns
@@ -48,7 +48,8 @@ class VectorWork:
     more, from L2, and `over` bytes are written over. Each piece starts `piece_starts` instructions anew; where these
     are none the efficiency of the vector unit stands for it. Where rows are read `behind_sum` of the one before, the
     first half of their instructions waits for them. What is done `in_turn` doubles no buffer: a piece, or a row, is
-    written before the next one is read. Before anything each core copies `tiling` bytes of its cut.
+    written before the next one is read. Before anything each core's scalar unit reads `by_scalars` bytes, of its cut or
+    of counts.
     """
 
     read: float
@@ -71,7 +72,7 @@ class VectorWork:
     over: float = 0.0
     behind_sum: bool = False
     in_turn: bool = False
-    tiling: int = 0
+    by_scalars: int = 0
 
 
 def vector_passes(rule: OpClass, machine: Machine) -> float:
@@ -152,7 +153,7 @@ def vector_work(kernel: Kernel, rule: OpClass, machine: Machine) -> VectorWork:
         over=min(read, written) if rule.kind == "optimizer" else 0.0,
         behind_sum=row_starts > 1 and reads_rows_behind_sum(kernel.type),
         in_turn=(turns is not None and not by_threads) or takes_turns(kernel.type, machine.npu_arch),
-        tiling=tiling_bytes(kernel.type, machine.npu_arch),
+        by_scalars=tiling_bytes(kernel.type, machine.npu_arch) + bytes_of_counts(kernel, machine),
     )
 
 

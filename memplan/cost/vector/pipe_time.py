@@ -81,7 +81,7 @@ def vector_time(
     else:
         busy = max(in_turn, moved.together_ns)
     start = machine["instruction_start_ns"] * work.steps + code_ns
-    start += work.tiling / SCALAR_LINE_BYTES * machine["scalar_line_ns"]
+    start += work.by_scalars / SCALAR_LINE_BYTES * machine["scalar_line_ns"]
     if work.stages:
         # All cores are waited for as they are when a kernel starts.
         start += work.stages * machine["head_ns_per_vector_core"] * work.cores

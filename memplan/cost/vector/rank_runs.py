@@ -41,6 +41,14 @@ def bytes_of_a_run(kernel: Kernel) -> float:
     return kernel.present[0].nbytes / (counted[0] * counted[1])
 
 
+def bytes_of_counts(kernel: Kernel, machine: Machine) -> int:
+    """Bytes of the counts that each core's scalar unit adds up before it copies anything; 0 for other kernels."""
+    rule = rank_runs(kernel.type)
+    if rule is None or machine.npu_arch not in rule.counted_by_scalars or _counted(kernel) is None:
+        return 0
+    return next(each.nbytes for each in kernel.present[1:] if each.shape == _counted(kernel))
+
+
 def _counted(kernel: Kernel) -> tuple[int, int] | None:
     """Ranks, and experts of a rank, for which tokens are counted; `None` where no such counts are given."""
     counts = [each.shape for each in kernel.present[1:] if "int" in each.dtype and len(each.shape) == _COUNTED_AXES]

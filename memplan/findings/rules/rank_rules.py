@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 import numpy as np
 
+from memplan.core.arrays import Bools, Floats
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration, format_rate, format_share
 from memplan.findings.claims import TRANSFER, WAITING
@@ -16,6 +17,9 @@ from memplan.findings.finding import Confidence, Evidence, Finding, Place, thres
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, rows_of_type
 from memplan.traces.link_totals import LinkTotal, link_totals, slower_links
+
+MOST_NAMED = 16
+"""Ranks and steps that a finding names."""
 
 
 def rank_findings(job: JobCase) -> Iterator[Finding]:
@@ -90,6 +94,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
             # Tokens that one rank has less of, others have more of: spread evenly all would take the mean.
             excess = min(beyond, excess) if uneven else excess
             waits = waiting_peers(job, rank, peers, int(excess), int(times[rank] - usual))
+            slow, longer, _ = slow_steps(job, rank, peers)
             met = any(one.exposed or any(step.exposed_ns for step in one.steps) for one in job.ranks.values())
             yield Finding(
                 kind="rank.experts" if uneven else "rank.slow",
@@ -112,12 +117,46 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 else "computing time - median of the peers' computing time, less what its clock explains",
                 confidence=Confidence.MEASURED,
                 waits_ns=waits,
-                places=(Place((rank, *(other for other in peers if other != rank))),),
-                evidence=tuple(
-                    Evidence(Sentence("rank {} computes", (other,)), time, "ns")
-                    for other, time in list(times.items())[:16]
+                places=(Place((rank, *(other for other in peers if other != rank))), *slow_step_places(facts, slow)),
+                evidence=(
+                    *(
+                        Evidence(Sentence("rank {} computes", (other,)), time, "ns")
+                        for other, time in list(times.items())[:MOST_NAMED]
+                    ),
+                    *steps_longer(facts, slow, longer),
                 ),
             )
+
+
+def slow_steps(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[Bools, Floats, Floats]:
+    """In which of its steps a rank is slow beside its `peers`, how much longer it takes in each, and what they take."""
+    own = {other: np.array([step.computed_ns for step in job.ranks[other].steps], dtype=np.float64) for other in peers}
+    mine = own.pop(rank)
+    usual = np.median(np.stack(list(own.values())), axis=0)
+    longer = mine - usual
+    return (longer >= threshold("slow_rank_share") * usual) & (usual > 0), longer, usual
+
+
+def steps_longer(facts: RankFacts, slow: Bools, longer: Floats) -> tuple[Evidence, ...]:
+    """How much longer each of the `slow` steps takes; nothing where all are."""
+    return tuple(
+        Evidence(Sentence("step {} takes longer by", (facts.steps[place].step,)), int(longer[place]), "ns")
+        for place in _some(slow)
+    )
+
+
+def slow_step_places(facts: RankFacts, slow: Bools) -> tuple[Place, ...]:
+    """The `slow` steps of a rank; none where all are."""
+    windows = facts.case.windows
+    return tuple(
+        Place((facts.case.rank,), windows[place].number, (windows[place].start_ns, windows[place].busy_until_ns))
+        for place in _some(slow)
+        if len(windows) == len(slow)
+    )
+
+
+def _some(slow: Bools) -> list[int]:
+    return [] if slow.all() else np.flatnonzero(slow)[:MOST_NAMED].tolist()
 
 
 def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:

@@ -9,14 +9,18 @@ import numpy as np
 from memplan.core.arrays import Bools, Floats
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
-from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
+from memplan.findings.finding import Confidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import signatures
 from memplan.findings.medians import step_pace
-from memplan.findings.rules.rank_rules import stage_peers, taking_turns, waiting_peers
-
-_MOST = 16
-"""Steps that are named."""
+from memplan.findings.rules.rank_rules import (
+    slow_step_places,
+    slow_steps,
+    stage_peers,
+    steps_longer,
+    taking_turns,
+    waiting_peers,
+)
 
 
 def slow_step_findings(job: JobCase) -> Iterator[Finding]:
@@ -34,15 +38,9 @@ def slow_step_findings(job: JobCase) -> Iterator[Finding]:
 def _slow_steps(job: JobCase, rank: int, peers: list[int]) -> tuple[int, Bools, Floats, Floats] | None:
     """The rank, in which steps it is slow, how much longer it takes in each, and what its peers take; or `None`."""
     facts = job.ranks[rank]
-    computed = {
-        other: np.array([step.computed_ns for step in job.ranks[other].steps], dtype=np.float64) for other in peers
-    }
-    mine = computed.pop(rank)
-    if len(mine) < 2 or facts.claims.spread_ns:
+    if len(facts.steps) < 2 or facts.claims.spread_ns:
         return None
-    usual = np.median(np.stack(list(computed.values())), axis=0)
-    longer = mine - usual
-    slow = (longer >= threshold("slow_rank_share") * usual) & (usual > 0)
+    slow, longer, usual = slow_steps(job, rank, peers)
     if not slow.any() or slow.all() or not facts.worth(int(longer[slow].sum())) or taking_turns(job, rank, peers):
         return None
     # A few kernels that take far longer are no slow rank; what is, is so at most of what it runs.
@@ -71,7 +69,6 @@ def _slower_at_most(facts: RankFacts) -> Floats | None:
 
 def _finding(job: JobCase, peers: list[int], rank: int, slow: Bools, longer: Floats, usual: Floats) -> Finding:
     facts, gain = job.ranks[rank], int(longer[slow].sum())
-    number = [window.number for window in facts.case.windows]
     return Finding(
         kind="rank.slow",
         title=Sentence(
@@ -91,9 +88,6 @@ def _finding(job: JobCase, peers: list[int], rank: int, slow: Bools, longer: Flo
         formula="computing time - median of the peers' computing time, in steps in which most of its kernels are slow",
         confidence=Confidence.MEASURED,
         waits_ns=waiting_peers(job, rank, list(job.ranks), gain, gain),
-        places=(Place((rank, *(other for other in peers if other != rank))),),
-        evidence=tuple(
-            Evidence(Sentence("step {} takes longer by", (number[place],)), int(longer[place]), "ns")
-            for place in np.flatnonzero(slow)[:_MOST].tolist()
-        ),
+        places=(Place((rank, *(other for other in peers if other != rank))), *slow_step_places(facts, slow)),
+        evidence=steps_longer(facts, slow, longer),
     )
