@@ -23,6 +23,13 @@ class LayersRequest:
         about="One kernel for the router's weights and an activation function without a gate.",
         panel=_PANEL,
     )
+    qk_norm: bool = option(
+        "--qk-norm",
+        "--qk-layernorm",
+        default=False,
+        about="Norms queries and keys of every head, which a model's config doesn't say.",
+        panel=_PANEL,
+    )
     gathered_experts: bool = option(
         "--gathered-experts",
         default=False,

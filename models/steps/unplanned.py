@@ -10,10 +10,9 @@ from memplan.models.training.step_recipe import Recipe, option_of
 _TIMES = ("fused_exchanges", "exchange_pieces", "whole_attention")
 """What changes times alone."""
 _KEPT = (
-    "ulysses", "repeat_kv", "weighted_activation", "copied_attention", "silu_in_steps", "gelu_in_steps", "window_masks",
-    "legacy_layers", "norms_in_steps", "padded_heads", "expert_capacity", "scan_in_steps", "gated_norm_in_steps",
-    "padded_scan", "attention_in_steps", "grouped_experts", "compiled_layers",
-    "swap_inputs",
+    "ulysses", "qk_norm", "repeat_kv", "weighted_activation", "copied_attention", "silu_in_steps", "gelu_in_steps",
+    "window_masks", "legacy_layers", "norms_in_steps", "padded_heads", "expert_capacity", "scan_in_steps",
+    "gated_norm_in_steps", "padded_scan", "attention_in_steps", "grouped_experts", "compiled_layers", "swap_inputs",
 )  # fmt: skip
 """What makes layers keep more, or other things, than the kernels of a graph do."""
 _BESIDE = (

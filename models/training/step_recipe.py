@@ -230,6 +230,10 @@ class Recipe:
     """How many layers of a stage make their experts anew, tokens exchanged included (`--moe-zero-memory level1`)."""
     noop_layers: tuple[int, ...] = ()
     """Numbers of layers that do nothing (`--noop-layers`)."""
+    qk_norm: bool = False
+    """
+    Norms queries and keys of every head before they meet, where a model's config says nothing of it (`--qk-layernorm`).
+    """
     mtp_layers: int = 0
     """
     How many layers predict further tokens, each with a loss of its own, on the last stage (Megatron's

@@ -8,6 +8,7 @@ from dataclasses import replace
 from memplan.core.errors import InputError
 from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.families.common import numbered_mtp
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.parallel import Layout
 from memplan.models.training.saved_item import Saved
 from memplan.models.training.step_recipe import Recipe
@@ -15,11 +16,14 @@ from memplan.models.training.step_recipe import Recipe
 
 def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
     """
-    `model` with as many layers that predict further tokens as `recipe` trains, each built like those it has, and with
-    layers that do nothing where it says (MindSpeed's `--noop-layers`); a model that has both already as it is.
+    `model` with as many layers that predict further tokens as `recipe` trains, each built like those it has, with
+    layers that do nothing where it says (MindSpeed's `--noop-layers`), and with norms of queries and keys; a model that
+    has all of it already as it is.
 
     Raises `InputError` for numbers of layers that there can't be.
     """
+    if recipe.qk_norm and any(map(_without_norm, model.layers)):
+        model = replace(model, layers=tuple(_normed(layer) for layer in model.layers))
     like = model.predictions[-1] if model.mtp_layers else model.layers[-1:]
     layers, idle = model.layers, recipe.noop_layers
     if idle and not any(_idle(layer) for layer in layers):
@@ -40,6 +44,16 @@ def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
 
 def _idle(layer: Layer) -> bool:
     return layer.mixer is None and layer.ffn is None
+
+
+def _without_norm(layer: Layer) -> bool:
+    return isinstance(layer.mixer, GroupedAttention) and layer.mixer.qk_norm is QkNorm.NONE
+
+
+def _normed(layer: Layer) -> Layer:
+    if isinstance(layer.mixer, GroupedAttention) and _without_norm(layer):
+        return replace(layer, mixer=replace(layer.mixer, qk_norm=QkNorm.PER_HEAD))
+    return layer
 
 
 def kept_around(model: ModelConfig, layout: Layout, recipe: Recipe) -> Iterator[Saved]:

@@ -9,6 +9,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
+from memplan.models.mixers.grouped_attention import GroupedAttention
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
@@ -20,6 +21,8 @@ from memplan.models.training.recipe_choices import Gpu, Loss, Schedule, Sharding
 from memplan.models.training.saved import saved_tensors
 from memplan.models.training.scans import scan_in_steps
 from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.trained_model import trained_model
+from memplan.models.weights import parameter_counts
 from tests.models.memory_parts import part
 
 RECIPE = Recipe(sequence=4096, micro_batches=8)
@@ -378,3 +381,18 @@ def test_experts_that_gather_tokens_share_the_buffer_of_sequence_parallelism(dee
     assert buffer(replace(split, expert_tensor=1), replace(told, sequence_parallel=True)) == 2 * 2 * tokens * hidden
     # Of fewer tokens than a projection gathers the buffer is the projection's.
     assert buffer(Layout(tensor=4), replace(told, sequence_parallel=True)) == 2 * tokens * hidden
+
+
+def test_norms_of_queries_and_keys_keep_what_they_read(llama: ModelConfig) -> None:
+    """Where no config says them: the joint projection, a copy of what the norms read of it, and statistics."""
+    told = replace(RECIPE, qk_norm=True)
+    more = part(training_memory(llama, Layout(), told), "activations")
+    more -= part(training_memory(llama, Layout(), RECIPE), "activations")
+    mixer = llama.layers[0].mixer
+    assert isinstance(mixer, GroupedAttention)
+    queries, keys = mixer.heads * mixer.head_dim, mixer.kv_heads * mixer.head_dim
+    layer = 2 * (queries + 2 * keys) + 2 * queries + 4 * (mixer.heads + mixer.kv_heads)
+    assert more == RECIPE.sequence * RECIPE.micro_batch * len(llama.layers) * layer
+    again = trained_model(llama, told)
+    assert trained_model(again, told) is again
+    assert parameter_counts(again).total - parameter_counts(llama).total == 2 * mixer.head_dim * len(llama.layers)

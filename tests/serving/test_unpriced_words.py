@@ -52,7 +52,7 @@ _TOLD: dict[str, tuple[Any, ...]] = {
 @pytest.fixture(scope="module")
 def models(shared_data: Path) -> tuple[ModelConfig, ...]:
     """Dense, with experts, and with an indexer, of few layers each."""
-    names = ("Qwen--Qwen3-8B", "Qwen--Qwen3-30B-A3B", "deepseek-ai--DeepSeek-V3.2")
+    names = ("meta-llama--Meta-Llama-3.1-8B", "Qwen--Qwen3-30B-A3B", "deepseek-ai--DeepSeek-V3.2")
     loaded = (load_config(shared_data / "configs" / f"{name}.json") for name in names)
     return tuple(replace(model, layers=model.layers[-4:]) for model in loaded)
 
