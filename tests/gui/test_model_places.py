@@ -42,7 +42,7 @@ def places_of(document: Document) -> ModelPlaces:
 
 def kernel_slice(session: Session) -> SliceRef:
     """The slice of a kernel whose name says nothing of its place."""
-    hits = search_slices(session.tracks, "layers.2.o_proj, forward, micro-batch 1", places=session.document.places)
+    hits = search_slices(session.tracks, "layers.2.o_proj, forward, micro-batch 1", document=session.document)
     measured = [
         hits.item(row) for row in range(len(hits)) if session.tracks.track(hits.item(row).track).planned is None
     ]

@@ -10,6 +10,7 @@ import pytest
 from PySide6.QtWidgets import QBoxLayout, QHeaderView
 from pytestqt.qtbot import QtBot
 
+from memplan.gui.model.cluster.rank_grid import link_grid
 from memplan.gui.model.kernel.kernel_facts import UNASKED
 from memplan.gui.model.memory.block_map import block_map
 from memplan.gui.model.palette import load_palette
@@ -24,6 +25,7 @@ from memplan.gui.views.timeline.counter_shapes import paint_counters
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from memplan.simulator import chosen_fault, simulate_job
+from memplan.traces.link_totals import LinkTotal
 from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import press, settle
@@ -104,6 +106,15 @@ def test_links_stand_beside_few_ranks(qtbot: QtBot, tmp_path: Path) -> None:
         settle()
         assert window.docks.view(ClusterView).parts.direction() is direction
         window.close()
+
+
+def test_ranks_that_tell_of_no_link_have_no_empty_row() -> None:
+    """Went wrong: a profile of two ranks of a job of ten showed ten rows, of which eight were empty."""
+    told = [LinkTotal(source, target, "HCCS", 1_000_000, 50_000) for source in (0, 1) for target in (4, 7)]
+    grid = link_grid(told)
+    assert grid is not None
+    assert (list(grid.rows), list(grid.columns)) == (["0", "1"], ["4", "7"])
+    assert sorted(grid.values) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: QtBot, tmp_path: Path) -> None:
