@@ -29,7 +29,7 @@ from memplan.traces.link_totals import LinkTotal
 from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import press, settle
-from tests.traces.excerpts import LINKS, table
+from tests.traces.excerpts import table
 
 pytestmark = pytest.mark.gui
 
@@ -97,9 +97,17 @@ def test_the_page_of_kernels_opens_on_the_costliest(qtbot: QtBot) -> None:
         window.close()
 
 
+def write_ring(job: Path, ranks: int) -> None:
+    """Links of a rank's directory: each rank sends to the next."""
+    figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
+    ring = {f"{rank}-{(rank + 1) % ranks}": figures for rank in range(ranks)}
+    links = {"step1": {"p2p": {}, "collective": {"hcom_allReduce_@1": ring}}}
+    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(links))
+
+
 def test_links_stand_beside_few_ranks(qtbot: QtBot, tmp_path: Path) -> None:
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=4, steps=2, seed=1)
-    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(LINKS))
+    write_ring(job, 4)
     for width, direction in ((1600, QBoxLayout.Direction.LeftToRight), (700, QBoxLayout.Direction.TopToBottom)):
         window = shown(qtbot, open_session(Request(None, job)), (width, 720))
         window.show_page("cluster")
@@ -120,10 +128,7 @@ def test_ranks_that_tell_of_no_link_have_no_empty_row() -> None:
 def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong: half of the room beside few steps was empty, and the last rank's links were cut off below them."""
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=16, steps=2, seed=1)
-    figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
-    ring = {f"{rank}-{(rank + 1) % 16}": figures for rank in range(16)}
-    links = {"step1": {"p2p": {}, "collective": {"hcom_allReduce_@1": ring}}}
-    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(links))
+    write_ring(job, 16)
     window = shown(qtbot, open_session(Request(None, job)), (1920, 1080))
     window.show_page("cluster")
     settle()
