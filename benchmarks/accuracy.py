@@ -227,7 +227,8 @@ def page(
         "below. Intervals of now are made of both halves; with each source left out they hold what "
         "`python -m benchmarks.kernel_intervals` prints. A later set, from which no constant and no interval comes, is "
         "dealt into halves of its own, kernel by kernel: they share their sources. A third set "
-        "(`benchmarks/library_kernels.json`), of the library's kernels alone, is dealt into halves by source.",
+        "(`benchmarks/library_kernels.json`), of the library's kernels alone, is dealt into halves by source; a fourth "
+        "(`benchmarks/fourth_kernels.json`), of pages of five repositories, is judged whole.",
     )
     yield from table(CLEARED_HEADER, cleared)
     yield "## Every row"

@@ -23,15 +23,22 @@ from memplan.hardware import chip
 CLEARED = Path(__file__).with_name("cleared_kernels.json")
 LIBRARY = Path(__file__).with_name("library_kernels.json")
 """A third set, of the vendor's library alone."""
+PAGES = Path(__file__).with_name("fourth_kernels.json")
+"""A fourth, of pages of five repositories, which was committed before it was predicted."""
 WORKED_WITH, SUMMED_UP = "worked with", "judged in sums"
 LATER = "later, worked with", "later, judged once"
 THIRD = "third, worked with", "third, judged once"
 """Halves of sets that were first read when prices and intervals rested on the others."""
+FOURTH = ("fourth, judged once",)
+"""A set that is judged whole."""
 BESIDE = ", beside constants"
 """What a line adds for other kernels of a source, or of shapes, of which a constant came: they check least."""
 
 _HALVES = tuple(
-    half + beside for halves in ((WORKED_WITH, SUMMED_UP), LATER, THIRD) for beside in ("", BESIDE) for half in halves
+    half + beside
+    for halves in ((WORKED_WITH, SUMMED_UP), LATER, THIRD, FOURTH)
+    for beside in ("", BESIDE)
+    for half in halves
 )
 
 
@@ -65,7 +72,7 @@ class ClearedKernel:
     @property
     def is_later(self) -> bool:
         """Whether it is of a later set, from which neither constants nor intervals come."""
-        return self.half in (*LATER, *THIRD)
+        return self.half in (*LATER, *THIRD, *FOURTH)
 
     def cost(self) -> KernelCost:
         """What memplan says now."""
@@ -90,7 +97,7 @@ class ClearedKernel:
 
 def cleared_kernels() -> Iterator[ClearedKernel]:
     """Every kernel of the sets."""
-    entries = [entry for path in (CLEARED, LIBRARY) for entry in json.loads(path.read_text("utf-8"))["sources"]]
+    entries = [entry for path in (CLEARED, LIBRARY, PAGES) for entry in json.loads(path.read_text("utf-8"))["sources"]]
     gave = [(entry["source"], row) for entry in entries for row in entry["kernels"] if _gave(entry, row)]
     sources, shapes = {source for source, _ in gave}, {_shapes(_kernel(row)) for _, row in gave}
     for entry in entries:

@@ -4,8 +4,8 @@ Later sets of public rows, as first seen and as predicted now: `python -m benchm
 All of a set was predicted before any of it had been looked at (`first_seen` in `public_serving.json`,
 `public_kernels.json` and `training_frameworks.json`, `first_seen_ms` in `training_published.json`). No constant of a
 prediction comes from it; how much wider intervals of served steps are does, so that those of now have seen these rows.
-Of all but kernels and the fifth set of services one half of the sources is worked with since, the other is judged in
-sums; that set is judged whole. Prints the tables of docs/cost.md, docs/serving.md and benchmarks/README.md.
+Of all but kernels and the last two sets of services one half of the sources is worked with since, the other judged in
+sums; those sets are judged whole. Prints the tables of docs/cost.md, docs/serving.md and benchmarks/README.md.
 """
 
 from __future__ import annotations

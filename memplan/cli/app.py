@@ -24,6 +24,9 @@ from memplan.core.workers import JOBS_VARIABLE
 # in all of them.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
+_LONGEST = 500
+"""Letters of what is said of wrong usage."""
+
 _logger = logging.getLogger("memplan")
 
 _COMMANDS = {
@@ -139,7 +142,9 @@ def _run(words: Sequence[str]) -> int:
     except _UsageError as error:
         place = settings.places.get(getattr(getattr(error, "param", None), "name", None) or "")
         said = f"{place}: {error.format_message()}" if place else error.format_message()
-        _logger.error("%s; see `%s`", said.rstrip("."), " ".join(["memplan", *_command(error), "--help"]))
+        # What was given stands in it, however long that is.
+        said = said.rstrip(".") if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+        _logger.error("%s; see `%s`", said, " ".join(["memplan", *_command(error), "--help"]))
         return BAD_INPUT
     except (typer.Abort, KeyboardInterrupt, CancelledError):
         _logger.error("stopped; nothing was written")

@@ -14,7 +14,7 @@ import typer
 
 from memplan.cli.console import NO, YES
 from memplan.core.errors import InputError
-from memplan.core.files import replacing_file
+from memplan.core.files import check_writable, replacing_file
 from memplan.core.options import OptionSpec, check_finite, check_numbers, options_of
 from memplan.reports.report import Report
 
@@ -33,14 +33,20 @@ _FORMAT = Annotated[
 ]  # fmt: skip
 
 
+def _writable(path: Path | None) -> Path | None:
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def new_file(about: str, *flags: str, **more: Any) -> Any:
+    """An option of a file to write, which is refused before any work where nothing can be written there."""
+    return typer.Option(*flags, help=about, callback=_writable, **{"show_default": False, **more})
+
+
 def _file_option(*flags: str) -> Any:
-    return Annotated[
-        Path | None,
-        typer.Option(
-            *flags, help="Write the report here instead of printing it.", rich_help_panel=_PANEL, show_default=False,
-            metavar="FILE",
-        ),
-    ]  # fmt: skip
+    option = new_file("Write the report here instead of printing it.", *flags, rich_help_panel=_PANEL, metavar="FILE")
+    return Annotated[Path | None, option]
 
 
 def reporting(function: Callable[..., Report]) -> Callable[..., int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -16,6 +17,19 @@ from memplan.core.errors import InputError, reason
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError("can't be written: {}", reason(error), path=path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise the `InputError` that writing the file `path` would end with, before the work whose outcome goes there."""
+    folder, number = path.parent, 0
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not folder.is_dir():
+        number = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    if number:
+        raise _unwritable(path, OSError(number, os.strerror(number)))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from memplan.core.sentence import Text
 from memplan.deployment.cases import Effect
 from memplan.deployment.layout_search import Candidate, LayoutSearch
 from memplan.models.parallel import Layout
-from memplan.reports.kv.kv_report import effect_document, ways_section
+from memplan.reports.kv.kv_report import effect_document, ways_to_serve_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, section
 from memplan.serving import StepTime
 
@@ -62,7 +62,7 @@ def layouts_report(
         table = ReportTable(tuple(columns), tuple(rows))
         sections.append(section("", table, f"order: {result.order}", *([how] if times else ())))
     if ways is not None and result.nearest is not None:
-        sections.append(ways_section(ways, str(result.nearest.layout)))
+        sections.append(ways_to_serve_section(ways, str(result.nearest.layout)))
     if result.rejected:
         out = tuple((str(item.layout), item.rejected) for item in result.rejected)
         sections.append(section(f"{len(out)} layouts rejected", ReportTable(_REJECTED, out)))

@@ -59,7 +59,7 @@ def group_document(job: FaultyJob, rank: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def communication_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
+def exchange_document(job: FaultyJob, run: RankRun, rank: int) -> dict[str, Any]:
     """Every communication of `rank`: when, how long, how much of it waiting, in packets of which size."""
     names = _names(job, rank)
     found: dict[str, Any] = {}

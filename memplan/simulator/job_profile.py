@@ -18,7 +18,7 @@ from memplan.core.version import MEMPLAN_VERSION
 from memplan.models.steps.options import is_served
 from memplan.schema import Plan
 from memplan.simulator.faults.known_faults import ChosenFault, planted
-from memplan.simulator.job_communication import communication_document, group_document, matrix_document
+from memplan.simulator.job_communication import exchange_document, group_document, matrix_document
 from memplan.simulator.job_layouts import job_of, launched_in_time
 from memplan.simulator.job_logs import engine_bytes, engine_log, shortage_bytes, shortage_log
 from memplan.simulator.job_memory import peak_of, planted_bytes, room_share, write_job_memory
@@ -150,7 +150,7 @@ def _write_rank(folder: Path, plan: Plan, job: FaultyJob, fault: ChosenFault | N
         (folder / "engine.log").write_text(engine_log(settings.engine, plan, len(run.steps)), encoding="utf-8")
     if settings.shortage is not None:
         (folder / "train.log").write_text(shortage_log(settings.shortage, plan, rank), encoding="utf-8")
-    _write_json(output / "communication.json", communication_document(job, run, rank))
+    _write_json(output / "communication.json", exchange_document(job, run, rank))
     _write_json(output / "communication_matrix.json", matrix_document(job, run, rank))
     _write_json(output / "trace_view.json", list(_events(job, run, rank)))
     _write_json(folder / f"profiler_info_{rank}.json", {"rank_id": rank, "config": {}})

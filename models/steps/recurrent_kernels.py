@@ -27,11 +27,18 @@ def delta_net(e: StepEmitter, mixer: GatedDeltaNet, x: int) -> int:
     key_heads, heads = e.own(mixer.key_heads, "key heads"), e.own(mixer.value_heads, "value heads")
     conv = 2 * key_heads * mixer.key_dim + heads * mixer.value_dim
     inner = heads * mixer.value_dim
-    projected = e.linear(x, ("in_proj_qkv", "in_proj_z", "in_proj_ba"), conv + inner + 2 * heads, hidden)
+    projected = e.linear(x, ("in_proj_qkv", "in_proj_z"), conv + inner, hidden)
+    small = e.linear(x, ("in_proj_ba",), 2 * heads, hidden)
     mixed = _convolve(e, projected, ("conv1d",), conv, mixer.conv_kernel)
-    gates = e.view("ba", projected, (e.tokens, 2 * heads), e.tokens * heads * 4)
+    sizes, decays = e.act("b", (e.tokens, heads)), e.act("a", (e.tokens, heads))
+    e.op("split_ba", "SplitVD", (small,), (sizes, decays))
     state = _kept_state(e, heads, mixer.key_dim, mixer.value_dim, mixer.state_dtype)
-    out = _delta_rule(e, mixed, (gates, *e.spend("dt_bias", "A_log")), state, mixer.key_dim, key_heads, heads, heads)
+    gates = (sizes, decays, *e.spend("dt_bias", "A_log"))
+    made = _delta_rule(e, mixed, gates, state, mixer.key_dim, key_heads, heads, heads)
+    # Engines run the mixer as an op of their own, which writes into what its caller has filled with zeros.
+    out = e.act("core.out", (e.tokens, inner))
+    e.op("core_zeros", "ZerosLike", (made,), (out,))
+    e.op("core_copy", "TensorMove", (made,), (out,))
     out = _gated_norm(e, out, projected, inner, "norm")
     return e.linear(out, ("out_proj",), hidden, inner)
 

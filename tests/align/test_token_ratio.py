@@ -13,10 +13,12 @@ from memplan.align.classes.tokens import kernel_tokens
 from memplan.align.planned.token_ratio import tokens_of_run
 from memplan.models import load_config
 from memplan.models.parallel import Layout
-from memplan.models.steps import model_graph
+from memplan.models.steps import model_graph, training_graph
 from memplan.models.steps.options import Phase, ServedStep
+from memplan.models.training.step_recipe import Recipe
 from memplan.schema import Plan
 from tests.align.engine_runs import engine_run
+from tests.align.trainer_runs import trainer_run
 
 _MODELS: Mapping[str, tuple[str, Layout, ServedStep, ServedStep]] = {
     "experts": (
@@ -61,3 +63,17 @@ def test_a_plan_of_another_batch_meets_the_run(name: str, shared_data: Path) -> 
 def test_a_plan_of_the_same_batch_stays_as_it_is(shared_data: Path) -> None:
     plan = _planned(shared_data, *_MODELS["experts"][:3])
     assert not tokens_of_run(plan, *kernel_tokens(engine_run(plan, 62, steps=1).kernels))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_trained_step_of_few_layers_has_its_own_number_of_tokens(shared_data: Path, layers: int) -> None:
+    """Went wrong once: a gradient of as many tokens as something is wide told of others, some of the plan's."""
+    model = load_config(shared_data / "configs" / "Qwen--Qwen3-0.6B.json")
+    model = replace(model, layers=model.layers[:layers])
+    plan, of_run = (
+        memplan.plan(training_graph(model, Layout(data=2), Recipe(tokens, 1, 2)), chip="910B2", quick=True)
+        for tokens in (4096, 3072)
+    )
+    assert tokens_of_run(plan, *kernel_tokens(trainer_run(of_run, 63).kernels)) == {4096: 3072}
+    for same in (plan, of_run):
+        assert not tokens_of_run(same, *kernel_tokens(trainer_run(same, 64).kernels))

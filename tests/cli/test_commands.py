@@ -98,6 +98,7 @@ def test_a_spoiled_graph_gives_one_line_that_names_it(
         ["kv", "missing.json"],
         ["gui", "missing.json", "--render", "out"],
         ["unknown"],
+        ["op", "matmul", "--m", "9" * 5000],
     ],
 )
 def test_unusable_arguments_give_one_line(
@@ -109,6 +110,7 @@ def test_unusable_arguments_give_one_line(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert said.err.startswith("memplan: ")
+    assert len(said.err) < 1000
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,3 +157,15 @@ def test_a_command_that_reads_a_table_imports_no_numpy() -> None:
 def test_the_version_is_asked_for_in_both_spellings(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([option]) == 0
     assert capsys.readouterr().out.split() == ["memplan", memplan.__version__]
+
+
+@pytest.mark.parametrize("option", ["-o", "--report"])
+def test_where_nothing_can_be_written_is_said_before_any_work(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Went wrong once: a step was planned for minutes, and then the folder that its plan should go to was not there."""
+    target = tmp_path / "none" / "plan.json"
+    assert main(["plan", "missing.mindir", option, str(target)]) == 2
+    assert f"{target}: can't be written: No such file or directory" in capsys.readouterr().err
+    assert main(["plan", "missing.mindir", option, str(tmp_path)]) == 2
+    assert f"{tmp_path}: can't be written: Is a directory" in capsys.readouterr().err

@@ -122,7 +122,7 @@ def test_the_interval_of_adapters_holds_runs_that_had_no_part_in_it(shared_data:
     """
     Those of the eleven that made it only as if they hadn't: each by the interval that the ten others make.
 
-    Of the others are nine by what their code keeps, which was mended with them in view, and twelve of later sets that
+    Of the others are nine by what their code keeps, which was mended with them in view, and twenty of later sets that
     were predicted before they were compared.
     """
     made = first_seen(Trained.ADAPTERS)
@@ -131,7 +131,7 @@ def test_the_interval_of_adapters_holds_runs_that_had_no_part_in_it(shared_data:
         for run, kind, held in told_inside(shared_data, "reserved")
         if kind is Trained.ADAPTERS and run["name"] not in made
     ]
-    for later, least in ((False, 9), (True, 10)):
+    for later, least in ((False, 9), (True, 16)):
         held = [inside for of_later, inside in others if of_later is later]
         assert sum(held) >= least >= 0.8 * len(held)
     shares = seen_now(shared_data, made)

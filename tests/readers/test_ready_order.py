@@ -62,8 +62,23 @@ def test_what_waits_for_weights_alone_runs_as_the_step_begins() -> None:
 
 
 def test_kernels_enter_a_queue_as_they_become_ready() -> None:
+    """`c` waits in the queue from what `a` sends to it on, and `e` from what `d` does."""
     ways = {"a": ("x",), "b": ("a",), "c": ("b", "a"), "d": ("x",), "e": ("d",), "f": ("d", "c")}
-    assert run(graph(ways)) == ["a", "d", "b", "e", "c", "f"]
+    assert run(graph(ways)) == ["a", "d", "b", "c", "e", "f"]
+    # What had its turn before all was there enters again.
+    ways = {"a": ("x",), "b": ("a",), "d": ("a",), "more": ("b", "d"), "c": ("a", "more"), "e": ("d",)}
+    assert run(graph(ways)) == ["a", "b", "d", "more", "e", "c"]
+
+
+def test_what_is_reached_first_is_fused_with_its_only_user() -> None:
+    """Of an unrolled cell the product takes the sum behind it along: it runs in the turn that `x` has given that."""
+    ways = {"h": ("w",), "x1": ("x",), "s": ("x",), "gate": ("s",), "product": ("h", "gate"), "sum": ("x1", "product")}
+    assert run(graph({**ways, "other": ("x1",)})) == ["h", "x1", "s", "gate", "product", "sum", "other"]
+
+
+def test_a_view_of_the_batch_has_a_turn() -> None:
+    ways = {"view": ("x",), "a": ("w",), "after": ("view",), "also": ("view",), "b": ("a",), "c": ("a",)}
+    assert run(graph(ways, without_kernel=frozenset({"view"}))) == ["a", "view", "b", "c", "after", "also"]
 
 
 def test_a_kernel_hands_over_where_nothing_else_is_between_the_two() -> None:

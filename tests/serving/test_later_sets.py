@@ -32,7 +32,8 @@ KERNELS = [row for row in _told(PUBLIC, "kernels") if "seen" in row]
 MEASURED = "ttft_ms", "tpot_ms", "tokens_per_second"
 PARTS = "all", "each run once", "times a token", "measured"
 HALVED = "baselines (*at least*)", "worked with"
-"""What the fifth set of services has none of."""
+"""What a set that is judged whole has none of, or too little to sum up."""
+SETS = ((3, "The third set"), (4, "The fourth set"), (5, "The fifth set"), (6, "The sixth set"))
 
 
 def _cells(errors: Iterable[float], inside: Iterable[bool]) -> tuple[str, str, str, str]:
@@ -53,7 +54,7 @@ def _line(page: str, heading: str, name: str) -> tuple[str, str, str, str]:
     ("number", "heading", "name"),
     [
         (number, heading, name)
-        for number, heading in ((3, "The third set"), (4, "The fourth set"), (5, "The fifth set"))
+        for number, heading in SETS
         for name in (*PARTS, *(HALVED if number < 5 else ()), "judged once")
     ],
 )
@@ -77,8 +78,14 @@ def test_what_was_first_said_of_trained_runs_stands_on_its_page(name: str) -> No
     errors = [run["first_seen_ms"] / run["step_ms"] - 1 for run in steps]
     page = "benchmarks/README.md"
     assert _line(page, "Steps of the fourth set", name) == _cells(errors, (run["first_inside"] for run in steps))
-    for number, heading in ((4, "Memory of the fourth set"), (5, "Memory of the fifth set")):
+    for number, heading in (
+        (4, "Memory of the fourth set"),
+        (5, "Memory of the fifth set"),
+        (6, "Memory of the sixth set"),
+    ):
         held = [run for run in HELD if run["set"] == number and name in ("all", run["half"])]
+        if not held:
+            continue
         errors = [run["first_seen"] / run[told(run)] - 1 for run in held]
         assert _line(page, heading, name) == _cells(errors, (run["first_inside"] for run in held))
 
@@ -118,15 +125,19 @@ def test_rows_that_were_refused_stand_with_what_is_said_of_them(shared_data: Pat
     assert all(row.predicted is None and row.why for row in rows)
     assert {row.source for row in rows}.isdisjoint(row["source"] for row in _told(ROWS, "rows") if "blind" not in row)
     page = (ROOT / "docs/serving.md").read_text("utf-8")
-    asked = len([row for row in SERVED if row["set"] == 5])
-    assert f"{asked + len(rows)} figures of 34 further sources" in page
+    for number, sources in ((5, "34 further sources"), (6, "29 sources more")):
+        figures = [row for row in (*SERVED, *_told(ROWS, "refused")) if row["set"] == number]
+        assert f"{len(figures)} figures of {sources}" in page
+        assert sources.startswith(f"{len({row['source'] for row in figures})} ")
 
 
 def test_a_run_with_two_figures_counts_once() -> None:
     for row in SERVED:
         if "same_run" in row:
-            other = [own for own in SERVED if own["source"] == row["source"] and "tpot_ms" in own]
-            assert row["name"].removesuffix(", rate") in {own["name"] for own in other}
+            prompts = "prompts alone" in row["name"]
+            time = "ttft_ms" if prompts else "tpot_ms"
+            other = [own for own in SERVED if own["source"] == row["source"] and time in own]
+            assert row["name"].removesuffix(", rate") in {own["name"] for own in other} or (prompts and other)
 
 
 def test_intervals_hold_four_of_five_kernels_that_nobody_had_seen() -> None:
@@ -138,11 +149,11 @@ def test_intervals_hold_four_of_five_kernels_that_nobody_had_seen() -> None:
 
 @pytest.mark.slow
 def test_served_rows_of_later_sets_are_met_as_told(shared_data: Path) -> None:
-    """Half of each within 40 %, three of five inside; rates come out too high, and no constant is taken from any."""
+    """Half of each within 40 %, of the last within 45; three of five inside; no constant is taken from any."""
     sets = later_served(shared_data)
     assert sum(map(len, sets.values())) == len(SERVED)
-    for rows in sets.values():
-        assert median(abs(row.now.error) for row in rows) < 0.4
+    for number, rows in sets.items():
+        assert median(abs(row.now.error) for row in rows) < (0.45 if number == 6 else 0.4)
         assert sum(row.now.inside for row in rows) / len(rows) >= 0.6
     assert not fitted_rows(engine_rows(shared_data, later=True))
 
@@ -150,8 +161,8 @@ def test_served_rows_of_later_sets_are_met_as_told(shared_data: Path) -> None:
 def test_trained_runs_of_later_sets_are_met_as_told(shared_data: Path) -> None:
     """Half of the steps within a tenth, but six of 17 outside their intervals; memory is told too small."""
     steps, sets = later_trained(shared_data)[4], later_memory(shared_data)
-    held, further = sets[4], sets[5]
-    assert (len(steps), len(held) + len(further)) == (len(TRAINED), len(HELD))
+    held, further, last = sets[4], sets[5], sets[6]
+    assert (len(steps), sum(map(len, sets.values()))) == (len(TRAINED), len(HELD))
     tensors = [row for row in further if row.groups & {"tensors, worked with", "tensors, judged once"}]
     assert len(tensors) > 25
     assert median(abs(row.now.error) for row in tensors) < 0.03
@@ -160,3 +171,4 @@ def test_trained_runs_of_later_sets_are_met_as_told(shared_data: Path) -> None:
     assert sum(row.now.inside for row in steps) >= 11
     assert median(abs(row.now.error) for row in held) < 0.15
     assert sum(row.now.inside for row in held) >= 6
+    assert median(abs(row.now.error) for row in last) < 0.1

@@ -108,16 +108,24 @@ def tokens_of_run(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32
     votes = _token_votes(plan, kernels, kernel_class)
     total = sum(votes.values())
 
-    def agreeing(base: tuple[int, int]) -> dict[tuple[int, int], int]:
-        return {pair: count for pair, count in votes.items() if _of_one_ratio(pair, base)}
+    def explained(base: tuple[int, int]) -> int:
+        """Products that ran with numbers of tokens of the ratio of `base`."""
+        return sum(count for pairs, count in votes.items() if any(_of_one_ratio(pair, base) for pair in pairs))
 
-    others = [pair for pair in votes if pair[0] != pair[1]]
+    others = {pair for pairs in votes for pair in pairs if pair[0] != pair[1]}
     if not others:
         return {}
-    base = max(others, key=lambda pair: (sum(agreeing(pair).values()), pair[0]))
-    agreed = agreeing(base)
-    as_planned = sum(count for pair, count in votes.items() if pair[0] == pair[1] and pair not in agreed)
-    if as_planned > _EQUAL * total or sum(agreed.values()) < _ENOUGH * total:
+    base = max(others, key=lambda pair: (explained(pair), pair[0]))
+    agreed: Counter[tuple[int, int]] = Counter()
+    as_planned = only_as_planned = 0
+    for pairs, count in votes.items():
+        fitting = [pair for pair in pairs if _of_one_ratio(pair, base)]
+        agreed.update(dict.fromkeys(fitting, count))
+        if any(planned == ran for planned, ran in pairs):
+            as_planned += count
+            only_as_planned += 0 if fitting else count
+    enough = explained(base) >= max(_ENOUGH * total, as_planned)
+    if only_as_planned > _EQUAL * total or not enough:
         return {}
     # The rarer of two that agree for one planned number comes first and is replaced.
     return dict(sorted(agreed, key=lambda pair: agreed[pair]))
@@ -131,8 +139,14 @@ def _of_one_ratio(pair: tuple[int, int], base: tuple[int, int]) -> bool:
     return abs(ran * base[0] - planned * base[1]) <= max(planned, base[0])
 
 
-def _token_votes(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s) -> Mapping[tuple[int, int], int]:
-    """How many products of the run tell of each number of tokens, planned and run."""
+def _token_votes(
+    plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s
+) -> Mapping[frozenset[tuple[int, int]], int]:
+    """
+    How many products of the run tell of numbers of tokens, planned and run, which are several where sizes coincide.
+
+    A product reads a weight, or makes the gradient of one from two things with as many rows as there are tokens.
+    """
     known = family_table()
     product = known.number("product")
     planned: dict[int, set[tuple[int, int, int]]] = {}
@@ -146,17 +160,20 @@ def _token_votes(plan: Plan, kernels: Sequence[TokenClass], kernel_class: Int32s
             continue
         if len(made) == len(read.shape) == len(weight.shape) == 2 and made[0] == read.shape[0]:
             planned.setdefault(weight.shape[0] * weight.shape[1], set()).add((made[0], read.shape[1], made[1]))
-    votes: Counter[tuple[int, int]] = Counter()
+    votes: Counter[frozenset[tuple[int, int]]] = Counter()
     ran = np.bincount(kernel_class, minlength=len(kernels)).tolist()
     for item, times in zip(kernels, ran, strict=True):
         if item.families[0] != product or len(item.inputs) < 2 or not item.outputs:
             continue
-        found = set()
-        for read_size, weight_size in (item.inputs[:2], item.inputs[1::-1]):
-            for tokens, wide, narrow in planned.get(weight_size, ()):
-                count, rest = divmod(read_size, wide)
-                if not rest and count and count * narrow == item.outputs[0]:
-                    found.add((tokens, count))
-        for one in {pair for pair in found if pair[0] == pair[1]} or found:
-            votes[one] += times
+        made_size, found = item.outputs[0], set()
+        for first, second in (item.inputs[:2], item.inputs[1::-1]):
+            for tokens, wide, narrow in planned.get(second, ()):
+                if first == first // wide * wide and first // wide * narrow == made_size:
+                    found.add((tokens, first // wide))
+            for tokens, wide, narrow in planned.get(made_size, ()):
+                if first == first // wide * wide and first // wide * narrow == second:
+                    found.add((tokens, first // wide))
+        told = frozenset(pair for pair in found if pair[1])
+        if told:
+            votes[told] += times
     return votes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @reporting
 def command(
     profiles: Annotated[list[Path], typer.Argument(help="Profile directories, of one chip.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Write the calibration here.")] = Path(
+    output: Annotated[Path, new_file("Write the calibration here.", "--output", "-o", show_default=True)] = Path(
         "calibration.json"
     ),
     chip: Annotated[

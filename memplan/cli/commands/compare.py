@@ -10,7 +10,7 @@ import typer
 
 from memplan.cli.commands.profile import KernelsOption, ModelOption, RankOption, planned_rank, write_placed_kernels
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import InputError
 from memplan.reports.report import Report
 
@@ -39,7 +39,7 @@ def command(
     limit: Annotated[int, typer.Option(help="How many differences to list.", min=1)] = 10,
     curves: Annotated[
         Path | None,
-        typer.Option(help="Write planned and measured memory over time here, as CSV.", show_default=False),
+        new_file("Write planned and measured memory over time here, as CSV."),
     ] = None,
     kernels: KernelsOption = None,
 ) -> Report:  # fmt: skip

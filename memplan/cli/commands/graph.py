@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import parse_shape
@@ -31,8 +31,8 @@ def command(
         str | None, typer.Option(help="The op to draw: its step, or a part of its name.", show_default=False)
     ] = None,
     hops: Annotated[int, typer.Option(min=0, help="How many edges around that op to draw.")] = 2,
-    dot: Annotated[Path | None, typer.Option(help="Write the drawing here for Graphviz.", show_default=False)] = None,
-    graphml: Annotated[Path | None, typer.Option(help="Write the drawing here as GraphML.", show_default=False)] = None,
+    dot: Annotated[Path | None, new_file("Write the drawing here for Graphviz.")] = None,
+    graphml: Annotated[Path | None, new_file("Write the drawing here as GraphML.")] = None,
 ) -> Report:
     """
     Show the ops, tensors and lifetimes of a compiled graph, and what is alive at its peak.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.reports.report import Report
 
 
@@ -21,7 +21,7 @@ def command(
             show_default=False,
         ),
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
+    output: Annotated[Path | None, new_file("Write the plan here as JSON.", "--output", "-o")] = None,
 ) -> Report:
     """
     Read the memory plan in a dump of SOMAS or GE, to show it or set it beside ours.

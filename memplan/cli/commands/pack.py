@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import InputError
 from memplan.core.files import replacing_file
 from memplan.core.units import parse_bytes
@@ -34,9 +34,10 @@ def command(
         typer.Option(help="Most steps of the search, instead of a time; repeats on any machine.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Other random choices in the search.")] = 0,
-    svg: Annotated[Path | None, typer.Option(help="Draw the packing here.", show_default=False)] = None,
+    svg: Annotated[Path | None, new_file("Draw the packing here.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write id,pool,offset here as CSV.", show_default=False)
+        Path | None,
+        new_file("Write id,pool,offset here as CSV.", "--output", "-o"),
     ] = None,
 ) -> Report:
     """

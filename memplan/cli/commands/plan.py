@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import CancelledError, InputError
 from memplan.core.progress import CHOOSING_MOVES, SEARCHING_OFFSETS, Progress
 from memplan.core.units import parse_shape, parse_share
@@ -83,7 +83,7 @@ def command(
     larger_batch: Annotated[
         bool, typer.Option("--larger-batch", help="Add what twice the samples of a model's micro-batch change.")
     ] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here as JSON.")] = None,
+    output: Annotated[Path | None, new_file("Write the plan here as JSON.", "--output", "-o")] = None,
 ) -> Report:
     """
     Plan where every tensor lives and when it moves, of a compiled graph or of one step of a published model.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memplan.cli.console import progress_bar
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.reports.report import Remark, Report
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ ModelOption = Annotated[
 
 KernelsOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Write every kernel with its place in the model here: a CSV table, or a trace where it ends with .json.",
-        show_default=False,
-    ),
+    new_file("Write every kernel with its place in the model here: a CSV table, or a trace where it ends with .json."),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memplan.cli.reporting import reporting
+from memplan.cli.reporting import new_file, reporting
 from memplan.core.errors import InputError
 from memplan.core.options import given_option
 from memplan.core.units import format_duration
@@ -60,7 +60,8 @@ def command(
         typer.Option(help="Milliseconds that this step took on the machine: says its --host-factor.", min=0),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the plan of one rank (first stage) here as JSON.")
+        Path | None,
+        new_file("Write the plan of one rank (first stage) here as JSON.", "--output", "-o"),
     ] = None,
 ) -> Report:
     """

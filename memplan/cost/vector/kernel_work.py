@@ -22,7 +22,7 @@ from memplan.cost.vector.core_cut import core_cut_of
 from memplan.cost.vector.rank_runs import bytes_of_a_run, bytes_of_counts
 from memplan.cost.vector.row_turns import row_turns
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs, contiguous_runs, turned_bytes
-from memplan.cost.vector.threads import thread_turns
+from memplan.cost.vector.thread_turns import thread_turns
 from memplan.cost.vector.traffic import added_rows, bytes_passed, lines_of_blocks, scattered, traffic_of
 from memplan.cost.vector.windows import BLOCK_CHANNELS, Windows, windows_of
 from memplan.graph.model import DTYPE_BITS

@@ -35,7 +35,7 @@ def _stated(part: CachePart) -> CachePart:
     return replace(part, state=replace(part.state, dtype="float32"))
 
 
-def state_bytes(model: ModelConfig, options: ServingOptions, layout: Layout, stages: Sequence[range]) -> int:
+def request_state_bytes(model: ModelConfig, options: ServingOptions, layout: Layout, stages: Sequence[range]) -> int:
     """Bytes of the recurrent states of one request on the stage that has most of them."""
     plain = replace(options.caches, speculative_tokens=0)
     parts = [_stated(part) for part in recurrences(model.layers)]

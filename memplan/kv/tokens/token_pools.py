@@ -12,7 +12,7 @@ from memplan.kv.kept_entries import engine_of
 from memplan.kv.settings import ServingOptions
 from memplan.kv.token_rules import TokenPoolRules, among
 from memplan.kv.tokens.compressed_pools import CompressedSizes, compressed_sizes, keeps_entries, window_cap
-from memplan.kv.tokens.state_slots import recurrences, slots_of_request, state_bytes, take_states
+from memplan.kv.tokens.state_slots import recurrences, request_state_bytes, slots_of_request, take_states
 from memplan.kv.tokens.static_share import StaticMemory, attention_ranks, no_room
 from memplan.kv.tokens.token_cells import NO_LIMIT, TokenCell, attends
 from memplan.models import ModelConfig
@@ -91,7 +91,7 @@ def token_pools(
     wanted = asked_requests(model, rules, options, layout)
     if options.caches.speculative_tokens and among(model, rules.capped):
         raise InputError("{} does not draft with the layers of multi-token prediction of {}", engine.name, model.name)
-    per_state = state_bytes(model, options, layout, stages)
+    per_state = request_state_bytes(model, options, layout, stages)
     rests, states = [], None
     for item in memory:
         rest = item.rest

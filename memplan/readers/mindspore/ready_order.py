@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
+
+import numpy as np
 
 from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindspore.op_by_op import needs_of, reordered
@@ -24,89 +26,116 @@ def ready_order(graph: Graph, parts: Sequence[Iterable[int]]) -> list[int]:
     """
     The ops of `graph`, of which `parts` are launched one after the other, in the order in which the runtime runs them.
 
-    Kernels enter a queue once all that they wait for has run: first those that wait for nothing, then those that a
-    kernel makes ready, in compiled order each. Where nothing but one kernel waits for another, and that kernel for
-    nothing else, it runs right behind it (the runtime fuses such a pair into one actor). So the profiler of MindSpore
-    2.10 has it, whose order is the same from step to step but for where the batch comes in.
+    Every kernel is an actor, and so is a view of the batch, which runs as a kernel. One that has sent to the only other
+    that it sends to is fused with it, where that was reached by none before (`MultiActorFusion` of MindSpore's
+    `runtime/graph_scheduler/optimizer`, from what the step begins with on, the nearest first). Actors enter one queue
+    as something is sent to them; one whose turn it is runs what has all that it waits for, and what it is fused with
+    right behind, and waits for more otherwise. The batch is an actor of its own, before those that wait for nothing.
     """
     needs = needs_of(graph)
     order: list[int] = []
     for part in parts:
-        order += _Queue(graph, needs, sorted(part)).order()
+        order += _Actors(graph, needs, sorted(part)).order()
     return order
 
 
-_MANY = -1
-"""In place of an op: there are several."""
+_BATCH = -1
+"""In place of an op: the actor that hands out the batch."""
 
 
-class _Queue:
-    """The queue of one launched graph."""
+class _Actors:
+    """The actors of one launched graph, each by its op; what they send goes through ops without a kernel."""
 
     def __init__(self, graph: Graph, needs: Sequence[set[int]], part: Sequence[int]) -> None:
         inside = frozenset(part)
-        self._graph, self._part = graph, part
-        self._needs = {index: sorted(needs[index] & inside) for index in part}
+        batch = {item.index for item in graph.tensors if item.kind is TensorKind.INPUT and item.producer is None}
+        given = [index for index in part if batch.intersection(graph.ops[index].inputs)]
+        self._graph, actors = graph, {index for index in part if graph.ops[index].launches}.union(given)
         self._users: dict[int, list[int]] = {index: [] for index in part}
-        for index, found in self._needs.items():
-            for other in found:
+        for index in part:
+            for other in needs[index] & inside:
                 self._users[other].append(index)
-        self._missing = {index: len(found) for index, found in self._needs.items()}
-        # In an order that data allow the ends of what is passed through are known before they are asked for.
-        given = {
-            index
-            for index in part
-            if any(graph.tensors[one].kind is TensorKind.INPUT for one in graph.ops[index].inputs)
-        }
-        self._before = self._ends(part, self._needs, given)
-        self._behind = self._ends([*reversed(part)], self._users, frozenset())
+        self._needs = {index: len(needs[index] & inside) for index in part}
+        self._targets = {_BATCH: given, **self._arrows(part, actors)}
+        self._missing = dict.fromkeys(actors, 0)
+        for targets in self._targets.values():
+            for index in targets:
+                self._missing[index] += 1
+        self._first = sorted(index for index, missing in self._missing.items() if not missing)
 
-    def _ends(
-        self, indices: Sequence[int], neighbours: Mapping[int, Sequence[int]], given: Collection[int]
-    ) -> dict[int, int | None]:
-        """
-        For each op the one kernel that is next to it, through ops without one; `_MANY` of several, else `None`.
+    def _arrows(self, part: Sequence[int], actors: Set[int]) -> dict[int, list[int]]:
+        """Of each actor those that it sends to, in compiled order."""
+        reached: dict[int, int] = {}  # as bits: what a chain of states passes through is long
+        for index in reversed(part):
+            bits = 0
+            for user in self._users[index]:
+                bits |= 1 << user if user in actors else reached[user]
+            reached[index] = bits
+        size = -(-(max(part, default=0) + 1) // 8)
 
-        The batch, which is `given` to some, comes from an actor of its own.
-        """
-        ends: dict[int, int | None] = {}
-        for index in indices:
-            found = {other if self._graph.ops[other].launches else ends[other] for other in neighbours[index]}
-            found = (found | ({_MANY} if index in given else set())) - {None}
-            ends[index] = found.pop() if len(found) == 1 else _MANY if found else None
-        return ends
+        def places(bits: int) -> list[int]:
+            row = np.frombuffer(bits.to_bytes(size, "little"), dtype=np.uint8)
+            found: list[int] = np.flatnonzero(np.unpackbits(row, bitorder="little")).tolist()
+            return found
+
+        return {index: places(reached[index]) for index in actors}
 
     def order(self) -> list[int]:
         """The ops of the part as they run."""
-        order: list[int] = []
-        waiting: deque[int] = deque()
-        begin = [index for index in self._part if not self._missing[index]]
-        for first in begin:
-            waiting.extend([first] if self._graph.ops[first].launches else self._done(first, order))
-        waiting = deque(sorted(waiting))
-        while waiting:
-            running: int | None = waiting.popleft()
-            while running is not None:
-                ready = self._done(running, order)
-                running = self._handed_on(running, ready)
-                waiting.extend(ready if running is None else ())
+        begins = self._chains()
+        order = self._done([index for index in self._users if not self._needs[index] and index not in self._missing])
+        queue = {_BATCH: [_BATCH], **{index: [index] for index in self._first}}
+        while queue:
+            actor = next(iter(queue))
+            arrived = deque(queue.pop(actor))
+            while arrived:
+                current = arrived.popleft()
+                if not self._received(current):
+                    continue
+                order += self._done([current])
+                for index in self._targets[current]:
+                    if begins[index] == actor:
+                        arrived.appendleft(index)
+                    else:
+                        queue.setdefault(begins[index], []).append(index)
         return order
 
-    def _done(self, index: int, order: list[int]) -> list[int]:
-        """Kernels that are ready once `index` has run, which enters `order` with the ops without one behind it."""
-        ready: list[int] = []
-        done = [index]
-        while done:
-            order.append(done.pop())
-            for user in self._users[order[-1]]:
-                self._missing[user] -= 1
-                if not self._missing[user]:
-                    (ready if self._graph.ops[user].launches else done).append(user)
-        return sorted(ready)
+    def _received(self, index: int) -> bool:
+        """Whether `index` runs, once something more was sent to it."""
+        if index != _BATCH:
+            self._missing[index] -= 1
+        return index == _BATCH or self._missing[index] <= 0
 
-    def _handed_on(self, index: int, ready: Sequence[int]) -> int | None:
-        """The kernel that runs right behind `index` because nothing else is between the two."""
-        if len(ready) != 1 or self._behind[index] != ready[0] or self._before[ready[0]] != index:
-            return None
-        read = [tensor for tensor in self._graph.ops[ready[0]].inputs if self._graph.tensors[tensor].producer == index]
-        return ready[0] if len(read) <= 1 else None
+    def _done(self, indices: Sequence[int]) -> list[int]:
+        """`indices`, which run, and the ops without a kernel behind them that wait for nothing else."""
+        through, found = [index for index in reversed(indices) if index != _BATCH], []
+        while through:
+            found.append(through.pop())
+            for user in self._users[found[-1]]:
+                self._needs[user] -= 1
+                if not self._needs[user] and user not in self._missing:
+                    through.append(user)
+        return found
+
+    def _chains(self) -> dict[int, int]:
+        """For each actor the first of those that it is fused with."""
+        reached = set(self._first)
+        begins: dict[int, int] = {}
+        seeds = deque([_BATCH, *self._first])
+        while seeds:
+            seed = seeds.popleft()
+            current: int | None = seed
+            while current is not None:
+                begins[current] = seed
+                targets = self._targets[current]
+                found = [index for index in targets if index not in reached]
+                reached.update(found)
+                chained = current != _BATCH and len(targets) == len(found) == 1 and self._reads_once(found[0], current)
+                current = found[0] if chained else None
+                seeds.extend(() if chained else found)
+        return begins
+
+    def _reads_once(self, index: int, other: int) -> bool:
+        """Whether `index` reads what `other` makes once: what it reads twice is sent twice, and those aren't fused."""
+        read = [item for item in self._graph.ops[index].inputs if self._graph.tensors[item].producer == other]
+        return len(read) <= 1

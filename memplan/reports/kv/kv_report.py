@@ -100,7 +100,7 @@ def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
     figures = (*fit_figures(result), *cost_figures(result), *pool_figures(result), *layout_figures(result))
     sections = [section("", ReportTable(_MEMORY, items))]
     if more.ways is not None:
-        sections.append(ways_section(more.ways))
+        sections.append(ways_to_serve_section(more.ways))
     settings = tuple((item.setting, item.value, item.reason) for item in result.choices)
     sections.append(section("Settings as the engine runs with them", ReportTable(_SETTINGS, settings)))
     if result.pool.groups:
@@ -270,7 +270,7 @@ def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
     return tuple(said)
 
 
-def ways_section(ways: Sequence[Effect], layout: str = "") -> ReportSection:
+def ways_to_serve_section(ways: Sequence[Effect], layout: str = "") -> ReportSection:
     """
     The changes after which a sequence fits, as they are typed, with what fits then on a rank; other changes than of
     the layout are to the one named, or to that which was asked about.
