@@ -167,3 +167,8 @@ def test_a_tile_that_fills_l0c_is_drained_before_the_next_one() -> None:
         half = with_tiling(problem, B1, Tiling(128, 256, 64, 256, l0c_buffers=2)).columns
         assert columns["time"][0] >= columns["cube"][0] + columns["fixpipe"][0]
         assert columns["time"][0] - half["time"][0] >= exposed * columns["fixpipe"][0]
+        newer = [
+            with_tiling(problem, PR, Tiling(256, 256, 64, 256, l0c_buffers=buffers)).columns["time"][0]
+            for buffers in (1, 2)
+        ]
+        assert newer[0] == newer[1], "FixPipe of 3510 takes what is summed while the cube goes on"

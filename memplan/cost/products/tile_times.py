@@ -53,8 +53,8 @@ def evaluate(problem: MatmulProblem, machine: Machine, grid: Mapping[str, Array]
     # With one buffer in L1, MTE2 waits until MTE1 has emptied it.
     serial = grid["l1_buffers"] == 1
     waited = [np.where(serial, pipes["mte1"] + pipes["mte2"], pipes[name]) for name in ("mte1", "mte2")]
-    # Where one tile fills L0C, the cube waits until FixPipe has taken its sums away.
-    filled = grid["l0c_buffers"] == 1
+    # Where one tile fills L0C, the cube of some generations waits until FixPipe has taken its sums away.
+    filled = (grid["l0c_buffers"] == 1) & bool(machine["l0c_drain_waits"])
     drained = np.where(filled, pipes["cube"] + pipes["fixpipe"], pipes["cube"])
     taken = np.where(filled, 0.0, pipes["fixpipe"])
     busy = [drained, taken, np.maximum(waited[1], memory), np.where(serial, 0.0, waited[0])]
