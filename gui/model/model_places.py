@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
+from memplan.gui.model.kernel_rows import kernel_rows
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
-from memplan.traces.profile import Kernels, Slices, TrackKind
+from memplan.traces.profile import Kernels, Slices
 
 if TYPE_CHECKING:
     from memplan.compare import KernelPlaces
-
-_SAME_START = 4
-"""Kernels that may begin in the same nanosecond."""
-_TRACKS = frozenset({TrackKind.STREAM.value, TrackKind.COMMUNICATION.value})
 
 
 class ModelPlaces:
@@ -28,35 +25,20 @@ class ModelPlaces:
         self.texts: DictionaryArray = dictionary_encoded([places.place(row) for row in range(len(kernels))])
         """The place of every kernel, empty where it has none."""
 
-    def rows(self, kind: str, slices: Slices, index: Int64s | None = None) -> Int64s:
-        """The kernel of each slice (of those at `index`) of a track of that kind, -1 where it is none."""
-        start, took = slices.start_ns, slices.duration_ns
-        if index is not None:
-            start, took = start[index], took[index]
-        found = np.full(len(start), -1, dtype=np.int64)
-        if kind not in _TRACKS or not len(self.kernels):
-            return found
-        first = np.searchsorted(self.kernels.start_ns, start)
-        for further in range(_SAME_START):
-            row = np.minimum(first + further, len(self.kernels) - 1)
-            same = (self.kernels.start_ns[row] == start) & (self.kernels.duration_ns[row] == took) & (found < 0)
-            found[same] = row[same]
-        return found
-
     def row(self, kind: str, slices: Slices, index: int) -> int:
         """The kernel of one slice, -1 where it is none."""
-        return int(self.rows(kind, slices, np.array([index], dtype=np.int64))[0])
+        return int(kernel_rows(self.kernels, kind, slices, np.array([index], dtype=np.int64))[0])
 
     def labels(self, kind: str, slices: Slices, index: Int64s) -> Sequence[str]:
         """The places of those slices, empty where they have none."""
         texts = self.texts
-        return [texts[row] if row >= 0 else "" for row in self.rows(kind, slices, index).tolist()]
+        return [texts[row] if row >= 0 else "" for row in kernel_rows(self.kernels, kind, slices, index).tolist()]
 
     def matching(self, kind: str, slices: Slices, wanted: str) -> NDArray[np.bool_]:
         """Which slices have a place that contains `wanted`, which is in lower case."""
         texts = self.texts
         hit = np.array([wanted in text.casefold() for text in texts.values], dtype=np.bool_)
-        rows = self.rows(kind, slices)
+        rows = kernel_rows(self.kernels, kind, slices)
         found = np.zeros(len(rows), dtype=np.bool_)
         known = np.flatnonzero(rows >= 0)
         found[known] = hit[texts.codes[rows[known]]]

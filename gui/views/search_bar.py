@@ -11,8 +11,8 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.slices.slice_search import Hits, no_hits, search_slices
 from memplan.gui.work.jobs import Jobs
 
-_AT_ONCE = 500_000
-"""So many slices are searched within a few milliseconds; more are left to a worker."""
+_AT_ONCE = 200_000
+"""So many slices are searched within 20 ms, by the types of their kernels as well; more are left to a worker."""
 
 
 class SearchBar(QWidget):
@@ -29,8 +29,10 @@ class SearchBar(QWidget):
         self.hits = no_hits()
         self.position = -1
         self.edit = QLineEdit(self)
-        self.edit.setPlaceholderText(tr("Find slices and ops by name"))
-        self.edit.setToolTip(tr("A part of a name, or a regular expression"))
+        self.edit.setPlaceholderText(tr("Find slices and ops by name, type, stream or step"))
+        self.edit.setToolTip(
+            tr("A part of a name or kernel type, a regular expression, or a whole stream or step: Stream 2, step 3")
+        )
         self.edit.setClearButtonEnabled(True)
         self.count = QLabel(self)
         self.count.setMinimumWidth(110)
@@ -54,13 +56,16 @@ class SearchBar(QWidget):
     def search_for(self, text: str) -> None:
         """Find `text` and count its hits; the view stays where it is until the user steps."""
         self._jobs.drop(self)
-        tracks, places = self.session.tracks, self.session.document.places
+        tracks, document = self.session.tracks, self.session.document
         if not text.strip() or sum(track.count for track in tracks.all) <= _AT_ONCE:
-            self._show(search_slices(tracks, text, places=places))
+            self._show(search_slices(tracks, text, document=document))
             return
         self.count.setText(tr("searching …"))
         self._jobs.latest(
-            self, tr("searching …"), lambda progress: search_slices(tracks, text, progress, places=places), self._show
+            self,
+            tr("searching …"),
+            lambda progress: search_slices(tracks, text, progress, document=document),
+            self._show,
         )
 
     def _show(self, hits: Hits) -> None:

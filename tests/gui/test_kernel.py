@@ -21,6 +21,7 @@ from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.kernel.roofline_points import plan_roofline
 from memplan.gui.model.session.open_request import Request, open_session
 from memplan.gui.model.session.session import OpRef, Session, SliceRef, TensorRef
+from memplan.gui.model.timeline.timeline_tracks import NO_TRACKS
 from memplan.hardware import chip, chips
 from memplan.schema import Bound, Plan, Tier, load_plan
 from memplan.traces.profile import TrackKind
@@ -346,3 +347,18 @@ def test_the_name_of_the_memory_keeps_off_the_points(session: Session) -> None:
     )
     end, _ = under.clear_place(low, high)
     assert end != middle
+
+
+def test_a_rank_without_a_track_is_not_asked_for_a_kernel(tmp_path: Path) -> None:
+    """Went wrong: a job of which only sums are known said to select an op in a timeline that has none."""
+    folder = tmp_path / "cluster_analysis_output"
+    folder.mkdir()
+    (folder / "cluster_step_trace_time.csv").write_text(
+        "Step,Type,Index,Computing,Communication(Not Overlapped),Overlapped,Communication,Free,Stage,Bubble\n"
+        "1,rank,0,10.0,2.0,1.0,3.0,1.0,13.0,0.0\n1,rank,1,11.0,1.0,1.0,2.0,1.0,13.0,0.0\n"
+    )
+    session = open_session(Request(None, tmp_path))
+    assert session.document.rank is not None
+    assert kernel_facts(session).problem == NO_TRACKS
+    # An empty window is asked for nothing: there the page says how to begin.
+    assert kernel_facts(open_session(Request())).problem is None

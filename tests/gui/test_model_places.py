@@ -10,6 +10,7 @@ import pytest
 import memplan
 from memplan.gui.model.details.details import item_sections
 from memplan.gui.model.document import Document, make_document
+from memplan.gui.model.kernel_rows import kernel_rows
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.slice_search import search_slices
@@ -42,7 +43,7 @@ def places_of(document: Document) -> ModelPlaces:
 
 def kernel_slice(session: Session) -> SliceRef:
     """The slice of a kernel whose name says nothing of its place."""
-    hits = search_slices(session.tracks, "layers.2.o_proj, forward, micro-batch 1", places=session.document.places)
+    hits = search_slices(session.tracks, "layers.2.o_proj, forward, micro-batch 1", document=session.document)
     measured = [
         hits.item(row) for row in range(len(hits)) if session.tracks.track(hits.item(row).track).planned is None
     ]
@@ -83,4 +84,4 @@ def test_slices_that_are_no_kernels_have_no_place(session: Session) -> None:
     for track in session.tracks.all:
         lanes = session.tracks.lanes(track)
         if lanes is not None and track.kind == "host":
-            assert (places_of(session.document).rows(track.kind, lanes.slices) == -1).all()
+            assert (kernel_rows(places_of(session.document).kernels, track.kind, lanes.slices) == -1).all()

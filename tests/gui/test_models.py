@@ -12,6 +12,7 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
+from memplan.gui.model.details.details import item_sections
 from memplan.gui.model.details.range_statistics import range_sections
 from memplan.gui.model.document import make_document
 from memplan.gui.model.palette import load_palette
@@ -26,6 +27,7 @@ from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
+from tests.traces.excerpts import snapshot
 
 pytestmark = pytest.mark.gui
 
@@ -227,6 +229,41 @@ def test_search_finds_planned_and_measured_slices_of_one_name(session: Session) 
     assert len(search_slices(session.tracks, "no such op")) == 0
 
 
+def test_search_finds_what_only_the_kernel_table_says_of_a_slice(tmp_path: Path) -> None:
+    """Slices named by the op that they are of: their types, streams and steps are said elsewhere."""
+    rows = [
+        ("Default/o_proj-op3", "MatMulV3", 1, 10),
+        ("Default/act-op4", "SwiGlu", 1, 50),
+        ("o_proj", "MatMulV3", 2, 90),
+    ]
+    (tmp_path / "kernel_details.csv").write_text(
+        "Step Id,Name,Type,Accelerator Core,Start Time(us),Duration(us)\n"
+        + "".join(f"{step},{name},{kind},AI_CORE,{start}.0,20\n" for name, kind, step, start in rows)
+    )
+    events: list[dict[str, object]] = [
+        {"ph": "M", "pid": 1, "name": "process_name", "args": {"name": "Ascend Hardware"}},
+        {"ph": "M", "pid": 1, "tid": 7, "name": "thread_name", "args": {"name": "Stream 7"}},
+    ]
+    events += [
+        {"ph": "X", "pid": 1, "tid": 7, "ts": f"{start}.0", "dur": 20, "name": name} for name, _, _, start in rows
+    ]
+    (tmp_path / "trace_view.json").write_text(json.dumps(events))
+    session = open_session(Request(None, tmp_path))
+    for track in session.tracks.all:
+        session.tracks.load(track)
+    names = [name for name, *_ in rows]
+    asked = {
+        "matmulv3": [names[0], names[2]], "Swi.lu": [], "Swi.*u$": [names[1]], "stream 7": names, "stream": [],
+        "step 1": names[:2], "Step #2": names[2:], "step 3": [], "act-op4": [names[1]],
+    }  # fmt: skip
+    for text, expected in asked.items():
+        hits = search_slices(session.tracks, text, document=session.document)
+        found = [hits.item(position) for position in range(len(hits))]
+        lanes = [session.tracks.lanes(session.tracks.track(item.track)) for item in found]
+        said = [one.slices.names[one.slices.name[item.index]] for one, item in zip(lanes, found, strict=True) if one]
+        assert said == expected, text
+
+
 def test_search_takes_regular_expressions_and_names_as_they_are(session: Session) -> None:
     for track in session.tracks.all:
         session.tracks.load(track)
@@ -319,3 +356,11 @@ def test_a_plan_and_a_profile_that_cannot_be_compared_say_why(session: Session) 
     assert str(verdict(alone)) == "not compared; both begin together: no kernels"
     assert str(verdict(replace(alone, rank=None))) == "not compared; the profile holds no ranks"
     assert verdict(replace(alone, plan=None)) is None
+
+
+def test_a_profile_that_is_one_file_is_not_called_a_directory(tmp_path: Path) -> None:
+    """Went wrong: a memory snapshot's details called it a directory."""
+    for path, label in ((snapshot(tmp_path), "file"), (PROFILE, "directory")):
+        session = open_session(Request(None, path))
+        facts = {str(fact.label): str(fact.value) for section in item_sections(session, None) for fact in section.facts}
+        assert facts[label] == path.name

@@ -10,6 +10,7 @@ import pytest
 from PySide6.QtWidgets import QBoxLayout, QHeaderView
 from pytestqt.qtbot import QtBot
 
+from memplan.gui.model.cluster.rank_grid import link_grid
 from memplan.gui.model.kernel.kernel_facts import UNASKED
 from memplan.gui.model.memory.block_map import block_map
 from memplan.gui.model.palette import load_palette
@@ -24,10 +25,11 @@ from memplan.gui.views.timeline.counter_shapes import paint_counters
 from memplan.gui.window.main_window import MainWindow
 from memplan.schema import load_plan
 from memplan.simulator import chosen_fault, simulate_job
+from memplan.traces.link_totals import LinkTotal
 from memplan.traces.profile import CounterSeries
 from tests.gui.conftest import PLAN, PROFILE
 from tests.gui.two_documents import press, settle
-from tests.traces.excerpts import LINKS, table
+from tests.traces.excerpts import table
 
 pytestmark = pytest.mark.gui
 
@@ -95,9 +97,17 @@ def test_the_page_of_kernels_opens_on_the_costliest(qtbot: QtBot) -> None:
         window.close()
 
 
+def write_ring(job: Path, ranks: int) -> None:
+    """Links of a rank's directory: each rank sends to the next."""
+    figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
+    ring = {f"{rank}-{(rank + 1) % ranks}": figures for rank in range(ranks)}
+    links = {"step1": {"p2p": {}, "collective": {"hcom_allReduce_@1": ring}}}
+    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(links))
+
+
 def test_links_stand_beside_few_ranks(qtbot: QtBot, tmp_path: Path) -> None:
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=4, steps=2, seed=1)
-    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(LINKS))
+    write_ring(job, 4)
     for width, direction in ((1600, QBoxLayout.Direction.LeftToRight), (700, QBoxLayout.Direction.TopToBottom)):
         window = shown(qtbot, open_session(Request(None, job)), (width, 720))
         window.show_page("cluster")
@@ -106,13 +116,19 @@ def test_links_stand_beside_few_ranks(qtbot: QtBot, tmp_path: Path) -> None:
         window.close()
 
 
+def test_ranks_that_tell_of_no_link_have_no_empty_row() -> None:
+    """Went wrong: a profile of two ranks of a job of ten showed ten rows, of which eight were empty."""
+    told = [LinkTotal(source, target, "HCCS", 1_000_000, 50_000) for source in (0, 1) for target in (4, 7)]
+    grid = link_grid(told)
+    assert grid is not None
+    assert (list(grid.rows), list(grid.columns)) == (["0", "1"], ["4", "7"])
+    assert sorted(grid.values) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
 def test_the_links_of_sixteen_ranks_are_all_seen_beside_their_steps(qtbot: QtBot, tmp_path: Path) -> None:
     """Went wrong: half of the room beside few steps was empty, and the last rank's links were cut off below them."""
     job = simulate_job(load_plan(PLAN), tmp_path / "job", fault=chosen_fault("slow-rank"), ranks=16, steps=2, seed=1)
-    figures = {"Transport Type": "HCCS", "Transit Size(MB)": 8.4, "Transit Time(ms)": 0.5, "Bandwidth(GB/s)": 16.8}
-    ring = {f"{rank}-{(rank + 1) % 16}": figures for rank in range(16)}
-    links = {"step1": {"p2p": {}, "collective": {"hcom_allReduce_@1": ring}}}
-    table(next(job.rglob("step_trace_time.csv")).parent, "communication_matrix.json", json.dumps(links))
+    write_ring(job, 16)
     window = shown(qtbot, open_session(Request(None, job)), (1920, 1080))
     window.show_page("cluster")
     settle()

@@ -139,17 +139,21 @@ def rank_links(session: Session, progress: Progress = silent) -> list[LinkTotal]
 
 
 def link_grid(links: list[LinkTotal]) -> HeatGrid | None:
-    """The rate of every link from the rank of its row to that of its column; slow ones are warned of."""
+    """
+    The rate of every link from the rank of its row to that of its column; slow ones are warned of.
+
+    Each rank tells what it sends: rows are the ranks that tell, not all that are sent to.
+    """
     if not links:
         return None
-    ends = sorted({end for link in links for end in (link.source, link.target)})
-    place = {rank: number for number, rank in enumerate(ends)}
+    sources, targets = sorted({link.source for link in links}), sorted({link.target for link in links})
+    rows = {rank: row for row, rank in enumerate(sources)}
+    columns = {rank: column for column, rank in enumerate(targets)}
     values: dict[tuple[int, int], float] = {}
     texts: dict[tuple[int, int], str] = {}
     for link in links:
-        cell = place[link.source], place[link.target]
+        cell = rows[link.source], columns[link.target]
         if link.bytes_per_second > values.get(cell, 0.0):
             values[cell], texts[cell] = link.bytes_per_second, format_rate(link.bytes_per_second)
-    warned = frozenset((place[link.source], place[link.target]) for link, _ in slower_links(links, SLOW_LINK))
-    names: list[Text] = [str(rank) for rank in ends]
-    return HeatGrid(names, names, values, texts, warned, fewer_is_worse=True)
+    warned = frozenset((rows[link.source], columns[link.target]) for link, _ in slower_links(links, SLOW_LINK))
+    return HeatGrid(list(map(str, sources)), list(map(str, targets)), values, texts, warned, fewer_is_worse=True)

@@ -26,6 +26,7 @@ from memplan.gui.model.kernel.kernel_subject import (
 from memplan.gui.model.kernel.pipe_counters import measured_pipes
 from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.gui.model.session.session import ItemRef, Session
+from memplan.gui.model.timeline.timeline_tracks import NO_TRACKS
 from memplan.hardware import Chip
 from memplan.hardware import chip as find_chip
 from memplan.placement.onchip import usable_bytes
@@ -52,7 +53,10 @@ def kernel_facts(session: Session, chip_name: str | None = None, *, item: ItemRe
     item = session.selected if item is None else item
     if item is None:
         subject = costliest(session)
-        return KernelFacts() if subject is None else replace(_facts_of(session, subject, chip_name), unasked=True)
+        if subject is None:
+            nothing = session.document.rank is not None and not session.tracks.all
+            return KernelFacts(problem=NO_TRACKS) if nothing else KernelFacts()
+        return replace(_facts_of(session, subject, chip_name), unasked=True)
     subject = subject_of(session, item)
     return KernelFacts(problem=NO_KERNEL) if subject is None else _facts_of(session, subject, chip_name)
 

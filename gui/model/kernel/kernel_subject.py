@@ -155,12 +155,17 @@ def operands_text(kernel: Kernel) -> str:
     """Operands as `64×256 float32, 256×128 float32 NZ → 64×128 float32`."""
     inputs = [_operand_text(operand) for operand in kernel.inputs if operand is not None]
     outputs = [_operand_text(operand) for operand in kernel.outputs]
-    return f"{_listed(inputs)} → {_listed(outputs)}" if inputs or outputs else ""
+    return _read_and_made(inputs, outputs)
 
 
 def _operand_text(operand: Operand) -> str:
     shape = "×".join(map(str, operand.shape)) or "1"
     return f"{shape} {operand.dtype}" + (f" {operand.layout}" if operand.layout != "ND" else "")
+
+
+def _read_and_made(read: list[str], made: list[str]) -> str:
+    """Without an arrow where it is not told what is made, as of kernels that write over what they read."""
+    return " → ".join([_listed(read), _listed(made)]) if made else _listed(read)
 
 
 def _listed(texts: list[str]) -> str:
@@ -175,4 +180,4 @@ def storages_text(plan: Plan, step: int) -> str:
     sides = [
         [_operand_text(Operand(tensor.shape, tensor.dtype, tensor.layout)) for tensor in side] for side in (read, made)
     ]
-    return f"{_listed(sides[0])} → {_listed(sides[1])}" if read or made else ""
+    return _read_and_made(*sides)

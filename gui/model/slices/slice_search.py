@@ -1,7 +1,8 @@
-"""Finding slices and planned ops by name, in time order, across the tracks that are read."""
+"""Finding slices and planned ops by name, type, stream or step, in time order, across the tracks that are read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,21 +11,26 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
-from memplan.gui.model.model_places import ModelPlaces
+from memplan.gui.model.document import Document
+from memplan.gui.model.kernel_rows import DEVICE_TRACKS, kernel_rows
 from memplan.gui.model.session.session import SliceRef
-from memplan.gui.model.timeline.timeline_tracks import TimelineTracks, name_filter
+from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TimelineTracks, name_filter
+from memplan.traces.dictionary_array import dictionary_encoded
+from memplan.traces.profile import Slices
+from memplan.traces.steps import step_spans
 
 HITS_MOST = 100_000
 """Hits kept; a search that finds more says so."""
 _HELD = 10 * HITS_MOST
 _EXPRESSION = frozenset("^$*+?[]{}|\\")
 """What tells a regular expression from the names themselves, which have points, slashes and brackets of calls."""
+_STEP = re.compile(r"step\s*#?\s*(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """
-    Slices whose name holds `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
+    Slices that are of `text`, ordered by start: slice `index[i]` of track `tracks[track[i]]`, `start_ns[i]`.
 
     `total` counts all of them; the earliest `HITS_MOST` are kept.
     """
@@ -56,12 +62,14 @@ def no_hits(text: str = "") -> Hits:
 
 
 def search_slices(
-    tracks: TimelineTracks, text: str, progress: Progress = silent, *, places: ModelPlaces | None = None
+    tracks: TimelineTracks, text: str, progress: Progress = silent, *, document: Document | None = None
 ) -> Hits:
     """
-    Every slice of the loaded tracks whose name, or place in the model, contains `text`, whatever its case.
+    Every slice of the loaded tracks whose name contains `text`, whatever its case; nothing for an empty text.
 
-    A name may also be one that `text` describes as a regular expression. Nothing for an empty text.
+    A name may also be one that `text` describes as a regular expression. With the tracks' `document` a slice is found
+    as well by what else is known of it: its place in the model, the type of its kernel, the stream (`Stream 2`: all of
+    that track) and the step (`step 3`: all that begins in it on the device).
     """
     wanted = text.casefold().strip()
     keys: list[str] = []
@@ -69,6 +77,7 @@ def search_slices(
     held = total = 0
     # Tracks of one profile share their table of names.
     of_table: dict[int, tuple[Sequence[str], NDArray[np.bool_]]] = {}
+    known = _Known(document, text.strip(), progress) if document is not None and wanted else None
     for number, track in enumerate(tracks.all if wanted else ()):
         progress(number, len(tracks.all), track.label)
         lanes = tracks.lanes(track)
@@ -78,8 +87,8 @@ def search_slices(
         if id(slices.names) not in of_table:
             of_table[id(slices.names)] = slices.names, _matches(slices.names, text.strip())
         found = of_table[id(slices.names)][1][slices.name]
-        if places is not None and track.planned is None:
-            found = found | places.matching(track.kind, slices, wanted)
+        if known is not None and track.planned is None:
+            found = found | known.matching(track, slices)
         index = np.flatnonzero(found)
         if not len(index):
             continue
@@ -95,6 +104,38 @@ def search_slices(
         return no_hits(text)
     row_of, index_of, start_ns = _earliest(parts)
     return Hits(text, tuple(keys), row_of, index_of, start_ns, total)
+
+
+class _Known:
+    """What a document knows of its slices beside their names, as far as it is what `text` asks for."""
+
+    def __init__(self, document: Document, text: str, progress: Progress) -> None:
+        self._text, self._wanted = text, text.casefold()
+        self._places, rank = document.places, document.rank
+        self._kernels = rank.kernels(progress) if rank is not None else None
+        self._types = dictionary_encoded(self._kernels.type if self._kernels is not None else ())
+        self._type_asked = _matches(self._types.values, text)
+        step = _STEP.fullmatch(text)
+        spans = step_spans(rank, progress) if rank is not None and step is not None else []
+        self._steps = [span for span in spans if step is not None and span.number == int(step[1])]
+
+    def matching(self, track: TimelineTrack, slices: Slices) -> NDArray[np.bool_]:
+        """Which slices of a measured track are asked for."""
+        found = np.zeros(len(slices), dtype=np.bool_)
+        if track.kind not in DEVICE_TRACKS:
+            return found
+        if track.label.casefold() == self._wanted:
+            return ~found
+        found |= _matches(slices.categories, self._text)[slices.category]
+        if self._kernels is not None and self._type_asked.any():
+            rows = kernel_rows(self._kernels, track.kind, slices)
+            kernel = np.flatnonzero(rows >= 0)
+            found[kernel] |= self._type_asked[self._types.codes[rows[kernel]]]
+        if self._places is not None:
+            found |= self._places.matching(track.kind, slices, self._wanted)
+        for step in self._steps:
+            found |= (slices.start_ns >= step.start_ns) & (slices.start_ns < step.end_ns)
+        return found
 
 
 def _matches(names: Sequence[str], text: str) -> NDArray[np.bool_]:

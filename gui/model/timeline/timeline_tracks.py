@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PLAN_GROUP = "Plan"
 PINNED_GROUP = "Pinned"
+NO_TRACKS = Sentence("The files of this rank hold neither slices nor kernels")
+"""Why nothing is shown, and can't be selected, of a profile that has no track."""
 LANE_PX = 18
 COUNTER_PX = 36
 HEADER_PX = 22

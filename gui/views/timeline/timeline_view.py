@@ -25,6 +25,7 @@ from memplan.gui.model.tables.time_sheets import slices_sheet
 from memplan.gui.model.timeline.counter_text import counter_lines
 from memplan.gui.model.timeline.lanes import TrackLanes, paint
 from memplan.gui.model.timeline.timeline_tracks import (
+    NO_TRACKS,
     PINNED_GROUP,
     TimelineTrack,
 )
@@ -301,7 +302,7 @@ class TimelineView(TrackCanvas):
         if self.session.document.empty:
             return
         if not self.session.tracks.all:
-            text = tr("The files of this rank hold neither slices nor kernels")
+            text = say(NO_TRACKS)
         elif self.session.tracks.filter:
             text = tr("No track is called so: clear the filter above to see all of them")
         else:
