@@ -11,8 +11,8 @@ from memplan.gui.model.session.session import Session
 from memplan.gui.model.slices.slice_search import Hits, no_hits, search_slices
 from memplan.gui.work.jobs import Jobs
 
-_AT_ONCE = 500_000
-"""So many slices are searched within a few milliseconds; more are left to a worker."""
+_AT_ONCE = 200_000
+"""So many slices are searched within 20 ms, by the types of their kernels as well; more are left to a worker."""
 
 
 class SearchBar(QWidget):

@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,12 @@ def without_stalls(duration_ns: Int64s, alike: Sequence[str]) -> Int64s:
     for members in np.split(np.argsort(kind, kind="stable"), np.cumsum(np.bincount(kind))[:-1]):
         times[members] = int(np.median(duration_ns[members]))
     return times
+
+
+def nameless(kernels: Kernels) -> Kernels:
+    """Kernels without names, at the medians of those that are alike."""
+    alike = [f"{type_} {shapes}" for type_, shapes in zip(kernels.type, kernels.input_shapes, strict=True)]
+    return replace(kernels, name=[""] * len(kernels), duration_ns=without_stalls(kernels.duration_ns, alike))
 
 
 def torch_plan(run: TorchRun, folder: Path) -> Plan:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import memplan
+from memplan.graph.model import Graph
 from memplan.readers import read_graph
-from tests.align.known_runs import KnownRun, without_stalls
+from memplan.schema import Plan
+from memplan.traces.profile import Kernels
+from tests.align.known_runs import KnownRun, nameless
 from tests.readers.joined_kernels import join_kernels
 
 SAMPLES_RUN = ("mlp_train", "cnn_train", "llama_infer", "llama_train")
@@ -30,11 +32,13 @@ def mindspore_run(name: str, folder: Path) -> KnownRun:
     assert kernels is not None
     graph = folder / f"{name}.mindir"
     plan = memplan.plan(graph, chip="910B2")
-    joined = join_kernels(read_graph(graph), list(kernels.name))
-    truth = tuple(frozenset({plan.ops[joined[kernel].op].name if kernel in joined else "-"}) for kernel in kernels.name)
-    alike = [f"{type_} {shapes}" for type_, shapes in zip(kernels.type, kernels.input_shapes, strict=True)]
-    times = without_stalls(kernels.duration_ns, alike)
-    return KnownRun(plan, replace(kernels, name=[""] * len(kernels), duration_ns=times), truth)
+    return KnownRun(plan, nameless(kernels), joined_ops(read_graph(graph), plan, kernels))
+
+
+def joined_ops(graph: Graph, plan: Plan, kernels: Kernels) -> tuple[frozenset[str], ...]:
+    """What each kernel's name says that it runs of `plan`, which is of `graph`; `-` where it says no op."""
+    joined = join_kernels(graph, list(kernels.name))
+    return tuple(frozenset({plan.ops[joined[name].op].name if name in joined else "-"}) for name in kernels.name)
 
 
 def _run(name: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from memplan.core.errors import InputError
 from memplan.core.sentence import Sentence
 from memplan.gui.model.compare.deviations import DEVIATION_SHAPE, deviation_rows, verdict
+from memplan.gui.model.details.details import item_sections
 from memplan.gui.model.details.range_statistics import range_sections
 from memplan.gui.model.document import make_document
 from memplan.gui.model.palette import load_palette
@@ -26,6 +27,7 @@ from memplan.gui.model.viewport import Viewport
 from memplan.schema import Tier, load_plan, memory_curve
 from memplan.traces.profile import CounterSeries, Slices
 from tests.gui.conftest import PLAN, PROFILE
+from tests.traces.excerpts import snapshot
 
 pytestmark = pytest.mark.gui
 
@@ -354,3 +356,11 @@ def test_a_plan_and_a_profile_that_cannot_be_compared_say_why(session: Session) 
     assert str(verdict(alone)) == "not compared; both begin together: no kernels"
     assert str(verdict(replace(alone, rank=None))) == "not compared; the profile holds no ranks"
     assert verdict(replace(alone, plan=None)) is None
+
+
+def test_a_profile_that_is_one_file_is_not_called_a_directory(tmp_path: Path) -> None:
+    """Went wrong: a memory snapshot's details called it a directory."""
+    for path, label in ((snapshot(tmp_path), "file"), (PROFILE, "directory")):
+        session = open_session(Request(None, path))
+        facts = {str(fact.label): str(fact.value) for section in item_sections(session, None) for fact in section.facts}
+        assert facts[label] == path.name

@@ -40,7 +40,7 @@ def overview(session: Session) -> list[Section]:
     if document.profile is not None:
         producer = document.profile.producer
         facts = [
-            fact("directory", document.profile.path.name),
+            fact("file" if document.profile.path.is_file() else "directory", document.profile.path.name),
             fact("written by", Sentence("{} (simulated)", (producer,)) if document.simulated else producer),
         ]
         if document.rank is not None:

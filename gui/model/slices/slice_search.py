@@ -113,6 +113,8 @@ class _Known:
         self._text, self._wanted = text, text.casefold()
         self._places, rank = document.places, document.rank
         self._kernels = rank.kernels(progress) if rank is not None else None
+        self._types = dictionary_encoded(self._kernels.type if self._kernels is not None else ())
+        self._type_asked = _matches(self._types.values, text)
         step = _STEP.fullmatch(text)
         spans = step_spans(rank, progress) if rank is not None and step is not None else []
         self._steps = [span for span in spans if step is not None and span.number == int(step[1])]
@@ -125,11 +127,10 @@ class _Known:
         if track.label.casefold() == self._wanted:
             return ~found
         found |= _matches(slices.categories, self._text)[slices.category]
-        if self._kernels is not None:
-            types = dictionary_encoded(self._kernels.type)
+        if self._kernels is not None and self._type_asked.any():
             rows = kernel_rows(self._kernels, track.kind, slices)
             kernel = np.flatnonzero(rows >= 0)
-            found[kernel] |= _matches(types.values, self._text)[types.codes[rows[kernel]]]
+            found[kernel] |= self._type_asked[self._types.codes[rows[kernel]]]
         if self._places is not None:
             found |= self._places.matching(track.kind, slices, self._wanted)
         for step in self._steps:
