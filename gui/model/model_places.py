@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.gui.model.kernel_rows import kernel_rows
+from memplan.gui.model.kernels_of_slices import kernels_of_slices
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels, Slices
 
@@ -27,18 +27,18 @@ class ModelPlaces:
 
     def row(self, kind: str, slices: Slices, index: int) -> int:
         """The kernel of one slice, -1 where it is none."""
-        return int(kernel_rows(self.kernels, kind, slices, np.array([index], dtype=np.int64))[0])
+        return int(kernels_of_slices(self.kernels, kind, slices, np.array([index], dtype=np.int64))[0])
 
     def labels(self, kind: str, slices: Slices, index: Int64s) -> Sequence[str]:
         """The places of those slices, empty where they have none."""
         texts = self.texts
-        return [texts[row] if row >= 0 else "" for row in kernel_rows(self.kernels, kind, slices, index).tolist()]
+        return [texts[row] if row >= 0 else "" for row in kernels_of_slices(self.kernels, kind, slices, index).tolist()]
 
     def matching(self, kind: str, slices: Slices, wanted: str) -> NDArray[np.bool_]:
         """Which slices have a place that contains `wanted`, which is in lower case."""
         texts = self.texts
         hit = np.array([wanted in text.casefold() for text in texts.values], dtype=np.bool_)
-        rows = kernel_rows(self.kernels, kind, slices)
+        rows = kernels_of_slices(self.kernels, kind, slices)
         found = np.zeros(len(rows), dtype=np.bool_)
         known = np.flatnonzero(rows >= 0)
         found[known] = hit[texts.codes[rows[known]]]

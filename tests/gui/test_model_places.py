@@ -10,7 +10,7 @@ import pytest
 import memplan
 from memplan.gui.model.details.details import item_sections
 from memplan.gui.model.document import Document, make_document
-from memplan.gui.model.kernel_rows import kernel_rows
+from memplan.gui.model.kernels_of_slices import kernels_of_slices
 from memplan.gui.model.model_places import ModelPlaces
 from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.slice_search import search_slices
@@ -84,4 +84,4 @@ def test_slices_that_are_no_kernels_have_no_place(session: Session) -> None:
     for track in session.tracks.all:
         lanes = session.tracks.lanes(track)
         if lanes is not None and track.kind == "host":
-            assert (kernel_rows(places_of(session.document).kernels, track.kind, lanes.slices) == -1).all()
+            assert (kernels_of_slices(places_of(session.document).kernels, track.kind, lanes.slices) == -1).all()

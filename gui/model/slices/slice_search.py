@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.document import Document
-from memplan.gui.model.kernel_rows import DEVICE_TRACKS, kernel_rows
+from memplan.gui.model.kernels_of_slices import DEVICE_TRACKS, kernels_of_slices
 from memplan.gui.model.session.session import SliceRef
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TimelineTracks, name_filter
 from memplan.traces.dictionary_array import dictionary_encoded
@@ -128,7 +128,7 @@ class _Known:
             return ~found
         found |= _matches(slices.categories, self._text)[slices.category]
         if self._kernels is not None and self._type_asked.any():
-            rows = kernel_rows(self._kernels, track.kind, slices)
+            rows = kernels_of_slices(self._kernels, track.kind, slices)
             kernel = np.flatnonzero(rows >= 0)
             found[kernel] |= self._type_asked[self._types.codes[rows[kernel]]]
         if self._places is not None:

@@ -13,7 +13,7 @@ _SAME_START = 4
 """Kernels that may begin in the same nanosecond."""
 
 
-def kernel_rows(kernels: Kernels, kind: str, slices: Slices, index: Int64s | None = None) -> Int64s:
+def kernels_of_slices(kernels: Kernels, kind: str, slices: Slices, index: Int64s | None = None) -> Int64s:
     """
     The row of `kernels` that each slice (of those at `index`) of a track of that kind is, -1 where it is none.
 
