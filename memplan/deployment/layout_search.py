@@ -80,7 +80,7 @@ def check_experts(model: ModelConfig, layout: Layout) -> None:
     """Raise `InputError` where the ranks that share experts can't have as many each."""
     ffn = model.experts
     if ffn is not None and ffn.experts % layout.expert:
-        raise InputError(f"{ffn.experts} experts can't be divided evenly among {layout.expert} ranks")
+        raise InputError("{} experts can't be divided evenly among {} ranks", ffn.experts, layout.expert)
 
 
 def sorted_fit(candidates: list[Candidate], order: str, *, training: bool = False) -> LayoutSearch:

@@ -31,7 +31,7 @@ def fit_serving(
     every layer or bubbles.
     """
     if dies < 1:
-        raise InputError(f"{dies} dies can't hold a model")
+        raise InputError("{} dies can't hold a model", dies)
     candidates = []
     tried = list(layouts(model, dies))
     for number, layout in enumerate(tried):

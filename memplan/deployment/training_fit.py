@@ -28,7 +28,7 @@ def fit_training(
     Fewest tensor-parallel ranks go first, then fewest stages, then the larger micro-batch that fits.
     """
     if dies < 1:
-        raise InputError(f"{dies} dies can't hold a model")
+        raise InputError("{} dies can't hold a model", dies)
     candidates = []
     tried = list(layouts(model, dies, training=True))
     for number, layout in enumerate(tried):
