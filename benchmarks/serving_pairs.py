@@ -54,9 +54,7 @@ def row_pairs(rows: Iterable[EngineRow], data: Path) -> list[RowPair]:
     """The nearest pair of rows of each two sources that ask the same, the farthest apart first; `data` is shared."""
     left_out = "at_least", "foreign"
     rows = [
-        row
-        for row in rows
-        if not (row.why or row.repeated or row.gave_constant or any(map(row.told.get, left_out)))
+        row for row in rows if not (row.why or row.repeated or row.gave_constant or any(map(row.told.get, left_out)))
     ]
     others = hosts_of_others(rows)
     alike: dict[Hashable, list[tuple[EngineRow, float]]] = {}
