@@ -90,6 +90,10 @@ class Machine:
         """Elements of `width` bytes that one vector core handles in a cycle; halves are computed as float32 or less."""
         return self.lanes * 2 / max(width, 2)
 
+    def vector_rate(self, cores: int) -> float:
+        """Elements of 4 bytes that one instruction after the other of `cores` vector cores handles in a second."""
+        return self.element_lanes(4) * self["vector_efficiency"] * cores * self.vector_clock_hz
+
     @property
     def l2_read_per_second(self) -> float:
         """Bytes per second from L2 into the L1 of all cube cores."""

@@ -67,7 +67,7 @@ def _widened_cost(problem: MatmulProblem, machine: Machine, blocks: int) -> Kern
     reads them of L2 and waits for the first, vector cores are done before the last is multiplied.
     """
     widened, vector, moved = widened_ns(problem, machine)
-    factors = problem.b_batch * problem.k * problem.n * problem.a_bytes
+    factors = problem.widened_bytes
     made = replace(problem, b_bytes=problem.a_bytes, widening=0.0, hot_bytes=factors)
     cost = matmul_cost(made, machine, blocks=blocks)
     head = machine.head_ns(machine.cubes, machine.vectors)
@@ -107,10 +107,9 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
     columns, problem = found.columns, found.problem
     pipes = {name: float(columns[name][index]) for name in ("cube", "mte1", "mte2", "fixpipe", "scalar")}
     time, gm, hbm = (float(columns[name][index]) for name in ("time", "gm_bytes", "hbm_bytes"))
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
     if passes:
         elements = problem.batch * problem.m * problem.n
-        pipes["vector"] = elements * passes / rate * 1e9
+        pipes["vector"] = elements * passes / machine.vector_rate(machine.vectors) * 1e9
         if not machine.direct:
             exchange = 8.0 * elements
             gm += exchange
@@ -120,10 +119,9 @@ def matmul_cost_of(found: Search, index: int, machine: Machine, *, passes: float
         time = time + pipes["vector"] if waits else overlapped(parts, machine["pipe_norm"])
     if problem.widening:
         # Vector cores make factors of weights block by block while the cube multiplies those before.
-        weights = problem.b_batch * problem.k * problem.n
-        pipes["vector"] = pipes.get("vector", 0.0) + weights * problem.widening / rate * 1e9
+        pipes["vector"] = pipes.get("vector", 0.0) + problem.widening_ns(machine)
         if not machine.direct:
-            factors = weights * problem.a_bytes
+            factors = problem.widened_bytes
             gm += 2 * factors
             pipes["mte3"] = factors / machine.l2_write_per_second * 1e9
             pipes["mte2"] += factors / machine.l2_read_per_second * 1e9

@@ -36,8 +36,8 @@ class StepMode:
     `family` is the engine whatever its release, which is `release` (empty: the newest, or not told apart).
     `graphs` is what is captured, `ahead` whether steps are scheduled ahead (`None`: not known), `attention` the
     operator that makes tokens over pages where it isn't that of the mode, `joined_recurrence` whether a gated delta
-    rule makes them in one kernel. `source` is where the release's own graphs
-    are from, `notes` what was asked for and makes no difference, or another one.
+    rule makes them in one kernel. `source` is where the release's own graphs are from, `notes` what was asked for and
+    makes no difference, or another one.
     """
 
     name: str

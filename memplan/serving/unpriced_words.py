@@ -1,10 +1,8 @@
-"""Words of a recipe that change how long a step takes, by which no kernel of its time is another one."""
+"""Words of a recipe that change how long a step takes, for which the kernels of its predicted time don't change."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-
-from memplan.models.training.step_recipe import Recipe, option_of
+from memplan.models.training.step_recipe import Recipe, option_of, told_words
 
 _UNPRICED = (
     "loss",
@@ -43,5 +41,5 @@ single stage, `frozen_vision`, whose tower no graph has) are none of these.
 
 def unpriced_words(recipe: Recipe) -> tuple[str, ...]:
     """The options by which `recipe` differs from the step that is timed, in the order in which they are listed here."""
-    usual = {field.name: field.default for field in fields(Recipe)}
-    return tuple(option_of(name) for name in _UNPRICED if getattr(recipe, name) != usual[name])
+    told = told_words(recipe)
+    return tuple(option_of(name) for name in _UNPRICED if name in told)

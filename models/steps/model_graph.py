@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from enum import Enum
 
 from memplan.core.errors import InputError
@@ -14,7 +14,7 @@ from memplan.models.steps.options import ServedStep
 from memplan.models.steps.served_step import step_graph
 from memplan.models.steps.training_step import training_graph
 from memplan.models.steps.unplanned import refuse_unplanned
-from memplan.models.training.step_recipe import Recipe
+from memplan.models.training.step_recipe import Recipe, told_words
 from memplan.schema import Certainty, PlanSetting
 
 TRAIN = "train"
@@ -91,10 +91,9 @@ def model_settings(
         ]  # fmt: skip
         told = {name for name, _ in rows} | {"sequence-parallel"}
         rows += [
-            (name, value.value if isinstance(value, Enum) else value)
-            for item in fields(recipe)
-            if (name := item.name.replace("_", "-")) not in told
-            and (value := getattr(recipe, item.name)) != item.default
+            (name, value.value if isinstance(value := getattr(recipe, word), Enum) else value)
+            for word in told_words(recipe)
+            if (name := word.replace("_", "-")) not in told
         ]
     else:
         rows += [("batch", recipe.batch), ("context", recipe.context), ("weights", recipe.precision)]

@@ -145,22 +145,27 @@ def _delta_rule(
     e.op("split_qkv", "SplitVD", (mixed,), (query, keys, value))
     decodes = e.step.phase is Phase.DECODE
     joined = decodes and e.step.joined_recurrence
-    units = [query, keys] if joined else []
-    for name, x in () if joined else (("q", query), ("k", keys)):
-        units.append(e.act(f"{name}.unit", e.shape(x)))
-        e.op(f"{name}_norm", "L2Norm", (x,), (units[-1],))
+    if not joined:
+        query, keys = _unit(e, "q", query), _unit(e, "k", keys)
     if not joined or e.step.speculative:
         decay, beta = e.act("decay", (tokens, decays), "float32"), e.act("beta", (tokens, heads))
         e.op("gates", "GatedDeltaGates", gates, (decay, beta))
         gates = decay, beta
     if decodes:
         out = e.act("state.out", (tokens, inner))
-        e.op("recurrence", "RecurrentGatedDeltaRule", (*units, value, _read_state(e, state), *gates), (out, state))
+        e.op("recurrence", "RecurrentGatedDeltaRule", (query, keys, value, _read_state(e, state), *gates), (out, state))
         return out
     decay, beta = gates
     summed = e.act("decay.sum", (tokens, decays), "float32")
     e.op("decay_sum", "ChunkLocalCumsum", (decay,), (summed,))
-    return DeltaRule(e, heads, key, inner // heads, state).forward(units[0], units[1], value, summed, beta)
+    return DeltaRule(e, heads, key, inner // heads, state).forward(query, keys, value, summed, beta)
+
+
+def _unit(e: StepEmitter, name: str, x: int) -> int:
+    """Every head of `x` at length one."""
+    out = e.act(f"{name}.unit", e.shape(x))
+    e.op(f"{name}_norm", "L2Norm", (x,), (out,))
+    return out
 
 
 def _state_space(e: StepEmitter, mixed: int, small: Sequence[int], heads: int, key: int, value: int, dtype: str) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from memplan.core.errors import InputError
-from memplan.models.training.step_recipe import Recipe, option_of
+from memplan.models.training.step_recipe import Recipe, option_of, told_words
 
 _TIMES = ("fused_exchanges", "exchange_pieces", "whole_attention")
 """What changes times alone."""
@@ -36,7 +34,7 @@ keep.
 
 def refuse_unplanned(recipe: Recipe) -> None:
     """Raise `InputError` naming what `recipe` says that the graph of a training step has not."""
-    told = [item.name for item in fields(Recipe) if getattr(recipe, item.name) != item.default]
+    told = told_words(recipe)
     if any(name in _TIMES for name in told):
         raise InputError(
             "products that run with their exchanges and attention of every pair are in no graph of training",

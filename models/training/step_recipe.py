@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 from memplan.core.errors import InputError
@@ -23,6 +23,11 @@ _OPTIONS = MappingProxyType(
 def option_of(name: str) -> str:
     """The option by which commands are told the word `name` of a recipe."""
     return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+
+
+def told_words(recipe: Recipe) -> tuple[str, ...]:
+    """The words by which `recipe` differs from one of which nothing is told, in the order of its fields."""
+    return tuple(field.name for field in fields(Recipe) if getattr(recipe, field.name) != field.default)
 
 
 @dataclass(frozen=True, slots=True)

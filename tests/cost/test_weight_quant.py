@@ -66,6 +66,16 @@ def test_groups_of_scales() -> None:
     assert "mte3" in kernel_cost(product(8, 4096, 4096, "int4"), A2).pipes, "four bits a column lie along K alone"
 
 
+@pytest.mark.parametrize(
+    "name", ["aclnnWeightQuantBatchMatmulV2", "WeightQuantBatchMatmulV3", "weightquantbatchmatmul"]
+)
+def test_a_kernel_of_another_spelling_or_without_a_result_is_the_same(name: str) -> None:
+    """Went wrong once: other spellings were of no library, and a profile that tells no results ended in a traceback."""
+    kernel = product(4, 4096, 4096)
+    assert microseconds(replace(kernel, type=name)) == microseconds(kernel)
+    assert microseconds(replace(kernel, outputs=())) == microseconds(kernel)
+
+
 def test_other_generations_and_kernels_are_as_they_were() -> None:
     """3510 has another library, and of other names nothing is known."""
     a5 = machine(chip("Ascend950PR_9589"))

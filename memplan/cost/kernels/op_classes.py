@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from memplan.core.resources import table
@@ -83,6 +83,15 @@ def _names(*path: str | int) -> frozenset[str]:
             return frozenset()
         found = found[part]
     return frozenset(name.casefold() for name in found)
+
+
+@cache
+def by_name(*path: str) -> Mapping[str, Any]:
+    """What `kernels.json` says at `path` of each type by its `listed_name`; nothing where it has no such entry."""
+    found: Any = _table()
+    for part in path:
+        found = found.get(part, {})
+    return {name.casefold(): entry for name, entry in found.items()}
 
 
 def is_among(op_type: str, *path: str | int) -> bool:
@@ -169,7 +178,7 @@ class SummedRows:
         """Steps of `rows` rows of a token; `expert` where biases of their experts are added."""
         if rows == 1 and self.steps_of_one:
             return self.steps_of_one
-        return -(-rows // self.together) * ((expert and self.steps_with_expert) or self.steps)
+        return ceil(rows / self.together) * ((expert and self.steps_with_expert) or self.steps)
 
 
 def summed_rows(op_type: str, generation: str) -> SummedRows | None:
@@ -183,7 +192,7 @@ def tiling_bytes(op_type: str, generation: str) -> int:
     rule = _table()["tiling_bytes"]
     if generation in rule["not_of"]:
         return 0
-    name = op_type.casefold()
+    name = listed_name(op_type)
     return next((int(each["bytes"]) for each in rule["structures"] if name.startswith(each["prefix"].casefold())), 0)
 
 
@@ -216,12 +225,6 @@ def reads_groups_again(kernel: Kernel, generation: str) -> bool:
     return sums_groups(kernel) and generation in _table()["group_rows"]["always_again"]
 
 
-@cache
-def _by_name(table_name: str, part: str) -> Mapping[str, Any]:
-    """What a table says of each of its types, whose names are in lower case."""
-    return {name.casefold(): entry for name, entry in _table()[table_name][part].items()}
-
-
 def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     """
     Steps of each row that wait for each other where `op_type` takes rows one by one to where indices say, else 0.
@@ -232,7 +235,7 @@ def row_steps(op_type: str, generation: str, *, long: bool) -> int:
     if generation in rule["not_of"]:
         return 0
     part = "longer_than_buffer" if long and is_among(op_type, "rows_in_turn", "longer_than_buffer") else "types"
-    return int(_by_name("rows_in_turn", part).get(listed_name(op_type), 0))
+    return int(by_name("rows_in_turn", part).get(listed_name(op_type), 0))
 
 
 def rows_a_task(op_type: str, table_rows: int | None) -> int:
@@ -241,7 +244,7 @@ def rows_a_task(op_type: str, table_rows: int | None) -> int:
 
     `table_rows` is how many its table has where one index says a row of whole blocks, `None` elsewhere.
     """
-    task = _by_name("rows_in_turn", "tasks").get(listed_name(op_type))
+    task = by_name("rows_in_turn", "tasks").get(listed_name(op_type))
     if task is None:
         return 1
     short = table_rows is not None and table_rows <= task["longest_table"]
@@ -252,7 +255,7 @@ def rows_overlap(op_type: str, row: int, dtype: str) -> bool:
     """Whether kernels of `op_type` read the next rows while they work on those of `row` elements of `dtype`."""
     return any(
         is_among(op_type, "rows_overlap", "rules", place, "types")
-        and row <= rule["up_to_elements"]
+        and row <= rule.get("up_to_elements", row)
         and dtype in rule.get("dtypes", (dtype,))
         for place, rule in enumerate(_table()["rows_overlap"]["rules"])
     )
@@ -338,4 +341,4 @@ def row_transfers(op_type: str, generation: str) -> int:
     """
     if generation in _table()["cache_writes"]["not_of"]:
         return 0
-    return int(_by_name("cache_writes", "row_transfers").get(listed_name(op_type), 0))
+    return int(by_name("cache_writes", "row_transfers").get(listed_name(op_type), 0))

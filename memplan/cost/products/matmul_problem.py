@@ -70,6 +70,15 @@ class MatmulProblem:
         return self.b_batch * self.k * self.n * self.b_bytes
 
     @property
+    def widened_bytes(self) -> float:
+        """Bytes of all B once it is as wide as A."""
+        return self.b_batch * self.k * self.n * self.a_bytes
+
+    def widening_ns(self, machine: Machine) -> float:
+        """Nanoseconds that the instructions of all vector cores take to make B what the cube multiplies with A."""
+        return self.b_batch * self.k * self.n * self.widening / machine.vector_rate(machine.vectors) * 1e9
+
+    @property
     def c_total(self) -> float:
         """Bytes of all C."""
         return self.batch * self.m * self.n * self.out_bytes

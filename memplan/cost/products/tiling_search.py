@@ -142,10 +142,11 @@ Columns at most of a tile of whole numbers whose rows lie along N: of tilings th
 """
 
 
-def _base_blocks(problem: MatmulProblem, grid: Mapping[str, Array]) -> dict[str, Array]:
+def _base_blocks(problem: MatmulProblem, grid: Mapping[str, Array]) -> Mapping[str, Array]:
     """Of `grid` the tilings with no more columns than the base block has where B's rows are whole such blocks."""
-    bounded = problem.b_run == "n" and problem.n % _BASE_COLUMNS == 0
-    block = grid["n"] <= (_BASE_COLUMNS if bounded else problem.n + FRACTAL)
+    if problem.b_run != "n" or problem.n % _BASE_COLUMNS:
+        return grid
+    block = grid["n"] <= _BASE_COLUMNS
     return {name: values[block] for name, values in grid.items()}
 
 

@@ -39,8 +39,7 @@ def vector_product(problem: MatmulProblem, machine: Machine, blocks: int = 0) ->
     cores = min(blocks, machine.vectors) if blocks else _cores_of_rows(problem, machine) if known else machine.vectors
     along_k = problem.b_run == "k"
     passes = 1 + log2(SUMMED_LANES) if known and along_k else 2
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * cores * machine.vector_clock_hz
-    vector = problem.flops / 2 * passes / rate * 1e9
+    vector = problem.flops / 2 * passes / machine.vector_rate(cores) * 1e9
     if known:
         started = 2 * problem.batch * problem.m * (problem.n if along_k else problem.k) / cores
         vector = max(vector, started * machine["instruction_start_ns"])

@@ -17,6 +17,7 @@ from typing import Any
 from memplan.core.resources import table
 from memplan.core.units import round_up
 from memplan.cost.kernels.kernel import Kernel, Operand
+from memplan.cost.kernels.op_classes import is_among
 from memplan.cost.machine import Machine
 from memplan.cost.overlap import overlapped
 from memplan.cost.products.matmul_problem import FRACTAL, MatmulProblem
@@ -58,7 +59,7 @@ def is_weight_quantised(kernel: Kernel, machine: Machine) -> bool:
     """Whether `kernel` is the library's product by weights of whole numbers where cube and vector share no buffer."""
     operands = kernel.present
     known = len(operands) > _SCALES and operands[_WEIGHTS].dtype in _rule()["digits"]
-    return known and not machine.direct and kernel.type in _rule()["types"]
+    return known and not machine.direct and is_among(kernel.type, "weight_quant", "types")
 
 
 def widened_parts(problem: MatmulProblem, machine: Machine) -> int:
@@ -77,13 +78,10 @@ def widened_ns(problem: MatmulProblem, machine: Machine) -> tuple[float, float, 
 
     A piece of weights has one buffer: the next is on its way in only when the one before has been cast.
     """
-    weights = problem.b_batch * problem.k * problem.n
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vectors * machine.vector_clock_hz
-    vector = weights * problem.widening / rate * 1e9
-    factors, piece = weights * problem.a_bytes, _rule()["widened_piece"]
+    vector, factors, piece = problem.widening_ns(machine), problem.widened_bytes, _rule()["widened_piece"]
     copy = Copy(problem.b_total, factors, hot=problem.hot_bytes, kept=factors, instruction=piece * problem.b_bytes)
     moved = copy_time(copy, machine, machine.vectors)
-    ways = ceil(weights / piece / machine.vectors) * machine["core_start_ns"]
+    ways = ceil(problem.b_batch * problem.k * problem.n / piece / machine.vectors) * machine["core_start_ns"]
     busy = overlapped((moved.read_ns + ways, vector, moved.write_ns), machine["pipe_norm"])
     return busy, vector, moved
 
@@ -95,7 +93,7 @@ def digit_product(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> D
     if cut is None or not rate:
         return None
     before = _digits_ns(problem, machine, cut)
-    weights, read = _weights_ns(problem, machine, cut)
+    weights = _weights_ns(problem, machine, cut)
     rows = round_up(cut.digits * problem.m, FRACTAL)
     cube = rows * cut.columns * cut.terms / rate * 1e9 / machine.clock_hz
     behind = _results_ns(problem, machine, cut)
@@ -110,8 +108,8 @@ def digit_product(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> D
     return DigitProduct(
         duration=head + before - ahead + span + last,
         pipes={"cube": cube * share, "mte2": weights, "vector": (before + behind) * share},
-        gm_bytes=problem.a_total + read + sums + problem.c_total,
-        hbm_bytes=problem.a_total + max(read - problem.hot_bytes, 0.0) + problem.c_total,
+        gm_bytes=problem.a_total + problem.b_total + sums + problem.c_total,
+        hbm_bytes=problem.a_total + max(problem.b_total - problem.hot_bytes, 0.0) + problem.c_total,
     )
 
 
@@ -121,8 +119,8 @@ def _rule() -> Mapping[str, Any]:
 
 def _cut(kernel: Kernel, problem: MatmulProblem, machine: Machine) -> _Cut | None:
     rule, weights, scales = _rule(), kernel.present[_WEIGHTS], kernel.present[_SCALES]
-    digits = rule["digits"].get(weights.dtype, 0)
-    if not digits or problem.batch > 1 or problem.a_run == "m" or kernel.outputs[0].dtype == "int8":
+    digits, narrowed = rule["digits"].get(weights.dtype, 0), any(each.dtype == "int8" for each in kernel.outputs[:1])
+    if not digits or problem.batch > 1 or problem.a_run == "m" or narrowed:
         return None
     group = _group(scales, problem)
     if group > 1:
@@ -160,8 +158,7 @@ def _cut_by_groups(digits: int, group: int, dtype: str, problem: MatmulProblem, 
 
 def _pass_ns(elements: float, machine: Machine) -> float:
     """One vector instruction of one core on so many elements of 4 bytes."""
-    rate = machine.element_lanes(4) * machine["vector_efficiency"] * machine.vector_clock_hz
-    return machine["instruction_start_ns"] + elements / rate * 1e9
+    return machine["instruction_start_ns"] + elements / machine.vector_rate(1) * 1e9
 
 
 def _digits_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:
@@ -177,10 +174,10 @@ def _digits_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:
     return steps + waited
 
 
-def _weights_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> tuple[float, float]:
+def _weights_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:
     """
-    Of reading weights, and their bytes: as fast as a core reads rows that L2 lacks, or as HBM gives them to all, which
-    is less where a core's rows end within a line.
+    Of reading weights: as fast as a core reads rows that L2 lacks, or as HBM gives them to all, which is less where a
+    core's rows end within a line.
     """
     blocked = problem.b_run == "nz"
     own = machine["hbm_core_nz_bytes_per_cycle" if blocked else "incremental_walk_bytes_per_cycle"] * machine.clock_hz
@@ -190,7 +187,7 @@ def _weights_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> tuple[fl
     cold = max(1 - problem.hot_bytes / problem.b_total, 0.0)
     each = cut.columns * cut.terms * problem.b_bytes
     alone = cold * each / own + (1 - cold) * each / (machine["l2_to_l1_bytes_per_cycle"] * machine.clock_hz)
-    return max(alone, cold * problem.b_total / rate) * 1e9, problem.b_total
+    return float(max(alone, cold * problem.b_total / rate) * 1e9)
 
 
 def _results_ns(problem: MatmulProblem, machine: Machine, cut: _Cut) -> float:

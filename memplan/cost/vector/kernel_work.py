@@ -172,13 +172,13 @@ def _read_again(kernel: Kernel, rule: OpClass, machine: Machine) -> float:
     """
     if rule.kind != "rows":
         return 0.0
+    if reads_groups_again(kernel, machine.npu_arch):
+        return float(kernel.present[0].nbytes)
     long = [
         each
         for each in kernel.present
         if each.layout == "ND" and each.shape and _ROW_BYTES * _whole_row(kernel, each) > machine.ub
     ]
-    if reads_groups_again(kernel, machine.npu_arch):
-        long = [kernel.present[0]]
     return float(sum(each.nbytes for each in long) * (2 if rule.rule in _READ_THREE_TIMES else 1))
 
 

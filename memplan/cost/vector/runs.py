@@ -161,7 +161,7 @@ def _transposed_runs(source: Operand, result: Operand, *, joined: bool) -> Runs:
 
 
 def _innermost_kept(before: Sequence[int], behind: Sequence[int]) -> int | None:
-    """Elements of the dimensions behind the last one that changes its place, `None` where none can have."""
+    """Elements of the dimensions behind the last one that changes its place, `None` where none can have changed it."""
     inner = 1
     for place in range(len(before) - 1, -1, -1):
         alike = before[place] > 1 and before[place] in before[:place]

@@ -28,7 +28,7 @@ def thread_turns(kernel: Kernel, machine: Machine) -> RowTurns | None:
     if rule is None or not kernel.present or not kernel.outputs:
         return None
     made = kernel.outputs[0]
-    elements = _picked(kernel) if rule.picks else made.count
+    elements = made.count if rule.windows else _picked(kernel)
     accesses = _window(kernel) + 1 if rule.windows else rule.accesses
     if not elements or accesses < 2:
         return None
@@ -38,9 +38,7 @@ def thread_turns(kernel: Kernel, machine: Machine) -> RowTurns | None:
     if rule.sums and made.count == 1 < elements:
         starts, waits = 2, waits + ceil(log2(cores)) * rule.sums
     issued = starts * machine["thread_start_ns"] + waits * machine["thread_access_ns"]
-    read = float(kernel.read_bytes)
-    if rule.picks:
-        read = _read_of_picked(kernel, elements)
+    read = float(kernel.read_bytes) if rule.windows else _read_of_picked(kernel, elements)
     return RowTurns(CoreCut(cores, cores, issued), read, float(kernel.written_bytes), in_turn=False)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 from memplan.cost.kernels.kernel import Kernel, Operand, element_bytes
 from memplan.cost.kernels.op_classes import OpClass
 from memplan.cost.vector.runs import BLOCK_BYTES, Runs
+
+_NUMBER = re.compile("[0-9]+")
 
 
 def scattered(kernel: Kernel) -> tuple[Operand, ...]:
@@ -73,10 +76,10 @@ def bytes_passed(kernel: Kernel, line: float) -> float:
     Bytes that come in for each one of a slice that takes one element in so many of a row: all that lie between, or a
     line of `line` bytes for each where they are farther apart.
     """
-    told = kernel.attribute("strides") or kernel.attribute("steps")
-    last = str(told).rpartition(",")[2].strip(" ()[]")
-    step = abs(int(last)) if last.lstrip("-").isdigit() else 1
-    return max(min(float(step), line / element_bytes(kernel.outputs[0].dtype)), 1.0) if kernel.outputs else 1.0
+    told = _NUMBER.findall(str(kernel.attribute("strides") or kernel.attribute("steps")))
+    if not told or not kernel.outputs:
+        return 1.0
+    return max(min(float(told[-1]), line / element_bytes(kernel.outputs[0].dtype)), 1.0)
 
 
 def row_count(operand: Operand) -> float:
