@@ -96,7 +96,7 @@ def test_a_slice_is_the_kernel_with_its_start_and_length_as_texts_round_them() -
     asked = [(1000, 40), (1000, 700), (1001, 701), (5000, 301), (5000, 302), (5002, 300), (9001, 20), (20_000, 20)]
     zeros = np.zeros(len(asked), dtype=np.int32)
     start, took = (np.array(side, dtype=np.int64) for side in zip(*asked, strict=True))
-    slices = Slices(start, took, zeros, zeros, zeros, ["other"], [""])
+    slices = Slices(start, took, zeros, zeros.astype(np.int16), zeros, ["other"], [""])
     assert kernels_of_slices(table, "stream", slices).tolist() == [1, 0, 0, 2, -1, -1, 3, -1]
     assert kernels_of_slices(table, "stream", slices, np.array([6])).tolist() == [3]
     assert (kernels_of_slices(table, "host", slices) == -1).all()

@@ -167,8 +167,8 @@ def _token_votes(
             continue
         made_size, found = item.outputs[0], set()
         for first, second in (item.inputs[:2], item.inputs[1::-1]):
-            for weight, beside in ((second, made_size), (made_size, second)):
-                for tokens, wide, narrow in planned.get(weight, ()):
+            for size, beside in ((second, made_size), (made_size, second)):
+                for tokens, wide, narrow in planned.get(size, ()):
                     count, rest = divmod(first, wide)
                     if count and not rest and count * narrow == beside:
                         found.add((tokens, count))
