@@ -89,7 +89,8 @@ class Effect:
     refused: str = ""
 
 
-def _effect(option: str, value: str, case: Case) -> Effect:
+def effect_of(option: str, value: str, case: Case) -> Effect:
+    """What `case` leads to, which has `value` for `option`."""
     try:
         return Effect(option, value, case.budget())
     except InputError as error:
@@ -109,11 +110,11 @@ def effects(
         return replace(case, options=replace(case.options, caches=caches))
 
     caches = case.options.caches
-    found = [_effect("block size", str(size), with_caches(replace(caches, block_size=size))) for size in block_sizes]
+    found = [effect_of("block size", str(size), with_caches(replace(caches, block_size=size))) for size in block_sizes]
     for tokens in batched_tokens:
         tried = replace(case, options=replace(case.options, batched_tokens=tokens))
-        found.append(_effect("max_num_batched_tokens", str(tokens), tried))
-    found += [_effect("KV type", name, with_caches(replace(caches, kv=name))) for name in kv]
+        found.append(effect_of("max_num_batched_tokens", str(tokens), tried))
+    found += [effect_of("KV type", name, with_caches(replace(caches, kv=name))) for name in kv]
     return tuple(found)
 
 

@@ -11,6 +11,9 @@ from memplan.models import ModelConfig
 from memplan.models.parallel import Layout
 from memplan.models.training.memory import TrainingMemory
 
+MOST_DIES = 384
+"""Dies up to which a search goes where nobody says how many there are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

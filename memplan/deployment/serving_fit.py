@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.units import format_bytes
@@ -23,17 +25,19 @@ def fit_serving(
     dies: int,
     memory: Memory | None = None,
     progress: Progress = silent,
+    *,
+    whole_towers: bool = False,
 ) -> LayoutSearch:
     """
     Serving layouts of `dies` dies, most sequences of the context in all first, where it is shortened the longest.
 
     Among equals the one with fewer tensor-parallel ranks goes first, then with fewer stages: both cost traffic in
-    every layer or bubbles.
+    every layer or bubbles. `whole_towers` says of all layouts what `Layout` says of one.
     """
     if dies < 1:
         raise InputError("{} dies can't hold a model", dies)
     candidates = []
-    tried = list(layouts(model, dies))
+    tried = [replace(layout, whole_towers=whole_towers) for layout in layouts(model, dies)]
     for number, layout in enumerate(tried):
         progress(number, len(tried), "layouts")
         candidates.append(_serve(model, chip, engine, options, layout, memory))

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from memplan.core.sentence import Text
-from memplan.deployment.cases import Effect
 from memplan.deployment.layout_search import Candidate, LayoutSearch
+from memplan.deployment.ways_to_serve import WayToServe
 from memplan.models.parallel import Layout
-from memplan.reports.kv.kv_report import effect_document, ways_to_serve_section
+from memplan.reports.kv.ways_to_serve_section import ways_to_serve_document, ways_to_serve_section
 from memplan.reports.report import Column, Quantity, Remark, Report, ReportCell, ReportTable, section
 from memplan.serving import StepTime
 
@@ -25,7 +25,7 @@ def layouts_report(
     length: int,
     *,
     training: bool,
-    ways: Sequence[Effect] | None = None,
+    ways: Sequence[WayToServe] | None = None,
     notes: Sequence[Text] = (),
 ) -> Report:
     """
@@ -82,13 +82,14 @@ def _memory(item: Candidate) -> int | None:
 
 
 def _document(
-    result: LayoutSearch, times: Mapping[Layout, StepTime], ways: Sequence[Effect] | None, notes: Sequence[Text]
+    result: LayoutSearch, times: Mapping[Layout, StepTime], ways: Sequence[WayToServe] | None, notes: Sequence[Text]
 ) -> dict[str, Any]:
     def entry(item: Candidate) -> dict[str, Any]:
         time = times.get(item.layout)
         return {
             "layout": dataclasses.asdict(item.layout),
             "capacity": item.capacity,
+            "context": None if item.budget is None else item.budget.context,
             "memory_bytes": _memory(item),
             "tpot_ns": None if time is None else time.tpot_ns,
             "host_ns": None if time is None else time.host_ns,
@@ -100,6 +101,6 @@ def _document(
         "order": result.order,
         "fitting": [entry(item) for item in result.fitting],
         "rejected": [entry(item) for item in result.rejected],
-        **({} if ways is None else {"fits_instead": [effect_document(item) for item in ways]}),
+        **({} if ways is None else {"fits_instead": ways_to_serve_document(ways)}),
         "notes": [str(note) for note in notes],
     }

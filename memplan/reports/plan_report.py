@@ -14,7 +14,7 @@ from memplan.reports.charts import area_chart
 from memplan.reports.communication_section import communication_document, communication_section
 from memplan.reports.onchip_section import onchip_section
 from memplan.reports.plan_moves import move_actions, recompute_actions
-from memplan.reports.report import Column, Part, Quantity, Remark, Report, ReportSection, ReportTable, section
+from memplan.reports.report import Column, Quantity, Remark, Report, ReportSection, ReportTable, found_table, section
 from memplan.schema import Certainty, Plan, StepPart, Tier, memory_curve, plan_headline, plan_peak, plan_to_json
 from memplan.schema.communication import CommunicationOutlook, communication_outlook
 from memplan.schema.summary import moved_to
@@ -175,8 +175,11 @@ def ways_section(plan: Plan, ways: Sequence[WayOut], untried: Sequence[str] = ()
     step = None if use is None else use.peak_step
     where = "" if step is None else f" at step {step} ({plan.ops[step].name})"
     title = f"It lacks {format_bytes(plan.missing_bytes)}{where}; what fits, the shortest step first"
-    found: Part = ReportTable(_WAYS_OUT, rows) if rows else "nothing that was tried fits"
-    return section(title, found, *([f"not tried, for it takes long: {'; '.join(untried)}"] if untried else ()))
+    return section(
+        title,
+        found_table(ReportTable(_WAYS_OUT, rows)),
+        *([f"not tried, for it takes long: {'; '.join(untried)}"] if untried else ()),
+    )
 
 
 def _tiers(plan: Plan) -> ReportSection:

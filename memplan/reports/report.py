@@ -228,6 +228,11 @@ def section(title: Text, *parts: Part) -> ReportSection:
     return ReportSection(title, parts)
 
 
+def found_table(table: ReportTable) -> Part:
+    """`table` of the changes that were found to fit, or that there are none."""
+    return table if table.rows else "nothing that was tried fits"
+
+
 class Severity(Enum):
     """How much a remark matters: something to know, something to mind, something that is wrong."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memplan.core.errors import InputError
 from memplan.core.options import option
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from memplan.models.parallel import Layout
 
 _PANEL = "Layout"
+
+_Asked = TypeVar("_Asked", bound="LayoutRequest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,21 @@ class LayoutRequest:
             expert=self.tp * self.dp if self.all_share_experts else self.ep,
             context=self.cp,
             stage_layers=self._stage_layers(),
+        )
+
+    def with_ranks(self: _Asked, layout: Layout) -> _Asked:
+        """The same request with the ranks of `layout`, whose stages have layers as evenly as can be."""
+        return replace(
+            self,
+            tp=layout.tensor,
+            pp=layout.pipeline,
+            dp=layout.data,
+            ep=layout.expert,
+            cp=layout.context,
+            all_share_experts=False,
+            stage_layers=None,
+            first_stage_layers=None,
+            last_stage_layers=None,
         )
 
     def _stage_layers(self) -> tuple[int | None, ...]:

@@ -13,7 +13,7 @@ from memplan.deployment.cases import Case, effects, longest_context, memory_tier
 from memplan.deployment.layout_search import layouts
 from memplan.deployment.serving_fit import fit_serving
 from memplan.deployment.training_fit import fit_training
-from memplan.deployment.ways_to_serve import ways_to_serve
+from memplan.deployment.ways_to_serve import nearest_layout, ways_to_serve
 from memplan.hardware import chip
 from memplan.kv import Memory, ServingOptions, engine
 from memplan.models import load_config
@@ -196,3 +196,18 @@ def test_layouts_of_a_shortened_context_are_sorted_by_it(shared_data: Path) -> N
     contexts = [item.budget.context for item in found if item.budget is not None]
     assert contexts == sorted(contexts, reverse=True)
     assert len(set(contexts)) > 1
+
+
+def test_other_layouts_are_as_near_with_few_stages_and_divide_towers_as_asked(shared_data: Path) -> None:
+    """Went wrong once: whole vision towers were divided by TP in the layouts that were said to fit."""
+    asked = case(shared_data, "Qwen--Qwen3-32B", 40_960)
+    asked = replace(asked, layout=Layout(whole_towers=True))
+    # Eight heads of keys: tensor parallelism doesn't divide them further.
+    for sequences, stages in ((1, 1), (8, 1), (64, 2)):
+        found = nearest_layout(asked, sequences)
+        assert found is not None
+        assert found.result.layout.whole_towers
+        assert found.result.layout.pipeline == stages
+        assert found.result.sequences >= sequences
+        assert replace(asked, layout=found.result.layout).budget() == found.result
+    assert nearest_layout(asked, 10**6) is None

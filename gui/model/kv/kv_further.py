@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from memplan.core.errors import InputError
 from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_bytes, format_duration
 from memplan.deployment.cases import (
-    Case,
     Effect,
     MemoryTier,
     longest_context,
@@ -19,13 +17,10 @@ from memplan.deployment.cases import (
     time_notes,
     usual_effects,
 )
-from memplan.deployment.ways_to_serve import ways_to_serve
+from memplan.deployment.ways_to_serve import WayToServe, nearest_layout, ways_to_serve
 from memplan.gui.model.kv.kv_budget import BudgetLine
-from memplan.gui.model.kv.kv_offer import has_experts
 from memplan.gui.model.session.plan_notes import note_in_words
 from memplan.requests.kv_request import KvRequest
-
-_MOST_RANKS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +29,9 @@ class Further:
     What follows from a `choice` of `context` tokens.
 
     `longest` context of the batch in tokens (0: none), memory `tiers` outside the die by name, what bringing a
-    sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice on more
-    ranks that has room for the batch, `None` where the choice has room itself or none was found. `notes` are what is
-    said of the times. `ways` are the changes after which a choice that does not fit does.
+    sequence back competes with, `recompute_ns`, and what other options would do. `fitting` is the choice in the
+    nearest layout that has room for the batch, `None` where the choice has room itself or none was found. `notes` are
+    what is said of the times. `ways` are the changes after which a choice that does not fit does.
     """
 
     choice: KvRequest
@@ -47,61 +42,32 @@ class Further:
     effects: tuple[Effect, ...]
     fitting: KvRequest | None
     notes: tuple[Text, ...] = ()
-    ways: tuple[Effect, ...] = ()
+    ways: tuple[WayToServe, ...] = ()
 
 
 def further(choice: KvRequest, progress: Progress = silent) -> Further:
     """The slow answers to `choice`; raises `InputError` where there are none, and stops where `progress` says so."""
-    case = choice.case()
+    case, wanted = choice.case(), choice.batch or 1
     progress(0, 4, "ranks that are enough")
-    fitting = _fitting(choice, case, progress)
+    result, fitting = case.budget(), None
+    if not result.fits or result.sequences < wanted:
+        fitting = nearest_layout(case, wanted, progress=progress)
+    ways = () if result.fits else ways_to_serve(case, progress=progress)
     progress(1, 4, "longest context")
-    longest = longest_context(case, choice.batch or 1)
+    longest = longest_context(case, wanted)
     progress(2, 4, "memory outside the die")
     tiers = {name: memory_tier(case, size, link) for name, (size, link) in choice.memories.items()}
     recompute = recompute_ns(case) if tiers else None
     progress(3, 4, "other options")
     effects = usual_effects(case) if choice.effects else ()
     notes = tuple(map(note_in_words, time_notes(case))) if tiers else ()
-    ways = () if case.budget().fits else ways_to_serve(case)
-    return Further(choice, case.options.length, longest, tiers, recompute, effects, fitting, notes, ways)
-
-
-def _fitting(choice: KvRequest, case: Case, progress: Progress) -> KvRequest | None:
-    """
-    `choice` on the fewest ranks, by doubling, that hold the batch: of tensor parallelism as long as it divides the
-    model, then of data parallelism where experts can be shared by all ranks.
-    """
-
-    def enough(tried: Case) -> bool:
-        progress(0, 4, "ranks that are enough")
-        result = tried.budget()
-        return result.fits and result.sequences >= (choice.batch or 1)
-
-    if enough(case):
-        return None
-    experts = has_experts(case.model)
-    tensor, data = 1 << choice.tp.bit_length(), choice.dp
-    widest = choice.tp
-    while tensor * data <= _MOST_RANKS:
-        tried = replace(choice, tp=tensor, dp=data, ep=tensor * data if experts else 1)
-        try:
-            if enough(tried.case()):
-                return tried
-        except InputError:
-            break
-        tensor, widest = tensor * 2, tensor
-    while experts and widest * data * 2 <= _MOST_RANKS:
-        data *= 2
-        tried = replace(choice, tp=widest, dp=data, ep=widest * data)
-        if enough(tried.case()):
-            return tried
-    return None
+    other = None if fitting is None else choice.with_ranks(fitting.result.layout)
+    return Further(choice, case.options.length, longest, tiers, recompute, effects, other, notes, ways)
 
 
 def fitting_text(choice: KvRequest) -> str:
     """The layout of `choice` as the fields are called."""
-    ranks = (("TP", choice.tp), ("DP", choice.dp), ("EP", choice.ep))
+    ranks = (("TP", choice.tp), ("PP", choice.pp), ("DP", choice.dp), ("EP", choice.ep))
     return ", ".join(f"{name} {count}" for name, count in ranks if count > 1)
 
 
@@ -134,10 +100,8 @@ def further_lines(found: Further, positions: int) -> list[BudgetLine]:
     return [*lines, *map(_way_line, found.ways), *map(_effect_line, found.effects)]
 
 
-def _way_line(way: Effect) -> BudgetLine:
+def _way_line(way: WayToServe) -> BudgetLine:
     label = Sentence("fits with {} {}: sequences", (way.option, way.value))
-    if way.result is None:
-        return BudgetLine(label, Sentence("refused"), way.refused)
     amounts = f"{way.result.context:,}", f"{way.result.dies:,}"
     remark = Sentence("{} [token|tokens] each, {} [die|dies]", amounts)
     return BudgetLine(label, f"{way.result.sequences:,}", remark)

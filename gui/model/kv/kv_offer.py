@@ -11,7 +11,7 @@ from memplan.hardware import alias, chip, chips
 from memplan.kv import ServingOptions, engine, engines, resolve
 from memplan.kv.kept_entries import block_sizes, keeps_index_keys
 from memplan.kv.settings import cache_types
-from memplan.models import ModelConfig, load_config
+from memplan.models import load_config
 from memplan.requests.kv_request import KvRequest
 
 SAMPLE = Path(str(resources.files("memplan.samples"))) / "example_config.json"
@@ -59,13 +59,8 @@ def offer(choice: KvRequest) -> Offer:
         utilization=found.utilization,
         has_drafts=bool(model.mtp_layers),
         has_indexer=keeps_index_keys(model),
-        has_experts=has_experts(model),
+        has_experts=model.experts is not None,
     )
-
-
-def has_experts(model: ModelConfig) -> bool:
-    """Whether ranks can share experts."""
-    return model.experts is not None
 
 
 def chip_names() -> list[tuple[str, str]]:

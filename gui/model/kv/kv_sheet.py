@@ -102,11 +102,10 @@ def _further(more: Further) -> Sequence[_Row]:
     if more.recompute_ns is not None:
         rows.append(("tier", "", "recompute a sequence", more.recompute_ns, "ns", ""))
     for way in more.ways:
-        if way.result is not None:
-            name = f"{way.option} {way.value}"
-            rows.append(("fits instead", name, "sequences", way.result.sequences, "sequences", ""))
-            rows.append(("fits instead", name, "context", way.result.context, "tokens", ""))
-            rows.append(("fits instead", name, "dies", way.result.dies, "dies", ""))
+        name = f"{way.option} {way.value}"
+        rows.append(("fits instead", name, "sequences", way.result.sequences, "sequences", ""))
+        rows.append(("fits instead", name, "context", way.result.context, "tokens", ""))
+        rows.append(("fits instead", name, "dies", way.result.dies, "dies", ""))
     for effect in more.effects:
         name, value = f"{effect.option} = {effect.value}", effect.result
         rows.append(

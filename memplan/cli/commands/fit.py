@@ -22,6 +22,7 @@ from memplan.requests.service_request import ServiceRequest
 if TYPE_CHECKING:
     from memplan.core.progress import Progress
     from memplan.core.sentence import Text
+    from memplan.deployment.cases import Case
     from memplan.deployment.layout_search import Candidate
     from memplan.hardware import Chip
     from memplan.kv import Engine
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from memplan.models.steps import ServedStep
     from memplan.serving import StepTime
 
-_MOST_DIES, _LARGER_STEP = 384, 8192
+_LARGER_STEP = 8192
 _OF_ALL_SERVED = frozenset({"even_routing", "host", "host_factor"})
 """Of the options of services those that layouts are timed with, too."""
 
@@ -63,60 +64,13 @@ def command(
     _check_use(asked, recipe, service, train)
     if service.asked and not train:
         with progress_bar() as progress:
-            return _service(asked, service, npus or _MOST_DIES, progress)
+            return _service(asked, service, npus, progress)
     if npus is None:
         raise InputError("no number of dies is given", remedy="give --npus 16, or --ttft, --tpot and --rate")
-    from memplan.deployment.cases import Case
-    from memplan.deployment.serving_fit import fit_serving
-    from memplan.deployment.training_fit import fit_training
-    from memplan.deployment.ways_to_serve import ways_to_serve
-    from memplan.hardware import chip as find_chip
-    from memplan.kv import Memory, ServingOptions
-    from memplan.kv import engine as find_engine
-    from memplan.kv.sequence_lengths import sequence_lengths
-    from memplan.kv.served_weights import served_weights
-    from memplan.models import load_config
-    from memplan.models.steps import Phase, ServedStep
-    from memplan.reports.layouts_report import layouts_report
-    from memplan.serving.constants import hidden_host_notes
-    from memplan.serving.steptime import routing_notes
-
-    die, model = find_chip(asked.chip), load_config(asked.config)
-    length = asked.context or model.max_positions
-    size = None if asked.hbm is None else parse_size(asked.hbm)
-    times: dict[Layout, StepTime] = {}
-    ways = None
-    notes: list[Text] = []
     with progress_bar() as progress:
         if train:
-            total = size or die.hbm_bytes
-            if total is None:
-                raise InputError(f"the memory of {die.name} is not known", remedy="give it with --hbm")
-            recipe.check_parts(model)
-            room = total - (die.hbm_reserved_bytes or 0)
-            result = fit_training(model, room, recipe.recipe(length), npus, recipe.samples(npus), progress)
-        else:
-            memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
-            engine = find_engine(asked.engine, die)
-            length = asked.context or sequence_lengths(model, engine.lengths).default
-            options = ServingOptions(length=length, fits_length=asked.fits_length, batched_tokens=asked.batched_tokens)
-            host = _host(engine, service)
-            result = fit_serving(model, die, engine, options, npus, memory, progress)
-            if result.best is None:
-                # A context that shrinks to nothing doesn't say what is missing.
-                whole = replace(options, fits_length=False)
-                result = fit_serving(model, die, engine, whole, npus, memory, progress)
-                if result.nearest is not None:
-                    ways = ways_to_serve(Case(model, die, engine, whole, result.nearest.layout, memory))
-            served = served_weights(model, die, asked.weights)
-            step = ServedStep(Phase.DECODE, 1, length, precision=served.precision, even_routing=service.even_routing)
-            times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)
-            notes.extend(() if served.note is None else (served.note,))
-            notes.extend(hidden_host_notes(host, "--host") if times else ())
-    title = f"{model.name} on {npus} x {die.name}, {length:,} tokens"
-    said = (note for layout in times for note in routing_notes(model, layout, even=service.even_routing))
-    notes.extend(dict.fromkeys(said))
-    return layouts_report(result, times, title, length, training=train, ways=ways, notes=tuple(notes))
+            return _training(asked, recipe, npus, progress)
+        return _serving(asked, service, npus, timed, progress)
 
 
 def _check_use(asked: ServingRequest, recipe: RecipeRequest, service: ServiceRequest, train: bool) -> None:
@@ -132,6 +86,83 @@ def _check_use(asked: ServingRequest, recipe: RecipeRequest, service: ServiceReq
     option = None if train else given_option(RecipeRequest, recipe.given)
     if option is not None:
         raise InputError("{} is of training", option, remedy="give --train, or leave it out")
+
+
+def _training(asked: ServingRequest, recipe: RecipeRequest, npus: int, progress: Progress) -> Report:
+    """Which layouts of so many dies train the model."""
+    from memplan.deployment.training_fit import fit_training
+    from memplan.hardware import chip as find_chip
+    from memplan.models import load_config
+    from memplan.reports.layouts_report import layouts_report
+
+    die, model = find_chip(asked.chip), load_config(asked.config)
+    length = asked.context or model.max_positions
+    total = die.hbm_bytes if asked.hbm is None else parse_size(asked.hbm)
+    if total is None:
+        raise InputError(f"the memory of {die.name} is not known", remedy="give it with --hbm")
+    recipe.check_parts(model)
+    room = total - (die.hbm_reserved_bytes or 0)
+    result = fit_training(model, room, recipe.recipe(length), npus, recipe.samples(npus), progress)
+    return layouts_report(result, {}, _title(model, npus, die, length), length, training=True)
+
+
+def _serving(asked: ServingRequest, service: ServiceRequest, npus: int, timed: int, progress: Progress) -> Report:
+    """Which layouts of so many dies serve the model, or else what would."""
+    from memplan.deployment.serving_fit import fit_serving
+    from memplan.deployment.ways_to_serve import ways_to_serve
+    from memplan.kv.served_weights import served_weights
+    from memplan.models.steps import Phase, ServedStep
+    from memplan.reports.layouts_report import layouts_report
+    from memplan.serving.constants import hidden_host_notes
+    from memplan.serving.steptime import routing_notes
+
+    case = _case(asked, service)
+    model, die, engine, options, memory = case.model, case.chip, case.engine, case.options, case.memory
+    host = _host(engine, service)
+    result, ways = fit_serving(model, die, engine, options, npus, memory, progress), None
+    if result.best is None:
+        if options.fits_length:
+            # A context that shrinks to nothing doesn't say what is missing.
+            options = replace(options, fits_length=False)
+            result = fit_serving(model, die, engine, options, npus, memory, progress)
+        if result.nearest is not None:
+            nearest = replace(case, options=options, layout=result.nearest.layout)
+            ways = ways_to_serve(nearest, 2 * npus, progress)
+    served = served_weights(model, die, asked.weights)
+    step = ServedStep(Phase.DECODE, 1, options.length, precision=served.precision, even_routing=case.even_routing)
+    times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)
+    notes: list[Text] = [] if served.note is None else [served.note]
+    notes.extend(hidden_host_notes(host, "--host") if times else ())
+    said = (note for layout in times for note in routing_notes(model, layout, even=case.even_routing))
+    notes.extend(dict.fromkeys(said))
+    title = _title(model, npus, die, options.length)
+    return layouts_report(result, times, title, options.length, training=False, ways=ways, notes=tuple(notes))
+
+
+def _title(model: ModelConfig, npus: int, die: Chip, length: int) -> str:
+    return f"{model.name} on {npus} x {die.name}, {length:,} tokens"
+
+
+def _case(asked: ServingRequest, service: ServiceRequest) -> Case:
+    """What is to be served, on one rank."""
+    from memplan.deployment.cases import Case
+    from memplan.hardware import chip as find_chip
+    from memplan.kv import Memory, ServingOptions
+    from memplan.kv import engine as find_engine
+    from memplan.kv.sequence_lengths import sequence_lengths
+    from memplan.models import load_config
+    from memplan.models.parallel import ONE_RANK
+
+    die, model = find_chip(asked.chip), load_config(asked.config)
+    size = None if asked.hbm is None else parse_size(asked.hbm)
+    memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
+    engine = find_engine(asked.engine, die)
+    options = ServingOptions(
+        length=asked.context or sequence_lengths(model, engine.lengths).default,
+        fits_length=asked.fits_length,
+        batched_tokens=asked.batched_tokens,
+    )
+    return Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing)
 
 
 def _decode_times(
@@ -170,38 +201,28 @@ def _host(engine: Engine, service: ServiceRequest) -> str:
     return host
 
 
-def _service(asked: ServingRequest, service: ServiceRequest, most: int, progress: Progress) -> Report:
+def _service(asked: ServingRequest, service: ServiceRequest, most: int | None, progress: Progress) -> Report:
     """The fewest dies for a service."""
-    from memplan.deployment.cases import Case
+    from memplan.deployment.layout_search import MOST_DIES
     from memplan.deployment.service_options import ServiceAsk
     from memplan.deployment.service_search import search_service
-    from memplan.hardware import chip as find_chip
-    from memplan.kv import Memory, ServingOptions
-    from memplan.kv import engine as find_engine
-    from memplan.kv.sequence_lengths import sequence_lengths
     from memplan.kv.served_weights import served_weights
-    from memplan.models import load_config
-    from memplan.models.parallel import ONE_RANK
     from memplan.reports.services.service_report import service_report
     from memplan.serving.constants import hidden_host_notes
     from memplan.serving.steptime import routing_notes
 
-    die, model = find_chip(asked.chip), load_config(asked.config)
-    engine = find_engine(asked.engine, die)
-    size = None if asked.hbm is None else parse_size(asked.hbm)
-    memory = Memory(precision=asked.weights, utilization=asked.utilization, hbm=size)
+    case = _case(asked, service)
+    model, die, engine, memory = case.model, case.chip, case.engine, case.memory
+    host = _host(engine, service)
     if service.step_sequences is not None:
         memory = replace(memory, sequences=service.step_sequences)
-    options = ServingOptions(
-        length=asked.context or sequence_lengths(model, engine.lengths).default, requests=service.step_sequences
-    )
-    host = _host(engine, service)
-    case = Case(model, die, engine, options, ONE_RANK, memory, even_routing=service.even_routing, timed_by=host)
+    options = replace(case.options, requests=service.step_sequences, batched_tokens=None)
+    case = replace(case, options=options, memory=memory, timed_by=host)
     load = service.workload(case.budget().prefix_granularity if service.prefix_cache else 1, progress)
     chunks = (asked.batched_tokens,) if asked.batched_tokens else tuple(sorted({engine.batched_tokens, _LARGER_STEP}))
     drafts = service.draft_counts(len(model.predictions))
     goal = service.goal()
-    ask = ServiceAsk(case, goal, load, most, drafts, chunks, service.accepted, service.host_factor)
+    ask = ServiceAsk(case, goal, load, most or MOST_DIES, drafts, chunks, service.accepted, service.host_factor)
     found = search_service(ask, pareto=service.pareto, progress=progress)
     notes: list[Text] = []
     served = served_weights(model, die, asked.weights)

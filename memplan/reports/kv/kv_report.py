@@ -12,9 +12,11 @@ from memplan.core.units import format_bytes, format_duration, format_share
 from memplan.deployment.cases import Effect, MemoryTier
 from memplan.deployment.engine_changes import EngineComparison
 from memplan.deployment.lookup_placement import LookupPlacements
+from memplan.deployment.ways_to_serve import WayToServe
 from memplan.kv import BudgetPart, KvBudget, TokenPools
 from memplan.reports.kv.engine_section import engine_document, engine_section
 from memplan.reports.kv.lookup_section import lookup_document, lookup_section
+from memplan.reports.kv.ways_to_serve_section import ways_to_serve_document, ways_to_serve_section
 from memplan.reports.report import (
     Column,
     Figure,
@@ -56,12 +58,6 @@ _EFFECTS = (
     Column("prefix tokens", Quantity.COUNT),
     Column("", key="remark"),
 )
-_WAYS = (
-    Column("change"),
-    Column("context", Quantity.COUNT),
-    Column("sequences", Quantity.COUNT),
-    Column("dies", Quantity.COUNT),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class KvQuestions:
     against: EngineComparison | None = None
     places: LookupPlacements | None = None
     notes: tuple[str, ...] = ()
-    ways: Sequence[Effect] | None = None
+    ways: Sequence[WayToServe] | None = None
 
 
 def kv_report(result: KvBudget, more: KvQuestions = KvQuestions()) -> Report:
@@ -270,20 +266,6 @@ def layout_figures(result: KvBudget) -> tuple[Figure, ...]:
     return tuple(said)
 
 
-def ways_to_serve_section(ways: Sequence[Effect], layout: str = "") -> ReportSection:
-    """
-    The changes after which a sequence fits, as they are typed, with what fits then on a rank; other changes than of
-    the layout are to the one named, or to that which was asked about.
-    """
-    rows = tuple(
-        (f"{way.option} {way.value}", way.result.context, way.result.sequences, way.result.dies)
-        for way in ways
-        if way.result is not None
-    )
-    title = f"What fits instead, with {layout} where no other layout is named" if layout else "What fits instead"
-    return section(title, ReportTable(_WAYS, rows) if rows else "nothing that was tried fits")
-
-
 def _tiers(result: KvBudget, more: KvQuestions) -> ReportSection:
     rows = tuple(
         (name, tier.nbytes, tier.tokens, tier.link, tier.restore_ns, tier.rests_on) for name, tier in more.tiers.items()
@@ -311,19 +293,18 @@ def _document(result: KvBudget, more: KvQuestions) -> dict[str, Any]:
         document["tiers"] = {name: dataclasses.asdict(tier) for name, tier in more.tiers.items()}
         document["recompute_ns"] = more.recompute_ns
     if more.effects:
-        document["effects"] = [effect_document(item) for item in more.effects]
+        document["effects"] = [_effect_document(item) for item in more.effects]
     if more.against is not None:
         document["against"] = engine_document(more.against)
     if more.places is not None:
         document["lookup_places"] = lookup_document(more.places)
     if more.ways is not None:
-        document["fits_instead"] = [effect_document(item) for item in more.ways]
+        document["fits_instead"] = ways_to_serve_document(more.ways)
     document["notes"] += more.notes
     return document
 
 
-def effect_document(item: Effect) -> dict[str, Any]:
-    """What one option does, as JSON values."""
+def _effect_document(item: Effect) -> dict[str, Any]:
     document: dict[str, Any] = {"option": item.option, "value": item.value, "refused": item.refused or None}
     if item.result is not None:
         names = ("sequences", "fixed_bytes_per_request", "bytes_per_token", "waste_bytes", "prefix_granularity")
