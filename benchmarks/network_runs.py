@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from difflib import SequenceMatcher
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -203,14 +204,11 @@ def inside_planned(plan: Plan, events: Sequence[Mapping[str, Any]], steps: int) 
 
 def _run(name: str, folder: Path) -> None:
     """Leave `plan.json`, `profile` and `truth.json`, the op of each kernel, in `folder`."""
-    if NETWORKS[name] == "mindspore":
-        from benchmarks import profiled_networks_of_mindspore as networks
-
-        plan, truth = _mindspore_run(getattr(networks, name), folder)
-    else:
-        from benchmarks import profiled_networks_of_pytorch
-
-        plan, truth = _torch_run(getattr(profiled_networks_of_pytorch, name), folder)
+    module, run = {
+        "mindspore": ("profiled_networks_of_mindspore", _mindspore_run),
+        "torch": ("profiled_networks_of_pytorch", _torch_run),
+    }[NETWORKS[name]]
+    plan, truth = run(getattr(import_module(f"benchmarks.{module}"), name), folder)
     plan.save(folder / "plan.json")
     (folder / "truth.json").write_text(json.dumps(list(truth)), encoding="utf-8")
 

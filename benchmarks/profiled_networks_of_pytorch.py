@@ -15,11 +15,11 @@ Step = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 def _step(model: nn.Module, optimizer: Any, loss: Callable[..., torch.Tensor], clip: Any = None) -> Any:
-    """A step of `loss(model(first inputs), last input)`; `clip` is called with the weights before they are updated."""
+    """A step that lowers `loss` of a batch; `clip` is called with the weights of `model` before they are updated."""
 
     def step(*batch: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()
-        lost = loss(model(*batch[:-1]), batch[-1])
+        lost = loss(*batch)
         lost.backward()
         if clip is not None:
             clip(model.parameters(), 1.0)
@@ -27,6 +27,11 @@ def _step(model: nn.Module, optimizer: Any, loss: Callable[..., torch.Tensor], c
         return lost.detach()
 
     return step
+
+
+def _against(model: nn.Module, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The loss of a batch whose last part `model` makes of the others."""
+    return lambda *batch: loss(model(*batch[:-1]), batch[-1])
 
 
 class _CrossAttention(nn.Module):
@@ -72,7 +77,7 @@ class _Perceiver(nn.Module):
 
 def perceiver() -> Step:
     model = _Perceiver(48, 128, 64, 3, 10)
-    step = _step(model, torch.optim.NAdam(model.parameters(), 1e-3), functional.cross_entropy)
+    step = _step(model, torch.optim.NAdam(model.parameters(), 1e-3), _against(model, functional.cross_entropy))
     return step, (torch.randn(8, 400, 48), torch.randint(0, 10, (8,)))
 
 
@@ -110,7 +115,7 @@ class _RadianceField(nn.Module):
 
 def radiance_field() -> Step:
     model = _RadianceField(192, 6)
-    step = _step(model, torch.optim.Adam(model.parameters(), 5e-4), functional.mse_loss)
+    step = _step(model, torch.optim.Adam(model.parameters(), 5e-4), _against(model, functional.mse_loss))
     return step, (torch.randn(128, 3), torch.randn(128, 3), torch.rand(128, 3))
 
 
@@ -152,15 +157,7 @@ class _Flow(nn.Module):
 def coupling_flow() -> Step:
     model = _Flow(64, 256, 8)
     optimizer = torch.optim.Adamax(model.parameters(), 1e-3)
-
-    def step(x: torch.Tensor) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = model(x).mean()
-        loss.backward()
-        nn.utils.clip_grad_value_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.detach()
-
+    step = _step(model, optimizer, lambda x: model(x).mean(), nn.utils.clip_grad_value_)
     return step, (torch.randn(512, 64),)
 
 
@@ -194,15 +191,7 @@ class _Capsules(nn.Module):
 
 def capsules() -> Step:
     model = _Capsules()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-
-    def step(x: torch.Tensor, digit: torch.Tensor) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = model(x, digit)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
+    step = _step(model, torch.optim.Adam(model.parameters(), 1e-3), model)
     return step, (torch.rand(8, 1, 28, 28), torch.randint(0, 10, (8,)))
 
 
@@ -259,7 +248,7 @@ class _ShiftedWindows(nn.Module):
 def shifted_windows() -> Step:
     model = _ShiftedWindows(20)
     loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-    step = _step(model, torch.optim.AdamW(model.parameters(), 1e-3), loss, nn.utils.clip_grad_norm_)
+    step = _step(model, torch.optim.AdamW(model.parameters(), 1e-3), _against(model, loss), nn.utils.clip_grad_norm_)
     return step, (torch.randn(6, 3, 64, 64), torch.randint(0, 20, (6,)))
 
 
@@ -308,7 +297,7 @@ def conformer() -> Step:
     def loss(letters: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(letters.flatten(0, 1), target.flatten())
 
-    step = _step(model, torch.optim.RAdam(model.parameters(), 1e-3), loss)
+    step = _step(model, torch.optim.RAdam(model.parameters(), 1e-3), _against(model, loss))
     return step, (torch.randn(4, 160, 80), torch.randint(0, 40, (4, 39)))
 
 
@@ -343,7 +332,7 @@ class _Slots(nn.Module):
 
 def slot_attention() -> Step:
     model = _Slots(64, 5)
-    step = _step(model, torch.optim.Adam(model.parameters(), 4e-4), functional.mse_loss)
+    step = _step(model, torch.optim.Adam(model.parameters(), 4e-4), _against(model, functional.mse_loss))
     return step, (torch.rand(6, 3, 32, 32), torch.rand(6, 3, 256))
 
 
@@ -388,4 +377,5 @@ class _Forecast(nn.Module):
 def residual_perceptrons() -> Step:
     model = _Forecast(120, 24, 256, 6)
     optimizer = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    return _step(model, optimizer, functional.huber_loss), (torch.randn(256, 120), torch.randn(256, 24))
+    step = _step(model, optimizer, _against(model, functional.huber_loss))
+    return step, (torch.randn(256, 120), torch.randn(256, 24))
