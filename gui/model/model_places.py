@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Int64s
-from memplan.gui.model.kernels_of_slices import kernels_of_slices
+from memplan.gui.model.kernels_of_slices import kernel_of_slice, kernels_of_slices
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
 from memplan.traces.profile import Kernels, Slices
 
@@ -27,22 +27,17 @@ class ModelPlaces:
 
     def row(self, kind: str, slices: Slices, index: int) -> int:
         """The kernel of one slice, -1 where it is none."""
-        return int(kernels_of_slices(self.kernels, kind, slices, np.array([index], dtype=np.int64))[0])
+        return kernel_of_slice(self.kernels, kind, slices, index)
 
     def labels(self, kind: str, slices: Slices, index: Int64s) -> Sequence[str]:
         """The places of those slices, empty where they have none."""
         texts = self.texts
         return [texts[row] if row >= 0 else "" for row in kernels_of_slices(self.kernels, kind, slices, index).tolist()]
 
-    def matching(self, kind: str, slices: Slices, wanted: str) -> NDArray[np.bool_]:
-        """Which slices have a place that contains `wanted`, which is in lower case."""
-        texts = self.texts
-        hit = np.array([wanted in text.casefold() for text in texts.values], dtype=np.bool_)
-        rows = kernels_of_slices(self.kernels, kind, slices)
-        found = np.zeros(len(rows), dtype=np.bool_)
-        known = np.flatnonzero(rows >= 0)
-        found[known] = hit[texts.codes[rows[known]]]
-        return found
+    def matching(self, wanted: str) -> NDArray[np.bool_]:
+        """Which kernels have a place that contains `wanted`, which is in lower case."""
+        hit = np.array([wanted in text.casefold() for text in self.texts.values], dtype=np.bool_)
+        return np.asarray(hit[self.texts.codes], dtype=np.bool_)
 
     def probability(self, row: int) -> float | None:
         """How likely a kernel's place is right; `None` where names told it."""

@@ -22,8 +22,9 @@ def median_of(values: Floats) -> float:
     return weighted_median(values, np.ones(len(values)))
 
 
-def medians_of_kinds(kind: Int64s, values: Floats, rows: Int64s, *, least: int = 1) -> Floats:
-    """By kind, the median of the `values` in `rows`; NaN of kinds with under `least`."""
+def medians_of_kinds(kind: Int64s, values: Floats, rows: Int64s | None = None, *, least: int = 1) -> Floats:
+    """By kind, the median of the `values` (of those in `rows`); NaN of kinds with under `least`."""
+    rows = np.arange(len(kind), dtype=np.int64) if rows is None else rows
     order = rows[np.lexsort((values[rows], kind[rows]))]
     found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
     if len(order):
@@ -55,9 +56,9 @@ def step_pace(kind: Int64s, length_ns: Floats, step: Int64s, steps: int) -> Step
 
     `step` is the place of the step that each kernel began in. A step without kernels is as fast as the fastest.
     """
-    usual = medians_of_kinds(kind, length_ns, np.arange(len(kind), dtype=np.int64), least=2)[kind]
+    usual = medians_of_kinds(kind, length_ns, least=2)[kind]
     ratio = length_ns / np.maximum(usual, 1.0)
-    typical, scatter = np.full((2, steps), np.nan), np.zeros(steps)
+    typical, scatter = np.zeros((2, steps)), np.zeros(steps)
     kernels = np.zeros(steps, dtype=np.int64)
     for place in range(steps):
         mine = np.flatnonzero((step == place) & ~np.isnan(ratio))
@@ -66,8 +67,7 @@ def step_pace(kind: Int64s, length_ns: Floats, step: Int64s, steps: int) -> Step
             continue
         typical[:, place] = weighted_median(ratio[mine], length_ns[mine]), median_of(ratio[mine])
         scatter[place] = 3 * median_of(np.abs(ratio[mine] - typical[1, place])) / np.sqrt(len(mine))
-    told = kernels > 0
+    slower, told = np.zeros((2, steps)), kernels > 0
     if told.any():
-        typical = np.where(told, typical / typical[:, told].min(axis=1, keepdims=True), 1.0)
-    slower = np.where(np.isnan(typical), 0.0, typical - 1)
+        slower[:, told] = typical[:, told] / typical[:, told].min(axis=1, keepdims=True) - 1
     return StepPace(slower[0], slower[1], scatter, kernels)

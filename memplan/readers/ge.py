@@ -23,14 +23,14 @@ _HBM_MEMORY = 2
 
 _SET = re.compile(
     r"\[IMAS\]Set (?P<graph>\S+) name\[(?P<name>[^\]]*)\] optype\[(?P<type>[^\]]*)\] (?P<role>output|workspace)"
-    r"\[(?P<index>\d+)\] offset to \[(?P<offset>\d+)\] streamid\[(?P<stream>\d+)\] memtype\[(?P<memory>\d+)\] "
-    r"size\[(?P<size>\d+)\] realsize\[(?P<real>\d+)\] noalignsize\[(?P<plain>\d+)\] "
-    r"life time begin\[(?P<begin>\d+)\] life time end\[(?P<end>\d+)\]"
+    r"\[(?P<index>\d{1,20})\] offset to \[(?P<offset>\d{1,18})\] streamid\[(?P<stream>\d{1,20})\] "
+    r"memtype\[(?P<memory>\d{1,20})\] size\[(?P<size>\d{1,18})\] realsize\[(?P<real>\d{1,18})\] "
+    r"noalignsize\[(?P<plain>\d{1,18})\] life time begin\[(?P<begin>\d{1,18})\] life time end\[(?P<end>\d{1,18})\]"
     r"(?: child\[(?P<child>[^\]]*)\])?(?: isref\[(?P<isref>[^\]]*)\])?"
 )
 _AFTER = re.compile(
-    r"\[IMAS\]AfterAssignMemory\s*: (?P<graph>\S+) memoffset\[(?P<offset>\d+)\], memtype\[(?P<memory>\d+)\], "
-    r"theory_min\[(?P<least>\d+)\]"
+    r"\[IMAS\]AfterAssignMemory\s*: (?P<graph>\S+) memoffset\[(?P<offset>\d{1,18})\], memtype\[(?P<memory>\d{1,20})\], "
+    r"theory_min\[(?P<least>\d{1,20})\]"
 )
 
 

@@ -19,7 +19,7 @@ of its inputs.
 """
 UNSTABLE = frozenset({"after", "listed", "unique_id", "forward_id", "forward_name", "recompute_id", TAKES})
 """Attributes that tell one op from another that does the same."""
-_NUMBERED = re.compile(r"^(.*?)(?<![^.])(\d+)(\..+)$")
+_NUMBERED = re.compile(r"^(.*?)(?<![^.])(\d{1,9})(\..+)$")
 
 Key = tuple[object, ...]
 """What a tensor is within its layer: the same in every layer."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
 
 import memplan
 from memplan.align import align
-from memplan.align.classes.op_families import families_of, family_table, unknown_type
+from memplan.align.classes.op_families import direction_of, families_of, family_table, unknown_type
 from memplan.align.planned.planned_sequence import planned_sequence
+from memplan.core.resources import table
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import TensorKind, dense_bytes
 from memplan.schema import Plan
@@ -131,3 +133,16 @@ def test_a_gradient_of_a_convolution_is_one_kernel_where_its_type_tells_which() 
     rows = zip(sequence.op, sequence.token, strict=True)
     repeats = {plan.ops[op].type: sequence.rules[token].repeats for op, token in rows if op >= 0}
     assert [repeats[type_] for type_ in types] == [False, False, True]
+
+
+def test_every_gradient_of_a_convolution_that_tells_its_side_has_a_direction() -> None:
+    """Went wrong once: those of three axes, and of depthwise convolutions of MindSpore, were taken for convolutions."""
+    listed = [
+        *table("memplan.align", "families.json")["families"]["convolution_grad"],
+        "Conv3DBackpropInputV2", "Conv3DGradFilter", "DepthwiseConv2dNativeBackpropFilter",
+        "DepthwiseConv2dNativeBackpropInput",
+    ]  # fmt: skip
+    for type_ in listed:
+        assert families_of(type_)[0] == family_table().number("convolution_grad"), type_
+        side = {"input": 1, "filter": -1}.get(re.sub(r".*(input|filter).*|.*", r"\1", type_.lower()), 0)
+        assert direction_of(type_) == side, type_

@@ -16,6 +16,8 @@ from memplan.gui.model.session.session import Session, SliceRef
 from memplan.gui.model.slices.slice_search import search_slices
 from memplan.gui.model.slices.slice_text import slice_lines
 from memplan.simulator import Behaviour, simulate
+from memplan.traces.profile import Slices
+from memplan.traces.readers.host_ops import host_kernels
 from tests.align.simulated_runs import model_plans
 
 PLACE = "layers.2.o_proj, forward, micro-batch 1"
@@ -85,3 +87,16 @@ def test_slices_that_are_no_kernels_have_no_place(session: Session) -> None:
         lanes = session.tracks.lanes(track)
         if lanes is not None and track.kind == "host":
             assert (kernels_of_slices(places_of(session.document).kernels, track.kind, lanes.slices) == -1).all()
+
+
+def test_a_slice_is_the_kernel_with_its_start_and_length_as_texts_round_them() -> None:
+    """Went wrong once: of a real trace whose lengths are a nanosecond longer some kernels were none."""
+    starts, lengths = [1000, 1000, 5000, 9000], [700, 40, 300, 20]
+    table = host_kernels(starts, lengths, [0] * 4, ["a", "b", "c", "d"], ["Mul"] * 4, ["3"] * 4, ["N/A"] * 4)
+    asked = [(1000, 40), (1000, 700), (1001, 701), (5000, 301), (5000, 302), (5002, 300), (9001, 20), (20_000, 20)]
+    zeros = np.zeros(len(asked), dtype=np.int32)
+    start, took = (np.array(side, dtype=np.int64) for side in zip(*asked, strict=True))
+    slices = Slices(start, took, zeros, zeros.astype(np.int16), zeros, ["other"], [""])
+    assert kernels_of_slices(table, "stream", slices).tolist() == [1, 0, 0, 2, -1, -1, 3, -1]
+    assert kernels_of_slices(table, "stream", slices, np.array([6])).tolist() == [3]
+    assert (kernels_of_slices(table, "host", slices) == -1).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,21 @@ def test_a_ge_log_gives_its_addresses(tmp_path: Path) -> None:
     assert any("1 outputs are references" in note for note in plan.notes)
 
 
-def test_a_broken_ge_line_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offset", ["x", "9" * 5000])
+def test_a_broken_ge_line_is_named(offset: str, tmp_path: Path) -> None:
     path = tmp_path / "plog.log"
-    path.write_text(GE_LINES.replace("offset to [0]", "offset to [x]"))
+    path.write_text(GE_LINES.replace("offset to [0]", f"offset to [{offset}]"))
     with pytest.raises(InputError, match="line 1"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize("field", ["size", "somas_offset", "somas_aligned_size", "to_input_index", "output_index"])
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000])
+def test_a_number_that_no_memory_has_is_named(field: str, digits: str, tmp_path: Path) -> None:
+    """Went wrong: a damaged actor set ended in a traceback."""
+    path = tmp_path / "0_actor_set_kernel_graph_0.ir"
+    path.write_text(re.sub(rf"\b{field}:\d+", f"{field}:{digits}", (DATA / "actor_set_cnn.ir").read_text()))
+    with pytest.raises(InputError, match=r"line \d+: not a row of an actor set: '9{28,29}|9{19}"):
         read_plan(path)
 
 

@@ -10,14 +10,14 @@ from memplan.cost.kernels.kernel import Kernel, Operand
 from memplan.cost.kernels.kernel_columns import kernel_at
 from memplan.cost.kernels.op_kernels import kernel_of_plan
 from memplan.graph.op_names import op_spellings
+from memplan.gui.model.kernels_of_slices import DEVICE_TRACKS, kernel_of_slice
 from memplan.gui.model.session.session import ItemRef, Session, SliceRef
 from memplan.schema import Plan, PlannedOp
 from memplan.traces.dictionary_array import dictionary_encoded
-from memplan.traces.profile import Kernels, TrackKind
+from memplan.traces.profile import Kernels
 
 _ON_CORE = ("AI_CORE", "AI_VECTOR_CORE", "AIC", "AIV", "MIX_")
 """How the cores that compute begin in kernel tables, old ones and new ones."""
-_DEVICE = (TrackKind.STREAM.value, TrackKind.COMMUNICATION.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +103,18 @@ def _measured_slice(session: Session, item: SliceRef) -> Subject | None:
     if lanes is None or rank is None:
         return None
     slices = lanes.slices
-    name, start = slices.names[slices.name[item.index]], int(slices.start_ns[item.index])
-    if track.kind not in _DEVICE:
+    name = slices.names[slices.name[item.index]]
+    if track.kind not in DEVICE_TRACKS:
         return Subject(name)
     duration, table = int(slices.duration_ns[item.index]), rank.kernels()
-    op = _op_of_kernel(session, name, start)
     if table is None:
+        op = _op_of_kernel(session, name, int(slices.start_ns[item.index]))
         return Subject(name, op, MeasuredKernel(duration) if op is not None else None)
-    first = int(np.searchsorted(table.start_ns, start))
-    last = int(np.searchsorted(table.start_ns, start, side="right"))
-    found = next((index for index in range(first, last) if table.name[index] == name), None)
-    if found is None:
+    row = kernel_of_slice(table, track.kind, slices, item.index)
+    if row < 0:
         return Subject(name)
-    return Subject(name, op, MeasuredKernel(duration, 1, table, found))
+    op = _op_of_kernel(session, table.name[row], int(table.start_ns[row]))
+    return Subject(name, op, MeasuredKernel(duration, 1, table, row))
 
 
 def _op_of_kernel(session: Session, name: str, start_ns: int) -> PlannedOp | None:

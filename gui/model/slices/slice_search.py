@@ -13,18 +13,19 @@ from memplan.core.arrays import Int64s
 from memplan.core.progress import Progress, silent
 from memplan.gui.model.document import Document
 from memplan.gui.model.kernels_of_slices import DEVICE_TRACKS, kernels_of_slices
+from memplan.gui.model.model_places import ModelPlaces
 from memplan.gui.model.session.session import SliceRef
 from memplan.gui.model.timeline.timeline_tracks import TimelineTrack, TimelineTracks, name_filter
 from memplan.traces.dictionary_array import dictionary_encoded
-from memplan.traces.profile import Slices
-from memplan.traces.steps import step_spans
+from memplan.traces.profile import Kernels, Slices
+from memplan.traces.steps import StepSpan, step_spans
 
 HITS_MOST = 100_000
 """Hits kept; a search that finds more says so."""
 _HELD = 10 * HITS_MOST
 _EXPRESSION = frozenset("^$*+?[]{}|\\")
 """What tells a regular expression from the names themselves, which have points, slashes and brackets of calls."""
-_STEP = re.compile(r"step\s*#?\s*(\d+)", re.IGNORECASE)
+_STEP = re.compile(r"step\s*#?\s*(\d{1,18})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,13 +112,20 @@ class _Known:
 
     def __init__(self, document: Document, text: str, progress: Progress) -> None:
         self._text, self._wanted = text, text.casefold()
-        self._places, rank = document.places, document.rank
+        rank, step = document.rank, _STEP.fullmatch(text)
         self._kernels = rank.kernels(progress) if rank is not None else None
-        self._types = dictionary_encoded(self._kernels.type if self._kernels is not None else ())
-        self._type_asked = _matches(self._types.values, text)
-        step = _STEP.fullmatch(text)
-        spans = step_spans(rank, progress) if rank is not None and step is not None else []
-        self._steps = [span for span in spans if step is not None and span.number == int(step[1])]
+        self._asked = self._asked_of(self._kernels, document.places)
+        self._steps: list[StepSpan] = []
+        if rank is not None and step is not None:
+            self._steps = [span for span in step_spans(rank, progress) if span.number == int(step[1])]
+
+    def _asked_of(self, kernels: Kernels | None, places: ModelPlaces | None) -> NDArray[np.bool_]:
+        """Which kernels of the table are of the type, or at the place, that is asked for."""
+        if kernels is None:
+            return np.zeros(0, dtype=np.bool_)
+        types = dictionary_encoded(kernels.type)
+        asked = _matches(types.values, self._text)[types.codes]
+        return asked if places is None else asked | places.matching(self._wanted)
 
     def matching(self, track: TimelineTrack, slices: Slices) -> NDArray[np.bool_]:
         """Which slices of a measured track are asked for."""
@@ -127,12 +135,10 @@ class _Known:
         if track.label.casefold() == self._wanted:
             return ~found
         found |= _matches(slices.categories, self._text)[slices.category]
-        if self._kernels is not None and self._type_asked.any():
+        if self._kernels is not None and self._asked.any():
             rows = kernels_of_slices(self._kernels, track.kind, slices)
             kernel = np.flatnonzero(rows >= 0)
-            found[kernel] |= self._type_asked[self._types.codes[rows[kernel]]]
-        if self._places is not None:
-            found |= self._places.matching(track.kind, slices, self._wanted)
+            found[kernel] |= self._asked[rows[kernel]]
         for step in self._steps:
             found |= (slices.start_ns >= step.start_ns) & (slices.start_ns < step.end_ns)
         return found

@@ -14,6 +14,7 @@ from memplan.core.progress import Progress, silent
 from memplan.core.sentence import Sentence, Text
 from memplan.core.text_enum import TextEnum
 from memplan.core.units import format_change, format_duration, format_share
+from memplan.gui.model.kernels_of_slices import DEVICE_TRACKS
 from memplan.gui.model.session.session import Session, SliceRef, SpansRef
 from memplan.gui.model.tables.table import TableRow, TableShape
 from memplan.gui.model.timeline.lanes import TrackLanes
@@ -131,7 +132,7 @@ def slice_statistics(
 def _counts(track: TimelineTrack, group: GroupBy) -> bool:
     if track.kind == TrackKind.COUNTER.value:
         return False
-    return group is GroupBy.TRACK or track.kind in (TrackKind.STREAM.value, TrackKind.COMMUNICATION.value)
+    return group is GroupBy.TRACK or track.kind in DEVICE_TRACKS
 
 
 def _columns(found: _Gathered) -> tuple[list[Int64s], ...]:

@@ -167,13 +167,11 @@ def _token_votes(
             continue
         made_size, found = item.outputs[0], set()
         for first, second in (item.inputs[:2], item.inputs[1::-1]):
-            for tokens, wide, narrow in planned.get(second, ()):
-                if first == first // wide * wide and first // wide * narrow == made_size:
-                    found.add((tokens, first // wide))
-            for tokens, wide, narrow in planned.get(made_size, ()):
-                if first == first // wide * wide and first // wide * narrow == second:
-                    found.add((tokens, first // wide))
-        told = frozenset(pair for pair in found if pair[1])
-        if told:
-            votes[told] += times
+            for size, beside in ((second, made_size), (made_size, second)):
+                for tokens, wide, narrow in planned.get(size, ()):
+                    count, rest = divmod(first, wide)
+                    if count and not rest and count * narrow == beside:
+                        found.add((tokens, count))
+        if found:
+            votes[frozenset(found)] += times
     return votes

@@ -17,16 +17,11 @@ from memplan.findings.exposed_communication import awaited_copies
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.rank_case import NOTHING, RankCase
-from memplan.findings.rules.rank_rules import stage_peers
+from memplan.findings.rules.rank_rules import peers_of_ranks
 from memplan.findings.stall_waits import StallWaits, claimed_stall, waits_for_stalls
 from memplan.findings.step_breakdown import IDLE_CAUSES, idle_by_cause, laid_bare, waits_for_host
 
 _MOST_GAPS = 5
-_EACH, _MOST_ALIKE, _INPUTS = 0.5, 3, 0.1
-"""
-Calls that wait for the device, for each kernel, from which all are waited for; how many times as late as another a host
-is that is like it, at most; the share of a step within which its inputs are awaited.
-"""
 _TITLES = {
     "garbage": "The device idles {} ({}) while Python collects garbage",
     "compile": "The device idles {} ({}) while ops are compiled",
@@ -47,9 +42,10 @@ def host_findings(job: JobCase) -> Iterator[Finding]:
     """A finding for every cause of idle time that is worth one, and one for copies that nothing hides."""
     waits = waits_for_stalls(job)
     late = {rank: facts.claims.left(idle_part("host")) for rank, facts in job.ranks.items()}
+    peers, alike = peers_of_ranks(job), threshold("alike_hosts_factor")
     for rank, facts in job.ranks.items():
-        others = [late[other] for peers in stage_peers(job) if rank in peers for other in peers if other != rank]
-        yield from _idle(job, facts, waits, one_host=bool(others) and late[rank] > _MOST_ALIKE * min(others))
+        others = [late[other] for other in peers.get(rank, ()) if other != rank]
+        yield from _idle(job, facts, waits, one_host=bool(others) and late[rank] > alike * min(others))
         yield from _copies(job, facts)
     first = next(iter(job.ranks.values()), None)
     if first is not None:
@@ -130,7 +126,7 @@ def _idle(job: JobCase, facts: RankFacts, waits: StallWaits, *, one_host: bool) 
 def _signs(case: RankCase, cause: str, *, one_host: bool) -> frozenset[str]:
     """What tells remedies of idle time apart: whether each kernel is waited for, or one host of several is late."""
     calls = len(case.host.get("synchronise", NOTHING)[0])
-    each = cause in ("synchronise", "dispatch") and calls >= _EACH * len(case.computing_rows)
+    each = cause in ("synchronise", "dispatch") and calls >= threshold("awaited_kernels") * len(case.computing_rows)
     return frozenset(["each kernel"] * each + ["one host"] * (cause == "host" and one_host))
 
 
@@ -180,10 +176,11 @@ def _copies(job: JobCase, facts: RankFacts) -> Iterator[Finding]:
 
 def _within(case: RankCase, start: Int64s, end: Int64s) -> bool:
     """Whether most of what a rank waits for copies lies later in its steps than inputs are awaited."""
+    if not case.windows:
+        return False
     place = np.maximum(case.begun_at(start), 0)
-    begins = np.array([window.start_ns for window in case.windows] or [0])[place]
-    lengths = np.array([window.busy_until_ns - window.start_ns for window in case.windows] or [1])[place]
-    late = start - begins > _INPUTS * lengths
+    spans = np.array([(window.start_ns, window.busy_until_ns) for window in case.windows], dtype=np.int64)[place]
+    late = start - spans[:, 0] > threshold("inputs_share") * (spans[:, 1] - spans[:, 0])
     return bool(2 * (end - start)[late].sum() > (end - start).sum())
 
 

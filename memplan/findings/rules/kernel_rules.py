@@ -99,8 +99,8 @@ def _layouts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findi
     moves = kernels_listed(kernels, "moves")
     asked = moves & (kernels.duration_ns < threshold("launch_bound_ns"))
     rows = rows[~asked[facts.case.computing_rows[rows]]]
-    length = kernels.duration_ns[facts.case.computing_rows[rows]]
-    total = int(length.sum())
+    of_table = facts.case.computing_rows[rows]
+    total = int(kernels.duration_ns[of_table].sum())
     if total < threshold("format_share") * facts.length_ns or not total:
         return
     yield Finding(
@@ -120,7 +120,7 @@ def _layouts(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Findi
         confidence=Confidence.MEASURED,
         places=_longest_of(job, facts, kernels, rows),
         evidence=_types(facts, kernels, rows),
-        signs=frozenset(["moves"] * (2 * int(length[moves[facts.case.computing_rows[rows]]].sum()) > total)),
+        signs=frozenset(["moves"] * (2 * int(kernels.duration_ns[of_table[moves[of_table]]].sum()) > total)),
     )
 
 
@@ -188,7 +188,7 @@ def _irregular(job: JobCase, facts: RankFacts, kernels: Kernels) -> Iterator[Fin
         return
     length = kernels.duration_ns[facts.case.computing_rows[rows]].astype(np.float64)
     number = _alike(kernels, facts.case.computing_rows[rows])
-    usual = medians_of_kinds(number, length, np.arange(len(rows), dtype=np.int64))[number]
+    usual = medians_of_kinds(number, length)[number]
     often = np.bincount(number)[number] >= 4
     usual = usual * _load(kernels.step[facts.case.computing_rows[rows]], length / np.maximum(usual, 1.0))
     slow = often & (length > threshold("irregular_factor") * usual)

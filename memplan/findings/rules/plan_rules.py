@@ -37,9 +37,11 @@ def plan_findings(job: JobCase) -> Iterator[Finding]:
 
 def _unplanned(job: JobCase, facts: RankFacts, kernels: Kernels, planned: PlannedKernels) -> Iterator[Finding]:
     """
-    Kernels that no plan has. Where it is known what they are, a run as planned would do without; of others it may be
-    the plan that lacks them. Such of types that the plan has are more of what it plans, as of further micro-batches,
-    and cost nothing; what the others cost is assumed.
+    Kernels that no plan has.
+
+    Where it is known what they are, a run as planned would do without them, and they cost what they take. Of others it
+    may be the plan that lacks them. Those of types that the plan has are most likely more of what it plans, as further
+    micro-batches are, and cost nothing; those of other types cost what they take, which is assumed.
     """
     free = facts.claims.unclaimed(planned.unplanned())
     length = kernels.duration_ns[facts.case.computing_rows]

@@ -18,7 +18,7 @@ from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import column_codes, rows_of_type
 from memplan.traces.link_totals import LinkTotal, link_totals, slower_links
 
-MOST_NAMED = 16
+_MOST_NAMED = 16
 """Ranks and steps that a finding names."""
 
 
@@ -43,6 +43,11 @@ def stage_peers(job: JobCase) -> list[list[int]]:
         found.setdefault((stage, len(facts.steps)), []).append(rank)
     alike = [_alike(job, ranks) for ranks in found.values()]
     return [ranks for ranks in alike if len(ranks) > 1]
+
+
+def peers_of_ranks(job: JobCase) -> dict[int, list[int]]:
+    """For each rank that has peers those of its stage, itself among them."""
+    return {rank: peers for peers in stage_peers(job) for rank in peers}
 
 
 def _alike(job: JobCase, ranks: Sequence[int]) -> list[int]:
@@ -121,7 +126,7 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
                 evidence=(
                     *(
                         Evidence(Sentence("rank {} computes", (other,)), time, "ns")
-                        for other, time in list(times.items())[:MOST_NAMED]
+                        for other, time in list(times.items())[:_MOST_NAMED]
                     ),
                     *steps_longer(facts, slow, longer),
                 ),
@@ -129,12 +134,12 @@ def _slow_ranks(job: JobCase) -> Iterator[Finding]:
 
 
 def slow_steps(job: JobCase, rank: int, peers: Sequence[int]) -> tuple[Bools, Floats, Floats]:
-    """In which of its steps a rank is slow beside its `peers`, how much longer it takes in each, and what they take."""
-    own = {other: np.array([step.computed_ns for step in job.ranks[other].steps], dtype=np.float64) for other in peers}
-    mine = own.pop(rank)
-    usual = np.median(np.stack(list(own.values())), axis=0)
-    longer = mine - usual
-    return (longer >= threshold("slow_rank_share") * usual) & (usual > 0), longer, usual
+    """In which steps a rank computes longer than its `peers`, how much longer in each, and what they take, ns."""
+    own = np.array([[step.computed_ns for step in job.ranks[other].steps] for other in peers], dtype=np.float64)
+    place = list(peers).index(rank)
+    usual = np.median(np.delete(own, place, axis=0), axis=0)
+    longer = own[place] - usual
+    return (longer >= threshold("slow_rank_share") * usual) & (longer > 0), longer, usual
 
 
 def steps_longer(facts: RankFacts, slow: Bools, longer: Floats) -> tuple[Evidence, ...]:
@@ -156,7 +161,7 @@ def slow_step_places(facts: RankFacts, slow: Bools) -> tuple[Place, ...]:
 
 
 def _some(slow: Bools) -> list[int]:
-    return [] if slow.all() else np.flatnonzero(slow)[:MOST_NAMED].tolist()
+    return [] if slow.all() else np.flatnonzero(slow)[:_MOST_NAMED].tolist()
 
 
 def _mostly_longest(job: JobCase, rank: int, peers: Sequence[int]) -> bool:

@@ -15,7 +15,7 @@ from memplan.findings.finding import Confidence, Evidence, Finding, Place, thres
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import longest_types, operands_told, signatures
 from memplan.findings.medians import medians_of_kinds, step_pace
-from memplan.findings.rules.rank_rules import stage_peers
+from memplan.findings.rules.rank_rules import peers_of_ranks, slow_steps
 from memplan.findings.software import software_of
 from memplan.traces.profile import Kernels
 
@@ -28,7 +28,7 @@ def step_findings(job: JobCase) -> Iterator[Finding]:
 
     Steps in which its peers don't are those of a slow rank, or of unlike work.
     """
-    peers = {rank: ranks for ranks in stage_peers(job) for rank in ranks}
+    peers = peers_of_ranks(job)
     for rank, facts in job.ranks.items():
         computed = [step.computed_ns for step in facts.steps]
         if len(computed) < _FEWEST_STEPS or facts.claims.spread_ns:
@@ -37,17 +37,14 @@ def step_findings(job: JobCase) -> Iterator[Finding]:
             continue
         kernels = _stepped(facts)
         if kernels is not None:
-            together = _together(job, rank, peers.get(rank, [rank]))
+            together = _together(job, rank, peers.get(rank, ()))
             yield from _slow(facts, kernels, together)
             yield from _more(facts, kernels, together)
 
 
 def _together(job: JobCase, rank: int, peers: Sequence[int]) -> Bools:
     """Steps in which `rank` computes no longer than its peers: else it is the rank, or its share of the work."""
-    own = np.array([[step.computed_ns for step in job.ranks[one].steps] for one in peers], dtype=np.float64)
-    mine = own[list(peers).index(rank)]
-    usual = np.median(np.delete(own, list(peers).index(rank), axis=0), axis=0) if len(peers) > 1 else mine
-    return np.asarray(mine - usual < threshold("slow_rank_share") * usual, dtype=bool)
+    return ~slow_steps(job, rank, peers)[0] if peers else np.ones(len(job.ranks[rank].steps), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memplan.core.errors import InputError
+from memplan.core.sentence import Sentence
 from memplan.graph.builder import GraphBuilder
 from memplan.graph.model import Graph, TensorKind
 from memplan.readers.mindir.op_table import op_table
 from memplan.readers.mindir.roles import Roles
 
 ACTOR_SET_MARK = "[Kernel actors:"
+_LARGEST, _NO_STREAM = (1 << 63) - 1, (1 << 64) - 1
 
 _SECTION = re.compile(r"\[([A-Za-z ]+?)(?::\d+)?\]$")
 _ACTOR = re.compile(r"\s*actor_name:(\S+)\tactor_id:")
@@ -86,52 +88,64 @@ def parse_actor_set(text: str, path: str | Path) -> ActorSet:
     results: list[tuple[str, int]] = []
     section, key, into = "", "", constants
     current = Actor("")
-    for line in text.splitlines():
-        if line.startswith("["):
-            found = _SECTION.match(line)
-            section = found.group(1) if found else ""
-            continue
-        if section == "Device tensor stores":
-            if match := _STORE.match(line):
-                key, into = match.group(1), constants if "backend node name:" in line else kept
-            elif key and (match := _STORE_SIZE.match(line)):
-                into.setdefault(key, int(match.group(1)))
-        elif section == "Output actor":
-            if match := _ARROW.match(line):
-                results.append((match.group(1), int(match.group(2))))
-        elif match := _ACTOR.match(line):
-            current = Actor(match.group(1))
-        elif match := _SOURCE.match(line):
-            inputs[(current.name, int(match.group(1)))] = (match.group(2), int(match.group(3)))
-        elif match := _KERNEL.match(line):
-            current.kernel, current.stream = match.group(1), int(match.group(2))
-            current.skipped = match.group(3) == "1"
-            actors.append(current)
-        elif current.kernel:
-            _detail(current, line)
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            if line.startswith("["):
+                found = _SECTION.match(line)
+                section = found.group(1) if found else ""
+                continue
+            if section == "Device tensor stores":
+                if match := _STORE.match(line):
+                    key, into = match.group(1), constants if "backend node name:" in line else kept
+                elif key and (match := _STORE_SIZE.match(line)):
+                    into.setdefault(key, _whole(match.group(1)))
+            elif section == "Output actor":
+                if match := _ARROW.match(line):
+                    results.append((match.group(1), _whole(match.group(2))))
+            elif match := _ACTOR.match(line):
+                current = Actor(match.group(1))
+            elif match := _SOURCE.match(line):
+                inputs[(current.name, _whole(match.group(1)))] = (match.group(2), _whole(match.group(3)))
+            elif match := _KERNEL.match(line):
+                current.kernel, current.stream = match.group(1), _whole(match.group(2), _NO_STREAM)
+                current.skipped = match.group(3) == "1"
+                actors.append(current)
+            elif current.kernel:
+                _detail(current, line)
+        except ValueError as error:
+            raise InputError(
+                "not a row of an actor set: {}", error, path=path, place=Sentence("line {}", (number,))
+            ) from None
     if not actors:
         raise InputError("this is not an actor set with kernels", path=path, remedy="name actor_set/0_actor_set_*.ir")
     return ActorSet(str(path), tuple(actors), kept, constants, inputs, tuple(results))
+
+
+def _whole(digits: str, largest: int = _LARGEST) -> int:
+    """The number that `digits` are; raises `ValueError` for one above the `largest`, in bytes, places or streams."""
+    if len(digits) > 20 or int(digits) > largest:
+        raise ValueError(f"{digits!r:.30} is no size, place or number of a stream")
+    return int(digits)
 
 
 def _detail(actor: Actor, line: str) -> None:
     if match := _OUTPUT.match(line):
         placed = match.group(5) == "1" and match.group(8) != "1"
         value = ActorOutput(
-            int(match.group(3)), int(match.group(6)) if placed else None, int(match.group(7)) if placed else 0
+            _whole(match.group(3)), _whole(match.group(6)) if placed else None, _whole(match.group(7)) if placed else 0
         )
         if match.group(1) == "workspace":
             actor.workspace.append(value)
         else:
-            actor.outputs[int(match.group(2))] = value
+            actor.outputs[_whole(match.group(2))] = value
     elif match := _STORED.match(line):
-        actor.stores[int(match.group(1))] = match.group(2)
+        actor.stores[_whole(match.group(1))] = match.group(2)
     elif match := _ARROW.match(line):
-        actor.sources[int(match.group(3))] = (match.group(1), int(match.group(2)))
+        actor.sources[_whole(match.group(3))] = (match.group(1), _whole(match.group(2)))
     elif match := _CONTROL.match(line):
         actor.after.append(match.group(1))
     elif "ref index:" in line:
-        actor.refs.update((int(output), int(source)) for output, source in _REF.findall(line))
+        actor.refs.update((_whole(output), _whole(source)) for output, source in _REF.findall(line))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ _RETURN = re.compile(r"  Return(\(.*)$")
 _SCOPE = re.compile(r"\s+# Fullname with scope: \((.*)\)$")
 _FILE = re.compile(r"\s+# In file (.+?):(\d+)(?:~\d+)?, ")
 _LAYOUT = re.compile(r"<(\w+?)x([A-Z]\w+)(?:\[|\{|>)")
-_KERNEL_GRAPH = re.compile(r"kernel_graph(\d+)$")
+_KERNEL_GRAPH = re.compile(r"kernel_graph(\d{1,18})$")
 _CONDITIONS = re.compile(r"<(?:Tuple\[)?Tensor\[Bool\](?:\*\d+)?\]?, (?:TupleShape\()?[(), ]*\)?>")
 _FUNCTION_SPAN = re.compile(r"# In file .+?:\d+~\d+, ")
 

@@ -65,20 +65,18 @@ class _Actors:
 
     def _arrows(self, part: Sequence[int], actors: Set[int]) -> dict[int, list[int]]:
         """Of each actor those that it sends to, in compiled order."""
-        reached: dict[int, int] = {}  # as bits: what a chain of states passes through is long
+        found: dict[int, list[int]] = {}
+        reached: dict[int, int] = {}  # of ops without a kernel, as bits from each on: a chain of states reaches far
         for index in reversed(part):
             bits = 0
             for user in self._users[index]:
-                bits |= 1 << user if user in actors else reached[user]
-            reached[index] = bits
-        size = -(-(max(part, default=0) + 1) // 8)
-
-        def places(bits: int) -> list[int]:
-            row = np.frombuffer(bits.to_bytes(size, "little"), dtype=np.uint8)
-            found: list[int] = np.flatnonzero(np.unpackbits(row, bitorder="little")).tolist()
-            return found
-
-        return {index: places(reached[index]) for index in actors}
+                bits |= (1 if user in actors else reached[user]) << (user - index)
+            if index in actors:
+                row = np.frombuffer(bits.to_bytes(bits.bit_length() // 8 + 1, "little"), dtype=np.uint8)
+                found[index] = (np.flatnonzero(np.unpackbits(row, bitorder="little")) + index).tolist()
+            else:
+                reached[index] = bits
+        return found
 
     def order(self) -> list[int]:
         """The ops of the part as they run."""
@@ -102,9 +100,10 @@ class _Actors:
 
     def _received(self, index: int) -> bool:
         """Whether `index` runs, once something more was sent to it."""
-        if index != _BATCH:
-            self._missing[index] -= 1
-        return index == _BATCH or self._missing[index] <= 0
+        if index == _BATCH:
+            return True
+        self._missing[index] -= 1
+        return self._missing[index] <= 0
 
     def _done(self, indices: Sequence[int]) -> list[int]:
         """`indices`, which run, and the ops without a kernel behind them that wait for nothing else."""
