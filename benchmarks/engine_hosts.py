@@ -230,8 +230,8 @@ def measured_engine_rows(rows: Sequence[EngineRow]) -> Iterator[MeasuredRow]:
             continue
         yield MeasuredRow(
             row.kind, row.source, row.told["chip"], row.told["name"], row.unit, row.measured,
-            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted or "constant" in row.told,
-            left_out=None if "constant" in row.told else row.predicted(others[row.source][row.engine, row.alone]),
+            row.predicted(shipped[row.engine, row.alone]), is_source=row in fitted or row.gave_constant,
+            left_out=None if row.gave_constant else row.predicted(others[row.source][row.engine, row.alone]),
         )  # fmt: skip
 
 

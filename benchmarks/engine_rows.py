@@ -85,6 +85,11 @@ class EngineRow:
         return _repeated(self.told)
 
     @property
+    def gave_constant(self) -> bool:
+        """Whether a constant of serving beside hosts came from it, so that it says nothing of what is predicted."""
+        return "constant" in self.told
+
+    @property
     def alike(self) -> bool:
         """Whether it was measured of an engine with a host of its own, and not predicted blind."""
         own = self.engine not in HIDDEN or self.first

@@ -42,7 +42,7 @@ The first two have intervals of their own.
 OWN = BASE, REGISTERS
 SEVERAL = 3
 """Sources of a class from which on they choose its tail."""
-_TAILS = np.arange(20, 0, -1) * 0.005
+_TAILS = np.arange(100, 0, -1) * 0.001
 _HELD = 0.8
 _STEP, _WIDEST = 0.05, 3
 """Factors that are tried."""

@@ -3,8 +3,8 @@ Later sets of public rows, as first seen and as predicted now: `python -m benchm
 
 All of a set was predicted before any of it had been looked at (`first_seen` in `public_serving.json`,
 `public_kernels.json` and `training_frameworks.json`, `first_seen_ms` in `training_published.json`). No constant of a
-prediction comes from it but where a row says so (`constant`: one of the third set of services, whose error of now is no
-check); how much wider intervals of served steps are does, so that those of now have seen these rows.
+prediction comes from what the tables count, as a row that gave one since is in none; how much wider intervals of served
+steps are does, so that those of now have seen these rows.
 Of all but kernels and the last two sets of services one half of the sources is worked with since, the other judged in
 sums; those sets are judged whole. Prints the tables of docs/cost.md, docs/serving.md and benchmarks/README.md.
 """
@@ -47,11 +47,13 @@ class LaterRow:
 
 
 def later_served(data: Path) -> dict[int, list[LaterRow]]:
-    """Rows of serving by the number of their set; `data` is the shared data folder."""
+    """Rows of serving that gave no constant, by the number of their set; `data` is the shared data folder."""
     hosts = shipped_hosts()
     found: dict[int, list[LaterRow]] = {}
     for row in engine_rows(data, later=True):
         assert not row.why, row.told["name"]
+        if row.gave_constant:
+            continue
         spread = host_spread(row, hosts)
         low, high = step_interval(row.engine, spread.share)
         error = row.predicted(hosts[row.engine, row.alone]) / row.measured - 1

@@ -14,9 +14,9 @@ import argparse
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import combinations
-from math import erf, log, sqrt
+from math import log, sqrt
 from pathlib import Path
-from statistics import median
+from statistics import NormalDist, median
 
 from benchmarks.engine_hosts import DATA, hosts_of_others
 from benchmarks.engine_rows import ENGINE, WHOLE, EngineRow, engine_rows
@@ -29,8 +29,6 @@ _NEAR, _NEAR_PROMPT = 4.0, 2.0
 _LEAST_SIZE = 16
 """Numbers of a layer below this are switches and counts of small parts."""
 _USUAL, _FAR = 0.15, 0.4
-_QUARTILE = 0.6745
-"""Half of a normal distribution lies within so many standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,10 @@ class RowPair:
 
 def row_pairs(rows: Iterable[EngineRow], data: Path) -> list[RowPair]:
     """The nearest pair of rows of each two sources that ask the same, the farthest apart first; `data` is shared."""
-    rows = [row for row in rows if not (row.why or row.told.get("at_least") or row.told.get("foreign") or row.repeated)]
+    left_out = "at_least", "foreign"
+    rows = [
+        row for row in rows if not (row.why or row.repeated or row.gave_constant or any(map(row.told.get, left_out)))
+    ]
     others = hosts_of_others(rows)
     alike: dict[Hashable, list[tuple[EngineRow, float]]] = {}
     for row in rows:
@@ -136,11 +137,13 @@ def reachable_error(pairs: Sequence[RowPair]) -> ReachableError:
     Deviations are taken as log-normal and independent, so that two sources are further apart than either from the
     middle by the square root of two.
     """
-    width = median(log(pair.apart) for pair in pairs) / sqrt(2) / _QUARTILE
+    # Half of a normal distribution lies below its quartile, by size.
+    width = median(log(pair.apart) for pair in pairs) / sqrt(2) / NormalDist().inv_cdf(0.75)
+    deviation = NormalDist(sigma=width)
 
     def within(error: float) -> float:
         """The share of rows that are missed by no more."""
-        return 0.5 * (erf(log(1 + error) / width / sqrt(2)) - erf(log(1 - error) / width / sqrt(2)))
+        return deviation.cdf(log(1 + error)) - deviation.cdf(log(1 - error))
 
     return ReachableError(
         len(pairs),

@@ -25,6 +25,7 @@ _THRESHOLDS = (0.01, 0.3, 0.5, 0.7, 0.99)
 """Shares of the linear program from which on a unit is moved as a whole."""
 _MANY_UNITS = 20_000
 """With more units than that, fewer roundings are tried."""
+_WHOLE = "linear program, large units whole"
 _STARTS = 3
 """How many of the best candidates the local search begins with."""
 _FEW_GAPS = 1_000
@@ -49,7 +50,7 @@ class HostMoves:
     over: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Candidate:
     moved: Bools
     makespan_ns: int
@@ -111,8 +112,12 @@ def candidate_moves(problem: MoveProblem, capacity: int, bound: MoveBound | None
 
 
 def _starts(found: Sequence[_Candidate], problem: MoveProblem) -> list[_Candidate]:
-    """What the local search begins with: the best of `found`, in small cases the best of each other rule as well."""
+    """
+    What the local search begins with: the best of `found` and those that would be the best without large units being
+    whole, which may lead farther once searched; in small cases the best of each other rule as well.
+    """
     best = list(found[:_STARTS])
+    best += [item for item in [item for item in found if item.rule != _WHOLE][:_STARTS] if item not in best]
     for candidate in found if len(problem.unit) <= _FEW_GAPS else ():
         if candidate.over == candidate.host_over == 0 and all(candidate.rule != known.rule for known in best):
             best.append(candidate)
@@ -140,13 +145,14 @@ def _proposed(problem: MoveProblem, capacity: int, bound: MoveBound | None) -> I
     if bound is None:
         return
     elapsed = np.concatenate(([0], np.cumsum(problem.durations))).astype(np.float64)
-    for share in (bound.share, *bound.whole):
+    shares = [("linear program", bound.share), *((_WHOLE, share) for share in bound.whole)]
+    for rule, share in shares:
         few = problem.units > _MANY_UNITS
         for slack in _SLACK[::2] if few else _SLACK:
             for threshold in _THRESHOLDS[1:4:2] if few else _THRESHOLDS:
-                yield "linear program", rounded(problem, capacity, share, threshold, slack)
+                yield rule, rounded(problem, capacity, share, threshold, slack)
             for step_start in (bound.step_start_ns, elapsed):
-                yield "linear program", kept_first(problem, capacity, share, step_start=step_start, slack=slack)
+                yield rule, kept_first(problem, capacity, share, step_start=step_start, slack=slack)
 
 
 class _Scores:

@@ -9,7 +9,7 @@ from memplan.models.architecture import Layer, ModelConfig
 from memplan.models.feed_forward import MoeFfn
 from memplan.models.parallel import Layout, sharing_ranks
 from memplan.models.training.phases import ROWS_SPLIT, MemoryPart, parameter_of, trained_weights, weights_of
-from memplan.models.training.saved_item import Saved
+from memplan.models.training.saved_item import FED_FORWARD, Saved
 from memplan.models.training.step_recipe import Recipe
 from memplan.models.weight_shapes import Weight, WeightGroup
 
@@ -99,10 +99,8 @@ def kept_by_adapters(
     copied = recipe.lora_float32 or recipe.lora_dropout
     unread = {
         ("attention norm output", "norm"): copied or "attention" not in reading,
-        ("feed-forward norm output", "norm"): copied or not reading & {"ffn", "shared", "experts"},
-        ("activation function", "ffn"): copied or ("ffn", "down_proj") not in names,
-        ("activation function", "shared"): copied or ("shared", "down_proj") not in names,
-        ("activation function", "experts"): copied or ("experts", "down_proj") not in names,
+        ("feed-forward norm output", "norm"): copied or not reading & {*FED_FORWARD},
+        **{("activation function", part): copied or (part, "down_proj") not in names for part in FED_FORWARD},
         ("dispatched tokens", "experts"): copied or "experts" not in reading,
     }
     yield from (item for item in kept if not unread.get((item.name, item.part), False))

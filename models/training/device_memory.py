@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memplan.core.resources import table
@@ -40,8 +39,8 @@ def device_memory(memory: TrainingMemory, layout: Layout, recipe: Recipe) -> Dev
     name, tool = ("npu", "npu-smi") if recipe.gpu is Gpu.NONE else ("gpu", "nvidia-smi")
     rows = table("memplan.models.training", "outside.json")["devices"]
     row = next(entry for entry in rows if entry["name"] == name)
-    fewest = len(tuple(_exchanging(layout)))
-    most = fewest + len(tuple(_exchanging_besides(layout, recipe)))
+    fewest = _exchanging(layout)
+    most = fewest + _exchanging_besides(layout, recipe)
     context, each = row["context"], row["communicator"]
     least = int(context["low"]) + fewest * int(each["low"])
     largest = int(context["high"]) + most * int(each["high"])
@@ -58,31 +57,19 @@ def usually_reserved(memory: TrainingMemory) -> int:
     return round(memory.peak_bytes * usual) + memory.gathering_bytes
 
 
-def _exchanging(layout: Layout) -> Iterator[str]:
-    """Groups of more than one rank whose exchanges every step has."""
-    ranks = (
-        ("tensor", layout.tensor),
-        ("pipeline", layout.pipeline),
-        ("data", layout.data * layout.context),
-        ("context", layout.context),
-        ("expert", layout.expert),
-    )
-    yield from (name for name, count in ranks if count > 1)
+def _exchanging(layout: Layout) -> int:
+    """Groups of more than one rank whose exchanges every step has: of tensors, stages, data, context and experts."""
+    replicas = layout.data * layout.context
+    counts = (layout.tensor, layout.pipeline, replicas, layout.context, layout.expert)
+    return sum(count > 1 for count in counts)
 
 
-def _exchanging_besides(layout: Layout, recipe: Recipe) -> Iterator[str]:
+def _exchanging_besides(layout: Layout, recipe: Recipe) -> int:
     """
     Those that have buffers of their own where a framework makes them and something is sent in them: all ranks, and of
     Megatron (`parallel_state.py`) the ranks of one replica, the ends of a pipeline and the replicas of experts.
     """
-    replica = layout.tensor * layout.pipeline
-    if replica * layout.data * layout.context > 1:
-        yield "all"
     if not recipe.of_megatron:
-        return
-    if replica > 1:
-        yield "replica"
-    if layout.pipeline > 1:
-        yield "ends of the pipeline"
-    if layout.expert > 1:
-        yield "replicas of experts"
+        return int(layout.ranks > 1)
+    counts = (layout.ranks, layout.tensor * layout.pipeline, layout.pipeline, layout.expert)
+    return sum(count > 1 for count in counts)

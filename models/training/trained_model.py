@@ -22,8 +22,8 @@ def trained_model(model: ModelConfig, recipe: Recipe) -> ModelConfig:
 
     Raises `InputError` for numbers of layers that there can't be.
     """
-    if recipe.qk_norm and any(map(_without_norm, model.layers)):
-        model = replace(model, layers=tuple(_normed(layer) for layer in model.layers))
+    if recipe.qk_norm:
+        model = _with_norms(model)
     like = model.predictions[-1] if model.mtp_layers else model.layers[-1:]
     layers, idle = model.layers, recipe.noop_layers
     if idle and not any(_idle(layer) for layer in layers):
@@ -46,13 +46,17 @@ def _idle(layer: Layer) -> bool:
     return layer.mixer is None and layer.ffn is None
 
 
-def _without_norm(layer: Layer) -> bool:
-    return isinstance(layer.mixer, GroupedAttention) and layer.mixer.qk_norm is QkNorm.NONE
+def _with_norms(model: ModelConfig) -> ModelConfig:
+    """`model` with norms of queries and keys in all layers, those that predict further tokens among them."""
+    layers, further = (tuple(map(_normed, held)) for held in (model.layers, model.mtp_layers))
+    same = layers == model.layers and further == model.mtp_layers
+    return model if same else replace(model, layers=layers, mtp_layers=further)
 
 
 def _normed(layer: Layer) -> Layer:
-    if isinstance(layer.mixer, GroupedAttention) and _without_norm(layer):
-        return replace(layer, mixer=replace(layer.mixer, qk_norm=QkNorm.PER_HEAD))
+    mixer = layer.mixer
+    if isinstance(mixer, GroupedAttention) and mixer.qk_norm is QkNorm.NONE:
+        return replace(layer, mixer=replace(mixer, qk_norm=QkNorm.PER_HEAD))
     return layer
 
 

@@ -51,17 +51,15 @@ def test_four_of_five_kernels_of_each_class_are_inside_without_their_source(
     """
     And not many more: what holds nine of ten where four of five are said is too wide.
 
-    Of three to six sources, which classes of 3510 have and some of 2201, each weighs so much that the last step of a
-    tail takes in more.
+    Of 3510 a class has three to six sources, each of which weighs so much that the last step of a tail takes in more.
     """
     told = {name: one for name, one in intervals[generation].items() if len(one.left_out) >= SEVERAL}
     assert len(told) >= classes
     for name, one in told.items():
         kernels, sources = one.held()
         assert min(kernels, sources) >= 0.8 - 1e-9, name
-        several = len(one.left_out) > 2 * SEVERAL
-        assert min(kernels, sources) < (most if several else 0.92), name
-        assert generation != BASE or not several or kernels < most, name
+        assert min(kernels, sources) < most, name
+        assert generation != BASE or kernels < most, name
 
 
 def test_four_of_five_kernels_of_all_classes_are_inside_without_their_source(
@@ -73,7 +71,7 @@ def test_four_of_five_kernels_of_all_classes_are_inside_without_their_source(
         told = held_by_source(classes)
         for sources in (set(told), set(told) & unseen):
             shares = [share for source, (_, share) in told.items() if source in sources]
-            assert 0.7 <= sum(shares) / len(shares) <= (0.9 if generation == BASE else 0.92), generation
+            assert 0.7 <= sum(shares) / len(shares) <= 0.9, generation
 
 
 def test_four_of_five_kernels_of_a_profile_are_inside_without_it(
@@ -169,7 +167,7 @@ def test_the_first_generation_is_as_much_wider_as_its_profiles_as_first_seen_nee
     for name, own in first_seen_ratios().items():
         without = first_factor(intervals[BASE], own[0].source)
         assert abs(without - shipped) < 0.101, name
-        assert 0.7 <= inside(intervals[BASE], own, without)[1] <= 0.95, name
+        assert 0.75 <= inside(intervals[BASE], own, without)[1] <= 0.95, name
     assert inside(intervals[BASE], [ratio for ratio in ratios if ratio.generation == FIRST], shipped)[1] <= 0.95
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from memplan.core.errors import InputError
 from memplan.models import ModelConfig, load_config
-from memplan.models.mixers.grouped_attention import GroupedAttention
+from memplan.models.mixers.grouped_attention import GroupedAttention, QkNorm
 from memplan.models.mixers.recurrent_mixers import Mamba2
 from memplan.models.parallel import Layout
 from memplan.models.steps import training_graph
@@ -395,4 +395,9 @@ def test_norms_of_queries_and_keys_keep_what_they_read(llama: ModelConfig) -> No
     assert more == RECIPE.sequence * RECIPE.micro_batch * len(llama.layers) * layer
     again = trained_model(llama, told)
     assert trained_model(again, told) is again
+    further = trained_model(llama, replace(RECIPE, mtp_layers=1))
+    normed = trained_model(further, replace(told, mtp_layers=1))
+    for built in (*normed.layers, *normed.mtp_layers):
+        assert isinstance(built.mixer, GroupedAttention)
+        assert built.mixer.qk_norm is QkNorm.PER_HEAD, "layers that a checkpoint carries to predict further as well"
     assert parameter_counts(again).total - parameter_counts(llama).total == 2 * mixer.head_dim * len(llama.layers)

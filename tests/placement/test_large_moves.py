@@ -122,8 +122,8 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
     """
     The optimiser's state of an embedding: as long as it is on its way, the link out rests.
 
-    Against the choice that knows nothing of it, which is up to 1.02 times as long, and by less than 1 % shorter where
-    it does better. Where, and by how much, it gains goes by the prices of kernels.
+    Against the choice that knows nothing of it, which is up to 1.02 times as long and never shorter, as what that
+    begins with is searched as well. Where, and by how much, it gains goes by the prices of kernels.
     """
     model = load_config(shared_data / "configs" / "Qwen--Qwen3-VL-4B-Instruct.json")
     graph = training_graph(model, Layout(tensor=2, pipeline=4), Recipe(sequence=4096))
@@ -143,8 +143,8 @@ def test_what_takes_much_of_the_room_may_stay_while_small_tensors_move(shared_da
         longer.append(choose_moves(problem, capacity, replace(bound, solve_whole=tuple)).makespan_ns / chosen)
     assert mean(beyond) < 1.05
     assert max(beyond) < 1.06
-    assert min(longer) > 0.99
-    assert max(longer) > 1.01
+    assert min(longer) >= 1
+    assert max(longer) > 1.015
 
 
 def test_what_a_long_op_writes_leaves_after_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import pytest
@@ -26,6 +26,8 @@ def _told(path: Path, name: str) -> list[Mapping[str, Any]]:
 
 
 SERVED = [row for row in _told(ROWS, "rows") if "seen" in row]
+COUNTED = [row for row in SERVED if "constant" not in row]
+"""Those of which no constant came."""
 TRAINED = [run for run in _told(PUBLISHED, "runs") if "first_seen_ms" in run and "half" in run]
 HELD = [run for run in _told(MEMORY, "runs") if "first_seen" in run]
 KERNELS = [row for row in _told(PUBLIC, "kernels") if "seen" in row]
@@ -66,7 +68,7 @@ def test_what_was_first_said_of_served_rows_stands_on_its_page(number: int, head
         "baselines (*at least*)": lambda row: "at_least" in row,
         "measured": lambda row: "at_least" not in row and "foreign" not in row,
     }
-    rows = [row for row in SERVED if row["set"] == number]
+    rows = [row for row in COUNTED if row["set"] == number]
     rows = list(filter(parts[name], rows)) if name in parts else [row for row in rows if row["half"] == name]
     errors = [row["first_seen"] / next(row[unit] for unit in MEASURED if unit in row) - 1 for row in rows]
     assert _line("docs/serving.md", heading, name) == _cells(errors, (row["first_inside"] for row in rows))
@@ -140,38 +142,26 @@ def test_a_run_with_two_figures_counts_once() -> None:
             assert row["name"].removesuffix(", rate") in {own["name"] for own in other} or (prompts and other)
 
 
-def test_intervals_hold_most_kernels_that_nobody_had_seen() -> None:
-    """
-    Rows that made no interval: three of four inside; of the device's own time two of three, as five of the nine outside
-    are of one kernel that no source explains.
-    """
+def test_intervals_hold_four_of_five_kernels_that_nobody_had_seen() -> None:
+    """Rows that made no interval, each source counting once, as it does where intervals are made."""
     rows = later_kernels()
-    own = [row for row in rows if "the device's own time" in row.groups]
-    for part, held in ((rows, 0.75), (own, 0.65)):
-        assert held <= sum(row.now.inside for row in part) / len(part) <= 0.88
-    outside = [row for row in own if not row.now.inside]
-    assert sum("QuantMatmul" in row.groups for row in outside) >= len(outside) / 2
+    for part in (rows, [row for row in rows if "the device's own time" in row.groups]):
+        held: dict[str, list[bool]] = {}
+        for row in part:
+            held.setdefault(row.source, []).append(row.now.inside)
+        assert 0.75 <= mean(map(mean, held.values())) <= 0.88
+    assert 0.75 <= mean(row.now.inside for row in rows) <= 0.88
 
 
 @pytest.mark.slow
 def test_served_rows_of_later_sets_are_met_as_told(shared_data: Path) -> None:
-    """Half of each within 40 %, of the last 45; three of five inside; no host comes from any, a constant from one."""
+    """Half of each within 40 %, of the last within 45; three of five inside; no constant is taken from any of them."""
     sets = later_served(shared_data)
-    assert sum(map(len, sets.values())) == len(SERVED)
+    assert sum(map(len, sets.values())) == len(COUNTED)
     for number, rows in sets.items():
         assert median(abs(row.now.error) for row in rows) < (0.45 if number == 6 else 0.4)
         assert sum(row.now.inside for row in rows) / len(rows) >= 0.6
     assert not fitted_rows(engine_rows(shared_data, later=True))
-
-
-def test_the_page_names_rows_of_later_sets_that_gave_a_constant() -> None:
-    page = (ROOT / "docs/serving.md").read_text("utf-8")
-    gave = [row for row in SERVED if "constant" in row]
-    assert {row["constant"] for row in gave} == {"beyond_server_base_ns"}
-    for row in gave:
-        assert row["source"].split(" (")[0] in page
-        assert row["half"] == "worked with"
-        assert f"`{row['constant']}`" in page
 
 
 def test_trained_runs_of_later_sets_are_met_as_told(shared_data: Path) -> None:
