@@ -12,6 +12,7 @@ from memplan.compare.result import ComparedMemory, Deviation, DeviationKind, Dev
 from memplan.compare.timemap import TimeMap, time_map
 from memplan.core.arrays import Int64s
 from memplan.core.errors import InputError
+from memplan.core.medians import weighted_median
 from memplan.core.sentence import Sentence, Text
 from memplan.graph.op_names import op_spellings
 from memplan.holders import BlockJoin
@@ -204,7 +205,7 @@ def memory_deviations(
             add(what, plan.ops[op].name, op, (start, end), planned, measured)
     rest = rest - np.cumsum(change)
     widths = np.diff(axis)
-    level = _median(rest[:-1], widths)
+    level = int(weighted_median(rest[:-1], widths)) if widths.any() else 0
     if abs(level) >= floor:
         kept, span = sum(_persistent(plan)), (int(axis[0]), int(axis[-1]))
         add(DeviationWhat.LEVEL, Sentence("the whole step"), None, span, kept, kept + level)
@@ -244,15 +245,6 @@ def _explained(
         elif freed < due and freed <= int(starts[placement.end - 1]) and not never[row]:
             found.append((DeviationWhat.FREED_EARLY, placement.start, freed, due, size, 0))
     return found
-
-
-def _median(values: Int64s, weights: Int64s) -> int:
-    """The value below which half of the weight lies."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    if not len(reached) or not reached[-1]:
-        return 0
-    return int(values[order][int(np.searchsorted(reached, (reached[-1] + 1) // 2))])
 
 
 def _stretches(values: Int64s, floor: int) -> list[tuple[int, int, int]]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.distinct import distinct, first_rows
 from memplan.core.errors import MemplanError
+from memplan.core.medians import median_of, weighted_median
 from memplan.core.resources import table
 from memplan.findings.finding import Evidence, threshold
-from memplan.findings.medians import weighted_median
 from memplan.graph.op_names import op_family
 from memplan.traces.decimals import ABSENT
 from memplan.traces.dictionary_array import DictionaryArray, dictionary_encoded
@@ -201,10 +201,8 @@ def usual_reach(duration_ns: Floats, planned_ns: Floats) -> float:
     Measured over planned time of most planned kernels, at least 1. Where that is more than counts as reaching a bound,
     most are slow, and the plan is what can be reached.
     """
-    usual = duration_ns / np.maximum(planned_ns, 1.0)
-    least = 1 / threshold("bound_ratio")
-    most_reach = float(np.nanmedian(usual)) if np.isfinite(usual).any() else least
-    return max(most_reach, 1.0) if most_reach <= least else 1.0
+    most_reach = median_of(duration_ns / np.maximum(planned_ns, 1.0))
+    return max(most_reach, 1.0) if most_reach <= 1 / threshold("bound_ratio") else 1.0
 
 
 def _reached(kernels: Kernels, rows: Int64s, planned_ns: Floats, limit: NDArray[np.int8]) -> tuple[Floats, Bools]:

@@ -8,7 +8,8 @@ from memplan.align.assignment import KernelAssignment
 from memplan.align.classes.op_families import family_table
 from memplan.align.plan_and_run import PlanAndRun
 from memplan.align.planned.time_ranks import rank_agreement
-from memplan.core.arrays import Floats, Int64s
+from memplan.core.arrays import Floats
+from memplan.core.medians import medians_of_kinds
 
 _FEWEST = 8
 """Kernels on ops of a family from which a correlation of their times is told."""
@@ -36,7 +37,8 @@ def time_evidence(both: PlanAndRun, found: KernelAssignment) -> tuple[Floats, Fl
     token = sequence.token[found.row].astype(np.int64)
     family = sequence.classes.main[token].astype(np.int64)
     longer = np.log(times[whole].astype(np.float64) / sequence.time[found.row[whole]])
-    off[whole] = np.minimum(np.abs(longer - _median_of(longer, family[whole])), _MOST_OFF)
+    usual = medians_of_kinds(family[whole], longer)[family[whole]]
+    off[whole] = np.minimum(np.abs(longer - usual), _MOST_OFF)
     _, kind = np.unique(token[whole] * len(kernels) + kernel_class[whole], return_inverse=True)
     like[whole] = (np.bincount(kind, off[whole]) / np.bincount(kind))[kind]
     planned, measured = sequence.time[found.row].astype(np.float64), times.astype(np.float64)
@@ -46,14 +48,6 @@ def time_evidence(both: PlanAndRun, found: KernelAssignment) -> tuple[Floats, Fl
         if len(mine) >= _FEWEST:
             family_agrees[able & (family == number)] = rank_agreement(planned[mine], measured[mine])
     return off, like, family_agrees, run_agrees
-
-
-def _median_of(value: Floats, group: Int64s) -> Floats:
-    """The (lower) median of its group, for each."""
-    _, group, count = np.unique(group, return_inverse=True, return_counts=True)
-    begins = np.cumsum(count) - count
-    median: Floats = value[np.lexsort((value, group))][begins + (count - 1) // 2][group]
-    return median
 
 
 __all__ = ["time_evidence"]

@@ -8,12 +8,12 @@ import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
 from memplan.core.intervals import Intervals
+from memplan.core.medians import median_of, medians_of_kinds, weighted_median
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import longest_types, operands_told, rows_of_type, signatures, unlike_work
-from memplan.findings.medians import median_of, medians_of_kinds, weighted_median
 from memplan.traces.profile import Kernels
 
 _BESIDE, _ALONE = 0.5, 0.1

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from memplan.core.arrays import Bools, Floats, Int64s
 from memplan.core.distinct import distinct, running_count
+from memplan.core.medians import median_of, medians_of_kinds
 from memplan.core.resources import table
 from memplan.core.sentence import Sentence, joined
 from memplan.core.units import format_duration, format_share
@@ -26,7 +27,6 @@ from memplan.findings.kernel_bounds import (
     signatures,
     unlike_work,
 )
-from memplan.findings.medians import median_of, medians_of_kinds
 from memplan.traces.decimals import ABSENT
 from memplan.traces.profile import Kernels
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
+from memplan.core.medians import weighted_median
 from memplan.core.sentence import Sentence, Text
 from memplan.core.units import format_change, format_duration, format_share
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import recurring_of_rank
-from memplan.findings.medians import weighted_median
 from memplan.graph.op_names import op_family
 from memplan.traces.profile import Kernels
 

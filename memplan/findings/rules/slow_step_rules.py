@@ -12,7 +12,6 @@ from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import signatures
-from memplan.findings.medians import step_pace
 from memplan.findings.rules.rank_rules import (
     slow_step_places,
     slow_steps,
@@ -21,6 +20,7 @@ from memplan.findings.rules.rank_rules import (
     taking_turns,
     waiting_peers,
 )
+from memplan.findings.step_pace import step_pace
 
 
 def slow_step_findings(job: JobCase) -> Iterator[Finding]:

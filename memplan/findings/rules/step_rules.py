@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memplan.core.arrays import Bools, Floats, Int64s
+from memplan.core.medians import medians_of_kinds
 from memplan.core.sentence import Sentence
 from memplan.core.units import format_change, format_duration
 from memplan.findings.finding import Confidence, Evidence, Finding, Place, threshold
 from memplan.findings.job_case import JobCase, RankFacts
 from memplan.findings.kernel_bounds import longest_types, operands_told, signatures
-from memplan.findings.medians import medians_of_kinds, step_pace
 from memplan.findings.rules.rank_rules import peers_of_ranks, slow_steps
 from memplan.findings.software import software_of
+from memplan.findings.step_pace import step_pace
 from memplan.traces.profile import Kernels
 
 _FEWEST_STEPS, _FEWEST_KERNELS, _MOST = 3, 8, 8

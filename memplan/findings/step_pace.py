@@ -1,4 +1,4 @@
-"""Medians of what kernels take, the lower of two middle ones, and how much slower some steps are by them."""
+"""How much slower some steps are, by what their kernels take beside the same kernels of other steps."""
 
 from __future__ import annotations
 
@@ -7,32 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memplan.core.arrays import Floats, Int64s
-
-
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value with half of the weight on either side of it; those that are NaN count for nothing, 1 where all are."""
-    known = ~np.isnan(values)
-    order = np.argsort(values[known], kind="stable")
-    reach = np.cumsum(weights[known][order])
-    return float(values[known][order][np.searchsorted(reach, reach[-1] / 2)]) if len(reach) and reach[-1] > 0 else 1.0
-
-
-def median_of(values: Floats) -> float:
-    """The median of `values`, each of which counts alike."""
-    return weighted_median(values, np.ones(len(values)))
-
-
-def medians_of_kinds(kind: Int64s, values: Floats, rows: Int64s | None = None, *, least: int = 1) -> Floats:
-    """By kind, the median of the `values` (of those in `rows`); NaN of kinds with under `least`."""
-    rows = np.arange(len(kind), dtype=np.int64) if rows is None else rows
-    order = rows[np.lexsort((values[rows], kind[rows]))]
-    found = np.full(int(kind.max(initial=-1)) + 1, np.nan)
-    if len(order):
-        begins = np.flatnonzero(np.append(True, np.diff(kind[order]) != 0))
-        counts = np.diff(np.append(begins, len(order)))
-        middle = values[order][begins + (counts - 1) // 2]
-        found[kind[order][begins]] = np.where(counts >= least, middle, np.nan)
-    return found
+from memplan.core.medians import median_of, medians_of_kinds, weighted_median
 
 
 @dataclass(frozen=True, slots=True)
