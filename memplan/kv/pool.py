@@ -161,6 +161,12 @@ def longest_whole(pool: BlockPool, load: Load) -> int:
     )
 
 
+_NOTHING_FITS = (
+    "Cannot auto-fit max_model_len: not enough GPU memory available to serve even a single token. Try increasing "
+    "`gpu_memory_utilization`."
+)
+
+
 def _gib(count: int) -> str:
     """As the engine's own message writes it."""
     return f"{round(count / GIB, 2)}"
@@ -193,7 +199,8 @@ def _counted(groups: Sequence[CacheGroup], load: Load, rule: str) -> int:
 class PoolRules:
     """
     How a pool is planned: the engine's `planner` rules, `whole_tuples` and layers `side_by_side` as its layout has
-    them, and how many `blocks` where the number is overridden. `fits_length` plans for the longest sequence that fits.
+    them, and how many `blocks` where the number is overridden. `fits_length` plans for the longest sequence that fits,
+    and refuses where none does.
     """
 
     planner: PlannerRules
@@ -221,11 +228,14 @@ def plan_pool(groups: Sequence[CacheGroup], load: Load, available: int, rules: P
         available = rules.blocks * (checked if widest is None else widest)
     number = max(0, available // planned) if rules.blocks is None else rules.blocks
     free = available - (planned if rules.planner.null_block_checked else 0)
+    refusal = None
     if rules.fits_length:
-        load = replace(load, length=estimated_length(groups, load, free, widest))
-        if not load.length:
-            raise InputError("no sequence fits: the memory left does not hold a single token")
-    refusal = _check(groups, load, free, widest)
+        longest = estimated_length(groups, load, free, widest)
+        if longest:
+            load = replace(load, length=longest)
+        else:
+            refusal = Refusal(0, free, 0, _NOTHING_FITS)
+    refusal = refusal or _check(groups, load, free, widest)
     per_request = sum(group.blocks(load) for group in groups)
     return BlockPool(
         groups=tuple(groups),

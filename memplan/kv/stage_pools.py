@@ -138,9 +138,11 @@ def settings_pools(
     pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
     if options.fits_length and len(pools) > 1:
         # All stages serve the length that the tightest of them holds.
-        load = replace(load, length=min(pool.length for pool in pools))
+        refusal = next((pool.refusal for pool in pools if pool.refusal is not None), None)
+        load = replace(load, length=load.length if refusal else min(pool.length for pool in pools))
         rules = replace(rules, fits_length=False)
         pools = [plan_pool(stage, load, memory, rules) for stage, memory in zip(staged, available, strict=True)]
+        pools = [replace(pool, refusal=refusal or pool.refusal) for pool in pools]
     least = min(pool.num_blocks for pool in pools)
     return tuple(
         replace(

@@ -185,8 +185,23 @@ def test_a_context_that_the_engine_shortens_starts_and_says_what_fits_whole(shar
     assert not asked.budget().fits
     assert shortened.fits
     assert whole < shortened.context < 40_960
-    if not shortened.sequences:
-        assert any(f"longer than {whole:,}" in str(note) for note in shortened.notes)
+    assert not shortened.sequences
+    assert any(f"longer than {whole:,}" in str(note) for note in shortened.notes)
+
+
+@pytest.mark.parametrize("layout", [Layout(tensor=4), Layout(tensor=2, pipeline=2)])
+def test_a_context_that_shrinks_to_nothing_is_missing_as_a_whole(shared_data: Path, layout: Layout) -> None:
+    """Went wrong once: no budget was told, and nothing that fits instead."""
+    asked = replace(case(shared_data, "Qwen--Qwen3-235B-A22B", 40_960), layout=layout)
+    fitted = replace(asked, options=replace(asked.options, fits_length=True))
+    whole, shortened = asked.budget(), fitted.budget()
+    assert not shortened.fits
+    assert shortened.refusal is not None
+    assert "auto-fit" in shortened.refusal.message
+    assert (shortened.context, shortened.missing_bytes) == (40_960, whole.missing_bytes)
+    ways = ways_to_serve(fitted)
+    assert {way.option for way in ways} == {"--weights", "layout"}
+    assert all(way.result.sequences for way in ways)
 
 
 def test_layouts_of_a_shortened_context_are_sorted_by_it(shared_data: Path) -> None:

@@ -120,14 +120,8 @@ def _serving(asked: ServingRequest, service: ServiceRequest, npus: int, timed: i
     model, die, engine, options, memory = case.model, case.chip, case.engine, case.options, case.memory
     host = _host(engine, service)
     result, ways = fit_serving(model, die, engine, options, npus, memory, progress), None
-    if result.best is None:
-        if options.fits_length:
-            # A context that shrinks to nothing doesn't say what is missing.
-            options = replace(options, fits_length=False)
-            result = fit_serving(model, die, engine, options, npus, memory, progress)
-        if result.nearest is not None:
-            nearest = replace(case, options=options, layout=result.nearest.layout)
-            ways = ways_to_serve(nearest, 2 * npus, progress)
+    if result.best is None and result.nearest is not None:
+        ways = ways_to_serve(replace(case, layout=result.nearest.layout), 2 * npus, progress)
     served = served_weights(model, die, asked.weights)
     step = ServedStep(Phase.DECODE, 1, options.length, precision=served.precision, even_routing=case.even_routing)
     times = _decode_times(model, die, result.fitting[:timed], step, host, service.host_factor, progress)

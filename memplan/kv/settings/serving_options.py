@@ -18,7 +18,7 @@ class ServingOptions:
     windows must hold beside their own tokens, as a planner is told it; the block size given with it is taken as it is.
     `hybrid` off keeps windows as if they were full attention. `blocks` overrides the number of blocks. `runner` is the
     model runner asked for (`V2`). `requests` are the most that may run at once, where the engine sizes memory for them.
-    `fits_length` shortens the sequence to the longest that fits.
+    `fits_length` shortens the sequence to the longest that fits, where one does.
     """
 
     length: int
