@@ -179,10 +179,9 @@ def planned_sequence(
 
 
 def _rule(kind: TokenClass) -> LoweringRule:
-    """What runs a class of ops: one kernel where its type tells which of several gradients it makes."""
+    """What runs a class of ops: one kernel where its type tells which of two opposites it is, as of two gradients."""
     rule = rule_of(kind.families[0])
-    told = kind.direction and kind.families[0] == family_table().number("convolution_grad")
-    return replace(rule, repeats=False) if told else rule
+    return replace(rule, repeats=False) if kind.direction else rule
 
 
 class _Rows:
