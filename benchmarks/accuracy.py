@@ -222,8 +222,8 @@ def page(
     yield from section(
         _CLEARED,
         "Without kernels of which a constant came, and without such that launching may decide "
-        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up, until three "
-        "of these were opened on 28 November 2026 (the sums of the others apart stand in docs/cost.md); what "
+        "(`benchmarks/cleared_kernels.json`). Half of the sources was worked with, the other only summed up, until "
+        "three of these were opened on 28 November 2026 (the sums of the others apart stand in docs/cost.md); what "
         "shares its source or the shapes of its inputs with kernels that gave one, on whichever chip, stands apart "
         "below. Intervals of now are made of both halves; with each source left out they hold what "
         "`python -m benchmarks.kernel_intervals` prints. A later set, from which no constant and no interval comes, is "
